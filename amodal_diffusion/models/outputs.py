@@ -1,0 +1,17 @@
+"""Outputs of the networks."""
+
+from dataclasses import dataclass
+
+import torch
+from diffusers.utils import BaseOutput
+
+
+@dataclass
+class MaskModelOutput(BaseOutput):
+    """What every mask network returns.
+
+    Args:
+        logits: (B, C, h, w) floating point, at the resolution of the input masks. What the channels mean is the network's to say.
+    """
+
+    logits: torch.Tensor
