@@ -1,0 +1,70 @@
+# Needs Python 3.11 or later with venv, and make. The first target that runs makes the virtual environment, once.
+#   make demo | test | test-slow | lint | format | typecheck | bench | wheel | clean
+#   make VENV=/elsewhere test     use or make another environment
+#   make PYTHON=/path/to/python3  make it with another interpreter
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+VENV ?= .venv
+OUT ?= out
+IS_NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(firstword $(foreach name,python3.11 python3 python python3.12 python3.13,\
+	$(if $(shell $(name) -c '$(IS_NEW_ENOUGH)' 2>&1 && echo yes),$(name))))
+
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed-amodal-diffusion
+
+.PHONY: help
+help:  ## List the targets.
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or later was not found; set PYTHON=/path/to/python3" >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[demo,train,dev]'
+	@touch $@
+
+.PHONY: venv
+venv: $(STAMP)  ## Make the virtual environment and install the package with all extras.
+
+.PHONY: demo
+demo: $(STAMP)  ## Complete the objects of one photo; the pictures land in out/.
+	$(BIN)/python demos/make_demo.py --output $(OUT)
+
+.PHONY: lint
+lint: $(STAMP)  ## Check the style with ruff.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+.PHONY: format
+format: $(STAMP)  ## Repair what ruff can repair.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: typecheck
+typecheck: $(STAMP)  ## Check the types of the package with mypy.
+	$(BIN)/mypy
+
+.PHONY: test
+test: lint typecheck  ## Style, types, and every test that is not slow.
+	$(BIN)/python -m pytest -m "not slow"
+
+.PHONY: test-slow
+test-slow: $(STAMP)  ## The slow tests.
+	$(BIN)/python -m pytest -m slow
+
+.PHONY: bench
+bench: $(STAMP)  ## Run every benchmark.
+	for script in benchmarks/bench_*.py; do $(BIN)/python "$$script"; done
+
+.PHONY: wheel
+wheel: $(STAMP)  ## Build the wheel into dist/.
+	$(BIN)/python -m pip wheel --no-deps --wheel-dir dist .
+
+.PHONY: clean
+clean:  ## Remove caches and build outputs; the environment, out/ and runs/ stay.
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +
