@@ -1,0 +1,415 @@
+"""Files around one photo: modal masks in (COCO JSON, PNG masks, label map), completed masks out (PNG, COCO JSON).
+
+Every file is written beside its place and then renamed, so a reader never meets half a file.
+"""
+
+import contextlib
+import json
+import math
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from .masks import decode_segmentation, encode_rle, mask_areas, mask_boxes
+from .ordering import check_order, order_pairs
+
+PathLike = str | os.PathLike[str]
+
+AMODAL_JSON, OVERLAY, ORDER_GRAPH, MASK_FOLDER = "amodal.json", "overlay.png", "order_graph.png", "amodal_masks"
+
+# A lossy photo format would turn the edges of a mask into other labels.
+_MASK_FORMATS = ("PNG", "TIFF", "BMP")
+_MASK_MODES = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L")
+# Data sets with amodal masks keep the modal one under another key than `segmentation`: COCOA, KINS, KINS 2020.
+_MODAL_KEYS = ("visible_mask", "inmodal_seg", "i_segm", "segmentation")
+
+
+@dataclass(frozen=True)
+class ObjectMasks:
+    """The visible objects of one photo.
+
+    Args:
+        masks: (N, H, W) bool modal masks.
+        names: N names, "" where unknown.
+        category_ids: N category ids, 1 where unknown.
+        scores: N confidences of a segmenter, 1.0 where unknown.
+    """
+
+    masks: np.ndarray
+    names: list[str] = field(default_factory=list)
+    category_ids: list[int] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        count = len(self.masks)
+        object.__setattr__(self, "names", self.names or [""] * count)
+        object.__setattr__(self, "category_ids", self.category_ids or [1] * count)
+        object.__setattr__(self, "scores", self.scores or [1.0] * count)
+        for name in ("names", "category_ids", "scores"):
+            actual = len(getattr(self, name))
+            if actual != count:
+                raise ValueError(f"`{name}` must have one entry for each of {count} masks, got {actual}.")
+
+
+def read_object_masks(
+    sources: PathLike | Sequence[PathLike], *, size: tuple[int, int] | None = None, file_name: str | None = None
+) -> ObjectMasks:
+    """Read the modal masks of one photo.
+
+    Args:
+        sources: a COCO JSON (data set or list of results), a folder of mask files, one label map (0 is background,
+            every other value an object; 8 or 16 bit), or several mask files (not 0 is the object).
+        size: (height, width) in pixels that the masks must have; None takes that of the source.
+        file_name: name of the photo, which chooses among the images of a COCO JSON.
+
+    Raises:
+        ValueError: for an unreadable, empty or unknown file, masks of another size, or a photo that the JSON lacks;
+            the message names the file.
+        FileNotFoundError: for a path that does not exist.
+    """
+    paths = [Path(sources)] if isinstance(sources, str | os.PathLike) else [Path(source) for source in sources]
+    if not paths:
+        raise ValueError("`sources` must name at least one file or folder, got none.")
+    for path in paths:
+        if not path.exists():
+            raise FileNotFoundError(f"masks {path} do not exist.")
+    first = paths[0]
+    if len(paths) > 1:
+        return _read_mask_files(paths, size)
+    if first.is_dir():
+        files = [path for path in first.iterdir() if path.suffix.lower() in (".png", ".tif", ".tiff", ".bmp")]
+        if not files:
+            raise ValueError(f"folder {first} holds no PNG, TIFF or BMP masks.")
+        return _read_mask_files(sorted(files, key=_natural_key), size)
+    if first.suffix.lower() == ".json":
+        return _read_coco(first, size, file_name)
+    return _read_label_map(first, size)
+
+
+def _read_mask_files(paths: Sequence[Path], size: tuple[int, int] | None) -> ObjectMasks:
+    masks: list[np.ndarray] = []
+    for path in paths:
+        mask = _open_labels(path) != 0
+        expected = size if size is not None else masks[0].shape if masks else mask.shape
+        _check_size(path, mask.shape, expected)
+        masks.append(mask)
+    return ObjectMasks(np.stack(masks), names=[path.stem for path in paths])
+
+
+def _read_label_map(path: Path, size: tuple[int, int] | None) -> ObjectMasks:
+    labels = _open_labels(path)
+    _check_size(path, labels.shape, size or labels.shape)
+    values = np.unique(labels)
+    values = values[values != 0]
+    if not len(values):
+        raise ValueError(f"label map {path} holds no object: all pixels are 0.")
+    return ObjectMasks(labels == values[:, None, None], names=[f"label {value}" for value in values])
+
+
+def _open_labels(path: Path) -> np.ndarray:
+    """(H, W) integers of a single-channel image; the indices of a palette image."""
+    try:
+        with Image.open(path) as image:
+            kind, mode = image.format, image.mode
+            labels = np.asarray(image) if kind in _MASK_FORMATS and mode in _MASK_MODES else None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"mask file {path} cannot be read as an image: {error}") from error
+    if kind not in _MASK_FORMATS:
+        raise ValueError(f"mask file {path} is {kind}; expected one of {', '.join(_MASK_FORMATS)}.")
+    if labels is None:
+        raise ValueError(f"mask file {path} has image mode {mode}; expected one channel of integers.")
+    return labels
+
+
+def _check_size(path: Path, actual: tuple[int, ...], expected: tuple[int, ...]) -> None:
+    if actual != expected:
+        raise ValueError(
+            f"mask in {path} is {actual[1]}x{actual[0]} pixels (width x height), expected {expected[1]}x{expected[0]}."
+        )
+
+
+def _natural_key(path: Path) -> list[tuple[int, int | str]]:
+    parts = re.split(r"(\d+)", path.name.lower())
+    return [(0, int(part)) if part.isdigit() else (1, part) for part in parts if part]
+
+
+def _read_coco(path: Path, size: tuple[int, int] | None, file_name: str | None) -> ObjectMasks:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"{path} is no valid JSON: {error}") from error
+    names: dict[Any, str] = {}
+    if isinstance(document, list):  # results of a detector: annotations alone
+        annotations, image = _choose_results(path, document, file_name), {}
+    elif isinstance(document, dict) and isinstance(document.get("annotations"), list):
+        image = _choose_image(path, document.get("images"), file_name)
+        records = [record for record in document["annotations"] if isinstance(record, dict)]
+        annotations = [record for record in records if record.get("image_id") == image.get("id")]
+        categories = document.get("categories") or []
+        names = {c["id"]: str(c.get("name", "")) for c in categories if isinstance(c, dict) and "id" in c}
+    else:
+        raise ValueError(f"{path} is no COCO JSON: expected a list of results, or an object with `annotations`.")
+    if len(annotations) == 1 and isinstance(annotations[0].get("regions"), list):  # COCOA: one entry for each image
+        annotations = annotations[0]["regions"]
+    if not annotations:
+        raise ValueError(f"{path} has no object for image {image.get('file_name', file_name)}.")
+    recorded = _recorded_size(path, image)
+    if size is not None and recorded is not None:
+        _check_size(path, recorded, size)
+    masks = [_decode_annotation(path, index, a, size or recorded) for index, a in enumerate(annotations)]
+    for mask in masks:
+        _check_size(path, mask.shape, size or masks[0].shape)
+    return ObjectMasks(
+        np.stack(masks),
+        names=[str(a.get("name") or names.get(a.get("category_id"), "")).strip() for a in annotations],
+        category_ids=[_number(path, a, "category_id", 1, int) for a in annotations],
+        scores=[_number(path, a, "score", 1.0, float) for a in annotations],
+    )
+
+
+def _choose_image(path: Path, images: Any, file_name: str | None) -> dict[str, Any]:
+    images = [image for image in images if isinstance(image, dict)] if isinstance(images, list) else []
+    if not images:
+        raise ValueError(f"{path} lists no `images`.")
+    if len(images) == 1:
+        return images[0]
+    if file_name is None:
+        raise ValueError(f"{path} lists {len(images)} images; the name of the photo must choose one.")
+    for key in (lambda name: Path(name).name, lambda name: Path(name).stem):
+        found = [image for image in images if key(str(image.get("file_name", ""))) == key(file_name)]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise ValueError(f"{path} lists {len(found)} images named {Path(file_name).name}.")
+    some = ", ".join(str(image.get("file_name")) for image in images[:3])
+    raise ValueError(f"{path} lists no image named {Path(file_name).name}; it has {len(images)}, such as {some}.")
+
+
+def _choose_results(path: Path, results: list[Any], file_name: str | None) -> list[dict[str, Any]]:
+    if not all(isinstance(result, dict) for result in results):
+        raise ValueError(f"{path} is no COCO JSON: its list must hold objects.")
+    ids = {str(result.get("image_id")) for result in results}
+    if len(ids) <= 1:
+        return results
+    stem = Path(file_name or "").stem  # COCO names its photos by their id, filled with zeros
+    wanted = {stem, stem.lstrip("0")} & ids
+    if len(wanted) != 1:
+        raise ValueError(f"{path} holds results for {len(ids)} images and none has the id {stem or '(no photo)'}.")
+    return [result for result in results if str(result.get("image_id")) in wanted]
+
+
+def _recorded_size(path: Path, image: Mapping[str, Any]) -> tuple[int, int] | None:
+    if image.get("height") is None or image.get("width") is None:
+        return None
+    height, width = _number(path, image, "height", 0, int), _number(path, image, "width", 0, int)
+    if height < 1 or width < 1:
+        raise ValueError(f"{path}: image {image.get('file_name')} must have a positive size, got {width}x{height}.")
+    return height, width
+
+
+def _decode_annotation(path: Path, index: int, annotation: Any, size: tuple[int, int] | None) -> np.ndarray:
+    if not isinstance(annotation, dict):
+        raise ValueError(f"{path}: object {index} must be a JSON object, got {type(annotation).__name__}.")
+    segmentation = next((annotation[key] for key in _MODAL_KEYS if annotation.get(key)), None)
+    if segmentation is None:
+        raise ValueError(f"{path}: object {index} (id {annotation.get('id')}) has no `segmentation`.")
+    if isinstance(segmentation, dict) and size is None:
+        rle_size = segmentation.get("size")
+        if isinstance(rle_size, list) and len(rle_size) == 2 and all(isinstance(side, int) for side in rle_size):
+            size = (rle_size[0], rle_size[1])
+    if size is None:
+        raise ValueError(f"{path}: object {index} is a polygon, and no image size is known; give the photo.")
+    try:
+        return decode_segmentation(segmentation, *size)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path}: object {index} (id {annotation.get('id')}): {error}") from error
+
+
+def _number(path: Path, record: Mapping[str, Any], key: str, default: Any, kind: type) -> Any:
+    value = record.get(key)
+    if value is None:
+        return default
+    try:
+        number = float(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: `{key}` must be a number, got {value!r}.") from error
+    if not math.isfinite(number):
+        raise ValueError(f"{path}: `{key}` must be finite, got {value!r}.")
+    return kind(number)
+
+
+def amodal_scores(amodal: np.ndarray, probabilities: np.ndarray | None, scores: Sequence[float]) -> list[float]:
+    """Confidence of each amodal mask: the segmenter's score times the mean P(object) over the mask.
+
+    Args:
+        amodal: (N, H, W) bool.
+        probabilities: (N, H, W) float in [0, 1], or None, which counts as 1.
+        scores: N floats.
+
+    Returns:
+        N floats; 0.0 for an empty mask.
+    """
+    areas = mask_areas(amodal)
+    if probabilities is None:
+        means = (areas > 0).astype(np.float64)
+    else:
+        means = np.where(amodal, probabilities, 0).sum(axis=(1, 2), dtype=np.float64) / np.maximum(areas, 1)
+    return [float(score * mean) for score, mean in zip(scores, means, strict=True)]
+
+
+def coco_document(
+    objects: ObjectMasks,
+    amodal: np.ndarray,
+    order: np.ndarray | None = None,
+    *,
+    probabilities: np.ndarray | None = None,
+    file_name: str = "",
+    info: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The completed masks of one photo as a COCO document that pycocotools loads.
+
+    Each annotation has the amodal mask as `segmentation` and the modal one as `visible_mask` (compressed RLE), `bbox`
+    [x, y, w, h] and `area` of the amodal mask, `occlude_rate` (hidden part of the amodal area) and `score`. The order
+    lies on the image as `order_relations`, pairs {"front": id, "behind": id} of annotation ids.
+
+    Args:
+        objects: the N visible objects.
+        amodal: (N, H, W) bool.
+        order: (N, N) int8 order matrix, or None for no relations.
+        probabilities: (N, H, W) float in [0, 1]; see `amodal_scores`.
+        file_name: name of the photo, "" for none.
+        info: entries of the document's `info`, such as the model.
+
+    Raises:
+        ValueError: where the shapes of the masks or of the order differ.
+    """
+    if amodal.shape != objects.masks.shape:
+        raise ValueError(f"`amodal` must have the shape of the modal masks {objects.masks.shape}, got {amodal.shape}.")
+    relations = []
+    if order is not None:
+        check_order(order, len(amodal))
+        relations = [{"front": front + 1, "behind": behind + 1} for front, behind in order_pairs(order)]
+    height, width = amodal.shape[1:]
+    areas, boxes = mask_areas(amodal), mask_boxes(amodal)
+    hidden = mask_areas(amodal & ~objects.masks)
+    scores = amodal_scores(amodal, probabilities, objects.scores)
+    annotations = [
+        {
+            "id": index + 1,
+            "image_id": 1,
+            "category_id": objects.category_ids[index],
+            "name": objects.names[index],
+            "segmentation": encode_rle(amodal[index]),
+            "visible_mask": encode_rle(objects.masks[index]),
+            "bbox": [float(value) for value in boxes[index]],
+            "area": int(areas[index]),
+            "iscrowd": 0,
+            "occlude_rate": round(float(hidden[index] / max(areas[index], 1)), 6),
+            "score": round(scores[index], 6),
+        }
+        for index in range(len(amodal))
+    ]
+    return {
+        "info": {"description": "amodal masks", **(info or {})},
+        "images": [{"id": 1, "file_name": file_name, "height": height, "width": width, "order_relations": relations}],
+        "categories": _categories(objects),
+        "annotations": annotations,
+    }
+
+
+def _categories(objects: ObjectMasks) -> list[dict[str, Any]]:
+    """Named after their objects where these agree: objects without category ids all have id 1, whatever their names."""
+    names: dict[int, set[str]] = {}
+    for category, name in zip(objects.category_ids, objects.names, strict=True):
+        names.setdefault(category, set()).add(name or "object")
+    return [
+        {"id": category, "name": min(found) if len(found) == 1 else "object"}
+        for category, found in sorted(names.items())
+    ]
+
+
+@contextlib.contextmanager
+def atomic_path(path: PathLike) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its place when the block ends well, and is deleted otherwise."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder, expected the path of a file.")
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=path.parent) as folder:
+        temporary = Path(folder) / path.name
+        yield temporary
+        os.replace(temporary, path)
+
+
+def write_text(path: PathLike, text: str) -> None:
+    """Write UTF-8 text atomically; folders are made where they lack."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def save_completion(
+    folder: PathLike,
+    document: Mapping[str, Any],
+    amodal: np.ndarray,
+    *,
+    overlay: Image.Image | None = None,
+    order_graph: Image.Image | None = None,
+) -> list[Path]:
+    """Write a completed photo: `amodal_masks/*.png` (0 and 255), `overlay.png`, `order_graph.png`, `amodal.json`.
+
+    Each of them replaces what an earlier run left under its name (`amodal_masks` as a whole); a picture that is not
+    given is removed. Other files in the folder stay. The JSON comes last: where it is, the rest is complete.
+
+    Args:
+        folder: made where it lacks.
+        document: from `coco_document`; the names of its annotations name the mask files.
+        amodal: (N, H, W) bool.
+        overlay: picture of the masks.
+        order_graph: picture of the order.
+
+    Returns:
+        The paths written: the folder of the masks, the pictures, the JSON.
+
+    Raises:
+        NotADirectoryError: where `folder` is a file.
+    """
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"output {folder} is a file, expected a folder.")
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as temporary:
+        staged = Path(temporary)
+        (staged / MASK_FOLDER).mkdir()
+        for index, (mask, annotation) in enumerate(zip(amodal, document["annotations"], strict=True)):
+            name = "-".join(part for part in (f"{index:03d}", _slug(annotation["name"])) if part)
+            Image.fromarray(mask.astype(np.uint8) * 255).save(staged / MASK_FOLDER / f"{name}.png")
+        for name, picture in ((OVERLAY, overlay), (ORDER_GRAPH, order_graph)):
+            if picture is not None:
+                picture.save(staged / name)
+        (staged / AMODAL_JSON).write_text(json.dumps(document, allow_nan=False) + "\n", encoding="utf-8")
+        return _publish(staged, folder)
+
+
+def _publish(staged: Path, folder: Path) -> list[Path]:
+    written = []
+    for name in (MASK_FOLDER, OVERLAY, ORDER_GRAPH, AMODAL_JSON):
+        target = folder / name
+        if target.is_dir() and not target.is_symlink():  # a folder cannot be replaced by a rename while it has files
+            os.replace(target, staged / f"old-{name}")
+        elif not (staged / name).exists():
+            target.unlink(missing_ok=True)
+        if (staged / name).exists():
+            os.replace(staged / name, target)
+            written.append(target)
+    return written
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40].strip("-")
