@@ -1,0 +1,164 @@
+"""COCO-flat annotation files (one annotation per instance): COCO, LVIS, TACO; with amodal masks COCOA-cls, D2SA, KINS."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+from datasets import Dataset
+from pycocotools import mask as mask_utils
+
+from amodal_diffusion.data.io import dataset_from_rows
+from amodal_diffusion.data.records import (
+    BadRecord,
+    OnError,
+    RecordLog,
+    group_by_image,
+    load_annotations,
+    make_row,
+    read_images,
+    to_flag,
+    to_int,
+    to_name,
+)
+from amodal_diffusion.data.schema import build_objects
+from amodal_diffusion.data.segmentation import segmentation_to_rle
+
+Layout = Literal["auto", "coco", "cocoa-cls", "kins"]
+MODAL_FIELDS = {"coco": "segmentation", "cocoa-cls": "visible_mask", "kins": "inmodal_seg"}
+"""Field of the modal mask in each layout; `segmentation` is the amodal mask in all but `coco`, which has none."""
+
+
+def iter_coco(
+    annotations: str | os.PathLike[str] | Mapping[str, Any],
+    images: str | os.PathLike[str] | None = None,
+    *,
+    on_error: OnError = "raise",
+    bad_records: list[BadRecord] | None = None,
+    layout: Layout = "auto",
+    source: str | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Rows of a COCO-flat file in plain Python, one per image in the order of `images`, also of images without objects.
+
+    Args:
+        annotations: JSON file, or its content.
+        images: folder of the photos. Each row then has the path of its photo under `image`.
+        on_error: "raise" refuses the first bad record; "skip" leaves it out, the rest of its image stays.
+        bad_records: list that takes the records skipped.
+        layout: where the masks are. "coco": `segmentation` is modal, amodal masks are unknown. "cocoa-cls" (D2SA too):
+            `segmentation` is amodal, `visible_mask` modal. "kins": `segmentation` is amodal, `inmodal_seg` modal. In both,
+            an annotation without modal mask has nothing hidden. "auto" looks which fields the file has.
+        source: name of the data set for the column `source`; the layout where None.
+
+    Raises:
+        FileNotFoundError, NotADirectoryError: `annotations` or `images` is not there.
+        AnnotationError: the file is broken, or a record is bad and `on_error` is "raise".
+    """
+    content, name = load_annotations(annotations)
+    log = RecordLog(name, on_error, bad_records)
+    if layout == "auto":
+        layout = detect_layout(content)
+    if layout not in MODAL_FIELDS:
+        raise ValueError(f"layout must be 'auto' or one of {sorted(MODAL_FIELDS)}, got {layout!r}")
+    return _rows(content, images, log, layout, source or layout)
+
+
+def read_coco(
+    annotations: str | os.PathLike[str] | Mapping[str, Any],
+    images: str | os.PathLike[str] | None = None,
+    *,
+    on_error: OnError = "raise",
+    bad_records: list[BadRecord] | None = None,
+    layout: Layout = "auto",
+    source: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+) -> Dataset:
+    """Read a COCO-flat file into a `datasets.Dataset` of `amodal_features`, written as a stream.
+
+    Args:
+        annotations: JSON file, or its content.
+        images: folder of the photos; None leaves the column `image` out.
+        on_error: see `iter_coco`.
+        bad_records: see `iter_coco`.
+        layout: see `iter_coco`.
+        source: see `iter_coco`.
+        cache_dir: folder for the Arrow files; None takes a temporary one that lasts as long as the process.
+
+    Raises:
+        FileNotFoundError, NotADirectoryError, AnnotationError: see `iter_coco`.
+    """
+    rows = iter_coco(
+        annotations, images, on_error=on_error, bad_records=bad_records, layout=layout, source=source
+    )
+    return dataset_from_rows(rows, with_image=images is not None, cache_dir=cache_dir)
+
+
+def detect_layout(content: Mapping[str, Any]) -> Literal["coco", "cocoa-cls", "kins"]:
+    """Layout of the masks by the fields of a COCO-flat file."""
+    found: Literal["coco", "cocoa-cls", "kins"] = "coco"
+    for annotation in content["annotations"]:
+        if isinstance(annotation, Mapping):
+            if "inmodal_seg" in annotation:
+                return "kins"
+            if "visible_mask" in annotation:
+                return "cocoa-cls"
+    return found
+
+
+def _rows(
+    content: Mapping[str, Any], images: str | os.PathLike[str] | None, log: RecordLog, layout: str, source: str
+) -> Iterator[dict[str, Any]]:
+    records, refused = read_images(content["images"], images, log)
+    names = _category_names(content.get("categories"), log)
+    groups = group_by_image(content["annotations"], records, refused, log)
+    for key, image in records.items():
+        things = []
+        for label, annotation in groups.get(key, []):
+            try:
+                things.append(_thing(annotation, image.height, image.width, names, layout))
+            except ValueError as error:
+                log.bad(label, error)
+        yield make_row(image, build_objects(things), None, source)
+
+
+def _category_names(categories: Any, log: RecordLog) -> dict[int, str | None]:
+    names: dict[int, str | None] = {}
+    for index, category in enumerate(categories if isinstance(categories, list) else []):
+        label = f"category at index {index}"
+        try:
+            if not isinstance(category, Mapping):
+                raise ValueError(f"expected an object, got {type(category).__name__}")
+            category_id = to_int(category.get("id"), "id")
+            label = f"category {category_id}"
+            if category_id in names:
+                raise ValueError("duplicate category id")
+        except ValueError as error:
+            log.bad(label, error)
+            continue
+        names[category_id] = to_name(category.get("name"))
+    return names
+
+
+def _thing(
+    annotation: Mapping[str, Any], height: int, width: int, names: Mapping[int, str | None], layout: str
+) -> dict[str, Any]:
+    category = annotation.get("category_id")
+    category_id = None if category is None else to_int(category, "category_id")
+    mask = segmentation_to_rle(annotation.get("segmentation"), height, width)
+    if not mask_utils.area(mask):
+        raise ValueError(f"segmentation has no pixel inside the {height} x {width} image")
+    modal, amodal = mask, None
+    if layout != "coco":
+        visible = annotation.get(MODAL_FIELDS[layout])
+        amodal = mask
+        modal = mask if visible is None else segmentation_to_rle(visible, height, width)
+    return {
+        "id": to_int(annotation.get("id"), "id"),
+        "name": None if category_id is None else names.get(category_id),
+        "category_id": category_id,
+        "is_stuff": to_flag(annotation.get("isStuff"), "isStuff"),
+        "is_crowd": to_flag(annotation.get("iscrowd"), "iscrowd"),
+        "modal_mask": modal,
+        "amodal_mask": amodal,
+    }

@@ -1,0 +1,46 @@
+"""Data sets on disk and on the Hub: rows → Arrow → Parquet, and back."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable
+from typing import Any
+
+from datasets import Dataset
+from datasets.exceptions import DatasetGenerationError
+
+from amodal_diffusion.data.records import AnnotationError
+from amodal_diffusion.data.schema import amodal_features
+
+_temporary_folders: list[tempfile.TemporaryDirectory[str]] = []
+
+
+def dataset_from_rows(
+    rows: Iterable[dict[str, Any]], *, with_image: bool = False, cache_dir: str | os.PathLike[str] | None = None
+) -> Dataset:
+    """Write rows of the schema to Arrow files, a batch at a time, and return the data set on top of them.
+
+    Args:
+        rows: rows as `iter_coco` gives them.
+        with_image: the rows have the path of their photo under `image`.
+        cache_dir: folder for the Arrow files; None takes a temporary one that is removed when the process ends.
+
+    Raises:
+        AnnotationError: raised while reading `rows`.
+    """
+    if cache_dir is None:
+        folder = tempfile.TemporaryDirectory(prefix="amodal_diffusion-", ignore_cleanup_errors=True)
+        _temporary_folders.append(folder)
+        cache_dir = folder.name
+    try:
+        return Dataset.from_generator(
+            lambda: iter(rows),
+            features=amodal_features(with_image=with_image),
+            cache_dir=os.fspath(cache_dir),
+            fingerprint=os.urandom(8).hex(),
+        )
+    except DatasetGenerationError as error:
+        if isinstance(error.__cause__, AnnotationError):
+            raise error.__cause__ from None
+        raise

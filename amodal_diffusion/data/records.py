@@ -1,0 +1,291 @@
+"""What the readers share: loading a file, naming bad records, parsing numbers, images and photos."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from PIL import Image, UnidentifiedImageError
+
+logger = logging.getLogger(__name__)
+
+OnError = Literal["raise", "skip"]
+MAX_PIXELS = 2**28
+"""Largest frame read: above any photo in use, below what would exhaust memory when its masks are decoded."""
+
+EXIF_ORIENTATION = 0x0112
+INT64_MAX = 2**63 - 1
+
+
+@dataclass(frozen=True)
+class BadRecord:
+    """A record that a reader could not use.
+
+    Attributes:
+        file: the annotation file.
+        id: what is bad, such as "annotation 17", "image 3" or "annotation 5 region 2".
+        reason: what is wrong with it.
+    """
+
+    file: str
+    id: str
+    reason: str
+
+    def __str__(self) -> str:
+        """`file: id: reason`."""
+        return f"{self.file}: {self.id}: {self.reason}"
+
+
+class AnnotationError(ValueError):
+    """A bad record or file, met with `on_error="raise"`; `record` tells file, id and reason."""
+
+    def __init__(self, record: BadRecord) -> None:
+        super().__init__(str(record))
+        self.record = record
+
+    def __reduce__(self) -> tuple[type[AnnotationError], tuple[BadRecord]]:
+        """Keep the record when the error crosses a process."""
+        return type(self), (self.record,)
+
+
+class RecordLog:
+    """Refuses or collects bad records of one file."""
+
+    def __init__(self, file: str, on_error: OnError, bad_records: list[BadRecord] | None = None) -> None:
+        if on_error not in ("raise", "skip"):
+            raise ValueError(f"on_error must be 'raise' or 'skip', got {on_error!r}")
+        self.file = file
+        self.on_error = on_error
+        self.bad_records = [] if bad_records is None else bad_records
+
+    def bad(self, record_id: str, reason: object) -> None:
+        """Name a bad record: raise `AnnotationError`, or note it and go on."""
+        record = BadRecord(self.file, record_id, str(reason))
+        if self.on_error == "raise":
+            raise AnnotationError(record)
+        self.bad_records.append(record)
+        logger.warning("skipped %s", record)
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """One entry of `images`: `key` is its id as a string, `photo` the path of its photo where photos are read."""
+
+    key: str
+    file_name: str
+    height: int
+    width: int
+    photo: str | None = None
+
+
+def load_annotations(annotations: str | os.PathLike[str] | Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:
+    """Read a JSON annotation file (UTF-8, a byte-order mark allowed) or take its content.
+
+    Returns:
+        The content, whose `images` and `annotations` are lists, and the file's name for messages.
+
+    Raises:
+        FileNotFoundError: no such file.
+        AnnotationError: not UTF-8, broken JSON (with its position), or without `images` and `annotations`.
+    """
+    name = "annotations"
+    if not isinstance(annotations, Mapping):
+        name = os.fspath(annotations)
+        annotations = _parse_json(Path(annotations), name)
+    if not isinstance(annotations, Mapping):
+        raise _file_error(name, f"expected an object at the top level, got {type(annotations).__name__}")
+    for key in ("images", "annotations"):
+        if not isinstance(annotations.get(key), list):
+            raise _file_error(name, f"expected a list under {key!r}, got {type(annotations.get(key)).__name__}")
+    return annotations, name
+
+
+def _parse_json(path: Path, name: str) -> Any:
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            return json.load(file)
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno} column {error.colno} (character {error.pos})"
+        raise _file_error(name, f"broken JSON at {place}: {error.msg}") from error
+    except UnicodeDecodeError as error:
+        raise _file_error(name, f"not UTF-8 text at byte {error.start}") from error
+    except RecursionError as error:
+        raise _file_error(name, "JSON nested too deeply") from error
+
+
+def _file_error(name: str, reason: str) -> AnnotationError:
+    return AnnotationError(BadRecord(name, "file", reason))
+
+
+def to_int(value: Any, name: str) -> int:
+    """Integer from an int, an integral float, or a string of one; ValueError naming `name` otherwise."""
+    try:
+        if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+            raise ValueError
+        number = int(value) if isinstance(value, (int, str)) else float(value)
+        if number != int(number) or abs(number) > INT64_MAX:
+            raise ValueError
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"{name} must be an integer, got {value!r}") from error
+    return int(number)
+
+
+def to_flag(value: Any, name: str) -> bool:
+    """Flag from a bool, 0, 1, or a string of them; None counts as false."""
+    if value is None or isinstance(value, bool):
+        return bool(value)
+    number = to_int(value, name)
+    if number not in (0, 1):
+        raise ValueError(f"{name} must be 0 or 1, got {value!r}")
+    return bool(number)
+
+
+def to_key(value: Any, name: str) -> str:
+    """Id as a string, so that 9, 9.0 and "9" are the same id."""
+    if isinstance(value, str) and value.strip():
+        return value.strip()
+    return str(to_int(value, name))
+
+
+def to_name(value: Any) -> str | None:
+    """Class name without surrounding blanks; None where missing or empty."""
+    return (str(value).strip() or None) if value is not None else None
+
+
+def read_images(
+    entries: list[Any], images: str | os.PathLike[str] | None, log: RecordLog
+) -> tuple[dict[str, ImageRecord], set[str]]:
+    """Parse `images`.
+
+    Args:
+        entries: the list `images` of an annotation file.
+        images: folder of the photos; each must be there and have the annotated size (EXIF orientation applied).
+        log: takes the bad ones.
+
+    Returns:
+        Good images by id, in the order of the file, and the ids of the bad ones.
+    """
+    folder = _image_folder(images)
+    records: dict[str, ImageRecord] = {}
+    refused: set[str] = set()
+    for index, entry in enumerate(entries):
+        label = f"image at index {index}"
+        try:
+            if not isinstance(entry, Mapping):
+                raise ValueError(f"expected an object, got {type(entry).__name__}")
+            key = to_key(entry.get("id"), "id")
+            label = f"image {key}"
+            if key in records:
+                raise ValueError(f"duplicate image id, first used by {records[key].file_name!r}")
+            refused.add(key)
+            records[key] = _read_image(key, entry, folder)
+            refused.discard(key)
+        except ValueError as error:
+            log.bad(label, error)
+    return records, refused
+
+
+def _image_folder(images: str | os.PathLike[str] | None) -> Path | None:
+    if images is None:
+        return None
+    folder = Path(images)
+    if not folder.is_dir():
+        raise NotADirectoryError(f"images: expected a folder of photos, got {os.fspath(images)!r}")
+    return folder
+
+
+def _read_image(key: str, entry: Mapping[str, Any], folder: Path | None) -> ImageRecord:
+    height, width = to_int(entry.get("height"), "height"), to_int(entry.get("width"), "width")
+    if height < 1 or width < 1 or height * width > MAX_PIXELS:
+        raise ValueError(f"height and width must be from 1 and give at most {MAX_PIXELS} pixels, got {height} x {width}")
+    file_name = to_name(entry.get("file_name"))
+    if file_name is None:
+        # LVIS names no file; its photos lie in a folder per COCO split, as in the URL.
+        file_name = "/".join((to_name(entry.get("coco_url")) or "").split("/")[-2:])
+    photo = None
+    if folder is not None:
+        photo = str(_checked_photo(folder, file_name, height, width))
+    return ImageRecord(key, file_name, height, width, photo)
+
+
+def _checked_photo(folder: Path, file_name: str, height: int, width: int) -> Path:
+    path = folder / file_name
+    # A file name that leads out of the folder could carry a private file into a published data set.
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise ValueError(f"file_name {file_name!r} leads out of the image folder")
+    if not file_name or not path.is_file():
+        raise ValueError(f"photo {file_name!r} is missing")
+    try:
+        with Image.open(path) as photo:
+            size = photo.size
+            if photo.getexif().get(EXIF_ORIENTATION, 1) in (5, 6, 7, 8):
+                size = size[::-1]
+    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"photo {file_name!r} cannot be read: {error}") from error
+    if size != (width, height):
+        raise ValueError(f"photo {file_name!r} is {size[1]} x {size[0]} (height x width), annotated {height} x {width}")
+    return path
+
+
+def make_row(
+    image: ImageRecord, objects: list[dict[str, Any]], order_relations: list[dict[str, int]] | None, source: str
+) -> dict[str, Any]:
+    """One row of the schema, in plain Python; the key `image` (path of the photo) is there only where photos are read."""
+    row: dict[str, Any] = {
+        "image_id": image.key,
+        "file_name": image.file_name,
+        "height": image.height,
+        "width": image.width,
+        "objects": objects,
+        "order_relations": order_relations,
+        "source": source,
+    }
+    if image.photo is not None:
+        row["image"] = image.photo
+    return row
+
+
+def group_by_image(
+    annotations: list[Any], images: Mapping[str, ImageRecord], refused: set[str], log: RecordLog
+) -> dict[str, list[tuple[str, Mapping[str, Any]]]]:
+    """Annotations by image id, each with its label for messages, in the order of the file.
+
+    Annotations without `image_id` where the file has one annotation an image belong to the image at the same place.
+    Those of a refused image are left out with it.
+    """
+    groups: dict[str, list[tuple[str, Mapping[str, Any]]]] = {}
+    for label, annotation in _unique_annotations(annotations, log):
+        try:
+            key = to_key(annotation.get("image_id"), "image_id")
+            if key in refused:
+                continue
+            if key not in images:
+                raise ValueError(f"image_id {key} is not among the images")
+        except ValueError as error:
+            log.bad(label, error)
+            continue
+        groups.setdefault(key, []).append((label, annotation))
+    return groups
+
+
+def _unique_annotations(annotations: list[Any], log: RecordLog) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    seen: set[str] = set()
+    for index, annotation in enumerate(annotations):
+        label = f"annotation at index {index}"
+        try:
+            if not isinstance(annotation, Mapping):
+                raise ValueError(f"expected an object, got {type(annotation).__name__}")
+            key = to_key(annotation.get("id"), "id")
+            label = f"annotation {key}"
+            if key in seen:
+                raise ValueError(f"duplicate annotation id (again at index {index})")
+        except ValueError as error:
+            log.bad(label, error)
+            continue
+        seen.add(key)
+        yield label, annotation

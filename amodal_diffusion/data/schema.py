@@ -1,0 +1,159 @@
+"""One schema of `datasets.Features` for every source: a row is an image with its objects and their occlusion order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import datasets
+import numpy as np
+from datasets import Features, List, Value
+from pycocotools import mask as mask_utils
+
+from amodal_diffusion.data.segmentation import Rle
+
+RLE_FEATURE = {"size": List(Value("int32")), "counts": Value("string")}
+
+
+def amodal_features(with_image: bool = False) -> Features:
+    """Schema of a row: one image, its objects, and the occlusion order between them.
+
+    Masks are compressed COCO run lengths `{"size": [height, width], "counts": str}` of the whole frame; boxes are tight
+    float (x, y, width, height) in image pixels, x to the right, y down, (0, 0, 0, 0) for an empty mask.
+
+    | column | meaning, and what a null says |
+    |---|---|
+    | `image_id` | id of the image in its source, as a string |
+    | `file_name` | file name in the source, relative to its image folder; "" where the source has none |
+    | `height`, `width` | size of the frame in pixels, EXIF orientation applied |
+    | `image` | the photo (only `with_image`) |
+    | `objects.id` | id in the source; for COCOA the 1-based number of the region |
+    | `objects.name`, `objects.category_id` | class; null where the source has none |
+    | `objects.is_stuff`, `objects.is_crowd` | background region, group of objects under one mask |
+    | `objects.modal_mask`, `objects.modal_box` | visible part; empty where the object is fully hidden |
+    | `objects.amodal_mask`, `objects.amodal_box` | visible and hidden part; null where unknown |
+    | `objects.occlusion_rate` | share of the amodal mask that is hidden, 0 to 1, from the masks; null where unknown |
+    | `order_relations` | pairs of indices into `objects`: `front` occludes `behind`; null where unknown, [] where none |
+    | `source` | short name of the data set |
+
+    Args:
+        with_image: add the column `image` (`datasets.Image`).
+    """
+    thing = {
+        "id": Value("int64"),
+        "name": Value("string"),
+        "category_id": Value("int64"),
+        "is_stuff": Value("bool"),
+        "is_crowd": Value("bool"),
+        "modal_mask": dict(RLE_FEATURE),
+        "amodal_mask": dict(RLE_FEATURE),
+        "modal_box": List(Value("float32")),
+        "amodal_box": List(Value("float32")),
+        "occlusion_rate": Value("float64"),
+    }
+    columns: dict[str, Any] = {
+        "image_id": Value("string"),
+        "file_name": Value("string"),
+        "height": Value("int32"),
+        "width": Value("int32"),
+        "objects": List(thing),
+        "order_relations": List({"front": Value("int32"), "behind": Value("int32")}),
+        "source": Value("string"),
+    }
+    if with_image:
+        columns["image"] = datasets.Image()
+    return Features(columns)
+
+
+def build_objects(things: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Fill in boxes and occlusion rate of the objects of one image.
+
+    Args:
+        things: objects with all fields of the schema but boxes and `occlusion_rate`; `amodal_mask` is a run-length mask,
+            the very object given as `modal_mask` where nothing is hidden, or None where unknown.
+    """
+    if not things:
+        return []
+    modal_boxes = mask_utils.toBbox([thing["modal_mask"] for thing in things])  # (N, 4) xywh
+    objects = []
+    for thing, modal_box in zip(things, modal_boxes, strict=True):
+        modal, amodal = thing["modal_mask"], thing["amodal_mask"]
+        amodal_box, rate = None, None
+        if amodal is modal:
+            amodal_box, rate = modal_box.tolist(), 0.0
+        elif amodal is not None:
+            amodal_box, rate = mask_utils.toBbox(amodal).tolist(), _hidden_share(modal, amodal)
+        objects.append({**thing, "modal_box": modal_box.tolist(), "amodal_box": amodal_box, "occlusion_rate": rate})
+    return objects
+
+
+def record_masks(row: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray | None]:
+    """Decode the masks of a row.
+
+    Args:
+        row: a row of the schema, from `iter_coco`, a `Dataset` or an `IterableDataset`.
+
+    Returns:
+        Modal masks (N, H, W) bool and amodal masks (N, H, W) bool. The amodal masks are None unless every object has one.
+        N = 0 gives (0, H, W).
+
+    Raises:
+        ValueError: a mask has another size than the row, or run lengths that do not fill it.
+    """
+    objects = row["objects"]
+    height, width = int(row["height"]), int(row["width"])
+    modal = decode_masks([thing["modal_mask"] for thing in objects], height, width)
+    amodal = [thing["amodal_mask"] for thing in objects]
+    if any(rle is None or rle["counts"] is None for rle in amodal):
+        return modal, None
+    return modal, decode_masks(amodal, height, width)
+
+
+def record_order(row: Mapping[str, Any]) -> np.ndarray | None:
+    """Order matrix (N, N) int8 of a row: O[i, j] = 1 where i occludes j, -1 where it is occluded by j, 0 without relation.
+
+    Returns:
+        The antisymmetric matrix, or None where the source does not tell the order.
+
+    Raises:
+        ValueError: a relation names an object that is not in the row.
+    """
+    relations = row["order_relations"]
+    if relations is None:
+        return None
+    count = len(row["objects"])
+    order = np.zeros((count, count), dtype=np.int8)
+    if not relations:
+        return order
+    front = np.array([relation["front"] for relation in relations])
+    behind = np.array([relation["behind"] for relation in relations])
+    if min(front.min(), behind.min()) < 0 or max(front.max(), behind.max()) >= count:
+        raise ValueError(f"order_relations: indices must be from 0 to {count - 1}, got {relations}")
+    order[front, behind] = 1
+    order[behind, front] = -1
+    return order
+
+
+def decode_masks(rles: Sequence[Rle], height: int, width: int) -> np.ndarray:
+    """Decode compressed run-length masks of one frame in one call.
+
+    Returns:
+        (N, height, width) bool, C-contiguous; (0, height, width) for no masks.
+
+    Raises:
+        ValueError: a mask has another size than the frame, or run lengths beyond it.
+    """
+    if not rles:
+        return np.zeros((0, height, width), dtype=bool)
+    sizes = {tuple(rle["size"]) for rle in rles}
+    if sizes != {(height, width)}:
+        raise ValueError(f"masks: expected size {[height, width]}, got {sorted(sizes)}")
+    planes = mask_utils.decode(cast(Any, list(rles)))  # (H, W, N) uint8, each plane stored column by column
+    return np.ascontiguousarray(planes.transpose(2, 0, 1)).view(bool)  # (N, H, W)
+
+
+def _hidden_share(modal: Rle, amodal: Rle) -> float:
+    """Share of the amodal mask outside the modal one; 0 for an empty amodal mask."""
+    total = float(mask_utils.area(amodal))
+    visible = float(mask_utils.area(mask_utils.merge([modal, amodal], intersect=True)))
+    return (total - visible) / total if total else 0.0
