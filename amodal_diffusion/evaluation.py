@@ -51,7 +51,7 @@ class Sample:
         modal: (N, H, W) bool visible masks.
         amodal: (N, H, W) bool whole masks, the target of completion.
         order: (N, N) int8, `order[i, j] = 1` where i occludes j; the target of the order.
-        category_ids: N ids of the data set.
+        category_ids: N ids of the data set, 1 where it has none.
         photo: the photo or its path; None where the data set has none. Read when `image` is first asked for.
     """
 
@@ -241,7 +241,7 @@ class EvaluationReport:
             title = f"Order accuracy, {self.counts['related']} related pairs, true order {source}, percent"
             parts += [title, table(*self._rows("order by", _ORDER_COLUMNS, self.order))]
         if self.counts["skipped"]:
-            parts.append(f"Skipped {self.counts['skipped']} images without amodal masks.")
+            parts.append(f"Skipped {self.counts['skipped']} images without objects or amodal masks.")
         return "\n\n".join(parts) + "\n"
 
     def _rows(
@@ -328,7 +328,7 @@ def make_sample(row: Mapping[str, Any], *, order_source: OrderSource = "masks") 
     order = order_from_masks(modal, amodal) if order_source == "masks" else record_order(row)
     if order is None:
         raise ValueError(f"image {image_id} has no annotated order; use the order source 'masks'.")
-    categories = [int(item["category_id"]) for item in row["objects"]]
+    categories = [1 if item["category_id"] is None else int(item["category_id"]) for item in row["objects"]]
     return Sample(image_id, modal, amodal, order, categories, photo=row.get("image"))
 
 

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from .masks import decode_segmentation, encode_rle, mask_areas, mask_boxes
+from .data import AnnotationError, detect_format, iter_coco, iter_cocoa, record_masks
+from .masks import encode_rle, mask_areas, mask_boxes
 from .ordering import check_order, order_pairs
 
 PathLike = str | os.PathLike[str]
@@ -27,8 +28,6 @@ AMODAL_JSON, OVERLAY, ORDER_GRAPH, MASK_FOLDER = "amodal.json", "overlay.png", "
 # A lossy photo format would turn the edges of a mask into other labels.
 _MASK_FORMATS = ("PNG", "TIFF", "BMP")
 _MASK_MODES = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L")
-# Data sets with amodal masks keep the modal one under another key than `segmentation`: COCOA, KINS, KINS 2020.
-_MODAL_KEYS = ("visible_mask", "inmodal_seg", "i_segm", "segmentation")
 
 
 @dataclass(frozen=True)
@@ -142,36 +141,45 @@ def _natural_key(path: Path) -> list[tuple[int, int | str]]:
 
 def _read_coco(path: Path, size: tuple[int, int] | None, file_name: str | None) -> ObjectMasks:
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is no valid JSON: {error}") from error
-    names: dict[Any, str] = {}
-    if isinstance(document, list):  # results of a detector: annotations alone
-        annotations, image = _choose_results(path, document, file_name), {}
-    elif isinstance(document, dict) and isinstance(document.get("annotations"), list):
-        image = _choose_image(path, document.get("images"), file_name)
-        records = [record for record in document["annotations"] if isinstance(record, dict)]
-        annotations = [record for record in records if record.get("image_id") == image.get("id")]
-        categories = document.get("categories") or []
-        names = {c["id"]: str(c.get("name", "")) for c in categories if isinstance(c, dict) and "id" in c}
+    if isinstance(content, list):
+        document = _wrap_results(path, content, size, file_name)
+    elif isinstance(content, dict) and isinstance(content.get("annotations"), list):
+        document = _one_image(path, content, size, file_name)
     else:
         raise ValueError(f"{path} is no COCO JSON: expected a list of results, or an object with `annotations`.")
-    if len(annotations) == 1 and isinstance(annotations[0].get("regions"), list):  # COCOA: one entry for each image
-        annotations = annotations[0]["regions"]
-    if not annotations:
-        raise ValueError(f"{path} has no object for image {image.get('file_name', file_name)}.")
-    recorded = _recorded_size(path, image)
-    if size is not None and recorded is not None:
-        _check_size(path, recorded, size)
-    masks = [_decode_annotation(path, index, a, size or recorded) for index, a in enumerate(annotations)]
-    for mask in masks:
-        _check_size(path, mask.shape, size or masks[0].shape)
+    try:
+        reader = iter_cocoa if detect_format(document) == "cocoa" else iter_coco
+        row = next(iter(reader(document)))
+        masks, _ = record_masks(row)
+    except AnnotationError as error:
+        raise ValueError(f"{path}: {error.record.id}: {error.record.reason}") from error
+    if not len(masks):
+        raise ValueError(f"{path} has no object for image {row['file_name']!r}.")
+    _check_size(path, masks.shape[1:], size or masks.shape[1:])
+    things = row["objects"]
+    records = document["annotations"] if len(document["annotations"]) == len(things) else [{}] * len(things)
     return ObjectMasks(
-        np.stack(masks),
-        names=[str(a.get("name") or names.get(a.get("category_id"), "")).strip() for a in annotations],
-        category_ids=[_number(path, a, "category_id", 1, int) for a in annotations],
-        scores=[_number(path, a, "score", 1.0, float) for a in annotations],
+        masks,
+        names=[thing["name"] or "" for thing in things],
+        category_ids=[1 if thing["category_id"] is None else thing["category_id"] for thing in things],
+        scores=[_score(path, record) for record in records],
     )
+
+
+def _one_image(
+    path: Path, content: dict[str, Any], size: tuple[int, int] | None, file_name: str | None
+) -> dict[str, Any]:
+    """The document with the photo's entry of `images` alone, and its annotations."""
+    image = dict(_choose_image(path, content.get("images"), file_name))
+    if size is not None and image.get("height") is None and image.get("width") is None:
+        image["height"], image["width"] = size
+    records = [record for record in content["annotations"] if isinstance(record, dict)]
+    records = [record for record in records if str(record.get("image_id")) == str(image.get("id"))]
+    numbered = [{"id": index + 1, **record} for index, record in enumerate(records)]
+    return {**content, "images": [image], "annotations": numbered}
 
 
 def _choose_image(path: Path, images: Any, file_name: str | None) -> dict[str, Any]:
@@ -182,67 +190,44 @@ def _choose_image(path: Path, images: Any, file_name: str | None) -> dict[str, A
         return images[0]
     if file_name is None:
         raise ValueError(f"{path} lists {len(images)} images; the name of the photo must choose one.")
-    for key in (lambda name: Path(name).name, lambda name: Path(name).stem):
-        found = [image for image in images if key(str(image.get("file_name", ""))) == key(file_name)]
+    for part in ("name", "stem"):
+        wanted = getattr(Path(file_name), part)
+        found = [image for image in images if getattr(Path(str(image.get("file_name") or "")), part) == wanted]
         if len(found) == 1:
             return found[0]
         if found:
-            raise ValueError(f"{path} lists {len(found)} images named {Path(file_name).name}.")
+            raise ValueError(f"{path} lists {len(found)} images named {wanted}.")
     some = ", ".join(str(image.get("file_name")) for image in images[:3])
     raise ValueError(f"{path} lists no image named {Path(file_name).name}; it has {len(images)}, such as {some}.")
 
 
-def _choose_results(path: Path, results: list[Any], file_name: str | None) -> list[dict[str, Any]]:
-    if not all(isinstance(result, dict) for result in results):
-        raise ValueError(f"{path} is no COCO JSON: its list must hold objects.")
+def _wrap_results(
+    path: Path, results: list[Any], size: tuple[int, int] | None, file_name: str | None
+) -> dict[str, Any]:
+    """A document around a list of COCO results, which has neither images nor annotation ids."""
+    if not results or not all(isinstance(result, dict) for result in results):
+        raise ValueError(f"{path} is no COCO JSON: its list must hold objects, at least one.")
     ids = {str(result.get("image_id")) for result in results}
-    if len(ids) <= 1:
-        return results
-    stem = Path(file_name or "").stem  # COCO names its photos by their id, filled with zeros
-    wanted = {stem, stem.lstrip("0")} & ids
-    if len(wanted) != 1:
-        raise ValueError(f"{path} holds results for {len(ids)} images and none has the id {stem or '(no photo)'}.")
-    return [result for result in results if str(result.get("image_id")) in wanted]
-
-
-def _recorded_size(path: Path, image: Mapping[str, Any]) -> tuple[int, int] | None:
-    if image.get("height") is None or image.get("width") is None:
-        return None
-    height, width = _number(path, image, "height", 0, int), _number(path, image, "width", 0, int)
-    if height < 1 or width < 1:
-        raise ValueError(f"{path}: image {image.get('file_name')} must have a positive size, got {width}x{height}.")
-    return height, width
-
-
-def _decode_annotation(path: Path, index: int, annotation: Any, size: tuple[int, int] | None) -> np.ndarray:
-    if not isinstance(annotation, dict):
-        raise ValueError(f"{path}: object {index} must be a JSON object, got {type(annotation).__name__}.")
-    segmentation = next((annotation[key] for key in _MODAL_KEYS if annotation.get(key)), None)
-    if segmentation is None:
-        raise ValueError(f"{path}: object {index} (id {annotation.get('id')}) has no `segmentation`.")
-    if isinstance(segmentation, dict) and size is None:
-        rle_size = segmentation.get("size")
-        if isinstance(rle_size, list) and len(rle_size) == 2 and all(isinstance(side, int) for side in rle_size):
-            size = (rle_size[0], rle_size[1])
+    if len(ids) > 1:
+        stem = Path(file_name or "").stem  # COCO names its photos by their id, filled with zeros
+        wanted = {stem, stem.lstrip("0")} & ids
+        if len(wanted) != 1:
+            raise ValueError(f"{path} holds results for {len(ids)} images, none with the id {stem or '(no photo)'}.")
+        results = [result for result in results if str(result.get("image_id")) in wanted]
     if size is None:
-        raise ValueError(f"{path}: object {index} is a polygon, and no image size is known; give the photo.")
-    try:
-        return decode_segmentation(segmentation, *size)
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{path}: object {index} (id {annotation.get('id')}): {error}") from error
+        run_lengths = [result["segmentation"] for result in results if isinstance(result.get("segmentation"), dict)]
+        if not run_lengths or not isinstance(run_lengths[0].get("size"), list) or len(run_lengths[0]["size"]) != 2:
+            raise ValueError(f"{path} has polygons without the size of their image; give the photo.")
+        size = tuple(run_lengths[0]["size"])
+    image = {"id": 1, "file_name": file_name or "", "height": size[0], "width": size[1]}
+    return {"images": [image], "annotations": [{**r, "image_id": 1, "id": i + 1} for i, r in enumerate(results)]}
 
 
-def _number(path: Path, record: Mapping[str, Any], key: str, default: Any, kind: type) -> Any:
-    value = record.get(key)
-    if value is None:
-        return default
-    try:
-        number = float(value)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path}: `{key}` must be a number, got {value!r}.") from error
-    if not math.isfinite(number):
-        raise ValueError(f"{path}: `{key}` must be finite, got {value!r}.")
-    return kind(number)
+def _score(path: Path, record: Mapping[str, Any]) -> float:
+    score = record.get("score", 1.0)
+    if isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score):
+        raise ValueError(f"{path}: `score` of annotation {record.get('id')} must be a finite number, got {score!r}.")
+    return float(score)
 
 
 def amodal_scores(amodal: np.ndarray, probabilities: np.ndarray | None, scores: Sequence[float]) -> list[float]:

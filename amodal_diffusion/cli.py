@@ -1,0 +1,267 @@
+"""The command `amodal-diffusion`: complete one photo, evaluate methods, convert published checkpoints.
+
+A user's error is one line on stderr and exit code 2; `--debug` shows the trace instead.
+"""
+
+import argparse
+import logging
+import pickle
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from diffusers.utils import logging as diffusers_logging
+from PIL import Image
+from safetensors import SafetensorError
+
+from . import __version__
+from .conversion import CONVERTERS
+from .data import read_annotations
+from .evaluation import METHODS, ORDER_SOURCES, Sample, evaluate_methods, load_methods, write_report
+from .export import MASK_FOLDER, ObjectMasks, coco_document, read_object_masks, save_completion
+from .image_processor import load_image
+from .pipelines import AmodalPipeline
+from .visualization import draw_order_graph, draw_overlay
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+# What a wrong file, name, size or device raises; anything else is a fault of ours and keeps its trace.
+_USER_ERRORS = (ValueError, TypeError, OSError, ImportError, RuntimeError, SafetensorError, pickle.UnpicklingError)
+
+_COMPLETE_EXAMPLES = """\
+masks (--masks) are one of
+  masks.json         COCO JSON, a data set (the photo's name chooses the image) or a list of results; polygons or RLE
+  masks/             a folder of PNG masks, one object each, not 0 is the object; sorted by name
+  a.png b.png        several such files
+  labels.png         a label map: 0 is background, every other value an object; 8 or 16 bit
+
+examples:
+  amodal-diffusion complete photo.jpg --masks masks.json --model pipelines/pcnet-m --output out/
+  amodal-diffusion complete photo.jpg --masks masks/*.png --model pipelines/pcnet-m --output out/ --eraser-dilation 3
+  amodal-diffusion complete --no-photo --masks labels.png --model pipelines/pcnet-m --output out/
+
+The output folder gets amodal_masks/*.png, overlay.png, order_graph.png and amodal.json (COCO: `segmentation` is the
+whole mask, `visible_mask` the given one; the image's `order_relations` say who is in front of whom).
+"""
+_EVALUATE_EXAMPLES = f"""\
+methods: {", ".join(METHODS)}, or folders or Hub ids of pipelines.
+The true order is computed from the masks; `--order-source annotated` takes the relations of the annotations (COCOA's
+`depth_constraint`) instead.
+
+example:
+  amodal-diffusion evaluate --annotations annotations.json --images images/ \\
+      --methods raw,convex,convex-refined,pipelines/pcnet-m --json report.json
+"""
+_CONVERT_EXAMPLES = """\
+example:
+  amodal-diffusion convert pcnet-m KINS_pcnet_m.pth.tar pipelines/pcnet-m-kins --category-aware
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code: 0, or 2 for a user's error. `--help` and `--version` raise SystemExit.
+
+    Args:
+        arguments: the command line without the program's name; None takes `sys.argv`.
+    """
+    parser = build_parser()
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO if options.verbose else logging.WARNING, format="%(levelname)s: %(message)s")
+    diffusers_logging.disable_progress_bar()
+    try:
+        options.run(options)
+    except _USER_ERRORS as error:
+        if options.debug:
+            raise
+        message = " ".join(str(error).split()) or type(error).__name__
+        sys.stderr.write(f"amodal-diffusion {options.command}: error: {message}\n")
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports an error in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands; each sets `run`, the function that takes the parsed options."""
+    parser = _Parser(prog="amodal-diffusion", description="Amodal completion: whole masks from visible ones.")
+    parser.add_argument("--version", action="version", version=f"amodal-diffusion {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    common = _common_options()
+    model = _model_options()
+    _add_complete(commands, [model, common])
+    _add_evaluate(commands, [model, common])
+    _add_convert(commands, [common])
+    return parser
+
+
+def _add_command(
+    commands: Any, name: str, run: Callable[[argparse.Namespace], None], text: str, epilog: str, parents: list[Any]
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        name,
+        help=text,
+        description=text,
+        epilog=epilog,
+        parents=parents,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _common_options() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--verbose", action="store_true", help="log what is done to stderr")
+    parser.add_argument("--debug", action="store_true", help="show the trace of an error")
+    return parser
+
+
+def _model_options() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(add_help=False)
+    group = parser.add_argument_group("model options")
+    group.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps; auto takes what is there")
+    group.add_argument("--dtype", choices=tuple(DTYPES), default="fp32", help="precision of the weights (fp32)")
+    group.add_argument("--batch-size", type=int, metavar="N", help="crops in one forward pass (the pipeline's)")
+    group.add_argument("--order-threshold", type=float, metavar="P", help="P(object) for the order (the checkpoint's)")
+    group.add_argument("--mask-threshold", type=float, metavar="P", help="P(object) for the masks (the checkpoint's)")
+    group.add_argument(
+        "--eraser-dilation",
+        type=int,
+        metavar="PX",
+        help="grow occluders by so many pixels; 3 to 5 for segmenters' masks",
+    )
+    return parser
+
+
+def _add_complete(commands: Any, parents: list[Any]) -> None:
+    text = "Complete the objects of one photo from their visible masks."
+    parser = _add_command(commands, "complete", run_complete, text, _COMPLETE_EXAMPLES, parents)
+    parser.add_argument("photo", nargs="?", type=Path, metavar="PHOTO", help="the photo; see --no-photo")
+    parser.add_argument(
+        "--no-photo", action="store_true", help="take the size from the masks; for models without image"
+    )
+    parser.add_argument("--masks", nargs="+", type=Path, required=True, metavar="PATH", help="visible masks, see below")
+    parser.add_argument("--model", required=True, metavar="MODEL", help="folder or Hub id of a pipeline")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the result")
+    parser.add_argument("--no-order-graph", action="store_true", help="draw no order graph")
+
+
+def _add_evaluate(commands: Any, parents: list[Any]) -> None:
+    text = "Score methods on images with amodal ground truth."
+    parser = _add_command(commands, "evaluate", run_evaluate, text, _EVALUATE_EXAMPLES, parents)
+    parser.add_argument("--annotations", type=Path, required=True, metavar="FILE", help="COCOA or COCO JSON")
+    parser.add_argument("--images", type=Path, metavar="DIR", help="folder of the photos")
+    parser.add_argument("--methods", required=True, metavar="A,B,...", help="rows of the table, with commas between")
+    parser.add_argument("--order-source", choices=ORDER_SOURCES, default="masks", help="the true order (masks)")
+    parser.add_argument("--limit", type=int, metavar="N", help="images to read at most")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures as JSON")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="also write the tables as Markdown")
+
+
+def _add_convert(commands: Any, parents: list[Any]) -> None:
+    text = "Convert a published checkpoint into a pipeline folder."
+    parser = _add_command(commands, "convert", run_convert, text, _CONVERT_EXAMPLES, parents)
+    parser.add_argument("system", choices=tuple(CONVERTERS), help="what was published")
+    parser.add_argument("checkpoint", type=Path, metavar="CKPT", help="the downloaded file")
+    parser.add_argument("output", type=Path, metavar="OUT", help="folder to make")
+    parser.add_argument("--category-aware", action="store_true", help="trained with category ids in the mask (KINS)")
+
+
+def run_complete(options: argparse.Namespace) -> None:
+    """Run `amodal-diffusion complete`."""
+    if (options.photo is None) != options.no_photo:
+        raise ValueError("give either PHOTO (before --masks) or --no-photo.")
+    mask_folder = (options.output / MASK_FOLDER).resolve()
+    if any(mask_folder == path.resolve() or mask_folder in path.resolve().parents for path in options.masks):
+        raise ValueError(f"--output {options.output} would replace the folder that --masks names; choose another.")
+    image = None if options.no_photo else load_image(options.photo)
+    file_name = "" if options.no_photo else options.photo.name
+    size = None if image is None else (image.height, image.width)
+    objects = read_object_masks(options.masks, size=size, file_name=file_name or None)
+    pipeline = AmodalPipeline.from_pretrained(options.model, dtype=DTYPES[options.dtype]).to(_device(options.device))
+    pipeline.set_progress_bar_config(disable=True)
+    output = pipeline(image, objects.masks, output_type="np", **_call_options(options))
+    document = coco_document(
+        objects,
+        output.amodal_masks,
+        output.order,
+        probabilities=output.probabilities,
+        file_name=file_name,
+        info={"model": options.model, "version": __version__},
+    )
+    overlay, order_graph = _draw(image, objects, output, with_graph=not options.no_order_graph)
+    written = save_completion(options.output, document, output.amodal_masks, overlay=overlay, order_graph=order_graph)
+    for path in written:
+        _write(f"{path}\n")
+
+
+def _draw(
+    image: Image.Image | None, objects: ObjectMasks, output: Any, *, with_graph: bool
+) -> tuple[Image.Image, Image.Image | None]:
+    height, width = objects.masks.shape[1:]
+    canvas = image or Image.new("RGB", (width, height), (235, 235, 235))
+    names = [name or f"object {index}" for index, name in enumerate(objects.names)]
+    overlay = draw_overlay(canvas, objects.masks, output.amodal_masks, names=names)
+    if not with_graph or output.order is None:
+        return overlay, None
+    return overlay, draw_order_graph(output.order, names=names, masks=objects.masks, image=canvas)
+
+
+def run_evaluate(options: argparse.Namespace) -> None:
+    """Run `amodal-diffusion evaluate`."""
+    names = [name.strip() for name in options.methods.split(",") if name.strip()]
+    device, dtype = _device(options.device), DTYPES[options.dtype]
+    methods = load_methods(names, device=device, dtype=dtype, **_call_options(options))
+    dataset = read_annotations(options.annotations, images=options.images)
+    report = evaluate_methods(
+        dataset, methods, order_source=options.order_source, limit=options.limit, on_sample=_log_sample
+    )
+    _write(report.to_text())
+    write_report(report, json_path=options.json, markdown_path=options.markdown)
+
+
+def run_convert(options: argparse.Namespace) -> None:
+    """Run `amodal-diffusion convert`."""
+    CONVERTERS[options.system](options.checkpoint, options.output, category_aware=options.category_aware)
+    _write(f"{options.output}\n")
+
+
+def _call_options(options: argparse.Namespace) -> dict[str, Any]:
+    """The pipeline's arguments that the user gave; the others keep the checkpoint's values."""
+    names = ("batch_size", "order_threshold", "mask_threshold", "eraser_dilation")
+    return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device(
+            "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        )
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(f"--device {name!r} cannot be used here: {str(error).splitlines()[0]}") from error
+    return device
+
+
+def _log_sample(sample: Sample) -> None:
+    logging.getLogger(__name__).info("image %s, %d objects", sample.image_id, len(sample.modal))
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

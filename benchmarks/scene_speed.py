@@ -1,0 +1,239 @@
+"""Order and masks of one scene: our pipeline against the published flow, same weights, same machine, in turn.
+
+The published flow [Z20] is written plainly below: crops are made one at a time with OpenCV, and the network answers one
+ordered pair, then one object, per forward pass in fp32. Figures: the ratio on a scene with 19 objects and 46 ordered
+pairs, agreement of the results, and how time grows with the number of objects.
+
+    python benchmarks/scene_speed.py --model pipelines/pcnet-m
+    python benchmarks/scene_speed.py --model published.pth.tar --repeats 7 --json scene_speed.json
+"""
+
+import argparse
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from common import environment, format_environment, median_ratio, time_in_turn, write_json
+
+from amodal_diffusion import PCNetMaskPipeline
+from amodal_diffusion.conversion import convert_pcnet_mask
+from amodal_diffusion.ordering import neighbours
+
+HEIGHT, WIDTH, MIN_AREA = 480, 640, 60
+OBJECTS, PAIRS = 19, 23  # 23 neighbour pairs are 46 ordered ones
+GROWTH = (2, 5, 10, 20, 40)
+
+
+def draw_objects(count: int, seed: int) -> np.ndarray:
+    """(count, H, W) bool modal masks: random blobs, each hides the earlier ones; their size keeps the density."""
+    rng = np.random.RandomState(seed)  # its stream is frozen for ever
+    yy, xx = np.mgrid[:HEIGHT, :WIDTH]
+    radius = 0.38 * np.sqrt(HEIGHT * WIDTH / max(count, 6))
+    amodal = np.zeros((count, HEIGHT, WIDTH), bool)
+    for mask in amodal:
+        centre = rng.uniform(0.08, 0.92, 2) * (HEIGHT, WIDTH)
+        for _ in range(3):  # a blob of three ellipses around one centre
+            cy, cx = centre + rng.uniform(-0.6, 0.6, 2) * radius
+            ry, rx = rng.uniform(0.4, 1.1, 2) * radius
+            mask |= ((yy - cy) / ry) ** 2 + ((xx - cx) / rx) ** 2 <= 1
+    in_front = np.logical_or.accumulate(amodal[::-1], axis=0)[::-1]
+    modal = amodal.copy()
+    modal[:-1] &= ~in_front[1:]
+    return modal
+
+
+def make_scene(count: int, pairs: int | None = None, tries: int = 500) -> np.ndarray:
+    """The first seeded scene whose objects are all visible and, where asked for, with so many neighbour pairs."""
+    for seed in range(tries):
+        modal = draw_objects(count, seed)
+        if modal.sum(axis=(1, 2)).min() < MIN_AREA:
+            continue
+        if pairs is None or int(np.triu(neighbours(modal)).sum()) == pairs:
+            return modal
+    raise ValueError(f"no scene with {count} objects and {pairs} pairs among {tries} seeds.")
+
+
+class PublishedFlow:
+    """Order and completion as published [Z20]: one crop and one forward pass at a time."""
+
+    def __init__(self, model: torch.nn.Module, size: int, order_threshold: float, mask_threshold: float) -> None:
+        self.model, self.size = model, size
+        self.order_threshold, self.mask_threshold = order_threshold, mask_threshold
+
+    def __call__(self, modal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(N, H, W) bool → order (N, N) int8, amodal masks (N, H, W) bool."""
+        masks = modal.astype(np.uint8)
+        boxes = [self.crop_box(mask) for mask in masks]
+        order = self.order(masks, boxes)
+        return order, np.stack([self.complete(masks, boxes, order, index) for index in range(len(masks))])
+
+    def order(self, masks: np.ndarray, boxes: list[tuple[int, int, int]]) -> np.ndarray:
+        order = np.zeros((len(masks), len(masks)), np.int8)
+        cross = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], np.uint8)
+        for i in range(len(masks)):
+            for j in range(i + 1, len(masks)):
+                if not (cv2.dilate(masks[i], cross) & masks[j]).any():
+                    continue
+                grows_i = self.increment(masks[i], masks[j], boxes[i])
+                grows_j = self.increment(masks[j], masks[i], boxes[j])
+                if grows_i or grows_j:
+                    order[i, j] = 1 if grows_i < grows_j else -1
+                    order[j, i] = -order[i, j]
+        return order
+
+    def increment(self, mask: np.ndarray, eraser: np.ndarray, box: tuple[int, int, int]) -> float:
+        mask_patch, eraser_patch = self.crop(mask, box), self.crop(eraser, box)
+        mask_patch[eraser_patch == 1] = 0
+        grown = self.forward(mask_patch, eraser_patch, self.order_threshold)
+        return ((grown == 1) & (eraser_patch == 1) & (mask_patch == 0)).sum() * (box[2] / self.size) ** 2
+
+    def complete(
+        self, masks: np.ndarray, boxes: list[tuple[int, int, int]], order: np.ndarray, index: int
+    ) -> np.ndarray:
+        found, queue = set(), [index]
+        while queue:
+            for parent in np.flatnonzero(order[queue.pop()] == -1):
+                if parent not in found and parent != index:
+                    found.add(int(parent))
+                    queue.append(int(parent))
+        eraser = (masks[sorted(found)].sum(axis=0) > 0).astype(np.uint8)
+        mask_patch, eraser_patch = self.crop(masks[index], boxes[index]), self.crop(eraser, boxes[index])
+        mask_patch[eraser_patch == 1] = 0
+        patch = self.forward(mask_patch, eraser_patch, self.mask_threshold)
+        return self.paste(patch, boxes[index], masks.shape[1:])
+
+    def forward(self, mask: np.ndarray, eraser: np.ndarray, threshold: float) -> np.ndarray:
+        with torch.no_grad():
+            device = next(self.model.parameters()).device
+            planes = [torch.from_numpy(plane.astype(np.float32))[None, None].to(device) for plane in (mask, eraser)]
+            logits = self.model(*planes).logits
+            return (logits.softmax(dim=1)[0, 1] > threshold).cpu().numpy().astype(np.uint8)
+
+    @staticmethod
+    def crop_box(mask: np.ndarray) -> tuple[int, int, int]:
+        ys, xs = np.nonzero(mask)
+        left, top, width, height = xs.min(), ys.min(), xs.max() - xs.min() + 1, ys.max() - ys.min() + 1
+        side = max(np.sqrt(width * height * 3.0), width * 1.1, height * 1.1)
+        return int(left + width / 2 - side / 2), int(top + height / 2 - side / 2), int(side)
+
+    def crop(self, mask: np.ndarray, box: tuple[int, int, int]) -> np.ndarray:
+        left, top, side = box
+        height, width = mask.shape
+        patch = np.zeros((side, side), np.uint8)
+        y0, y1, x0, x1 = max(top, 0), min(top + side, height), max(left, 0), min(left + side, width)
+        patch[y0 - top : y1 - top, x0 - left : x1 - left] = mask[y0:y1, x0:x1]
+        return cv2.resize(patch, (self.size, self.size), interpolation=cv2.INTER_NEAREST)
+
+    @staticmethod
+    def paste(patch: np.ndarray, box: tuple[int, int, int], shape: tuple[int, ...]) -> np.ndarray:
+        left, top, side = box
+        height, width = shape
+        patch = cv2.resize(patch.astype(np.float32), (side, side), interpolation=cv2.INTER_LINEAR) > 0.5
+        mask = np.zeros(shape, bool)
+        y0, y1, x0, x1 = max(top, 0), min(top + side, height), max(left, 0), min(left + side, width)
+        mask[y0:y1, x0:x1] = patch[y0 - top : y1 - top, x0 - left : x1 - left]
+        return mask
+
+
+def load_pipeline(model: Path, dtype: torch.dtype, device: str) -> PCNetMaskPipeline:
+    """Our pipeline with the published thresholds and pasting; `model` is its folder or a published checkpoint."""
+    options = {"order_threshold": 0.1, "mask_threshold": 0.2, "paste": "binary", "keep_modal": False}
+    if model.is_dir():
+        pipeline = PCNetMaskPipeline.from_pretrained(model, dtype=dtype, **options)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            convert_pcnet_mask(model, folder)
+            pipeline = PCNetMaskPipeline.from_pretrained(folder, dtype=dtype, **options)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline.to(device)
+
+
+def mean_iou(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
+    """Mean and least IoU of (N, H, W) bool masks; two empty masks agree."""
+    union = (first | second).sum(axis=(1, 2))
+    iou = np.where(union > 0, (first & second).sum(axis=(1, 2)) / np.maximum(union, 1), 1.0)
+    return float(iou.mean()), float(iou.min())
+
+
+def agreement(order: np.ndarray, masks: np.ndarray, output: Any, touching: np.ndarray) -> dict[str, float]:
+    pairs = np.triu(touching)
+    mean, least = mean_iou(masks, np.asarray(output.amodal_masks))
+    same = (np.asarray(output.order) == order)[pairs]
+    return {"iou_mean": mean, "iou_min": least, "order_agreement": float(same.mean()) if same.size else 1.0}
+
+
+def run(model: Path, device: str, repeats: int, objects: list[int]) -> dict[str, Any]:
+    reference = load_pipeline(model, torch.float32, device)
+    published = PublishedFlow(reference.model.eval(), reference.model.config.sample_size, 0.1, 0.2)
+    pipelines = {
+        "fp32": load_pipeline(model, torch.float32, device),
+        "bf16": load_pipeline(model, torch.bfloat16, device),
+    }
+    record: dict[str, Any] = {
+        "environment": environment(device) | {"opencv": cv2.__version__, "opencv threads": cv2.getNumThreads()},
+        "model": {"parameters": sum(p.numel() for p in reference.model.parameters()), "crop": published.size},
+        "scenes": [],
+    }
+    for count in [OBJECTS, *objects]:
+        modal = make_scene(count, PAIRS if count == OBJECTS else None)
+        touching = neighbours(modal)
+        functions = {"published": lambda modal=modal: published(modal)}
+        functions |= {name: lambda p=pipeline, modal=modal: p(None, modal) for name, pipeline in pipelines.items()}
+        seconds = time_in_turn(functions, repeats, device=device)
+        order, masks = published(modal)
+        scene: dict[str, Any] = {"objects": count, "ordered_pairs": int(touching.sum())}
+        scene["seconds"] = {name: statistics.median(times) for name, times in seconds.items()}
+        scene["ratio"] = {name: median_ratio(seconds["published"], seconds[name]) for name in pipelines}
+        scene["agreement"] = {
+            name: agreement(order, masks, pipeline(None, modal), touching) for name, pipeline in pipelines.items()
+        }
+        record["scenes"].append(scene)
+        sys.stdout.write(format_scene(scene) + "\n")
+        sys.stdout.flush()
+    return record
+
+
+def format_scene(scene: dict[str, Any]) -> str:
+    seconds, parts = scene["seconds"], []
+    for name, ratio in scene["ratio"].items():
+        same = scene["agreement"][name]
+        parts.append(
+            f"{name} {seconds[name]:6.3f} s, {ratio:4.1f}x, IoU {same['iou_mean']:.4f} (least {same['iou_min']:.4f}), "
+            f"order {100 * same['order_agreement']:.1f} %"
+        )
+    head = f"{scene['objects']:3d} objects {scene['ordered_pairs']:3d} pairs: published {seconds['published']:6.3f} s"
+    return " | ".join([head, *parts])
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--model", type=Path, default=Path("pipelines/pcnet-m"), help="pipeline folder or published checkpoint"
+    )
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--repeats", type=int, default=5, help="timed runs of each; the median counts")
+    parser.add_argument(
+        "--objects", type=int, nargs="*", default=list(GROWTH), help="further scenes, for the growth of time"
+    )
+    parser.add_argument("--threads", type=int, help="torch and OpenCV threads")
+    parser.add_argument("--json", type=Path, help="write the figures here")
+    options = parser.parse_args(arguments)
+    if not options.model.exists():
+        parser.error(f"--model {options.model} does not exist")
+    if options.threads:
+        torch.set_num_threads(options.threads)
+        cv2.setNumThreads(options.threads)
+    sys.stdout.write(format_environment(environment(options.device)) + f"\nopencv    {cv2.__version__}\n\n")
+    record = run(options.model, options.device, options.repeats, options.objects)
+    if options.json:
+        write_json(options.json, record)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
