@@ -1,0 +1,386 @@
+"""Occlusion synthesis: training samples made from modal masks alone, batched on the training device [Z20].
+
+An object A and other objects are drawn from a `MaskBank` into one square crop. Where another object is put in front, it
+erases a part of A, and the network learns to bring that part back; where it is put behind, the network learns to leave A
+as it is. A batch is a function of (seed, step, process) alone, so that a resumed run sees what the killed one would have.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from .mask_bank import MaskBank
+from .synthetic_regions import Regions, sample_frames, sample_region_boxes, sample_regions
+
+
+@dataclass(frozen=True)
+class SynthesisConfig:
+    """How occlusion is synthesised. The defaults are the published recipe ([Z20], systems.md section 0).
+
+    Ranges are uniform (low, high) unless said otherwise; lengths are in units of the crop's side.
+
+    Args:
+        size: side of the crops in pixels.
+        enlarge_box: of the crop rule, side = max(sqrt(enlarge_box * w * h), 1.1 * w, 1.1 * h).
+        shift: shift of A's centre in each direction.
+        scale: factor on the size of each object in its crop.
+        flip_probability: of mirroring each object.
+        erase_probability: gamma, of case 1 (the other object is in front) over case 2 (it is behind).
+        overlap: share of the two crops' area that overlaps when the other object is placed.
+        cut_range: share of A that the other objects may cover; samples outside of it are redrawn.
+        max_redraws: number of redraws; a sample that still lies outside of `cut_range` is used as it is.
+        rotation: largest rotation of each object in degrees.
+        other_zoom: further factor on the other objects' sizes, log-uniform.
+        multi_probability: share of samples with 2 to `max_others` other objects, each in front with probability
+            `erase_probability`, and each in the eraser with probability 0.8: what cuts A without being in the eraser
+            must not be filled.
+        max_others: largest number of other objects.
+        region_probability: share of samples in which A, or the first other object, is a synthetic region (road, wall,
+            table top: anything large that fills a part of a frame) instead of an instance.
+        frame_probability: share of samples that are cut by the frame of a photo.
+        gap_probability: share of samples with a gap of one or two pixels between A and the eraser, as masks predicted
+            by a segmenter have.
+    """
+
+    size: int = 256
+    enlarge_box: float = 3.0
+    shift: tuple[float, float] = (-0.2, 0.2)
+    scale: tuple[float, float] = (0.8, 1.2)
+    flip_probability: float = 0.5
+    erase_probability: float = 0.8
+    overlap: tuple[float, float] = (0.4, 1.0)
+    cut_range: tuple[float, float] = (0.001, 0.9)
+    max_redraws: int = 100
+    rotation: float = 0.0
+    other_zoom: tuple[float, float] = (1.0, 1.0)
+    multi_probability: float = 0.0
+    max_others: int = 1
+    region_probability: float = 0.0
+    frame_probability: float = 0.0
+    gap_probability: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("flip_probability", "erase_probability", "multi_probability", "region_probability", "frame_probability", "gap_probability"):
+            value = getattr(self, name)
+            if not 0 <= value <= 1:
+                raise ValueError(f"`{name}` must lie in [0, 1], got {value}.")
+        for name in ("shift", "scale", "overlap", "cut_range", "other_zoom"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ValueError(f"`{name}` must be (low, high) with low <= high, got {(low, high)}.")
+        if self.scale[0] <= 0 or self.other_zoom[0] <= 0 or self.overlap[0] <= 0:
+            raise ValueError("`scale`, `other_zoom` and `overlap` must be positive.")
+        if self.size < 8 or self.max_others < 1 or self.max_redraws < 0:
+            raise ValueError("`size` must be at least 8, `max_others` at least 1 and `max_redraws` at least 0.")
+        if self.multi_probability > 0 and self.max_others < 2:
+            raise ValueError(f"`max_others` must be at least 2 with `multi_probability` > 0, got {self.max_others}.")
+
+    @classmethod
+    def improved(cls, size: int = 128) -> "SynthesisConfig":
+        """The recipe of the checkpoint in `pipelines/pcnet-m`: several objects, regions, frames, gaps, more variety of size."""
+        return cls(
+            size=size, erase_probability=0.6, cut_range=(0.001, 0.95), max_redraws=30, rotation=12.0, other_zoom=(0.25, 2.5),
+            multi_probability=0.3, max_others=5, region_probability=0.35, frame_probability=0.3, gap_probability=0.1,
+        )  # fmt: skip
+
+
+@dataclass
+class OcclusionBatch:
+    """One synthetic batch; masks are float32 in {0, 1} of shape (B, 1, S, S).
+
+    Args:
+        mask: what is visible of A.
+        eraser: the other objects' masks as far as the network is told of them.
+        target: what the network shall answer.
+        category_ids: (B,) int64 of A; 1 where A is a synthetic region.
+    """
+
+    mask: Tensor
+    eraser: Tensor
+    target: Tensor
+    category_ids: Tensor
+
+
+@dataclass
+class _Layers:
+    """The objects of a batch in drawing: K + 1 layers a sample, layer 0 is A."""
+
+    shapes: Tensor  # (B, K + 1, S, S) bool
+    used: Tensor  # (B, K) bool: which others exist
+    front: Tensor  # (B, K) bool: in front of A
+    told: Tensor  # (B, K) bool: in the eraser
+
+
+@dataclass
+class _Plan:
+    """What stays when a sample is drawn again."""
+
+    objects: Tensor  # (B,) int64 indices of A
+    target_is_region: Tensor  # (B,) bool
+    other_is_region: Tensor  # (B,) bool
+    boxes: Tensor  # (B, 4) of the regions, [left, top, right, bottom] in crop units around the crop's centre
+    frames: Tensor  # (B, 4) of the photos, likewise
+
+    def select(self, chosen: Tensor) -> "_Plan":
+        return _Plan(*(getattr(self, field.name)[chosen] for field in fields(self)))
+
+
+class OcclusionSynthesizer:
+    """Draws training batches from a bank of modal masks.
+
+    Args:
+        bank: the instances, on the device where the batches are wanted.
+        config: the recipe.
+        seed: with step and process index, it determines a batch.
+        source_weights: relative frequency of each source as A; None draws every instance equally often, each once an epoch.
+        process_index, num_processes: the processes of one run get disjoint objects A in every step.
+
+    Raises:
+        ValueError: where `source_weights` does not fit the bank's sources or the process index is out of range.
+    """
+
+    def __init__(
+        self,
+        bank: MaskBank,
+        config: SynthesisConfig | None = None,
+        *,
+        seed: int = 0,
+        source_weights: Sequence[float] | None = None,
+        process_index: int = 0,
+        num_processes: int = 1,
+    ) -> None:
+        if not 0 <= process_index < num_processes:
+            raise ValueError(f"`process_index` must lie in [0, {num_processes}), got {process_index}.")
+        self.bank = bank
+        self.config = config or SynthesisConfig()
+        self.seed = seed
+        self.process_index = process_index
+        self.num_processes = num_processes
+        self._generator = torch.Generator(device=bank.device)
+        self._weights = None if source_weights is None else _instance_weights(bank, source_weights)
+        self._epoch: tuple[int, Tensor] | None = None
+
+    @torch.no_grad()
+    def sample(self, step: int, batch_size: int) -> OcclusionBatch:
+        """The batch of `step` for this process: always the same for the same arguments."""
+        objects = self._objects(step, batch_size)
+        self._generator.manual_seed(_mix(self.seed, step, self.process_index))
+        return self._compose(objects)
+
+    def _objects(self, step: int, batch_size: int) -> Tensor:
+        """Indices (B,) of the objects A: this process's slice of what all processes draw together."""
+        total = batch_size * self.num_processes
+        first = step * total + self.process_index * batch_size
+        if self._weights is not None:
+            generator = torch.Generator().manual_seed(_mix(self.seed, step, -1))
+            drawn = torch.multinomial(self._weights, total, replacement=total > len(self.bank), generator=generator)
+            return drawn[self.process_index * batch_size :][:batch_size].to(self.bank.device)
+        positions = torch.arange(first, first + batch_size)
+        epochs = positions // len(self.bank)
+        drawn = torch.empty(batch_size, dtype=torch.int64)
+        for epoch in epochs.unique().tolist():
+            if self._epoch is None or self._epoch[0] != epoch:
+                generator = torch.Generator().manual_seed(_mix(self.seed, epoch, -2))
+                self._epoch = (epoch, torch.randperm(len(self.bank), generator=generator))
+            chosen = epochs == epoch
+            drawn[chosen] = self._epoch[1][positions[chosen] % len(self.bank)]
+        return drawn.to(self.bank.device)
+
+    def _compose(self, objects: Tensor) -> OcclusionBatch:
+        plan = self._plan(objects)
+        layers = self._draw_layers(plan)
+        pending = self._outside_range(layers, plan.target_is_region)
+        for _ in range(self.config.max_redraws):
+            if not pending.any():
+                break
+            again = plan.select(pending)
+            redrawn = self._draw_layers(again)
+            for name in ("shapes", "used", "front", "told"):
+                getattr(layers, name)[pending] = getattr(redrawn, name)
+            pending[pending.clone()] = self._outside_range(redrawn, again.target_is_region)
+        mask, eraser, target = _assemble(layers)
+        if self.config.gap_probability > 0:
+            eraser = self._open_gaps(mask, eraser)
+        categories = torch.where(plan.target_is_region, 1, self.bank.category_ids[objects])
+        planes = (plane[:, None].to(torch.float32) for plane in (mask, eraser, target))
+        return OcclusionBatch(*planes, category_ids=categories)
+
+    def _plan(self, objects: Tensor) -> _Plan:
+        config, batch = self.config, len(objects)
+        regions = self._chance(batch, config.region_probability)
+        target_is_region = regions & self._chance(batch, 0.5)
+        frames = sample_frames(batch, self._chance(batch, config.frame_probability) | regions, self._generator)
+        boxes, around = sample_region_boxes(batch, self._generator)
+        boxes = torch.where(target_is_region[:, None], boxes, frames.clamp(-0.5, 0.5))
+        frames = torch.where(target_is_region[:, None], around, frames)
+        return _Plan(objects, target_is_region, regions & ~target_is_region, boxes, frames)
+
+    def _draw_layers(self, plan: _Plan) -> _Layers:
+        """Place A and the others anew."""
+        config, batch, device = self.config, len(plan.objects), self.bank.device
+        others = self._num_others(batch, plan.target_is_region)
+        slots = torch.arange(config.max_others, device=device)
+        used = slots[None] < others[:, None]
+        front = self._chance((batch, config.max_others), config.erase_probability)
+        told = torch.ones_like(used)
+        if config.multi_probability > 0:
+            told = self._chance((batch, config.max_others), 0.8)
+            told[:, 0] = True
+        shapes = torch.zeros(batch, config.max_others + 1, config.size, config.size, dtype=torch.bool, device=device)
+        shapes[:, 0] = self._render(plan.objects, self._place_target(plan.objects))
+        rows, columns = used.nonzero(as_tuple=True)
+        picked = self._integers(len(self.bank), len(rows))
+        shapes[rows, columns + 1] = self._render(picked, self._place_others(picked, plan.target_is_region[rows]))
+        if config.region_probability > 0:
+            self._draw_regions(shapes, plan.target_is_region, 0, plan.boxes)
+            self._draw_regions(shapes, plan.other_is_region, 1, plan.boxes)
+        if config.frame_probability > 0 or config.region_probability > 0:
+            shapes &= _inside_frames(plan.frames, config.size)[:, None]
+        return _Layers(shapes, used, front, told)
+
+    def _draw_regions(self, shapes: Tensor, chosen: Tensor, layer: int, boxes: Tensor) -> None:
+        if chosen.any():
+            regions: Regions = sample_regions(int(chosen.sum()), self._generator)
+            shapes[chosen, layer] = regions.render(boxes[chosen], self.config.size)
+
+    def _num_others(self, batch: int, target_is_region: Tensor) -> Tensor:
+        """(B,) number of other objects, 1 unless the recipe asks for more; regions have many things on them."""
+        config = self.config
+        if config.max_others == 1:
+            return torch.ones(batch, dtype=torch.int64, device=self.bank.device)
+        many = 2 + self._integers(config.max_others - 1, batch)
+        several = self._chance(batch, config.multi_probability) | (target_is_region & self._chance(batch, 0.7))
+        return torch.where(several, many, torch.ones_like(many))
+
+    def _place_target(self, objects: Tensor) -> Tensor:
+        """Affine maps (B, 2, 3) from crop coordinates to the stored squares of A."""
+        shift = self._uniform((len(objects), 2), *self.config.shift)
+        zoom = self._uniform((len(objects),), *self.config.scale)
+        side = self._crop_side(objects)
+        return self._affine(objects, side / zoom, shift * zoom[:, None])
+
+    def _place_others(self, objects: Tensor, on_region: Tensor) -> Tensor:
+        """Affine maps (M, 2, 3) of the other objects, offset against A's crop as in [Z20]; on a region they lie anywhere."""
+        count, config = len(objects), self.config
+        zoom = self._uniform((count,), *self.config.scale)
+        low, high = (math.log(value) for value in config.other_zoom)
+        zoom = zoom * torch.exp(self._uniform((count,), low, high))
+        zoom = torch.where(on_region, zoom * self._uniform((count,), 0.1, 0.6), zoom)
+        overlap = self._uniform((count,), *config.overlap)
+        offset_x = (self._uniform((count,), -1, 1)) * (1 - overlap)
+        offset_y = (1 - overlap / (1 - offset_x.abs())) * torch.where(self._chance(count, 0.5), 1.0, -1.0)
+        offset = torch.stack([offset_x, offset_y], dim=1)
+        offset = torch.where(on_region[:, None], self._uniform((count, 2), -0.5, 0.5), offset)
+        return self._affine(objects, self._crop_side(objects) / zoom, -offset)
+
+    def _crop_side(self, objects: Tensor) -> Tensor:
+        """(B,) side of the crop rule in units of the stored square's side max(w, h)."""
+        width, height = self.bank.box_sizes[objects].unbind(1)
+        longest = torch.maximum(width, height)
+        return torch.maximum((self.config.enlarge_box * width * height).sqrt(), 1.1 * longest) / longest
+
+    def _affine(self, objects: Tensor, side: Tensor, shift: Tensor) -> Tensor:
+        """Maps p in [-0.5, 0.5]² of the crop to R·(p + shift)·side, mirrored and rotated at random, in the stored square."""
+        count = len(objects)
+        angle = torch.zeros(count, device=self.bank.device)
+        if self.config.rotation > 0:
+            angle = self._uniform((count,), -1, 1) * math.radians(self.config.rotation)
+        mirror = torch.where(self._chance(count, self.config.flip_probability), -1.0, 1.0)
+        cos, sin = torch.cos(angle), torch.sin(angle)
+        matrix = torch.stack([torch.stack([mirror * cos, -mirror * sin], 1), torch.stack([sin, cos], 1)], 1) * side[:, None, None]
+        return torch.cat([matrix, matrix @ shift[:, :, None]], dim=2)
+
+    def _render(self, objects: Tensor, affine: Tensor) -> Tensor:
+        """Nearest sampling (B, S, S) bool of the stored squares, read straight from their packed bits."""
+        size, resolution, bits = self.config.size, self.bank.resolution, self.bank.bits
+        axis = (torch.arange(size, device=bits.device, dtype=torch.float32) + 0.5) / size - 0.5
+        scaled = (affine * resolution)[:, :, :, None]  # [B, 2, 3, 1]
+        along_x = scaled[:, :, 0] * axis  # [B, 2, S]
+        along_y = scaled[:, :, 1] * axis + scaled[:, :, 2] + resolution / 2
+        x = (along_x[:, 0, None, :] + along_y[:, 0, :, None]).floor().to(torch.int32)  # [B, S, S]
+        y = (along_x[:, 1, None, :] + along_y[:, 1, :, None]).floor().to(torch.int32)
+        inside = (x >= 0) & (x < resolution) & (y >= 0) & (y < resolution)
+        x.clamp_(0, resolution - 1)
+        y.clamp_(0, resolution - 1)
+        stride = resolution // 8
+        start = objects.to(torch.int64) * (resolution * stride)
+        cell = start[:, None, None] + (y * stride + (x >> 3))
+        byte = bits.view(-1)[cell]
+        return ((byte >> (7 - (x & 7)).to(torch.uint8)) & 1).to(torch.bool) & inside
+
+    def _outside_range(self, layers: _Layers, target_is_region: Tensor) -> Tensor:
+        """(B,) samples to draw again: A's covered share (case 2: the share that the other would cover) is out of range.
+
+        Regions carry small things, so that any cover counts; and A itself must be there, whatever the frame cuts off.
+        """
+        low, high = self.config.cut_range
+        whole = layers.shapes[:, 0]
+        area = whole.flatten(1).sum(1)
+        active = (layers.used & (layers.told | layers.front))[:, :, None, None]
+        covered = (whole & (layers.shapes[:, 1:] & active).any(1)).flatten(1).sum(1) / area.clamp(min=1)
+        low_bound = torch.where(target_is_region, min(low, 0.001), low)
+        return (covered < low_bound) | (covered >= high) | (area < 0.002 * self.config.size**2)
+
+    def _open_gaps(self, mask: Tensor, eraser: Tensor) -> Tensor:
+        """Take the pixels that touch A away from the eraser in some samples: one pixel, or two."""
+        batch = len(mask)
+        grown = torch.nn.functional.max_pool2d(mask[:, None].float(), 3, stride=1, padding=1)
+        wider = torch.nn.functional.max_pool2d(grown, 3, stride=1, padding=1)
+        gap = torch.where(self._chance(batch, 0.7)[:, None, None, None], grown, wider)[:, 0] > 0
+        return eraser & ~(gap & self._chance(batch, self.config.gap_probability)[:, None, None])
+
+    def _uniform(self, shape: tuple[int, ...], low: float, high: float) -> Tensor:
+        return torch.rand(shape, generator=self._generator, device=self.bank.device) * (high - low) + low
+
+    def _chance(self, shape: int | tuple[int, ...], probability: float) -> Tensor:
+        size = (shape,) if isinstance(shape, int) else shape
+        return torch.rand(size, generator=self._generator, device=self.bank.device) < probability
+
+    def _integers(self, high: int, count: int) -> Tensor:
+        return torch.randint(high, (count,), generator=self._generator, device=self.bank.device)
+
+
+def _assemble(layers: _Layers) -> tuple[Tensor, Tensor, Tensor]:
+    """(mask, eraser, target), each (B, S, S) bool.
+
+    Whatever is in front of A is seen whole, what is behind is seen beside A and the front. The eraser is the union of the
+    seen parts that the network is told of; the target is the seen part of A and what of A lies under the eraser.
+    """
+    whole, others = layers.shapes[:, 0], layers.shapes[:, 1:]
+    present = layers.used[:, :, None, None] & others
+    front = layers.front[:, :, None, None]
+    told = layers.told[:, :, None, None]
+    cover = (present & front).any(1)
+    mask = whole & ~cover
+    eraser = (present & front & told).any(1) | ((present & ~front & told).any(1) & ~whole & ~cover)
+    return mask, eraser, mask | (whole & eraser)
+
+
+def _inside_frames(frames: Tensor, size: int) -> Tensor:
+    axis = (torch.arange(size, device=frames.device, dtype=torch.float32) + 0.5) / size - 0.5
+    columns = (axis >= frames[:, 0, None]) & (axis < frames[:, 2, None])
+    rows = (axis >= frames[:, 1, None]) & (axis < frames[:, 3, None])
+    return rows[:, :, None] & columns[:, None, :]
+
+
+def _instance_weights(bank: MaskBank, source_weights: Sequence[float]) -> Tensor:
+    weights = torch.tensor(source_weights, dtype=torch.float64)
+    sources = bank.sources.cpu()
+    if len(weights) != int(sources.max()) + 1 or (weights < 0).any() or weights.sum() <= 0:
+        raise ValueError(f"`source_weights` must be {int(sources.max()) + 1} non-negative numbers, got {list(source_weights)}.")
+    counts = torch.bincount(sources, minlength=len(weights)).clamp(min=1)
+    return (weights / counts)[sources]
+
+
+def _mix(*values: int) -> int:
+    """One 63-bit seed from several integers (the finaliser of SplitMix64, so that neighbours give unrelated streams)."""
+    state = 0
+    for value in values:
+        state = (state ^ (value & 0xFFFFFFFFFFFFFFFF)) + 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF
+        state = (state ^ (state >> 30)) * 0xBF58476D1CE4E5B9 & 0xFFFFFFFFFFFFFFFF
+        state = (state ^ (state >> 27)) * 0x94D049BB133111EB & 0xFFFFFFFFFFFFFFFF
+        state ^= state >> 31
+    return state >> 1

@@ -1,0 +1,274 @@
+"""The loop: read `train` top to bottom. What is trained is a `Task`; how, is here once for all systems."""
+
+import argparse
+import json
+import logging
+import math
+import os
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import ProjectConfiguration, set_seed
+from diffusers import DiffusionPipeline
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import ConstantLR, LambdaLR, LRScheduler, MultiStepLR, OneCycleLR
+from tqdm.auto import tqdm
+
+from .averaging import averaged_model, synchronise_batch_norm
+from .cards import write_model_card
+from .checkpoints import find_checkpoint, save_checkpoint
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Validation:
+    """What a validation found: figures by name, and pictures (H, W, 3) uint8 by name."""
+
+    metrics: dict[str, float]
+    pictures: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+class Task(ABC):
+    """One system to train: its network, its samples, its loss, its validation, its pipeline.
+
+    Attributes:
+        model: the network whose parameters with `requires_grad` are trained.
+    """
+
+    model: nn.Module
+
+    @abstractmethod
+    def setup(self, accelerator: Accelerator) -> None:
+        """Prepare data on `accelerator.device`, for this process; called once before training."""
+
+    @abstractmethod
+    def loss(self, model: nn.Module, micro_step: int, batch_size: int) -> tuple[Tensor, dict[str, float | Tensor]]:
+        """The loss on the samples of `micro_step`, and figures to log.
+
+        The samples must be a function of (seed, micro_step, process): that makes a resumed run the same run.
+        """
+
+    @abstractmethod
+    def validate(self, model: nn.Module, step: int) -> Validation:
+        """Score the weights of `model` (in eval mode) on what is never trained on; runs on the main process."""
+
+    @abstractmethod
+    def build_pipeline(self, model: nn.Module) -> DiffusionPipeline:
+        """The pipeline around the trained network, with its thresholds and crop rule."""
+
+    @abstractmethod
+    def card(self) -> dict[str, Any]:
+        """Facts for the model card: `name`, `description`, `data` (lines), `tags`."""
+
+
+@dataclass
+class RunState:
+    """Where a run is; saved in every checkpoint."""
+
+    step: int = 0
+    seconds: float = 0.0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"step": self.step, "seconds": self.seconds, "history": json.dumps(self.history)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.step, self.seconds, self.history = state["step"], state["seconds"], json.loads(state["history"])
+
+
+class Run:
+    """A task under training: the accelerator, the optimizer and the state that checkpoints hold."""
+
+    def __init__(self, task: Task, args: argparse.Namespace) -> None:
+        self.task = task
+        self.args = args
+        self.output_dir = Path(args.output_dir)
+        self.accelerator = Accelerator(
+            mixed_precision=args.mixed_precision,
+            gradient_accumulation_steps=args.gradient_accumulation_steps,
+            log_with=None if args.report_to == "none" else args.report_to,
+            project_config=ProjectConfiguration(str(self.output_dir), logging_dir=str(self.output_dir / args.logging_dir)),
+        )
+        if self.accelerator.is_main_process:
+            self.output_dir.mkdir(parents=True, exist_ok=True)
+        self.accelerator.wait_for_everyone()
+        self.state = RunState()
+        self._prepare()
+
+    def _prepare(self) -> None:
+        task, args = self.task, self.args
+        model = synchronise_batch_norm(task.model) if args.sync_batch_norm else task.model
+        if args.channels_last:
+            model = model.to(memory_format=torch.channels_last)
+        optimizer = make_optimizer(model, args)
+        self.ema = averaged_model(model, args.ema_decay).to(self.accelerator.device) if args.use_ema else None
+        self.scheduler = make_scheduler(optimizer, args)
+        self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
+        self.accelerator.register_for_checkpointing(self.scheduler, self.state)
+        if self.ema is not None:
+            self.accelerator.register_for_checkpointing(self.ema)
+        task.setup(self.accelerator)
+
+    def weights(self) -> nn.Module:
+        """The network that is validated and saved: the average where one is kept."""
+        return self.ema.module if self.ema is not None else self.accelerator.unwrap_model(self.model)
+
+    def resume(self) -> None:
+        """Load the checkpoint that `--resume_from_checkpoint` asks for, if any."""
+        if self.args.resume_from_checkpoint is None:
+            return
+        folder = find_checkpoint(self.args.resume_from_checkpoint, self.output_dir)
+        if folder is None:
+            logger.info("no checkpoint in %s yet: starting anew", self.output_dir)
+            return
+        self.accelerator.load_state(str(folder))
+        logger.info("resumed from %s at step %d", folder, self.state.step)
+
+    def update(self) -> dict[str, float]:
+        """One optimizer update; returns the figures of its last micro-step."""
+        args = self.args
+        self.model.train()
+        logs: dict[str, float | Tensor] = {}
+        for part in range(args.gradient_accumulation_steps):
+            with self.accelerator.accumulate(self.model):
+                micro_step = self.state.step * args.gradient_accumulation_steps + part
+                loss, logs = self.task.loss(self.model, micro_step, args.train_batch_size)
+                self.accelerator.backward(loss)
+                if self.accelerator.sync_gradients and args.max_grad_norm is not None:
+                    self.accelerator.clip_grad_norm_(self.model.parameters(), args.max_grad_norm)
+                self.optimizer.step()
+                self.optimizer.zero_grad()
+        self.scheduler.step()
+        if self.ema is not None:
+            self.ema.update_parameters(self.accelerator.unwrap_model(self.model))
+        self.state.step += 1
+        return {"loss": loss.detach(), **logs}
+
+    def log(self, logs: dict[str, float | Tensor]) -> dict[str, float]:
+        figures = {name: float(value) for name, value in logs.items()}
+        if not math.isfinite(figures["loss"]):
+            raise FloatingPointError(f"the loss is {figures['loss']} at step {self.state.step}; lower `--learning_rate`.")
+        figures["learning_rate"] = self.scheduler.get_last_lr()[0]
+        self.accelerator.log(figures, step=self.state.step)
+        return figures
+
+    def validate(self) -> None:
+        """Score the weights on the main process, write pictures, and keep the figures in the history."""
+        if self.accelerator.is_main_process:
+            weights = self.weights()
+            training = weights.training
+            weights.eval()
+            with torch.inference_mode():
+                result = self.task.validate(weights, self.state.step)
+            weights.train(training)
+            self.state.history.append({"step": self.state.step, **result.metrics})
+            logger.info("step %d: %s", self.state.step, ", ".join(f"{k} {v:.4f}" for k, v in result.metrics.items()))
+            self.accelerator.log({f"validation/{k}": v for k, v in result.metrics.items()}, step=self.state.step)
+            self._write_pictures(result.pictures)
+        self.accelerator.wait_for_everyone()
+
+    def _write_pictures(self, pictures: dict[str, np.ndarray]) -> None:
+        from PIL import Image
+
+        folder = self.output_dir / "validation"
+        folder.mkdir(exist_ok=True)
+        for name, picture in pictures.items():
+            Image.fromarray(picture).save(folder / f"{name}-{self.state.step:06d}.png")
+            for tracker in self.accelerator.trackers:
+                if tracker.name == "tensorboard":
+                    tracker.writer.add_image(name, picture, self.state.step, dataformats="HWC")
+
+    def save(self) -> None:
+        """Write the pipeline, its model card and the learning curve into `--output_dir`; upload them if asked."""
+        if self.accelerator.is_main_process:
+            pipeline = self.task.build_pipeline(self.weights().to(torch.float32).eval())
+            pipeline.save_pretrained(str(self.output_dir), safe_serialization=True)
+            curve = self.output_dir / "learning_curve.json"
+            beside = curve.with_suffix(".partial")
+            beside.write_text(json.dumps(self.state.history, indent=1) + "\n")
+            os.replace(beside, curve)
+            write_model_card(self)
+            if self.args.push_to_hub:
+                push_folder(self.output_dir, self.args)
+        self.accelerator.wait_for_everyone()
+
+
+def train(task: Task, args: argparse.Namespace) -> Run:
+    """Train `task` as `args` says and leave a pipeline folder in `--output_dir`."""
+    set_seed(args.seed)
+    run = Run(task, args)
+    run.accelerator.init_trackers(args.tracker_project_name, config=_plain(vars(args)))
+    run.resume()
+    last = min(args.max_train_steps, args.stop_after_steps or args.max_train_steps)
+    bar = tqdm(total=args.max_train_steps, initial=run.state.step, desc="train", disable=not run.accelerator.is_main_process)
+    started = time.monotonic() - run.state.seconds
+    while run.state.step < last:
+        logs = run.update()
+        step = run.state.step
+        bar.update()
+        if step % args.logging_steps == 0 or step == last:
+            bar.set_postfix({name: f"{value:.4g}" for name, value in run.log(logs).items()})
+        run.state.seconds = time.monotonic() - started
+        if step == last or (args.validation_steps and step % args.validation_steps == 0):
+            run.validate()
+        if step == last or step % args.checkpointing_steps == 0:
+            save_checkpoint(run.accelerator, run.output_dir, step, args.checkpoints_total_limit)
+    bar.close()
+    run.save()
+    run.accelerator.end_training()
+    return run
+
+
+def make_optimizer(model: nn.Module, args: argparse.Namespace) -> torch.optim.Optimizer:
+    """The optimizer that `--optimizer` names, over the parameters that are not frozen."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if args.optimizer == "sgd":
+        return torch.optim.SGD(parameters, args.learning_rate, momentum=args.momentum, weight_decay=args.weight_decay)
+    return torch.optim.AdamW(parameters, args.learning_rate, weight_decay=args.weight_decay)
+
+
+def make_scheduler(optimizer: torch.optim.Optimizer, args: argparse.Namespace) -> LRScheduler:
+    """The schedule that `--lr_scheduler` names. It steps once an update, whatever the number of processes."""
+    if args.lr_scheduler == "multistep":
+        return MultiStepLR(optimizer, args.lr_milestones, gamma=args.lr_gamma)
+    if args.lr_scheduler == "constant":
+        return ConstantLR(optimizer, factor=1.0, total_iters=0)
+    if args.lr_scheduler == "warmup_stable_decay":
+        return LambdaLR(optimizer, _warmup_stable_decay(args))
+    # OneCycleLR cycles the momentum too, which is what one_cycle means and cosine does not.
+    return OneCycleLR(
+        optimizer, max_lr=args.learning_rate, total_steps=args.max_train_steps + 1, pct_start=args.lr_warmup_fraction,
+        cycle_momentum=args.lr_scheduler == "one_cycle",
+    )  # fmt: skip
+
+
+def _warmup_stable_decay(args: argparse.Namespace) -> Callable[[int], float]:
+    """Rise, plateau, linear fall to 0. The plateau does not know its length, so a run can be cut short or drawn out by
+    resuming with another `--max_train_steps`."""
+    total = args.max_train_steps
+    rise, fall = max(1, int(args.lr_warmup_fraction * total)), max(1, int(args.lr_decay_fraction * total))
+    return lambda step: max(0.0, min(1.0, (step + 1) / rise, (total - step) / fall))
+
+
+def push_folder(folder: Path, args: argparse.Namespace) -> None:
+    """Upload a pipeline folder without its checkpoints, logs and validation pictures."""
+    from huggingface_hub import HfApi
+
+    api = HfApi(token=args.hub_token)
+    repo = api.create_repo(args.hub_model_id or folder.resolve().name, private=args.hub_private, exist_ok=True).repo_id
+    ignored = ["checkpoint-*", ".checkpoint-*", f"{args.logging_dir}/**", "validation/**", "*.partial"]
+    api.upload_folder(repo_id=repo, folder_path=str(folder), ignore_patterns=ignored, commit_message="End of training")
+
+
+def _plain(values: dict[str, Any]) -> dict[str, int | float | str | bool]:
+    """Trackers take numbers and strings alone; secrets stay out."""
+    shown = {name: value for name, value in values.items() if name != "hub_token"}
+    return {name: v if isinstance(v, int | float | str | bool) else str(v) for name, v in shown.items()}

@@ -1,0 +1,31 @@
+"""Pictures of validation samples."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_VISIBLE = torch.tensor([0.96, 0.96, 0.94])
+_ERASER = torch.tensor([0.36, 0.42, 0.52])
+_HIDDEN = torch.tensor([0.95, 0.55, 0.15])
+
+
+def mask_grid(mask: Tensor, eraser: Tensor, target: Tensor, probability: Tensor, *, count: int = 8) -> np.ndarray:
+    """Two rows of samples (H, W, 3) uint8: truth above, prediction below.
+
+    White is what was seen of the object, grey the eraser, orange what is hidden (below: in proportion to its probability).
+    All inputs (B, 1, S, S) in [0, 1].
+    """
+    rows = [_paint(mask[:count], eraser[:count], hidden[:count]) for hidden in (target, probability)]
+    picture = torch.cat([torch.cat(list(row), dim=1) for row in rows], dim=0)
+    return (picture * 255).round().to(torch.uint8).numpy()
+
+
+def _paint(mask: Tensor, eraser: Tensor, hidden: Tensor) -> Tensor:
+    """(B, S, S, 3) in [0, 1], with a thin border so that neighbours stay apart."""
+    mask, eraser, hidden = (plane[:, 0, :, :, None].float().cpu() for plane in (mask, eraser, hidden))
+    picture = eraser * _ERASER
+    picture = picture * (1 - hidden) + hidden * _HIDDEN
+    picture = picture * (1 - mask) + mask * _VISIBLE
+    picture[:, [0, -1]] = 0.25
+    picture[:, :, [0, -1]] = 0.25
+    return picture
