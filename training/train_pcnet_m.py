@@ -16,15 +16,15 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
-from torch import Tensor, nn
-
-from amodal_diffusion import AmodalPipeline, PCNetMask, PCNetMaskPipeline
 from amodal_diffusion.data.readers import read_annotations
-from amodal_diffusion.data.mask_bank import MaskBank
-from amodal_diffusion.data.synthesis import OcclusionBatch, OcclusionSynthesizer, SynthesisConfig
+from torch import Tensor, nn
 from trainer.arguments import base_parser, check_arguments, parse_size_list
 from trainer.loop import Task, Validation, train
 from trainer.pictures import mask_grid
+
+from amodal_diffusion import AmodalPipeline, PCNetMask, PCNetMaskPipeline
+from amodal_diffusion.data.mask_bank import MaskBank
+from amodal_diffusion.data.synthesis import OcclusionBatch, OcclusionSynthesizer, SynthesisConfig
 
 logger = logging.getLogger(__name__)
 
@@ -32,21 +32,45 @@ logger = logging.getLogger(__name__)
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = base_parser(__doc__.split("\n")[0])
     data = parser.add_argument_group("data")
-    data.add_argument("--dataset", nargs="+", required=True, help="Annotation files, Parquet folders or Hub data sets; their modal masks are used.")
-    data.add_argument("--dataset_weights", nargs="+", type=float, default=None, help="How often each source is drawn; None draws every mask equally often.")
-    data.add_argument("--validation_fraction", type=float, default=0.02, help="Share of the masks that is held out for validation.")
+    data.add_argument(
+        "--dataset",
+        nargs="+",
+        required=True,
+        help="Annotation files, Parquet folders or Hub data sets; their modal masks are used.",
+    )
+    data.add_argument(
+        "--dataset_weights",
+        nargs="+",
+        type=float,
+        default=None,
+        help="How often each source is drawn; None draws every mask equally often.",
+    )
+    data.add_argument(
+        "--validation_fraction", type=float, default=0.02, help="Share of the masks that is held out for validation."
+    )
     data.add_argument("--validation_samples", type=int, default=512)
     data.add_argument("--min_area", type=int, default=100, help="Masks of fewer pixels are left out.")
     data.add_argument("--keep_crowd", action="store_true", help="Train on crowd regions too.")
-    data.add_argument("--max_truncation", type=float, default=1.0, help="Leave out masks of which more of the outline lies on the photo's frame.")
-    data.add_argument("--recipe", choices=["published", "improved"], default="published", help="Of the occlusion synthesis.")
+    data.add_argument(
+        "--max_truncation",
+        type=float,
+        default=1.0,
+        help="Leave out masks of which more of the outline lies on the photo's frame.",
+    )
+    data.add_argument(
+        "--recipe", choices=["published", "improved"], default="published", help="Of the occlusion synthesis."
+    )
     data.add_argument("--on_error", choices=["raise", "skip"], default="skip", help="What to do with a bad record.")
     network = parser.add_argument_group("network")
-    network.add_argument("--pretrained_pipeline", default=None, help="Folder or Hub id to start from; its configuration is taken.")
+    network.add_argument(
+        "--pretrained_pipeline", default=None, help="Folder or Hub id to start from; its configuration is taken."
+    )
     network.add_argument("--block_out_channels", type=parse_size_list, default=(32, 64, 128, 256, 256))
     network.add_argument("--patch_size", type=int, default=1)
     network.add_argument("--sample_size", type=int, default=256)
-    network.add_argument("--class_conditioned", action="store_true", help="Multiply the mask by the category id, as for KINS.")
+    network.add_argument(
+        "--class_conditioned", action="store_true", help="Multiply the mask by the category id, as for KINS."
+    )
     network.add_argument("--inside_weight", type=float, default=5.0, help="Weight of the loss inside the eraser.")
     network.add_argument("--order_threshold", type=float, default=0.1, help="Stored in the pipeline.")
     network.add_argument("--mask_threshold", type=float, default=0.2, help="Stored in the pipeline.")
@@ -63,7 +87,9 @@ def completion_loss(logits: Tensor, target: Tensor, eraser: Tensor, inside_weigh
 
     Args:
         logits: (B, 2, h, w) floating point.
-        target, eraser: (B, 1, h, w) in {0, 1}.
+        target: (B, 1, h, w) in {0, 1}.
+        eraser: (B, 1, h, w) in {0, 1}.
+        inside_weight: factor inside the eraser.
     """
     entropy = F.cross_entropy(logits.float(), target[:, 0].long(), reduction="none")
     return (entropy * (1 + (inside_weight - 1) * eraser[:, 0])).mean()
@@ -94,7 +120,10 @@ class PCNetMaskTask(Task):
             max_truncation=args.max_truncation,
         )  # fmt: skip
         counts = torch.bincount(bank.sources, minlength=len(sources)).tolist()
-        self.counts = [(Path(path).name if Path(path).suffix else str(path), count) for path, count in zip(args.dataset, counts, strict=True)]
+        self.counts = [
+            (Path(path).name if Path(path).suffix else str(path), count)
+            for path, count in zip(args.dataset, counts, strict=True)
+        ]
         logger.info("%d masks: %s", len(bank), self.counts)
         shuffled = torch.randperm(len(bank), generator=torch.Generator().manual_seed(0))
         held_out = max(1, int(len(bank) * args.validation_fraction))
@@ -126,7 +155,9 @@ class PCNetMaskTask(Task):
             predicted = (probability > 0.5) | (batch.mask > 0)
             truth, hidden = batch.target > 0, batch.mask == 0
             both, either = predicted & truth, predicted | truth
-            sums += torch.stack([both.sum(), either.sum(), (both & hidden).sum(), (either & hidden).sum()]).double().cpu()
+            sums += (
+                torch.stack([both.sum(), either.sum(), (both & hidden).sum(), (either & hidden).sum()]).double().cpu()
+            )
             if picture is None:
                 picture = mask_grid(batch.mask, batch.eraser, batch.target, probability)
         metrics = {"miou": 100 * float(sums[0] / sums[1]), "inv_miou": 100 * float(sums[2] / sums[3].clamp(min=1))}
@@ -141,11 +172,13 @@ class PCNetMaskTask(Task):
     def card(self) -> dict[str, Any]:
         return {
             "name": "PCNet-M",
-            "description": "Completes the masks of partly hidden objects and recovers which object hides which, from masks alone "
-            "(Zhan et al., Self-Supervised Scene De-occlusion, CVPR 2020).",
+            "description": "Completes the masks of partly hidden objects and recovers which object hides which, from "
+            "masks alone (Zhan et al., Self-Supervised Scene De-occlusion, CVPR 2020).",
             "tags": ["pcnet-m"],
             "data": [f"{name}: {count:,} modal masks" for name, count in self.counts]
-            + [f"{self.args.validation_fraction:.0%} of them held out for validation; recipe of the synthesis: {self.args.recipe}."],
+            + [
+                f"{self.args.validation_fraction:.0%} of them held out for validation; recipe of the synthesis: {self.args.recipe}."
+            ],
         }
 
 

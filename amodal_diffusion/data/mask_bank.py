@@ -32,7 +32,9 @@ class MaskBank:
 
     def __init__(self, bits: Tensor, box_sizes: Tensor, category_ids: Tensor, sources: Tensor) -> None:
         if bits.ndim != 3 or bits.shape[1] != bits.shape[2] * _BITS or bits.dtype != torch.uint8:
-            raise ValueError(f"`bits` must have shape (N, r, r / 8) and dtype uint8, got {tuple(bits.shape)} {bits.dtype}.")
+            raise ValueError(
+                f"`bits` must have shape (N, r, r / 8) and dtype uint8, got {tuple(bits.shape)} {bits.dtype}."
+            )
         count = bits.shape[0]
         if count == 0:
             raise ValueError("`bits` holds no mask: the sources have none that the filters let through.")
@@ -53,6 +55,7 @@ class MaskBank:
 
     @property
     def device(self) -> torch.device:
+        """Where the masks lie, and where crops of them are drawn."""
         return self.bits.device
 
     def to(self, device: torch.device | str) -> "MaskBank":
@@ -101,7 +104,9 @@ class MaskBank:
                     if int(mask.sum()) < min_area or _truncation(mask) > max_truncation:
                         continue
                     square, size = _tight_square(mask, resolution)
-                    for column, value in zip(columns, (np.packbits(square, axis=-1), size, item["category_id"], source), strict=True):
+                    for column, value in zip(
+                        columns, (np.packbits(square, axis=-1), size, item["category_id"], source), strict=True
+                    ):
                         column.append(value)
         bits, sizes, categories, origins = columns
         packed = np.stack(bits) if bits else np.zeros((0, resolution, resolution // _BITS), np.uint8)

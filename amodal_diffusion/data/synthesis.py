@@ -1,8 +1,9 @@
 """Occlusion synthesis: training samples made from modal masks alone, batched on the training device [Z20].
 
-An object A and other objects are drawn from a `MaskBank` into one square crop. Where another object is put in front, it
-erases a part of A, and the network learns to bring that part back; where it is put behind, the network learns to leave A
-as it is. A batch is a function of (seed, step, process) alone, so that a resumed run sees what the killed one would have.
+An object A and other objects are drawn from a `MaskBank` into one square crop. Where another object is put in front,
+it erases a part of A, and the network learns to bring that part back; where it is put behind, the network learns to
+leave A as it is. A batch is a function of (seed, step, process) alone, so that a resumed run sees what the killed one
+would have seen.
 """
 
 import math
@@ -63,7 +64,14 @@ class SynthesisConfig:
     gap_probability: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("flip_probability", "erase_probability", "multi_probability", "region_probability", "frame_probability", "gap_probability"):
+        for name in (
+            "flip_probability",
+            "erase_probability",
+            "multi_probability",
+            "region_probability",
+            "frame_probability",
+            "gap_probability",
+        ):
             value = getattr(self, name)
             if not 0 <= value <= 1:
                 raise ValueError(f"`{name}` must lie in [0, 1], got {value}.")
@@ -80,10 +88,11 @@ class SynthesisConfig:
 
     @classmethod
     def improved(cls, size: int = 128) -> "SynthesisConfig":
-        """The recipe of the checkpoint in `pipelines/pcnet-m`: several objects, regions, frames, gaps, more variety of size."""
+        """The recipe of `pipelines/pcnet-m`: several objects, regions, frames, gaps, more variety of size."""
         return cls(
-            size=size, erase_probability=0.6, cut_range=(0.001, 0.95), max_redraws=30, rotation=12.0, other_zoom=(0.25, 2.5),
-            multi_probability=0.3, max_others=5, region_probability=0.35, frame_probability=0.3, gap_probability=0.1,
+            size=size, erase_probability=0.6, cut_range=(0.001, 0.95), max_redraws=30, rotation=12.0,
+            other_zoom=(0.25, 2.5), multi_probability=0.3, max_others=5, region_probability=0.35,
+            frame_probability=0.3, gap_probability=0.1,
         )  # fmt: skip
 
 
@@ -135,7 +144,7 @@ class OcclusionSynthesizer:
         bank: the instances, on the device where the batches are wanted.
         config: the recipe.
         seed: with step and process index, it determines a batch.
-        source_weights: relative frequency of each source as A; None draws every instance equally often, each once an epoch.
+        source_weights: relative frequency of each source as A; None draws every instance once an epoch.
         process_index, num_processes: the processes of one run get disjoint objects A in every step.
 
     Raises:
@@ -263,7 +272,7 @@ class OcclusionSynthesizer:
         return self._affine(objects, side / zoom, shift * zoom[:, None])
 
     def _place_others(self, objects: Tensor, on_region: Tensor) -> Tensor:
-        """Affine maps (M, 2, 3) of the other objects, offset against A's crop as in [Z20]; on a region they lie anywhere."""
+        """Affine maps (M, 2, 3) of the others, offset against A's crop as in [Z20]; on a region they lie anywhere."""
         count, config = len(objects), self.config
         zoom = self._uniform((count,), *self.config.scale)
         low, high = (math.log(value) for value in config.other_zoom)
@@ -283,14 +292,17 @@ class OcclusionSynthesizer:
         return torch.maximum((self.config.enlarge_box * width * height).sqrt(), 1.1 * longest) / longest
 
     def _affine(self, objects: Tensor, side: Tensor, shift: Tensor) -> Tensor:
-        """Maps p in [-0.5, 0.5]² of the crop to R·(p + shift)·side, mirrored and rotated at random, in the stored square."""
+        """Maps p in [-0.5, 0.5]² of the crop to R·(p + shift)·side in the stored square, R a random mirror and rotation."""
         count = len(objects)
         angle = torch.zeros(count, device=self.bank.device)
         if self.config.rotation > 0:
             angle = self._uniform((count,), -1, 1) * math.radians(self.config.rotation)
         mirror = torch.where(self._chance(count, self.config.flip_probability), -1.0, 1.0)
         cos, sin = torch.cos(angle), torch.sin(angle)
-        matrix = torch.stack([torch.stack([mirror * cos, -mirror * sin], 1), torch.stack([sin, cos], 1)], 1) * side[:, None, None]
+        matrix = (
+            torch.stack([torch.stack([mirror * cos, -mirror * sin], 1), torch.stack([sin, cos], 1)], 1)
+            * side[:, None, None]
+        )
         return torch.cat([matrix, matrix @ shift[:, :, None]], dim=2)
 
     def _render(self, objects: Tensor, affine: Tensor) -> Tensor:
@@ -346,8 +358,8 @@ class OcclusionSynthesizer:
 def _assemble(layers: _Layers) -> tuple[Tensor, Tensor, Tensor]:
     """(mask, eraser, target), each (B, S, S) bool.
 
-    Whatever is in front of A is seen whole, what is behind is seen beside A and the front. The eraser is the union of the
-    seen parts that the network is told of; the target is the seen part of A and what of A lies under the eraser.
+    Whatever is in front of A is seen whole, what is behind is seen beside A and the front. The eraser is the union of
+    the seen parts that the network is told of; the target is the seen part of A and what of A lies under the eraser.
     """
     whole, others = layers.shapes[:, 0], layers.shapes[:, 1:]
     present = layers.used[:, :, None, None] & others
@@ -370,13 +382,15 @@ def _instance_weights(bank: MaskBank, source_weights: Sequence[float]) -> Tensor
     weights = torch.tensor(source_weights, dtype=torch.float64)
     sources = bank.sources.cpu()
     if len(weights) != int(sources.max()) + 1 or (weights < 0).any() or weights.sum() <= 0:
-        raise ValueError(f"`source_weights` must be {int(sources.max()) + 1} non-negative numbers, got {list(source_weights)}.")
+        raise ValueError(
+            f"`source_weights` must be {int(sources.max()) + 1} non-negative numbers, got {list(source_weights)}."
+        )
     counts = torch.bincount(sources, minlength=len(weights)).clamp(min=1)
     return (weights / counts)[sources]
 
 
 def _mix(*values: int) -> int:
-    """One 63-bit seed from several integers (the finaliser of SplitMix64, so that neighbours give unrelated streams)."""
+    """One 63-bit seed from several integers (the finaliser of SplitMix64: neighbours give unrelated streams)."""
     state = 0
     for value in values:
         state = (state ^ (value & 0xFFFFFFFFFFFFFFFF)) + 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF

@@ -1,7 +1,7 @@
 """Synthetic regions: stand-ins for what data sets call "stuff" (road, sky, wall, table top) in occlusion synthesis.
 
-Data sets of modal masks label things, but annotators of amodal masks also complete the ground behind them. A region is a
-convex piece of a photo's frame, bounded by one to four lines that may wave a little.
+Data sets of modal masks label things, but annotators of amodal masks also complete the ground behind them. A region is
+a convex piece of a photo's frame, bounded by one to four lines that may wave a little.
 """
 
 import math
@@ -30,7 +30,7 @@ class Regions:
     phases: Tensor
 
     def render(self, boxes: Tensor, size: int) -> Tensor:
-        """(N, S, S) bool in a crop of `size` pixels; boxes (N, 4) [left, top, right, bottom] in crop units around its centre."""
+        """(N, S, S) bool for a crop of `size` pixels; boxes (N, 4) [left, top, right, bottom] in crop units."""
         axis = (torch.arange(size, device=boxes.device, dtype=torch.float32) + 0.5) / size - 0.5
         centre = (boxes[:, :2] + boxes[:, 2:]) / 2
         extent = boxes[:, 2:] - boxes[:, :2]
@@ -81,8 +81,8 @@ def sample_frames(count: int, cut: Tensor, generator: torch.Generator) -> Tensor
 def sample_region_boxes(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Boxes of regions as the crop rule would frame them, and frames of photos around those boxes.
 
-    The crop rule gives a box of w x h at most a third of the crop's area and at most 1 / 1.1 of its side. Each side of the
-    photo's frame coincides with the box (the ground ends where the photo ends) or lies up to 0.6 from the crop's centre.
+    The crop rule gives a box of w x h at most a third of the crop's area and at most 1 / 1.1 of its side. Each side of
+    the photo's frame coincides with the box (the ground ends where the photo ends) or lies up to 0.6 from the centre.
 
     Returns:
         boxes, frames: (N, 4) [left, top, right, bottom] in crop units around the crop's centre.

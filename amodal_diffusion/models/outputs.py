@@ -11,7 +11,7 @@ class MaskModelOutput(BaseOutput):
     """What every mask network returns.
 
     Args:
-        logits: (B, C, h, w) floating point, at the resolution of the input masks. What the channels mean is the network's to say.
+        logits: (B, C, h, w) floating point, at the resolution of the input masks; each network says what C stands for.
     """
 
     logits: torch.Tensor

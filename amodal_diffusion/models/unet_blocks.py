@@ -27,14 +27,14 @@ class DownBlock(nn.Module):
         self.conv = DoubleConv(in_channels, out_channels)
 
     def forward(self, hidden: Tensor) -> Tensor:
+        """(B, C_in, h, w) -> (B, C_out, h // 2, w // 2)."""
         return self.conv(F.max_pool2d(hidden, 2))
 
 
 class UpBlock(nn.Module):
     """Bilinear upsampling to the size of the skip connection (corners aligned), concatenation, `DoubleConv`.
 
-    `forward(hidden (B, C, h, w), skip (B, C_skip, H, W)) -> (B, C_out, H, W)`; the skip's channels come first, as in the
-    published weights. Source: [Z20].
+    Source: [Z20].
     """
 
     def __init__(self, in_channels: int, skip_channels: int, out_channels: int) -> None:
@@ -42,6 +42,7 @@ class UpBlock(nn.Module):
         self.conv = DoubleConv(skip_channels + in_channels, out_channels)
 
     def forward(self, hidden: Tensor, skip: Tensor) -> Tensor:
+        """(B, C, h, w), (B, C_skip, H, W) -> (B, C_out, H, W); the skip's channels come first, as in the weights."""
         hidden = F.interpolate(hidden, size=skip.shape[-2:], mode="bilinear", align_corners=True)
         return self.conv(torch.cat([skip, hidden], dim=1))
 

@@ -14,19 +14,38 @@ def base_parser(description: str) -> argparse.ArgumentParser:
 
 
 def _add_run_flags(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--output_dir", required=True, help="Receives the pipeline, its model card, and `checkpoint-*` folders.")
+    group.add_argument(
+        "--output_dir", required=True, help="Receives the pipeline, its model card, and `checkpoint-*` folders."
+    )
     group.add_argument("--seed", type=int, default=0, help="Determines initial weights and every sample.")
-    group.add_argument("--max_train_steps", type=int, default=None, help="Optimizer updates; None takes the schedule's length.")
-    group.add_argument("--stop_after_steps", type=int, default=None, help="Checkpoint and stop here, with the schedule of `--max_train_steps`.")
+    group.add_argument(
+        "--max_train_steps", type=int, default=None, help="Optimizer updates; None takes the schedule's length."
+    )
+    group.add_argument(
+        "--stop_after_steps",
+        type=int,
+        default=None,
+        help="Checkpoint and stop here, with the schedule of `--max_train_steps`.",
+    )
     group.add_argument("--train_batch_size", type=int, default=32, help="Samples a process and micro-step.")
     group.add_argument("--gradient_accumulation_steps", type=int, default=1, help="Micro-steps an update.")
-    group.add_argument("--mixed_precision", choices=["no", "fp16", "bf16"], default=None, help="None takes accelerate's configuration.")
-    group.add_argument("--channels_last", action="store_true", help="Memory format that most devices run convolutions faster in.")
-    group.add_argument("--sync_batch_norm", action="store_true", help="Batch statistics over all processes instead of each one's own.")
+    group.add_argument(
+        "--mixed_precision", choices=["no", "fp16", "bf16"], default=None, help="None takes accelerate's configuration."
+    )
+    group.add_argument(
+        "--channels_last", action="store_true", help="Memory format that most devices run convolutions faster in."
+    )
+    group.add_argument(
+        "--sync_batch_norm", action="store_true", help="Batch statistics over all processes instead of each one's own."
+    )
     group.add_argument("--checkpointing_steps", type=int, default=500, help="Updates between checkpoints.")
-    group.add_argument("--checkpoints_total_limit", type=int, default=None, help="Checkpoints kept; the oldest go first.")
+    group.add_argument(
+        "--checkpoints_total_limit", type=int, default=None, help="Checkpoints kept; the oldest go first."
+    )
     group.add_argument("--resume_from_checkpoint", default=None, help='Path of a checkpoint folder, or "latest".')
-    group.add_argument("--validation_steps", type=int, default=500, help="Updates between validations; 0 validates at the end alone.")
+    group.add_argument(
+        "--validation_steps", type=int, default=500, help="Updates between validations; 0 validates at the end alone."
+    )
     group.add_argument("--logging_steps", type=int, default=20, help="Updates between log lines.")
     group.add_argument("--logging_dir", default="logs", help="Trackers' folder inside `--output_dir`.")
     group.add_argument("--report_to", default="none", help='"tensorboard", "wandb", "comet_ml", "all" or "none".')
@@ -38,18 +57,41 @@ def _add_optimisation_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--learning_rate", type=float, default=1e-3)
     group.add_argument("--momentum", type=float, default=0.9, help="Of SGD; AdamW has betas (0.9, 0.999).")
     group.add_argument("--weight_decay", type=float, default=1e-4)
-    group.add_argument("--max_grad_norm", type=float, default=None, help="Clip the gradient's norm; None does not clip.")
-    group.add_argument("--lr_scheduler", choices=["multistep", "one_cycle", "cosine", "warmup_stable_decay", "constant"], default="multistep")
-    group.add_argument("--lr_milestones", type=int, nargs="*", default=[], help="Updates after which multistep multiplies by --lr_gamma.")
+    group.add_argument(
+        "--max_grad_norm", type=float, default=None, help="Clip the gradient's norm; None does not clip."
+    )
+    group.add_argument(
+        "--lr_scheduler",
+        choices=["multistep", "one_cycle", "cosine", "warmup_stable_decay", "constant"],
+        default="multistep",
+    )
+    group.add_argument(
+        "--lr_milestones",
+        type=int,
+        nargs="*",
+        default=[],
+        help="Updates after which multistep multiplies by --lr_gamma.",
+    )
     group.add_argument("--lr_gamma", type=float, default=0.1)
-    group.add_argument("--lr_warmup_fraction", type=float, default=0.05, help="Share of the steps that the rate rises (one_cycle, cosine, warmup_stable_decay).")
-    group.add_argument("--lr_decay_fraction", type=float, default=0.3, help="Share of the steps that warmup_stable_decay falls.")
-    group.add_argument("--use_ema", action="store_true", help="Save and validate an exponential moving average of the weights.")
+    group.add_argument(
+        "--lr_warmup_fraction",
+        type=float,
+        default=0.05,
+        help="Share of the steps that the rate rises (one_cycle, cosine, warmup_stable_decay).",
+    )
+    group.add_argument(
+        "--lr_decay_fraction", type=float, default=0.3, help="Share of the steps that warmup_stable_decay falls."
+    )
+    group.add_argument(
+        "--use_ema", action="store_true", help="Save and validate an exponential moving average of the weights."
+    )
     group.add_argument("--ema_decay", type=float, default=0.999)
 
 
 def _add_hub_flags(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--push_to_hub", action="store_true", help="Upload the pipeline and its card when training ends.")
+    group.add_argument(
+        "--push_to_hub", action="store_true", help="Upload the pipeline and its card when training ends."
+    )
     group.add_argument("--hub_model_id", default=None, help="Repository; defaults to the name of `--output_dir`.")
     group.add_argument("--hub_token", default=None, help="Defaults to the token of `hf auth login`.")
     group.add_argument("--hub_private", action="store_true")

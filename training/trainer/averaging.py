@@ -33,8 +33,8 @@ def _average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tens
 class SyncedBatchNorm2d(nn.BatchNorm2d):
     """Batch norm with statistics over all processes, on any device.
 
-    `torch.nn.SyncBatchNorm` refuses CPU tensors; this one needs nothing but a differentiable all-reduce. State-dict keys are
-    those of `BatchNorm2d`. Processes may hold different batch sizes.
+    `torch.nn.SyncBatchNorm` refuses CPU tensors; this one needs nothing but a differentiable all-reduce. State-dict
+    keys are those of `BatchNorm2d`. Processes may hold different batch sizes.
     """
 
     def forward(self, inputs: Tensor) -> Tensor:

@@ -52,8 +52,8 @@ def _training(run: "Run") -> str:
     batch = args.train_batch_size * args.gradient_accumulation_steps * processes
     parameters = sum(parameter.numel() for parameter in run.weights().parameters())
     lines = [
-        f"{parameters / 1e6:.2f} M parameters; {state.step:,} updates of {batch} samples ({state.step * batch:,} samples), "
-        f"{state.seconds / 3600:.2f} h on {_device(run)}, precision {run.accelerator.mixed_precision}.",
+        f"{parameters / 1e6:.2f} M parameters; {state.step:,} updates of {batch} samples "
+        f"({state.step * batch:,} samples), {state.seconds / 3600:.2f} h on {_device(run)}, precision {run.accelerator.mixed_precision}.",
         f"torch {torch.__version__}, diffusers {version('diffusers')}, accelerate {version('accelerate')}.",
         f"```\naccelerate launch {command_line(sys.argv)}\n```",
     ]
@@ -62,7 +62,11 @@ def _training(run: "Run") -> str:
 
 def _device(run: "Run") -> str:
     device = run.accelerator.device
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+    name = (
+        torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+    )
     return f"{run.accelerator.num_processes} x {name}"
 
 
@@ -72,5 +76,8 @@ def _curve(history: list[dict[str, float]]) -> str:
     names = [name for name in history[-1] if name != "step"]
     rows = [history[index] for index in sorted({*range(0, len(history), max(1, len(history) // 12)), len(history) - 1})]
     lines = ["| step | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
-    lines += [f"| {row['step']} | " + " | ".join(f"{row.get(name, float('nan')):.2f}" for name in names) + " |" for row in rows]
+    lines += [
+        f"| {row['step']} | " + " | ".join(f"{row.get(name, float('nan')):.2f}" for name in names) + " |"
+        for row in rows
+    ]
     return "\n".join(lines)

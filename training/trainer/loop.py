@@ -95,7 +95,9 @@ class Run:
             mixed_precision=args.mixed_precision,
             gradient_accumulation_steps=args.gradient_accumulation_steps,
             log_with=None if args.report_to == "none" else args.report_to,
-            project_config=ProjectConfiguration(str(self.output_dir), logging_dir=str(self.output_dir / args.logging_dir)),
+            project_config=ProjectConfiguration(
+                str(self.output_dir), logging_dir=str(self.output_dir / args.logging_dir)
+            ),
         )
         if self.accelerator.is_main_process:
             self.output_dir.mkdir(parents=True, exist_ok=True)
@@ -155,7 +157,9 @@ class Run:
     def log(self, logs: dict[str, float | Tensor]) -> dict[str, float]:
         figures = {name: float(value) for name, value in logs.items()}
         if not math.isfinite(figures["loss"]):
-            raise FloatingPointError(f"the loss is {figures['loss']} at step {self.state.step}; lower `--learning_rate`.")
+            raise FloatingPointError(
+                f"the loss is {figures['loss']} at step {self.state.step}; lower `--learning_rate`."
+            )
         figures["learning_rate"] = self.scheduler.get_last_lr()[0]
         self.accelerator.log(figures, step=self.state.step)
         return figures
@@ -208,7 +212,9 @@ def train(task: Task, args: argparse.Namespace) -> Run:
     run.accelerator.init_trackers(args.tracker_project_name, config=_plain(vars(args)))
     run.resume()
     last = min(args.max_train_steps, args.stop_after_steps or args.max_train_steps)
-    bar = tqdm(total=args.max_train_steps, initial=run.state.step, desc="train", disable=not run.accelerator.is_main_process)
+    bar = tqdm(
+        total=args.max_train_steps, initial=run.state.step, desc="train", disable=not run.accelerator.is_main_process
+    )
     started = time.monotonic() - run.state.seconds
     while run.state.step < last:
         logs = run.update()
@@ -252,7 +258,8 @@ def make_scheduler(optimizer: torch.optim.Optimizer, args: argparse.Namespace) -
 
 def _warmup_stable_decay(args: argparse.Namespace) -> Callable[[int], float]:
     """Rise, plateau, linear fall to 0. The plateau does not know its length, so a run can be cut short or drawn out by
-    resuming with another `--max_train_steps`."""
+    resuming with another `--max_train_steps`.
+    """
     total = args.max_train_steps
     rise, fall = max(1, int(args.lr_warmup_fraction * total)), max(1, int(args.lr_decay_fraction * total))
     return lambda step: max(0.0, min(1.0, (step + 1) / rise, (total - step) / fall))

@@ -12,7 +12,7 @@ _HIDDEN = torch.tensor([0.95, 0.55, 0.15])
 def mask_grid(mask: Tensor, eraser: Tensor, target: Tensor, probability: Tensor, *, count: int = 8) -> np.ndarray:
     """Two rows of samples (H, W, 3) uint8: truth above, prediction below.
 
-    White is what was seen of the object, grey the eraser, orange what is hidden (below: in proportion to its probability).
+    White is what was seen of the object, grey the eraser, orange what is hidden (below: as far as it is probable).
     All inputs (B, 1, S, S) in [0, 1].
     """
     rows = [_paint(mask[:count], eraser[:count], hidden[:count]) for hidden in (target, probability)]
