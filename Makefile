@@ -1,18 +1,13 @@
 # Needs Python 3.11 or later with venv, and make. The first target that runs makes the virtual environment, once.
 #   make demo | test | test-slow | lint | format | typecheck | bench | wheel | clean
 #   make VENV=/elsewhere test     use or make another environment
-#   make PYTHON=/path/to/python3  make it with another interpreter
+#   make PYTHON=/path/to/python3  make it with that interpreter
 
-SHELL := /bin/bash
-.SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.DELETE_ON_ERROR:
 
 VENV ?= .venv
 OUT ?= out
-IS_NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
-PYTHON ?= $(firstword $(foreach name,python3.11 python3 python python3.12 python3.13,\
-	$(if $(shell $(name) -c '$(IS_NEW_ENOUGH)' 2>&1 && echo yes),$(name))))
+PYTHON ?= python3.11 python3 python
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-amodal-diffusion
@@ -22,8 +17,14 @@ help:  ## List the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
 
 $(STAMP): pyproject.toml constraints.txt
-	@test -n "$(PYTHON)" || { echo "Python 3.11 or later was not found; set PYTHON=/path/to/python3" >&2; exit 1; }
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@if ! test -x $(BIN)/python; then \
+		for name in $(PYTHON); do \
+			if $$name -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+				echo "$$name -m venv $(VENV)"; exec $$name -m venv $(VENV); \
+			fi; \
+		done; \
+		echo "none of: $(PYTHON) is a Python 3.11 or later with venv; set PYTHON=/path/to/python3" >&2; exit 1; \
+	fi
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[demo,train,dev]'
 	@touch $@
 
