@@ -85,7 +85,7 @@ def draw_overlay(
         image: The photo, in any form that [`~amodal_diffusion.image_processor.load_image`] takes.
         modal_masks: Visible parts, (N, H, W) or any form of `to_mask_stack`, of the photo's size.
         amodal_masks: Whole objects, the same shape. The hidden part is what lies outside the modal mask.
-        names: One name an object, drawn beside its number. Numbers count from 1.
+        names: N names, drawn beside the numbers; "" for none. A number is the row of the mask, from 0.
         alpha: Opacity of the tint, 0 to 1.
         size: Pixels of the longer side of the picture; `None` keeps the photo's. Lines and text scale with it.
         legend: Whether a strip under the photo explains the tints and names the objects.
@@ -139,7 +139,7 @@ def draw_order_graph(
     Args:
         order: Order matrix, (N, N) of -1, 0, 1, antisymmetric; `order[i, j] = 1` means that i occludes j. Cycles are
             allowed.
-        names: One name an object. Numbers count from 1.
+        names: N names; "" for none. A number is the row of the object in `order`, from 0.
         masks: Visible parts, (N, H, W); with them each node lies on its object, otherwise the nodes form a circle. An
             object with an empty mask keeps its place on the circle.
         image: The photo to draw over, dimmed. Needs `masks`.
@@ -243,7 +243,7 @@ def _draw_labels(
     tags = []
     for index, mask in enumerate(masks):
         title = titles[index] if len(masks) <= 12 else ""
-        tag = Tag(index + 1, title, colours[index], frame)
+        tag = Tag(index, title, colours[index], frame)
         width, height = tag.size
         boxes = []
         for x, y in deepest_points(mask) * frame.scale:
@@ -273,14 +273,14 @@ def _stack(picture: Image.Image, strip: Image.Image) -> Image.Image:
 def _overlay_legend(
     frame: Frame, titles: Sequence[str], colours: Sequence[Colour], hidden: Sequence[float | None], alpha: float
 ) -> Image.Image:
-    """Rows of "(1) saucer · 31 % hidden", and what the tint and the hatching stand for."""
+    """Rows of "(0) saucer · 31 % hidden", and what the tint and the hatching stand for."""
     unit, font = frame.unit, frame.font(20)
     tags = []
     for index, colour in enumerate(colours):
         share = hidden[index]
         what = "not visible" if share is None else f"{100 * share:.0f}% hidden"
         title = f"{titles[index]}: {what}" if titles[index] else what
-        tags.append(Tag(index + 1, title, colour, frame, units=20))
+        tags.append(Tag(index, title, colour, frame, units=20))
     gap, row, margin = 26 * unit, 44 * unit, 16 * unit
     left, top, places = margin, margin, []
     for tag in tags:
@@ -423,7 +423,7 @@ def _draw_graph(
         for size, tone in ((1.12, PAPER), (1.0, mix(colours[index], INK, 0.3)), (0.9, colours[index])):
             reach = size * radius * zoom
             draw.ellipse((x - reach, y - reach, x + reach, y + reach), tone)
-        draw.text((x, y), str(index + 1), ink_on(colours[index]), font, anchor="mm")
+        draw.text((x, y), str(index), ink_on(colours[index]), font, anchor="mm")
     picture = large.reduce(zoom)
     _draw_node_names(picture, frame, places, paths, titles)
     return picture

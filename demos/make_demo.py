@@ -1,0 +1,62 @@
+"""Complete the objects of one photo and draw what was found: `make demo`, or `python demos/make_demo.py --help`.
+
+The photo is scikit-image's coffee.png (CC0, by Rachel Michetti); the visible masks in data/coffee.json were drawn by
+hand.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import skimage.data
+from PIL import Image
+
+from amodal_diffusion import AmodalPipeline, __version__
+from amodal_diffusion.export import coco_document, read_object_masks, save_completion
+from amodal_diffusion.ordering import order_pairs
+from amodal_diffusion.visualization import draw_order_graph, draw_overlay
+
+HERE = Path(__file__).parent
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument(
+        "--model", default=HERE.parent / "pipelines" / "pcnet-m", help="Folder or Hub id of a pipeline."
+    )
+    parser.add_argument("--output", type=Path, default=Path("out"), help="Folder for the pictures and amodal.json.")
+    return parser.parse_args()
+
+
+def main() -> int:
+    args = parse_arguments()
+    photo = Image.fromarray(skimage.data.coffee())
+    objects = read_object_masks(HERE / "data" / "coffee.json", size=(photo.height, photo.width))
+
+    pipe = AmodalPipeline.from_pretrained(args.model)
+    pipe.set_progress_bar_config(disable=True)
+    out = pipe(photo, objects.masks)
+
+    document = coco_document(
+        objects,
+        out.amodal_masks,
+        out.order,
+        probabilities=out.probabilities,
+        file_name="coffee.png",
+        info={"model": Path(args.model).name, "version": __version__},
+    )
+    overlay = draw_overlay(photo, objects.masks, out.amodal_masks, names=objects.names)
+    graph = draw_order_graph(out.order, names=objects.names, masks=objects.masks, image=photo)
+    written = save_completion(args.output, document, out.amodal_masks, overlay=overlay, order_graph=graph)
+
+    for name, modal, amodal in zip(objects.names, objects.masks, out.amodal_masks, strict=True):
+        hidden = (amodal & ~modal).sum() / max(1, amodal.sum())
+        sys.stdout.write(f"{name}: {hidden:.0%} hidden\n")
+    for front, behind in order_pairs(out.order):
+        sys.stdout.write(f"{objects.names[front]} is in front of {objects.names[behind]}\n")
+    sys.stdout.write("".join(f"wrote {path}\n" for path in written))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
