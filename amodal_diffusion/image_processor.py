@@ -1,0 +1,236 @@
+"""Photos in and masks out: any common form of a photo to RGB, batched crops, masks in the form asked for."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any, Literal, overload
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image, ImageOps
+
+from .masks import BoolArray, check_boxes
+
+logger = logging.getLogger(__name__)
+
+ImageInput = str | os.PathLike[str] | Image.Image | np.ndarray | torch.Tensor
+"""A photo: a path, a PIL image, an array (H, W[, C]) or a tensor ([1,] C, H, W)."""
+
+OutputType = Literal["np", "pt", "pil"]
+
+_CHANNELS = (1, 3, 4)
+_CUBIC = -0.75  # the parameter of OpenCV's and torch's bicubic kernels
+_CHUNK = 2**25
+
+
+def load_image(image: ImageInput) -> Image.Image:
+    """Load a photo as 8-bit RGB, upright.
+
+    Args:
+        image: one of
+            - path of a file that Pillow reads;
+            - PIL image of any mode but LAB and HSV-like spaces that do not convert to RGB;
+            - array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), or tensor (H, W), (C, H, W) or (1, C, H, W) with the same
+              numbers of channels: uint8, uint16 (scaled to 8 bits) or floats in [0, 1].
+            EXIF orientation is applied. Grey becomes RGB. Transparent pixels are composited over white. 16-bit and
+            32-bit integer images are read as 0 to 65535.
+
+    Returns:
+        A new PIL image of mode RGB.
+
+    Raises:
+        FileNotFoundError: no such file.
+        TypeError: an input or a dtype that is none of these.
+        ValueError: a file that is no image, truncated or too large to be safe (it is named); another shape; values
+            out of range or NaN.
+    """
+    if isinstance(image, (str, os.PathLike)):
+        return _open(os.fspath(image))
+    if isinstance(image, Image.Image):
+        return _decoded(image, "`image`")
+    if isinstance(image, torch.Tensor):
+        return _from_array(_tensor_to_array(image))
+    if isinstance(image, np.ndarray):
+        return _from_array(image)
+    raise TypeError(f"`image` must be a path, a PIL image, an array or a tensor, got {type(image).__name__}")
+
+
+def image_to_tensor(image: ImageInput) -> torch.Tensor:
+    """Load a photo as (3, H, W) float32 RGB in [0, 1], on the CPU. Inputs and errors are those of `load_image`."""
+    array = np.array(load_image(image), dtype=np.uint8)
+    return torch.from_numpy(array).permute(2, 0, 1).to(torch.float32).div_(255).contiguous()
+
+
+def image_size(image: ImageInput) -> tuple[int, int]:
+    """Size (height, width) in pixels of the upright photo. Inputs and errors are those of `load_image`."""
+    width, height = load_image(image).size
+    return height, width
+
+
+def crop_images(image: torch.Tensor, boxes: torch.Tensor | npt.NDArray[Any], size: int) -> torch.Tensor:
+    """Crop a photo by square boxes and resize the crops with the bicubic kernel, as OpenCV's INTER_CUBIC.
+
+    Args:
+        image: (C, H, W) floats, on any device.
+        boxes: (N, 4) integers (x, y, side, side); what lies outside the photo is 0.
+        size: side of the patches in pixels.
+
+    Returns:
+        (N, C, size, size) float32 on the device of `image`; the kernel may overshoot the range of the photo a little.
+        A box of side 0 gives zeros.
+
+    Raises:
+        ValueError: wrong shapes, sizes, or boxes that are not square.
+    """
+    if image.ndim != 3:
+        raise ValueError(f"`image` must have shape (C, height, width), got {tuple(image.shape)}")
+    if size < 1:
+        raise ValueError(f"`size` must be at least 1, got {size}")
+    boxes = check_boxes(boxes)
+    channels, height, width = image.shape
+    patches = torch.zeros((len(boxes), channels, size, size), dtype=torch.float32, device=image.device)
+    if not image.numel():
+        return patches
+    image = image.float()
+    step = max(1, _CHUNK // (channels * size * max(width, size)))
+    for start in range(0, len(boxes), step):
+        part = boxes[start : start + step]
+        row_taps, row_weights = _cubic_taps(part[:, 1], part[:, 2], height, size)
+        column_taps, column_weights = _cubic_taps(part[:, 0], part[:, 2], width, size)
+        out = patches[start : start + step]
+        rows = torch.zeros((channels, len(part), size, width), device=image.device)
+        for tap in range(4):
+            weights = row_weights[..., tap].to(image.device)[None, :, :, None]
+            rows += image[:, row_taps[..., tap].to(image.device)] * weights  # [C, n, size, W]
+        for tap in range(4):
+            index = column_taps[..., tap].to(image.device)[None, :, None].expand(channels, -1, size, -1)
+            weights = column_weights[..., tap].to(image.device)[None, :, None]
+            out += (rows.gather(3, index) * weights).transpose(0, 1)
+    return patches
+
+
+@overload
+def postprocess_masks(masks: torch.Tensor | npt.NDArray[Any], output_type: Literal["np"] = ...) -> BoolArray: ...
+@overload
+def postprocess_masks(masks: torch.Tensor | npt.NDArray[Any], output_type: Literal["pt"]) -> torch.Tensor: ...
+@overload
+def postprocess_masks(masks: torch.Tensor | npt.NDArray[Any], output_type: Literal["pil"]) -> list[Image.Image]: ...
+def postprocess_masks(
+    masks: torch.Tensor | npt.NDArray[Any], output_type: OutputType = "np"
+) -> BoolArray | torch.Tensor | list[Image.Image]:
+    """Give masks in the form asked for.
+
+    Args:
+        masks: (N, H, W) bool or {0, 1}, array or tensor on any device.
+        output_type: "np" for a bool array, "pt" for a bool tensor (on the device it is on), both (N, H, W); "pil" for
+            a list of N images of mode L with 0 and 255.
+
+    Raises:
+        ValueError: another shape or output type.
+    """
+    if masks.ndim != 3:
+        raise ValueError(f"`masks` must have shape (N, height, width), got {tuple(masks.shape)}")
+    if output_type == "pt":
+        return torch.as_tensor(masks).to(torch.bool)
+    array = masks.detach().cpu().numpy() if isinstance(masks, torch.Tensor) else masks
+    array = array.astype(bool, copy=False)
+    if output_type == "np":
+        return array
+    if output_type == "pil":
+        return [Image.fromarray(mask.astype(np.uint8) * 255) for mask in array]
+    raise ValueError(f"`output_type` must be 'np', 'pt' or 'pil', got {output_type!r}")
+
+
+def _open(path: str) -> Image.Image:
+    if not os.path.exists(path):
+        raise FileNotFoundError(f"photo {path} does not exist")
+    if not os.path.isfile(path):
+        raise ValueError(f"photo {path} is not a file")
+    try:
+        image = Image.open(path)
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        raise ValueError(f"photo {path} cannot be read: {error}") from error
+    with image:
+        return _decoded(image, f"photo {path}")
+
+
+def _decoded(image: Image.Image, name: str) -> Image.Image:
+    try:
+        image.load()
+        return _to_rgb(ImageOps.exif_transpose(image), name)
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{name} cannot be read: {error}") from error
+
+
+def _to_rgb(image: Image.Image, name: str) -> Image.Image:
+    if image.mode.startswith("I"):
+        return _from_array(_as_uint16(np.asarray(image), name), name)
+    if image.mode == "F":
+        return _from_array(np.asarray(image), name)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _as_uint16(array: npt.NDArray[Any], name: str) -> npt.NDArray[np.uint16]:
+    if array.size and (array.min() < 0 or array.max() > 65535):
+        raise ValueError(f"{name} has values from {array.min()} to {array.max()}, expected 0 to 65535")
+    return array.astype(np.uint16)
+
+
+def _tensor_to_array(tensor: torch.Tensor) -> npt.NDArray[Any]:
+    shape = tuple(tensor.shape)
+    if tensor.ndim == 4 and shape[0] == 1:
+        tensor = tensor[0]
+    if tensor.ndim == 2:
+        tensor = tensor[None]
+    if tensor.ndim != 3 or tensor.shape[0] not in _CHANNELS:
+        raise ValueError(f"`image` must be a tensor (C, height, width) with 1, 3 or 4 channels, got {shape}")
+    tensor = tensor.detach().cpu()
+    if tensor.dtype == torch.bfloat16:
+        tensor = tensor.float()
+    return tensor.permute(1, 2, 0).numpy()
+
+
+def _from_array(array: npt.NDArray[Any], name: str = "`image`") -> Image.Image:
+    shape = array.shape
+    if array.ndim == 2:
+        array = array[:, :, None]
+    if array.ndim != 3 or array.shape[2] not in _CHANNELS:
+        raise ValueError(f"{name} must have shape (height, width[, channels]) with 1, 3 or 4 channels, got {shape}")
+    if not array.size:
+        raise ValueError(f"{name} has no pixels, its shape is {shape}")
+    if array.dtype == np.uint16:
+        array = (array.astype(np.uint32) * 255 + 32767) // 65535
+    elif np.issubdtype(array.dtype, np.floating):
+        low, high = array.min(), array.max()
+        if not (low >= 0 and high <= 1):
+            raise ValueError(f"{name} holds floats from {low:g} to {high:g}, expected 0 to 1 without NaN")
+        array = np.rint(array.astype(np.float32) * 255)
+    elif array.dtype != np.uint8:
+        raise TypeError(f"{name} must hold uint8, uint16 or floats in [0, 1], got dtype {array.dtype}")
+    array = np.ascontiguousarray(array.astype(np.uint8))
+    if array.shape[2] == 1:
+        array = np.repeat(array, 3, axis=2)
+    image = Image.fromarray(array)
+    return _to_rgb(image, name) if image.mode == "RGBA" else image
+
+
+def _cubic_taps(starts: torch.Tensor, sides: torch.Tensor, length: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Source pixels (N, size, 4) int64 and weights (N, size, 4) float32 of bicubic crops along one axis."""
+    scale = sides.to(torch.float64) / size
+    centres = ((torch.arange(size, dtype=torch.float64) + 0.5) * scale[:, None] - 0.5).to(torch.float32)
+    base = centres.floor()
+    distance = ((centres - base)[..., None] - torch.arange(-1, 3)).abs()
+    near = ((_CUBIC + 2) * distance - (_CUBIC + 3)) * distance * distance + 1
+    far = ((_CUBIC * distance - 5 * _CUBIC) * distance + 8 * _CUBIC) * distance - 4 * _CUBIC
+    weights = torch.where(distance <= 1, near, far)
+    taps = base.to(torch.int64)[..., None] + torch.arange(-1, 3)
+    # The crop ends at its own border, so its outermost pixels repeat there; only then is the photo looked up.
+    taps = torch.minimum(taps.clamp(min=0), (sides - 1).clamp(min=0)[:, None, None]) + starts[:, None, None]
+    inside = (taps >= 0) & (taps < length) & (sides > 0)[:, None, None]
+    return taps.clamp(0, length - 1), weights * inside

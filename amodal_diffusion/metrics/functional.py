@@ -1,0 +1,120 @@
+"""Completion and order metrics as pure functions [Z20].
+
+"inv" (invisible) is what lies outside the modal mask. "pooled" sums over all objects before it divides, as the
+published code does; "mean" is the mean over objects with a hidden part, as the papers say.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..masks import BoolArray, IntArray, MaskInput, mask_areas, to_mask_stack
+from ..ordering import check_order
+
+IOU_COUNTS = ("intersection", "union", "target", "invisible_intersection", "invisible_union")
+"""Columns of `iou_counts`."""
+
+ORDER_COUNTS = ("right", "pairs", "right_related", "related")
+"""Entries of `order_counts`."""
+
+
+def iou_counts(pred: MaskInput, target: MaskInput, modal: MaskInput) -> IntArray:
+    """Pixel counts that the IoU metrics are made of.
+
+    Args:
+        pred: (N, H, W) predicted amodal masks.
+        target: (N, H, W) true amodal masks.
+        modal: (N, H, W) visible masks.
+
+    Returns:
+        (N, 5) int64, columns of `IOU_COUNTS`: |pred ∩ target|, |pred ∪ target|, |target|, and the first two outside the
+        modal mask. Empty masks count as such.
+
+    Raises:
+        ValueError: shapes that differ.
+    """
+    pred, target, modal = _same_shape(pred=pred, target=target, modal=modal)
+    both, either = pred & target, pred | target
+    return np.stack(
+        [mask_areas(part) for part in (both, either, target, both & ~modal, either & ~modal)],
+        axis=1,
+    )
+
+
+def has_hidden_part(target: MaskInput, modal: MaskInput) -> BoolArray:
+    """Which objects have pixels of `target` outside `modal`, both (N, H, W): (N,) bool."""
+    target, modal = _same_shape(target=target, modal=modal)
+    return mask_areas(target & ~modal) > 0
+
+
+def miou_pooled(pred: MaskInput, target: MaskInput) -> float:
+    """Sum of intersections over sum of unions of all objects, in [0, 1]; NaN where both sides are empty [Z20]."""
+    counts = iou_counts(pred, target, target)
+    return ratio(counts[:, 0].sum(), counts[:, 1].sum())
+
+
+def inv_miou_pooled(pred: MaskInput, target: MaskInput, modal: MaskInput) -> float:
+    """The pooled mIoU outside the modal masks; NaN where nothing is hidden and nothing was predicted there [Z20]."""
+    counts = iou_counts(pred, target, modal)
+    return ratio(counts[:, 3].sum(), counts[:, 4].sum())
+
+
+def miou_mean(pred: MaskInput, target: MaskInput, modal: MaskInput) -> float:
+    """Mean IoU over the objects with a hidden part; NaN where there is none."""
+    counts = iou_counts(pred, target, modal)[has_hidden_part(target, modal)]
+    return ratio((counts[:, 0] / counts[:, 1]).sum(), len(counts))
+
+
+def inv_miou_mean(pred: MaskInput, target: MaskInput, modal: MaskInput) -> float:
+    """Mean IoU outside the modal mask over the objects with a hidden part; NaN where there is none."""
+    counts = iou_counts(pred, target, modal)[has_hidden_part(target, modal)]
+    return ratio((counts[:, 3] / counts[:, 4]).sum(), len(counts))
+
+
+def pixel_accuracy(pred: MaskInput, target: MaskInput) -> float:
+    """Right pixels over all pixels of all (N, H, W) masks, background included; NaN without pixels."""
+    pred, target = _same_shape(pred=pred, target=target)
+    return ratio(mask_areas(pred == target).sum(), pred.size)
+
+
+def order_counts(pred: npt.ArrayLike, target: npt.ArrayLike) -> IntArray:
+    """Counts of pairs i < j that the order metrics are made of.
+
+    Args:
+        pred: (N, N) predicted order matrix.
+        target: (N, N) true order matrix.
+
+    Returns:
+        (4,) int64, entries of `ORDER_COUNTS`: right pairs, all pairs, right among the pairs that are related in
+        `target`, related pairs.
+
+    Raises:
+        ValueError: a matrix that is not an order matrix, or sizes that differ.
+    """
+    target = check_order(target)
+    pred = check_order(pred, len(target))
+    upper = np.triu_indices(len(target), k=1)
+    right, related = (pred == target)[upper], (target != 0)[upper]
+    return np.array([right.sum(), right.size, (right & related).sum(), related.sum()], dtype=np.int64)
+
+
+def order_accuracy(pred: npt.ArrayLike, target: npt.ArrayLike, *, related: bool = True) -> float:
+    """Right pairs over pairs related in `target`, or over all pairs; in [0, 1], NaN without such pairs [Z20]."""
+    right, pairs, right_related, related_pairs = order_counts(pred, target)
+    return ratio(right_related, related_pairs) if related else ratio(right, pairs)
+
+
+def ratio(part: Any, whole: Any) -> float:
+    """Part over whole, NaN where whole is 0: nothing was there to measure."""
+    return float(part) / float(whole) if whole else float("nan")
+
+
+def _same_shape(**masks: MaskInput) -> list[BoolArray]:
+    stacks = {name: to_mask_stack(value) for name, value in masks.items()}
+    if len({stack.shape for stack in stacks.values()}) > 1:
+        shapes = ", ".join(f"`{name}` {stack.shape}" for name, stack in stacks.items())
+        raise ValueError(f"masks must have the same shape, got {shapes}")
+    return list(stacks.values())

@@ -1,0 +1,179 @@
+"""Occlusion order: matrices, ancestors, and orders from masks alone [Z20].
+
+An order matrix is (N, N) int8 and antisymmetric: `order[i, j]` is 1 where i occludes j, -1 where j occludes i, 0 where
+they have no relation. Cycles are allowed.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from ._hull import convex_hull
+from .masks import BoolArray, dilate, mask_areas, mask_overlaps, to_mask_stack
+
+OrderArray = npt.NDArray[np.int8]
+
+
+def neighbours(masks: npt.NDArray[Any]) -> BoolArray:
+    """Which masks touch after one dilation of one of them by the 3x3 cross [Z20].
+
+    Args:
+        masks: (N, H, W) masks.
+
+    Returns:
+        (N, N) bool, symmetric, False on the diagonal. An empty mask has no neighbours.
+    """
+    stack = to_mask_stack(masks)
+    touching = mask_overlaps(dilate(stack), stack) > 0
+    np.fill_diagonal(touching, False)
+    return touching
+
+
+def ancestors(order: npt.ArrayLike) -> BoolArray:
+    """All objects that occlude each object, directly or through others [Z20].
+
+    Args:
+        order: (N, N) order matrix, cycles allowed.
+
+    Returns:
+        (N, N) bool: `[i, j]` is True where j is reached from i by following -1. The diagonal is False, also in a cycle.
+    """
+    reached = check_order(order) == -1
+    for _ in range(max(1, len(reached)).bit_length()):  # each round doubles the length of the paths
+        reached = reached | (reached.astype(np.int64) @ reached.astype(np.int64) > 0)
+    np.fill_diagonal(reached, False)
+    return reached
+
+
+def order_from_masks(modal: npt.NDArray[Any], amodal: npt.NDArray[Any]) -> OrderArray:
+    """The true order of objects whose whole masks are known [Z20].
+
+    Of two neighbours the one whose visible part hides more of the other is in front; where both hide the same number
+    of pixels, not 0, the one with the lower index is.
+
+    Args:
+        modal: (N, H, W) visible masks; an empty one has no relations.
+        amodal: (N, H, W) whole masks.
+
+    Returns:
+        (N, N) int8 order matrix.
+
+    Raises:
+        ValueError: shapes that differ.
+    """
+    modal, amodal = to_mask_stack(modal), to_mask_stack(amodal)
+    if modal.shape != amodal.shape:
+        raise ValueError(f"`modal` and `amodal` must have the same shape, got {modal.shape} and {amodal.shape}")
+    hides = mask_overlaps(modal, amodal)
+    return _lower_index_decides(hides >= hides.T, neighbours(modal) & (hides + hides.T > 0))
+
+
+def order_from_increments(increments: npt.ArrayLike, adjacent: npt.NDArray[Any]) -> OrderArray:
+    """Order by dual completion: of two neighbours the one that grows more under the other is behind [Z20].
+
+    Args:
+        increments: (N, N) numbers, growth of i when completed with j as its occluder.
+        adjacent: (N, N) bool, the pairs to decide.
+
+    Returns:
+        (N, N) int8 order matrix; 0 where both grow alike.
+
+    Raises:
+        ValueError: wrong shapes, NaN.
+    """
+    growth, adjacent = np.asarray(increments), np.asarray(adjacent, dtype=bool)
+    if growth.ndim != 2 or growth.shape[0] != growth.shape[1] or growth.shape != adjacent.shape:
+        raise ValueError(f"`increments` and `adjacent` must both be (N, N), got {growth.shape} and {adjacent.shape}")
+    if np.isnan(growth).any():
+        raise ValueError("`increments` has NaN in it")
+    order = (growth < growth.T).astype(np.int8) - (growth > growth.T).astype(np.int8)
+    return np.where(adjacent | adjacent.T, order, 0).astype(np.int8)
+
+
+def order_by_area(masks: npt.NDArray[Any], *, front: Literal["smaller", "larger"] = "smaller") -> OrderArray:
+    """Baseline: of two neighbours the smaller (COCOA) or the larger (KINS) is in front [Z20].
+
+    Args:
+        masks: (N, H, W) visible masks.
+        front: which one is in front. Of equal areas the lower index counts as the larger.
+
+    Returns:
+        (N, N) int8 order matrix.
+    """
+    if front not in ("smaller", "larger"):
+        raise ValueError(f"`front` must be 'smaller' or 'larger', got {front!r}")
+    stack = to_mask_stack(masks)
+    areas = mask_areas(stack)
+    larger = _lower_index_decides(areas[:, None] >= areas[None, :], neighbours(stack))
+    return larger if front == "larger" else -larger
+
+
+def order_by_y_axis(masks: npt.NDArray[Any]) -> OrderArray:
+    """Baseline: of two neighbours the one whose centre of mass is lower in the image is in front [Z20].
+
+    Args:
+        masks: (N, H, W) visible masks. At the same height the lower index is in front.
+
+    Returns:
+        (N, N) int8 order matrix.
+    """
+    stack = to_mask_stack(masks)
+    pixels = np.count_nonzero(stack, axis=2)
+    centres = pixels @ np.arange(stack.shape[1]) / np.maximum(pixels.sum(axis=1), 1)
+    return _lower_index_decides(centres[:, None] >= centres[None, :], neighbours(stack))
+
+
+def order_by_hull(masks: npt.NDArray[Any]) -> OrderArray:
+    """Baseline: of two neighbours the one whose convex hull covers more of the other is behind [Z20].
+
+    Args:
+        masks: (N, H, W) visible masks.
+
+    Returns:
+        (N, N) int8 order matrix; 0 where both hulls cover alike.
+    """
+    stack = to_mask_stack(masks)
+    return order_from_increments(mask_overlaps(convex_hull(stack) & ~stack, stack), neighbours(stack))
+
+
+def check_order(order: npt.ArrayLike, n: int | None = None) -> OrderArray:
+    """Check an order matrix and give it as int8.
+
+    Args:
+        order: (N, N) numbers.
+        n: number of objects that the matrix must have.
+
+    Returns:
+        (N, N) int8.
+
+    Raises:
+        ValueError: another shape, values other than -1, 0 and 1, or a matrix that is not antisymmetric.
+    """
+    matrix = np.asarray(order)
+    size = matrix.shape[0] if n is None and matrix.ndim else n
+    if matrix.shape != (size, size):
+        expected = "(N, N)" if n is None else f"({n}, {n})"
+        raise ValueError(f"`order` must have shape {expected}, got {matrix.shape}")
+    if not np.isin(matrix, (-1, 0, 1)).all():
+        raise ValueError(f"`order` must hold -1, 0 and 1 only, got {np.setdiff1d(matrix, (-1, 0, 1))[0]}")
+    wrong = np.argwhere(matrix != -matrix.T)
+    if len(wrong):
+        i, j = (int(index) for index in wrong[0])
+        raise ValueError(
+            f"`order` must be antisymmetric, got order[{i}, {j}] = {matrix[i, j]} and order[{j}, {i}] = {matrix[j, i]}"
+        )
+    return matrix.astype(np.int8)
+
+
+def order_pairs(order: npt.ArrayLike) -> list[tuple[int, int]]:
+    """The relations of an order matrix as (i, j), i occludes j, sorted."""
+    return [(int(i), int(j)) for i, j in np.argwhere(check_order(order) == 1)]
+
+
+def _lower_index_decides(front: BoolArray, related: BoolArray) -> OrderArray:
+    """Antisymmetric order from the upper triangle of `front`: ties are decided from the lower index, as published."""
+    upper = np.triu(np.where(front, 1, -1) * related, k=1).astype(np.int8)
+    return upper - upper.T
