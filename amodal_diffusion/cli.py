@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+import datasets
 import torch
 from diffusers.utils import logging as diffusers_logging
 from PIL import Image
@@ -19,7 +20,7 @@ from safetensors import SafetensorError
 from . import __version__
 from .conversion import CONVERTERS
 from .data import read_annotations
-from .evaluation import METHODS, ORDER_SOURCES, Sample, evaluate_methods, load_methods, write_report
+from .evaluation import METHODS, ORDER_SOURCES, Sample, call_pipeline, evaluate_methods, load_methods, write_report
 from .export import MASK_FOLDER, ObjectMasks, coco_document, read_object_masks, save_completion
 from .image_processor import load_image
 from .pipelines import AmodalPipeline
@@ -70,6 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO if options.verbose else logging.WARNING, format="%(levelname)s: %(message)s")
     diffusers_logging.disable_progress_bar()
+    datasets.disable_progress_bars()
     try:
         options.run(options)
     except _USER_ERRORS as error:
@@ -189,7 +191,7 @@ def run_complete(options: argparse.Namespace) -> None:
     objects = read_object_masks(options.masks, size=size, file_name=file_name or None)
     pipeline = AmodalPipeline.from_pretrained(options.model, dtype=DTYPES[options.dtype]).to(_device(options.device))
     pipeline.set_progress_bar_config(disable=True)
-    output = pipeline(image, objects.masks, output_type="np", **_call_options(options))
+    output = call_pipeline(pipeline, image, objects.masks, objects.category_ids, **_call_options(options))
     document = coco_document(
         objects,
         output.amodal_masks,

@@ -24,7 +24,7 @@ from .data import record_masks, record_order
 from .image_processor import load_image
 from .metrics import CompletionMetrics, OrderMetrics
 from .ordering import order_by_area, order_by_hull, order_by_y_axis, order_from_masks
-from .pipelines import AmodalPipeline
+from .pipelines import AmodalPipeline, AmodalPipelineOutput
 
 logger = logging.getLogger(__name__)
 
@@ -149,8 +149,26 @@ class PipelineMethod:
 
     def __call__(self, sample: Sample) -> Prediction:
         """Run the pipeline on the photo, where there is one, and the modal masks."""
-        output = self.pipeline(sample.image, sample.modal, output_type="np", **self.call_options)
+        output = call_pipeline(self.pipeline, sample.image, sample.modal, sample.category_ids, **self.call_options)
         return Prediction(masks=output.amodal_masks, order=output.order)
+
+
+def call_pipeline(
+    pipeline: Any, image: Image.Image | None, masks: np.ndarray, category_ids: Sequence[int], **call_options: Any
+) -> AmodalPipelineOutput:
+    """Call a mask pipeline on one photo; only a class-conditioned network is given the ids, which it alone reads.
+
+    Args:
+        pipeline: a pipeline of this package.
+        image: the photo, or None for a network that needs none.
+        masks: (N, H, W) bool modal masks.
+        category_ids: N ids, positive where the network is class-conditioned.
+        call_options: further keyword arguments of the call.
+    """
+    if getattr(pipeline.model.config, "class_conditioned", False):
+        call_options["category_ids"] = np.asarray(category_ids, np.int64)
+    output: AmodalPipelineOutput = pipeline(image, masks, output_type="np", **call_options)
+    return output
 
 
 def load_methods(

@@ -1,0 +1,272 @@
+"""The command line: what it writes, and one line for every error."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from amodal_diffusion import PCNetMask, PCNetMaskPipeline, __version__, cli
+from amodal_diffusion.masks import decode_rle, encode_rle
+
+HEIGHT, WIDTH = 40, 56
+
+
+def make_model(folder, **config):
+    torch.manual_seed(0)
+    PCNetMaskPipeline(PCNetMask(block_out_channels=(2, 4), sample_size=16, **config)).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def model(tmp_path):
+    return make_model(tmp_path / "model")
+
+
+@pytest.fixture
+def labels(tmp_path):
+    labels = np.zeros((HEIGHT, WIDTH), np.uint8)
+    labels[10:30, 8:28], labels[16:24, 28:50], labels[2:6, 2:6] = 1, 2, 5
+    Image.fromarray(labels).save(tmp_path / "labels.png")
+    return labels
+
+
+@pytest.fixture
+def photo(tmp_path):
+    pixels = np.random.RandomState(0).randint(0, 255, (HEIGHT, WIDTH, 3)).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "photo.png")
+    return str(tmp_path / "photo.png")
+
+
+@pytest.fixture
+def annotations(tmp_path):
+    whole, front = np.zeros((2, HEIGHT, WIDTH), bool)
+    whole[10:30, 8:28], front[16:24, 20:50] = True, True
+    regions = [
+        {"segmentation": encode_rle(whole), "visible_mask": encode_rle(whole & ~front), "name": "back"},
+        {"segmentation": encode_rle(front), "name": "front"},
+    ]
+    image = {"id": 1, "file_name": "photo.png", "height": HEIGHT, "width": WIDTH}
+    annotation = {"id": 1, "image_id": 1, "depth_constraint": "2-1", "regions": regions}
+    path = tmp_path / "annotations.json"
+    path.write_text(json.dumps({"images": [image], "annotations": [annotation]}), encoding="utf-8")
+    return str(path)
+
+
+def fail(capsys, *arguments):
+    """Run a command that must fail, and return its one line."""
+    assert cli.main([str(argument) for argument in arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1 and "Traceback" not in err
+    return err
+
+
+# complete
+
+
+def test_complete_writes_masks_pictures_and_json(tmp_path, model, labels, photo, capsys):
+    out = tmp_path / "out"
+    arguments = ["complete", photo, "--masks", tmp_path / "labels.png", "--model", model, "--output", out]
+    assert cli.main([str(argument) for argument in arguments]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed == [str(out / name) for name in ("amodal_masks", "overlay.png", "order_graph.png", "amodal.json")]
+    content = json.loads((out / "amodal.json").read_text(encoding="utf-8"))
+    assert content["images"][0]["file_name"] == "photo.png"
+    assert content["info"]["version"] == __version__
+    modal = np.stack([labels == value for value in (1, 2, 5)])
+    expected = PCNetMaskPipeline.from_pretrained(model)(None, modal)
+    for index, annotation in enumerate(content["annotations"]):
+        np.testing.assert_array_equal(decode_rle(annotation["segmentation"]), expected.amodal_masks[index])
+        np.testing.assert_array_equal(decode_rle(annotation["visible_mask"]), modal[index])
+    for name in ("overlay.png", "order_graph.png"):
+        Image.open(out / name).verify()
+
+
+def test_complete_without_photo_and_graph(tmp_path, model, labels, capsys):
+    out = tmp_path / "out"
+    arguments = ["complete", "--no-photo", "--masks", tmp_path / "labels.png", "--model", model, "--output", out]
+    assert cli.main([*map(str, arguments), "--no-order-graph", "--dtype", "bf16"]) == 0
+    assert sorted(os.listdir(out)) == ["amodal.json", "amodal_masks", "overlay.png"]
+    assert json.loads((out / "amodal.json").read_text(encoding="utf-8"))["images"][0]["file_name"] == ""
+
+
+def test_complete_passes_the_options_on(tmp_path, model, labels, monkeypatch):
+    seen = {}
+    original = PCNetMaskPipeline.__call__
+
+    def spy(self, image, masks, **options):
+        seen.update(options)
+        return original(self, image, masks, **options)
+
+    monkeypatch.setattr(PCNetMaskPipeline, "__call__", spy)
+    arguments = [
+        "complete",
+        "--no-photo",
+        "--masks",
+        tmp_path / "labels.png",
+        "--model",
+        model,
+        "--output",
+        tmp_path / "o",
+    ]
+    arguments += ["--order-threshold", 0.3, "--mask-threshold", 0.4, "--eraser-dilation", 3, "--batch-size", 2]
+    assert cli.main([str(argument) for argument in arguments]) == 0
+    wanted = {"order_threshold": 0.3, "mask_threshold": 0.4, "eraser_dilation": 3, "batch_size": 2, "output_type": "np"}
+    assert seen == wanted
+
+
+def test_complete_gives_category_ids_to_a_class_conditioned_model(tmp_path):
+    model = make_model(tmp_path / "kins", class_conditioned=True)
+    masks = np.zeros((2, HEIGHT, WIDTH), bool)
+    masks[0, 4:20, 4:20], masks[1, 4:20, 20:40] = True, True
+    things = [{"image_id": 1, "category_id": i + 2, "segmentation": encode_rle(m)} for i, m in enumerate(masks)]
+    (tmp_path / "results.json").write_text(json.dumps(things), encoding="utf-8")
+    arguments = [
+        "complete",
+        "--no-photo",
+        "--masks",
+        tmp_path / "results.json",
+        "--model",
+        model,
+        "--output",
+        tmp_path / "o",
+    ]
+    assert cli.main([str(argument) for argument in arguments]) == 0
+    content = json.loads((tmp_path / "o/amodal.json").read_text(encoding="utf-8"))
+    assert [annotation["category_id"] for annotation in content["annotations"]] == [2, 3]
+
+
+def test_complete_names_what_is_wrong(tmp_path, model, labels, photo, capsys):
+    masks, out = tmp_path / "labels.png", tmp_path / "out"
+    small = tmp_path / "small.png"
+    Image.new("RGB", (8, 9)).save(small)
+    (tmp_path / "broken.jpg").write_bytes(b"no photo")
+    rest = ["--model", model, "--output", out]
+    for arguments, message in (
+        ([photo, "--masks", tmp_path / "none.png", *rest], "none.png do not exist"),
+        ([small, "--masks", masks, *rest], "labels.png is 56x40 pixels (width x height), expected 8x9"),
+        ([tmp_path / "broken.jpg", "--masks", masks, *rest], "broken.jpg"),
+        ([tmp_path / "none.jpg", "--masks", masks, *rest], "none.jpg"),
+        (["--masks", masks, *rest], "give either PHOTO (before --masks) or --no-photo"),
+        ([photo, "--no-photo", "--masks", masks, *rest], "give either PHOTO"),
+        ([photo, "--masks", masks, "--model", tmp_path, "--output", out], "model_index.json"),
+        ([photo, "--masks", masks, "--model", tmp_path / "no/where/here", "--output", out], "where"),
+        ([photo, "--masks", masks, *rest, "--mask-threshold", 2], "mask_threshold"),
+        ([photo, "--masks", masks, *rest, "--batch-size", 0], "batch_size"),
+        ([photo, "--masks", masks, *rest, "--eraser-dilation", -1], "eraser_dilation"),
+        ([photo, "--masks", masks, *rest, "--device", "toaster"], "--device 'toaster' cannot be used here"),
+        ([photo, "--masks", masks, "--model", model, "--output", masks], "is a file, expected a folder"),
+    ):
+        line = fail(capsys, "complete", *arguments)
+        assert line.startswith("amodal-diffusion complete: error: ") and message in line
+        assert not out.exists()
+
+
+def test_complete_does_not_overwrite_its_own_input(tmp_path, model, labels, capsys):
+    folder = tmp_path / "out" / "amodal_masks"
+    folder.mkdir(parents=True)
+    Image.fromarray(labels).save(folder / "a.png")
+    for masks in (folder, folder / "a.png"):
+        line = fail(capsys, "complete", "--no-photo", "--masks", masks, "--model", model, "--output", tmp_path / "out")
+        assert "would replace the folder that --masks names" in line
+    assert os.listdir(folder) == ["a.png"]
+
+
+# evaluate
+
+
+def test_evaluate_prints_a_table_and_writes_reports(tmp_path, model, annotations, photo, capsys):
+    reports = ["--json", str(tmp_path / "r.json"), "--markdown", str(tmp_path / "r.md")]
+    methods = f"raw,convex,convex-refined,{model}"
+    arguments = ["evaluate", "--annotations", annotations, "--images", str(tmp_path), "--methods", methods, *reports]
+    assert cli.main(arguments) == 0
+    table = capsys.readouterr().out
+    for text in ("inv-mIoU pooled", "pixel acc.", "related pairs", "area-smaller", "y-axis", "hull", model):
+        assert text in table
+    values = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))
+    assert set(values["completion"]) == {"raw", "convex", "convex-refined", model}
+    assert (tmp_path / "r.md").read_text(encoding="utf-8").count("| --- |") == 2
+
+
+def test_evaluate_names_what_is_wrong(tmp_path, annotations, capsys):
+    base = ["evaluate", "--annotations", annotations, "--methods"]
+    for arguments, message in (
+        ([*base, "best"], "method 'best' is none of raw, convex"),
+        ([*base, ","], "at least one method"),
+        ([*base, "raw,raw"], "'raw' twice"),
+        ([*base, "raw", "--limit", "0"], "`limit` must be at least 1, got 0"),
+        ([*base, "raw", "--images", str(tmp_path / "none")], "none"),
+        ([*base, "raw", "--images", str(tmp_path)], "photo.png"),
+        (["evaluate", "--annotations", str(tmp_path / "none.json"), "--methods", "raw"], "none.json"),
+    ):
+        assert message in fail(capsys, *arguments)
+
+
+# convert
+
+
+def test_convert_makes_a_folder_that_loads(tmp_path, monkeypatch, capsys):
+    seen = {}
+    monkeypatch.setitem(cli.CONVERTERS, "pcnet-m", lambda *args, **options: seen.update(args=args, **options))
+    assert cli.main(["convert", "pcnet-m", "in.pth.tar", str(tmp_path / "out"), "--category-aware"]) == 0
+    assert [str(path) for path in seen["args"]] == ["in.pth.tar", str(tmp_path / "out")] and seen[
+        "category_aware"
+    ] is True
+    assert capsys.readouterr().out == f"{tmp_path / 'out'}\n"
+
+
+def test_convert_names_what_is_wrong(tmp_path, capsys):
+    (tmp_path / "bad.pth.tar").write_bytes(b"no checkpoint")
+    assert "bad.pth.tar" in fail(capsys, "convert", "pcnet-m", tmp_path / "bad.pth.tar", tmp_path / "out")
+    assert "none.pth" in fail(capsys, "convert", "pcnet-m", tmp_path / "none.pth", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+# the parser
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["fly"], ["complete"], ["convert", "pcnet-x", "a", "b"], ["evaluate", "--limit", "x"]]
+)
+def test_usage_errors_are_one_line(arguments, capsys):
+    with pytest.raises(SystemExit) as info:
+        cli.main(arguments)
+    err = capsys.readouterr().err
+    assert info.value.code == 2 and err.count("\n") == 1 and err.startswith("amodal-diffusion") and "--help" in err
+
+
+@pytest.mark.parametrize("command", ["complete", "evaluate", "convert"])
+def test_help_shows_an_example(command, capsys):
+    with pytest.raises(SystemExit) as info:
+        cli.main([command, "--help"])
+    assert info.value.code == 0 and f"amodal-diffusion {command} " in capsys.readouterr().out.split("example")[1]
+
+
+def test_debug_shows_the_trace(tmp_path):
+    with pytest.raises(FileNotFoundError, match="do not exist"):
+        cli.main(["complete", "--debug", "--no-photo", "--masks", str(tmp_path / "x"), "--model", "m", "--output", "o"])
+
+
+def test_a_fault_of_ours_keeps_its_trace(monkeypatch):
+    monkeypatch.setitem(cli.CONVERTERS, "pcnet-m", lambda *args, **options: {}["gone"])
+    with pytest.raises(KeyError, match="gone"):
+        cli.main(["convert", "pcnet-m", "a", "b"])
+
+
+def test_interruption_has_its_exit_code(monkeypatch):
+    def interrupted(*args, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(cli.CONVERTERS, "pcnet-m", interrupted)
+    assert cli.main(["convert", "pcnet-m", "a", "b"]) == 130
+
+
+def test_module_runs_as_a_program():
+    command = [sys.executable, "-m", "amodal_diffusion.cli", "--version"]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert result.stdout == f"amodal-diffusion {__version__}\n"

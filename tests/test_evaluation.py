@@ -1,0 +1,233 @@
+"""The table of methods: what it counts, what it refuses, and the published numbers."""
+
+import json
+import math
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from amodal_diffusion import PCNetMask, PCNetMaskPipeline
+from amodal_diffusion.data import read_annotations
+from amodal_diffusion.evaluation import (
+    METHODS,
+    EvaluationReport,
+    MaskBaseline,
+    PipelineMethod,
+    Prediction,
+    Sample,
+    evaluate_methods,
+    format_markdown,
+    format_table,
+    load_methods,
+    make_sample,
+    write_report,
+)
+from amodal_diffusion.masks import encode_rle
+
+REAL_DATA = Path(os.environ.get("AMODAL_DATA", Path(__file__).parents[2] / "shared" / "data")) / "amodal_gt"
+
+
+def tiny_pipeline():
+    torch.manual_seed(0)
+    return PCNetMaskPipeline(PCNetMask(block_out_channels=(2, 4), sample_size=16))
+
+
+@pytest.fixture
+def content():
+    """One image, two squares: object 2 hides the right part of object 1."""
+    whole, front = np.zeros((2, 24, 32), bool)
+    whole[4:20, 4:20], front[8:16, 12:30] = True, True
+    regions = [
+        {"segmentation": encode_rle(whole), "visible_mask": encode_rle(whole & ~front), "name": "back"},
+        {"segmentation": encode_rle(front), "name": "front"},
+    ]
+    image = {"id": 4, "file_name": "p.png", "height": 24, "width": 32}
+    annotation = {"id": 4, "image_id": 4, "depth_constraint": "2-1", "regions": regions}
+    return {"images": [image], "annotations": [annotation]}
+
+
+@pytest.fixture
+def dataset(content):
+    return read_annotations(content)
+
+
+def oracle(sample):
+    return Prediction(masks=sample.amodal, order=sample.order)
+
+
+oracle.name = "oracle"
+
+
+def test_oracle_is_right_and_raw_is_not(dataset):
+    report = evaluate_methods(dataset, [METHODS["raw"], oracle])
+    assert set(report.completion) == {"raw", "oracle"}
+    assert set(report.order) == {"area-smaller", "y-axis", "hull", "oracle"}
+    assert set(report.completion["oracle"].values()) == {1.0}
+    assert set(report.order["oracle"].values()) == {1.0}
+    hidden, whole, front = 8 * 8, 16 * 16, 8 * 18
+    raw = report.completion["raw"]
+    assert raw["miou_pooled"] == pytest.approx((whole - hidden + front) / (whole + front))
+    assert raw["miou_mean"] == pytest.approx((whole - hidden) / whole)
+    assert raw["inv_miou_pooled"] == raw["inv_miou_mean"] == 0
+    assert report.counts == {"images": 1, "objects": 2, "occluded": 1, "related": 1, "skipped": 0}
+
+
+def test_order_may_come_from_the_annotation(content):
+    content["annotations"][0]["depth_constraint"] = "1-2"  # the contrary of the masks
+    dataset = read_annotations(content)
+    assert evaluate_methods(dataset, [oracle]).order["hull"]["order_accuracy"] == 1
+    report = evaluate_methods(dataset, [oracle], order_source="annotated")
+    assert report.order["hull"]["order_accuracy"] == 0 and report.order["oracle"]["order_accuracy"] == 1
+    assert "true order annotated" in report.to_text()
+
+
+def test_pipelines_are_methods(tmp_path, dataset):
+    tiny_pipeline().save_pretrained(tmp_path / "tiny")
+    name = str(tmp_path / "tiny")
+    methods = load_methods(["raw", name], mask_threshold=0.3)
+    assert [method.name for method in methods] == ["raw", name]
+    assert methods[1].call_options == {"mask_threshold": 0.3}
+    report = evaluate_methods(dataset, methods)
+    assert name in report.completion and name in report.order
+    assert report.seconds[name] > 0
+
+
+def test_bf16_pipeline_runs(tmp_path, dataset):
+    tiny_pipeline().save_pretrained(tmp_path)
+    (method,) = load_methods([str(tmp_path)], dtype=torch.bfloat16)
+    assert method.pipeline.dtype == torch.bfloat16
+    assert math.isfinite(evaluate_methods(dataset, [method]).completion[str(tmp_path)]["miou_pooled"])
+
+
+def test_class_conditioned_pipeline_gets_the_category_ids(dataset):
+    seen = []
+    model = PCNetMask(block_out_channels=(2, 4), sample_size=16, class_conditioned=True)
+    model.register_forward_pre_hook(lambda _, __, kwargs: seen.append(kwargs["category_ids"]), with_kwargs=True)
+    row = dict(dataset[0])
+    for thing, category in zip(row["objects"], (3, 8), strict=True):
+        thing["category_id"] = category
+    evaluate_methods([row], [PipelineMethod(PCNetMaskPipeline(model), "kins")])
+    assert set(torch.cat(seen).tolist()) == {3, 8}
+
+
+def test_photo_is_read_once_and_checked(tmp_path, content):
+    Image.new("L", (32, 24)).save(tmp_path / "p.png")
+    seen = []
+
+    def looks(sample):
+        seen.append(sample.image)
+        return Prediction(masks=sample.modal)
+
+    looks.name = "looks"
+    evaluate_methods(read_annotations(content, images=tmp_path), [looks])
+    assert seen[0].mode == "RGB" and seen[0].size == (32, 24)
+    masks = np.zeros((1, 24, 32), bool)
+    sample = Sample("4", masks, masks, np.zeros((1, 1), np.int8), photo=Image.new("RGB", (10, 10)))
+    with pytest.raises(ValueError, match="photo of image 4 is 10x10 pixels, its masks are 32x24"):
+        _ = sample.image
+
+
+def test_limit_skipped_images_and_callback(content, dataset):
+    row = dataset[0]
+    bare = {**row, "objects": []}
+    seen = []
+    report = evaluate_methods([bare, row, row], [oracle], limit=2, on_sample=seen.append)
+    assert report.counts["images"] == len(seen) == 1 and report.counts["skipped"] == 1
+    assert "Skipped 1 images" in report.to_text()
+    modal_only = {**row, "objects": [{**thing, "amodal_mask": None} for thing in row["objects"]]}
+    assert make_sample(modal_only) is None
+    with pytest.raises(ValueError, match="no image with amodal masks .1 images without"):
+        evaluate_methods([modal_only], [oracle])
+
+
+def test_bad_arguments_are_named(dataset):
+    for arguments, message in (
+        ({"order_source": "guess"}, "`order_source` must be one of masks, annotated, got 'guess'"),
+        ({"limit": 0}, "`limit` must be at least 1, got 0"),
+        ({"order_methods": ["size"]}, "`order_methods` holds 'size', known names are raw"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            evaluate_methods(dataset, [oracle], **arguments)
+    with pytest.raises(ValueError, match="`methods` holds 'oracle' twice"):
+        evaluate_methods(dataset, [oracle, oracle])
+    with pytest.raises(ValueError, match="image 4 has no annotated order"):
+        evaluate_methods([{**dataset[0], "order_relations": None}], [oracle], order_source="annotated")
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        (
+            MaskBaseline("cut", complete=lambda m: m[:1]),
+            r"'cut' gave masks of shape \(1, 24, 32\) for image 4, expected \(2, 24, 32\)",
+        ),
+        (
+            MaskBaseline("one", order=lambda m: np.zeros((1, 1), np.int8)),
+            r"'one' gave order of shape \(1, 1\) for image 4, expected \(2, 2\)",
+        ),
+    ],
+)
+def test_wrong_predictions_are_named(dataset, method, message):
+    with pytest.raises(ValueError, match=message):
+        evaluate_methods(dataset, [method])
+
+
+def test_unknown_methods_are_named(tmp_path):
+    with pytest.raises(ValueError, match="at least one method"):
+        load_methods([])
+    with pytest.raises(ValueError, match="holds 'raw' twice"):
+        load_methods(["raw", "raw"])
+    with pytest.raises(ValueError, match=r"is none of raw, convex, .* and loads as no pipeline: .*model_index.json"):
+        load_methods([str(tmp_path)])
+
+
+def report_with(**completion):
+    row = (
+        dict.fromkeys(("miou_pooled", "inv_miou_pooled", "miou_mean", "inv_miou_mean", "pixel_accuracy"), 0.5)
+        | completion
+    )
+    counts = {"images": 1, "objects": 2, "occluded": 0, "related": 0, "skipped": 0}
+    order = {"order_accuracy": math.nan, "order_accuracy_all": 1.0}
+    return EvaluationReport({"a|b": row}, {"hull": order}, {"a|b": 1.25, "hull": 0.0}, counts)
+
+
+def test_report_formats(tmp_path):
+    report = report_with(inv_miou_mean=math.nan)
+    assert "–" in report.to_text() and "50.0" in report.to_text()
+    write_report(report, json_path=tmp_path / "r/report.json", markdown_path=tmp_path / "report.md")
+    values = json.loads((tmp_path / "r/report.json").read_text(encoding="utf-8"))
+    assert values["completion"]["a|b"]["inv_miou_mean"] is None and values["completion"]["a|b"]["miou_pooled"] == 0.5
+    assert values["order_source"] == "masks" and values["counts"]["objects"] == 2
+    markdown = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert "| a\\|b | 50.0 | 50.0 | 50.0 | – | 50.0 | 1.2 |" in markdown
+    for table in re.findall(r"(?:^\|.*\n)+", markdown, flags=re.MULTILINE):
+        assert len({line.replace("\\|", "").count("|") for line in table.splitlines()}) == 1
+
+
+def test_tables_line_up():
+    lines = format_table(["method", "x"], [["a", "1.0"], ["longer name", "100.0"]]).splitlines()
+    assert len({len(line) for line in lines}) == 1 and lines[2].startswith("a ") and lines[2].endswith("  1.0")
+    assert format_markdown(["m", "x"], [["a", "1"]]) == "| m | x |\n| --- | ---: |\n| a | 1 |"
+
+
+@pytest.mark.skipif(not REAL_DATA.is_dir(), reason="needs the shared data; set AMODAL_DATA")
+def test_published_numbers_on_real_ground_truth():
+    """Five photos, 84 regions; the numbers come with the data and were computed by the published code."""
+    methods = [METHODS[name] for name in ("raw", "convex", "convex-refined")]
+    report = evaluate_methods(read_annotations(REAL_DATA / "annotations.json"), methods)
+    assert report.counts == {"images": 5, "objects": 84, "occluded": 47, "related": 163, "skipped": 0}
+    keys = ("miou_pooled", "inv_miou_pooled", "miou_mean", "inv_miou_mean")
+    expected = {
+        "raw": (74.8, 0, 81.6, 0),
+        "convex": (81.3, 49.6, 79.5, 35.6),
+        "convex-refined": (86.6, 59.3, 86.1, 40.2),
+    }
+    for name, values in expected.items():
+        assert [100 * report.completion[name][key] for key in keys] == pytest.approx(values, abs=0.06), name
+    for name, value in {"area-smaller": 75.5, "y-axis": 46.0, "hull": 78.5}.items():
+        assert 100 * report.order[name]["order_accuracy"] == pytest.approx(value, abs=0.06), name
