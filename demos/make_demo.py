@@ -25,7 +25,17 @@ def parse_arguments() -> argparse.Namespace:
         "--model", default=HERE.parent / "pipelines" / "pcnet-m", help="Folder or Hub id of a pipeline."
     )
     parser.add_argument("--output", type=Path, default=Path("out"), help="Folder for the pictures and amodal.json.")
+    parser.add_argument("--strip", type=Path, help="Also write both pictures side by side, as docs/demo.png is.")
     return parser.parse_args()
+
+
+def side_by_side(pictures: list[Image.Image], width: int = 1600, gap: int = 24) -> Image.Image:
+    strip = Image.new("RGB", (sum(p.width for p in pictures) + gap, max(p.height for p in pictures)), "white")
+    left = 0
+    for picture in pictures:
+        strip.paste(picture, (left, 0))
+        left += picture.width + gap
+    return strip.resize((width, round(strip.height * width / strip.width)), Image.Resampling.LANCZOS)
 
 
 def main() -> int:
@@ -48,6 +58,10 @@ def main() -> int:
     overlay = draw_overlay(photo, objects.masks, out.amodal_masks, names=objects.names)
     graph = draw_order_graph(out.order, names=objects.names, masks=objects.masks, image=photo)
     written = save_completion(args.output, document, out.amodal_masks, overlay=overlay, order_graph=graph)
+    if args.strip:
+        args.strip.parent.mkdir(parents=True, exist_ok=True)
+        side_by_side([overlay, graph]).quantize(256, dither=Image.Dither.NONE).save(args.strip, optimize=True)
+        written.append(args.strip)
 
     for name, modal, amodal in zip(objects.names, objects.masks, out.amodal_masks, strict=True):
         hidden = (amodal & ~modal).sum() / max(1, amodal.sum())

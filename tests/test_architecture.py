@@ -21,7 +21,8 @@ PACKAGE_SOURCES = [path for path in SOURCES if path.is_relative_to(PACKAGE)]
 
 # Each layer may import itself and the layers before it.
 LAYERS = (
-    ("masks", "image_processor", "ordering", "baselines", "metrics", "_drawing", "visualization"),
+    ("masks", "image_processor", "ordering", "baselines", "metrics", "visualization")
+    + ("_drawing", "_hull", "_segmentation"),
     ("models", "data"),
     ("pipelines", "hub", "conversion"),
     ("export", "evaluation", "cli"),
@@ -183,7 +184,8 @@ def test_every_dependency_has_a_tested_version(project):
 def test_every_import_is_declared(project, folder, extras):
     requirements = sum((project["optional-dependencies"][extra] for extra in extras), project["dependencies"])
     declared = {MODULE_OF.get(name, name.replace("-", "_")) for name in distributions(requirements)}
-    ours = {*FOLDERS, *(path.stem for path in (ROOT / folder).rglob("*.py")), "pyarrow"}  # pyarrow is what datasets is
+    ours = {*FOLDERS, *(part for path in SOURCES for part in path.relative_to(ROOT).with_suffix("").parts)}
+    ours.add("pyarrow")  # what datasets is made of
     for path in (ROOT / folder).rglob("*.py"):
         imported = {module.split(".")[0] for module in imports_of(path)}
         unknown = imported - declared - ours - sys.stdlib_module_names
