@@ -10,7 +10,9 @@ import numpy as np
 from pycocotools import mask as mask_utils
 
 MAX_OVERHANG = 10
-"""How far, in frame sides, a polygon may reach beyond the frame: its length sets the memory that rasterising takes."""
+"""How far, in frame sides, a polygon may reach beyond the frame."""
+MAX_OUTLINE = 1000
+"""How long, in heights plus widths of the frame, an outline may be: rasterising takes memory in proportion to it."""
 
 
 class Rle(TypedDict):
@@ -53,7 +55,8 @@ def run_lengths(counts: str | bytes) -> np.ndarray:
     Raises:
         ValueError: the text is not a run-length code.
     """
-    raw = counts.encode("latin-1", "replace") if isinstance(counts, str) else counts
+    # UTF-8 turns every character outside ASCII into bytes that are no code.
+    raw = counts.encode("utf-8", "surrogatepass") if isinstance(counts, str) else counts
     codes = np.frombuffer(raw, dtype=np.uint8).astype(np.int64) - 48
     if not codes.size:
         return codes
@@ -125,6 +128,9 @@ def _checked_polygon(polygon: Any, index: int, height: int, width: int) -> list[
             f"polygon {index} has coordinates from {points.min():g} to {points.max():g}, "
             f"more than {MAX_OVERHANG} frame sides outside the {height} x {width} image"
         )
+    steps = np.abs(np.diff(points.reshape(-1, 2), axis=0)).sum()
+    if steps > MAX_OUTLINE * (height + width):
+        raise ValueError(f"polygon {index} has an outline of {steps:g} pixels, too long for a {height} x {width} image")
     return points.tolist()
 
 

@@ -1,10 +1,10 @@
 """Readers of annotation files into one schema, and data sets on disk and on the Hub."""
 
-from amodal_diffusion.data.coco import iter_coco, read_coco
-from amodal_diffusion.data.cocoa import iter_cocoa, read_cocoa
-from amodal_diffusion.data.readers import detect_format, read_annotations
-from amodal_diffusion.data.records import AnnotationError, BadRecord
-from amodal_diffusion.data.schema import amodal_features, record_masks, record_order
+from .coco import iter_coco, read_coco
+from .cocoa import iter_cocoa, read_cocoa
+from .io import detect_format, load_amodal_dataset, push_dataset, read_annotations, save_parquet
+from .records import AnnotationError, BadRecord
+from .schema import amodal_features, record_masks, record_order
 
 __all__ = [
     "AnnotationError",
@@ -13,9 +13,12 @@ __all__ = [
     "detect_format",
     "iter_coco",
     "iter_cocoa",
+    "load_amodal_dataset",
+    "push_dataset",
     "read_annotations",
     "read_coco",
     "read_cocoa",
     "record_masks",
     "record_order",
+    "save_parquet",
 ]

@@ -1,29 +1,36 @@
-"""COCO-flat annotation files (one annotation per instance): COCO, LVIS, TACO; with amodal masks COCOA-cls, D2SA, KINS."""
+"""COCO-flat annotation files, one annotation per instance: COCO, LVIS, TACO; amodal COCOA-cls, D2SA, KINS."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from pathlib import Path
+from reprlib import repr as short
+from typing import TYPE_CHECKING, Any, Literal
 
-from datasets import Dataset
 from pycocotools import mask as mask_utils
 
-from amodal_diffusion.data.io import dataset_from_rows
-from amodal_diffusion.data.records import (
+from .._segmentation import segmentation_to_rle
+from .arrow import dataset_from_rows
+from .records import (
+    Annotations,
     BadRecord,
+    ImageRecord,
     OnError,
     RecordLog,
     group_by_image,
     load_annotations,
+    make_relations,
     make_row,
     read_images,
     to_flag,
     to_int,
     to_name,
 )
-from amodal_diffusion.data.schema import build_objects
-from amodal_diffusion.data.segmentation import segmentation_to_rle
+from .schema import build_objects
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 Layout = Literal["auto", "coco", "cocoa-cls", "kins"]
 MODAL_FIELDS = {"coco": "segmentation", "cocoa-cls": "visible_mask", "kins": "inmodal_seg"}
@@ -31,7 +38,7 @@ MODAL_FIELDS = {"coco": "segmentation", "cocoa-cls": "visible_mask", "kins": "in
 
 
 def iter_coco(
-    annotations: str | os.PathLike[str] | Mapping[str, Any],
+    annotations: Annotations,
     images: str | os.PathLike[str] | None = None,
     *,
     on_error: OnError = "raise",
@@ -47,9 +54,10 @@ def iter_coco(
         on_error: "raise" refuses the first bad record; "skip" leaves it out, the rest of its image stays.
         bad_records: list that takes the records skipped.
         layout: where the masks are. "coco": `segmentation` is modal, amodal masks are unknown. "cocoa-cls" (D2SA too):
-            `segmentation` is amodal, `visible_mask` modal. "kins": `segmentation` is amodal, `inmodal_seg` modal. In both,
-            an annotation without modal mask has nothing hidden. "auto" looks which fields the file has.
-        source: name of the data set for the column `source`; the layout where None.
+            `segmentation` is amodal, `visible_mask` modal. "kins": `segmentation` is amodal, `inmodal_seg` modal. In
+            these two an annotation without modal mask has nothing hidden. "auto" looks which fields the file has.
+            In all, `order_relations` of an image give the order, as `amodal_diffusion.export` writes it.
+        source: name of the data set for the column `source`; the file's name without extension where None.
 
     Raises:
         FileNotFoundError, NotADirectoryError: `annotations` or `images` is not there.
@@ -61,11 +69,11 @@ def iter_coco(
         layout = detect_layout(content)
     if layout not in MODAL_FIELDS:
         raise ValueError(f"layout must be 'auto' or one of {sorted(MODAL_FIELDS)}, got {layout!r}")
-    return _rows(content, images, log, layout, source or layout)
+    return _rows(content, images, log, layout, source or Path(name).stem)
 
 
 def read_coco(
-    annotations: str | os.PathLike[str] | Mapping[str, Any],
+    annotations: Annotations,
     images: str | os.PathLike[str] | None = None,
     *,
     on_error: OnError = "raise",
@@ -88,22 +96,19 @@ def read_coco(
     Raises:
         FileNotFoundError, NotADirectoryError, AnnotationError: see `iter_coco`.
     """
-    rows = iter_coco(
-        annotations, images, on_error=on_error, bad_records=bad_records, layout=layout, source=source
-    )
+    rows = iter_coco(annotations, images, on_error=on_error, bad_records=bad_records, layout=layout, source=source)
     return dataset_from_rows(rows, with_image=images is not None, cache_dir=cache_dir)
 
 
 def detect_layout(content: Mapping[str, Any]) -> Literal["coco", "cocoa-cls", "kins"]:
     """Layout of the masks by the fields of a COCO-flat file."""
-    found: Literal["coco", "cocoa-cls", "kins"] = "coco"
     for annotation in content["annotations"]:
         if isinstance(annotation, Mapping):
             if "inmodal_seg" in annotation:
                 return "kins"
             if "visible_mask" in annotation:
                 return "cocoa-cls"
-    return found
+    return "coco"
 
 
 def _rows(
@@ -119,7 +124,36 @@ def _rows(
                 things.append(_thing(annotation, image.height, image.width, names, layout))
             except ValueError as error:
                 log.bad(label, error)
-        yield make_row(image, build_objects(things), None, source)
+        yield make_row(image, build_objects(things), _relations(image, groups.get(key, []), things, log), source)
+
+
+def _relations(
+    image: ImageRecord,
+    annotations: list[tuple[str, Mapping[str, Any]]],
+    things: list[dict[str, Any]],
+    log: RecordLog,
+) -> list[dict[str, int]] | None:
+    """Relations by annotation ids, which our own exports keep on the image; None where it has none."""
+    if image.order_relations is None:
+        return None
+
+    def refuse(reason: str) -> None:
+        log.bad(f"image {image.key}", reason)
+
+    if not isinstance(image.order_relations, list):
+        refuse(f"order_relations must be a list, got {type(image.order_relations).__name__}")
+        return None
+    pairs = []
+    for relation in image.order_relations:
+        try:
+            if not isinstance(relation, Mapping):
+                raise ValueError(f"order_relations must have pairs of ids, got {short(relation)}")
+            front, behind = to_int(relation.get("front"), "front"), to_int(relation.get("behind"), "behind")
+            pairs.append((front, behind, f"order_relations {front} before {behind}"))
+        except ValueError as error:
+            refuse(str(error))
+    known = {to_int(annotation["id"], "id") for label, annotation in annotations if "index" not in label}
+    return make_relations(pairs, things, known, refuse)
 
 
 def _category_names(categories: Any, log: RecordLog) -> dict[int, str | None]:

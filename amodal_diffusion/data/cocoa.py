@@ -5,33 +5,39 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from pathlib import Path
+from reprlib import repr as short
+from typing import TYPE_CHECKING, Any
 
-from datasets import Dataset
 from pycocotools import mask as mask_utils
 
-from amodal_diffusion.data.io import dataset_from_rows
-from amodal_diffusion.data.records import (
+from .._segmentation import segmentation_to_rle
+from .arrow import dataset_from_rows
+from .records import (
+    Annotations,
     BadRecord,
     ImageRecord,
     OnError,
     RecordLog,
     group_by_image,
     load_annotations,
+    make_relations,
     make_row,
     read_images,
     to_flag,
     to_int,
     to_name,
 )
-from amodal_diffusion.data.schema import build_objects
-from amodal_diffusion.data.segmentation import segmentation_to_rle
+from .schema import build_objects
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 CONSTRAINT = re.compile(r"\s*(\d{1,9})\s*-\s*(\d{1,9})\s*")
 
 
 def iter_cocoa(
-    annotations: str | os.PathLike[str] | Mapping[str, Any],
+    annotations: Annotations,
     images: str | os.PathLike[str] | None = None,
     *,
     on_error: OnError = "raise",
@@ -41,25 +47,26 @@ def iter_cocoa(
     """Rows of a COCOA file in plain Python, in the order of `images`: one per annotation, one for an image without any.
 
     A region without `visible_mask` has nothing hidden; an empty `visible_mask` is a fully hidden region.
-    `depth_constraint` "1-2" says that region 1 is in front of region 2 (from 1); a relation of a skipped region goes with it.
+    `depth_constraint` "1-2" says that region 1 is in front of region 2, counted from 1; a skipped region takes its
+    relations with it.
 
     Args:
         annotations: JSON file, or its content.
         images: folder of the photos. Each row then has the path of its photo under `image`.
-        on_error: "raise" refuses the first bad record; "skip" leaves out the region or relation, the rest of its image stays.
+        on_error: "raise" refuses the first bad record; "skip" leaves it out, the rest of its image stays.
         bad_records: list that takes the records skipped.
-        source: name of the data set for the column `source`; "cocoa" where None.
+        source: name of the data set for the column `source`; the file's name without extension where None.
 
     Raises:
         FileNotFoundError, NotADirectoryError: `annotations` or `images` is not there.
         AnnotationError: the file is broken, or a record is bad and `on_error` is "raise".
     """
     content, name = load_annotations(annotations)
-    return _rows(content, images, RecordLog(name, on_error, bad_records), source or "cocoa")
+    return _rows(content, images, RecordLog(name, on_error, bad_records), source or Path(name).stem)
 
 
 def read_cocoa(
-    annotations: str | os.PathLike[str] | Mapping[str, Any],
+    annotations: Annotations,
     images: str | os.PathLike[str] | None = None,
     *,
     on_error: OnError = "raise",
@@ -98,13 +105,7 @@ def _rows(
                 log.bad(label, f"regions must be a list, got {type(regions).__name__}")
                 continue
             things = _things(regions, image, label, log)
-            relations = _relations(annotation.get("depth_constraint"), len(regions), label, log)
-            place = {thing["id"]: index for index, thing in enumerate(things)}
-            order = relations and [
-                {"front": place[front], "behind": place[behind]}
-                for front, behind in relations
-                if front in place and behind in place
-            ]
+            order = _relations(annotation.get("depth_constraint"), len(regions), things, label, log)
             yield make_row(image, build_objects(things), order, source)
 
 
@@ -139,23 +140,20 @@ def _thing(number: int, region: Mapping[str, Any], height: int, width: int) -> d
     }
 
 
-def _relations(text: Any, count: int, label: str, log: RecordLog) -> list[tuple[int, int]] | None:
-    """Pairs (front, behind) of region numbers from 1; None where the annotation has no `depth_constraint`."""
+def _relations(
+    text: Any, count: int, things: list[dict[str, Any]], label: str, log: RecordLog
+) -> list[dict[str, int]] | None:
+    """Relations of `depth_constraint`; None where the annotation has none."""
     if text is None:
         return None
     if not isinstance(text, str):
-        log.bad(label, f"depth_constraint must be a string such as '1-2,1-3', got {text!r}")
+        log.bad(label, f"depth_constraint must be a string such as '1-2,1-3', got {short(text)}")
         return None
-    pairs: dict[tuple[int, int], None] = {}
+    pairs = []
     for part in text.split(",") if text.strip() else []:
         match = CONSTRAINT.fullmatch(part)
-        front, behind = (int(match[1]), int(match[2])) if match else (0, 0)
         if match is None:
-            log.bad(label, f"depth_constraint {part!r} is not of the form '1-2'")
-        elif not (1 <= front <= count and 1 <= behind <= count) or front == behind:
-            log.bad(label, f"depth_constraint {part!r} must name two different regions from 1 to {count}")
-        elif (behind, front) in pairs:
-            log.bad(label, f"depth_constraint {part!r} contradicts '{behind}-{front}'")
+            log.bad(label, f"depth_constraint {short(part)} is not of the form '1-2'")
         else:
-            pairs[front, behind] = None
-    return list(pairs)
+            pairs.append((int(match[1]), int(match[2]), f"depth_constraint {match[0].strip()!r}"))
+    return make_relations(pairs, things, range(1, count + 1), lambda reason: log.bad(label, reason))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from reprlib import repr as short
+from typing import Any, Literal, NamedTuple
 
 from PIL import Image, UnidentifiedImageError
 
@@ -81,9 +82,20 @@ class ImageRecord:
     height: int
     width: int
     photo: str | None = None
+    order_relations: Any = None
 
 
-def load_annotations(annotations: str | os.PathLike[str] | Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:
+class AnnotationFile(NamedTuple):
+    """Content of an annotation file, and its name for messages."""
+
+    content: Mapping[str, Any]
+    name: str
+
+
+Annotations = str | os.PathLike[str] | Mapping[str, Any] | AnnotationFile
+
+
+def load_annotations(annotations: Annotations) -> AnnotationFile:
     """Read a JSON annotation file (UTF-8, a byte-order mark allowed) or take its content.
 
     Returns:
@@ -93,16 +105,19 @@ def load_annotations(annotations: str | os.PathLike[str] | Mapping[str, Any]) ->
         FileNotFoundError: no such file.
         AnnotationError: not UTF-8, broken JSON (with its position), or without `images` and `annotations`.
     """
-    name = "annotations"
-    if not isinstance(annotations, Mapping):
+    if isinstance(annotations, AnnotationFile):
+        return annotations
+    if isinstance(annotations, Mapping):
+        name, content = "annotations", annotations
+    else:
         name = os.fspath(annotations)
-        annotations = _parse_json(Path(annotations), name)
-    if not isinstance(annotations, Mapping):
-        raise _file_error(name, f"expected an object at the top level, got {type(annotations).__name__}")
+        content = _parse_json(Path(annotations), name)
+    if not isinstance(content, Mapping):
+        raise _file_error(name, f"expected an object at the top level, got {type(content).__name__}")
     for key in ("images", "annotations"):
-        if not isinstance(annotations.get(key), list):
-            raise _file_error(name, f"expected a list under {key!r}, got {type(annotations.get(key)).__name__}")
-    return annotations, name
+        if not isinstance(content.get(key), list):
+            raise _file_error(name, f"expected a list under {key!r}, got {type(content.get(key)).__name__}")
+    return AnnotationFile(content, name)
 
 
 def _parse_json(path: Path, name: str) -> Any:
@@ -124,15 +139,17 @@ def _file_error(name: str, reason: str) -> AnnotationError:
 
 def to_int(value: Any, name: str) -> int:
     """Integer from an int, an integral float, or a string of one; ValueError naming `name` otherwise."""
+    message = f"{name} must be an integer, got {short(value)}"
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise ValueError(message)
     try:
-        if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-            raise ValueError
-        number = int(value) if isinstance(value, (int, str)) else float(value)
-        if number != int(number) or abs(number) > INT64_MAX:
-            raise ValueError
+        number = value if isinstance(value, int) else int(value) if str(value).strip().isdecimal() else float(value)
+        whole = int(number)
     except (ValueError, OverflowError) as error:
-        raise ValueError(f"{name} must be an integer, got {value!r}") from error
-    return int(number)
+        raise ValueError(message) from error
+    if whole != number or abs(whole) > INT64_MAX:
+        raise ValueError(message)
+    return whole
 
 
 def to_flag(value: Any, name: str) -> bool:
@@ -141,7 +158,7 @@ def to_flag(value: Any, name: str) -> bool:
         return bool(value)
     number = to_int(value, name)
     if number not in (0, 1):
-        raise ValueError(f"{name} must be 0 or 1, got {value!r}")
+        raise ValueError(f"{name} must be 0 or 1, got {short(value)}")
     return bool(number)
 
 
@@ -195,14 +212,14 @@ def _image_folder(images: str | os.PathLike[str] | None) -> Path | None:
         return None
     folder = Path(images)
     if not folder.is_dir():
-        raise NotADirectoryError(f"images: expected a folder of photos, got {os.fspath(images)!r}")
+        raise NotADirectoryError(f"images must be a folder of photos, got {os.fspath(images)!r}")
     return folder
 
 
 def _read_image(key: str, entry: Mapping[str, Any], folder: Path | None) -> ImageRecord:
     height, width = to_int(entry.get("height"), "height"), to_int(entry.get("width"), "width")
     if height < 1 or width < 1 or height * width > MAX_PIXELS:
-        raise ValueError(f"height and width must be from 1 and give at most {MAX_PIXELS} pixels, got {height} x {width}")
+        raise ValueError(f"height and width must be positive, of at most {MAX_PIXELS} pixels, got {height} x {width}")
     file_name = to_name(entry.get("file_name"))
     if file_name is None:
         # LVIS names no file; its photos lie in a folder per COCO split, as in the URL.
@@ -210,7 +227,7 @@ def _read_image(key: str, entry: Mapping[str, Any], folder: Path | None) -> Imag
     photo = None
     if folder is not None:
         photo = str(_checked_photo(folder, file_name, height, width))
-    return ImageRecord(key, file_name, height, width, photo)
+    return ImageRecord(key, file_name, height, width, photo, entry.get("order_relations"))
 
 
 def _checked_photo(folder: Path, file_name: str, height: int, width: int) -> Path:
@@ -235,7 +252,7 @@ def _checked_photo(folder: Path, file_name: str, height: int, width: int) -> Pat
 def make_row(
     image: ImageRecord, objects: list[dict[str, Any]], order_relations: list[dict[str, int]] | None, source: str
 ) -> dict[str, Any]:
-    """One row of the schema, in plain Python; the key `image` (path of the photo) is there only where photos are read."""
+    """One row of the schema in plain Python; the key `image`, a path, is there only where photos are read."""
     row: dict[str, Any] = {
         "image_id": image.key,
         "file_name": image.file_name,
@@ -255,8 +272,7 @@ def group_by_image(
 ) -> dict[str, list[tuple[str, Mapping[str, Any]]]]:
     """Annotations by image id, each with its label for messages, in the order of the file.
 
-    Annotations without `image_id` where the file has one annotation an image belong to the image at the same place.
-    Those of a refused image are left out with it.
+    Annotations of a refused image are left out with it.
     """
     groups: dict[str, list[tuple[str, Mapping[str, Any]]]] = {}
     for label, annotation in _unique_annotations(annotations, log):
@@ -280,12 +296,43 @@ def _unique_annotations(annotations: list[Any], log: RecordLog) -> Iterator[tupl
         try:
             if not isinstance(annotation, Mapping):
                 raise ValueError(f"expected an object, got {type(annotation).__name__}")
-            key = to_key(annotation.get("id"), "id")
-            label = f"annotation {key}"
-            if key in seen:
-                raise ValueError(f"duplicate annotation id (again at index {index})")
+            if annotation.get("id") is not None:  # nothing needs the id of a COCOA annotation
+                key = to_key(annotation["id"], "id")
+                label = f"annotation {key}"
+                if key in seen:
+                    raise ValueError(f"duplicate annotation id, again at index {index}")
+                seen.add(key)
         except ValueError as error:
             log.bad(label, error)
             continue
-        seen.add(key)
         yield label, annotation
+
+
+def make_relations(
+    pairs: Iterable[tuple[int, int, str]],
+    things: list[dict[str, Any]],
+    known: Collection[int],
+    refuse: Callable[[str], None],
+) -> list[dict[str, int]]:
+    """Relations of the schema from pairs of object ids.
+
+    Args:
+        pairs: id of the front object, id of the one behind, and what to call the pair in messages.
+        things: the objects read, whose places are the indices.
+        known: ids of all objects of the image, also of those that were skipped; relations of these are left out.
+        refuse: takes the message for a pair that names no two objects, or contradicts an earlier one.
+    """
+    place = {thing["id"]: index for index, thing in enumerate(things)}
+    accepted: dict[tuple[int, int], None] = {}
+    for front, behind, name in pairs:
+        if front == behind or front not in known or behind not in known:
+            refuse(f"{name} must name two different objects of the {len(known)} that the image has")
+        elif (behind, front) in accepted:
+            refuse(f"{name} contradicts an earlier relation of the same two objects")
+        else:
+            accepted[front, behind] = None
+    return [
+        {"front": place[front], "behind": place[behind]}
+        for front, behind in accepted
+        if front in place and behind in place
+    ]

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any
 
-import datasets
 import numpy as np
-from datasets import Features, List, Value
 from pycocotools import mask as mask_utils
 
-from amodal_diffusion.data.segmentation import Rle
+from .._segmentation import Rle
 
-RLE_FEATURE = {"size": List(Value("int32")), "counts": Value("string")}
+if TYPE_CHECKING:
+    from datasets import Features
 
 
 def amodal_features(with_image: bool = False) -> Features:
@@ -33,20 +32,26 @@ def amodal_features(with_image: bool = False) -> Features:
     | `objects.modal_mask`, `objects.modal_box` | visible part; empty where the object is fully hidden |
     | `objects.amodal_mask`, `objects.amodal_box` | visible and hidden part; null where unknown |
     | `objects.occlusion_rate` | share of the amodal mask that is hidden, 0 to 1, from the masks; null where unknown |
-    | `order_relations` | pairs of indices into `objects`: `front` occludes `behind`; null where unknown, [] where none |
+    | `order_relations` | pairs of indices into `objects`, `front` occludes `behind`; [] if none, null if unknown |
     | `source` | short name of the data set |
 
     Args:
         with_image: add the column `image` (`datasets.Image`).
     """
+    # Imported late because it brings pandas in, which nobody needs who only reads or decodes masks.
+    from datasets import Features, Image, List, Value
+
+    def rle() -> dict[str, Any]:
+        return {"size": List(Value("int32")), "counts": Value("string")}
+
     thing = {
         "id": Value("int64"),
         "name": Value("string"),
         "category_id": Value("int64"),
         "is_stuff": Value("bool"),
         "is_crowd": Value("bool"),
-        "modal_mask": dict(RLE_FEATURE),
-        "amodal_mask": dict(RLE_FEATURE),
+        "modal_mask": rle(),
+        "amodal_mask": rle(),
         "modal_box": List(Value("float32")),
         "amodal_box": List(Value("float32")),
         "occlusion_rate": Value("float64"),
@@ -61,7 +66,7 @@ def amodal_features(with_image: bool = False) -> Features:
         "source": Value("string"),
     }
     if with_image:
-        columns["image"] = datasets.Image()
+        columns["image"] = Image()
     return Features(columns)
 
 
@@ -69,8 +74,8 @@ def build_objects(things: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Fill in boxes and occlusion rate of the objects of one image.
 
     Args:
-        things: objects with all fields of the schema but boxes and `occlusion_rate`; `amodal_mask` is a run-length mask,
-            the very object given as `modal_mask` where nothing is hidden, or None where unknown.
+        things: objects with all fields of the schema but boxes and `occlusion_rate`. `amodal_mask` is None where
+            unknown, and the very object given as `modal_mask` where nothing is hidden.
     """
     if not things:
         return []
@@ -94,8 +99,8 @@ def record_masks(row: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray | None]
         row: a row of the schema, from `iter_coco`, a `Dataset` or an `IterableDataset`.
 
     Returns:
-        Modal masks (N, H, W) bool and amodal masks (N, H, W) bool. The amodal masks are None unless every object has one.
-        N = 0 gives (0, H, W).
+        Modal masks (N, H, W) bool and amodal masks (N, H, W) bool, (0, H, W) where there is no object. The amodal
+        masks are None unless every object has one.
 
     Raises:
         ValueError: a mask has another size than the row, or run lengths that do not fill it.
@@ -110,7 +115,7 @@ def record_masks(row: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray | None]
 
 
 def record_order(row: Mapping[str, Any]) -> np.ndarray | None:
-    """Order matrix (N, N) int8 of a row: O[i, j] = 1 where i occludes j, -1 where it is occluded by j, 0 without relation.
+    """Order matrix (N, N) int8 of a row: O[i, j] = 1 where i occludes j, -1 where j occludes i, else 0.
 
     Returns:
         The antisymmetric matrix, or None where the source does not tell the order.
@@ -148,8 +153,14 @@ def decode_masks(rles: Sequence[Rle], height: int, width: int) -> np.ndarray:
     sizes = {tuple(rle["size"]) for rle in rles}
     if sizes != {(height, width)}:
         raise ValueError(f"masks: expected size {[height, width]}, got {sorted(sizes)}")
-    planes = mask_utils.decode(cast(Any, list(rles)))  # (H, W, N) uint8, each plane stored column by column
-    return np.ascontiguousarray(planes.transpose(2, 0, 1)).view(bool)  # (N, H, W)
+    planes = mask_utils.decode(list(rles))  # (H, W, N) uint8, each plane stored column by column
+    masks = np.zeros((len(rles), height, width), dtype=bool)
+    # The transposition is what takes the time, so only the box of each mask is copied.
+    boxes = mask_utils.toBbox(list(rles)).astype(int).tolist()
+    for index, (x, y, box_width, box_height) in enumerate(boxes):
+        window = (slice(y, y + box_height), slice(x, x + box_width))
+        masks[index][window] = planes[(*window, index)]
+    return masks
 
 
 def _hidden_share(modal: Rle, amodal: Rle) -> float:

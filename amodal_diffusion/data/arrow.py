@@ -1,0 +1,50 @@
+"""Rows of the schema → Arrow files, as a stream."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from .records import AnnotationError
+from .schema import amodal_features
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+_temporary_folders: list[tempfile.TemporaryDirectory[str]] = []
+
+
+def dataset_from_rows(
+    rows: Iterable[dict[str, Any]], *, with_image: bool = False, cache_dir: str | os.PathLike[str] | None = None
+) -> Dataset:
+    """Write rows of the schema to Arrow files, a batch at a time, and return the data set on top of them.
+
+    Args:
+        rows: rows as `iter_coco` gives them.
+        with_image: the rows have the path of their photo under `image`.
+        cache_dir: folder for the Arrow files; None takes a temporary one that is removed when the process ends.
+
+    Raises:
+        AnnotationError: raised while reading `rows`.
+    """
+    from datasets import Dataset
+    from datasets.exceptions import DatasetGenerationError
+
+    if cache_dir is None:
+        folder = tempfile.TemporaryDirectory(prefix="amodal_diffusion-", ignore_cleanup_errors=True)
+        _temporary_folders.append(folder)
+        cache_dir = folder.name
+    try:
+        return Dataset.from_generator(
+            lambda: iter(rows),
+            features=amodal_features(with_image=with_image),
+            cache_dir=os.fspath(cache_dir),
+            # By chance, since a cached data set would come without its list of bad records, and go stale with the file.
+            fingerprint=os.urandom(8).hex(),
+        )
+    except DatasetGenerationError as error:
+        if isinstance(error.__cause__, AnnotationError):
+            raise error.__cause__ from None
+        raise

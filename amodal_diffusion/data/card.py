@@ -1,0 +1,196 @@
+"""Data-set cards: counts, licences and citations of a data set in the schema."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from huggingface_hub import DatasetCard, DatasetCardData
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+COUNT_BATCH = 256
+
+
+@dataclass(frozen=True)
+class SourceNote:
+    """What a card says about a source."""
+
+    title: str
+    licence: str
+    citation: str
+
+
+def _bibtex(key: str, author: str, title: str, venue: str, year: int) -> str:
+    kind, field = ("article", "journal") if venue.startswith("arXiv") else ("inproceedings", "booktitle")
+    fields = {"author": author, "title": title, field: venue, "year": year}
+    return f"@{kind}{{{key},\n" + ",\n".join(f"  {name} = {{{value}}}" for name, value in fields.items()) + "\n}"
+
+
+_COCO_PHOTOS = "photos from Flickr, each under the licence that its author chose"
+SOURCE_NOTES = {
+    "coco": SourceNote(
+        "COCO",
+        f"annotations CC BY 4.0; {_COCO_PHOTOS}",
+        _bibtex("lin2014coco", "Lin, Tsung-Yi and others", "Microsoft COCO: Common Objects in Context", "ECCV", 2014),
+    ),
+    "cocoa": SourceNote(
+        "COCO Amodal (COCOA)",
+        f"annotations CC BY 4.0; {_COCO_PHOTOS}",
+        _bibtex("zhu2017semantic", "Zhu, Yan and others", "Semantic Amodal Segmentation", "CVPR", 2017),
+    ),
+    "lvis": SourceNote(
+        "LVIS",
+        f"annotations CC BY 4.0; {_COCO_PHOTOS}",
+        _bibtex(
+            "gupta2019lvis",
+            "Gupta, Agrim and Dollár, Piotr and Girshick, Ross",
+            "LVIS: A Dataset for Large Vocabulary Instance Segmentation",
+            "CVPR",
+            2019,
+        ),
+    ),
+    "taco": SourceNote(
+        "TACO",
+        "annotations MIT; photos under the licences of their authors",
+        _bibtex(
+            "proenca2020taco",
+            "Proença, Pedro F. and Simões, Pedro",
+            "TACO: Trash Annotations in Context for Litter Detection",
+            "arXiv:2003.06975",
+            2020,
+        ),
+    ),
+    "kins": SourceNote(
+        "KINS",
+        "see the authors' terms; photos of KITTI for non-commercial use (CC BY-NC-SA 3.0)",
+        _bibtex("qi2019amodal", "Qi, Lu and others", "Amodal Instance Segmentation with KINS Dataset", "CVPR", 2019),
+    ),
+    "cocoa-cls": SourceNote(
+        "COCOA-cls or another data set of its layout",
+        f"see the authors' terms; COCOA-cls: {_COCO_PHOTOS}",
+        _bibtex(
+            "follmann2019learning",
+            "Follmann, Patrick and others",
+            "Learning to See the Invisible: End-to-End Trainable Amodal Instance Segmentation",
+            "WACV",
+            2019,
+        ),
+    ),
+}
+
+
+def count_records(dataset: Dataset) -> dict[str, int]:
+    """Counts of a data set of the schema, read a batch at a time, photos untouched.
+
+    Returns:
+        images, objects, amodal (with a known amodal mask), occluded (with a hidden part), hidden (nothing visible),
+        stuff, crowd, relations, named (distinct names).
+    """
+    counts: Counter[str] = Counter(images=len(dataset))
+    names: set[str] = set()
+    columns = dataset.select_columns(["objects", "order_relations"])
+    for batch in columns.iter(COUNT_BATCH):
+        for objects in batch["objects"]:
+            counts["objects"] += len(objects)
+            for item in objects:
+                counts["amodal"] += item["occlusion_rate"] is not None
+                counts["occluded"] += (item["occlusion_rate"] or 0) > 0
+                counts["hidden"] += item["occlusion_rate"] == 1
+                counts["stuff"] += item["is_stuff"]
+                counts["crowd"] += item["is_crowd"]
+            names.update(item["name"] for item in objects if item["name"] is not None)
+        counts["relations"] += sum(len(relations or ()) for relations in batch["order_relations"])
+    kinds = ("images", "objects", "amodal", "occluded", "hidden", "stuff", "crowd", "relations")
+    return {kind: counts[kind] for kind in kinds} | {"named": len(names)}
+
+
+def dataset_card(
+    splits: Mapping[str, Dataset],
+    repo_id: str,
+    *,
+    license: str | None = None,
+    description: str | None = None,  # noqa: A002
+) -> str:
+    """Text of the data-set card (README.md of the repository), with its metadata.
+
+    Args:
+        splits: data set of each split.
+        repo_id: Hub id, which the example loads.
+        license: the Hub's name of the licence; "other" where None.
+        description: first paragraph.
+    """
+    metadata = DatasetCardData(
+        license=license or "other",
+        task_categories=["image-segmentation"],
+        tags=["amodal-completion", "amodal-segmentation", "occlusion-order"],
+        pretty_name=repo_id.split("/")[-1],
+        configs=[
+            {
+                "config_name": "default",
+                "data_files": [{"split": split, "path": f"data/{split}-*"} for split in splits],
+            }
+        ],
+    )
+    sources = sorted({source for part in splits.values() for source in part.unique("source") if source})
+    body = [
+        f"# {repo_id.split('/')[-1]}",
+        description or "Objects with their visible (modal) and whole (amodal) masks, and their occlusion order.",
+        _counts_table(splits),
+        _usage(repo_id, next(iter(splits))),
+        _notes(sources),
+    ]
+    card = DatasetCard(f"---\n{metadata.to_yaml()}\n---\n\n" + "\n\n".join(body) + "\n")
+    return str(card)
+
+
+def _counts_table(splits: Mapping[str, Dataset]) -> str:
+    counts = {split: count_records(part) for split, part in splits.items()}
+    headings = {
+        "images": "images",
+        "objects": "objects",
+        "amodal": "with amodal mask",
+        "occluded": "with a hidden part",
+        "hidden": "fully hidden",
+        "stuff": "stuff",
+        "crowd": "crowd",
+        "relations": "order relations",
+        "named": "class names",
+    }
+    lines = ["| split | " + " | ".join(headings.values()) + " |", "|---" + "|---:" * len(headings) + "|"]
+    lines += [
+        f"| {split} | " + " | ".join(f"{count[kind]:,}" for kind in headings) + " |" for split, count in counts.items()
+    ]
+    return "\n".join(lines)
+
+
+def _usage(repo_id: str, split: str) -> str:
+    return (
+        "Masks are compressed COCO run lengths, boxes are (x, y, width, height) in pixels, and `order_relations` are "
+        "pairs of indices into `objects`, of which `front` occludes `behind`.\n\n"
+        "```python\n"
+        "from amodal_diffusion.data import load_amodal_dataset, record_masks, record_order\n\n"
+        f'rows = load_amodal_dataset("{repo_id}", split="{split}", streaming=True)\n'
+        "for row in rows:\n"
+        "    modal, amodal = record_masks(row)  # (N, height, width) bool; amodal is None where unknown\n"
+        "    order = record_order(row)  # (N, N) int8, 1 where the row's object occludes the column's\n"
+        "```"
+    )
+
+
+def _notes(sources: list[str]) -> str:
+    licences, citations = [], []
+    for source in sources:
+        note = SOURCE_NOTES.get(source)
+        if note is None:
+            licences.append(f"- {source}: see its authors' terms")
+        else:
+            licences.append(f"- {note.title}: {note.licence}")
+            citations.append(note.citation)
+    text = "## Licences\n\n" + ("\n".join(licences) or "No source is named.")
+    if citations:
+        text += "\n\n## Citation\n\n```bibtex\n" + "\n".join(citations) + "\n```"
+    return text
