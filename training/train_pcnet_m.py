@@ -16,13 +16,13 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
-from amodal_diffusion.data.readers import read_annotations
 from torch import Tensor, nn
 from trainer.arguments import base_parser, check_arguments, parse_size_list
 from trainer.loop import Task, Validation, train
 from trainer.pictures import mask_grid
 
 from amodal_diffusion import AmodalPipeline, PCNetMask, PCNetMaskPipeline
+from amodal_diffusion.data import read_annotations
 from amodal_diffusion.data.mask_bank import MaskBank
 from amodal_diffusion.data.synthesis import OcclusionBatch, OcclusionSynthesizer, SynthesisConfig
 
@@ -129,8 +129,9 @@ class PCNetMaskTask(Task):
         held_out = max(1, int(len(bank) * args.validation_fraction))
         device = accelerator.device
         self.synthesizer = OcclusionSynthesizer(
-            bank.subset(shuffled[held_out:]).to(device), self.synthesis, seed=args.seed, source_weights=args.dataset_weights,
-            process_index=accelerator.process_index, num_processes=accelerator.num_processes,
+            bank.subset(shuffled[held_out:]).to(device), self.synthesis, seed=args.seed,
+            source_weights=args.dataset_weights, process_index=accelerator.process_index,
+            num_processes=accelerator.num_processes,
         )  # fmt: skip
         self.validation = OcclusionSynthesizer(bank.subset(shuffled[:held_out]).to(device), self.synthesis, seed=-1)
         self.autocast = accelerator.autocast
@@ -177,7 +178,8 @@ class PCNetMaskTask(Task):
             "tags": ["pcnet-m"],
             "data": [f"{name}: {count:,} modal masks" for name, count in self.counts]
             + [
-                f"{self.args.validation_fraction:.0%} of them held out for validation; recipe of the synthesis: {self.args.recipe}."
+                f"{self.args.validation_fraction:.0%} of them held out for validation; "
+                f"recipe of the synthesis: {self.args.recipe}."
             ],
         }
 

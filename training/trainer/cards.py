@@ -53,7 +53,8 @@ def _training(run: "Run") -> str:
     parameters = sum(parameter.numel() for parameter in run.weights().parameters())
     lines = [
         f"{parameters / 1e6:.2f} M parameters; {state.step:,} updates of {batch} samples "
-        f"({state.step * batch:,} samples), {state.seconds / 3600:.2f} h on {_device(run)}, precision {run.accelerator.mixed_precision}.",
+        f"({state.step * batch:,} samples), {state.seconds / 3600:.2f} h on {_device(run)}, "
+        f"precision {run.accelerator.mixed_precision}.",
         f"torch {torch.__version__}, diffusers {version('diffusers')}, accelerate {version('accelerate')}.",
         f"```\naccelerate launch {command_line(sys.argv)}\n```",
     ]
