@@ -59,7 +59,7 @@ test-slow: $(STAMP)  ## The slow tests.
 
 .PHONY: bench
 bench: $(STAMP)  ## Run every benchmark.
-	for script in benchmarks/bench_*.py; do $(BIN)/python "$$script"; done
+	for script in benchmarks/*_speed.py; do $(BIN)/python "$$script" || exit 1; done
 
 .PHONY: wheel
 wheel: $(STAMP)  ## Build the wheel into dist/.
