@@ -366,14 +366,14 @@ def _arrow_path(start: Points, end: Points, others: Points, radius: float) -> Po
     along = end - start
     across = np.array([-along[1], along[0]])
     t = np.linspace(0, 1, 96)[:, None]
-    best, best_cost = None, math.inf
+    paths, costs = [], []
     for bend in (0.12, -0.12, 0.3, -0.3, 0.5, -0.5):
         control = (start + end) / 2 + bend * across
         path = (1 - t) ** 2 * start + 2 * t * (1 - t) * control + t**2 * end
         gap = np.hypot(*(path[:, None] - others[None]).transpose(2, 0, 1)).min() if len(others) else math.inf
-        cost = abs(bend) + max(0.0, 2.0 - gap / radius)
-        if cost < best_cost:
-            best, best_cost = path, cost
+        paths.append(path)
+        costs.append(abs(bend) + max(0.0, 2.0 - gap / radius))
+    best = paths[int(np.argmin(costs))]
     clear = (np.hypot(*(best - start).T) > 1.15 * radius) & (np.hypot(*(best - end).T) > 1.25 * radius)
     return best[clear] if clear.sum() >= 2 else np.stack([start, end])
 
