@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterable
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from .records import AnnotationError
@@ -32,14 +33,19 @@ def dataset_from_rows(
     from datasets import Dataset
     from datasets.exceptions import DatasetGenerationError
 
+    features = amodal_features(with_image=with_image)
+    stream = iter(rows)
+    first = next(stream, None)
+    if first is None:  # from_generator fails without rows
+        return Dataset.from_dict({column: [] for column in features}, features=features)
     if cache_dir is None:
         folder = tempfile.TemporaryDirectory(prefix="amodal_diffusion-", ignore_cleanup_errors=True)
         _temporary_folders.append(folder)
         cache_dir = folder.name
     try:
         return Dataset.from_generator(
-            lambda: iter(rows),
-            features=amodal_features(with_image=with_image),
+            lambda: chain([first], stream),
+            features=features,
             cache_dir=os.fspath(cache_dir),
             # By chance, since a cached data set would come without its list of bad records, and go stale with the file.
             fingerprint=os.urandom(8).hex(),

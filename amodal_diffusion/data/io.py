@@ -117,36 +117,35 @@ def save_parquet(
 ) -> list[Path]:
     """Write a data set as Parquet shards `data/<split>-00000-of-0000n.parquet`, photos embedded.
 
-    The shards are written beside `folder` and renamed into place when all are complete. A folder laid out like this is
+    The shards are written beside `data` and renamed into place when all are complete. A folder laid out like this is
     what `load_amodal_dataset` reads and what the Hub shows as a data set.
 
     Args:
         dataset: rows of `amodal_features`; a `Dataset` without split is written as "train".
-        folder: new folder.
-        overwrite: replace an existing folder, with all that is in it.
+        folder: made where it lacks; other files in it stay.
+        overwrite: replace the shards that are there, those of other splits too.
         max_shard_bytes: about how large a shard is before compression.
 
     Returns:
         The files written.
 
     Raises:
-        FileExistsError: `folder` is there and `overwrite` is False.
-        ValueError: the data set lacks columns of the schema.
+        FileExistsError: `data` is there and `overwrite` is False, or it holds other files than Parquet.
+        ValueError: the data set lacks columns of the schema, or a split has no rows.
     """
-    target = Path(folder)
+    target = Path(folder) / "data"
     if max_shard_bytes < 1:
         raise ValueError(f"max_shard_bytes must be positive, got {max_shard_bytes}")
-    if target.exists() and not overwrite:
-        raise FileExistsError(f"folder {os.fspath(folder)!r} exists; pass overwrite=True to replace it")
+    _check_target(target, overwrite)
     splits = _splits(dataset)
-    names: list[str] = []
+    for split, part in splits.items():
+        _check_columns(part.column_names, f"split {split!r}")
+        if not len(part):  # `datasets` cannot read a Parquet file without rows
+            raise ValueError(f"split {split!r} has no rows")
+    target.parent.mkdir(parents=True, exist_ok=True)
     with _replacing(target) as beside:
-        data = beside / "data"
-        data.mkdir()
-        for split, part in splits.items():
-            _check_columns(part.column_names, f"split {split!r}")
-            names += _write_shards(part, data, split, max_shard_bytes)
-    return [target / "data" / name for name in names]
+        names = [name for split, part in splits.items() for name in _write_shards(part, beside, split, max_shard_bytes)]
+    return [target / name for name in names]
 
 
 @overload
@@ -330,19 +329,25 @@ def _write_shards(dataset: Dataset, folder: Path, split: str, max_shard_bytes: i
     finally:
         if writer is not None:
             writer.close()
-    if not shards:
-        shards.append(folder / "0")
-        parquet.write_table(dataset.features.arrow_schema.empty_table(), shards[0])
     names = [f"{split}-{index:05d}-of-{len(shards):05d}.parquet" for index in range(len(shards))]
     for shard, name in zip(shards, names, strict=True):
         os.replace(shard, folder / name)
     return names
 
 
+def _check_target(target: Path, overwrite: bool) -> None:
+    if not target.exists():
+        return
+    if not overwrite:
+        raise FileExistsError(f"{os.fspath(target)!r} exists; pass overwrite=True to replace it")
+    others = [target] if target.is_file() else [path for path in target.iterdir() if path.suffix != ".parquet"]
+    if others:
+        raise FileExistsError(f"{os.fspath(others[0])!r} is no Parquet file and is not overwritten")
+
+
 @contextmanager
 def _replacing(target: Path) -> Iterator[Path]:
     """A new folder beside `target`, which it becomes when the block ends without error."""
-    target.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     old = beside.with_name(f"{beside.name}-old")
     try:
@@ -352,5 +357,7 @@ def _replacing(target: Path) -> Iterator[Path]:
             os.replace(target, old)
         os.replace(beside, target)
     finally:
+        if old.exists() and not target.exists():
+            os.replace(old, target)
         shutil.rmtree(beside, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
