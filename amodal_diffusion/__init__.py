@@ -1,0 +1,26 @@
+"""Amodal completion: from a photo and the visible masks of its objects to whole objects."""
+
+# `ModelMixin` must be an attribute of this package: diffusers looks the base class of a component up in the library that
+# `model_index.json` names, and that library is this package.
+from diffusers import ModelMixin
+from diffusers.pipelines.pipeline_loading_utils import LOADABLE_CLASSES
+
+from .models import MaskModelOutput, PCNetMask
+from .pipelines import AmodalPipeline, AmodalPipelineOutput, MaskPipeline, PCNetMaskPipeline
+
+# Without this entry diffusers writes the full module path of a component into `model_index.json`, and refuses to
+# download such a repository. It has to be there before the first pipeline is made.
+LOADABLE_CLASSES.setdefault("amodal_diffusion", {})
+
+__version__ = "0.1.0.dev0"
+
+__all__ = [
+    "AmodalPipeline",
+    "AmodalPipelineOutput",
+    "MaskModelOutput",
+    "MaskPipeline",
+    "ModelMixin",
+    "PCNetMask",
+    "PCNetMaskPipeline",
+    "__version__",
+]

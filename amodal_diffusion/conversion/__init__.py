@@ -1,0 +1,13 @@
+"""Published checkpoints to pipeline folders. `CONVERTERS` has them by the name that the command line uses."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from .checkpoint import load_published_state_dict
+from .pcnet_mask import convert_pcnet_mask, convert_pcnet_mask_weights
+
+CONVERTERS: dict[str, Callable[..., Path]] = {
+    "pcnet-m": convert_pcnet_mask,
+}
+
+__all__ = ["CONVERTERS", "convert_pcnet_mask", "convert_pcnet_mask_weights", "load_published_state_dict"]

@@ -1,0 +1,107 @@
+"""Published PCNet-M checkpoints [Z20]; ASBU's [N21] have the same keys."""
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..models.pcnet_mask import PCNetMask
+from ..pipelines.pcnet_mask import PCNetMaskPipeline
+from .checkpoint import check_keys, load_published_state_dict, save_pipeline
+
+_FIRST_CONV = "inc.conv.conv.0.weight"
+_PLANES = 2
+_RULES = (
+    (re.compile(r"^conv_in\.(.+)$"), lambda m: f"inc.conv.conv.{m[1]}"),
+    (re.compile(r"^down_blocks\.(\d+)\.conv\.(.+)$"), lambda m: f"down{int(m[1]) + 1}.mpconv.1.conv.{m[2]}"),
+    (re.compile(r"^up_blocks\.(\d+)\.conv\.(.+)$"), lambda m: f"up{int(m[1]) + 1}.conv.conv.{m[2]}"),
+    (re.compile(r"^conv_out\.(.+)$"), lambda m: f"outc.conv.{m[1]}"),
+)
+
+
+def published_key(key: str) -> str:
+    """The published name of a parameter of `PCNetMask`; KeyError for a name that the network does not have."""
+    for pattern, rename in _RULES:
+        match = pattern.match(key)
+        if match:
+            return rename(match)
+    raise KeyError(key)
+
+
+def convert_pcnet_mask_weights(published: Mapping[str, Tensor], **config: Any) -> PCNetMask:
+    """A `PCNetMask` with published weights; widths and depth are read off their shapes.
+
+    Args:
+        published: published keys without the prefix "module.", and tensors.
+        config: `class_conditioned`, `sample_size`.
+
+    Returns:
+        The network, float32, in evaluation mode.
+
+    Raises:
+        ValueError: naming every key that is missing, unexpected or of another shape.
+    """
+    if _FIRST_CONV not in published:
+        raise ValueError(f"The checkpoint is none of PCNet-M: it has no key {_FIRST_CONV!r}, only {_some(published)}.")
+    planes = published[_FIRST_CONV].shape[1] if published[_FIRST_CONV].ndim == 4 else None
+    if planes != _PLANES:
+        raise ValueError(f"The checkpoint must take {_PLANES} planes (mask, eraser); {_FIRST_CONV!r} takes {planes}.")
+    config = {**config, "block_out_channels": _widths(published)}
+    with torch.device("meta"):
+        keys = {published_key(key): tuple(value.shape) for key, value in PCNetMask(**config).state_dict().items()}
+    check_keys(published, keys, f"PCNet-M with {config['block_out_channels']} channels")
+    model = PCNetMask(**config)
+    model.load_state_dict({key: published[published_key(key)] for key in model.state_dict()}, strict=True)
+    return model.eval()
+
+
+def convert_pcnet_mask(
+    checkpoint_path: str | os.PathLike[str],
+    output_dir: str | os.PathLike[str],
+    *,
+    category_aware: bool = False,
+    sample_size: int = 256,
+) -> Path:
+    """Convert a published PCNet-M checkpoint into a folder that `AmodalPipeline.from_pretrained` loads.
+
+    The pipeline gets the published thresholds 0.1 (order) and 0.2 (masks).
+
+    Args:
+        checkpoint_path: see `load_published_state_dict`.
+        output_dir: a folder that does not exist yet, or is empty.
+        category_aware: the network was trained with the category id in the mask plane (KINS), not with 1 (COCOA).
+        sample_size: side of the crops in pixels that the network was trained on.
+
+    Returns:
+        The folder.
+
+    Raises:
+        FileNotFoundError, FileExistsError: where there is no checkpoint, or `output_dir` holds files.
+        ValueError: as `load_published_state_dict` and `convert_pcnet_mask_weights` say.
+    """
+    published = load_published_state_dict(checkpoint_path)
+    try:
+        model = convert_pcnet_mask_weights(published, class_conditioned=category_aware, sample_size=sample_size)
+    except ValueError as error:
+        raise ValueError(f"'{os.fspath(checkpoint_path)}': {error}") from error
+    return save_pipeline(PCNetMaskPipeline(model, order_threshold=0.1, mask_threshold=0.2), output_dir)
+
+
+def _widths(published: Mapping[str, Tensor]) -> tuple[int, ...]:
+    widths = [published[_FIRST_CONV].shape[0]]
+    while (key := f"down{len(widths)}.mpconv.1.conv.0.weight") in published:
+        widths.append(published[key].shape[0])
+    if len(widths) < 2:
+        raise ValueError(
+            f"The checkpoint is none of PCNet-M: it has no key 'down1.mpconv.1.conv.0.weight', only {_some(published)}."
+        )
+    return tuple(widths)
+
+
+def _some(published: Mapping[str, Tensor]) -> str:
+    names = [repr(key) for key in list(published)[:4]]
+    return ", ".join(names) + (f" and {len(published) - 4} more" if len(published) > 4 else "")

@@ -1,0 +1,8 @@
+"""The pipelines. All mask pipelines take the same call, `pipe(image, masks, *, occluder_masks=None, ...)`."""
+
+from .auto import AmodalPipeline
+from .mask_pipeline import MaskPipeline
+from .pcnet_mask import PCNetMaskPipeline
+from .pipeline_output import AmodalPipelineOutput
+
+__all__ = ["AmodalPipeline", "AmodalPipelineOutput", "MaskPipeline", "PCNetMaskPipeline"]
