@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-import datasets
 import torch
 from diffusers.utils import logging as diffusers_logging
 from PIL import Image
@@ -71,7 +70,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO if options.verbose else logging.WARNING, format="%(levelname)s: %(message)s")
     diffusers_logging.disable_progress_bar()
-    datasets.disable_progress_bars()
     try:
         options.run(options)
     except _USER_ERRORS as error:
@@ -160,8 +158,17 @@ def _add_complete(commands: Any, parents: list[Any]) -> None:
 def _add_evaluate(commands: Any, parents: list[Any]) -> None:
     text = "Score methods on images with amodal ground truth."
     parser = _add_command(commands, "evaluate", run_evaluate, text, _EVALUATE_EXAMPLES, parents)
-    parser.add_argument("--annotations", type=Path, required=True, metavar="FILE", help="COCOA or COCO JSON")
-    parser.add_argument("--images", type=Path, metavar="DIR", help="folder of the photos")
+    parser.add_argument(
+        "--annotations",
+        required=True,
+        metavar="FILE",
+        help="COCOA, COCO or KINS JSON, Parquet, or Hub id of a data set",
+    )
+    parser.add_argument("--images", type=Path, metavar="DIR", help="folder of the photos of a JSON file")
+    parser.add_argument("--split", metavar="NAME", help="split of Parquet or Hub data")
+    parser.add_argument(
+        "--on-error", choices=("raise", "skip"), default="raise", help="what to do with a bad record (raise)"
+    )
     parser.add_argument("--methods", required=True, metavar="A,B,...", help="rows of the table, with commas between")
     parser.add_argument("--order-source", choices=ORDER_SOURCES, default="masks", help="the true order (masks)")
     parser.add_argument("--limit", type=int, metavar="N", help="images to read at most")
@@ -220,10 +227,18 @@ def _draw(
 
 def run_evaluate(options: argparse.Namespace) -> None:
     """Run `amodal-diffusion evaluate`."""
+    import datasets  # here, since no other command needs it
+
+    datasets.disable_progress_bars()
     names = [name.strip() for name in options.methods.split(",") if name.strip()]
     device, dtype = _device(options.device), DTYPES[options.dtype]
     methods = load_methods(names, device=device, dtype=dtype, **_call_options(options))
-    dataset = read_annotations(options.annotations, images=options.images)
+    try:
+        dataset = read_annotations(
+            options.annotations, images=options.images, split=options.split, on_error=options.on_error
+        )
+    except datasets.exceptions.DatasetGenerationError as error:  # its own message does not say what is wrong
+        raise ValueError(f"annotations {options.annotations}: {error.__cause__ or error}") from error
     report = evaluate_methods(
         dataset, methods, order_source=options.order_source, limit=options.limit, on_sample=_log_sample
     )

@@ -198,11 +198,13 @@ def load_methods(
         if name in METHODS:
             methods.append(METHODS[name])
             continue
+        known = f"method {name!r} is none of {', '.join(METHODS)}"
+        if "/" not in name and not Path(name).is_dir():
+            raise ValueError(f"{known}, no folder, and no Hub id of the form 'organisation/name'.")
         try:
             pipeline = AmodalPipeline.from_pretrained(name, dtype=dtype)
         except (OSError, ValueError) as error:
-            known = ", ".join(METHODS)
-            raise ValueError(f"method {name!r} is none of {known}, and loads as no pipeline: {error}") from error
+            raise ValueError(f"{known}, and loads as no pipeline: {error}") from error
         pipeline.set_progress_bar_config(disable=True)
         methods.append(PipelineMethod(pipeline.to(device), name, **call_options))
     return methods

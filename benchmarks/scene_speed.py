@@ -25,7 +25,7 @@ from amodal_diffusion.conversion import convert_pcnet_mask
 from amodal_diffusion.ordering import neighbours
 
 HEIGHT, WIDTH, MIN_AREA = 480, 640, 60
-OBJECTS, PAIRS = 19, 23  # 23 neighbour pairs are 46 ordered ones
+OBJECTS, PAIRS, SEED = 19, 23, 35  # 23 neighbour pairs are 46 ordered ones; the seed saves the search
 GROWTH = (2, 5, 10, 20, 40)
 
 
@@ -47,9 +47,9 @@ def draw_objects(count: int, seed: int) -> np.ndarray:
     return modal
 
 
-def make_scene(count: int, pairs: int | None = None, tries: int = 500) -> np.ndarray:
+def make_scene(count: int, pairs: int | None = None, first_seed: int = 0, tries: int = 500) -> np.ndarray:
     """The first seeded scene whose objects are all visible and, where asked for, with so many neighbour pairs."""
-    for seed in range(tries):
+    for seed in range(first_seed, first_seed + tries):
         modal = draw_objects(count, seed)
         if modal.sum(axis=(1, 2)).min() < MIN_AREA:
             continue
@@ -59,7 +59,10 @@ def make_scene(count: int, pairs: int | None = None, tries: int = 500) -> np.nda
 
 
 class PublishedFlow:
-    """Order and completion as published [Z20]: one crop and one forward pass at a time."""
+    """Order and completion as published [Z20]: one crop and one forward pass at a time.
+
+    Patches are resized by nearest for the order and bilinearly, then thresholded, for the masks.
+    """
 
     def __init__(self, model: torch.nn.Module, size: int, order_threshold: float, mask_threshold: float) -> None:
         self.model, self.size = model, size
@@ -102,7 +105,8 @@ class PublishedFlow:
                     found.add(int(parent))
                     queue.append(int(parent))
         eraser = (masks[sorted(found)].sum(axis=0) > 0).astype(np.uint8)
-        mask_patch, eraser_patch = self.crop(masks[index], boxes[index]), self.crop(eraser, boxes[index])
+        mask_patch = self.crop(masks[index], boxes[index], cv2.INTER_LINEAR)
+        eraser_patch = self.crop(eraser, boxes[index], cv2.INTER_LINEAR)
         mask_patch[eraser_patch == 1] = 0
         patch = self.forward(mask_patch, eraser_patch, self.mask_threshold)
         return self.paste(patch, boxes[index], masks.shape[1:])
@@ -121,13 +125,13 @@ class PublishedFlow:
         side = max(np.sqrt(width * height * 3.0), width * 1.1, height * 1.1)
         return int(left + width / 2 - side / 2), int(top + height / 2 - side / 2), int(side)
 
-    def crop(self, mask: np.ndarray, box: tuple[int, int, int]) -> np.ndarray:
+    def crop(self, mask: np.ndarray, box: tuple[int, int, int], interpolation: int = cv2.INTER_NEAREST) -> np.ndarray:
         left, top, side = box
         height, width = mask.shape
-        patch = np.zeros((side, side), np.uint8)
+        patch = np.zeros((side, side), np.float32)
         y0, y1, x0, x1 = max(top, 0), min(top + side, height), max(left, 0), min(left + side, width)
         patch[y0 - top : y1 - top, x0 - left : x1 - left] = mask[y0:y1, x0:x1]
-        return cv2.resize(patch, (self.size, self.size), interpolation=cv2.INTER_NEAREST)
+        return (cv2.resize(patch, (self.size, self.size), interpolation=interpolation) > 0.5).astype(np.uint8)
 
     @staticmethod
     def paste(patch: np.ndarray, box: tuple[int, int, int], shape: tuple[int, ...]) -> np.ndarray:
@@ -180,7 +184,7 @@ def run(model: Path, device: str, repeats: int, objects: list[int]) -> dict[str,
         "scenes": [],
     }
     for count in [OBJECTS, *objects]:
-        modal = make_scene(count, PAIRS if count == OBJECTS else None)
+        modal = make_scene(OBJECTS, PAIRS, SEED) if count == OBJECTS else make_scene(count)
         touching = neighbours(modal)
         functions = {"published": lambda modal=modal: published(modal)}
         functions |= {name: lambda p=pipeline, modal=modal: p(None, modal) for name, pipeline in pipelines.items()}

@@ -197,6 +197,7 @@ def test_evaluate_names_what_is_wrong(tmp_path, annotations, capsys):
     base = ["evaluate", "--annotations", annotations, "--methods"]
     for arguments, message in (
         ([*base, "best"], "method 'best' is none of raw, convex"),
+        ([*base, str(tmp_path)], "loads as no pipeline"),
         ([*base, ","], "at least one method"),
         ([*base, "raw,raw"], "'raw' twice"),
         ([*base, "raw", "--limit", "0"], "`limit` must be at least 1, got 0"),
