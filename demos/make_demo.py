@@ -25,7 +25,7 @@ def parse_arguments() -> argparse.Namespace:
         "--model", default=HERE.parent / "pipelines" / "pcnet-m", help="Folder or Hub id of a pipeline."
     )
     parser.add_argument("--output", type=Path, default=Path("out"), help="Folder for the pictures and amodal.json.")
-    parser.add_argument("--strip", type=Path, help="Also write both pictures side by side, as docs/demo.png is.")
+    parser.add_argument("--strip", type=Path, help="Also write both pictures side by side, as docs/demo.jpg is.")
     return parser.parse_args()
 
 
@@ -60,7 +60,7 @@ def main() -> int:
     written = save_completion(args.output, document, out.amodal_masks, overlay=overlay, order_graph=graph)
     if args.strip:
         args.strip.parent.mkdir(parents=True, exist_ok=True)
-        side_by_side([overlay, graph]).quantize(256, dither=Image.Dither.NONE).save(args.strip, optimize=True)
+        side_by_side([overlay, graph]).save(args.strip, quality=92)
         written.append(args.strip)
 
     for name, modal, amodal in zip(objects.names, objects.masks, out.amodal_masks, strict=True):

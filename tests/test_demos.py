@@ -44,7 +44,7 @@ def test_demo_writes_what_it_says(tmp_path, monkeypatch, capsys, objects):
     pytest.importorskip("skimage")
     PCNetMaskPipeline(PCNetMask(block_out_channels=(4, 4), sample_size=32)).save_pretrained(tmp_path / "model")
     script = ROOT / "demos" / "make_demo.py"
-    out, strip = tmp_path / "out", tmp_path / "docs" / "strip.png"
+    out, strip = tmp_path / "out", tmp_path / "docs" / "strip.jpg"
     arguments = ["--model", tmp_path / "model", "--output", out, "--strip", strip]
     monkeypatch.setattr(sys, "argv", [str(script), *map(str, arguments)])
     with pytest.raises(SystemExit) as done:
