@@ -26,13 +26,13 @@ def convex_hull(masks: npt.NDArray[Any]) -> BoolArray:
     count, _, width = stack.shape
     if not stack.any():
         return np.zeros(stack.shape, dtype=bool)
-    filled = stack.any(axis=2)
+    filled = np.logical_or.reduce(stack, axis=2)
     first, last = stack.argmax(axis=2), width - 1 - stack[:, :, ::-1].argmax(axis=2)
     # The left side of a hull is the right side of its mirror image.
     reach = _right_sides(np.concatenate([last, -first]), np.concatenate([filled, filled]))
     columns = np.arange(width)
     hull = (columns <= reach[:count, :, None]) & (columns >= -reach[count:, :, None])
-    return hull & (filled.any(axis=1))[:, None, None]
+    return hull & filled.any(axis=1)[:, None, None]
 
 
 def _right_sides(last: IntArray, filled: BoolArray) -> IntArray:

@@ -11,9 +11,20 @@ import numpy.typing as npt
 import torch
 from PIL import Image, ImageOps
 
-from .masks import BoolArray, check_boxes
+from ._packed import BoolArray
+from ._patches import crop_images
 
 logger = logging.getLogger(__name__)
+
+__all__ = [
+    "ImageInput",
+    "OutputType",
+    "crop_images",
+    "image_size",
+    "image_to_tensor",
+    "load_image",
+    "postprocess_masks",
+]
 
 ImageInput = str | os.PathLike[str] | Image.Image | np.ndarray | torch.Tensor
 """A photo: a path, a PIL image, an array (H, W[, C]) or a tensor ([1,] C, H, W)."""
@@ -21,8 +32,6 @@ ImageInput = str | os.PathLike[str] | Image.Image | np.ndarray | torch.Tensor
 OutputType = Literal["np", "pt", "pil"]
 
 _CHANNELS = (1, 3, 4)
-_CUBIC = -0.75  # the parameter of OpenCV's and torch's bicubic kernels
-_CHUNK = 2**25
 
 
 def load_image(image: ImageInput) -> Image.Image:
@@ -67,48 +76,6 @@ def image_size(image: ImageInput) -> tuple[int, int]:
     """Size (height, width) in pixels of the upright photo. Inputs and errors are those of `load_image`."""
     width, height = load_image(image).size
     return height, width
-
-
-def crop_images(image: torch.Tensor, boxes: torch.Tensor | npt.NDArray[Any], size: int) -> torch.Tensor:
-    """Crop a photo by square boxes and resize the crops with the bicubic kernel, as OpenCV's INTER_CUBIC.
-
-    Args:
-        image: (C, H, W) floats, on any device.
-        boxes: (N, 4) integers (x, y, side, side); what lies outside the photo is 0.
-        size: side of the patches in pixels.
-
-    Returns:
-        (N, C, size, size) float32 on the device of `image`; the kernel may overshoot the range of the photo a little.
-        A box of side 0 gives zeros.
-
-    Raises:
-        ValueError: wrong shapes, sizes, or boxes that are not square.
-    """
-    if image.ndim != 3:
-        raise ValueError(f"`image` must have shape (C, height, width), got {tuple(image.shape)}")
-    if size < 1:
-        raise ValueError(f"`size` must be at least 1, got {size}")
-    boxes = check_boxes(boxes)
-    channels, height, width = image.shape
-    patches = torch.zeros((len(boxes), channels, size, size), dtype=torch.float32, device=image.device)
-    if not image.numel():
-        return patches
-    image = image.float()
-    step = max(1, _CHUNK // (channels * size * max(width, size)))
-    for start in range(0, len(boxes), step):
-        part = boxes[start : start + step]
-        row_taps, row_weights = _cubic_taps(part[:, 1], part[:, 2], height, size)
-        column_taps, column_weights = _cubic_taps(part[:, 0], part[:, 2], width, size)
-        out = patches[start : start + step]
-        rows = torch.zeros((channels, len(part), size, width), device=image.device)
-        for tap in range(4):
-            weights = row_weights[..., tap].to(image.device)[None, :, :, None]
-            rows += image[:, row_taps[..., tap].to(image.device)] * weights  # [C, n, size, W]
-        for tap in range(4):
-            index = column_taps[..., tap].to(image.device)[None, :, None].expand(channels, -1, size, -1)
-            weights = column_weights[..., tap].to(image.device)[None, :, None]
-            out += (rows.gather(3, index) * weights).transpose(0, 1)
-    return patches
 
 
 @overload
@@ -218,19 +185,3 @@ def _from_array(array: npt.NDArray[Any], name: str = "`image`") -> Image.Image:
         array = np.repeat(array, 3, axis=2)
     image = Image.fromarray(array)
     return _to_rgb(image, name) if image.mode == "RGBA" else image
-
-
-def _cubic_taps(starts: torch.Tensor, sides: torch.Tensor, length: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Source pixels (N, size, 4) int64 and weights (N, size, 4) float32 of bicubic crops along one axis."""
-    scale = sides.to(torch.float64) / size
-    centres = ((torch.arange(size, dtype=torch.float64) + 0.5) * scale[:, None] - 0.5).to(torch.float32)
-    base = centres.floor()
-    distance = ((centres - base)[..., None] - torch.arange(-1, 3)).abs()
-    near = ((_CUBIC + 2) * distance - (_CUBIC + 3)) * distance * distance + 1
-    far = ((_CUBIC * distance - 5 * _CUBIC) * distance + 8 * _CUBIC) * distance - 4 * _CUBIC
-    weights = torch.where(distance <= 1, near, far)
-    taps = base.to(torch.int64)[..., None] + torch.arange(-1, 3)
-    # The crop ends at its own border, so its outermost pixels repeat there; only then is the photo looked up.
-    taps = torch.minimum(taps.clamp(min=0), (sides - 1).clamp(min=0)[:, None, None]) + starts[:, None, None]
-    inside = (taps >= 0) & (taps < length) & (sides > 0)[:, None, None]
-    return taps.clamp(0, length - 1), weights * inside

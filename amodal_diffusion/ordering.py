@@ -11,8 +11,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from . import _packed
 from ._hull import convex_hull
-from .masks import BoolArray, dilate, mask_areas, mask_overlaps, to_mask_stack
+from .masks import BoolArray, mask_areas, mask_overlaps, to_mask_stack
 
 OrderArray = npt.NDArray[np.int8]
 
@@ -27,7 +28,8 @@ def neighbours(masks: npt.NDArray[Any]) -> BoolArray:
         (N, N) bool, symmetric, False on the diagonal. An empty mask has no neighbours.
     """
     stack = to_mask_stack(masks)
-    touching = mask_overlaps(dilate(stack), stack) > 0
+    packed = _packed.pack(stack)
+    touching = _packed.overlaps(_packed.dilate_by_cross(packed), packed) > 0
     np.fill_diagonal(touching, False)
     return touching
 

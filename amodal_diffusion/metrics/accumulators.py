@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..masks import MaskInput, to_mask_stack
-from .functional import has_hidden_part, iou_counts, order_counts, ratio
+from .functional import object_counts, occluded, order_counts, ratio
 
 
 class _Totals:
@@ -71,10 +71,10 @@ class CompletionMetrics(_Totals):
         Raises:
             ValueError: shapes that differ.
         """
-        pred, target, modal = to_mask_stack(pred), to_mask_stack(target), to_mask_stack(modal)
-        counts = iou_counts(pred, target, modal)
-        hidden = counts[has_hidden_part(target, modal)]
-        intersection, union, _, invisible_intersection, invisible_union = counts.sum(axis=0)
+        pred = to_mask_stack(pred)
+        counts = object_counts(pred, target, modal)
+        hidden = occluded(counts)
+        intersection, union, _, invisible_intersection, invisible_union, _ = counts.sum(axis=0)
         self._add(
             {
                 "intersection": intersection,

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..masks import BoolArray, IntArray, MaskInput, mask_areas, to_mask_stack
+from .._packed import areas, pack
+from ..masks import BoolArray, IntArray, MaskInput, to_mask_stack
 from ..ordering import check_order
 
 IOU_COUNTS = ("intersection", "union", "target", "invisible_intersection", "invisible_union")
@@ -36,18 +37,19 @@ def iou_counts(pred: MaskInput, target: MaskInput, modal: MaskInput) -> IntArray
     Raises:
         ValueError: shapes that differ.
     """
-    pred, target, modal = _same_shape(pred=pred, target=target, modal=modal)
-    both, either = pred & target, pred | target
-    return np.stack(
-        [mask_areas(part) for part in (both, either, target, both & ~modal, either & ~modal)],
-        axis=1,
-    )
+    return object_counts(pred, target, modal)[:, :5]
+
+
+def object_counts(pred: MaskInput, target: MaskInput, modal: MaskInput) -> IntArray:
+    """The columns of `iou_counts`, then the hidden pixels |target outside modal|: (N, 6) int64."""
+    p, t, m = (pack(stack) for stack in _same_shape(pred=pred, target=target, modal=modal))
+    parts = (p & t, p | t, t, p & t & ~m, (p | t) & ~m, t & ~m)
+    return np.stack([areas(part) for part in parts], axis=1)
 
 
 def has_hidden_part(target: MaskInput, modal: MaskInput) -> BoolArray:
     """Which objects have pixels of `target` outside `modal`, both (N, H, W): (N,) bool."""
-    target, modal = _same_shape(target=target, modal=modal)
-    return mask_areas(target & ~modal) > 0
+    return object_counts(target, target, modal)[:, 5] > 0
 
 
 def miou_pooled(pred: MaskInput, target: MaskInput) -> float:
@@ -64,20 +66,21 @@ def inv_miou_pooled(pred: MaskInput, target: MaskInput, modal: MaskInput) -> flo
 
 def miou_mean(pred: MaskInput, target: MaskInput, modal: MaskInput) -> float:
     """Mean IoU over the objects with a hidden part; NaN where there is none."""
-    counts = iou_counts(pred, target, modal)[has_hidden_part(target, modal)]
+    counts = occluded(object_counts(pred, target, modal))
     return ratio((counts[:, 0] / counts[:, 1]).sum(), len(counts))
 
 
 def inv_miou_mean(pred: MaskInput, target: MaskInput, modal: MaskInput) -> float:
     """Mean IoU outside the modal mask over the objects with a hidden part; NaN where there is none."""
-    counts = iou_counts(pred, target, modal)[has_hidden_part(target, modal)]
+    counts = occluded(object_counts(pred, target, modal))
     return ratio((counts[:, 3] / counts[:, 4]).sum(), len(counts))
 
 
 def pixel_accuracy(pred: MaskInput, target: MaskInput) -> float:
     """Right pixels over all pixels of all (N, H, W) masks, background included; NaN without pixels."""
     pred, target = _same_shape(pred=pred, target=target)
-    return ratio(mask_areas(pred == target).sum(), pred.size)
+    wrong = areas(pack(pred) ^ pack(target)).sum()
+    return ratio(pred.size - wrong, pred.size)
 
 
 def order_counts(pred: npt.ArrayLike, target: npt.ArrayLike) -> IntArray:
@@ -105,6 +108,11 @@ def order_accuracy(pred: npt.ArrayLike, target: npt.ArrayLike, *, related: bool 
     """Right pairs over pairs related in `target`, or over all pairs; in [0, 1], NaN without such pairs [Z20]."""
     right, pairs, right_related, related_pairs = order_counts(pred, target)
     return ratio(right_related, related_pairs) if related else ratio(right, pairs)
+
+
+def occluded(counts: IntArray) -> IntArray:
+    """The rows of `object_counts` of objects with a hidden part."""
+    return counts[counts[:, 5] > 0]
 
 
 def ratio(part: Any, whole: Any) -> float:
