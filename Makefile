@@ -1,5 +1,5 @@
 # Needs Python 3.11 or later with venv, and make. The first target that runs makes the virtual environment, once.
-#   make demo | test | test-slow | lint | format | typecheck | bench | wheel | clean
+#   make demo | test | test-slow | lint | format | typecheck | bench | docs | wheel | clean
 #   make VENV=/elsewhere test     use or make another environment
 #   make PYTHON=/path/to/python3  make it with that interpreter
 
@@ -34,6 +34,10 @@ venv: $(STAMP)  ## Make the virtual environment and install the package with all
 .PHONY: demo
 demo: $(STAMP)  ## Complete the objects of one photo; the pictures land in out/.
 	$(BIN)/python demos/make_demo.py --output $(OUT)
+
+.PHONY: docs
+docs: $(STAMP)  ## Redraw docs/demo.jpg, the pictures of the README.
+	$(BIN)/python demos/make_demo.py --output $(OUT) --strip docs/demo.jpg
 
 .PHONY: lint
 lint: $(STAMP)  ## Check the style with ruff.
