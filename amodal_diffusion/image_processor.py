@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import os
+import struct
+import zlib
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -13,8 +14,6 @@ from PIL import Image, ImageOps
 
 from ._packed import BoolArray
 from ._patches import crop_images
-
-logger = logging.getLogger(__name__)
 
 __all__ = [
     "ImageInput",
@@ -32,6 +31,10 @@ ImageInput = str | os.PathLike[str] | Image.Image | np.ndarray | torch.Tensor
 OutputType = Literal["np", "pt", "pil"]
 
 _CHANNELS = (1, 3, 4)
+_NUMBERS = ("I", "F")  # modes of 32-bit values, which Pillow would clip at 255 instead of scaling
+_TOLERANCE = 1e-3
+# What Pillow raises for broken files, by format.
+_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 
 
 def load_image(image: ImageInput) -> Image.Image:
@@ -40,11 +43,11 @@ def load_image(image: ImageInput) -> Image.Image:
     Args:
         image: one of
             - path of a file that Pillow reads;
-            - PIL image of any mode but LAB and HSV-like spaces that do not convert to RGB;
+            - PIL image of any mode that converts to RGB;
             - array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), or tensor (H, W), (C, H, W) or (1, C, H, W) with the same
-              numbers of channels: uint8, uint16 (scaled to 8 bits) or floats in [0, 1].
-            EXIF orientation is applied. Grey becomes RGB. Transparent pixels are composited over white. 16-bit and
-            32-bit integer images are read as 0 to 65535.
+              numbers of channels: uint8, uint16 (scaled to 8 bits) or floats in [0, 1], within 0.001.
+            EXIF orientation is applied. Grey becomes RGB. Transparent pixels are composited over white. Images of
+            16-bit or 32-bit integers are read as 0 to 65535, of floats as 0 to 1.
 
     Returns:
         A new PIL image of mode RGB.
@@ -117,7 +120,7 @@ def _open(path: str) -> Image.Image:
         raise ValueError(f"photo {path} is not a file")
     try:
         image = Image.open(path)
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+    except _UNREADABLE as error:
         raise ValueError(f"photo {path} cannot be read: {error}") from error
     with image:
         return _decoded(image, f"photo {path}")
@@ -126,21 +129,21 @@ def _open(path: str) -> Image.Image:
 def _decoded(image: Image.Image, name: str) -> Image.Image:
     try:
         image.load()
-        return _to_rgb(ImageOps.exif_transpose(image), name)
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        image = ImageOps.exif_transpose(image)
+        if image.mode not in _NUMBERS and not image.mode.startswith("I;"):
+            return _to_rgb(image)
+    except _UNREADABLE as error:
         raise ValueError(f"{name} cannot be read: {error}") from error
+    array = np.asarray(image)
+    return _from_array(array if image.mode == "F" else _as_uint16(array, name), name)
 
 
-def _to_rgb(image: Image.Image, name: str) -> Image.Image:
-    if image.mode.startswith("I"):
-        return _from_array(_as_uint16(np.asarray(image), name), name)
-    if image.mode == "F":
-        return _from_array(np.asarray(image), name)
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, image).convert("RGB")
-    return image.convert("RGB")
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    image = image.convert("RGBA")
+    white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+    return Image.alpha_composite(white, image).convert("RGB")
 
 
 def _as_uint16(array: npt.NDArray[Any], name: str) -> npt.NDArray[np.uint16]:
@@ -175,13 +178,13 @@ def _from_array(array: npt.NDArray[Any], name: str = "`image`") -> Image.Image:
         array = (array.astype(np.uint32) * 255 + 32767) // 65535
     elif np.issubdtype(array.dtype, np.floating):
         low, high = array.min(), array.max()
-        if not (low >= 0 and high <= 1):
+        if not (low >= -_TOLERANCE and high <= 1 + _TOLERANCE):
             raise ValueError(f"{name} holds floats from {low:g} to {high:g}, expected 0 to 1 without NaN")
-        array = np.rint(array.astype(np.float32) * 255)
+        array = np.rint(array.astype(np.float32).clip(0, 1) * 255)
     elif array.dtype != np.uint8:
         raise TypeError(f"{name} must hold uint8, uint16 or floats in [0, 1], got dtype {array.dtype}")
     array = np.ascontiguousarray(array.astype(np.uint8))
     if array.shape[2] == 1:
         array = np.repeat(array, 3, axis=2)
     image = Image.fromarray(array)
-    return _to_rgb(image, name) if image.mode == "RGBA" else image
+    return _to_rgb(image) if image.mode == "RGBA" else image

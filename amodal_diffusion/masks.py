@@ -23,6 +23,7 @@ from ._segmentation import Rle, segmentation_to_rle
 
 __all__ = [
     "ENLARGE_BOX",
+    "MAX_PIXELS",
     "MIN_MARGIN",
     "BoolArray",
     "IntArray",
@@ -50,6 +51,9 @@ ENLARGE_BOX = 3.0
 
 MIN_MARGIN = 1.1
 """Least side of a crop box over the longer side of its object's box [Z20]."""
+
+MAX_PIXELS = 2**28
+"""Pixels of the largest frame that run lengths or polygons are decoded to."""
 
 _BINARY_MODES = ("1", "L", "P", "I", "I;16", "I;16L", "I;16B", "F")
 
@@ -115,8 +119,8 @@ def encode_rle(mask: npt.ArrayLike) -> Rle:
 def decode_rle(rle: Mapping[str, Any]) -> BoolArray:
     """Decode COCO run lengths `{"size": [height, width], "counts": ...}` to an (H, W) bool mask.
 
-    `counts` is compressed (str or bytes) or a list of run lengths. Raises ValueError where `size` is missing or the
-    runs do not fill the frame.
+    `counts` is compressed (str or bytes) or a list of run lengths. Raises ValueError where `size` is missing or too
+    large, or the runs do not fill the frame.
     """
     size = rle.get("size")
     if not isinstance(size, (list, tuple)) or len(size) != 2:
@@ -135,8 +139,13 @@ def decode_segmentation(segmentation: Any, height: int, width: int) -> BoolArray
         width: width of the frame in pixels.
 
     Raises:
-        ValueError: a polygon or a run-length code that cannot be right; the message says which and why.
+        ValueError: a polygon or a run-length code that cannot be right; the message says which and why. A frame of
+            more than 2**28 pixels: a few bytes of run lengths could ask for any amount of memory.
     """
+    if height < 1 or width < 1 or height * width > MAX_PIXELS:
+        raise ValueError(
+            f"height and width must be at least 1 and hold at most {MAX_PIXELS} pixels, got {height} x {width}"
+        )
     rle = segmentation_to_rle(segmentation, height, width)
     return mask_utils.decode({"size": rle["size"], "counts": rle["counts"].encode("ascii")}).astype(bool)
 

@@ -44,8 +44,9 @@ def ancestors(order: npt.ArrayLike) -> BoolArray:
         (N, N) bool: `[i, j]` is True where j is reached from i by following -1. The diagonal is False, also in a cycle.
     """
     reached = check_order(order) == -1
-    for _ in range(max(1, len(reached)).bit_length()):  # each round doubles the length of the paths
-        reached = reached | (reached.astype(np.int64) @ reached.astype(np.int64) > 0)
+    for _ in range(len(reached).bit_length()):  # each round doubles the length of the paths
+        steps = reached.astype(np.float32)
+        reached |= steps @ steps > 0
     np.fill_diagonal(reached, False)
     return reached
 
@@ -161,13 +162,14 @@ def check_order(order: npt.ArrayLike, n: int | None = None) -> OrderArray:
         raise ValueError(f"`order` must have shape {expected}, got {matrix.shape}")
     if not np.isin(matrix, (-1, 0, 1)).all():
         raise ValueError(f"`order` must hold -1, 0 and 1 only, got {np.setdiff1d(matrix, (-1, 0, 1))[0]}")
+    matrix = matrix.astype(np.int8)
     wrong = np.argwhere(matrix != -matrix.T)
     if len(wrong):
         i, j = (int(index) for index in wrong[0])
         raise ValueError(
             f"`order` must be antisymmetric, got order[{i}, {j}] = {matrix[i, j]} and order[{j}, {i}] = {matrix[j, i]}"
         )
-    return matrix.astype(np.int8)
+    return matrix
 
 
 def order_pairs(order: npt.ArrayLike) -> list[tuple[int, int]]:
