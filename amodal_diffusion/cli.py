@@ -183,6 +183,9 @@ def _add_convert(commands: Any, parents: list[Any]) -> None:
     parser.add_argument("checkpoint", type=Path, metavar="CKPT", help="the downloaded file")
     parser.add_argument("output", type=Path, metavar="OUT", help="folder to make")
     parser.add_argument("--category-aware", action="store_true", help="trained with category ids in the mask (KINS)")
+    parser.add_argument(
+        "--sample-size", type=int, metavar="PX", help="side of the crops it was trained on (as published)"
+    )
 
 
 def run_complete(options: argparse.Namespace) -> None:
@@ -248,7 +251,10 @@ def run_evaluate(options: argparse.Namespace) -> None:
 
 def run_convert(options: argparse.Namespace) -> None:
     """Run `amodal-diffusion convert`."""
-    CONVERTERS[options.system](options.checkpoint, options.output, category_aware=options.category_aware)
+    settings = {"category_aware": options.category_aware}
+    if options.sample_size is not None:
+        settings["sample_size"] = options.sample_size
+    CONVERTERS[options.system](options.checkpoint, options.output, **settings)
     _write(f"{options.output}\n")
 
 

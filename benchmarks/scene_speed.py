@@ -27,6 +27,16 @@ from amodal_diffusion.ordering import neighbours
 HEIGHT, WIDTH, MIN_AREA = 480, 640, 60
 OBJECTS, PAIRS, SEED = 19, 23, 35  # 23 neighbour pairs are 46 ordered ones; the seed saves the search
 GROWTH = (2, 5, 10, 20, 40)
+PUBLISHED_SETTINGS = {
+    "order_threshold": 0.1,
+    "mask_threshold": 0.2,
+    "enlarge_box": 3.0,
+    "completion_crop": "bilinear",
+    "paste": "binary",
+    "keep_modal": False,
+    "test_time_flip": False,
+    "order_rule": "count",
+}
 
 
 def draw_objects(count: int, seed: int) -> np.ndarray:
@@ -144,15 +154,19 @@ class PublishedFlow:
         return mask
 
 
-def load_pipeline(model: Path, dtype: torch.dtype, device: str) -> PCNetMaskPipeline:
-    """Our pipeline with the published thresholds and pasting; `model` is its folder or a published checkpoint."""
-    options = {"order_threshold": 0.1, "mask_threshold": 0.2, "paste": "binary", "keep_modal": False}
-    if model.is_dir():
+def load_pipeline(
+    model: Path, dtype: torch.dtype, device: str, *, size: int | None = None, own_settings: bool = False
+) -> PCNetMaskPipeline:
+    """Our pipeline, with the published settings unless `own_settings`.
+
+    `model` is its folder or a published checkpoint, which was trained on crops of side `size` (256 where None).
+    """
+    options = {} if own_settings else PUBLISHED_SETTINGS
+    with tempfile.TemporaryDirectory() as folder:
+        if not model.is_dir():
+            convert_pcnet_mask(model, folder, sample_size=size or 256)
+            model = Path(folder)
         pipeline = PCNetMaskPipeline.from_pretrained(model, dtype=dtype, **options)
-    else:
-        with tempfile.TemporaryDirectory() as folder:
-            convert_pcnet_mask(model, folder)
-            pipeline = PCNetMaskPipeline.from_pretrained(folder, dtype=dtype, **options)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device)
 
@@ -171,16 +185,15 @@ def agreement(order: np.ndarray, masks: np.ndarray, output: Any, touching: np.nd
     return {"iou_mean": mean, "iou_min": least, "order_agreement": float(same.mean()) if same.size else 1.0}
 
 
-def run(model: Path, device: str, repeats: int, objects: list[int]) -> dict[str, Any]:
-    reference = load_pipeline(model, torch.float32, device)
+def run(model: Path, device: str, repeats: int, objects: list[int], **options: Any) -> dict[str, Any]:
+    reference = load_pipeline(model, torch.float32, device, **options)
     published = PublishedFlow(reference.model.eval(), reference.model.config.sample_size, 0.1, 0.2)
-    pipelines = {
-        "fp32": load_pipeline(model, torch.float32, device),
-        "bf16": load_pipeline(model, torch.bfloat16, device),
-    }
+    dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16}
+    pipelines = {name: load_pipeline(model, dtype, device, **options) for name, dtype in dtypes.items()}
     record: dict[str, Any] = {
         "environment": environment(device) | {"opencv": cv2.__version__, "opencv threads": cv2.getNumThreads()},
         "model": {"parameters": sum(p.numel() for p in reference.model.parameters()), "crop": published.size},
+        "settings": {name: reference.config[name] for name in PUBLISHED_SETTINGS},
         "scenes": [],
     }
     for count in [OBJECTS, *objects]:
@@ -219,6 +232,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--model", type=Path, default=Path("pipelines/pcnet-m"), help="pipeline folder or published checkpoint"
     )
+    parser.add_argument("--sample-size", type=int, help="side of the crops of a published checkpoint (256)")
+    parser.add_argument(
+        "--own-settings", action="store_true", help="keep the settings of the folder; results differ then"
+    )
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--repeats", type=int, default=5, help="timed runs of each; the median counts")
     parser.add_argument(
@@ -233,7 +250,8 @@ def main(arguments: list[str] | None = None) -> int:
         torch.set_num_threads(options.threads)
         cv2.setNumThreads(options.threads)
     sys.stdout.write(format_environment(environment(options.device)) + f"\nopencv    {cv2.__version__}\n\n")
-    record = run(options.model, options.device, options.repeats, options.objects)
+    settings = {"size": options.sample_size, "own_settings": options.own_settings}
+    record = run(options.model, options.device, options.repeats, options.objects, **settings)
     if options.json:
         write_json(options.json, record)
     return 0
