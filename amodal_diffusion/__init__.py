@@ -1,7 +1,7 @@
 """Amodal completion: from a photo and the visible masks of its objects to whole objects."""
 
-# `ModelMixin` must be an attribute of this package: diffusers looks the base class of a component up in the library that
-# `model_index.json` names, and that library is this package.
+# `ModelMixin` must be an attribute of this package: diffusers looks the base class of a component up in the library
+# that `model_index.json` names, and that library is this package.
 from diffusers import ModelMixin
 from diffusers.pipelines.pipeline_loading_utils import LOADABLE_CLASSES
 

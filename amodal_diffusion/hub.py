@@ -18,8 +18,8 @@ HUB_KEYS = ("cache_dir", "force_download", "proxies", "local_files_only", "token
 def write_pipeline_file(folder: str | os.PathLike[str], class_name: str) -> Path:
     """Write the one-line `pipeline.py` that makes `folder` loadable by diffusers itself.
 
-    Plain `DiffusionPipeline.from_pretrained(folder, custom_pipeline=folder, trust_remote_code=True)` looks for exactly one
-    pipeline class in that file.
+    Plain `DiffusionPipeline.from_pretrained(folder, custom_pipeline=folder, trust_remote_code=True)` looks for exactly
+    one pipeline class in that file.
 
     Args:
         folder: an existing folder.
@@ -118,7 +118,8 @@ def check_model_index(index: Any, name: str) -> dict[str, Any]:
         library = value[0] if value else None
         if library is not None and library not in LIBRARIES:
             raise ValueError(
-                f"{name}: component `{component}` comes from the library {library!r}; allowed are {', '.join(LIBRARIES)}."
+                f"{name}: component `{component}` comes from the library {library!r}; "
+                f"allowed are {', '.join(LIBRARIES)}."
             )
     return dict(index)
 

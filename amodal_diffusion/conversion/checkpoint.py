@@ -27,8 +27,8 @@ def load_published_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]
     """Read the weights of a published checkpoint without running any code that it holds.
 
     Args:
-        path: a torch file (zip or legacy pickle, whatever its ending; CUDA tensors too) or a safetensors file. Of a torch
-            file the entry "state_dict" or "model" is taken, or the whole of it where it holds tensors alone.
+        path: a torch file (zip or legacy pickle, whatever its ending; CUDA tensors too) or a safetensors file. Of a
+            torch file the entry "state_dict" or "model" is taken, or the whole of it where it holds tensors alone.
 
     Returns:
         Keys without the prefix "module." and their tensors, on the CPU.
@@ -127,8 +127,8 @@ def _load_torch(path: Path) -> Any:
         name = _GLOBAL.search(str(error))
         detail = f"it asks for `{name.group(1)}`" if name else "or it is damaged"
         raise ValueError(
-            f"The checkpoint '{path}' is refused: it holds more than tensors and plain containers, so it could run code "
-            f"when loaded ({detail})."
+            f"The checkpoint '{path}' is refused: it holds more than tensors and plain containers, so it could run "
+            f"code when loaded ({detail})."
         ) from error
     except (RuntimeError, EOFError, LookupError, ValueError, AttributeError, TypeError, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

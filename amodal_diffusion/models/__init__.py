@@ -1,4 +1,4 @@
-"""The networks: each a `ModelMixin` with its configuration, whose `forward` takes tensors by name and returns `logits`."""
+"""The networks: each a `ModelMixin` whose `forward` takes tensors by name and returns an output with `logits`."""
 
 from .outputs import MaskModelOutput
 from .pcnet_mask import PCNetMask

@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,7 +33,7 @@ class ObjectPatches:
 
     Args:
         modal: (M, s, s) bool, all False for an object without visible pixels.
-        boxes: (M, 4) int64, (x, y, side, side) in pixels of the object's photo; side 0 without visible pixels.
+        boxes: (M, 4) int64 on the CPU, (x, y, side, side) in pixels of the photo; side 0 without visible pixels.
         scenes: for each scene, the slice of its objects.
         category_ids: (M,) int64, where the network needs them.
         images: (M, 3, s, s) float32, ImageNet-normalised, where the network needs them.
@@ -49,12 +49,11 @@ class ObjectPatches:
 class MaskPipeline(DiffusionPipeline):
     """Base class of the pipelines that complete masks; its network is the component `model`.
 
-    A subclass registers `model` and its settings in `__init__` and writes `__call__` in numbered steps out of the ones here:
-    check the inputs, crop, predict in batches, paste back, put the output together.
+    A subclass registers `model` and its settings in `__init__`, and writes `__call__` in numbered steps out of the ones
+    here: check the inputs, crop, predict in batches, paste back, put the output together.
     """
 
     model_cpu_offload_seq = "model"
-    default_enlarge_box: ClassVar[float] = 3.0
 
     # Loading and saving
 
@@ -62,8 +61,8 @@ class MaskPipeline(DiffusionPipeline):
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any) -> Any:
         """Load from a local folder or a Hub id; see `DiffusionPipeline.from_pretrained`.
 
-        Two differences: `subfolder` names the pipeline's folder inside of a folder or repository that holds several, and only
-        safetensors are read, never pickled weights.
+        Two differences: `subfolder` names the folder of the pipeline where a folder or repository holds several, and
+        only safetensors are read, never pickled weights.
 
         Raises:
             ValueError: where `use_safetensors` is False.
@@ -114,9 +113,9 @@ class MaskPipeline(DiffusionPipeline):
         device = self._execution_device
         boxes, modal, images = [], [], []
         for scene in scenes:
-            box = to_device(crop_boxes(mask_boxes(scene.masks), enlarge_box=enlarge_box), device)  # [N, 4]
+            box = torch.from_numpy(crop_boxes(mask_boxes(scene.masks), enlarge_box=enlarge_box))  # [N, 4]
             boxes.append(box)
-            everyone = torch.arange(len(scene), device=device)
+            everyone = torch.arange(len(scene))
             modal.append(crop_mask_patches(to_device(scene.masks, device), box, size, everyone))  # [N, s, s]
             if use_images and scene.image is not None:
                 images.append(crop_images(scene.image.to(device), box, size))  # [N, 3, s, s]
@@ -137,7 +136,8 @@ class MaskPipeline(DiffusionPipeline):
         Args:
             patches: (N, s, s) float32, P(object).
             boxes: (N, 4) [x, y, side, side].
-            height, width: size of the photo.
+            height: of the photo in pixels.
+            width: likewise.
             threshold: of P(object).
             paste: "probability" resizes the probability and compares it then, which gives the sharper outline; "binary"
                 resizes the thresholded patch, as published.
@@ -158,7 +158,7 @@ class MaskPipeline(DiffusionPipeline):
         for name in results[0] if results else ("amodal_masks", "probabilities", "order"):
             values = [_postprocess(result[name], output_type) for result in results]
             fields[name] = values if batched else values[0]
-            if batched and all(value is None for value in values):
+            if batched and values and all(value is None for value in values):
                 fields[name] = None
         self.maybe_free_model_hooks()
         output = AmodalPipelineOutput(**fields)
@@ -188,7 +188,7 @@ def _normalise(images: Tensor) -> Tensor:
     return (images - mean) / std
 
 
-def _postprocess(value: Any, output_type: str) -> Any:
+def _postprocess(value: Any, output_type: Any) -> Any:
     if value is None:
         return None
     if isinstance(value, np.ndarray):

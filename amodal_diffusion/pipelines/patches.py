@@ -18,14 +18,15 @@ def crop_mask_patches(masks: Tensor, boxes: Tensor, size: int, indices: Tensor, 
         boxes: (N, 4) int64 (x, y, side, side) in pixels; they may leave the image, which continues with 0.
         size: side s of the patches.
         indices: (N,) int64, which mask each box crops.
-        rule: "nearest" takes one pixel, as OpenCV's INTER_NEAREST; "bilinear" interpolates and takes what is over one half,
-            as OpenCV's INTER_LINEAR on floats, which moves no outline by a fraction of a pixel.
+        rule: "nearest" takes one pixel, as OpenCV's INTER_NEAREST does: the outline moves by up to half a pixel.
+            "bilinear" interpolates and takes what is over one half, as OpenCV's INTER_LINEAR on floats: it stays.
 
     Returns:
         (N, s, s) bool; all False for a box of side 0.
     """
     if rule == "nearest" or not len(boxes) or not masks.numel():
         return crop_masks(masks, boxes, size, indices=indices)
+    boxes, indices = boxes.to(masks.device), indices.to(masks.device)
     step = max(1, _CHUNK // size**2)
     return torch.cat(
         [
@@ -38,7 +39,7 @@ def crop_mask_patches(masks: Tensor, boxes: Tensor, size: int, indices: Tensor, 
 def _crop_bilinear(masks: Tensor, boxes: Tensor, size: int, indices: Tensor) -> Tensor:
     height, width = masks.shape[1:]
     side = boxes[:, 2:3]
-    centres = (torch.arange(size, device=masks.device) + 0.5) * (side / size).double() - 0.5
+    centres = (torch.arange(size, device=masks.device) + 0.5) * (side.double() / size) - 0.5
     centres = centres.float().clamp(min=0).minimum((side - 1).clamp(min=0))  # [N, s], continued at the edges of the box
     low = centres.floor().long()
     fraction = centres - low

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..masks import dilate
+from ..masks import dilate, mask_unions
 from ..models.pcnet_mask import PCNetMask
 from ..ordering import ancestors, neighbours, order_from_increments
 from .mask_pipeline import PASTE_RULES, MaskPipeline, ObjectPatches
@@ -22,7 +22,6 @@ logger = logging.getLogger(__name__)
 ORDER_RULES = ("count", "probability")
 # The completions of ordered pairs are kept for the amodal masks while they take less memory than this.
 _KEEP_BYTES = 512 * 2**20
-_PAIRS_AT_ONCE = 256
 
 
 @dataclass
@@ -50,17 +49,19 @@ class PCNetMaskPipeline(MaskPipeline):
         order_threshold: of P(object) when the order is inferred, in [0, 1).
         mask_threshold: of P(object) in the amodal masks, in [0, 1).
         enlarge_box: area of the crop box in areas of the modal box.
-        completion_crop: how masks become crops for the completion, "nearest" or "bilinear", see `crop_mask_patches`. The
-            order always sees "nearest"; only with the same rule can the completion take over what the order has seen.
+        completion_crop: how masks become crops for the completion, "nearest" or "bilinear", see `crop_mask_patches`.
+            The order always sees "nearest", and only then can the completion take over what the order has computed.
+            The published flow has "bilinear" here.
         paste: "probability" or "binary" (published), see `MaskPipeline.paste_objects`.
-        keep_modal: the amodal mask always holds the visible pixels, and an object without occluder keeps its modal mask.
-            False gives the network's answer as it is, as published.
+        keep_modal: the amodal mask always holds the visible pixels, and an object without occluder keeps its modal
+            mask. False gives the network's answer as it is, as published.
         test_time_flip: average over the horizontally mirrored crops; twice the work.
         order_rule: what an increment is. "count": the number of predicted pixels (published); "probability": the sum of
             their probabilities.
 
     Raises:
-        ValueError, TypeError: naming the setting that is out of range.
+        ValueError: naming the setting that is out of range.
+        TypeError: naming the setting that is no number.
     """
 
     model: PCNetMask
@@ -111,29 +112,32 @@ class PCNetMaskPipeline(MaskPipeline):
         """Infer who occludes whom and complete every mask.
 
         Args:
-            image: the photo (PIL, numpy, tensor or path), None, or a list of these. Only a network with `use_rgb` looks at
-                it; otherwise its size alone is checked.
+            image: the photo in any form that `load_image` reads, None, or a list of these. Only a network with
+                `use_rgb` looks at it; otherwise its size alone is compared with the masks.
             masks: modal masks, one (H, W) or a stack (N, H, W) in any form that `to_mask_stack` reads; a list of stacks
-                where `image` is a list. All lists of a call go through the network together.
+                where `image` is a list. All scenes of a call go through the network together.
             occluder_masks: (H, W) or (N, H, W), what hides the objects; used instead of the other masks of the call.
             category_ids: (N,) positive integers; needed where the network is class-conditioned, else ignored.
-            order: (N, N), 1 where i occludes j, -1 where j occludes i, 0 without relation; used instead of the inferred one.
+            order: (N, N), 1 where i occludes j, -1 where j occludes i, 0 without relation; used instead of the inferred
+                one.
             order_grounded: an object may grow under all its ancestors in the order; False: under all its neighbours.
-            order_threshold, mask_threshold: in [0, 1); None takes the checkpoint's.
-            eraser_dilation: pixels of the photo by which erasers grow on each side. 3 to 5 closes the gaps between the masks
-                of a segmenter; objects whose grown masks touch are neighbours then.
+            order_threshold: of P(object), in [0, 1); None takes the checkpoint's.
+            mask_threshold: likewise.
+            eraser_dilation: pixels of the photo by which erasers grow on each side. 3 to 5 closes the gaps between the
+                masks of a segmenter; objects whose grown masks touch are neighbours then.
             batch_size: crops in one pass through the network; None suits it to the device.
             output_type: "np", "pt" or "pil".
             return_dict: False returns a tuple of `amodal_masks`, `probabilities`, `order`.
 
         Returns:
             `AmodalPipelineOutput`. An object without visible pixels stays empty and has no relations. With the setting
-            `keep_modal` an object without occluder keeps its modal mask, and visible pixels have probability 1. `order` is None
-            with `occluder_masks` or without `order_grounded`, unless it was given: then it is not needed.
+            `keep_modal` an object without occluder keeps its modal mask, and visible pixels have probability 1. `order`
+            is None with `occluder_masks` or without `order_grounded`, unless it was given: then it is not needed.
 
         Raises:
-            ValueError, TypeError: naming the argument: sizes that differ, an order that is no antisymmetric (N, N) matrix
-                of -1, 0, 1, thresholds out of range, a missing photo or missing category ids.
+            ValueError: naming the argument: sizes that differ, an order that is no antisymmetric (N, N) matrix of -1, 0
+                and 1, numbers out of range, a missing photo, missing category ids.
+            TypeError: naming the argument that is of another kind.
         """
         # 1. Check the inputs
         scenes, batched = self.check_inputs(image, masks, occluder_masks, category_ids, order)
@@ -141,6 +145,8 @@ class PCNetMaskPipeline(MaskPipeline):
         mask_threshold = self._threshold("mask_threshold", mask_threshold)
         dilation = check_integer("eraser_dilation", eraser_dilation, 0)
         batch_size = self.check_call(batch_size, output_type, self.model.config.sample_size)
+        if not scenes:
+            return self.finish([], batched=batched, output_type=output_type, return_dict=return_dict)
 
         # 2. Crop each object once
         patches = self.crop_objects(
@@ -231,8 +237,8 @@ class PCNetMaskPipeline(MaskPipeline):
             increments[part] = amount.sum(dim=(1, 2), dtype=torch.float64)
             if pairs.completions is not None:
                 pairs.completions[part] = probability
-        scale = patches.boxes[pairs.first, 2].double() / size
-        return (increments * scale**2).cpu().numpy()
+        scale = patches.boxes[pairs.first.cpu(), 2].numpy() / size
+        return increments.cpu().numpy() * scale**2
 
     def order_scenes(
         self, scenes: Sequence[Scene], pairs: PairPatches, increments: np.ndarray, wanted: Sequence[bool]
@@ -271,8 +277,8 @@ class PCNetMaskPipeline(MaskPipeline):
         lonely = sum(bool(scene.visible.any()) and not hides.any() for scene, hides in zip(scenes, hiders, strict=True))
         if lonely:
             logger.warning(
-                "No object of %d of %d scenes has an occluder, so nothing can be hidden there: pass the masks of the other "
-                "objects too, or `occluder_masks`; `eraser_dilation` closes gaps between masks.",
+                "No object of %d of %d scenes has an occluder, so nothing can be hidden there: pass the masks of the "
+                "other objects too, or `occluder_masks`; `eraser_dilation` closes gaps between masks.",
                 lonely,
                 len(scenes),
             )
@@ -289,48 +295,24 @@ class PCNetMaskPipeline(MaskPipeline):
         """The union of all that may hide each object, cropped with its box.
 
         Returns:
-            The patches that go with the erasers, (M, s, s) bool erasers, and (M,) int64: the row of the pair that has the
-            same eraser, -1 where none has.
+            The patches that the erasers go with, (M, s, s) bool erasers, and (M,) int64: the row of the pair that has
+            the same eraser, -1 where none has.
         """
+        rule = self.config.completion_crop
         same_pair = np.full(len(patches.modal), -1, np.int64)
-        if self.config.completion_crop == "bilinear":
-            # Interpolation does not commute with the union: the seam between two occluders would stay open.
-            unions = [_unite(masks, hides) for masks, hides in zip(occluders, hiders, strict=True)]
-            modal = torch.cat(
-                [self._crop_all(scene.masks, patches, w) for scene, w in zip(scenes, patches.scenes, strict=True)]
-            )
-            erasers = torch.cat(
-                [self._crop_all(union, patches, w) for union, w in zip(unions, patches.scenes, strict=True)]
-            )
-            return replace(patches, modal=modal), erasers, same_pair
-        counts = torch.zeros(patches.modal.shape, dtype=torch.int16, device=patches.modal.device)
-        for masks, hides, table, where in zip(occluders, hiders, pairs.rows, patches.scenes, strict=True):
-            hidden, hider = np.nonzero(hides)
-            known = table[hidden, hider] if table.shape == hides.shape else np.full(len(hidden), -1)
-            only = hides.sum(axis=1)[hidden] == 1
-            same_pair[hidden[only] + where.start] = known[only]
-            for part in batches(len(hidden), _PAIRS_AT_ONCE):
-                self._add_erasers(counts, masks, hidden[part] + where.start, hider[part], known[part], patches, pairs)
-        return patches, counts > 0, same_pair
-
-    def _add_erasers(
-        self,
-        counts: Tensor,
-        masks: np.ndarray,
-        objects: np.ndarray,
-        hider: np.ndarray,
-        known: np.ndarray,
-        patches: ObjectPatches,
-        pairs: PairPatches,
-    ) -> None:
-        """Count in `counts` (M, s, s), at `objects`, the erasers at the rows `known` of `pairs`; crop those that are not (-1)."""
-        old, new = known >= 0, known < 0
-        device = counts.device
-        erasers = torch.cat(
-            [pairs.erasers[to_device(known[old], device)], _crop(masks, hider[new], patches, objects[new])]
-        )
-        rows = to_device(np.concatenate([objects[old], objects[new]]), device)
-        counts.index_add_(0, rows, erasers.to(counts.dtype))
+        erasers, modal = [], []
+        for scene, masks, hides, table, where in zip(
+            scenes, occluders, hiders, pairs.rows, patches.scenes, strict=True
+        ):
+            everyone = np.arange(len(scene))
+            # The union comes first: interpolated crops of two occluders that touch would leave their seam open.
+            erasers.append(_crop(mask_unions(masks, hides), everyone, patches, everyone + where.start, rule))
+            if rule != "nearest":
+                modal.append(_crop(scene.masks, everyone, patches, everyone + where.start, rule))
+            elif scene.occluder_masks is None:
+                only = hides.sum(axis=1) == 1
+                same_pair[where] = np.where(only, np.where(hides, table, -1).max(axis=1, initial=-1), -1)
+        return replace(patches, modal=torch.cat(modal)) if modal else patches, torch.cat(erasers), same_pair
 
     def complete_objects(
         self, patches: ObjectPatches, pairs: PairPatches, erasers: Tensor, same_pair: np.ndarray, batch_size: int
@@ -355,14 +337,10 @@ class PCNetMaskPipeline(MaskPipeline):
             probabilities[new[part]] = probability
         return rows, probabilities
 
-    def _crop_all(self, masks: np.ndarray, patches: ObjectPatches, where: slice) -> Tensor:
-        objects = np.arange(where.start, where.stop)
-        return _crop(masks, objects - where.start, patches, objects, self.config.completion_crop)
-
     def _complete(
         self, patches: ObjectPatches, rows: Tensor, erasers: Tensor, batch_size: int, stage: str
     ) -> Iterator[tuple[slice, Tensor]]:
-        """Run the network on the objects at `rows` (B,) with `erasers` (B, s, s); yields slices with P(object) float32."""
+        """Run the network on the objects at `rows` (B,) with `erasers` (B, s, s): slices, and P(object) in float32."""
         with self.progress_bar(total=len(rows)) as bar:
             bar.set_description(stage, refresh=False)
             for part in batches(len(rows), batch_size):
@@ -414,21 +392,15 @@ def _grow(masks: np.ndarray, dilation: int) -> np.ndarray:
     return dilate(masks, kernel="square", size=2 * dilation + 1) if dilation else masks
 
 
-def _unite(masks: np.ndarray, members: np.ndarray) -> np.ndarray:
-    """(N, H, W) bool: for each row of `members` (N, K) the union of those of `masks` (K, H, W)."""
-    unions = [masks[row].any(axis=0) for row in members]
-    return np.stack(unions) if unions else np.zeros((0, *masks.shape[1:]), bool)
-
-
 def _crop(
     masks: np.ndarray, indices: np.ndarray, patches: ObjectPatches, objects: np.ndarray, rule: str = "nearest"
 ) -> Tensor:
     """(B, s, s) bool: the masks at `indices` cropped with the boxes of `objects` (rows of `patches`)."""
     device, size = patches.modal.device, patches.modal.shape[-1]
-    boxes = patches.boxes[to_device(objects, device)]
-    return crop_mask_patches(to_device(masks, device), boxes, size, to_device(indices, device), rule)
+    boxes = patches.boxes[torch.from_numpy(objects)]
+    return crop_mask_patches(to_device(masks, device), boxes, size, torch.from_numpy(indices), rule)
 
 
 def _planes(masks: Tensor) -> Tensor:
-    """(B, s, s) as (B, 1, s, s) with the strides of channels_last, which the network then keeps; faster on every device."""
+    """(B, s, s) as (B, 1, s, s) with the strides of channels_last: the network keeps that layout, the faster one."""
     return masks.unsqueeze(-1).permute(0, 3, 1, 2)

@@ -155,7 +155,7 @@ def check_number(name: str, value: Any, low: float, high: float) -> float:
     """`value` as a float in [low, high); ValueError or TypeError naming it otherwise."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"`{name}` must be a number, got {value!r}.")
-    if not low <= value < high:
+    if not low <= float(value) < high:
         raise ValueError(f"`{name}` must lie in [{low:g}, {high:g}), got {value!r}.")
     return float(value)
 

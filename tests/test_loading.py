@@ -1,0 +1,294 @@
+"""Saved pipelines: what is written, and that it loads here, in a fresh process, from the Hub, by diffusers itself."""
+
+import fnmatch
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+import amodal_diffusion.hub
+from amodal_diffusion import AmodalPipeline, MaskPipeline, PCNetMask, PCNetMaskPipeline, __version__
+from amodal_diffusion.hub import resolve_subfolder, write_pipeline_file
+from pipeline_helpers import ROOT, stacked_bars, tiny_model, tiny_pipeline
+
+SETTINGS = {
+    "order_threshold": 0.15,
+    "mask_threshold": 0.25,
+    "enlarge_box": 2.5,
+    "completion_crop": "bilinear",
+    "paste": "binary",
+    "keep_modal": False,
+    "test_time_flip": True,
+    "order_rule": "probability",
+}
+
+
+@pytest.fixture(scope="module")
+def pipeline():
+    return tiny_pipeline(tiny_model(), **SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def saved(pipeline, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("saved") / "pcnet-m"
+    pipeline.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def expected(pipeline):
+    return pipeline(None, stacked_bars()[0]).amodal_masks
+
+
+def check(pipeline, expected):
+    assert type(pipeline) is PCNetMaskPipeline and type(pipeline.model) is PCNetMask
+    assert not pipeline.model.training
+    pipeline.set_progress_bar_config(disable=True)
+    np.testing.assert_array_equal(pipeline(None, stacked_bars()[0]).amodal_masks, expected)
+
+
+def test_files(saved):
+    files = sorted(path.relative_to(saved).as_posix() for path in saved.rglob("*") if path.is_file())
+    weights = ["model/config.json", "model/diffusion_pytorch_model.safetensors"]
+    assert files == [*weights, "model_index.json", "pipeline.py"]
+    assert (saved / "pipeline.py").read_text() == "from amodal_diffusion import PCNetMaskPipeline  # noqa: F401\n"
+
+
+def test_index(saved):
+    index = json.loads((saved / "model_index.json").read_text())
+    assert index.pop("_diffusers_version")
+    assert index == {"_class_name": "PCNetMaskPipeline", "model": ["amodal_diffusion", "PCNetMask"], **SETTINGS}
+
+
+def test_local_folder(saved, expected):
+    for loader in (AmodalPipeline, PCNetMaskPipeline):
+        loaded = loader.from_pretrained(saved)
+        check(loaded, expected)
+        assert {name: loaded.config[name] for name in SETTINGS} == SETTINGS
+
+
+def test_settings_and_components_can_be_replaced(saved):
+    model = tiny_model()
+    loaded = AmodalPipeline.from_pretrained(saved, mask_threshold=0.4, model=model)
+    assert loaded.config.mask_threshold == 0.4 and loaded.model is model
+
+
+def test_settings_survive_a_second_save(saved, expected, tmp_path):
+    AmodalPipeline.from_pretrained(saved).save_pretrained(tmp_path)
+    check(AmodalPipeline.from_pretrained(tmp_path), expected)
+    assert json.loads((tmp_path / "model_index.json").read_text())["mask_threshold"] == 0.25
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_dtype(saved, dtype):
+    loaded = AmodalPipeline.from_pretrained(saved, dtype=dtype)
+    assert loaded.dtype == dtype
+    loaded.set_progress_bar_config(disable=True)
+    assert loaded(None, stacked_bars()[0]).probabilities.dtype == np.float32
+
+
+def test_variant(pipeline, expected, tmp_path):
+    pipeline.save_pretrained(tmp_path, variant="ema")
+    check(AmodalPipeline.from_pretrained(tmp_path, variant="ema"), expected)
+
+
+def test_fresh_process_and_custom_pipeline(saved, expected, tmp_path):
+    """diffusers alone first, when nothing of ours is imported yet; then our own entry point."""
+    np.savez(tmp_path / "scene.npz", modal=stacked_bars()[0], expected=expected)
+    code = """
+import sys
+import numpy as np
+from diffusers import DiffusionPipeline
+folder, scene = sys.argv[1], np.load(sys.argv[2])
+by_diffusers = DiffusionPipeline.from_pretrained(folder, custom_pipeline=folder, trust_remote_code=True)
+from amodal_diffusion import AmodalPipeline, PCNetMaskPipeline
+for pipeline in (by_diffusers, AmodalPipeline.from_pretrained(folder)):
+    assert type(pipeline) is PCNetMaskPipeline
+    np.testing.assert_array_equal(pipeline(None, scene["modal"]).amodal_masks, scene["expected"])
+print("loaded twice")
+"""
+    environment = {
+        "HF_HOME": str(tmp_path / "hf"),
+        "HF_HUB_OFFLINE": "1",
+        "PYTHONPATH": str(ROOT),
+        "PATH": "/usr/bin:/bin",
+    }
+    command = [sys.executable, "-c", code, str(saved), str(tmp_path / "scene.npz")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "loaded twice" in done.stdout
+
+
+# The Hub
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """A Hub of one repository, "org/name", filled by `fill`; what is downloaded from it is copied to a cache."""
+    repository, cache = tmp_path / "repository", tmp_path / "cache"
+    repository.mkdir()
+    calls = []
+
+    def listed():
+        return sorted(path.relative_to(repository).as_posix() for path in repository.rglob("*") if path.is_file())
+
+    def fetch(name):
+        (cache / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(repository / name, cache / name)
+
+    def file_download(repo_id, filename, **options):
+        assert repo_id == "org/name"
+        calls.append((filename, options))
+        fetch(filename)
+        return str(cache / filename)
+
+    def snapshot(repo_id, *, allow_patterns=None, ignore_patterns=None, **options):
+        assert repo_id == "org/name"
+        calls.append(("snapshot", options))
+        for name in listed():
+            if any(fnmatch.fnmatch(name, p) for p in allow_patterns or ["*"]):
+                if not any(fnmatch.fnmatch(name, p) for p in ignore_patterns or []):
+                    fetch(name)
+        return str(cache)
+
+    info = SimpleNamespace(siblings=None, sha="0" * 40)
+
+    def model_info(repo_id, **_):
+        info.siblings = [SimpleNamespace(rfilename=name) for name in listed()]
+        return info
+
+    for module in ("diffusers.pipelines.pipeline_utils", "diffusers.configuration_utils"):
+        monkeypatch.setattr(f"{module}.hf_hub_download", file_download)
+    monkeypatch.setattr("diffusers.pipelines.pipeline_utils.model_info", model_info)
+    monkeypatch.setattr("diffusers.pipelines.pipeline_utils.snapshot_download", snapshot)
+    monkeypatch.setattr(
+        "diffusers.pipelines.pipeline_utils._resolve_revision", lambda *_, revision=None, **__: revision
+    )
+    monkeypatch.setattr(amodal_diffusion.hub, "snapshot_download", snapshot)
+
+    def fill(folder, inside="."):
+        shutil.copytree(folder, repository / inside, dirs_exist_ok=True)
+
+    return SimpleNamespace(fill=fill, repository=repository, cache=cache, calls=calls)
+
+
+@pytest.mark.parametrize("loader", [AmodalPipeline, PCNetMaskPipeline])
+def test_download_from_the_hub(loader, hub, saved, expected):
+    hub.fill(saved)
+    (hub.repository / "model" / "diffusion_pytorch_model.bin").write_bytes(b"a pickle")
+    loaded = loader.from_pretrained("org/name", revision="v1", token="hf_x", cache_dir="somewhere")
+    check(loaded, expected)
+    assert not (hub.cache / "model" / "diffusion_pytorch_model.bin").exists()
+    assert all(options["revision"] == "v1" and options["token"] == "hf_x" for _, options in hub.calls)
+    assert all(options["cache_dir"] == "somewhere" for _, options in hub.calls)
+
+
+def test_download_of_a_subfolder(hub, saved, expected):
+    hub.fill(saved, "pipelines/pcnet-m")
+    hub.fill(saved, "pipelines/other")
+    (hub.repository / "pipelines" / "pcnet-m" / "model" / "old.bin").write_bytes(b"a pickle")
+    check(AmodalPipeline.from_pretrained("org/name", subfolder="pipelines/pcnet-m", revision="v1"), expected)
+    assert hub.calls == [("snapshot", {"revision": "v1"})]
+    assert not (hub.cache / "pipelines" / "other").exists()
+    assert not list(hub.cache.rglob("*.bin"))
+
+
+def test_local_subfolder(saved, expected):
+    check(AmodalPipeline.from_pretrained(saved.parent, subfolder="pcnet-m"), expected)
+    check(PCNetMaskPipeline.from_pretrained(saved.parent, subfolder="pcnet-m"), expected)
+
+
+@pytest.mark.parametrize("subfolder", ["../other", "/etc", "a/../../b", ""])
+def test_subfolder_stays_inside(subfolder, tmp_path):
+    with pytest.raises(ValueError, match="`subfolder` must be a relative path inside"):
+        resolve_subfolder(tmp_path, subfolder)
+
+
+def test_library_that_is_not_registered_would_be_refused(hub, saved, monkeypatch):
+    """What the entry in LOADABLE_CLASSES is for: without it diffusers refuses the same repository."""
+    from diffusers.pipelines.pipeline_loading_utils import LOADABLE_CLASSES
+
+    hub.fill(saved)
+    monkeypatch.delitem(LOADABLE_CLASSES, "amodal_diffusion")
+    with pytest.raises(ValueError, match="amodal_diffusion.py as defined in `model_index.json` does not exist"):
+        PCNetMaskPipeline.from_pretrained("org/name")
+
+
+@pytest.mark.parametrize("way", ["push_to_hub", "save_pretrained"])
+def test_push_to_hub_publishes_the_whole_folder(way, pipeline, tmp_path, monkeypatch):
+    pushed = {}
+
+    def upload_folder(*, folder_path, repo_id, **options):
+        pushed.update(
+            repo_id=repo_id, files=sorted(p.relative_to(folder_path).as_posix() for p in Path(folder_path).rglob("*"))
+        )
+        return SimpleNamespace(commit_url="")
+
+    for module in ("diffusers.utils.hub_utils", "diffusers.pipelines.pipeline_utils"):
+        monkeypatch.setattr(f"{module}.create_repo", lambda name, **_: SimpleNamespace(repo_id=name))
+    monkeypatch.setattr("diffusers.utils.hub_utils.upload_folder", upload_folder)
+    monkeypatch.setattr("diffusers.utils.hub_utils.ModelCard.load", _no_card)
+    if way == "push_to_hub":
+        pipeline.push_to_hub("org/name")
+    else:
+        pipeline.save_pretrained(tmp_path / "out", push_to_hub=True, repo_id="org/name")
+    assert pushed["repo_id"] == "org/name"
+    assert {"model_index.json", "pipeline.py", "model/diffusion_pytorch_model.safetensors"} <= set(pushed["files"])
+
+
+def _no_card(*_, **__):
+    from huggingface_hub.errors import EntryNotFoundError
+
+    raise EntryNotFoundError("no card")
+
+
+# What is refused
+
+
+def test_pickled_weights_are_never_read(saved, tmp_path):
+    folder = tmp_path / "pickled"
+    shutil.copytree(saved, folder)
+    (folder / "model" / "diffusion_pytorch_model.safetensors").unlink()
+    torch.save(tiny_model().state_dict(), folder / "model" / "diffusion_pytorch_model.bin")
+    for loader in (AmodalPipeline, PCNetMaskPipeline):
+        with pytest.raises(OSError, match="safetensors"):
+            loader.from_pretrained(folder)
+
+
+def test_safetensors_cannot_be_switched_off(saved, pipeline, tmp_path):
+    with pytest.raises(ValueError, match="`use_safetensors` must be True"):
+        AmodalPipeline.from_pretrained(saved, use_safetensors=False)
+    with pytest.raises(ValueError, match="`safe_serialization` must be True"):
+        pipeline.save_pretrained(tmp_path / "out", safe_serialization=False)
+    assert not (tmp_path / "out").exists()
+
+
+def test_save_onto_a_file(pipeline, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ValueError, match="`save_directory` must be a folder.*file"):
+        pipeline.save_pretrained(tmp_path / "file")
+
+
+def test_settings_of_a_folder_are_checked(saved, tmp_path):
+    shutil.copytree(saved, tmp_path / "copy")
+    index = json.loads((saved / "model_index.json").read_text())
+    (tmp_path / "copy" / "model_index.json").write_text(json.dumps({**index, "mask_threshold": 7}))
+    with pytest.raises(ValueError, match=r"`mask_threshold` must lie in \[0, 1\), got 7"):
+        AmodalPipeline.from_pretrained(tmp_path / "copy")
+
+
+def test_pipeline_file_needs_a_class_name(tmp_path):
+    with pytest.raises(ValueError, match="`class_name` must be a Python identifier, got 'a; b'"):
+        write_pipeline_file(tmp_path, "a; b")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_package_says_its_version():
+    assert __version__ == "0.1.0.dev0"
+    assert issubclass(PCNetMaskPipeline, MaskPipeline)
