@@ -45,12 +45,3 @@ def shared_data():
     if not folder.is_dir():
         pytest.skip(f"no shared data at {folder}; set AMODAL_DATA")
     return folder
-
-
-@pytest.fixture(scope="session")
-def shared_parity(shared_data):
-    """Folder of the published weights, beside the shared data; skips where it is missing."""
-    folder = shared_data.parent / "parity"
-    if not folder.is_dir():
-        pytest.skip(f"no folder of published weights at {folder}")
-    return folder

@@ -1,0 +1,216 @@
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from amodal_diffusion.metrics import (
+    CompletionMetrics,
+    OrderMetrics,
+    has_hidden_part,
+    inv_miou_mean,
+    inv_miou_pooled,
+    iou_counts,
+    miou_mean,
+    miou_pooled,
+    order_accuracy,
+    order_counts,
+    pixel_accuracy,
+)
+
+ORDER = np.array([[0, 1, 0], [-1, 0, 1], [0, -1, 0]])
+
+
+def line(*pixels):
+    """A mask (1, 10) with these pixels."""
+    mask = np.zeros((1, 10), dtype=bool)
+    mask[0, list(pixels)] = True
+    return mask
+
+
+# The first object has 2 hidden pixels, of which one is found, and one more is made up; the second is all visible, and
+# one pixel is made up; the third is empty everywhere.
+MODAL = np.stack([line(0, 1, 2), line(5, 6), line()])
+TARGET = np.stack([line(0, 1, 2, 3, 4), line(5, 6), line()])
+PRED = np.stack([line(1, 2, 3, 5), line(5, 6, 7), line()])
+
+
+def random_image(seed):
+    rng = np.random.default_rng(seed)
+    return tuple(rng.random((4, 9, 70)) > threshold for threshold in (0.5, 0.4, 0.7))
+
+
+class TestCounts:
+    def test_by_hand(self):
+        assert iou_counts(PRED, TARGET, MODAL).tolist() == [[3, 6, 5, 1, 3], [2, 3, 2, 0, 1], [0, 0, 0, 0, 0]]
+        assert has_hidden_part(TARGET, MODAL).tolist() == [True, False, False]
+
+    @pytest.mark.parametrize("seed", range(3))
+    def test_equals_plain_sums(self, seed):
+        pred, target, modal = random_image(seed)
+        expected = [
+            [
+                (p & t).sum(),
+                (p | t).sum(),
+                t.sum(),
+                (p & t & ~m).sum(),
+                ((p | t) & ~m).sum(),
+            ]
+            for p, t, m in zip(pred, target, modal, strict=True)
+        ]
+        counts = iou_counts(pred, target, modal)
+        assert counts.dtype == np.int64
+        assert counts.tolist() == expected
+
+    def test_tensors(self):
+        counts = iou_counts(*(torch.from_numpy(masks) for masks in (PRED, TARGET, MODAL)))
+        np.testing.assert_array_equal(counts, iou_counts(PRED, TARGET, MODAL))
+
+    def test_no_objects(self):
+        none = np.zeros((0, 4, 4), dtype=bool)
+        assert iou_counts(none, none, none).shape == (0, 5)
+
+    def test_shapes_must_agree(self):
+        message = r"same shape, got `pred` \(2, 1, 10\), `target` \(3, 1, 10\), `modal` \(3, 1, 10\)"
+        with pytest.raises(ValueError, match=message):
+            iou_counts(PRED[:2], TARGET, MODAL)
+
+
+class TestCompletion:
+    def test_by_hand(self):
+        assert miou_pooled(PRED, TARGET) == pytest.approx(5 / 9)
+        assert inv_miou_pooled(PRED, TARGET, MODAL) == pytest.approx(1 / 4)
+        assert miou_mean(PRED, TARGET, MODAL) == pytest.approx(3 / 6)
+        assert inv_miou_mean(PRED, TARGET, MODAL) == pytest.approx(1 / 3)
+        assert pixel_accuracy(PRED, TARGET) == pytest.approx(26 / 30)
+
+    def test_perfect_prediction(self):
+        pred, target, modal = TARGET, TARGET, MODAL
+        assert miou_pooled(pred, target) == inv_miou_pooled(pred, target, modal) == 1
+        assert miou_mean(pred, target, modal) == inv_miou_mean(pred, target, modal) == pixel_accuracy(pred, target) == 1
+
+    def test_nothing_to_measure(self):
+        empty = np.zeros((2, 3, 3), dtype=bool)
+        for value in (
+            miou_pooled(empty, empty),
+            inv_miou_pooled(empty, empty, empty),
+            miou_mean(empty, empty, empty),
+            inv_miou_mean(empty, empty, empty),
+            pixel_accuracy(empty[:0], empty[:0]),
+        ):
+            assert math.isnan(value)
+        assert pixel_accuracy(empty, empty) == 1
+
+    def test_accumulator_equals_functions_on_all_objects(self):
+        images = [random_image(seed) for seed in range(5)]
+        metrics = CompletionMetrics()
+        for image in images:
+            metrics.update(*image)
+        pred, target, modal = (np.concatenate(part) for part in zip(*images, strict=True))
+        assert metrics.compute() == pytest.approx(
+            {
+                "miou_pooled": miou_pooled(pred, target),
+                "inv_miou_pooled": inv_miou_pooled(pred, target, modal),
+                "miou_mean": miou_mean(pred, target, modal),
+                "inv_miou_mean": inv_miou_mean(pred, target, modal),
+                "pixel_accuracy": pixel_accuracy(pred, target),
+            }
+        )
+
+    def test_a_bad_update_changes_nothing(self):
+        metrics = CompletionMetrics()
+        metrics.update(PRED, TARGET, MODAL)
+        before = metrics.state_dict()
+        with pytest.raises(ValueError, match="same shape"):
+            metrics.update(PRED, TARGET[:1], MODAL)
+        assert metrics.state_dict() == before
+
+
+class TestOrder:
+    def test_counts(self):
+        assert order_counts(ORDER, ORDER).tolist() == [3, 3, 2, 2]
+        assert order_counts(-ORDER, ORDER).tolist() == [1, 3, 0, 2]
+        assert order_counts(np.zeros((3, 3)), ORDER).tolist() == [1, 3, 0, 2]
+
+    def test_accuracy(self):
+        pred = ORDER.copy()
+        pred[0, 1], pred[1, 0], pred[0, 2], pred[2, 0] = -1, 1, 1, -1
+        assert order_accuracy(pred, ORDER) == 1 / 2
+        assert order_accuracy(pred, ORDER, related=False) == 1 / 3
+
+    @pytest.mark.parametrize("size", [0, 1])
+    def test_no_pairs(self, size):
+        none = np.zeros((size, size))
+        assert math.isnan(order_accuracy(none, none))
+        assert math.isnan(order_accuracy(none, none, related=False))
+
+    def test_accumulator(self):
+        metrics = OrderMetrics()
+        metrics.update(ORDER, ORDER)
+        metrics.update(-ORDER, ORDER)
+        assert metrics.compute() == {"order_accuracy": 2 / 4, "order_accuracy_all": 4 / 6}
+
+    @pytest.mark.parametrize(
+        ("pred", "target", "message"),
+        [
+            (ORDER, ORDER[:2, :2], r"must have shape \(2, 2\), got \(3, 3\)"),
+            (ORDER * 2, ORDER, "-1, 0 and 1 only"),
+            (ORDER, np.eye(3), "antisymmetric"),
+        ],
+    )
+    def test_errors(self, pred, target, message):
+        with pytest.raises(ValueError, match=message):
+            order_counts(pred, target)
+        with pytest.raises(ValueError, match=message):
+            OrderMetrics().update(pred, target)
+
+
+@pytest.mark.parametrize(
+    ("make", "updates"),
+    [
+        (CompletionMetrics, [random_image(seed) for seed in range(4)]),
+        (OrderMetrics, [(ORDER, ORDER), (-ORDER, ORDER), (ORDER * 0, ORDER), (ORDER[:2, :2], ORDER[:2, :2])]),
+    ],
+    ids=["completion", "order"],
+)
+class TestAccumulators:
+    def filled(self, make, updates):
+        metrics = make()
+        for update in updates:
+            metrics.update(*update)
+        return metrics
+
+    def test_empty_is_nan(self, make, updates):
+        assert all(math.isnan(value) for value in make().compute().values())
+
+    def test_merge(self, make, updates):
+        first, second = self.filled(make, updates[:1]), self.filled(make, updates[1:])
+        before = second.state_dict()
+        assert first.merge(second) is first
+        assert second.state_dict() == before
+        assert first.compute() == pytest.approx(self.filled(make, updates).compute())
+
+    def test_reset(self, make, updates):
+        metrics = self.filled(make, updates)
+        metrics.reset()
+        assert metrics.state_dict() == make().state_dict()
+
+    def test_state_survives_json(self, make, updates):
+        metrics, restored = self.filled(make, updates), make()
+        restored.load_state_dict(json.loads(json.dumps(metrics.state_dict())))
+        assert restored.compute() == metrics.compute()
+
+    def test_state_is_a_copy(self, make, updates):
+        metrics = self.filled(make, updates)
+        metrics.state_dict().clear()
+        assert metrics.compute()
+
+    def test_errors(self, make, updates):
+        other = OrderMetrics if make is CompletionMetrics else CompletionMetrics
+        with pytest.raises(TypeError, match=f"`other` must be {make.__name__}, got {other.__name__}"):
+            make().merge(other())
+        state = make().state_dict()
+        name = next(iter(state))
+        with pytest.raises(ValueError, match=rf"`state` lacks \['{name}'\] and has unknown \['x'\]"):
+            make().load_state_dict({**{key: value for key, value in state.items() if key != name}, "x": 1.0})
