@@ -21,7 +21,7 @@ def bank():
         mask = ((rows - cy) / ry) ** 2 + ((columns - cx) / rx) ** 2 <= 1
         objects.append({"modal_mask": encode_rle(mask), "is_crowd": False, "category_id": index + 2})
     rows_of_sources = [[{"objects": objects[:30]}], [{"objects": objects[30:]}]]
-    return MaskBank.from_rows(rows_of_sources, resolution=64)
+    return MaskBank.from_sources(rows_of_sources, resolution=64)
 
 
 def bools(batch):

@@ -10,15 +10,17 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def launch_command(script, *arguments, processes=1):
-    """`accelerate launch training/<script> ...` on the CPU."""
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_machines", "1"]
-    command += ["--num_processes", str(processes), "--mixed_precision", "no", "--dynamo_backend", "no"]
-    command += ["--multi_cpu"] if processes > 1 else []
+    """The script on the CPU: `accelerate launch` for one process; several without MPI are torchrun's to start."""
+    if processes > 1:
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    else:
+        command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_machines", "1"]
+        command += ["--num_processes", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
     return [*command, str(ROOT / "training" / script), *map(str, arguments)]
 
 
 def script_environment():
-    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "ACCELERATE_USE_CPU": "true"}
 
 
 def run_script(script, *arguments, processes=1):

@@ -114,8 +114,10 @@ class PCNetMaskTask(Task):
     def setup(self, accelerator: Accelerator) -> None:
         args = self.args
         with accelerator.main_process_first():
-            sources = [read_annotations(path, on_error=args.on_error) for path in args.dataset]
-        bank = MaskBank.from_rows(
+            sources = [
+                read_annotations(path, on_error=args.on_error).select_columns(["objects"]) for path in args.dataset
+            ]
+        bank = MaskBank.from_sources(
             sources, resolution=self.model.config.sample_size, min_area=args.min_area, keep_crowd=args.keep_crowd,
             max_truncation=args.max_truncation,
         )  # fmt: skip
@@ -187,7 +189,7 @@ class PCNetMaskTask(Task):
 def main(argv: list[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     args = parse_arguments(argv)
-    train(PCNetMaskTask(args), args)
+    train(PCNetMaskTask, args)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ Every instance is kept as one square of bits, cut tightly around it, and is draw
 an affine map. 100,000 instances at 128² take 205 MB, so no training step reads a file or decodes a polygon.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -69,46 +69,51 @@ class MaskBank:
         return MaskBank(*(tensor[indices.to(tensor.device)] for tensor in tensors))
 
     @classmethod
-    def from_rows(
+    def from_sources(
         cls,
-        rows: Iterable[dict[str, Any]] | Sequence[Iterable[dict[str, Any]]],
+        sources: Sequence[Iterable[Mapping[str, Any]]],
         *,
         resolution: int = 256,
         min_area: int = 100,
         keep_crowd: bool = False,
         max_truncation: float = 1.0,
     ) -> "MaskBank":
-        """Collect the modal masks of one or many sources in the common schema.
+        """Collect the modal masks of one or many data sets in the common schema.
 
         Args:
-            rows: rows of one source, or a list of sources.
+            sources: the rows of each data set (`datasets.Dataset`, or any iterable of rows); `objects` is read.
             resolution: side of the stored squares, a multiple of 8; the sample size of the network serves.
-            min_area: instances of fewer visible pixels are left out.
+            min_area: instances of fewer visible pixels are left out; at least 1.
             keep_crowd: keep crowd regions, which are no single object.
             max_truncation: leave out instances of which more than this share of the box's outline lies on the frame of
                 the photo (1 keeps all, as the published training does; 0.3 drops objects cut off along a whole side).
 
+        Returns:
+            The bank, on the CPU. An object without a category gets 1, as [Z20] does for COCOA.
+
         Raises:
-            ValueError: where `resolution` is no multiple of 8 or no instance is left.
+            ValueError: where `resolution` is no multiple of 8, `min_area` is below 1, or no instance is left.
         """
         if resolution < _BITS or resolution % _BITS:
             raise ValueError(f"`resolution` must be a positive multiple of {_BITS}, got {resolution}.")
-        sources = list(rows) if isinstance(rows, list | tuple) and not _is_row(rows) else [rows]
-        columns: tuple[list, list, list, list] = ([], [], [], [])
-        for source, source_rows in enumerate(sources):
-            for row in source_rows:
-                for item in row["objects"]:
-                    if item["is_crowd"] and not keep_crowd:
-                        continue
-                    mask = decode_rle(item["modal_mask"])
-                    if int(mask.sum()) < min_area or _truncation(mask) > max_truncation:
-                        continue
-                    square, size = _tight_square(mask, resolution)
-                    for column, value in zip(
-                        columns, (np.packbits(square, axis=-1), size, item["category_id"], source), strict=True
-                    ):
-                        column.append(value)
-        bits, sizes, categories, origins = columns
+        if min_area < 1:
+            raise ValueError(f"`min_area` must be at least 1, got {min_area}.")
+        bits: list[np.ndarray] = []
+        sizes: list[tuple[int, int]] = []
+        categories: list[int] = []
+        origins: list[int] = []
+        for source, rows in enumerate(sources):
+            for item in (item for row in rows for item in row["objects"]):
+                if item["is_crowd"] and not keep_crowd:
+                    continue
+                mask = decode_rle(item["modal_mask"])
+                if int(mask.sum()) < min_area or _truncation(mask) > max_truncation:
+                    continue
+                square, size = _tight_square(mask, resolution)
+                bits.append(np.packbits(square, axis=-1))
+                sizes.append(size)
+                categories.append(1 if item["category_id"] is None else item["category_id"])
+                origins.append(source)
         packed = np.stack(bits) if bits else np.zeros((0, resolution, resolution // _BITS), np.uint8)
         return cls(
             torch.from_numpy(packed),
@@ -116,10 +121,6 @@ class MaskBank:
             torch.tensor(categories, dtype=torch.int64),
             torch.tensor(origins, dtype=torch.int64),
         )
-
-
-def _is_row(rows: Any) -> bool:
-    return bool(rows) and isinstance(rows[0], dict)
 
 
 def _truncation(mask: np.ndarray) -> float:

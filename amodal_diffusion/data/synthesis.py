@@ -41,6 +41,7 @@ class SynthesisConfig:
         max_others: largest number of other objects.
         region_probability: share of samples in which A, or the first other object, is a synthetic region (road, wall,
             table top: anything large that fills a part of a frame) instead of an instance.
+        region_front_probability: of such another region being in front of A; ground and walls mostly are behind.
         frame_probability: share of samples that are cut by the frame of a photo.
         gap_probability: share of samples with a gap of one or two pixels between A and the eraser, as masks predicted
             by a segmenter have.
@@ -60,6 +61,7 @@ class SynthesisConfig:
     multi_probability: float = 0.0
     max_others: int = 1
     region_probability: float = 0.0
+    region_front_probability: float = 0.25
     frame_probability: float = 0.0
     gap_probability: float = 0.0
 
@@ -69,6 +71,7 @@ class SynthesisConfig:
             "erase_probability",
             "multi_probability",
             "region_probability",
+            "region_front_probability",
             "frame_probability",
             "gap_probability",
         ):
@@ -214,8 +217,8 @@ class OcclusionSynthesizer:
         if self.config.gap_probability > 0:
             eraser = self._open_gaps(mask, eraser)
         categories = torch.where(plan.target_is_region, 1, self.bank.category_ids[objects])
-        planes = (plane[:, None].to(torch.float32) for plane in (mask, eraser, target))
-        return OcclusionBatch(*planes, category_ids=categories)
+        mask, eraser, target = (plane[:, None].to(torch.float32) for plane in (mask, eraser, target))  # [B, 1, S, S]
+        return OcclusionBatch(mask, eraser, target, categories)
 
     def _plan(self, objects: Tensor) -> _Plan:
         config, batch = self.config, len(objects)
@@ -234,6 +237,9 @@ class OcclusionSynthesizer:
         slots = torch.arange(config.max_others, device=device)
         used = slots[None] < others[:, None]
         front = self._chance((batch, config.max_others), config.erase_probability)
+        front[:, 0] = torch.where(
+            plan.other_is_region, self._chance(batch, config.region_front_probability), front[:, 0]
+        )
         told = torch.ones_like(used)
         if config.multi_probability > 0:
             told = self._chance((batch, config.max_others), 0.8)
@@ -292,7 +298,7 @@ class OcclusionSynthesizer:
         return torch.maximum((self.config.enlarge_box * width * height).sqrt(), 1.1 * longest) / longest
 
     def _affine(self, objects: Tensor, side: Tensor, shift: Tensor) -> Tensor:
-        """Maps p in [-0.5, 0.5]² of the crop to R·(p + shift)·side in the stored square, R a random mirror and rotation."""
+        """Maps p in [-0.5, 0.5]² of the crop to R·(p + shift)·side in the stored square, R mirrors and rotates."""
         count = len(objects)
         angle = torch.zeros(count, device=self.bank.device)
         if self.config.rotation > 0:

@@ -205,10 +205,10 @@ class Run:
         self.accelerator.wait_for_everyone()
 
 
-def train(task: Task, args: argparse.Namespace) -> Run:
-    """Train `task` as `args` says and leave a pipeline folder in `--output_dir`."""
+def train(make_task: Callable[[argparse.Namespace], Task], args: argparse.Namespace) -> Run:
+    """Train the task that `make_task(args)` makes (after the seed is set) and leave a pipeline in `--output_dir`."""
     set_seed(args.seed)
-    run = Run(task, args)
+    run = Run(make_task(args), args)
     run.accelerator.init_trackers(args.tracker_project_name, config=_plain(vars(args)))
     run.resume()
     last = min(args.max_train_steps, args.stop_after_steps or args.max_train_steps)
