@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..masks import dilate, mask_unions
 from ..models.pcnet_mask import PCNetMask
-from ..ordering import ancestors, neighbours, order_from_increments
+from ..ordering import ancestors, neighbours, occlusion_evidence, order_from_increments
 from .mask_pipeline import PASTE_RULES, MaskPipeline, ObjectPatches
 from .patches import CROP_RULES, crop_mask_patches
 from .pipeline_output import AmodalPipelineOutput
@@ -19,7 +19,7 @@ from .scene_inputs import Scene, batches, check_choice, check_integer, check_num
 
 logger = logging.getLogger(__name__)
 
-ORDER_RULES = ("count", "probability")
+ORDER_RULES = ("count", "probability", "evidence")
 # The completions of ordered pairs are kept for the amodal masks while they take less memory than this.
 _KEEP_BYTES = 512 * 2**20
 
@@ -56,8 +56,10 @@ class PCNetMaskPipeline(MaskPipeline):
         keep_modal: the amodal mask always holds the visible pixels, and an object without occluder keeps its modal
             mask. False gives the network's answer as it is, as published.
         test_time_flip: average over the horizontally mirrored crops; twice the work.
+        confine_to_eraser: let an object grow only where an occluder is seen. Only with `keep_modal`.
         order_rule: what an increment is. "count": the number of predicted pixels (published); "probability": the sum of
-            their probabilities.
+            their probabilities; "evidence": the sum of all probabilities in the eraser, if any of them passes the
+            threshold, weighed by `occlusion_evidence`.
 
     Raises:
         ValueError: naming the setting that is out of range.
@@ -76,6 +78,7 @@ class PCNetMaskPipeline(MaskPipeline):
         completion_crop: str = "nearest",
         paste: str = "probability",
         keep_modal: bool = True,
+        confine_to_eraser: bool = False,
         test_time_flip: bool = False,
         order_rule: str = "count",
     ) -> None:
@@ -88,6 +91,7 @@ class PCNetMaskPipeline(MaskPipeline):
             completion_crop=check_choice("completion_crop", completion_crop, CROP_RULES),
             paste=check_choice("paste", paste, PASTE_RULES),
             keep_modal=bool(keep_modal),
+            confine_to_eraser=bool(confine_to_eraser),
             test_time_flip=bool(test_time_flip),
             order_rule=check_choice("order_rule", order_rule, ORDER_RULES),
         )
@@ -167,15 +171,15 @@ class PCNetMaskPipeline(MaskPipeline):
 
             # 4. Erase each object under what may hide it, and complete it
             hiders = self.find_hiders(scenes, occluders, orders, order_grounded)
-            patches, erasers, same_pair = self.erase_objects(
-                scenes, occluders, hiders, patches, pairs
-            )  # [M, s, s], [M]
+            # The union comes first: interpolated crops of two occluders that touch would leave their seam open.
+            unions = [mask_unions(masks, hides) for masks, hides in zip(occluders, hiders, strict=True)]
+            patches, erasers, same_pair = self.erase_objects(scenes, unions, hiders, patches, pairs)  # [M, s, s], [M]
             rows, completions = self.complete_objects(patches, pairs, erasers, same_pair, batch_size)  # [K], [K, s, s]
 
         # 5. Paste back
         results = [
-            {**self.paste_scene(scene, patches, where, rows, completions, mask_threshold), "order": relation}
-            for scene, where, relation in zip(scenes, patches.scenes, orders, strict=True)
+            {**self.paste_scene(scene, union, patches, where, rows, completions, mask_threshold), "order": relation}
+            for scene, union, where, relation in zip(scenes, unions, patches.scenes, orders, strict=True)
         ]
 
         # 6. Put the output together
@@ -233,12 +237,21 @@ class PCNetMaskPipeline(MaskPipeline):
         for part, probability in self._complete(patches, pairs.first, pairs.erasers, batch_size, "order"):
             # The eraser and the erased modal patch have no pixel in common, so the growth is what lies in the eraser.
             grown = pairs.erasers[part] & (probability > threshold)  # [B, s, s]
-            amount = grown if self.config.order_rule == "count" else probability * grown
-            increments[part] = amount.sum(dim=(1, 2), dtype=torch.float64)
+            increments[part] = self._increment(probability, pairs.erasers[part], grown).sum(
+                dim=(1, 2), dtype=torch.float64
+            )
             if pairs.completions is not None:
                 pairs.completions[part] = probability
         scale = patches.boxes[pairs.first.cpu(), 2].numpy() / size
         return increments.cpu().numpy() * scale**2
+
+    def _increment(self, probability: Tensor, eraser: Tensor, grown: Tensor) -> Tensor:
+        """(B, s, s), what each position adds to an increment by `order_rule`; all arguments are (B, s, s)."""
+        if self.config.order_rule == "count":
+            return grown
+        if self.config.order_rule == "probability":
+            return probability * grown
+        return probability * (eraser & grown.any(dim=2, keepdim=True).any(dim=1, keepdim=True))
 
     def order_scenes(
         self, scenes: Sequence[Scene], pairs: PairPatches, increments: np.ndarray, wanted: Sequence[bool]
@@ -252,6 +265,8 @@ class PCNetMaskPipeline(MaskPipeline):
             adjacent = table >= 0
             growth = np.zeros(table.shape)
             growth[adjacent] = increments[table[adjacent]]
+            if self.config.order_rule == "evidence":
+                growth = occlusion_evidence(growth, scene.masks)
             orders.append(order_from_increments(growth, adjacent))
         return orders
 
@@ -287,12 +302,12 @@ class PCNetMaskPipeline(MaskPipeline):
     def erase_objects(
         self,
         scenes: Sequence[Scene],
-        occluders: Sequence[np.ndarray],
+        unions: Sequence[np.ndarray],
         hiders: Sequence[np.ndarray],
         patches: ObjectPatches,
         pairs: PairPatches,
     ) -> tuple[ObjectPatches, Tensor, np.ndarray]:
-        """The union of all that may hide each object, cropped with its box.
+        """The union of all that may hide each object (`unions`, (N, H, W) bool a scene), cropped with its box.
 
         Returns:
             The patches that the erasers go with, (M, s, s) bool erasers, and (M,) int64: the row of the pair that has
@@ -301,12 +316,9 @@ class PCNetMaskPipeline(MaskPipeline):
         rule = self.config.completion_crop
         same_pair = np.full(len(patches.modal), -1, np.int64)
         erasers, modal = [], []
-        for scene, masks, hides, table, where in zip(
-            scenes, occluders, hiders, pairs.rows, patches.scenes, strict=True
-        ):
+        for scene, union, hides, table, where in zip(scenes, unions, hiders, pairs.rows, patches.scenes, strict=True):
             everyone = np.arange(len(scene))
-            # The union comes first: interpolated crops of two occluders that touch would leave their seam open.
-            erasers.append(_crop(mask_unions(masks, hides), everyone, patches, everyone + where.start, rule))
+            erasers.append(_crop(union, everyone, patches, everyone + where.start, rule))
             if rule != "nearest":
                 modal.append(_crop(scene.masks, everyone, patches, everyone + where.start, rule))
             elif scene.occluder_masks is None:
@@ -369,7 +381,14 @@ class PCNetMaskPipeline(MaskPipeline):
     # 5.
 
     def paste_scene(
-        self, scene: Scene, patches: ObjectPatches, where: slice, rows: Tensor, completions: Tensor, threshold: float
+        self,
+        scene: Scene,
+        union: np.ndarray,
+        patches: ObjectPatches,
+        where: slice,
+        rows: Tensor,
+        completions: Tensor,
+        threshold: float,
     ) -> dict[str, Tensor]:
         """The amodal masks and probabilities of one scene, from the completions of the objects at `rows`."""
         modal = to_device(scene.masks, patches.modal.device)
@@ -381,6 +400,10 @@ class PCNetMaskPipeline(MaskPipeline):
         amodal = modal.clone()
         probabilities = modal.float()
         if self.config.keep_modal:
+            if self.config.confine_to_eraser:
+                seen = to_device(union[(done - where.start).cpu().numpy()], masks.device)  # [K, H, W]
+                masks &= seen
+                pasted.masked_fill_(~seen, 0.0)
             masks |= modal[done - where.start]
             pasted.masked_fill_(modal[done - where.start], 1.0)
         amodal[done - where.start] = masks
