@@ -11,7 +11,6 @@ from safetensors.torch import load_file
 from amodal_diffusion import PCNetMaskPipeline
 from amodal_diffusion.conversion import convert_pcnet_mask_weights
 from amodal_diffusion.masks import encode_rle
-from amodal_diffusion.pipelines.patches import crop_mask_patches
 from pipeline_helpers import (
     GapFiller,
     crossing_bars,
@@ -447,99 +446,3 @@ def test_cpu_offload():
     pipeline.enable_model_cpu_offload()
     np.testing.assert_array_equal(pipeline(None, modal).amodal_masks, expected.amodal_masks)
     assert pipeline.model.device.type == "cpu"
-
-
-# Wrong inputs
-
-MODAL = crossing_bars()[0]
-WRONG_CALLS = {
-    "size of the photo": (
-        dict(image=Image.new("RGB", (81, 60)), masks=MODAL),
-        ValueError,
-        r"`masks`.*\(60, 80\).*\(60, 81\)",
-    ),
-    "NaN": (dict(masks=np.full((1, 4, 4), np.nan)), ValueError, "`masks`.*NaN"),
-    "five dimensions": (dict(masks=np.zeros((1, 1, 1, 4, 4))), ValueError, "`masks"),
-    "mixed sizes": (dict(masks=[MODAL[0], MODAL[0][:-1]]), ValueError, r"masks\[1\]"),
-    "no masks, no size": (dict(masks=[]), ValueError, "`masks`"),
-    "a word": (dict(masks="photo.png"), TypeError, "`masks`"),
-    "photo of another kind": (dict(image=3, masks=MODAL), TypeError, "`image`"),
-    "order shape": (dict(masks=MODAL, order=np.zeros((3, 3))), ValueError, r"`order`.*\(2, 2\).*\(3, 3\)"),
-    "order symmetric": (dict(masks=MODAL, order=[[0, 1], [1, 0]]), ValueError, "`order`.*antisymmetric"),
-    "order values": (dict(masks=MODAL, order=[[0, 2], [-2, 0]]), ValueError, "`order`.*-1, 0 and 1"),
-    "occluder size": (dict(masks=MODAL, occluder_masks=MODAL[:, :-1]), ValueError, "`occluder_masks`.*60"),
-    "occluder count": (
-        dict(masks=MODAL, occluder_masks=MODAL[[0, 1, 1]]),
-        ValueError,
-        "`occluder_masks`.*2 objects, got 3",
-    ),
-    "category shape": (dict(masks=MODAL, category_ids=[1]), ValueError, r"`category_ids`.*\(2,\).*\(1,\)"),
-    "category zero": (dict(masks=MODAL, category_ids=[0, 1]), ValueError, "`category_ids`.*positive"),
-    "category float": (dict(masks=MODAL, category_ids=[1.5, 1]), ValueError, "`category_ids`.*positive integers"),
-    "threshold": (dict(masks=MODAL, mask_threshold=1.0), ValueError, r"`mask_threshold` must lie in \[0, 1\), got 1.0"),
-    "threshold NaN": (dict(masks=MODAL, order_threshold=float("nan")), ValueError, "`order_threshold`.*nan"),
-    "threshold word": (dict(masks=MODAL, order_threshold="0.1"), TypeError, "`order_threshold` must be a number"),
-    "dilation": (dict(masks=MODAL, eraser_dilation=-1), ValueError, "`eraser_dilation` must be at least 0, got -1"),
-    "dilation float": (
-        dict(masks=MODAL, eraser_dilation=1.5),
-        TypeError,
-        "`eraser_dilation` must be an integer, got 1.5",
-    ),
-    "batch size": (dict(masks=MODAL, batch_size=0), ValueError, "`batch_size` must be at least 1, got 0"),
-    "output type": (
-        dict(masks=MODAL, output_type="latent"),
-        ValueError,
-        "`output_type` must be one of 'np', 'pt', 'pil'",
-    ),
-    "list and stack": (dict(image=[None], masks=MODAL), TypeError, "`masks` must be a list"),
-    "lengths": (dict(image=[None, None], masks=[MODAL]), ValueError, "`image` must have one entry.*1 stacks.*got 2"),
-    "list and matrix": (dict(image=[None], masks=[MODAL], order=np.zeros((2, 2))), TypeError, "`order` must be a list"),
-    "second scene": (dict(image=[None, None], masks=[MODAL, MODAL], order=[None, [[0]]]), ValueError, r"`order\[1\]`"),
-}
-
-
-@pytest.mark.parametrize("case", WRONG_CALLS)
-def test_wrong_calls(case):
-    arguments, error, message = WRONG_CALLS[case]
-    with pytest.raises(error, match=message):
-        tiny_pipeline()(**{"image": None, **arguments})
-
-
-@pytest.mark.parametrize(
-    ("setting", "error", "message"),
-    [
-        ({"mask_threshold": -0.1}, ValueError, r"`mask_threshold` must lie in \[0, 1\)"),
-        ({"order_threshold": None}, TypeError, "`order_threshold` must be a number"),
-        ({"enlarge_box": 0.5}, ValueError, r"`enlarge_box` must lie in \[1, 100\)"),
-        ({"paste": "cubic"}, ValueError, "`paste` must be one of 'probability', 'binary', got 'cubic'"),
-        ({"completion_crop": "cubic"}, ValueError, "`completion_crop` must be one of"),
-        ({"order_rule": "area"}, ValueError, "`order_rule` must be one of"),
-    ],
-)
-def test_wrong_settings(setting, error, message):
-    with pytest.raises(error, match=message):
-        PCNetMaskPipeline(tiny_model(), **setting)
-
-
-# Crops
-
-
-@pytest.mark.parametrize("size", [16, 50, 128])
-def test_bilinear_crops_equal_opencv(size):
-    cv2 = pytest.importorskip("cv2")
-    rng = np.random.default_rng(size)
-    masks = rng.random((4, 70, 90)) > 0.4
-    boxes = np.array([[-20, -10, 60, 60], [30, 20, 100, 100], [10, 5, 17, 17], [200, 0, 30, 30]])
-    patches = crop_mask_patches(
-        torch.from_numpy(masks), torch.from_numpy(boxes), size, torch.tensor([2, 0, 1, 3]), "bilinear"
-    )
-    for patch, (x, y, side, _), which in zip(patches, boxes, (2, 0, 1, 3), strict=True):
-        frame = np.pad(masks[which], 240)[y + 240 : y + 240 + side, x + 240 : x + 240 + side]
-        expected = cv2.resize(frame.astype(np.float32), (size, size), interpolation=cv2.INTER_LINEAR) > 0.5
-        np.testing.assert_array_equal(patch, expected)
-
-
-def test_box_of_side_0_gives_an_empty_patch():
-    for rule in ("nearest", "bilinear"):
-        masks, boxes = torch.ones(1, 9, 9, dtype=torch.bool), torch.zeros(1, 4, dtype=torch.int64)
-        assert not crop_mask_patches(masks, boxes, 8, torch.zeros(1, dtype=torch.int64), rule).any()

@@ -21,8 +21,8 @@ from .scene_inputs import OUTPUT_TYPES, Scene, check_choice, check_integer, rows
 PASTE_RULES = ("probability", "binary")
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
-# Positions (pixels of crops) in one pass through the network. On a CPU the intermediate maps of two crops of 256 pixels
-# are what stays in cheap memory: larger batches are slower there.
+# Positions (pixels of the largest maps) in one pass through the network. On a CPU two maps of 256 pixels are what stays
+# in cheap memory: larger batches are slower there, smaller ones too.
 _POSITIONS_CPU = 2 * 256**2
 _POSITIONS_ACCELERATOR = 64 * 256**2
 
@@ -98,13 +98,13 @@ class MaskPipeline(DiffusionPipeline):
 
     # Steps of a call
 
-    def check_call(self, batch_size: Any, output_type: Any, sample_size: int) -> int:
-        """The batch size to use: the caller's, or one that suits the device and the size of the crops."""
+    def check_call(self, batch_size: Any, output_type: Any, side: int) -> int:
+        """The batch size to use: the caller's, or what suits the device and the side of the network's largest maps."""
         check_choice("output_type", output_type, OUTPUT_TYPES)
         if batch_size is not None:
             return check_integer("batch_size", batch_size, 1)
         positions = _POSITIONS_CPU if self._execution_device.type == "cpu" else _POSITIONS_ACCELERATOR
-        return max(1, positions // sample_size**2)
+        return max(1, positions // side**2)
 
     def crop_objects(
         self, scenes: Sequence[Scene], size: int, *, enlarge_box: float, use_images: bool, use_categories: bool

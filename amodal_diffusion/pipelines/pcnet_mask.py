@@ -148,14 +148,15 @@ class PCNetMaskPipeline(MaskPipeline):
         order_threshold = self._threshold("order_threshold", order_threshold)
         mask_threshold = self._threshold("mask_threshold", mask_threshold)
         dilation = check_integer("eraser_dilation", eraser_dilation, 0)
-        batch_size = self.check_call(batch_size, output_type, self.model.config.sample_size)
+        size = self.model.config.sample_size
+        batch_size = self.check_call(batch_size, output_type, size // self.model.config.patch_size)
         if not scenes:
             return self.finish([], batched=batched, output_type=output_type, return_dict=return_dict)
 
         # 2. Crop each object once
         patches = self.crop_objects(
             scenes,
-            self.model.config.sample_size,
+            size,
             enlarge_box=self.config.enlarge_box,
             use_images=self.model.config.use_rgb,
             use_categories=self.model.config.class_conditioned,
@@ -393,22 +394,18 @@ class PCNetMaskPipeline(MaskPipeline):
         """The amodal masks and probabilities of one scene, from the completions of the objects at `rows`."""
         modal = to_device(scene.masks, patches.modal.device)
         inside = (rows >= where.start) & (rows < where.stop)
-        done = rows[inside]
-        masks, pasted = self.paste_objects(
-            completions[inside], patches.boxes[done], *modal.shape[1:], threshold=threshold, paste=self.config.paste
+        done = rows[inside] - where.start
+        all_patches = completions.new_zeros(len(scene), *completions.shape[1:])
+        all_patches[done] = completions[inside]
+        boxes = torch.zeros_like(patches.boxes[where])  # side 0, which pastes nothing, where there is no completion
+        boxes[done.cpu()] = patches.boxes[where][done.cpu()]
+        masks, probabilities = self.paste_objects(
+            all_patches, boxes, *modal.shape[1:], threshold=threshold, paste=self.config.paste
         )
-        amodal = modal.clone()
-        probabilities = modal.float()
         if self.config.keep_modal:
-            if self.config.confine_to_eraser:
-                seen = to_device(union[(done - where.start).cpu().numpy()], masks.device)  # [K, H, W]
-                masks &= seen
-                pasted.masked_fill_(~seen, 0.0)
-            masks |= modal[done - where.start]
-            pasted.masked_fill_(modal[done - where.start], 1.0)
-        amodal[done - where.start] = masks
-        probabilities[done - where.start] = pasted
-        return {"amodal_masks": amodal, "probabilities": probabilities}
+            masks |= modal
+            probabilities.masked_fill_(modal, 1.0)
+        return {"amodal_masks": masks, "probabilities": probabilities}
 
 
 def _grow(masks: np.ndarray, dilation: int) -> np.ndarray:
