@@ -125,12 +125,18 @@ def test_categories_follow_the_object(bank):
 def test_objects_that_are_not_in_the_eraser_stay_cut_out(bank):
     """With many others, some cut A without being told of: the target lacks what they cover."""
     config = SynthesisConfig(
-        size=64, erase_probability=1.0, multi_probability=1.0, max_others=4, flip_probability=0, scale=(1, 1), shift=(0, 0)
+        size=64,
+        erase_probability=1.0,
+        multi_probability=1.0,
+        max_others=4,
+        flip_probability=0,
+        scale=(1, 1),
+        shift=(0, 0),
     )
     synthesizer = OcclusionSynthesizer(bank, config)
     batch = synthesizer.sample(0, 64)
     objects = synthesizer._objects(0, 64)
-    whole = synthesizer._render(objects, synthesizer._place_target(objects))
+    whole = synthesizer._render(objects, synthesizer._place_target(objects)) > 0
     mask, eraser, target = bools(batch)
     assert (whole & ~target).flatten(1).any(1).any()
     assert torch.equal(target, mask | (whole & eraser))

@@ -11,10 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .mask_bank import MaskBank
 from .synthetic_regions import Regions, sample_frames, sample_region_boxes, sample_regions
+
+_FIXED_BITS = 15
+_FIXED = 1 << _FIXED_BITS
 
 
 @dataclass(frozen=True)
@@ -117,13 +121,13 @@ class OcclusionBatch:
 
 
 @dataclass
-class _Layers:
-    """The objects of a batch in drawing: K + 1 layers a sample, layer 0 is A."""
+class _Planes:
+    """What a sample is made of, each (B, S, S) uint8 in {0, 1}: bytes are what CPUs combine fastest."""
 
-    shapes: Tensor  # (B, K + 1, S, S) bool
-    used: Tensor  # (B, K) bool: which others exist
-    front: Tensor  # (B, K) bool: in front of A
-    told: Tensor  # (B, K) bool: in the eraser
+    whole: Tensor  # all of A
+    cover: Tensor  # all that is in front of A
+    shown: Tensor  # of that, what the eraser tells
+    behind: Tensor  # of what is behind A, what the eraser tells
 
 
 @dataclass
@@ -203,19 +207,19 @@ class OcclusionSynthesizer:
 
     def _compose(self, objects: Tensor) -> OcclusionBatch:
         plan = self._plan(objects)
-        layers = self._draw_layers(plan)
-        pending = self._outside_range(layers, plan.target_is_region)
+        planes = self._draw(plan)
+        pending = self._outside_range(planes, plan.target_is_region)
         for _ in range(self.config.max_redraws):
             if not pending.any():
                 break
             again = plan.select(pending)
-            redrawn = self._draw_layers(again)
-            for name in ("shapes", "used", "front", "told"):
-                getattr(layers, name)[pending] = getattr(redrawn, name)
+            redrawn = self._draw(again)
+            for field in fields(_Planes):
+                getattr(planes, field.name)[pending] = getattr(redrawn, field.name)
             pending[pending.clone()] = self._outside_range(redrawn, again.target_is_region)
-        mask, eraser, target = _assemble(layers)
+        mask, eraser, target = _assemble(planes)
         if self.config.gap_probability > 0:
-            eraser = self._open_gaps(mask, eraser)
+            self._open_gaps(mask, eraser)
         categories = torch.where(plan.target_is_region, 1, self.bank.category_ids[objects])
         mask, eraser, target = (plane[:, None].to(torch.float32) for plane in (mask, eraser, target))  # [B, 1, S, S]
         return OcclusionBatch(mask, eraser, target, categories)
@@ -230,36 +234,51 @@ class OcclusionSynthesizer:
         frames = torch.where(target_is_region[:, None], around, frames)
         return _Plan(objects, target_is_region, regions & ~target_is_region, boxes, frames)
 
-    def _draw_layers(self, plan: _Plan) -> _Layers:
+    def _draw(self, plan: _Plan) -> _Planes:
         """Place A and the others anew."""
-        config, batch, device = self.config, len(plan.objects), self.bank.device
-        others = self._num_others(batch, plan.target_is_region)
-        slots = torch.arange(config.max_others, device=device)
-        used = slots[None] < others[:, None]
-        front = self._chance((batch, config.max_others), config.erase_probability)
-        front[:, 0] = torch.where(
-            plan.other_is_region, self._chance(batch, config.region_front_probability), front[:, 0]
-        )
-        told = torch.ones_like(used)
-        if config.multi_probability > 0:
-            told = self._chance((batch, config.max_others), 0.8)
-            told[:, 0] = True
-        shapes = torch.zeros(batch, config.max_others + 1, config.size, config.size, dtype=torch.bool, device=device)
-        shapes[:, 0] = self._render(plan.objects, self._place_target(plan.objects))
-        rows, columns = used.nonzero(as_tuple=True)
-        picked = self._integers(len(self.bank), len(rows))
-        shapes[rows, columns + 1] = self._render(picked, self._place_others(picked, plan.target_is_region[rows]))
-        if config.region_probability > 0:
-            self._draw_regions(shapes, plan.target_is_region, 0, plan.boxes)
-            self._draw_regions(shapes, plan.other_is_region, 1, plan.boxes)
+        config, batch = self.config, len(plan.objects)
+        frames = None
         if config.frame_probability > 0 or config.region_probability > 0:
-            shapes &= _inside_frames(plan.frames, config.size)[:, None]
-        return _Layers(shapes, used, front, told)
+            frames = _inside_frames(plan.frames, config.size)
+        whole = self._render(plan.objects, self._place_target(plan.objects))
+        self._draw_regions(whole, plan.target_is_region, plan.boxes)
+        if frames is not None:
+            whole &= frames
+        planes = _Planes(whole, *(torch.zeros_like(whole) for _ in range(3)))
+        counts = self._num_others(batch, plan.target_is_region)
+        for slot in range(config.max_others):
+            rows = (counts > slot).nonzero()[:, 0]
+            if len(rows) == 0:
+                break
+            self._add_other(planes, plan, frames, rows, first=slot == 0)
+        return planes
 
-    def _draw_regions(self, shapes: Tensor, chosen: Tensor, layer: int, boxes: Tensor) -> None:
-        if chosen.any():
+    def _add_other(self, planes: _Planes, plan: _Plan, frames: Tensor | None, rows: Tensor, *, first: bool) -> None:
+        """Draw one more object into the samples at `rows`, in front of A or behind it, told of or not."""
+        config, count = self.config, len(rows)
+        picked = self._integers(len(self.bank), count)
+        shape = self._render(picked, self._place_others(picked, plan.target_is_region[rows]))
+        front = self._chance(count, config.erase_probability)
+        told = torch.ones_like(front) if first else self._chance(count, 0.8)
+        if first and config.region_probability > 0:
+            self._draw_regions(shape, plan.other_is_region[rows], plan.boxes[rows])
+            in_front = self._chance(count, config.region_front_probability)
+            front = torch.where(plan.other_is_region[rows], in_front, front)
+        if frames is not None:
+            shape &= frames[rows]
+        for name, chosen in (("cover", front), ("shown", front & told), ("behind", ~front & told)):
+            part = shape * chosen.to(torch.uint8)[:, None, None]
+            plane = getattr(planes, name)
+            if count == len(plane):
+                plane |= part
+            else:
+                plane[rows] |= part
+
+    def _draw_regions(self, shapes: Tensor, chosen: Tensor, boxes: Tensor) -> None:
+        """Put synthetic regions in place of the `chosen` of `shapes` (B, S, S) uint8."""
+        if self.config.region_probability > 0 and chosen.any():
             regions: Regions = sample_regions(int(chosen.sum()), self._generator)
-            shapes[chosen, layer] = regions.render(boxes[chosen], self.config.size)
+            shapes[chosen] = regions.render(boxes[chosen], self.config.size).to(torch.uint8)
 
     def _num_others(self, batch: int, target_is_region: Tensor) -> Tensor:
         """(B,) number of other objects, 1 unless the recipe asks for more; regions have many things on them."""
@@ -312,43 +331,40 @@ class OcclusionSynthesizer:
         return torch.cat([matrix, matrix @ shift[:, :, None]], dim=2)
 
     def _render(self, objects: Tensor, affine: Tensor) -> Tensor:
-        """Nearest sampling (B, S, S) bool of the stored squares, read straight from their packed bits."""
+        """Nearest sampling (B, S, S) uint8 of the stored squares, read straight from their packed bits."""
         size, resolution, bits = self.config.size, self.bank.resolution, self.bank.bits
         axis = (torch.arange(size, device=bits.device, dtype=torch.float32) + 0.5) / size - 0.5
         scaled = (affine * resolution)[:, :, :, None]  # [B, 2, 3, 1]
-        along_x = scaled[:, :, 0] * axis  # [B, 2, S]
-        along_y = scaled[:, :, 1] * axis + scaled[:, :, 2] + resolution / 2
-        x = (along_x[:, 0, None, :] + along_y[:, 0, :, None]).floor().to(torch.int32)  # [B, S, S]
-        y = (along_x[:, 1, None, :] + along_y[:, 1, :, None]).floor().to(torch.int32)
-        inside = (x >= 0) & (x < resolution) & (y >= 0) & (y < resolution)
-        x.clamp_(0, resolution - 1)
-        y.clamp_(0, resolution - 1)
-        stride = resolution // 8
-        start = objects.to(torch.int64) * (resolution * stride)
-        cell = start[:, None, None] + (y * stride + (x >> 3))
-        byte = bits.view(-1)[cell]
-        return ((byte >> (7 - (x & 7)).to(torch.uint8)) & 1).to(torch.bool) & inside
+        offset = scaled[:, :, 2] + resolution / 2  # [B, 2, 1]
+        if self.config.rotation == 0:
+            columns = (scaled[:, 0, 0] * axis + offset[:, 0]).floor().long()  # [B, S]
+            rows = (scaled[:, 1, 1] * axis + offset[:, 1]).floor().long()  # [B, S]
+            return _read_grid(bits, objects, rows, columns)
+        # Fixed point keeps the sum of the two parts in whole numbers: 32 bits hold 2^15 cells and 2^-15 of one.
+        parts = ((scaled[:, :, :2] * axis) * _FIXED).round().to(torch.int32)  # [B, 2, 2, S]
+        start = (offset * _FIXED).round().to(torch.int32)  # [B, 2, 1]
+        x = (parts[:, 0, 0, None, :] + (parts[:, 0, 1] + start[:, 0])[:, :, None]) >> _FIXED_BITS  # [B, S, S]
+        y = (parts[:, 1, 0, None, :] + (parts[:, 1, 1] + start[:, 1])[:, :, None]) >> _FIXED_BITS  # [B, S, S]
+        return _read_points(bits, objects, y, x)
 
-    def _outside_range(self, layers: _Layers, target_is_region: Tensor) -> Tensor:
+    def _outside_range(self, planes: _Planes, target_is_region: Tensor) -> Tensor:
         """(B,) samples to draw again: A's covered share (case 2: the share that the other would cover) is out of range.
 
         Regions carry small things, so that any cover counts; and A itself must be there, whatever the frame cuts off.
         """
         low, high = self.config.cut_range
-        whole = layers.shapes[:, 0]
-        area = whole.flatten(1).sum(1)
-        active = (layers.used & (layers.told | layers.front))[:, :, None, None]
-        covered = (whole & (layers.shapes[:, 1:] & active).any(1)).flatten(1).sum(1) / area.clamp(min=1)
+        area = _areas(planes.whole)
+        covered = _areas(planes.whole & (planes.cover | planes.behind)) / area.clamp(min=1)
         low_bound = torch.where(target_is_region, min(low, 0.001), low)
         return (covered < low_bound) | (covered >= high) | (area < 0.002 * self.config.size**2)
 
-    def _open_gaps(self, mask: Tensor, eraser: Tensor) -> Tensor:
-        """Take the pixels that touch A away from the eraser in some samples: one pixel, or two."""
-        batch = len(mask)
-        grown = torch.nn.functional.max_pool2d(mask[:, None].float(), 3, stride=1, padding=1)
-        wider = torch.nn.functional.max_pool2d(grown, 3, stride=1, padding=1)
-        gap = torch.where(self._chance(batch, 0.7)[:, None, None, None], grown, wider)[:, 0] > 0
-        return eraser & ~(gap & self._chance(batch, self.config.gap_probability)[:, None, None])
+    def _open_gaps(self, mask: Tensor, eraser: Tensor) -> None:
+        """Take the pixels that touch A away from the eraser of some samples: one pixel, or two."""
+        chosen = self._chance(len(mask), self.config.gap_probability).nonzero()[:, 0]
+        narrow = self._chance(len(chosen), 0.7)[:, None, None, None]
+        grown = F.max_pool2d(mask[chosen, None].to(torch.float32), 3, stride=1, padding=1)
+        gap = torch.where(narrow, grown, F.max_pool2d(grown, 3, stride=1, padding=1))
+        eraser[chosen] &= 1 - gap[:, 0].to(torch.uint8)
 
     def _uniform(self, shape: tuple[int, ...], low: float, high: float) -> Tensor:
         return torch.rand(shape, generator=self._generator, device=self.bank.device) * (high - low) + low
@@ -361,27 +377,52 @@ class OcclusionSynthesizer:
         return torch.randint(high, (count,), generator=self._generator, device=self.bank.device)
 
 
-def _assemble(layers: _Layers) -> tuple[Tensor, Tensor, Tensor]:
-    """(mask, eraser, target), each (B, S, S) bool.
+def _read_grid(bits: Tensor, objects: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """(B, S, S) uint8: the cells at `rows` x `columns` (B, S) of the packed squares of `objects`, 0 outside of them.
+
+    The packed rows are picked first, an eighth of the data; each column then is one byte, one shift and one bit.
+    """
+    resolution, size = bits.shape[1], columns.shape[1]
+    inside = (rows >= 0) & (rows < resolution)
+    picked = bits[objects[:, None], rows.clamp(0, resolution - 1)] * inside[:, :, None]  # [B, S, r / 8]
+    known = ((columns >= 0) & (columns < resolution)).to(torch.uint8)
+    columns = columns.clamp(0, resolution - 1)
+    byte = picked.gather(2, (columns >> 3)[:, None, :].expand(-1, size, -1))  # [B, S, S]
+    return (byte >> (7 - (columns & 7)).to(torch.uint8)[:, None, :]) & known[:, None, :]
+
+
+def _read_points(bits: Tensor, objects: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """(B, S, S) uint8: the cell at each of `rows` and `columns` (B, S, S) int32, 0 outside of the squares."""
+    resolution, stride = bits.shape[1:]
+    top = resolution - 1
+    known = ((rows.clamp(0, top) == rows) & (columns.clamp(0, top) == columns)).view(torch.uint8)
+    columns = columns.clamp(0, top)
+    cell = rows.clamp_(0, top).mul_(stride).add_(columns >> 3)
+    byte = bits.view(len(bits), -1)[objects[:, None, None], cell]
+    return (byte >> (7 - (columns & 7)).to(torch.uint8)) & known
+
+
+def _areas(planes: Tensor) -> Tensor:
+    """(B,) number of ones in each of (B, S, S) uint8."""
+    return planes.flatten(1).sum(1, dtype=torch.int32)
+
+
+def _assemble(planes: _Planes) -> tuple[Tensor, Tensor, Tensor]:
+    """(mask, eraser, target), each (B, S, S) uint8 in {0, 1}.
 
     Whatever is in front of A is seen whole, what is behind is seen beside A and the front. The eraser is the union of
     the seen parts that the network is told of; the target is the seen part of A and what of A lies under the eraser.
     """
-    whole, others = layers.shapes[:, 0], layers.shapes[:, 1:]
-    present = layers.used[:, :, None, None] & others
-    front = layers.front[:, :, None, None]
-    told = layers.told[:, :, None, None]
-    cover = (present & front).any(1)
-    mask = whole & ~cover
-    eraser = (present & front & told).any(1) | ((present & ~front & told).any(1) & ~whole & ~cover)
-    return mask, eraser, mask | (whole & eraser)
+    mask = planes.whole & (planes.cover ^ 1)
+    eraser = planes.shown | (planes.behind & ((planes.whole | planes.cover) ^ 1))
+    return mask, eraser, mask | (planes.whole & eraser)
 
 
 def _inside_frames(frames: Tensor, size: int) -> Tensor:
     axis = (torch.arange(size, device=frames.device, dtype=torch.float32) + 0.5) / size - 0.5
     columns = (axis >= frames[:, 0, None]) & (axis < frames[:, 2, None])
     rows = (axis >= frames[:, 1, None]) & (axis < frames[:, 3, None])
-    return rows[:, :, None] & columns[:, None, :]
+    return (rows[:, :, None] & columns[:, None, :]).to(torch.uint8)
 
 
 def _instance_weights(bank: MaskBank, source_weights: Sequence[float]) -> Tensor:
