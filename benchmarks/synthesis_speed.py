@@ -2,9 +2,9 @@
 
     python benchmarks/synthesis_speed.py [--annotations instances.json] [--size 256]
 
-The baseline is what published training code does: crop, resize and flip a mask with OpenCV, place the eraser, one sample
-at a time, in one process. Ours draws whole batches from packed bits (`OcclusionSynthesizer`). The baseline's masks are
-decoded before its clock starts, which published loaders do for every sample.
+The baseline is what published training code does: decode a mask's run lengths, crop, resize and flip it with OpenCV,
+place the eraser, one sample at a time, in one process. A second baseline keeps all masks decoded in memory, which a
+data set of 100,000 instances does not allow (30 GB). Ours draws whole batches from packed bits (`OcclusionSynthesizer`).
 """
 
 import argparse
@@ -12,6 +12,7 @@ import itertools
 import statistics
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import cv2
 import numpy as np
@@ -21,20 +22,23 @@ from common import environment, format_environment, median_ratio, time_in_turn
 from amodal_diffusion.data import read_annotations, record_masks
 from amodal_diffusion.data.mask_bank import MaskBank
 from amodal_diffusion.data.synthesis import OcclusionSynthesizer, SynthesisConfig
-from amodal_diffusion.masks import encode_rle, mask_boxes
+from amodal_diffusion.masks import decode_rle, encode_rle, mask_boxes
 
 
 class OpenCVLoader:
     """The recipe of [Z20], one sample after another."""
 
-    def __init__(self, masks: list[np.ndarray], size: int, seed: int) -> None:
-        self.masks = masks
+    def __init__(self, masks: list[np.ndarray], size: int, seed: int, *, decoded: bool) -> None:
+        self.masks: list[Any] = masks if decoded else [encode_rle(mask) for mask in masks]
+        self.decoded = decoded
         self.boxes = [mask_boxes(mask[None])[0] for mask in masks]
         self.size = size
         self.rng = np.random.default_rng(seed)
 
     def crop(self, index: int, shift: tuple[float, float], scale: float) -> np.ndarray:
         mask, (x, y, width, height) = self.masks[index], self.boxes[index]
+        if not self.decoded:
+            mask = decode_rle(mask).view(np.uint8)
         side = max(np.sqrt(3 * width * height), 1.1 * width, 1.1 * height)
         cx, cy = x + width / 2 + shift[0] * side, y + height / 2 + shift[1] * side
         side = max(1, int(side / scale))
@@ -123,8 +127,10 @@ def main(argv: list[str] | None = None) -> None:
     masks = load_masks(args.annotations, args.masks)
     objects = [{"modal_mask": encode_rle(mask), "is_crowd": False, "category_id": 1} for mask in masks]
     bank = MaskBank.from_sources([[{"objects": objects}]], resolution=args.size, min_area=1).to(args.device)
-    loader = OpenCVLoader(masks, args.size, seed=0)
-    functions = {"OpenCV, one sample at a time": drawer(lambda _: loader.batch(args.batch_size))}
+    functions = {}
+    for name, decoded in {"OpenCV, one at a time": False, "the same, decoded beforehand": True}.items():
+        loader = OpenCVLoader(masks, args.size, seed=0, decoded=decoded)
+        functions[name] = drawer(lambda _, loader=loader: loader.batch(args.batch_size))
     recipes = {"published": SynthesisConfig(size=args.size), "improved": SynthesisConfig.improved(args.size)}
     for name, config in recipes.items():
         synthesizer = OcclusionSynthesizer(bank, config)
