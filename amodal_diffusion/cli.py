@@ -19,10 +19,18 @@ from safetensors import SafetensorError
 from . import __version__
 from .conversion import CONVERTERS
 from .data import read_annotations
-from .evaluation import METHODS, ORDER_SOURCES, Sample, call_pipeline, evaluate_methods, load_methods, write_report
+from .evaluation import (
+    METHODS,
+    ORDER_SOURCES,
+    Sample,
+    call_pipeline,
+    evaluate_methods,
+    load_methods,
+    load_pipeline,
+    write_report,
+)
 from .export import MASK_FOLDER, ObjectMasks, coco_document, read_object_masks, save_completion
 from .image_processor import load_image
-from .pipelines import AmodalPipeline
 from .visualization import draw_order_graph, draw_overlay
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -199,8 +207,7 @@ def run_complete(options: argparse.Namespace) -> None:
     file_name = "" if options.no_photo else options.photo.name
     size = None if image is None else (image.height, image.width)
     objects = read_object_masks(options.masks, size=size, file_name=file_name or None)
-    pipeline = AmodalPipeline.from_pretrained(options.model, dtype=DTYPES[options.dtype]).to(_device(options.device))
-    pipeline.set_progress_bar_config(disable=True)
+    pipeline = load_pipeline(options.model, device=_device(options.device), dtype=DTYPES[options.dtype])
     output = call_pipeline(pipeline, image, objects.masks, objects.category_ids, **_call_options(options))
     document = coco_document(
         objects,

@@ -24,7 +24,7 @@ from .data import record_masks, record_order
 from .image_processor import load_image
 from .metrics import CompletionMetrics, OrderMetrics
 from .ordering import order_by_area, order_by_hull, order_by_y_axis, order_from_masks
-from .pipelines import AmodalPipeline, AmodalPipelineOutput
+from .pipelines import AmodalPipeline, AmodalPipelineOutput, MaskPipeline
 
 logger = logging.getLogger(__name__)
 
@@ -153,6 +153,18 @@ class PipelineMethod:
         return Prediction(masks=output.amodal_masks, order=output.order)
 
 
+def load_pipeline(name: str, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> MaskPipeline:
+    """Load a pipeline from a folder or the Hub for a run without questions: on its device, fast, without progress bars.
+
+    Raises:
+        OSError, ValueError: as `AmodalPipeline.from_pretrained` says.
+    """
+    pipeline: MaskPipeline = AmodalPipeline.from_pretrained(name, dtype=dtype).to(device)
+    pipeline.model.to(memory_format=torch.channels_last)  # convolutions are a third to a half faster in this layout
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
 def call_pipeline(
     pipeline: Any, image: Image.Image | None, masks: np.ndarray, category_ids: Sequence[int], **call_options: Any
 ) -> AmodalPipelineOutput:
@@ -202,11 +214,10 @@ def load_methods(
         if "/" not in name and not Path(name).is_dir():
             raise ValueError(f"{known}, no folder, and no Hub id of the form 'organisation/name'.")
         try:
-            pipeline = AmodalPipeline.from_pretrained(name, dtype=dtype)
+            pipeline = load_pipeline(name, device=device, dtype=dtype)
         except (OSError, ValueError) as error:
             raise ValueError(f"{known}, and loads as no pipeline: {error}") from error
-        pipeline.set_progress_bar_config(disable=True)
-        methods.append(PipelineMethod(pipeline.to(device), name, **call_options))
+        methods.append(PipelineMethod(pipeline, name, **call_options))
     return methods
 
 
