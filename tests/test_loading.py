@@ -21,9 +21,11 @@ SETTINGS = {
     "order_threshold": 0.15,
     "mask_threshold": 0.25,
     "enlarge_box": 2.5,
+    "order_crop": "nearest",
     "completion_crop": "bilinear",
     "paste": "binary",
     "keep_modal": False,
+    "confine_to_eraser": True,
     "test_time_flip": True,
     "order_rule": "probability",
 }

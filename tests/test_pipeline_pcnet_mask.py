@@ -177,7 +177,8 @@ def test_increments_are_in_pixels_of_the_photo(rule):
     modal, amodal = crossing_bars()
     pipeline = gap_filler(sample_size=128, order_rule=rule)
     scenes, _ = pipeline.check_inputs(None, modal, None, None, None)
-    patches = pipeline.crop_objects(scenes, 128, enlarge_box=3.0, use_images=False, use_categories=False)
+    options = {"crop": "nearest", "enlarge_box": 3.0, "use_images": False, "use_categories": False}
+    patches = pipeline.crop_objects(scenes, 128, **options)
     pairs = pipeline.crop_pairs([modal], patches, [True])
     increments = pipeline.complete_pairs(patches, pairs, 0.1, 4)
     hidden = (amodal[0] & ~modal[0]).sum() * (1 if rule == "count" else GapFiller.confidence)
@@ -204,7 +205,8 @@ def test_mirrored_scene_with_flips_gives_the_mirrored_answer():
     pipeline = tiny_pipeline(tiny_model(sample_size=64), test_time_flip=True)
     order = [[0, -1], [1, 0]]
     scene = pipeline.check_inputs(None, modal, None, None, order)[0]
-    patches = pipeline.crop_objects(scene, 64, enlarge_box=3.0, use_images=False, use_categories=False)
+    options = {"crop": "nearest", "enlarge_box": 3.0, "use_images": False, "use_categories": False}
+    patches = pipeline.crop_objects(scene, 64, **options)
     erasers = patches.modal.roll(1, 0)
     rows = torch.arange(2)
     straight = torch.cat([p for _, p in pipeline._complete(patches, rows, erasers, 2, "masks")])
@@ -214,10 +216,13 @@ def test_mirrored_scene_with_flips_gives_the_mirrored_answer():
 
 
 @pytest.mark.parametrize("paste", ["probability", "binary"])
+@pytest.mark.parametrize("order_crop", ["nearest", "bilinear"])
 @pytest.mark.parametrize("completion_crop", ["nearest", "bilinear"])
-def test_every_way_of_resizing(paste, completion_crop):
+def test_every_way_of_resizing(paste, order_crop, completion_crop):
     modal, amodal = crossing_bars()
-    output = gap_filler(paste=paste, completion_crop=completion_crop)(None, modal)
+    output = gap_filler(paste=paste, order_crop=order_crop, completion_crop=completion_crop)(None, modal)
+    assert GapFiller.rows == (2 if order_crop == completion_crop else 3)
+    np.testing.assert_array_equal(output.order, [[0, -1], [1, 0]])
     assert iou(output.amodal_masks, amodal).min() > 0.92
 
 

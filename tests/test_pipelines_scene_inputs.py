@@ -69,6 +69,7 @@ def test_wrong_calls(case):
         ({"enlarge_box": 0.5}, ValueError, r"`enlarge_box` must lie in \[1, 100\)"),
         ({"paste": "cubic"}, ValueError, "`paste` must be one of 'probability', 'binary', got 'cubic'"),
         ({"completion_crop": "cubic"}, ValueError, "`completion_crop` must be one of"),
+        ({"order_crop": "cubic"}, ValueError, "`order_crop` must be one of"),
         ({"order_rule": "area"}, ValueError, "`order_rule` must be one of"),
     ],
 )

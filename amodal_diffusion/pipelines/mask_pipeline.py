@@ -107,7 +107,14 @@ class MaskPipeline(DiffusionPipeline):
         return max(1, positions // side**2)
 
     def crop_objects(
-        self, scenes: Sequence[Scene], size: int, *, enlarge_box: float, use_images: bool, use_categories: bool
+        self,
+        scenes: Sequence[Scene],
+        size: int,
+        *,
+        crop: str,
+        enlarge_box: float,
+        use_images: bool,
+        use_categories: bool,
     ) -> ObjectPatches:
         """Crop every object of every scene once."""
         device = self._execution_device
@@ -116,7 +123,7 @@ class MaskPipeline(DiffusionPipeline):
             box = torch.from_numpy(crop_boxes(mask_boxes(scene.masks), enlarge_box=enlarge_box))  # [N, 4]
             boxes.append(box)
             everyone = torch.arange(len(scene))
-            modal.append(crop_mask_patches(to_device(scene.masks, device), box, size, everyone))  # [N, s, s]
+            modal.append(crop_mask_patches(to_device(scene.masks, device), box, size, everyone, crop))  # [N, s, s]
             if use_images and scene.image is not None:
                 images.append(crop_images(scene.image.to(device), box, size))  # [N, 3, s, s]
         categories = [to_device(scene.category_ids, device) for scene in scenes if scene.category_ids is not None]

@@ -41,6 +41,23 @@ class PairPatches:
     completions: Tensor | None = None
 
 
+@dataclass
+class ErasedObjects:
+    """The objects as the completion sees them.
+
+    Args:
+        patches: crops of the objects.
+        erasers: (M, s, s) bool, crops of the union of all that may hide each object.
+        same_pair: (M,) int64, the row in `PairPatches` of the pair with the same eraser, -1 where none has.
+        unions: for each scene the (N, H, W) bool unions themselves.
+    """
+
+    patches: ObjectPatches
+    erasers: Tensor
+    same_pair: np.ndarray
+    unions: list[np.ndarray]
+
+
 class PCNetMaskPipeline(MaskPipeline):
     """Occlusion order and amodal masks from modal masks alone. Source: [Z20].
 
@@ -49,14 +66,16 @@ class PCNetMaskPipeline(MaskPipeline):
         order_threshold: of P(object) when the order is inferred, in [0, 1).
         mask_threshold: of P(object) in the amodal masks, in [0, 1).
         enlarge_box: area of the crop box in areas of the modal box.
-        completion_crop: how masks become crops for the completion, "nearest" or "bilinear", see `crop_mask_patches`.
-            The order always sees "nearest", and only then can the completion take over what the order has computed.
-            The published flow has "bilinear" here.
+        order_crop: how masks become crops when the order is inferred, "nearest" (published) or "bilinear", see
+            `crop_mask_patches`.
+        completion_crop: likewise for the masks; published: "bilinear". Where both are the same, the completion takes
+            over what the order has computed.
         paste: "probability" or "binary" (published), see `MaskPipeline.paste_objects`.
         keep_modal: the amodal mask always holds the visible pixels, and an object without occluder keeps its modal
             mask. False gives the network's answer as it is, as published.
         test_time_flip: average over the horizontally mirrored crops; twice the work.
-        confine_to_eraser: let an object grow only where an occluder is seen. Only with `keep_modal`.
+        confine_to_eraser: let an object grow only where an occluder is seen, which is where a hidden part must be when
+            the masks of all objects are given. False lets it grow anywhere, as published.
         order_rule: what an increment is. "count": the number of predicted pixels (published); "probability": the sum of
             their probabilities; "evidence": the sum of all probabilities in the eraser, if any of them passes the
             threshold, weighed by `occlusion_evidence`.
@@ -75,6 +94,7 @@ class PCNetMaskPipeline(MaskPipeline):
         order_threshold: float = 0.1,
         mask_threshold: float = 0.2,
         enlarge_box: float = 3.0,
+        order_crop: str = "nearest",
         completion_crop: str = "nearest",
         paste: str = "probability",
         keep_modal: bool = True,
@@ -88,6 +108,7 @@ class PCNetMaskPipeline(MaskPipeline):
             order_threshold=check_number("order_threshold", order_threshold, 0, 1),
             mask_threshold=check_number("mask_threshold", mask_threshold, 0, 1),
             enlarge_box=check_number("enlarge_box", enlarge_box, 1, 100),
+            order_crop=check_choice("order_crop", order_crop, CROP_RULES),
             completion_crop=check_choice("completion_crop", completion_crop, CROP_RULES),
             paste=check_choice("paste", paste, PASTE_RULES),
             keep_modal=bool(keep_modal),
@@ -157,6 +178,7 @@ class PCNetMaskPipeline(MaskPipeline):
         patches = self.crop_objects(
             scenes,
             size,
+            crop=self.config.order_crop,
             enlarge_box=self.config.enlarge_box,
             use_images=self.model.config.use_rgb,
             use_categories=self.model.config.class_conditioned,
@@ -170,17 +192,15 @@ class PCNetMaskPipeline(MaskPipeline):
             increments = self.complete_pairs(patches, pairs, order_threshold, batch_size)  # [P]
             orders = self.order_scenes(scenes, pairs, increments, unordered)
 
-            # 4. Erase each object under what may hide it, and complete it
+            # 4. Erase each object under all that may hide it, and complete it
             hiders = self.find_hiders(scenes, occluders, orders, order_grounded)
-            # The union comes first: interpolated crops of two occluders that touch would leave their seam open.
-            unions = [mask_unions(masks, hides) for masks, hides in zip(occluders, hiders, strict=True)]
-            patches, erasers, same_pair = self.erase_objects(scenes, unions, hiders, patches, pairs)  # [M, s, s], [M]
-            rows, completions = self.complete_objects(patches, pairs, erasers, same_pair, batch_size)  # [K], [K, s, s]
+            erased = self.erase_objects(scenes, occluders, hiders, patches, pairs)
+            rows, completions = self.complete_objects(erased, pairs, batch_size)  # [K], [K, s, s]
 
         # 5. Paste back
         results = [
-            {**self.paste_scene(scene, union, patches, where, rows, completions, mask_threshold), "order": relation}
-            for scene, union, where, relation in zip(scenes, unions, patches.scenes, orders, strict=True)
+            {**self.paste_scene(scene, erased, index, rows, completions, mask_threshold), "order": orders[index]}
+            for index, scene in enumerate(scenes)
         ]
 
         # 6. Put the output together
@@ -220,7 +240,7 @@ class PCNetMaskPipeline(MaskPipeline):
                 table[front, back] = np.arange(count, count + len(front))
                 count += len(front)
                 first.append(front + where.start)
-                erasers.append(_crop(masks, back, patches, front + where.start))
+                erasers.append(_crop(masks, back, patches, front + where.start, self.config.order_crop))
             tables.append(table)
         size = patches.modal.shape[-1]
         empty = patches.modal.new_zeros(0, size, size)
@@ -303,44 +323,43 @@ class PCNetMaskPipeline(MaskPipeline):
     def erase_objects(
         self,
         scenes: Sequence[Scene],
-        unions: Sequence[np.ndarray],
+        occluders: Sequence[np.ndarray],
         hiders: Sequence[np.ndarray],
         patches: ObjectPatches,
         pairs: PairPatches,
-    ) -> tuple[ObjectPatches, Tensor, np.ndarray]:
-        """The union of all that may hide each object (`unions`, (N, H, W) bool a scene), cropped with its box.
-
-        Returns:
-            The patches that the erasers go with, (M, s, s) bool erasers, and (M,) int64: the row of the pair that has
-            the same eraser, -1 where none has.
-        """
+    ) -> ErasedObjects:
+        """The union of all that may hide each object, cropped with its box."""
         rule = self.config.completion_crop
+        same_crop = rule == self.config.order_crop
         same_pair = np.full(len(patches.modal), -1, np.int64)
+        # The union comes first: interpolated crops of two occluders that touch would leave their seam open.
+        unions = [mask_unions(masks, hides) for masks, hides in zip(occluders, hiders, strict=True)]
         erasers, modal = [], []
         for scene, union, hides, table, where in zip(scenes, unions, hiders, pairs.rows, patches.scenes, strict=True):
             everyone = np.arange(len(scene))
             erasers.append(_crop(union, everyone, patches, everyone + where.start, rule))
-            if rule != "nearest":
+            if not same_crop:
                 modal.append(_crop(scene.masks, everyone, patches, everyone + where.start, rule))
             elif scene.occluder_masks is None:
                 only = hides.sum(axis=1) == 1
                 same_pair[where] = np.where(only, np.where(hides, table, -1).max(axis=1, initial=-1), -1)
-        return replace(patches, modal=torch.cat(modal)) if modal else patches, torch.cat(erasers), same_pair
+        if modal:
+            patches = replace(patches, modal=torch.cat(modal))
+        return ErasedObjects(patches, torch.cat(erasers), same_pair, unions)
 
-    def complete_objects(
-        self, patches: ObjectPatches, pairs: PairPatches, erasers: Tensor, same_pair: np.ndarray, batch_size: int
-    ) -> tuple[Tensor, Tensor]:
+    def complete_objects(self, erased: ErasedObjects, pairs: PairPatches, batch_size: int) -> tuple[Tensor, Tensor]:
         """Complete each object that can have a hidden part; a completion that the order has already seen is taken over.
 
         Returns:
-            (K,) int64, rows of `patches` in ascending order, and (K, s, s) float32, P(object).
+            (K,) int64, rows of the objects in ascending order, and (K, s, s) float32, P(object).
         """
+        patches, erasers = erased.patches, erased.erasers
         todo = patches.modal.any(dim=(1, 2))
         if self.config.keep_modal:
             todo &= erasers.any(dim=(1, 2))
         rows = todo.nonzero()[:, 0]  # [K]
         probabilities = torch.empty((len(rows), *erasers.shape[1:]), device=erasers.device)
-        seen = to_device(same_pair, rows.device)[rows]  # [K]
+        seen = to_device(erased.same_pair, rows.device)[rows]  # [K]
         if pairs.completions is None:
             seen = torch.full_like(seen, -1)
         else:
@@ -382,26 +401,25 @@ class PCNetMaskPipeline(MaskPipeline):
     # 5.
 
     def paste_scene(
-        self,
-        scene: Scene,
-        union: np.ndarray,
-        patches: ObjectPatches,
-        where: slice,
-        rows: Tensor,
-        completions: Tensor,
-        threshold: float,
+        self, scene: Scene, erased: ErasedObjects, index: int, rows: Tensor, completions: Tensor, threshold: float
     ) -> dict[str, Tensor]:
-        """The amodal masks and probabilities of one scene, from the completions of the objects at `rows`."""
-        modal = to_device(scene.masks, patches.modal.device)
+        """The amodal masks and probabilities of the scene at `index`, from the completions of the objects at `rows`."""
+        where = erased.patches.scenes[index]
+        modal = to_device(scene.masks, completions.device)
         inside = (rows >= where.start) & (rows < where.stop)
         done = rows[inside] - where.start
-        all_patches = completions.new_zeros(len(scene), *completions.shape[1:])
-        all_patches[done] = completions[inside]
-        boxes = torch.zeros_like(patches.boxes[where])  # side 0, which pastes nothing, where there is no completion
-        boxes[done.cpu()] = patches.boxes[where][done.cpu()]
+        patches = completions.new_zeros(len(scene), *completions.shape[1:])
+        patches[done] = completions[inside]
+        crops = erased.patches.boxes[where]
+        boxes = torch.zeros_like(crops)  # side 0, which pastes nothing, where there is no completion
+        boxes[done.cpu()] = crops[done.cpu()]
         masks, probabilities = self.paste_objects(
-            all_patches, boxes, *modal.shape[1:], threshold=threshold, paste=self.config.paste
+            patches, boxes, *modal.shape[1:], threshold=threshold, paste=self.config.paste
         )
+        if self.config.confine_to_eraser:
+            outside = ~(modal | to_device(erased.unions[index], modal.device))
+            masks &= ~outside
+            probabilities.masked_fill_(outside, 0.0)
         if self.config.keep_modal:
             masks |= modal
             probabilities.masked_fill_(modal, 1.0)
