@@ -4,7 +4,7 @@
 
 The baseline is what published training code does: decode a mask's run lengths, crop, resize and flip it with OpenCV,
 place the eraser, one sample at a time, in one process. A second baseline keeps all masks decoded in memory, which a
-data set of 100,000 instances does not allow (30 GB). Ours draws whole batches from packed bits (`OcclusionSynthesizer`).
+data set of 100,000 instances does not allow (30 GB). Ours draws whole batches from packed bits.
 """
 
 import argparse

@@ -72,8 +72,13 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         "--class_conditioned", action="store_true", help="Multiply the mask by the category id, as for KINS."
     )
     network.add_argument("--inside_weight", type=float, default=5.0, help="Weight of the loss inside the eraser.")
-    network.add_argument("--order_threshold", type=float, default=0.1, help="Stored in the pipeline.")
-    network.add_argument("--mask_threshold", type=float, default=0.2, help="Stored in the pipeline.")
+    pipeline = parser.add_argument_group("pipeline", "Stored in the pipeline; see PCNetMaskPipeline.")
+    pipeline.add_argument("--order_threshold", type=float, default=0.1)
+    pipeline.add_argument("--mask_threshold", type=float, default=0.2)
+    pipeline.add_argument("--order_rule", choices=["count", "probability", "evidence"], default="count")
+    pipeline.add_argument("--occluder_rule", choices=["ancestors", "consistent"], default="ancestors")
+    pipeline.add_argument("--confine_to_eraser", action="store_true")
+    pipeline.add_argument("--test_time_flip", action="store_true")
     parser.set_defaults(max_train_steps=56_000, lr_milestones=[32_000, 48_000])
     args = parser.parse_args(argv)
     check_arguments(args)
@@ -167,10 +172,17 @@ class PCNetMaskTask(Task):
         return Validation(metrics, {"synthetic": picture} if picture is not None else {})
 
     def build_pipeline(self, model: nn.Module) -> PCNetMaskPipeline:
+        args = self.args
         return PCNetMaskPipeline(
-            model=model, order_threshold=self.args.order_threshold, mask_threshold=self.args.mask_threshold,
+            model=model,
+            order_threshold=args.order_threshold,
+            mask_threshold=args.mask_threshold,
             enlarge_box=self.synthesis.enlarge_box,
-        )  # fmt: skip
+            order_rule=args.order_rule,
+            occluder_rule=args.occluder_rule,
+            confine_to_eraser=args.confine_to_eraser,
+            test_time_flip=args.test_time_flip,
+        )
 
     def card(self) -> dict[str, Any]:
         return {

@@ -46,7 +46,9 @@ class PCNetMask(ModelMixin, ConfigMixin):
         if len(block_out_channels) < 2:
             raise ValueError(f"`block_out_channels` needs at least 2 levels, got {tuple(block_out_channels)}.")
         if patch_size < 1 or sample_size % patch_size:
-            raise ValueError(f"`patch_size` must be positive and divide `sample_size`, got {patch_size} and {sample_size}.")
+            raise ValueError(
+                f"`patch_size` must be positive and divide `sample_size`, got {patch_size} and {sample_size}."
+            )
         widths = list(block_out_channels)
         planes = 5 if use_rgb else 2
         self.conv_in = DoubleConv(planes * patch_size**2, widths[0])
@@ -111,13 +113,19 @@ class PCNetMask(ModelMixin, ConfigMixin):
             raise ValueError(f"`eraser` must have the shape of `mask` {tuple(mask.shape)}, got {tuple(eraser.shape)}.")
         batch, _, height, width = mask.shape
         if height % self.config.patch_size or width % self.config.patch_size:
-            raise ValueError(f"`mask` must have sides that are multiples of {self.config.patch_size}, got {(height, width)}.")
+            raise ValueError(
+                f"`mask` must have sides that are multiples of {self.config.patch_size}, got {(height, width)}."
+            )
         if self.config.use_rgb != (image is not None):
-            raise ValueError(f"`image` must be {'given' if self.config.use_rgb else 'None'}: `use_rgb` is {self.config.use_rgb}.")
+            raise ValueError(
+                f"`image` must be {'given' if self.config.use_rgb else 'None'}: `use_rgb` is {self.config.use_rgb}."
+            )
         if image is not None and image.shape != (batch, 3, height, width):
             raise ValueError(f"`image` must have shape {(batch, 3, height, width)}, got {tuple(image.shape)}.")
         if self.config.class_conditioned != (category_ids is not None):
             wanted = "given" if self.config.class_conditioned else "None"
-            raise ValueError(f"`category_ids` must be {wanted}: `class_conditioned` is {self.config.class_conditioned}.")
+            raise ValueError(
+                f"`category_ids` must be {wanted}: `class_conditioned` is {self.config.class_conditioned}."
+            )
         if category_ids is not None and category_ids.shape != (batch,):
             raise ValueError(f"`category_ids` must have shape {(batch,)}, got {tuple(category_ids.shape)}.")

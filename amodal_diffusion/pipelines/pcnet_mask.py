@@ -20,6 +20,7 @@ from .scene_inputs import Scene, batches, check_choice, check_integer, check_num
 logger = logging.getLogger(__name__)
 
 ORDER_RULES = ("count", "probability", "evidence")
+OCCLUDER_RULES = ("ancestors", "consistent")
 # The completions of ordered pairs are kept for the amodal masks while they take less memory than this.
 _KEEP_BYTES = 512 * 2**20
 
@@ -74,6 +75,9 @@ class PCNetMaskPipeline(MaskPipeline):
         keep_modal: the amodal mask always holds the visible pixels, and an object without occluder keeps its modal
             mask. False gives the network's answer as it is, as published.
         test_time_flip: average over the horizontally mirrored crops; twice the work.
+        occluder_rule: what may hide an object. "ancestors": all that a chain of the order puts in front of it
+            (published); "consistent": of these, no neighbour that the order itself does not put in front, since one
+            wrong pair otherwise closes a cycle in which all objects hide each other.
         confine_to_eraser: let an object grow only where an occluder is seen, which is where a hidden part must be when
             the masks of all objects are given. False lets it grow anywhere, as published.
         order_rule: what an increment is. "count": the number of predicted pixels (published); "probability": the sum of
@@ -98,6 +102,7 @@ class PCNetMaskPipeline(MaskPipeline):
         completion_crop: str = "nearest",
         paste: str = "probability",
         keep_modal: bool = True,
+        occluder_rule: str = "ancestors",
         confine_to_eraser: bool = False,
         test_time_flip: bool = False,
         order_rule: str = "count",
@@ -112,6 +117,7 @@ class PCNetMaskPipeline(MaskPipeline):
             completion_crop=check_choice("completion_crop", completion_crop, CROP_RULES),
             paste=check_choice("paste", paste, PASTE_RULES),
             keep_modal=bool(keep_modal),
+            occluder_rule=check_choice("occluder_rule", occluder_rule, OCCLUDER_RULES),
             confine_to_eraser=bool(confine_to_eraser),
             test_time_flip=bool(test_time_flip),
             order_rule=check_choice("order_rule", order_rule, ORDER_RULES),
@@ -307,7 +313,7 @@ class PCNetMaskPipeline(MaskPipeline):
                 one_each = np.eye(len(scene), dtype=bool)
                 hiders.append(one_each if len(masks) == len(scene) else np.ones((len(scene), 1), bool))
             elif order_grounded and order is not None:
-                hiders.append(ancestors(order))
+                hiders.append(self._find_ancestors(order, masks))
             else:
                 hiders.append(neighbours(masks))
         lonely = sum(bool(scene.visible.any()) and not hides.any() for scene, hides in zip(scenes, hiders, strict=True))
@@ -319,6 +325,13 @@ class PCNetMaskPipeline(MaskPipeline):
                 len(scenes),
             )
         return hiders
+
+    def _find_ancestors(self, order: np.ndarray, masks: np.ndarray) -> np.ndarray:
+        """(N, N) bool: [i, j] object j may hide a part of object i, by `occluder_rule`."""
+        found = ancestors(order)
+        if self.config.occluder_rule == "consistent":
+            found &= (order == -1) | ~neighbours(masks)
+        return found
 
     def erase_objects(
         self,
