@@ -11,7 +11,6 @@ import torch
 from safetensors.torch import load_file
 
 from amodal_diffusion import AmodalPipeline
-
 from training_helpers import ROOT, launch_command, run_script, script_environment, write_coco
 
 SMALL = [
@@ -46,7 +45,13 @@ def test_leaves_a_pipeline_with_card_curve_and_pictures(finished):
     masks[0, 5:20, 5:20], masks[1, 10:30, 20:30] = True, True
     assert pipe(None, masks).amodal_masks.shape == (2, 40, 40)
     card = (finished / "README.md").read_text()
-    for fact in ("6 updates of 4 samples (24 samples)", "masks.json", "train_pcnet_m.py", "| step |", "license: apache-2.0"):
+    for fact in (
+        "6 updates of 4 samples (24 samples)",
+        "masks.json",
+        "train_pcnet_m.py",
+        "| step |",
+        "license: apache-2.0",
+    ):
         assert fact in card
     curve = json.loads((finished / "learning_curve.json").read_text())
     assert [point["step"] for point in curve] == [3, 6]
@@ -135,6 +140,7 @@ def test_starts_from_another_pipeline_and_pushes(finished, coco, tmp_path, train
     folder = tmp_path / "mine"
     arguments = ["--dataset", str(coco), "--output_dir", str(folder), *SMALL, "--max_train_steps", "1"]
     arguments += ["--pretrained_pipeline", str(finished), "--learning_rate", "1e-12", "--report_to", "tensorboard"]
+    arguments += ["--order_rule", "evidence", "--confine_to_eraser", "--mask_threshold", "0.3"]
     arguments += ["--push_to_hub", "--hub_private", "--hub_token", "secret"]
     monkeypatch.setattr(sys, "argv", ["training/train_pcnet_m.py", *arguments])
     train_main(arguments)
@@ -148,6 +154,8 @@ def test_starts_from_another_pipeline_and_pushes(finished, coco, tmp_path, train
         torch.testing.assert_close(weights(folder)[name], expected[name], rtol=0, atol=1e-6)
     card = (folder / "README.md").read_text()
     assert "secret" not in card
+    settings = AmodalPipeline.from_pretrained(folder).config
+    assert (settings.order_rule, settings.confine_to_eraser, settings.mask_threshold) == ("evidence", True, 0.3)
     assert list((folder / "logs").rglob("events.out.tfevents.*"))
 
 
@@ -168,7 +176,15 @@ def test_bad_values_are_refused_by_name(train_main, coco, tmp_path, arguments, m
 
 
 def test_a_missing_checkpoint_is_named(train_main, coco, tmp_path):
-    arguments = ["--dataset", str(coco), "--output_dir", str(tmp_path), *SMALL, "--resume_from_checkpoint", "checkpoint-7"]
+    arguments = [
+        "--dataset",
+        str(coco),
+        "--output_dir",
+        str(tmp_path),
+        *SMALL,
+        "--resume_from_checkpoint",
+        "checkpoint-7",
+    ]
     with pytest.raises(FileNotFoundError, match="checkpoint-7"):
         train_main(arguments)
 
