@@ -77,6 +77,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     pipeline.add_argument("--mask_threshold", type=float, default=0.2)
     pipeline.add_argument("--order_rule", choices=["count", "probability", "evidence"], default="count")
     pipeline.add_argument("--occluder_rule", choices=["ancestors", "consistent"], default="ancestors")
+    pipeline.add_argument("--crop", choices=["nearest", "bilinear"], default="nearest", help="For order and masks.")
     pipeline.add_argument("--confine_to_eraser", action="store_true")
     pipeline.add_argument("--test_time_flip", action="store_true")
     parser.set_defaults(max_train_steps=56_000, lr_milestones=[32_000, 48_000])
@@ -180,6 +181,8 @@ class PCNetMaskTask(Task):
             enlarge_box=self.synthesis.enlarge_box,
             order_rule=args.order_rule,
             occluder_rule=args.occluder_rule,
+            order_crop=args.crop,
+            completion_crop=args.crop,
             confine_to_eraser=args.confine_to_eraser,
             test_time_flip=args.test_time_flip,
         )
@@ -190,6 +193,12 @@ class PCNetMaskTask(Task):
             "description": "Completes the masks of partly hidden objects and recovers which object hides which, from "
             "masks alone (Zhan et al., Self-Supervised Scene De-occlusion, CVPR 2020).",
             "tags": ["pcnet-m"],
+            "limits": [
+                "It sees masks, not the photo: where a mask alone does not tell the hidden shape, it guesses smoothly.",
+                "What it completes must be hidden by another mask of the call, or by `occluder_masks`.",
+                "Masks with gaps between neighbours, as segmenters give, need `eraser_dilation=3` to 5.",
+                "Crops are brought to a fixed size, so hidden details of large objects come back coarse.",
+            ],
             "data": [f"{name}: {count:,} modal masks" for name, count in self.counts]
             + [
                 f"{self.args.validation_fraction:.0%} of them held out for validation; "

@@ -28,6 +28,7 @@ def write_model_card(run: "Run") -> Path:
         f"# {facts['name']}",
         facts["description"],
         "## Use\n\n" + _usage(run.output_dir.name),
+        "## Limits\n\n" + "\n".join(f"- {line}" for line in facts["limits"]),
         "## Training data\n\n" + "\n".join(f"- {line}" for line in facts["data"]),
         "## Training\n\n" + _training(run),
         "## Validation\n\n" + _curve(run.state.history),
@@ -41,6 +42,7 @@ def write_model_card(run: "Run") -> Path:
 
 def _usage(name: str) -> str:
     return (
+        "Needs `pip install amodal-diffusion`.\n\n"
         "```python\nfrom amodal_diffusion import AmodalPipeline\n\n"
         f'pipe = AmodalPipeline.from_pretrained("{name}")\nout = pipe(image, masks)\n```'
     )

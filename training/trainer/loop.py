@@ -66,7 +66,7 @@ class Task(ABC):
 
     @abstractmethod
     def card(self) -> dict[str, Any]:
-        """Facts for the model card: `name`, `description`, `data` (lines), `tags`."""
+        """Facts for the model card: `name`, `description`, `data` (lines), `limits` (lines), `tags`."""
 
 
 @dataclass
