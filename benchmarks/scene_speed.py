@@ -27,16 +27,7 @@ from amodal_diffusion.ordering import neighbours
 HEIGHT, WIDTH, MIN_AREA = 480, 640, 60
 OBJECTS, PAIRS, SEED = 19, 23, 35  # 23 neighbour pairs are 46 ordered ones; the seed saves the search
 GROWTH = (2, 5, 10, 20, 40)
-PUBLISHED_SETTINGS = {
-    "order_threshold": 0.1,
-    "mask_threshold": 0.2,
-    "enlarge_box": 3.0,
-    "completion_crop": "bilinear",
-    "paste": "binary",
-    "keep_modal": False,
-    "test_time_flip": False,
-    "order_rule": "count",
-}
+PUBLISHED_SETTINGS = {"completion_crop": "bilinear", "paste": "binary", "keep_modal": False}  # the rest is the default
 
 
 def draw_objects(count: int, seed: int) -> np.ndarray:
@@ -161,12 +152,13 @@ def load_pipeline(
 
     `model` is its folder or a published checkpoint, which was trained on crops of side `size` (256 where None).
     """
-    options = {} if own_settings else PUBLISHED_SETTINGS
     with tempfile.TemporaryDirectory() as folder:
         if not model.is_dir():
             convert_pcnet_mask(model, folder, sample_size=size or 256)
             model = Path(folder)
-        pipeline = PCNetMaskPipeline.from_pretrained(model, dtype=dtype, **options)
+        pipeline = PCNetMaskPipeline.from_pretrained(model, dtype=dtype)
+    if not own_settings:
+        pipeline = PCNetMaskPipeline(pipeline.model, **PUBLISHED_SETTINGS)
     pipeline.set_progress_bar_config(disable=True)
     pipeline.model.to(memory_format=torch.channels_last)
     return pipeline.to(device)
@@ -198,7 +190,7 @@ def run(
         "environment": environment(device) | {"opencv": cv2.__version__, "opencv threads": cv2.getNumThreads()},
         "model": {"parameters": sum(p.numel() for p in reference.model.parameters()), "crop": published.size},
         "clock": clock,
-        "settings": {name: reference.config[name] for name in PUBLISHED_SETTINGS},
+        "settings": {name: value for name, value in reference.config.items() if name[0] != "_" and name != "model"},
         "scenes": [],
     }
     for count in [OBJECTS, *objects]:
