@@ -22,7 +22,7 @@ from PIL import Image
 from .baselines import complete_convex, complete_convex_refined, complete_raw
 from .data import record_masks, record_order
 from .image_processor import load_image
-from .metrics import CompletionMetrics, OrderMetrics
+from .metrics import AmodalAP, CompletionMetrics, OrderMetrics
 from .ordering import order_by_area, order_by_hull, order_by_y_axis, order_from_masks
 from .pipelines import AmodalPipeline, AmodalPipelineOutput, MaskPipeline
 
@@ -38,6 +38,15 @@ _COMPLETION_COLUMNS = {
     "miou_mean": "mIoU mean",
     "inv_miou_mean": "inv-mIoU mean",
     "pixel_accuracy": "pixel acc.",
+}
+_AP_COLUMNS = {
+    "ap": "AP",
+    "ap50": "AP50",
+    "ap75": "AP75",
+    "ap_small": "AP S",
+    "ap_medium": "AP M",
+    "ap_large": "AP L",
+    "ar": "AR",
 }
 _ORDER_COLUMNS = {"order_accuracy": "related pairs", "order_accuracy_all": "all pairs"}
 
@@ -267,6 +276,8 @@ class EvaluationReport:
         if self.completion:
             title = "Completion, {objects} objects ({occluded} with a hidden part) in {images} images, percent"
             parts += [title.format(**self.counts), table(*self._rows("method", _COMPLETION_COLUMNS, self.completion))]
+            title = "Amodal AP (COCO, class-agnostic; detections are the completed masks, ranked alike), percent"
+            parts += [title, table(*self._rows("method", _AP_COLUMNS, self.completion))]
         if self.order:
             source = {"masks": "computed from the masks", "annotated": "annotated"}[self.order_source]
             title = f"Order accuracy, {self.counts['related']} related pairs, true order {source}, percent"
@@ -298,7 +309,8 @@ def evaluate_methods(
     """Score methods on the images of a data set that have amodal ground truth.
 
     Metrics are those of `amodal_diffusion.metrics`: pooled and mean mIoU, the same outside the modal masks ("inv"),
-    pixel accuracy, and order accuracy over related and over all pairs [Z20]. Means are over objects with a hidden part.
+    pixel accuracy, amodal AP, and order accuracy over related and over all pairs [Z20]. Means are over objects with a
+    hidden part.
 
     Args:
         dataset: rows of `amodal_diffusion.data.amodal_features`, streamed or not.
@@ -338,7 +350,7 @@ def evaluate_methods(
     if not counts["images"]:
         raise ValueError(f"`dataset` has no image with amodal masks ({counts['skipped']} images without).")
     return EvaluationReport(
-        completion={s.method.name: s.completion.compute() for s in scores if s.completes},
+        completion={s.method.name: s.completion.compute() | s.precision.compute() for s in scores if s.completes},
         order={s.method.name: s.order.compute() for s in scores if s.orders},
         seconds={s.method.name: s.seconds for s in scores},
         counts=counts,
@@ -368,7 +380,7 @@ class _Score:
 
     def __init__(self, method: Method) -> None:
         self.method = method
-        self.completion, self.order = CompletionMetrics(), OrderMetrics()
+        self.completion, self.precision, self.order = CompletionMetrics(), AmodalAP(), OrderMetrics()
         self.completes = self.orders = False
         self.seconds = 0.0
 
@@ -380,6 +392,7 @@ class _Score:
         if prediction.masks is not None:
             self._check(sample, "masks", prediction.masks.shape, sample.modal.shape)
             self.completion.update(prediction.masks, sample.amodal, sample.modal)
+            self.precision.update(prediction.masks, sample.amodal)
             self.completes = True
         if prediction.order is not None:
             self._check(sample, "order", prediction.order.shape, sample.order.shape)

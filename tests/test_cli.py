@@ -190,7 +190,7 @@ def test_evaluate_prints_a_table_and_writes_reports(tmp_path, model, annotations
         assert text in table
     values = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))
     assert set(values["completion"]) == {"raw", "convex", "convex-refined", model}
-    assert (tmp_path / "r.md").read_text(encoding="utf-8").count("| --- |") == 2
+    assert (tmp_path / "r.md").read_text(encoding="utf-8").count("| --- |") == 3
 
 
 def test_evaluate_names_what_is_wrong(tmp_path, annotations, capsys):

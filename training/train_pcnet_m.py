@@ -129,8 +129,7 @@ class PCNetMaskTask(Task):
         )  # fmt: skip
         counts = torch.bincount(bank.sources, minlength=len(sources)).tolist()
         self.counts = [
-            (Path(path).name if Path(path).suffix else str(path), count)
-            for path, count in zip(args.dataset, counts, strict=True)
+            ("/".join(Path(path).parts[-2:]), count) for path, count in zip(args.dataset, counts, strict=True)
         ]
         logger.info("%d masks: %s", len(bank), self.counts)
         shuffled = torch.randperm(len(bank), generator=torch.Generator().manual_seed(0))

@@ -29,6 +29,7 @@ def dataset_from_rows(
 
     Raises:
         AnnotationError: raised while reading `rows`.
+        OSError: likewise, such as a missing folder of photos.
     """
     from datasets import Dataset
     from datasets.exceptions import DatasetGenerationError
@@ -51,6 +52,6 @@ def dataset_from_rows(
             fingerprint=os.urandom(8).hex(),
         )
     except DatasetGenerationError as error:
-        if isinstance(error.__cause__, AnnotationError):
+        if isinstance(error.__cause__, AnnotationError | OSError):
             raise error.__cause__ from None
         raise

@@ -1,6 +1,7 @@
 """Metrics of amodal completion and occlusion order: pure functions and accumulators over a data set."""
 
 from .accumulators import CompletionMetrics, OrderMetrics
+from .average_precision import AmodalAP
 from .functional import (
     has_hidden_part,
     inv_miou_mean,
@@ -14,6 +15,7 @@ from .functional import (
 )
 
 __all__ = [
+    "AmodalAP",
     "CompletionMetrics",
     "OrderMetrics",
     "has_hidden_part",

@@ -1,0 +1,78 @@
+"""Amodal AP."""
+
+import math
+
+import numpy as np
+import pytest
+
+from amodal_diffusion.metrics import AmodalAP
+
+
+def boxes(*corners, shape=(120, 120)):
+    masks = np.zeros((len(corners), *shape), bool)
+    for mask, (top, left, bottom, right) in zip(masks, corners, strict=True):
+        mask[top:bottom, left:right] = True
+    return masks
+
+
+def compute(pred, target, scores=None):
+    metric = AmodalAP()
+    metric.update(pred, target, scores)
+    return metric.compute()
+
+
+def test_perfect_masks_and_sizes():
+    truth = boxes((0, 0, 20, 20), (30, 0, 80, 50), (0, 20, 118, 118))
+    figures = compute(truth, truth)
+    assert {name: round(value, 6) for name, value in figures.items()} == dict.fromkeys(figures, 1.0)
+    small = compute(truth[:1], truth[:1])
+    assert small["ap_small"] == pytest.approx(1)
+    assert math.isnan(small["ap_large"])
+
+
+def test_iou_thresholds():
+    """An IoU of 0.72 passes the thresholds 0.50 to 0.70: five of ten."""
+    truth, pred = boxes((0, 0, 100, 100)), boxes((0, 0, 72, 100))
+    figures = compute(pred, truth)
+    assert figures["ap"] == pytest.approx(0.5)
+    assert figures["ap50"] == pytest.approx(1)
+    assert figures["ap75"] == pytest.approx(0)
+    assert figures["ar"] == pytest.approx(0.5)
+
+
+def test_scores_rank_detections():
+    truth = boxes((0, 0, 50, 50))
+    pred = np.concatenate([boxes((60, 60, 100, 100)), truth])
+    assert compute(pred, truth, [0.1, 0.9])["ap50"] == pytest.approx(1)
+    assert compute(pred, truth, [0.9, 0.1])["ap50"] == pytest.approx(0.5)
+
+
+def test_nothing_found_and_nothing_there():
+    truth = boxes((0, 0, 50, 50))
+    assert set(compute(np.zeros_like(truth), truth).values()) == {0.0}
+    assert all(math.isnan(value) for value in compute(truth, np.zeros_like(truth)).values())
+    assert all(math.isnan(value) for value in AmodalAP().compute().values())
+
+
+def test_merging_equals_one_run():
+    first, second = boxes((0, 0, 50, 50)), boxes((10, 10, 90, 90), (0, 0, 9, 9))
+    whole, parts = AmodalAP(), [AmodalAP(), AmodalAP()]
+    for part, masks in zip(parts, (first, second), strict=True):
+        for metric in (whole, part):
+            metric.update(masks, np.roll(masks, 4, axis=1))
+    assert parts[0].merge(parts[1]).compute() == pytest.approx(whole.compute(), nan_ok=True)
+    whole.reset()
+    assert math.isnan(whole.compute()["ap"])
+
+
+def test_bad_input_is_named():
+    metric = AmodalAP()
+    masks = boxes((0, 0, 5, 5))
+    with pytest.raises(ValueError, match="the same frame"):
+        metric.update(masks, np.zeros((1, 9, 9), bool))
+    with pytest.raises(ValueError, match="`scores` must be 1 finite numbers"):
+        metric.update(masks, masks, [0.5, 0.5])
+    with pytest.raises(ValueError, match="`scores` must be 1 finite numbers"):
+        metric.update(masks, masks, [math.nan])
+    with pytest.raises(TypeError, match="`other` must be AmodalAP"):
+        metric.merge(object())
