@@ -28,6 +28,7 @@ SETTINGS = {
     "confine_to_eraser": True,
     "test_time_flip": True,
     "order_rule": "probability",
+    "occluder_rule": "consistent",
 }
 
 
