@@ -262,7 +262,8 @@ def coco_document(
 
     Each annotation has the amodal mask as `segmentation` and the modal one as `visible_mask` (compressed RLE), `bbox`
     [x, y, w, h] and `area` of the amodal mask, `occlude_rate` (hidden part of the amodal area) and `score`. The order
-    lies on the image as `order_relations`, pairs {"front": id, "behind": id} of annotation ids.
+    lies on the image as `order_relations`, pairs {"front": id, "behind": id} of annotation ids. Ids count from
+    1 in the order of the masks; pictures and mask files count from 0.
 
     Args:
         objects: the N visible objects.

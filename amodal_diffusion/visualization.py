@@ -273,7 +273,7 @@ def _stack(picture: Image.Image, strip: Image.Image) -> Image.Image:
 def _overlay_legend(
     frame: Frame, titles: Sequence[str], colours: Sequence[Colour], hidden: Sequence[float | None], alpha: float
 ) -> Image.Image:
-    """Rows of "(0) saucer · 31 % hidden", and what the tint and the hatching stand for."""
+    """Rows of "(0) saucer: 31% hidden", and what the tint and the hatching stand for."""
     unit, font = frame.unit, frame.font(20)
     tags = []
     for index, colour in enumerate(colours):

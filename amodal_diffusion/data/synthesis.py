@@ -23,7 +23,7 @@ _FIXED = 1 << _FIXED_BITS
 
 @dataclass(frozen=True)
 class SynthesisConfig:
-    """How occlusion is synthesised. The defaults are the published recipe ([Z20], systems.md section 0).
+    """How occlusion is synthesised. The defaults are the published recipe [Z20].
 
     Ranges are uniform (low, high) unless said otherwise; lengths are in units of the crop's side.
 

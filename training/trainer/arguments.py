@@ -18,9 +18,7 @@ def _add_run_flags(group: argparse._ArgumentGroup) -> None:
         "--output_dir", required=True, help="Receives the pipeline, its model card, and `checkpoint-*` folders."
     )
     group.add_argument("--seed", type=int, default=0, help="Determines initial weights and every sample.")
-    group.add_argument(
-        "--max_train_steps", type=int, default=None, help="Optimizer updates; None takes the schedule's length."
-    )
+    group.add_argument("--max_train_steps", type=int, default=None, help="Optimizer updates.")
     group.add_argument(
         "--stop_after_steps",
         type=int,
