@@ -5,6 +5,8 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -101,6 +103,50 @@ def test_two_processes_train_together(coco, tmp_path):
     assert "6 updates of 8 samples (48 samples)" in (folder / "README.md").read_text()
     assert AmodalPipeline.from_pretrained(folder).model.config.sample_size == 32
     assert all(torch.isfinite(value.float()).all() for value in weights(folder).values())
+
+
+def test_two_processes_average_their_gradients(coco, tmp_path, monkeypatch):
+    """One update of two processes of 4 samples is one update of their 8 samples in one process."""
+    folder = tmp_path / "pcnet-m"
+    arguments = ["--dataset", str(coco), "--output_dir", str(folder), *SMALL, "--sync_batch_norm"]
+    arguments[arguments.index("--use_ema")] = "--channels_last"
+    arguments += [
+        "--optimizer",
+        "sgd",
+        "--learning_rate",
+        "0.1",
+        "--lr_scheduler",
+        "constant",
+        "--max_train_steps",
+        "1",
+    ]
+    run_script("train_pcnet_m.py", *arguments, processes=2)
+    monkeypatch.syspath_prepend(str(ROOT / "training"))
+    import train_pcnet_m
+    from accelerate.utils import set_seed
+
+    args = train_pcnet_m.parse_arguments(arguments)
+    set_seed(args.seed)
+    task = train_pcnet_m.PCNetMaskTask(args)
+    halves = []
+    for process in range(2):
+        place = SimpleNamespace(
+            device=torch.device("cpu"), process_index=process, num_processes=2, autocast=nullcontext,
+            main_process_first=nullcontext,
+        )  # fmt: skip
+        task.setup(place)
+        halves.append(task.synthesizer.sample(0, 4))
+    assert not torch.equal(halves[0].target, halves[1].target)
+    mask, eraser, target = (torch.cat([getattr(h, name) for h in halves]) for name in ("mask", "eraser", "target"))
+    model = task.model.train()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9, weight_decay=args.weight_decay)
+    train_pcnet_m.completion_loss(model(mask=mask, eraser=eraser).logits, target, eraser).backward()
+    optimizer.step()
+    found = weights(folder)
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(
+            found[name], value, rtol=1e-4, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}"
+        )
 
 
 @pytest.fixture

@@ -188,7 +188,9 @@ class Run:
             Image.fromarray(picture).save(folder / f"{name}-{self.state.step:06d}.png")
             for tracker in self.accelerator.trackers:
                 if tracker.name == "tensorboard":
-                    tracker.writer.add_image(name, picture, self.state.step, dataformats="HWC")
+                    tracker.log_images({name: picture[None]}, self.state.step, dataformats="NHWC")
+                elif tracker.name == "wandb":
+                    tracker.log_images({name: [picture]}, self.state.step)
 
     def save(self) -> None:
         """Write the pipeline, its model card and the learning curve into `--output_dir`; upload them if asked."""
