@@ -29,7 +29,16 @@ from .evaluation import (
     load_pipeline,
     write_report,
 )
-from .export import MASK_FOLDER, ObjectMasks, coco_document, read_object_masks, save_completion
+from .export import (
+    AMODAL_JSON,
+    MASK_FOLDER,
+    ORDER_GRAPH,
+    OVERLAY,
+    ObjectMasks,
+    coco_document,
+    read_object_masks,
+    save_completion,
+)
 from .image_processor import load_image
 from .visualization import draw_order_graph, draw_overlay
 
@@ -200,9 +209,10 @@ def run_complete(options: argparse.Namespace) -> None:
     """Run `amodal-diffusion complete`."""
     if (options.photo is None) != options.no_photo:
         raise ValueError("give either PHOTO (before --masks) or --no-photo.")
-    mask_folder = (options.output / MASK_FOLDER).resolve()
-    if any(mask_folder == path.resolve() or mask_folder in path.resolve().parents for path in options.masks):
-        raise ValueError(f"--output {options.output} would replace the folder that --masks names; choose another.")
+    results = {(options.output / name).resolve() for name in (MASK_FOLDER, OVERLAY, ORDER_GRAPH, AMODAL_JSON)}
+    for path in [*options.masks, *([] if options.no_photo else [options.photo])]:
+        if not results.isdisjoint([path.resolve(), *path.resolve().parents]):
+            raise ValueError(f"--output {options.output} would replace {path}, which this run reads; choose another.")
     image = None if options.no_photo else load_image(options.photo)
     file_name = "" if options.no_photo else options.photo.name
     size = None if image is None else (image.height, image.width)

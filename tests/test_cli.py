@@ -173,8 +173,23 @@ def test_complete_does_not_overwrite_its_own_input(tmp_path, model, labels, caps
     Image.fromarray(labels).save(folder / "a.png")
     for masks in (folder, folder / "a.png"):
         line = fail(capsys, "complete", "--no-photo", "--masks", masks, "--model", model, "--output", tmp_path / "out")
-        assert "would replace the folder that --masks names" in line
+        assert f"would replace {masks}, which this run reads" in line
     assert os.listdir(folder) == ["a.png"]
+
+
+@pytest.mark.parametrize("name", ["overlay.png", "order_graph.png", "amodal.json"])
+def test_complete_does_not_overwrite_its_photo_or_masks_file(name, tmp_path, model, labels, photo, capsys):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "labels.png").write_bytes(b"not read")
+    (tmp_path / "out" / name).write_bytes(b"mine")
+    output = ("--model", model, "--output", tmp_path / "out")
+    for inputs in (
+        (tmp_path / "out" / name, "--masks", tmp_path / "labels.png"),
+        (photo, "--masks", tmp_path / "out" / name),
+    ):
+        line = fail(capsys, "complete", *inputs, *output)
+        assert f"would replace {tmp_path / 'out' / name}, which this run reads" in line
+    assert (tmp_path / "out" / name).read_bytes() == b"mine"
 
 
 # evaluate
