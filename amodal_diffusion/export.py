@@ -142,7 +142,7 @@ def _natural_key(path: Path) -> list[tuple[int, int | str]]:
 def _read_coco(path: Path, size: tuple[int, int] | None, file_name: str | None) -> ObjectMasks:
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # of bytes, syntax, or integers of thousands of digits
         raise ValueError(f"{path} is no valid JSON: {error}") from error
     if isinstance(content, list):
         document = _wrap_results(path, content, size, file_name)

@@ -121,6 +121,14 @@ def test_error_names_the_file_and_leaves_no_folder(published, tmp_path):
         ({"inc.conv.conv.0.weight": torch.ones(4, 5, 3, 3)}, "must take 2 planes.*takes 5"),
         ({"inc.conv.conv.0.weight": torch.ones(4)}, "must take 2 planes.*takes None"),
         ({"inc.conv.conv.0.weight": torch.ones(4, 2, 3, 3)}, "no key 'down1.mpconv.1.conv.0.weight'"),
+        (
+            {"inc.conv.conv.0.weight": torch.ones(4, 2, 3, 3), "down1.mpconv.1.conv.0.weight": torch.tensor(1.0)},
+            r"without channels or shape; its widths are \[4, 0\]",
+        ),
+        (
+            {"inc.conv.conv.0.weight": torch.ones(0, 2, 3, 3), "down1.mpconv.1.conv.0.weight": torch.ones(4, 0, 3, 3)},
+            r"without channels or shape; its widths are \[0, 4\]",
+        ),
     ],
 )
 def test_other_networks_are_refused(weights, message):

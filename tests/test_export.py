@@ -166,6 +166,7 @@ def test_own_output_is_a_valid_input(tmp_path, masks):
         ("{", "no valid JSON"),
         ("{} {}", "no valid JSON"),
         ("[" * 100_000, "no valid JSON"),
+        ("[" + "9" * 5000 + "]", "no valid JSON"),
         ("3", "no COCO JSON: expected a list of results, or an object with `annotations`"),
         ("{}", "no COCO JSON"),
         ("[]", "its list must hold objects, at least one"),

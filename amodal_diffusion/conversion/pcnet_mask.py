@@ -94,11 +94,13 @@ def convert_pcnet_mask(
 def _widths(published: Mapping[str, Tensor]) -> tuple[int, ...]:
     widths = [published[_FIRST_CONV].shape[0]]
     while (key := f"down{len(widths)}.mpconv.1.conv.0.weight") in published:
-        widths.append(published[key].shape[0])
+        widths.append(published[key].shape[0] if published[key].ndim else 0)
     if len(widths) < 2:
         raise ValueError(
             f"The checkpoint is none of PCNet-M: it has no key 'down1.mpconv.1.conv.0.weight', only {_some(published)}."
         )
+    if 0 in widths:  # also of a scalar
+        raise ValueError(f"The checkpoint has a convolution without channels or shape; its widths are {widths}.")
     return tuple(widths)
 
 
