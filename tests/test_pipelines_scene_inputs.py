@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from amodal_diffusion import PCNetMaskPipeline
+from amodal_diffusion.pipelines.scene_inputs import to_device
 from pipeline_helpers import crossing_bars, tiny_model, tiny_pipeline
 
 MODAL = crossing_bars()[0]
@@ -76,3 +78,12 @@ def test_wrong_calls(case):
 def test_wrong_settings(setting, error, message):
     with pytest.raises(error, match=message):
         PCNetMaskPipeline(tiny_model(), **setting)
+
+
+@pytest.mark.filterwarnings("error")
+def test_read_only_masks_give_no_warning():
+    array = np.array([0, 1], np.uint8)
+    array.flags.writeable = False
+    tensor = to_device(array, torch.device("cpu"))
+    tensor += 1
+    assert array.tolist() == [0, 1]

@@ -189,5 +189,5 @@ def rows_of(counts: Sequence[int]) -> list[slice]:
 
 
 def to_device(array: np.ndarray, device: torch.device) -> Tensor:
-    """A tensor on `device`; shares memory with `array` on the CPU."""
-    return torch.from_numpy(np.ascontiguousarray(array)).to(device)
+    """A tensor on `device`; shares memory with `array` on the CPU, unless that is read-only."""
+    return torch.from_numpy(np.require(array, requirements=["C", "W"])).to(device)
