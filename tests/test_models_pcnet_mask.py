@@ -134,10 +134,25 @@ def test_wrong_inputs(case):
     ("config", "message"),
     [
         ({"block_out_channels": (8,)}, "`block_out_channels` needs at least 2 levels"),
-        ({"patch_size": 0}, "`patch_size` must be positive"),
-        ({"patch_size": 3}, "`patch_size` must be positive and divide `sample_size`, got 3 and 32"),
+        ({"patch_size": 0}, "`patch_size` must hold positive integers, got 0"),
+        ({"patch_size": 3}, "`patch_size` must divide `sample_size`, got 3 and 32"),
     ],
 )
 def test_wrong_configuration(config, message):
     with pytest.raises(ValueError, match=message):
         tiny_model(**config)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"sample_size": "x"},
+        {"sample_size": 0},
+        {"patch_size": 1.5},
+        {"out_channels": True},
+        {"block_out_channels": (8, 0)},
+    ],
+)
+def test_sizes_must_be_positive_integers(config):
+    with pytest.raises(ValueError, match=f"`{next(iter(config))}` must hold positive integers"):
+        PCNetMask(**{"block_out_channels": (4, 8), **config})

@@ -43,12 +43,14 @@ class PCNetMask(ModelMixin, ConfigMixin):
         patch_size: int = 1,
     ) -> None:
         super().__init__()
+        sizes = {"out_channels": out_channels, "sample_size": sample_size, "patch_size": patch_size}
+        for name, value in [*sizes.items(), *(("block_out_channels", width) for width in block_out_channels)]:
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"`{name}` must hold positive integers, got {value!r}.")
         if len(block_out_channels) < 2:
             raise ValueError(f"`block_out_channels` needs at least 2 levels, got {tuple(block_out_channels)}.")
-        if patch_size < 1 or sample_size % patch_size:
-            raise ValueError(
-                f"`patch_size` must be positive and divide `sample_size`, got {patch_size} and {sample_size}."
-            )
+        if sample_size % patch_size:
+            raise ValueError(f"`patch_size` must divide `sample_size`, got {patch_size} and {sample_size}.")
         widths = list(block_out_channels)
         planes = 5 if use_rgb else 2
         self.conv_in = DoubleConv(planes * patch_size**2, widths[0])
