@@ -2,10 +2,11 @@
 
 import importlib.util
 import json
-import os
 from pathlib import Path
 
 import pytest
+
+from data_helpers import SHARED
 
 ROOT = Path(__file__).parents[1]
 
@@ -41,7 +42,6 @@ def published_scene(request, published_scenes):
 @pytest.fixture(scope="session")
 def shared_data():
     """Folder of the shared data, `AMODAL_DATA` or `../shared/data` beside the repository; skips where it is missing."""
-    folder = Path(os.environ.get("AMODAL_DATA", ROOT.parent / "shared" / "data"))
-    if not folder.is_dir():
-        pytest.skip(f"no shared data at {folder}; set AMODAL_DATA")
-    return folder
+    if not SHARED.is_dir():
+        pytest.skip(f"no shared data at {SHARED}; set AMODAL_DATA")
+    return SHARED

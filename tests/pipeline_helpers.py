@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +9,16 @@ import pytest
 import torch
 
 from amodal_diffusion import MaskModelOutput, PCNetMask, PCNetMaskPipeline
+from data_helpers import SHARED
 
 ROOT = Path(__file__).parents[1]
-SHARED = Path(os.environ.get("AMODAL_DATA", ROOT.parent / "shared" / "data")).parent / "parity"
+PARITY = SHARED.parent / "parity"
 COPIED = Path(__file__).parent / "parity"
 
 
 def parity_file(name):
     """A file of the parity numbers; skips the test where it is neither copied nor shared."""
-    for folder in (COPIED, SHARED):
+    for folder in (COPIED, PARITY):
         if (folder / name).is_file():
             return folder / name
     pytest.skip(f"{name} is not at hand")

@@ -1,7 +1,6 @@
 """The benchmarks run, and their published flow is the published flow."""
 
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -12,10 +11,11 @@ import torch
 from amodal_diffusion import PCNetMask, PCNetMaskPipeline
 from amodal_diffusion.masks import crop_boxes, mask_boxes
 from amodal_diffusion.ordering import neighbours
+from data_helpers import SHARED
 
 cv2 = pytest.importorskip("cv2")
 ROOT = Path(__file__).parents[1]
-PARITY = Path(os.environ.get("AMODAL_DATA", ROOT.parent / "shared" / "data")).parent / "parity"
+PARITY = SHARED.parent / "parity"
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import common  # noqa: E402

@@ -2,9 +2,7 @@
 
 import json
 import math
-import os
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -28,8 +26,9 @@ from amodal_diffusion.evaluation import (
     write_report,
 )
 from amodal_diffusion.masks import encode_rle
+from data_helpers import SHARED
 
-REAL_DATA = Path(os.environ.get("AMODAL_DATA", Path(__file__).parents[2] / "shared" / "data")) / "amodal_gt"
+REAL_DATA = SHARED / "amodal_gt"
 
 
 def tiny_pipeline():
