@@ -1,6 +1,8 @@
 """The networks: each a `ModelMixin` whose `forward` takes tensors by name and returns an output with `logits`."""
 
+from .occamodal_predictor import OccAmodalPredictor
 from .outputs import MaskModelOutput
 from .pcnet_mask import PCNetMask
+from .sdamodal_decoder import SDAmodalDecoder
 
-__all__ = ["MaskModelOutput", "PCNetMask"]
+__all__ = ["MaskModelOutput", "OccAmodalPredictor", "PCNetMask", "SDAmodalDecoder"]

@@ -1,0 +1,120 @@
+"""The two predictors of OccAmodal [Z24]: of the occluder, and of the whole mask."""
+
+from collections.abc import Sequence
+
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from torch import Tensor
+from transformers import ResNetConfig, ResNetModel
+
+from .outputs import MaskModelOutput
+from .unet_blocks import ConditionedUNet, check_mask_plane, check_positive_integers
+
+
+class OccAmodalPredictor(ModelMixin, ConfigMixin):
+    """A mask U-Net that looks at the photo through a ResNet. Source: [Z24].
+
+    With one mask plane it is the occluder predictor: modal mask in, mask of all that hides the object out. With two it
+    is the amodal predictor: modal mask and occlusion boundary in, whole mask out. The defaults are the published
+    network: ResNet-18, six levels, the last feature map of the image at the bottleneck.
+
+    Args:
+        mask_channels: 1 (modal mask) or 2 (modal mask, occlusion boundary).
+        block_out_channels: channels per level of the U-Net, from full resolution down.
+        reduced_channels: channels that each feature map of the image is reduced to.
+        out_channels: number of logits per pixel. Occluder: background, occluder. Amodal mask: probability by sigmoid,
+            uncertainty by softplus, as in ASBU [N21].
+        sample_size: side in pixels of the square crops that the network was trained on; the pipelines crop to it.
+        patch_size: side of the pixel blocks of the mask planes that are folded into channels before the first level and
+            unfolded after the last; 1 is the published network.
+        image_hidden_sizes: channels of the stages of the image encoder.
+        image_depths: number of residual blocks of each stage.
+        image_embedding_size: channels of its first convolution.
+        image_feature_stages: stages of the image encoder (1 = stride 4, 4 = stride 32) that the U-Net sees, for the
+            bottleneck first, then one level up each. (4,) is the published network.
+    """
+
+    _supports_gradient_checkpointing = False
+
+    @register_to_config
+    def __init__(
+        self,
+        mask_channels: int = 1,
+        block_out_channels: Sequence[int] = (32, 64, 128, 256, 512, 512),
+        reduced_channels: int = 256,
+        out_channels: int = 2,
+        sample_size: int = 256,
+        patch_size: int = 1,
+        image_hidden_sizes: Sequence[int] = (64, 128, 256, 512),
+        image_depths: Sequence[int] = (2, 2, 2, 2),
+        image_embedding_size: int = 64,
+        image_feature_stages: Sequence[int] = (4,),
+    ) -> None:
+        super().__init__()
+        check_positive_integers(
+            mask_channels=mask_channels, block_out_channels=block_out_channels, reduced_channels=reduced_channels,
+            out_channels=out_channels, sample_size=sample_size, patch_size=patch_size,
+            image_hidden_sizes=image_hidden_sizes, image_depths=image_depths,
+            image_embedding_size=image_embedding_size, image_feature_stages=image_feature_stages,
+        )  # fmt: skip
+        if mask_channels > 2:
+            raise ValueError(f"`mask_channels` must be 1 or 2, got {mask_channels}.")
+        if sample_size % patch_size:
+            raise ValueError(f"`patch_size` must divide `sample_size`, got {patch_size} and {sample_size}.")
+        stages = len(image_hidden_sizes)
+        if len(image_depths) != stages:
+            raise ValueError(f"`image_depths` must have {stages} entries like `image_hidden_sizes`.")
+        if max(image_feature_stages) > stages:
+            raise ValueError(f"`image_feature_stages` must lie in 1 to {stages}, got {tuple(image_feature_stages)}.")
+        self.image_encoder = ResNetModel(
+            ResNetConfig(
+                layer_type="basic", hidden_sizes=list(image_hidden_sizes), depths=list(image_depths),
+                embedding_size=image_embedding_size,
+            )
+        )  # fmt: skip
+        self.unet = ConditionedUNet(
+            in_channels=mask_channels, out_channels=out_channels, block_out_channels=block_out_channels,
+            feature_channels=[image_hidden_sizes[stage - 1] for stage in image_feature_stages],
+            reduced_channels=reduced_channels, align_corners=True, patch_size=patch_size,
+        )  # fmt: skip
+
+    def encode_image(self, image: Tensor) -> tuple[Tensor, ...]:
+        """(B, 3, h, w) ImageNet-normalised RGB -> the feature maps for `forward`, deepest level first."""
+        hidden = self.image_encoder(image.to(self.dtype), output_hidden_states=True).hidden_states
+        return tuple(hidden[stage] for stage in self.config.image_feature_stages)
+
+    def forward(
+        self,
+        mask: Tensor,
+        image: Tensor,
+        boundary: Tensor | None = None,
+        return_dict: bool = True,
+    ) -> MaskModelOutput | tuple[Tensor]:
+        """Predict the logits of the occluder mask or of the amodal mask.
+
+        Args:
+            mask: (B, 1, h, w) values in {0, 1}: the modal mask, cropped.
+            image: (B, 3, h, w) ImageNet-normalised RGB, cropped with the same box.
+            boundary: (B, 1, h, w) values in {0, 1}: where object and occluder meet (`occlusion_boundary`); exactly
+                where the network has two mask planes.
+            return_dict: return a `MaskModelOutput` instead of a tuple.
+
+        Returns:
+            `MaskModelOutput` with `logits` (B, out_channels, h, w) in the dtype of the network.
+
+        Raises:
+            ValueError: where shapes differ, h or w is no multiple of `patch_size`, or `boundary` is missing or too much.
+        """
+        check_mask_plane("mask", mask, self.config.patch_size)
+        if (self.config.mask_channels == 2) != (boundary is not None):
+            wanted = "given" if self.config.mask_channels == 2 else "None"
+            raise ValueError(f"`boundary` must be {wanted}: the network has {self.config.mask_channels} mask planes.")
+        if boundary is not None:
+            check_mask_plane("boundary", boundary, self.config.patch_size, mask.shape)
+        batch, _, height, width = mask.shape
+        if image.shape != (batch, 3, height, width):
+            raise ValueError(f"`image` must have shape {(batch, 3, height, width)}, got {tuple(image.shape)}.")
+        planes = mask if boundary is None else torch.cat([mask, boundary.to(mask.dtype)], dim=1)
+        logits = self.unet(planes.to(self.dtype), self.encode_image(image))
+        return MaskModelOutput(logits=logits) if return_dict else (logits,)
