@@ -169,7 +169,8 @@ def load_pipeline(name: str, *, device: str | torch.device = "cpu", dtype: torch
         OSError, ValueError: as `AmodalPipeline.from_pretrained` says.
     """
     pipeline: MaskPipeline = AmodalPipeline.from_pretrained(name, dtype=dtype).to(device)
-    pipeline.model.to(memory_format=torch.channels_last)  # convolutions are a third to a half faster in this layout
+    for network in pipeline.networks:
+        network.to(memory_format=torch.channels_last)  # convolutions are a third to a half faster in this layout
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
@@ -186,7 +187,7 @@ def call_pipeline(
         category_ids: N ids, positive where the network is class-conditioned.
         call_options: further keyword arguments of the call.
     """
-    if getattr(pipeline.model.config, "class_conditioned", False):
+    if getattr(pipeline, "class_conditioned", False):
         call_options["category_ids"] = np.asarray(category_ids, np.int64)
     output: AmodalPipelineOutput = pipeline(image, masks, output_type="np", **call_options)
     return output

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..hub import HUB_KEYS, resolve_subfolder, write_pipeline_file
 from ..image_processor import crop_images, postprocess_masks
@@ -47,13 +47,28 @@ class ObjectPatches:
 
 
 class MaskPipeline(DiffusionPipeline):
-    """Base class of the pipelines that complete masks; its network is the component `model`.
+    """Base class of the pipelines that complete masks.
 
-    A subclass registers `model` and its settings in `__init__`, and writes `__call__` in numbered steps out of the ones
-    here: check the inputs, crop, predict in batches, paste back, put the output together.
+    A subclass registers its networks and settings in `__init__`, and writes `__call__` in numbered steps out of the
+    ones here: check the inputs, crop, predict in batches, paste back, put the output together. `model_cpu_offload_seq`
+    and `mask_networks` name its components.
+
+    Attributes:
+        mask_networks: names of the components that are mask networks, trained by this package; others are frozen.
     """
 
     model_cpu_offload_seq = "model"
+    mask_networks: tuple[str, ...] = ("model",)
+
+    @property
+    def networks(self) -> list[nn.Module]:
+        """The mask networks themselves."""
+        return [getattr(self, name) for name in self.mask_networks]
+
+    @property
+    def class_conditioned(self) -> bool:
+        """A network needs the `category_ids` of the objects."""
+        return any(getattr(network.config, "class_conditioned", False) for network in self.networks)
 
     # Loading and saving
 
@@ -173,9 +188,10 @@ class MaskPipeline(DiffusionPipeline):
 
     @contextmanager
     def evaluation_mode(self) -> Any:
-        """Batch norm and dropout of `model` as at inference inside of the block, as they were after it."""
-        training = [module for module in self.model.modules() if module.training]
-        self.model.eval()
+        """Batch norm and dropout of the mask networks as at inference inside of the block, as they were after it."""
+        training = [module for network in self.networks for module in network.modules() if module.training]
+        for network in self.networks:
+            network.eval()
         try:
             yield
         finally:
