@@ -1,0 +1,202 @@
+"""The stock components of a Stable Diffusion 1.x/2.x checkpoint: loaded, checked, and told apart from others."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from torch import Tensor, nn
+from transformers import CLIPTextModel, CLIPTokenizer
+
+COMPONENTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+PLAIN_CHANNELS = 4
+INPAINTING_CHANNELS = 9
+_CLASSES: dict[str, Any] = {
+    "unet": UNet2DConditionModel,
+    "vae": AutoencoderKL,
+    "text_encoder": CLIPTextModel,
+    "tokenizer": CLIPTokenizer,
+    "scheduler": DDIMScheduler,
+}
+_WEIGHTED = ("unet", "vae", "text_encoder")
+# Settings of a U-Net that make it want more than latents, time step and text, and who has them.
+_FOREIGN_SETTINGS = {
+    "addition_embed_type": "as SDXL",
+    "encoder_hid_dim_type": "as Kolors and IF",
+    "class_embed_type": "as unCLIP",
+    "num_class_embeds": "as the upscaler",
+}
+_VALUES_A_WEIGHT = 16
+
+
+def load_components(
+    id_or_path: str | os.PathLike[str],
+    *,
+    dtype: torch.dtype | None = None,
+    revision: str | None = None,
+    variant: str | None = None,
+    skip: tuple[str, ...] = (),
+    **hub_options: Any,
+) -> dict[str, Any]:
+    """Load what features need of a Stable Diffusion 1.x/2.x checkpoint, and nothing else of its repository.
+
+    Args:
+        id_or_path: folder of a saved diffusers pipeline, or its Hub id; text-to-image, image-to-image and inpainting
+            pipelines hold the same components.
+        dtype: of the weights; None takes float32.
+        revision: of the Hub repository.
+        variant: of the weight files, such as "fp16".
+        skip: names of components not to load.
+        hub_options: `cache_dir`, `token`, `local_files_only`, `force_download`, `proxies`.
+
+    Returns:
+        `unet`, `vae`, `text_encoder`, `tokenizer` and `scheduler` (always DDIM), without those in `skip`.
+
+    Raises:
+        FileNotFoundError: no such folder, and no Hub id either.
+        ValueError: a file instead of a folder, a folder without one of the components, or a checkpoint that is none of
+            Stable Diffusion 1.x/2.x; found out before any weights are loaded.
+        OSError: where the Hub does not give a file. Pickled weights are never read.
+    """
+    _check_place(id_or_path)
+    options = {key: value for key, value in {"revision": revision, **hub_options}.items() if value is not None}
+    check_unet_config(UNet2DConditionModel.load_config(id_or_path, subfolder="unet", **options), f"'{id_or_path}'")
+    loaded = {}
+    for name in COMPONENTS:
+        if name in skip:
+            continue
+        chosen = dict(options)
+        if name in _WEIGHTED:
+            chosen.update(use_safetensors=True, dtype=dtype or torch.float32)
+            if variant is not None:
+                chosen["variant"] = variant
+        loaded[name] = _CLASSES[name].from_pretrained(id_or_path, subfolder=name, **chosen)
+    return loaded
+
+
+def _check_place(id_or_path: str | os.PathLike[str]) -> None:
+    text = os.fspath(id_or_path)
+    if os.path.isfile(text):
+        raise ValueError(f"'{text}' is a file; expected the folder of a Stable Diffusion pipeline or a Hub id.")
+    if os.path.isdir(text):
+        for name in COMPONENTS:
+            if not Path(text, name).is_dir():
+                raise ValueError(
+                    f"The folder '{text}' holds no {name}/, so it is no Stable Diffusion 1.x/2.x pipeline."
+                )
+    elif not isinstance(id_or_path, str) or text.startswith((".", "/", "~")) or text.count("/") > 1 or not text.strip():
+        raise FileNotFoundError(f"There is no folder '{text}', and it is no Hub id of the form 'organisation/name'.")
+
+
+def check_components(unet: Any, vae: Any, scheduler: Any) -> None:
+    """Refuse components that are missing or none of a Stable Diffusion 1.x/2.x checkpoint.
+
+    Raises:
+        ValueError, TypeError: naming the component.
+    """
+    for name, value in {"unet": unet, "vae": vae, "scheduler": scheduler}.items():
+        if value is None:
+            raise ValueError(f"`{name}` must be given: features are made with it.")
+    unet = getattr(unet, "_orig_mod", unet)  # of torch.compile
+    if not isinstance(unet, UNet2DConditionModel):
+        raise TypeError(f"`unet` must be a UNet2DConditionModel (Stable Diffusion 1.x/2.x), got {type(unet).__name__}.")
+    check_unet_config(unet.config, "`unet`")
+    if not isinstance(getattr(vae, "_orig_mod", vae), AutoencoderKL):
+        raise TypeError(f"`vae` must be an AutoencoderKL (Stable Diffusion 1.x/2.x), got {type(vae).__name__}.")
+    if vae.config.latent_channels != PLAIN_CHANNELS:
+        raise ValueError(
+            f"`vae` must make {PLAIN_CHANNELS} latent channels as in Stable Diffusion 1.x/2.x, "
+            f"got {vae.config.latent_channels}."
+        )
+    if not hasattr(scheduler, "config") or "num_train_timesteps" not in scheduler.config:
+        raise TypeError(f"`scheduler` must be a diffusers scheduler with a config, got {type(scheduler).__name__}.")
+
+
+def check_unet_config(config: Mapping[str, Any], name: str) -> None:
+    """Refuse the configuration of a U-Net that is none of Stable Diffusion 1.x/2.x.
+
+    Args:
+        config: of the U-Net.
+        name: how errors call it.
+
+    Raises:
+        ValueError: naming the setting.
+    """
+    for setting, owner in _FOREIGN_SETTINGS.items():
+        if config.get(setting) is not None:
+            raise ValueError(
+                f"{name} is no Stable Diffusion 1.x/2.x U-Net: `{setting}` is {config[setting]!r} ({owner}), so it "
+                "needs inputs that a photo alone does not give."
+            )
+    channels = config.get("in_channels", PLAIN_CHANNELS)
+    if channels not in (PLAIN_CHANNELS, INPAINTING_CHANNELS):
+        raise ValueError(
+            f"{name} is no Stable Diffusion 1.x/2.x U-Net for text to image ({PLAIN_CHANNELS} input channels) or "
+            f"inpainting ({INPAINTING_CHANNELS}): it takes {channels}."
+        )
+
+
+def encode_empty_prompt(tokenizer: Any, text_encoder: nn.Module, device: torch.device) -> Tensor:
+    """The embedding of the empty prompt, (1, tokens, channels) in the dtype of the text encoder."""
+    tokens = tokenizer(
+        [""], padding="max_length", max_length=tokenizer.model_max_length, truncation=True, return_tensors="pt"
+    )
+    uses_mask = getattr(text_encoder.config, "use_attention_mask", False)
+    attention_mask = tokens.attention_mask.to(device) if uses_mask else None
+    return text_encoder(tokens.input_ids.to(device), attention_mask=attention_mask)[0]
+
+
+def execution_device(module: nn.Module) -> torch.device:
+    """Where a module computes: with accelerate's offloading that is not where its weights lie."""
+    for child in module.modules():
+        device = getattr(getattr(child, "_hf_hook", None), "execution_device", None)
+        if device is not None:
+            return torch.device(device)
+    return next(module.parameters()).device
+
+
+@contextmanager
+def frozen(*modules: nn.Module) -> Iterator[None]:
+    """Inside of the block the modules are in evaluation mode; afterwards each is as it was."""
+    training = [child for module in modules for child in module.modules() if child.training]
+    for child in training:
+        child.training = False
+    try:
+        yield
+    finally:
+        for child in training:
+            child.training = True
+
+
+def fingerprint(modules: Mapping[str, nn.Module], *tensors: Tensor) -> str:
+    """A hash of configurations, names and a few values of every weight: cheap, and another for another checkpoint.
+
+    Raises:
+        ValueError: where weights are not in memory, as with sequential offloading.
+    """
+    digest = hashlib.sha256()
+    values = []
+    for name, module in modules.items():
+        config = {key: value for key, value in module.config.items() if not key.startswith("_")}
+        digest.update(json.dumps({name: config}, sort_keys=True, default=str).encode())
+        for key, weight in module.named_parameters():
+            if weight.is_meta:
+                raise ValueError(f"The weights of `{name}` are offloaded; take the description before offloading.")
+            digest.update(f"{name}.{key}{tuple(weight.shape)}".encode())
+            # Along one axis alone: flattening would copy the whole weight where it is stored with channels last.
+            step = max(1, len(weight) // _VALUES_A_WEIGHT) if weight.ndim else 1
+            first = weight.detach()[(slice(None, None, step), *[0] * (weight.ndim - 1))] if weight.ndim else weight
+            values.append(first.reshape(-1).float())
+    for tensor in tensors:
+        values.append(tensor.detach().reshape(-1).float().to(values[0].device))
+    by_device: dict[torch.device, list[Tensor]] = {}
+    for value in values:
+        by_device.setdefault(value.device, []).append(value)
+    for same in by_device.values():  # one copy from each device
+        digest.update(torch.cat(same).cpu().numpy().tobytes())
+    return digest.hexdigest()[:32]

@@ -1,0 +1,83 @@
+"""Tiny components of a Stable Diffusion checkpoint, made here: the classes are the real ones, the widths are not."""
+
+import torch
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    StableDiffusionInpaintPipeline,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+)
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+WIDTHS = (4, 8, 12, 16)
+FEATURE_CHANNELS = (16, 12, 8, 4)
+"""Channels of the four up blocks of the tiny U-Net; all different, so that a mix-up shows."""
+
+RESOLUTION = 64
+FEATURE_SIZES = (16, 32, 64, 64)
+"""Sides of its maps at this resolution: the tiny VAE does not reduce, the U-Net reduces eight times."""
+
+PROMPT_CHANNELS = 8
+
+
+def tiny_unet(seed=0, **config):
+    torch.manual_seed(seed)
+    config = {
+        "sample_size": RESOLUTION,
+        "block_out_channels": WIDTHS,
+        "layers_per_block": 1,
+        "norm_num_groups": 2,
+        "attention_head_dim": 4,
+        "cross_attention_dim": PROMPT_CHANNELS,
+        **config,
+    }
+    return UNet2DConditionModel(**config).eval()
+
+
+def tiny_vae(seed=1, **config):
+    torch.manual_seed(seed)
+    config = {"block_out_channels": (4,), "norm_num_groups": 2, "latent_channels": 4, **config}
+    return AutoencoderKL(**config).eval()
+
+
+def tiny_text_encoder(seed=2):
+    torch.manual_seed(seed)
+    sizes = {"hidden_size": PROMPT_CHANNELS, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    tokens = {"vocab_size": 6, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
+    return CLIPTextModel(CLIPTextConfig(max_position_embeddings=7, **sizes, **tokens)).eval()
+
+
+def tiny_tokenizer():
+    vocab = {"<|startoftext|>": 0, "<|endoftext|>": 1, "a": 2, "b": 3, "a</w>": 4, "b</w>": 5}
+    return CLIPTokenizer(vocab=vocab, merges=[], model_max_length=7)
+
+
+def tiny_scheduler(**config):
+    config = {"steps_offset": 1, "clip_sample": False, **config}
+    return DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", **config)
+
+
+def tiny_components(**replaced):
+    """`unet`, `vae`, `text_encoder`, `tokenizer`, `scheduler`."""
+    makers = {
+        "unet": tiny_unet,
+        "vae": tiny_vae,
+        "text_encoder": tiny_text_encoder,
+        "tokenizer": tiny_tokenizer,
+        "scheduler": tiny_scheduler,
+    }
+    return {name: replaced[name] if name in replaced else make() for name, make in makers.items()}
+
+
+def tiny_stable_diffusion(**replaced):
+    """A whole `StableDiffusionPipeline`, to share or to save: `.save_pretrained(folder)`."""
+    nothing = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+    return StableDiffusionPipeline(**tiny_components(**replaced), **nothing)
+
+
+def tiny_inpainting(**replaced):
+    """A `StableDiffusionInpaintPipeline` whose U-Net takes 9 channels."""
+    components = tiny_components(**{"unet": tiny_unet(in_channels=9), **replaced})
+    nothing = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+    return StableDiffusionInpaintPipeline(**components, **nothing)
