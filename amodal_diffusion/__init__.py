@@ -5,8 +5,8 @@
 from diffusers import ModelMixin
 from diffusers.pipelines.pipeline_loading_utils import LOADABLE_CLASSES
 
-from .models import MaskModelOutput, PCNetMask
-from .pipelines import AmodalPipeline, AmodalPipelineOutput, MaskPipeline, PCNetMaskPipeline
+from .models import MaskModelOutput, OccAmodalPredictor, PCNetMask, SDAmodalDecoder
+from .pipelines import AmodalPipeline, AmodalPipelineOutput, MaskPipeline, OccAmodalPipeline, PCNetMaskPipeline
 
 # Without this entry diffusers writes the full module path of a component into `model_index.json`, and refuses to
 # download such a repository. It has to be there before the first pipeline is made.
@@ -20,7 +20,10 @@ __all__ = [
     "MaskModelOutput",
     "MaskPipeline",
     "ModelMixin",
+    "OccAmodalPipeline",
+    "OccAmodalPredictor",
     "PCNetMask",
     "PCNetMaskPipeline",
+    "SDAmodalDecoder",
     "__version__",
 ]

@@ -39,6 +39,7 @@ __all__ = [
     "mask_boxes",
     "mask_overlaps",
     "mask_unions",
+    "occlusion_boundary",
     "paste_patches",
     "to_mask_stack",
 ]
@@ -184,6 +185,26 @@ def mask_unions(masks: npt.NDArray[Any], chosen: npt.NDArray[np.bool_]) -> BoolA
     if chosen.ndim != 2 or chosen.shape[1] != len(stack):
         raise ValueError(f"`chosen` must have shape (K, {len(stack)}), got {chosen.shape}")
     return _packed.unpack(_packed.unions(_packed.pack(stack), chosen), stack.shape[2])
+
+
+def occlusion_boundary(modal: torch.Tensor, occluder: torch.Tensor, *, size: int = 5) -> torch.Tensor:
+    """Where an object and what hides it meet: the overlap of both masks after a dilation by a square [N21].
+
+    Args:
+        modal: (..., h, w) bool or {0, 1} of any dtype, the visible part.
+        occluder: the same shape, dtype and device.
+        size: side of the square in pixels, odd.
+
+    Returns:
+        The same shape, dtype and device; empty where either mask is.
+
+    Raises:
+        ValueError: shapes that differ, or a size that `dilate` refuses.
+    """
+    if modal.shape != occluder.shape:
+        raise ValueError(f"`occluder` must have the shape of `modal` {tuple(modal.shape)}, got {tuple(occluder.shape)}")
+    both = (dilate(mask, kernel="square", size=size) for mask in (modal, occluder))
+    return torch.minimum(*both) if modal.dtype != torch.bool else torch.logical_and(*both)
 
 
 def mask_boxes(masks: npt.NDArray[Any]) -> IntArray:

@@ -183,7 +183,7 @@ class OcclusionSynthesizer:
     def sample(self, step: int, batch_size: int) -> OcclusionBatch:
         """The batch of `step` for this process: always the same for the same arguments."""
         objects = self._objects(step, batch_size)
-        self._generator.manual_seed(_mix(self.seed, step, self.process_index))
+        self._generator.manual_seed(mix_seed(self.seed, step, self.process_index))
         return self._compose(objects)
 
     def _objects(self, step: int, batch_size: int) -> Tensor:
@@ -191,7 +191,7 @@ class OcclusionSynthesizer:
         total = batch_size * self.num_processes
         first = step * total + self.process_index * batch_size
         if self._weights is not None:
-            generator = torch.Generator().manual_seed(_mix(self.seed, step, -1))
+            generator = torch.Generator().manual_seed(mix_seed(self.seed, step, -1))
             drawn = torch.multinomial(self._weights, total, replacement=total > len(self.bank), generator=generator)
             return drawn[self.process_index * batch_size :][:batch_size].to(self.bank.device)
         positions = torch.arange(first, first + batch_size)
@@ -199,7 +199,7 @@ class OcclusionSynthesizer:
         drawn = torch.empty(batch_size, dtype=torch.int64)
         for epoch in epochs.unique().tolist():
             if self._epoch is None or self._epoch[0] != epoch:
-                generator = torch.Generator().manual_seed(_mix(self.seed, epoch, -2))
+                generator = torch.Generator().manual_seed(mix_seed(self.seed, epoch, -2))
                 self._epoch = (epoch, torch.randperm(len(self.bank), generator=generator))
             chosen = epochs == epoch
             drawn[chosen] = self._epoch[1][positions[chosen] % len(self.bank)]
@@ -436,7 +436,7 @@ def _instance_weights(bank: MaskBank, source_weights: Sequence[float]) -> Tensor
     return (weights / counts)[sources]
 
 
-def _mix(*values: int) -> int:
+def mix_seed(*values: int) -> int:
     """One 63-bit seed from several integers (the finaliser of SplitMix64: neighbours give unrelated streams)."""
     state = 0
     for value in values:

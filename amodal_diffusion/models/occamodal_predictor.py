@@ -1,6 +1,7 @@
 """The two predictors of OccAmodal [Z24]: of the occluder, and of the whole mask."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
@@ -78,6 +79,24 @@ class OccAmodalPredictor(ModelMixin, ConfigMixin):
             feature_channels=[image_hidden_sizes[stage - 1] for stage in image_feature_stages],
             reduced_channels=reduced_channels, align_corners=True, patch_size=patch_size,
         )  # fmt: skip
+
+    def load_image_encoder(self, name_or_path: str, **kwargs: Any) -> None:
+        """Take the weights of a ResNet of transformers, such as "microsoft/resnet-18" (ImageNet).
+
+        Args:
+            name_or_path: Hub id or folder; only safetensors are read.
+            kwargs: `revision`, `token`, `cache_dir`, `local_files_only`; see `ResNetModel.from_pretrained`.
+
+        Raises:
+            OSError: where there is no such model.
+            ValueError: where it is no ResNet of the sizes of this network.
+        """
+        encoder = ResNetModel.from_pretrained(name_or_path, use_safetensors=True, **kwargs)
+        try:
+            self.image_encoder.load_state_dict(encoder.state_dict())
+        except RuntimeError as error:
+            sizes = {name: getattr(encoder.config, name) for name in ("layer_type", "hidden_sizes", "depths")}
+            raise ValueError(f"{name_or_path!r} does not fit the image encoder of this network: {sizes}.") from error
 
     def encode_image(self, image: Tensor) -> tuple[Tensor, ...]:
         """(B, 3, h, w) ImageNet-normalised RGB -> the feature maps for `forward`, deepest level first."""

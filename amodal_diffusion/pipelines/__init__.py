@@ -2,7 +2,8 @@
 
 from .auto import AmodalPipeline
 from .mask_pipeline import MaskPipeline
+from .occamodal import OccAmodalPipeline
 from .pcnet_mask import PCNetMaskPipeline
 from .pipeline_output import AmodalPipelineOutput
 
-__all__ = ["AmodalPipeline", "AmodalPipelineOutput", "MaskPipeline", "PCNetMaskPipeline"]
+__all__ = ["AmodalPipeline", "AmodalPipelineOutput", "MaskPipeline", "OccAmodalPipeline", "PCNetMaskPipeline"]

@@ -5,9 +5,11 @@ from typing import Any
 
 from ..hub import HUB_KEYS, read_model_index, resolve_subfolder
 from .mask_pipeline import MaskPipeline
+from .occamodal import OccAmodalPipeline
 from .pcnet_mask import PCNetMaskPipeline
 
 PIPELINES: dict[str, type[MaskPipeline]] = {
+    "OccAmodalPipeline": OccAmodalPipeline,
     "PCNetMaskPipeline": PCNetMaskPipeline,
 }
 

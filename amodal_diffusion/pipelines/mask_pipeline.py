@@ -55,15 +55,19 @@ class MaskPipeline(DiffusionPipeline):
 
     Attributes:
         mask_networks: names of the components that are mask networks, trained by this package; others are frozen.
+        needs_occluders: what hides an object must be given, by the other masks of the call or by `occluder_masks`.
+            False: a photo and one mask suffice, and the objects of a call do not know of each other.
     """
 
     model_cpu_offload_seq = "model"
     mask_networks: tuple[str, ...] = ("model",)
+    needs_occluders = True
 
     @property
     def networks(self) -> list[nn.Module]:
         """The mask networks themselves."""
-        return [getattr(self, name) for name in self.mask_networks]
+        networks = (getattr(self, name) for name in self.mask_networks)
+        return [network for network in networks if network is not None]
 
     @property
     def class_conditioned(self) -> bool:

@@ -1,0 +1,363 @@
+"""Train OccAmodal's two predictors on photos [Z24]: first `--stage occluder`, then `--stage amodal` on top of it.
+
+The defaults are the published networks at 256²; the paper does not state its optimisation, so that of PCNet-M stands.
+
+    accelerate launch training/train_occamodal.py --stage occluder --dataset train.json --output_dir runs/occluder
+    accelerate launch training/train_occamodal.py --stage amodal --dataset train.json --occluder_predictor runs/occluder --output_dir runs/occamodal
+
+Data sets with amodal masks are taken as they are. For modal masks alone, `--pseudo_labels pipelines/pcnet-m` completes
+them from each other; and in both cases other objects are pasted into the photos.
+"""
+
+import argparse
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+from trainer.arguments import base_parser, check_arguments, parse_size_list
+from trainer.loop import Task, Validation, train
+from trainer.losses import uncertainty_weighted_loss
+from trainer.pictures import mask_grid
+
+from amodal_diffusion import AmodalPipeline, OccAmodalPipeline, OccAmodalPredictor
+from amodal_diffusion.data import read_annotations
+from amodal_diffusion.data.photo_bank import Labeller, PhotoBank
+from amodal_diffusion.data.photo_synthesis import PhotoBatch, PhotoOcclusionSynthesizer, PhotoSynthesisConfig
+from amodal_diffusion.masks import occlusion_boundary
+
+logger = logging.getLogger(__name__)
+
+STAGES = ("occluder", "amodal")
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = base_parser(__doc__.split("\n")[0])
+    parser.add_argument("--stage", choices=STAGES, required=True)
+    _add_data_flags(parser.add_argument_group("data"))
+    _add_network_flags(parser.add_argument_group("network"))
+    pipeline = parser.add_argument_group("pipeline", "Stored in the pipeline; see OccAmodalPipeline.")
+    pipeline.add_argument("--occluder_threshold", type=float, default=0.5)
+    pipeline.add_argument("--mask_threshold", type=float, default=0.5)
+    pipeline.add_argument("--crop", choices=["nearest", "bilinear"], default="nearest")
+    pipeline.add_argument("--confine_to_occluder", action="store_true")
+    pipeline.add_argument("--test_time_flip", action="store_true")
+    parser.set_defaults(max_train_steps=56_000, lr_milestones=[32_000, 48_000])
+    args = parser.parse_args(argv)
+    check_arguments(args)
+    if not 0 < args.validation_fraction < 1:
+        raise ValueError(f"`--validation_fraction` must lie in (0, 1), got {args.validation_fraction}.")
+    if not 0 <= args.predicted_occluders <= 1:
+        raise ValueError(f"`--predicted_occluders` must lie in [0, 1], got {args.predicted_occluders}.")
+    if args.stage == "amodal" and args.occluder_predictor is None:
+        raise ValueError("`--occluder_predictor` must name the pipeline of `--stage occluder` for `--stage amodal`.")
+    if args.images is not None and len(args.images) != len(args.dataset):
+        raise ValueError(
+            f"`--images` must have one folder for each of the {len(args.dataset)} data sets, got {len(args.images)}."
+        )
+    return args
+
+
+def _add_data_flags(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--dataset", nargs="+", required=True, help="Annotation files, Parquet folders or Hub data sets with photos."
+    )
+    group.add_argument(
+        "--images", nargs="+", default=None, help="Photo folder of each JSON file; None takes the file's own folder."
+    )
+    group.add_argument(
+        "--pseudo_labels", default=None, help="Pipeline that completes modal-only data sets, e.g. pipelines/pcnet-m."
+    )
+    group.add_argument(
+        "--pseudo_eraser_dilation", type=int, default=2, help="Closes gaps between its masks, in pixels."
+    )
+    group.add_argument("--validation_fraction", type=float, default=0.03, help="Share of the photos held out.")
+    group.add_argument("--validation_samples", type=int, default=512)
+    group.add_argument("--min_area", type=int, default=256, help="Masks of fewer pixels are left out.")
+    group.add_argument(
+        "--alone_is_known", action="store_true", help="Take the only object of a photo as hidden by nothing."
+    )
+    group.add_argument("--on_error", choices=["raise", "skip"], default="skip", help="What to do with a bad record.")
+    group.add_argument("--front_probability", type=float, default=0.45, help="Of pasting an object in front.")
+    group.add_argument("--behind_probability", type=float, default=0.15, help="Of pasting an object behind.")
+    group.add_argument("--region_probability", type=float, default=0.15, help="Of a synthetic background region.")
+
+
+def _add_network_flags(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--pretrained_pipeline", default=None, help="OccAmodal pipeline whose network of this stage is trained on."
+    )
+    group.add_argument(
+        "--occluder_predictor", default=None, help="For --stage amodal: the pipeline of --stage occluder; frozen."
+    )
+    group.add_argument(
+        "--predicted_occluders",
+        type=float,
+        default=0.5,
+        help="For --stage amodal: share of samples with the boundary of the predicted occluder, not the true one.",
+    )
+    group.add_argument("--block_out_channels", type=parse_size_list, default=(32, 64, 128, 256, 512, 512))
+    group.add_argument("--reduced_channels", type=int, default=256)
+    group.add_argument("--patch_size", type=int, default=1)
+    group.add_argument("--sample_size", type=int, default=256)
+    group.add_argument("--image_hidden_sizes", type=parse_size_list, default=(64, 128, 256, 512))
+    group.add_argument("--image_embedding_size", type=int, default=64)
+    group.add_argument("--image_feature_stages", type=parse_size_list, default=(4,))
+    group.add_argument(
+        "--image_encoder", default=None, help="ResNet of transformers to start from, e.g. microsoft/resnet-18."
+    )
+    group.add_argument("--inside_weight", type=float, default=5.0, help="Of ASBU's loss inside the occluder.")
+
+
+class OccAmodalTask(Task):
+    """One of the two predictors on photos."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args = args
+        self.is_amodal = args.stage == "amodal"
+        self.frozen: OccAmodalPredictor | None = None
+        if self.is_amodal:
+            self.frozen = _load_pipeline(args.occluder_predictor, "--occluder_predictor").occluder_predictor
+            self.frozen.requires_grad_(False).eval()
+        self.model = self._make_model()
+        size = self.model.config.sample_size
+        if self.frozen is not None and self.frozen.config.sample_size != size:
+            raise ValueError(
+                f"`--sample_size` must be that of `--occluder_predictor`, {self.frozen.config.sample_size}, got {size}."
+            )
+        self.synthesis = PhotoSynthesisConfig(
+            size=size, front_probability=args.front_probability, behind_probability=args.behind_probability,
+            region_probability=args.region_probability,
+        )  # fmt: skip
+        self.counts: list[tuple[str, int]] = []
+
+    def _make_model(self) -> OccAmodalPredictor:
+        args = self.args
+        if args.pretrained_pipeline:
+            pipeline = _load_pipeline(args.pretrained_pipeline, "--pretrained_pipeline")
+            model = pipeline.amodal_predictor if self.is_amodal else pipeline.occluder_predictor
+            if model is None:
+                raise ValueError(f"`--pretrained_pipeline` {args.pretrained_pipeline!r} has no amodal predictor.")
+            return model
+        model = OccAmodalPredictor(
+            mask_channels=2 if self.is_amodal else 1, block_out_channels=args.block_out_channels,
+            reduced_channels=args.reduced_channels, sample_size=args.sample_size, patch_size=args.patch_size,
+            image_hidden_sizes=args.image_hidden_sizes, image_embedding_size=args.image_embedding_size,
+            image_feature_stages=args.image_feature_stages,
+        )  # fmt: skip
+        if args.image_encoder:
+            model.load_image_encoder(args.image_encoder)
+        return model
+
+    def setup(self, accelerator: Accelerator) -> None:
+        args, device = self.args, accelerator.device
+        with accelerator.main_process_first():
+            sources = _read_sources(args)
+        training, validation = zip(*(_split(rows, args.validation_fraction) for rows in sources), strict=True)
+        labeller = _make_labeller(args, device) if args.pseudo_labels else None
+        bank, held_out = (
+            _make_bank(part, args, labeller, accelerator, self.synthesis.enlarge_box) for part in (training, validation)
+        )
+        counts = torch.bincount(bank.sources, minlength=len(sources)).tolist()
+        photos = [len(rows) for rows in training]
+        self.counts = [
+            ("/".join(Path(path).parts[-2:]), number, count)
+            for path, number, count in zip(args.dataset, photos, counts, strict=True)
+        ]
+        logger.info("%d objects for training: %s; %d held out", len(bank), self.counts, len(held_out))
+        self.synthesizer = PhotoOcclusionSynthesizer(
+            bank.to(device), self.synthesis, seed=args.seed, process_index=accelerator.process_index,
+            num_processes=accelerator.num_processes,
+        )  # fmt: skip
+        self.validation = PhotoOcclusionSynthesizer(held_out.to(device), self.synthesis, seed=-1)
+        if self.frozen is not None:
+            self.frozen.to(device, memory_format=torch.channels_last if args.channels_last else torch.contiguous_format)
+        self.autocast = accelerator.autocast
+
+    def loss(self, model: nn.Module, micro_step: int, batch_size: int) -> tuple[Tensor, dict[str, float | Tensor]]:
+        batch = self.synthesizer.sample(micro_step, batch_size)
+        if not self.is_amodal:
+            return occluder_loss(model(batch.modal, batch.image).logits, batch.occluder, batch.known), {}
+        occluder = self._shown_occluder(batch, batch_size)
+        boundary = occlusion_boundary(batch.modal, occluder)
+        logits = model(batch.modal, batch.image, boundary).logits
+        return uncertainty_weighted_loss(logits, batch.amodal, batch.occluder, self.args.inside_weight), {}
+
+    def _shown_occluder(self, batch: PhotoBatch, batch_size: int) -> Tensor:
+        """The true occluder for the first samples, the predicted one for the others, whose order is random anyway."""
+        predicted = round(batch_size * self.args.predicted_occluders)
+        if not predicted:
+            return batch.occluder
+        kept = batch_size - predicted
+        return torch.cat([batch.occluder[:kept], self._predict_occluders(batch.modal[kept:], batch.image[kept:])])
+
+    @torch.no_grad()
+    def _predict_occluders(self, modal: Tensor, image: Tensor) -> Tensor:
+        with self.autocast():
+            logits = self.frozen(modal, image).logits
+        return (logits[:, 1:] > logits[:, :1]).float() * (1 - modal)
+
+    def validate(self, model: nn.Module, step: int) -> Validation:
+        """Pooled IoU on held-out photos in percent: of the occluder, or of the mask as the pipeline predicts it."""
+        sums = torch.zeros(4, dtype=torch.float64)
+        picture = None
+        size = min(64, self.args.validation_samples)
+        for index in range(max(1, self.args.validation_samples // size)):
+            batch = self.validation.sample(index, size)
+            probability, planes = self._validate_batch(model, batch)
+            sums += torch.stack([plane.sum() for plane in planes]).double().cpu()
+            if picture is None:
+                target = batch.amodal if self.is_amodal else batch.occluder
+                picture = mask_grid(batch.modal, batch.occluder * self.is_amodal, target, probability)
+        metrics = {"occluder_iou": 100 * float(sums[0] / sums[1].clamp(min=1))}
+        if self.is_amodal:
+            metrics = {
+                "miou": 100 * float(sums[0] / sums[1].clamp(min=1)),
+                "inv_miou": 100 * float(sums[2] / sums[3].clamp(min=1)),
+            }
+        return Validation(metrics, {"held_out": picture} if picture is not None else {})
+
+    def _validate_batch(self, model: nn.Module, batch: PhotoBatch) -> tuple[Tensor, Sequence[Tensor]]:
+        """Probability (B, 1, S, S), and the four planes whose sums make the metrics."""
+        if not self.is_amodal:
+            with self.autocast():
+                logits = model(batch.modal, batch.image).logits.float()
+            probability = logits.softmax(1)[:, 1:]
+            predicted, known = (probability > 0.5) & (batch.modal == 0), batch.known > 0
+            truth = batch.occluder > 0
+            both, either = predicted & truth & known, (predicted | truth) & known
+            return probability, (both, either, both, either)
+        boundary = occlusion_boundary(batch.modal, self._predict_occluders(batch.modal, batch.image))
+        with self.autocast():
+            logits = model(batch.modal, batch.image, boundary).logits.float()
+        probability = logits[:, :1].sigmoid()
+        predicted, truth, hidden = (probability > 0.5) | (batch.modal > 0), batch.amodal > 0, batch.modal == 0
+        both, either = predicted & truth, predicted | truth
+        return probability, (both, either, both & hidden, either & hidden)
+
+    def build_pipeline(self, model: nn.Module) -> OccAmodalPipeline:
+        args = self.args
+        networks = {"occluder_predictor": self.frozen, "amodal_predictor": model}
+        if not self.is_amodal:
+            networks = {"occluder_predictor": model}
+        return OccAmodalPipeline(
+            **networks, occluder_threshold=args.occluder_threshold, mask_threshold=args.mask_threshold,
+            enlarge_box=self.synthesis.enlarge_box, crop=args.crop, confine_to_occluder=args.confine_to_occluder,
+            test_time_flip=args.test_time_flip,
+        )  # fmt: skip
+
+    def card(self) -> dict[str, Any]:
+        args = self.args
+        data = [f"{name}: {count:,} objects in {photos:,} photos" for name, photos, count in self.counts]
+        if args.pseudo_labels:
+            data.append(
+                "Where these have modal masks alone, whole masks and occluders come from the other masks of the photo "
+                f"through `{args.pseudo_labels}`."
+            )
+        data.append(
+            f"Objects pasted in front of {args.front_probability:.0%} of the samples and behind "
+            f"{args.behind_probability:.0%}; {args.region_probability:.0%} are synthetic background regions. "
+            f"{args.validation_fraction:.0%} of the photos are held out for validation."
+        )
+        return {
+            "name": "OccAmodal",
+            "description": "Completes the mask of a partly hidden object from a photo and its visible mask; it finds by "
+            "itself what hides the object (Zhan et al., Amodal Ground Truth and Completion in the Wild, CVPR 2024).",
+            "tags": ["occamodal"],
+            "limits": [
+                "Where the photo does not show what hides an object, its mask comes back as it was.",
+                "Each object is completed by itself: whole masks of neighbours may overlap, and no order is predicted.",
+                "Crops are brought to a fixed size, so hidden details of large objects come back coarse.",
+            ],
+            "data": data,
+        }
+
+
+def occluder_loss(logits: Tensor, occluder: Tensor, known: Tensor) -> Tensor:
+    """Cross-entropy, mean over the pixels where the occluder is known. Source: [Z24].
+
+    Args:
+        logits: (B, 2, h, w) floating point.
+        occluder: (B, 1, h, w) in {0, 1}.
+        known: (B, 1, h, w) in {0, 1}.
+    """
+    entropy = F.cross_entropy(logits.float(), occluder[:, 0].long(), reduction="none")
+    return (entropy * known[:, 0]).sum() / known.sum().clamp(min=1)
+
+
+def _load_pipeline(name: str, flag: str) -> OccAmodalPipeline:
+    pipeline = AmodalPipeline.from_pretrained(name)
+    if not isinstance(pipeline, OccAmodalPipeline):
+        raise ValueError(f"`{flag}` {name!r} must be an OccAmodalPipeline, it is a {type(pipeline).__name__}.")
+    return pipeline
+
+
+def _read_sources(args: argparse.Namespace) -> list[Any]:
+    sources = []
+    for index, path in enumerate(args.dataset):
+        folder = args.images[index] if args.images else Path(path).parent if Path(path).is_file() else None
+        rows = read_annotations(path, folder, on_error=args.on_error)
+        if "image" not in rows.column_names:
+            raise ValueError(f"`--dataset` {path!r} has no photos (no column 'image').")
+        sources.append(rows)
+    return sources
+
+
+def _split(rows: Any, fraction: float) -> tuple[Any, Any]:
+    """Photos for training and for validation: always the same ones."""
+    shuffled = np.random.default_rng(0).permutation(len(rows))
+    held_out = max(1, int(len(rows) * fraction))
+    if held_out >= len(rows):
+        raise ValueError(f"`--dataset` needs at least 2 photos to hold some out, got {len(rows)}.")
+    return rows.select(sorted(shuffled[held_out:])), rows.select(sorted(shuffled[:held_out]))
+
+
+def _make_labeller(args: argparse.Namespace, device: torch.device) -> Labeller:
+    pipeline = AmodalPipeline.from_pretrained(args.pseudo_labels).to(device)
+    pipeline.set_progress_bar_config(disable=True)
+
+    def label(image: Any, modal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        output = pipeline(image, modal, eraser_dilation=args.pseudo_eraser_dilation)
+        if output.order is None:
+            raise ValueError(f"`--pseudo_labels` {args.pseudo_labels!r} predicts no order; PCNet-M does.")
+        return output.amodal_masks, output.order
+
+    return label
+
+
+def _make_bank(
+    sources: Sequence[Any],
+    args: argparse.Namespace,
+    labeller: Labeller | None,
+    accelerator: Accelerator,
+    enlarge_box: float,
+) -> PhotoBank:
+    size = args.sample_size * 3 // 2
+    total = sum(len(rows) for rows in sources)
+    warnings = logging.getLogger("amodal_diffusion.pipelines")
+    level = warnings.level
+    warnings.setLevel(logging.ERROR)  # a photo whose objects do not touch is nothing to warn of here
+    try:
+        with tqdm(total=total, desc="photos", disable=not accelerator.is_main_process) as bar:
+            return PhotoBank.from_sources(
+                sources, resolution=size, context=1.5, enlarge_box=enlarge_box, min_area=args.min_area,
+                labeller=labeller, alone_is_known=args.alone_is_known, on_row=lambda _: bar.update(),
+            )  # fmt: skip
+    finally:
+        warnings.setLevel(level)
+
+
+def main(argv: list[str] | None = None) -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    args = parse_arguments(argv)
+    train(OccAmodalTask, args)
+
+
+if __name__ == "__main__":
+    main()
