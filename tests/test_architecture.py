@@ -24,7 +24,7 @@ LAYERS = (
     ("masks", "image_processor", "ordering", "baselines", "metrics", "visualization"),
     ("models", "data"),
     ("pipelines", "hub", "conversion"),
-    ("export", "evaluation", "cli"),
+    ("export", "evaluation", "evaluation_methods", "evaluation_report", "cli"),
 )
 RANKS = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 RANKS.update({path.stem: 0 for path in PACKAGE.glob("_*.py") if path.stem != "__init__"})

@@ -1,6 +1,7 @@
 """The table of methods: what it counts, what it refuses, and the published numbers."""
 
 import json
+import logging
 import math
 import re
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from amodal_diffusion import PCNetMask, PCNetMaskPipeline
+from amodal_diffusion import AmodalPipelineOutput, PCNetMask, PCNetMaskPipeline
 from amodal_diffusion.data import read_annotations
 from amodal_diffusion.evaluation import (
     METHODS,
@@ -18,6 +19,8 @@ from amodal_diffusion.evaluation import (
     PipelineMethod,
     Prediction,
     Sample,
+    call_pipeline,
+    check_call_options,
     evaluate_methods,
     format_markdown,
     format_table,
@@ -26,6 +29,7 @@ from amodal_diffusion.evaluation import (
     write_report,
 )
 from amodal_diffusion.masks import encode_rle
+from amodal_diffusion.metrics import OccluderMetrics
 from data_helpers import SHARED
 
 REAL_DATA = SHARED / "amodal_gt"
@@ -75,7 +79,7 @@ def test_oracle_is_right_and_raw_is_not(dataset):
     assert raw["miou_pooled"] == pytest.approx((whole - hidden + front) / (whole + front))
     assert raw["miou_mean"] == pytest.approx((whole - hidden) / whole)
     assert raw["inv_miou_pooled"] == raw["inv_miou_mean"] == 0
-    assert report.counts == {"images": 1, "objects": 2, "occluded": 1, "related": 1, "skipped": 0}
+    assert report.counts == {"images": 1, "objects": 2, "occluded": 1, "covered": 1, "related": 1, "skipped": 0}
 
 
 def test_order_may_come_from_the_annotation(content):
@@ -187,13 +191,172 @@ def test_unknown_methods_are_named(tmp_path):
         load_methods([str(tmp_path)])
 
 
+# no occluder given
+
+
+def test_pipeline_completes_each_object_alone(dataset, caplog):
+    torch.manual_seed(0)
+    seen = []
+    model = PCNetMask(block_out_channels=(2, 4), sample_size=16, class_conditioned=True)
+    model.register_forward_pre_hook(lambda _, __, kwargs: seen.append(kwargs), with_kwargs=True)
+    pipeline = PCNetMaskPipeline(model, keep_modal=False)
+    modal = make_sample(dataset[0]).modal
+    with caplog.at_level(logging.WARNING):
+        output = call_pipeline(pipeline, None, modal, [3, 8], alone=True)
+    assert not caplog.records  # "no object has an occluder" goes without saying here
+    assert not any(call["eraser"].any() for call in seen)
+    assert torch.cat([call["category_ids"] for call in seen]).tolist() == [3, 8]
+    assert output.order is None and output.amodal_masks.shape == output.probabilities.shape == modal.shape
+    for index, ids in enumerate([[3], [8]]):
+        one = pipeline(None, modal[index], category_ids=ids)
+        np.testing.assert_array_equal(output.amodal_masks[index], one.amodal_masks[0])
+        np.testing.assert_allclose(output.probabilities[index], one.probabilities[0], atol=1e-6)
+    assert any("No object" in record.message for record in caplog.records)  # outside, the pipeline warns as ever
+    assert call_pipeline(pipeline, None, modal[:0], [], alone=True).amodal_masks.shape == (0, 24, 32)
+
+
+class Clairvoyant:
+    """A pipeline that needs no occluder: fills everything, and predicts the upper half as the occluder."""
+
+    def __init__(self, needs_occluders):
+        self.needs_occluders, self.calls = needs_occluders, []
+
+    def __call__(self, image, masks, *, mask_threshold=0.5, output_type="np"):
+        self.calls.append((image, masks))
+        if isinstance(masks, list):
+            return AmodalPipelineOutput(*zip(*(self.answer(stack) for stack in masks), strict=True))
+        return AmodalPipelineOutput(*self.answer(masks))
+
+    def answer(self, masks):
+        upper = np.zeros_like(masks)
+        upper[:, :12] = True
+        numbers = masks.astype(np.float32)
+        order = np.zeros((len(masks), len(masks)), np.int8)
+        return np.ones_like(masks), numbers, order, 2 * numbers, upper, np.stack([masks, ~masks])
+
+
+@pytest.mark.parametrize("needs_occluders", [False, True])
+def test_call_alone_gives_every_field_but_the_order(needs_occluders, dataset):
+    pipeline = Clairvoyant(needs_occluders)
+    masks, photo = make_sample(dataset[0]).modal, Image.new("RGB", (32, 24))
+    output = call_pipeline(pipeline, photo, masks, [1, 1], alone=True)
+    ((image, given),) = pipeline.calls
+    if needs_occluders:
+        assert image == [photo, photo] and [stack.shape for stack in given] == [(1, 24, 32)] * 2
+    else:  # one ordinary call, so that the photo is encoded once
+        assert image is photo and given is masks
+    expected = AmodalPipelineOutput(*pipeline.answer(masks))
+    for name in ("amodal_masks", "probabilities", "uncertainty", "occluder_masks", "samples"):
+        np.testing.assert_array_equal(getattr(output, name), getattr(expected, name))
+    assert output.order is None
+    assert call_pipeline(pipeline, photo, masks, [1, 1]).order is not None
+
+
+def test_no_method_sees_another_object(dataset):
+    seen = []
+
+    def looks(sample):
+        seen.append(sample)
+        return Prediction(masks=sample.modal, order=sample.order)
+
+    looks.name = "looks"
+    methods = [looks, *load_methods(["raw", "convex", "convex-refined"])]
+    report = evaluate_methods(dataset, methods, occluders_given=False)
+    whole = make_sample(dataset[0])
+    assert [sample.modal.shape for sample in seen] == [(1, 24, 32)] * 2
+    assert all((sample.order == 0).all() and not sample.occluders.any() for sample in seen)
+    assert [sample.category_ids for sample in seen] == [[category] for category in whole.category_ids]
+    raw, refined, convex = (report.completion[name] for name in ("raw", "convex-refined", "convex"))
+    assert refined == pytest.approx(raw, nan_ok=True) and convex != pytest.approx(raw, nan_ok=True)
+    assert report.completion["looks"] == pytest.approx(raw, nan_ok=True)
+    assert convex == pytest.approx(evaluate_methods(dataset, methods[2:3]).completion["convex"], nan_ok=True)
+    assert report.order == {} and report.occluders_given is False
+    text = report.to_text()
+    assert text.startswith("Completion without occluders given, each object alone, 2 objects (1 with a hidden part)")
+    assert "Order accuracy" not in text and report.to_dict()["occluders_given"] is False
+    given = evaluate_methods(dataset, methods)
+    assert given.occluders_given is True and "without occluders" not in given.to_text()
+
+
+def test_objects_alone_share_the_photo(tmp_path):
+    Image.new("RGB", (32, 24)).save(tmp_path / "p.png")
+    masks = np.ones((3, 24, 32), bool)
+    sample = Sample("4", masks, masks, np.zeros((3, 3), np.int8), [1, 2, 3], photo=tmp_path / "p.png")
+    images = [part.image for part in sample.alone()]
+    assert len(images) == 3 and isinstance(sample.photo, Image.Image)
+    assert [part.photo is sample.photo for part in sample.alone()] == [True] * 3
+
+
+def test_wrong_predictions_alone_are_named(dataset):
+    with pytest.raises(ValueError, match="method 'hull' predicts no masks; without occluders there is nothing else"):
+        evaluate_methods(dataset, load_methods(["hull"]), occluders_given=False)
+    cut = MaskBaseline("cut", complete=lambda m: m[:, :5])
+    with pytest.raises(ValueError, match=r"'cut' gave masks of shape \(1, 5, 32\) for image 4, expected \(1, 24, 32\)"):
+        evaluate_methods(dataset, [cut], occluders_given=False)
+
+
+# predicted occluders
+
+
+@pytest.mark.parametrize("occluders_given", [True, False])
+def test_predicted_occluders_are_scored(dataset, occluders_given):
+    sample = make_sample(dataset[0])
+    np.testing.assert_array_equal(sample.occluders, np.stack([sample.modal[1], np.zeros((24, 32), bool)]))
+    methods = [PipelineMethod(Clairvoyant(False), "upper"), METHODS["raw"]]
+    report = evaluate_methods(dataset, methods, occluders_given=occluders_given)
+    assert set(report.occluders) == {"upper"}
+    upper, true = 12 * 32, 8 * 18  # the occluder is rows 8 to 15, the prediction rows 0 to 11
+    expected = (true / 2) / (upper + true / 2)
+    row = report.occluders["upper"]
+    assert row["iou_pooled"] == row["iou_mean"] == pytest.approx(expected)
+    assert row["found"] == 1 and row["left_empty"] == 0  # the object in front gets an occluder that it does not have
+    assert (
+        "Predicted occluders against the union of the true ones, which 1 of 2 objects have, percent" in report.to_text()
+    )
+    assert json.loads(report.to_json())["occluders"]["upper"]["found"] == 1
+
+
+def test_occluders_follow_the_order_source(content):
+    content["annotations"][0]["depth_constraint"] = "1-2"  # the contrary of the masks
+    sample = make_sample(read_annotations(content)[0], order_source="annotated")
+    np.testing.assert_array_equal(sample.occluders, np.stack([np.zeros((24, 32), bool), sample.modal[0]]))
+
+
+def test_occluders_of_the_wrong_shape_are_named(dataset):
+    def half(sample):
+        return Prediction(masks=sample.modal, occluders=sample.modal[:1, :3])
+
+    half.name = "half"
+    for given, expected in ((True, r"\(2, 24, 32\)"), (False, r"\(1, 24, 32\)")):
+        with pytest.raises(ValueError, match=rf"'half' gave occluders of shape \(1, 3, 32\) .* expected {expected}"):
+            evaluate_methods(dataset, [half], occluders_given=given)
+
+
+def test_options_that_a_pipeline_does_not_take_are_named():
+    message = "Clairvoyant takes no `eraser_dilation`; its options are mask_threshold, output_type"
+    pipeline = Clairvoyant(False)
+    with pytest.raises(ValueError, match=message):
+        PipelineMethod(pipeline, "c", mask_threshold=0.3, eraser_dilation=3)
+    with pytest.raises(ValueError, match=message):
+        call_pipeline(pipeline, None, np.zeros((1, 4, 4), bool), [1], eraser_dilation=3)
+    assert not pipeline.calls
+    check_call_options(tiny_pipeline(), ["eraser_dilation", "order_threshold", "mask_threshold", "batch_size"])
+    check_call_options(lambda image, masks, **anything: None, ["whatever"])
+
+
+# the report
+
+
 def report_with(**completion):
     masks = ("miou_pooled", "inv_miou_pooled", "miou_mean", "inv_miou_mean", "pixel_accuracy")
     precision = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "ar")
     row = dict.fromkeys(masks + precision, 0.5) | completion
-    counts = {"images": 1, "objects": 2, "occluded": 0, "related": 0, "skipped": 0}
+    counts = {"images": 1, "objects": 2, "occluded": 0, "covered": 0, "related": 0, "skipped": 0}
     order = {"order_accuracy": math.nan, "order_accuracy_all": 1.0}
-    return EvaluationReport({"a|b": row}, {"hull": order}, {"a|b": 1.25, "hull": 0.0}, counts)
+    occluders = {"a|b": {key: 0.25 for key in OccluderMetrics().compute()}}
+    return EvaluationReport(
+        {"a|b": row}, {"hull": order}, {"a|b": 1.25, "hull": 0.0}, counts, occluders=occluders, occluders_given=False
+    )
 
 
 def test_report_formats(tmp_path):
@@ -205,6 +368,9 @@ def test_report_formats(tmp_path):
     assert values["order_source"] == "masks" and values["counts"]["objects"] == 2
     markdown = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert "| a\\|b | 50.0 | 50.0 | 50.0 | – | 50.0 | 1.2 |" in markdown
+    assert "| a\\|b | 25.0 | 25.0 | 25.0 | 25.0 | 25.0 | 25.0 | 1.2 |" in markdown
+    assert markdown.startswith("Completion without occluders given")
+    assert values["occluders"]["a|b"]["left_empty"] == 0.25 and values["occluders_given"] is False
     for table in re.findall(r"(?:^\|.*\n)+", markdown, flags=re.MULTILINE):
         assert len({line.replace("\\|", "").count("|") for line in table.splitlines()}) == 1
 
@@ -220,7 +386,7 @@ def test_published_numbers_on_real_ground_truth():
     """Five photos, 84 regions; the numbers come with the data and were computed by the published code."""
     methods = [METHODS[name] for name in ("raw", "convex", "convex-refined")]
     report = evaluate_methods(read_annotations(REAL_DATA / "annotations.json"), methods)
-    assert report.counts == {"images": 5, "objects": 84, "occluded": 47, "related": 163, "skipped": 0}
+    assert report.counts == {"images": 5, "objects": 84, "occluded": 47, "covered": 46, "related": 163, "skipped": 0}
     keys = ("miou_pooled", "inv_miou_pooled", "miou_mean", "inv_miou_mean")
     expected = {
         "raw": (74.8, 0, 81.6, 0),

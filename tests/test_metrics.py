@@ -7,6 +7,7 @@ import torch
 
 from amodal_diffusion.metrics import (
     CompletionMetrics,
+    OccluderMetrics,
     OrderMetrics,
     has_hidden_part,
     inv_miou_mean,
@@ -39,6 +40,13 @@ PRED = np.stack([line(1, 2, 3, 5), line(5, 6, 7), line()])
 def random_image(seed):
     rng = np.random.default_rng(seed)
     return tuple(rng.random((4, 9, 70)) > threshold for threshold in (0.5, 0.4, 0.7))
+
+
+def random_occluders(seed):
+    """The first object has no occluder."""
+    pred, target, modal = random_image(seed)
+    pred[0, seed:] = target[0] = False
+    return pred, target, modal
 
 
 class TestCounts:
@@ -166,13 +174,74 @@ class TestOrder:
             OrderMetrics().update(pred, target)
 
 
+def box(rows, columns, height=20, width=30):
+    mask = np.zeros((height, width), dtype=bool)
+    mask[rows[0] : rows[1], columns[0] : columns[1]] = True
+    return mask
+
+
+class TestOccluders:
+    """Objects of 6 x 6 pixels, whose crop is truncated to 10 x 10 and begins 3 pixels before them."""
+
+    NONE = box((0, 0), (0, 0))
+    OBJECT = box((8, 14), (8, 14))  # crop: rows and columns 5 to 14
+
+    def compute(self, pred, target, modal):
+        metrics = OccluderMetrics()
+        metrics.update(np.stack(pred), np.stack(target), np.stack(modal))
+        return metrics.compute()
+
+    def test_by_hand(self):
+        # Object 0: the occluder leaves the crop, of which half is found. Object 1: missed. Object 2: made up. 3: right.
+        target = [box((8, 14), (14, 24)), box((8, 14), (2, 8)), self.NONE, self.NONE]
+        pred = [box((8, 11), (14, 15)), self.NONE, box((8, 9), (6, 7)), self.NONE]
+        metrics = self.compute(pred, target, [self.OBJECT] * 4)
+        assert metrics == {
+            "iou_pooled": pytest.approx(3 / (60 + 36)),
+            "iou_mean": pytest.approx((3 / 60 + 0) / 2),
+            "crop_iou_pooled": pytest.approx(3 / (6 + 18)),
+            "crop_iou_mean": pytest.approx((3 / 6 + 0) / 2),
+            "found": 1 / 2,
+            "left_empty": 1 / 2,
+        }
+
+    def test_an_occluder_outside_of_the_crop_counts_in_the_photo_alone(self):
+        far = box((0, 3), (25, 30))
+        metrics = self.compute([self.NONE], [far], [self.OBJECT])
+        assert metrics["iou_pooled"] == metrics["iou_mean"] == metrics["found"] == 0
+        assert math.isnan(metrics["crop_iou_pooled"]) and math.isnan(metrics["crop_iou_mean"])
+        assert math.isnan(metrics["left_empty"])
+
+    def test_a_crop_may_leave_the_photo(self):
+        corner = box((0, 6), (0, 6))
+        metrics = self.compute([box((0, 2), (6, 8))], [box((0, 2), (6, 20))], [corner])
+        assert metrics["crop_iou_pooled"] == 1 and metrics["iou_pooled"] == pytest.approx(4 / 28)
+
+    def test_an_object_without_visible_pixels_has_no_crop(self):
+        metrics = self.compute([self.OBJECT], [self.OBJECT], [self.NONE])
+        assert metrics["iou_pooled"] == metrics["found"] == 1 and math.isnan(metrics["crop_iou_mean"])
+
+    def test_no_objects(self):
+        none = np.zeros((0, 4, 4), dtype=bool)
+        metrics = OccluderMetrics()
+        metrics.update(none, none, none)
+        assert all(math.isnan(value) for value in metrics.compute().values())
+
+    def test_a_bad_update_changes_nothing(self):
+        metrics = OccluderMetrics()
+        with pytest.raises(ValueError, match="same shape"):
+            metrics.update(PRED[:2], TARGET, MODAL)
+        assert metrics.state_dict() == OccluderMetrics().state_dict()
+
+
 @pytest.mark.parametrize(
     ("make", "updates"),
     [
         (CompletionMetrics, [random_image(seed) for seed in range(4)]),
+        (OccluderMetrics, [random_occluders(seed) for seed in range(4)]),
         (OrderMetrics, [(ORDER, ORDER), (-ORDER, ORDER), (ORDER * 0, ORDER), (ORDER[:2, :2], ORDER[:2, :2])]),
     ],
-    ids=["completion", "order"],
+    ids=["completion", "occluders", "order"],
 )
 class TestAccumulators:
     def filled(self, make, updates):

@@ -1,6 +1,6 @@
 """Metrics of amodal completion and occlusion order: pure functions and accumulators over a data set."""
 
-from .accumulators import CompletionMetrics, OrderMetrics
+from .accumulators import CompletionMetrics, OccluderMetrics, OrderMetrics
 from .average_precision import AmodalAP
 from .functional import (
     has_hidden_part,
@@ -17,6 +17,7 @@ from .functional import (
 __all__ = [
     "AmodalAP",
     "CompletionMetrics",
+    "OccluderMetrics",
     "OrderMetrics",
     "has_hidden_part",
     "inv_miou_mean",

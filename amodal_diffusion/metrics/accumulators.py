@@ -8,7 +8,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from ..masks import MaskInput, to_mask_stack
+from ..masks import BoolArray, MaskInput, crop_boxes, mask_boxes, to_mask_stack
 from .functional import object_counts, occluded, order_counts, ratio
 
 
@@ -129,3 +129,78 @@ class OrderMetrics(_Totals):
             "order_accuracy": ratio(totals["right_related"], totals["related"]),
             "order_accuracy_all": ratio(totals["right"], totals["pairs"]),
         }
+
+
+class OccluderMetrics(_Totals):
+    """Metrics of predicted occluders over a data set: is there one, and where [Z24].
+
+    The target is the union of the visible masks of all that lies directly in front of an object. `compute` gives, as
+    fractions in [0, 1] and NaN where nothing was there to measure:
+
+    - `iou_pooled` (sums) and `iou_mean` (mean), over the objects that have an occluder, in the whole photo;
+    - `crop_iou_pooled` and `crop_iou_mean`, likewise inside the object's crop box (`crop_boxes`), over the objects with
+      an occluder there: no network sees more, and occluders often go on outside of it;
+    - `found`, the share of the objects with an occluder whose prediction has a pixel (recall of the detection), and
+      `left_empty`, the share of those without whose prediction has none (specificity).
+    """
+
+    names = (
+        "intersection", "union", "iou", "covered", "crop_intersection", "crop_union", "crop_iou", "crop_covered",
+        "found", "left_empty", "objects",
+    )  # fmt: skip
+
+    def update(self, pred: MaskInput, target: MaskInput, modal: MaskInput) -> None:
+        """Count the objects of one image.
+
+        Args:
+            pred: (N, H, W) predicted masks of what hides each object; empty where nothing does.
+            target: (N, H, W) true ones.
+            modal: (N, H, W) visible masks of the objects, which place the crop boxes.
+
+        Raises:
+            ValueError: shapes that differ.
+        """
+        counts = object_counts(pred, target, modal)
+        intersection, union, true_area = counts[:, :3].T
+        covered, predicted = true_area > 0, intersection + union - true_area > 0
+        window = _windows(to_mask_stack(modal))
+        crop_intersection, crop_union, crop_area = object_counts(
+            to_mask_stack(pred) & window, to_mask_stack(target) & window, modal
+        )[:, :3].T
+        crop_covered = crop_area > 0
+        self._add(
+            {
+                "intersection": intersection[covered].sum(),
+                "union": union[covered].sum(),
+                "iou": (intersection[covered] / union[covered]).sum(),
+                "covered": covered.sum(),
+                "crop_intersection": crop_intersection[crop_covered].sum(),
+                "crop_union": crop_union[crop_covered].sum(),
+                "crop_iou": (crop_intersection[crop_covered] / crop_union[crop_covered]).sum(),
+                "crop_covered": crop_covered.sum(),
+                "found": (covered & predicted).sum(),
+                "left_empty": (~covered & ~predicted).sum(),
+                "objects": len(counts),
+            }
+        )
+
+    def compute(self) -> dict[str, float]:
+        """The metrics of everything counted so far."""
+        totals = self._totals
+        return {
+            "iou_pooled": ratio(totals["intersection"], totals["union"]),
+            "iou_mean": ratio(totals["iou"], totals["covered"]),
+            "crop_iou_pooled": ratio(totals["crop_intersection"], totals["crop_union"]),
+            "crop_iou_mean": ratio(totals["crop_iou"], totals["crop_covered"]),
+            "found": ratio(totals["found"], totals["covered"]),
+            "left_empty": ratio(totals["left_empty"], totals["objects"] - totals["covered"]),
+        }
+
+
+def _windows(modal: BoolArray) -> BoolArray:
+    """(N, H, W) bool: the pixels in the crop box of each mask; none for an empty mask."""
+    _, height, width = modal.shape
+    x, y, side, _ = crop_boxes(mask_boxes(modal)).T[:, :, None]  # [N, 1] each
+    rows, columns = np.arange(height), np.arange(width)
+    inside_rows, inside_columns = (rows >= y) & (rows < y + side), (columns >= x) & (columns < x + side)
+    return inside_rows[:, :, None] & inside_columns[:, None, :]
