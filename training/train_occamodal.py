@@ -1,9 +1,10 @@
-"""Train OccAmodal's two predictors on photos [Z24]: first `--stage occluder`, then `--stage amodal` on top of it.
+r"""Train OccAmodal's two predictors on photos [Z24]: first `--stage occluder`, then `--stage amodal` on top of it.
 
 The defaults are the published networks at 256²; the paper does not state its optimisation, so that of PCNet-M stands.
 
     accelerate launch training/train_occamodal.py --stage occluder --dataset train.json --output_dir runs/occluder
-    accelerate launch training/train_occamodal.py --stage amodal --dataset train.json --occluder_predictor runs/occluder --output_dir runs/occamodal
+    accelerate launch training/train_occamodal.py --stage amodal --dataset train.json --output_dir runs/occamodal \
+        --occluder_predictor runs/occluder
 
 Data sets with amodal masks are taken as they are. For modal masks alone, `--pseudo_labels pipelines/pcnet-m` completes
 them from each other; and in both cases other objects are pasted into the photos.
@@ -267,8 +268,8 @@ class OccAmodalTask(Task):
         )
         return {
             "name": "OccAmodal",
-            "description": "Completes the mask of a partly hidden object from a photo and its visible mask; it finds by "
-            "itself what hides the object (Zhan et al., Amodal Ground Truth and Completion in the Wild, CVPR 2024).",
+            "description": "Completes the mask of a partly hidden object from a photo and its visible mask; it finds "
+            "by itself what hides the object (Zhan et al., Amodal Ground Truth and Completion in the Wild, CVPR 2024).",
             "tags": ["occamodal"],
             "limits": [
                 "Where the photo does not show what hides an object, its mask comes back as it was.",

@@ -123,7 +123,7 @@ class OccAmodalPredictor(ModelMixin, ConfigMixin):
             `MaskModelOutput` with `logits` (B, out_channels, h, w) in the dtype of the network.
 
         Raises:
-            ValueError: where shapes differ, h or w is no multiple of `patch_size`, or `boundary` is missing or too much.
+            ValueError: where shapes differ, h or w is no multiple of `patch_size`, or `boundary` is missing/unwanted.
         """
         check_mask_plane("mask", mask, self.config.patch_size)
         if (self.config.mask_channels == 2) != (boundary is not None):

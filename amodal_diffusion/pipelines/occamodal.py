@@ -287,8 +287,8 @@ def _check_networks(occluder_predictor: OccAmodalPredictor, amodal_predictor: Oc
     ):
         if network is not None and (network.config.mask_channels != planes or network.config.out_channels != 2):
             raise ValueError(
-                f"`{name}` must have {planes} mask plane(s) in and 2 logits out, got {network.config.mask_channels} and "
-                f"{network.config.out_channels}."
+                f"`{name}` must have {planes} mask plane(s) in and 2 logits out, "
+                f"got {network.config.mask_channels} and {network.config.out_channels}."
             )
     if amodal_predictor is not None and amodal_predictor.config.sample_size != occluder_predictor.config.sample_size:
         raise ValueError(
