@@ -14,7 +14,7 @@ from torch import Tensor
 from ..image_processor import crop_images, image_to_tensor
 from ..masks import crop_boxes, crop_masks, mask_areas, mask_boxes
 from ..ordering import order_from_masks
-from .schema import record_masks, record_order
+from .schema import record_masks
 
 MODAL, AMODAL, OCCLUDER, OTHERS, INSIDE = (1 << bit for bit in range(5))
 """Bits of `PhotoBank.layers`: visible part, whole object, what hides it, all other objects, the photo's frame."""
@@ -91,8 +91,8 @@ class PhotoBank:
     ) -> "PhotoBank":
         """Collect the objects of one or many data sets with photos, in the common schema.
 
-        Where a photo has amodal masks, they are the targets, and what hides an object is what the annotated order, or
-        the one computed from the masks, puts in front of it. Where it has none, `labeller` predicts both from the modal
+        Where a photo has amodal masks, they are the targets, and what hides an object is what the order computed from
+        the masks puts in front of it. Where it has none, `labeller` predicts both from the modal
         masks; without a labeller, or for a photo with a single mask, the modal mask stands for the whole object and
         nothing is known of what hides it.
 
@@ -144,8 +144,8 @@ def _read_scene(
     modal, amodal = record_masks(row)
     nothing = np.zeros((len(modal), len(modal)), bool)
     if amodal is not None:
-        order = record_order(row)
-        return modal, amodal, (order_from_masks(modal, amodal) if order is None else order) == -1, True
+        # Not the annotated order: annotators leave it out where the masks say enough.
+        return modal, amodal, order_from_masks(modal, amodal) == -1, True
     if labeller is None or len(modal) < 2:
         return modal, modal, nothing, alone_is_known and len(modal) == 1
     amodal, order = labeller(row.get("image"), modal)

@@ -1,0 +1,80 @@
+"""Photos with objects whose whole shape is known, drawn by the test: for the networks that look at photos."""
+
+import json
+
+import numpy as np
+import torch
+from PIL import Image
+
+from amodal_diffusion import OccAmodalPipeline, OccAmodalPredictor
+
+TINY_PREDICTOR = {
+    "block_out_channels": (4, 8, 8), "reduced_channels": 4, "sample_size": 32, "image_hidden_sizes": (4, 8),
+    "image_depths": (1, 1), "image_embedding_size": 4, "image_feature_stages": (2, 1),
+}  # fmt: skip
+
+
+def tiny_predictor(mask_channels=1, **config):
+    torch.manual_seed(mask_channels)
+    return OccAmodalPredictor(mask_channels=mask_channels, **{**TINY_PREDICTOR, **config}).eval()
+
+
+def tiny_occamodal(**settings):
+    pipeline = OccAmodalPipeline(tiny_predictor(1), tiny_predictor(2), **settings)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def draw_scene(seed=0, height=96, width=128):
+    """A photo (H, W, 3) uint8 and (modal, amodal) masks (3, H, W) bool; a later object is in front."""
+    rng = np.random.default_rng(seed)
+    photo = rng.integers(60, 120, (height, width, 3)).astype(np.uint8)
+    yy, xx = np.mgrid[:height, :width]
+    amodal = np.zeros((3, height, width), bool)
+    for index in range(3):
+        cx, cy = rng.uniform(0.3, 0.7) * width, rng.uniform(0.3, 0.7) * height
+        rx, ry = rng.uniform(0.15, 0.3, 2) * (width, height)
+        if rng.random() < 0.5:
+            amodal[index] = ((xx - cx) / rx) ** 2 + ((yy - cy) / ry) ** 2 <= 1
+        else:
+            amodal[index] = (np.abs(xx - cx) <= rx) & (np.abs(yy - cy) <= ry)
+        photo[amodal[index]] = rng.integers(0, 256, 3)
+    modal = amodal.copy()
+    for index in range(3):
+        modal[index] &= ~amodal[index + 1 :].any(axis=0)
+    return photo, modal, amodal
+
+
+def write_photos(folder, *, images=8, amodal=True, first=0):
+    """Photos and their annotations: a COCOA-style file with whole masks, or a COCO file with visible ones alone."""
+    from amodal_diffusion.masks import encode_rle
+
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "thing"}]}
+    for index in range(images):
+        photo, modal, whole = draw_scene(first + index)
+        Image.fromarray(photo).save(folder / f"{index}.png")
+        height, width = photo.shape[:2]
+        content["images"].append({"id": index + 1, "file_name": f"{index}.png", "height": height, "width": width})
+        shown = [number for number in range(len(modal)) if modal[number].sum() > 30]
+        if amodal:  # COCOA: front to back
+            regions = [
+                {"segmentation": encode_rle(whole[n]), "name": "thing", "order": len(modal) - n} for n in shown[::-1]
+            ]
+            for region, n in zip(regions, shown[::-1], strict=True):
+                if (whole[n] & ~modal[n]).any():
+                    region["visible_mask"] = encode_rle(modal[n])
+            content["annotations"].append(
+                {"id": index + 1, "image_id": index + 1, "depth_constraint": "", "regions": regions}
+            )
+            continue
+        for n in shown:
+            content["annotations"].append({
+                "id": len(content["annotations"]) + 1, "image_id": index + 1, "category_id": 1, "iscrowd": 0,
+                "segmentation": encode_rle(modal[n]), "area": int(modal[n].sum()), "bbox": [0, 0, 1, 1],
+            })  # fmt: skip
+    if amodal:
+        del content["categories"]
+    path = folder / "annotations.json"
+    path.write_text(json.dumps(content))
+    return path
