@@ -4,10 +4,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .checkpoint import load_published_state_dict
+from .occamodal import convert_occamodal, convert_occamodal_weights
 from .pcnet_mask import convert_pcnet_mask, convert_pcnet_mask_weights
 
 CONVERTERS: dict[str, Callable[..., Path]] = {
     "pcnet-m": convert_pcnet_mask,
+    "occamodal": convert_occamodal,
 }
 
-__all__ = ["CONVERTERS", "convert_pcnet_mask", "convert_pcnet_mask_weights", "load_published_state_dict"]
+__all__ = [
+    "CONVERTERS",
+    "convert_occamodal",
+    "convert_occamodal_weights",
+    "convert_pcnet_mask",
+    "convert_pcnet_mask_weights",
+    "load_published_state_dict",
+]
