@@ -135,7 +135,9 @@ class PhotoObjects:
         self.photos: list[Photo] = []
         self._keys: dict[tuple[int, int], str] = {}
         self._masks = [source.select_columns(["height", "width", "objects"]) for source in sources]
-        self._files = [source.select_columns(["image"]).cast_column("image", ImageFeature(False)) for source in sources]
+        self._files = [
+            source.select_columns(["image"]).cast_column("image", ImageFeature(decode=False)) for source in sources
+        ]
         self.counts = [self._index(number, source, chosen) for number, source in enumerate(sources)]
 
     def _index(self, number: int, source: Any, chosen: ObjectFilter) -> int:
