@@ -36,6 +36,8 @@ from amodal_diffusion.masks import occlusion_boundary
 logger = logging.getLogger(__name__)
 
 STAGES = ("occluder", "amodal")
+# Side of what is kept of a photo around an object, in sides of its crop: room to shift, turn and scale the crop.
+_CONTEXT = 1.5
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -163,7 +165,7 @@ class OccAmodalTask(Task):
         training, validation = zip(*(_split(rows, args.validation_fraction) for rows in sources), strict=True)
         labeller = _make_labeller(args, device) if args.pseudo_labels else None
         bank, held_out = (
-            _make_bank(part, args, labeller, accelerator, self.synthesis.enlarge_box) for part in (training, validation)
+            _make_bank(part, args, labeller, accelerator, self.synthesis) for part in (training, validation)
         )
         counts = torch.bincount(bank.sources, minlength=len(sources)).tolist()
         photos = [len(rows) for rows in training]
@@ -337,9 +339,8 @@ def _make_bank(
     args: argparse.Namespace,
     labeller: Labeller | None,
     accelerator: Accelerator,
-    enlarge_box: float,
+    synthesis: PhotoSynthesisConfig,
 ) -> PhotoBank:
-    size = args.sample_size * 3 // 2
     total = sum(len(rows) for rows in sources)
     warnings = logging.getLogger("amodal_diffusion.pipelines")
     level = warnings.level
@@ -347,7 +348,8 @@ def _make_bank(
     try:
         with tqdm(total=total, desc="photos", disable=not accelerator.is_main_process) as bar:
             return PhotoBank.from_sources(
-                sources, resolution=size, context=1.5, enlarge_box=enlarge_box, min_area=args.min_area,
+                sources, resolution=round(synthesis.size * _CONTEXT), context=_CONTEXT,
+                enlarge_box=synthesis.enlarge_box, min_area=args.min_area,
                 labeller=labeller, alone_is_known=args.alone_is_known, on_row=lambda _: bar.update(),
             )  # fmt: skip
     finally:

@@ -36,6 +36,12 @@ def _add_run_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--sync_batch_norm", action="store_true", help="Batch statistics over all processes instead of each one's own."
     )
+    group.add_argument(
+        "--save_dtype",
+        choices=["float32", "float16", "bfloat16"],
+        default="float32",
+        help="Of the weights in the pipeline that is saved at the end; they load as float32 unless asked otherwise.",
+    )
     group.add_argument("--checkpointing_steps", type=int, default=500, help="Updates between checkpoints.")
     group.add_argument(
         "--checkpoints_total_limit", type=int, default=None, help="Checkpoints kept; the oldest go first."
