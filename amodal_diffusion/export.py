@@ -23,7 +23,10 @@ from .ordering import check_order, order_pairs
 
 PathLike = str | os.PathLike[str]
 
-AMODAL_JSON, OVERLAY, ORDER_GRAPH, MASK_FOLDER = "amodal.json", "overlay.png", "order_graph.png", "amodal_masks"
+AMODAL_JSON, OVERLAY, ORDER_GRAPH = "amodal.json", "overlay.png", "order_graph.png"
+MASK_FOLDER, OCCLUDER_FOLDER = "amodal_masks", "occluder_masks"
+RESULTS = (MASK_FOLDER, OCCLUDER_FOLDER, OVERLAY, ORDER_GRAPH, AMODAL_JSON)
+"""What `save_completion` may write into its folder, in the order in which it does."""
 
 # A lossy photo format would turn the edges of a mask into other labels.
 _MASK_FORMATS = ("PNG", "TIFF", "BMP")
@@ -65,7 +68,7 @@ def read_object_masks(
     Args:
         sources: a COCO JSON (data set or list of results), a folder of mask files, one label map (0 is background,
             every other value an object; 8 or 16 bit), or several mask files (not 0 is the object).
-        size: (height, width) in pixels that the masks must have; None takes that of the source.
+        size: (height, width) in pixels of the photo, which the masks must have; None takes that of the source.
         file_name: name of the photo, which chooses among the images of a COCO JSON.
 
     Raises:
@@ -96,15 +99,16 @@ def _read_mask_files(paths: Sequence[Path], size: tuple[int, int] | None) -> Obj
     masks: list[np.ndarray] = []
     for path in paths:
         mask = _open_labels(path) != 0
-        expected = size if size is not None else masks[0].shape if masks else mask.shape
-        _check_size(path, mask.shape, expected)
+        _check_size(path, mask.shape, size)
+        if masks and mask.shape != masks[0].shape:
+            raise ValueError(f"{_size_of(path, mask.shape)}, expected {_pixels(masks[0].shape)} as in {paths[0]}.")
         masks.append(mask)
     return ObjectMasks(np.stack(masks), names=[path.stem for path in paths])
 
 
 def _read_label_map(path: Path, size: tuple[int, int] | None) -> ObjectMasks:
     labels = _open_labels(path)
-    _check_size(path, labels.shape, size or labels.shape)
+    _check_size(path, labels.shape, size)
     values = np.unique(labels)
     values = values[values != 0]
     if not len(values):
@@ -127,11 +131,17 @@ def _open_labels(path: Path) -> np.ndarray:
     return labels
 
 
-def _check_size(path: Path, actual: tuple[int, ...], expected: tuple[int, ...]) -> None:
-    if actual != expected:
-        raise ValueError(
-            f"mask in {path} is {actual[1]}x{actual[0]} pixels (width x height), expected {expected[1]}x{expected[0]}."
-        )
+def _check_size(path: Path, actual: Sequence[int], photo: tuple[int, int] | None) -> None:
+    if photo is not None and tuple(actual) != tuple(photo):
+        raise ValueError(f"{_size_of(path, actual)}, expected {_pixels(photo)}, the size of the photo.")
+
+
+def _size_of(path: Path, size: Sequence[int]) -> str:
+    return f"mask in {path} is {_pixels(size)} pixels (width x height)"
+
+
+def _pixels(size: Sequence[int]) -> str:
+    return f"{size[1]}x{size[0]}"
 
 
 def _natural_key(path: Path) -> list[tuple[int, int | str]]:
@@ -158,7 +168,7 @@ def _read_coco(path: Path, size: tuple[int, int] | None, file_name: str | None) 
         raise ValueError(f"{path}: {error.record.id}: {error.record.reason}") from error
     if not len(masks):
         raise ValueError(f"{path} has no object for image {row['file_name']!r}.")
-    _check_size(path, masks.shape[1:], size or masks.shape[1:])
+    _check_size(path, masks.shape[1:], size)
     things = row["objects"]
     records = document["annotations"] if len(document["annotations"]) == len(things) else [{}] * len(things)
     return ObjectMasks(
@@ -178,6 +188,8 @@ def _one_image(
         image["height"], image["width"] = size
     records = [record for record in content["annotations"] if isinstance(record, dict)]
     records = [record for record in records if str(record.get("image_id")) == str(image.get("id"))]
+    if size is not None and (image.get("height"), image.get("width")) == size:
+        _check_run_lengths(path, records, size)
     numbered = [{"id": index + 1, **record} for index, record in enumerate(records)]
     return {**content, "images": [image], "annotations": numbered}
 
@@ -219,8 +231,19 @@ def _wrap_results(
         if not run_lengths or not isinstance(run_lengths[0].get("size"), list) or len(run_lengths[0]["size"]) != 2:
             raise ValueError(f"{path} has polygons without the size of their image; give the photo.")
         size = tuple(run_lengths[0]["size"])
+    else:
+        _check_run_lengths(path, results, size)
     image = {"id": 1, "file_name": file_name or "", "height": size[0], "width": size[1]}
     return {"images": [image], "annotations": [{**r, "image_id": 1, "id": i + 1} for i, r in enumerate(results)]}
+
+
+def _check_run_lengths(path: Path, records: Sequence[Mapping[str, Any]], photo: tuple[int, int]) -> None:
+    """Refuse run lengths of another photo; what is no size at all is for the reader to refuse."""
+    for record in records:
+        segmentation = record.get("segmentation")
+        size = segmentation.get("size") if isinstance(segmentation, dict) else None
+        if isinstance(size, list) and len(size) == 2 and all(isinstance(side, int) for side in size):
+            _check_size(path, size, photo)
 
 
 def _score(path: Path, record: Mapping[str, Any]) -> float:
@@ -255,29 +278,35 @@ def coco_document(
     order: np.ndarray | None = None,
     *,
     probabilities: np.ndarray | None = None,
+    occluders: np.ndarray | None = None,
     file_name: str = "",
     info: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The completed masks of one photo as a COCO document that pycocotools loads.
 
     Each annotation has the amodal mask as `segmentation` and the modal one as `visible_mask` (compressed RLE), `bbox`
-    [x, y, w, h] and `area` of the amodal mask, `occlude_rate` (hidden part of the amodal area) and `score`. The order
-    lies on the image as `order_relations`, pairs {"front": id, "behind": id} of annotation ids. Ids count from
-    1 in the order of the masks; pictures and mask files count from 0.
+    [x, y, w, h] and `area` of the amodal mask, `occlude_rate` (hidden part of the amodal area) and `score`, and the
+    predicted `occluder_mask` (compressed RLE) where there are such. The order lies on the image as `order_relations`,
+    pairs {"front": id, "behind": id} of annotation ids. Ids count from 1 in the order of the masks; pictures and mask
+    files count from 0.
 
     Args:
         objects: the N visible objects.
         amodal: (N, H, W) bool.
         order: (N, N) int8 order matrix, or None for no relations.
         probabilities: (N, H, W) float in [0, 1]; see `amodal_scores`.
+        occluders: (N, H, W) bool, the predicted masks of what hides each object, or None.
         file_name: name of the photo, "" for none.
         info: entries of the document's `info`, such as the model.
 
     Raises:
         ValueError: where the shapes of the masks or of the order differ.
     """
-    if amodal.shape != objects.masks.shape:
-        raise ValueError(f"`amodal` must have the shape of the modal masks {objects.masks.shape}, got {amodal.shape}.")
+    for name, masks in (("amodal", amodal), ("occluders", occluders)):
+        if masks is not None and masks.shape != objects.masks.shape:
+            raise ValueError(
+                f"`{name}` must have the shape of the modal masks {objects.masks.shape}, got {masks.shape}."
+            )
     relations = []
     if order is not None:
         check_order(order, len(amodal))
@@ -302,6 +331,9 @@ def coco_document(
         }
         for index in range(len(amodal))
     ]
+    if occluders is not None:
+        for annotation, occluder in zip(annotations, occluders, strict=True):
+            annotation["occluder_mask"] = encode_rle(occluder)
     return {
         "info": {"description": "amodal masks", **(info or {})},
         "images": [{"id": 1, "file_name": file_name, "height": height, "width": width, "order_relations": relations}],
@@ -334,6 +366,41 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
         os.replace(temporary, path)
 
 
+def check_output_folder(folder: PathLike) -> None:
+    """Refuse a folder that cannot be made or written to, before the work whose results it should hold.
+
+    Nothing is left behind: a file is made where the folder is, or in the nearest parent that exists, and deleted.
+
+    Raises:
+        NotADirectoryError: where `folder` or a parent of it is a file.
+        OSError: where nothing can be written there.
+    """
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"output {folder} is a file, expected a folder.")
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    if not existing.is_dir():
+        raise NotADirectoryError(f"output {folder} cannot be made: {existing} is a file.")
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        raise OSError(f"output {folder} cannot be written: {error.strerror or error}.") from error
+
+
+def check_output_file(path: PathLike) -> None:
+    """Refuse a path at which no file can be written, likewise.
+
+    Raises:
+        IsADirectoryError: where it is a folder.
+        NotADirectoryError, OSError: as `check_output_folder` says of its folder.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder, expected the path of a file.")
+    check_output_folder(path.parent)
+
+
 def write_text(path: PathLike, text: str) -> None:
     """Write UTF-8 text atomically; folders are made where they lack."""
     with atomic_path(path) as temporary:
@@ -345,23 +412,25 @@ def save_completion(
     document: Mapping[str, Any],
     amodal: np.ndarray,
     *,
+    occluders: np.ndarray | None = None,
     overlay: Image.Image | None = None,
     order_graph: Image.Image | None = None,
 ) -> list[Path]:
-    """Write a completed photo: `amodal_masks/*.png` (0 and 255), `overlay.png`, `order_graph.png`, `amodal.json`.
+    """Write a completed photo, the files of `RESULTS`: masks as PNG (0 and 255), pictures, JSON.
 
-    Each of them replaces what an earlier run left under its name (`amodal_masks` as a whole); a picture that is not
-    given is removed. Other files in the folder stay. The JSON comes last: where it is, the rest is complete.
+    Each of them replaces what an earlier run left under its name (the folders of masks as a whole); what is not given
+    is removed. Other files in the folder stay. The JSON comes last: where it is, the rest is complete.
 
     Args:
         folder: made where it lacks.
         document: from `coco_document`; the names of its annotations name the mask files.
         amodal: (N, H, W) bool.
+        occluders: (N, H, W) bool; they go to `occluder_masks`, with the names of the amodal masks.
         overlay: picture of the masks.
         order_graph: picture of the order.
 
     Returns:
-        The paths written: the folder of the masks, the pictures, the JSON.
+        The paths written: the folders of the masks, the pictures, the JSON.
 
     Raises:
         NotADirectoryError: where `folder` is a file.
@@ -372,10 +441,9 @@ def save_completion(
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as temporary:
         staged = Path(temporary)
-        (staged / MASK_FOLDER).mkdir()
-        for index, (mask, annotation) in enumerate(zip(amodal, document["annotations"], strict=True)):
-            name = "-".join(part for part in (f"{index:03d}", _slug(annotation["name"])) if part)
-            Image.fromarray(mask.astype(np.uint8) * 255).save(staged / MASK_FOLDER / f"{name}.png")
+        for name, masks in ((MASK_FOLDER, amodal), (OCCLUDER_FOLDER, occluders)):
+            if masks is not None:
+                _save_masks(staged / name, masks, [annotation["name"] for annotation in document["annotations"]])
         for name, picture in ((OVERLAY, overlay), (ORDER_GRAPH, order_graph)):
             if picture is not None:
                 picture.save(staged / name)
@@ -383,9 +451,16 @@ def save_completion(
         return _publish(staged, folder)
 
 
+def _save_masks(folder: Path, masks: np.ndarray, names: Sequence[str]) -> None:
+    folder.mkdir()
+    for index, (mask, name) in enumerate(zip(masks, names, strict=True)):
+        stem = "-".join(part for part in (f"{index:03d}", _slug(name)) if part)
+        Image.fromarray(mask.astype(np.uint8) * 255).save(folder / f"{stem}.png")
+
+
 def _publish(staged: Path, folder: Path) -> list[Path]:
     written = []
-    for name in (MASK_FOLDER, OVERLAY, ORDER_GRAPH, AMODAL_JSON):
+    for name in RESULTS:
         target = folder / name
         if target.is_dir() and not target.is_symlink():  # a folder cannot be replaced by a rename while it has files
             os.replace(target, staged / f"old-{name}")

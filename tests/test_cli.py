@@ -1,5 +1,6 @@
 """The command line: what it writes, and one line for every error."""
 
+import inspect
 import json
 import os
 import subprocess
@@ -10,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from amodal_diffusion import PCNetMask, PCNetMaskPipeline, __version__, cli
+from amodal_diffusion import OccAmodalPipeline, OccAmodalPredictor, PCNetMask, PCNetMaskPipeline, __version__, cli
 from amodal_diffusion.masks import decode_rle, encode_rle
 
 HEIGHT, WIDTH = 40, 56
@@ -19,6 +20,15 @@ HEIGHT, WIDTH = 40, 56
 def make_model(folder, **config):
     torch.manual_seed(0)
     PCNetMaskPipeline(PCNetMask(block_out_channels=(2, 4), sample_size=16, **config)).save_pretrained(folder)
+    return str(folder)
+
+
+def make_occamodal(folder):
+    torch.manual_seed(0)
+    config = {"block_out_channels": (2, 4), "reduced_channels": 2, "sample_size": 32}
+    config.update(image_hidden_sizes=(4,), image_depths=(1,), image_embedding_size=4, image_feature_stages=(1,))
+    networks = [OccAmodalPredictor(mask_channels=planes, **config) for planes in (1, 2)]
+    OccAmodalPipeline(*networks).save_pretrained(folder)
     return str(folder)
 
 
@@ -149,7 +159,10 @@ def test_complete_names_what_is_wrong(tmp_path, model, labels, photo, capsys):
     rest = ["--model", model, "--output", out]
     for arguments, message in (
         ([photo, "--masks", tmp_path / "none.png", *rest], "none.png do not exist"),
-        ([small, "--masks", masks, *rest], "labels.png is 56x40 pixels (width x height), expected 8x9"),
+        (
+            [small, "--masks", masks, *rest],
+            "labels.png is 56x40 pixels (width x height), expected 8x9, the size of the photo.",
+        ),
         ([tmp_path / "broken.jpg", "--masks", masks, *rest], "broken.jpg"),
         ([tmp_path / "none.jpg", "--masks", masks, *rest], "none.jpg"),
         (["--masks", masks, *rest], "give either PHOTO (before --masks) or --no-photo"),
@@ -192,7 +205,85 @@ def test_complete_does_not_overwrite_its_photo_or_masks_file(name, tmp_path, mod
     assert (tmp_path / "out" / name).read_bytes() == b"mine"
 
 
+def test_complete_from_a_photo_and_one_mask(tmp_path, labels, photo, capsys):
+    model, out = make_occamodal(tmp_path / "occamodal"), tmp_path / "out"
+    Image.fromarray((labels == 1).astype(np.uint8) * 255).save(tmp_path / "mask.png")
+    arguments = ["complete", photo, "--masks", tmp_path / "mask.png", "--model", model, "--output", out]
+    assert cli.main([str(argument) for argument in arguments]) == 0
+    names = ["amodal_masks", "occluder_masks", "overlay.png", "amodal.json"]
+    captured = capsys.readouterr()
+    assert captured.out.splitlines() == [str(out / name) for name in names] and captured.err == ""
+    assert sorted(os.listdir(out)) == sorted(names)
+    expected = OccAmodalPipeline.from_pretrained(model)(Image.open(photo), labels == 1)
+    assert expected.occluder_masks.any()  # or nothing would be compared
+    (annotation,) = json.loads((out / "amodal.json").read_text(encoding="utf-8"))["annotations"]
+    np.testing.assert_array_equal(decode_rle(annotation["occluder_mask"]), expected.occluder_masks[0])
+    np.testing.assert_array_equal(decode_rle(annotation["segmentation"]), expected.amodal_masks[0])
+    (file,) = (out / "occluder_masks").iterdir()
+    np.testing.assert_array_equal(np.asarray(Image.open(file)) > 0, expected.occluder_masks[0])
+
+
+def test_complete_refuses_options_that_the_model_does_not_know(tmp_path, labels, photo, capsys):
+    model, out = make_occamodal(tmp_path / "occamodal"), tmp_path / "out"
+    base = ["complete", photo, "--masks", tmp_path / "labels.png", "--model", model, "--output", out]
+    for option, value in (("--order-threshold", 0.2), ("--eraser-dilation", 3)):
+        name = option.strip("-").replace("-", "_")
+        assert f"OccAmodalPipeline takes no `{name}`; its options are" in fail(capsys, *base, option, value)
+    no_photo = ["complete", "--no-photo", *base[2:]]
+    assert "`image` must be given" in fail(capsys, *no_photo)
+    assert not out.exists()
+    assert cli.main([str(argument) for argument in [*base, "--mask-threshold", 0.4, "--batch-size", 1]]) == 0
+
+
+def test_complete_finds_an_unwritable_output_before_it_works(tmp_path, model, labels, monkeypatch, capsys):
+    def work(*args, **options):
+        raise AssertionError("the model was loaded")
+
+    monkeypatch.setattr(cli, "load_pipeline", work)
+    base = ["complete", "--no-photo", "--masks", tmp_path / "labels.png", "--model", model, "--output"]
+    assert "is a file, expected a folder" in fail(capsys, *base, tmp_path / "labels.png")
+    assert "labels.png is a file" in fail(capsys, *base, tmp_path / "labels.png" / "out")
+
+
 # evaluate
+
+
+def test_evaluate_without_occluders(tmp_path, model, annotations, photo, capsys):
+    occamodal, report = make_occamodal(tmp_path / "occamodal"), tmp_path / "r.json"
+    methods = f"raw,convex-refined,{model},{occamodal}"
+    arguments = ["evaluate", "--annotations", annotations, "--images", str(tmp_path), "--methods", methods]
+    assert cli.main([*arguments, "--no-occluders", "--json", str(report)]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""  # no warning for every photo that nothing hides its objects
+    assert captured.out.startswith("Completion without occluders given, each object alone")
+    assert "Predicted occluders" in captured.out and "Order accuracy" not in captured.out
+    alone = json.loads(report.read_text(encoding="utf-8"))
+    assert alone["occluders_given"] is False and alone["order"] == {}
+    assert alone["completion"]["raw"] == alone["completion"]["convex-refined"] == alone["completion"][model]
+    assert list(alone["occluders"]) == [occamodal]
+    assert cli.main([*arguments, "--json", str(report)]) == 0
+    given = json.loads(report.read_text(encoding="utf-8"))
+    assert given["occluders_given"] is True and model in given["order"] and occamodal not in given["order"]
+    assert given["completion"][occamodal] == alone["completion"][occamodal]
+    assert given["completion"]["raw"] != given["completion"]["convex-refined"]
+
+
+def test_evaluate_finds_an_unwritable_report_before_it_works(tmp_path, annotations, monkeypatch, capsys):
+    def work(*args, **options):
+        raise AssertionError("a method was loaded")
+
+    monkeypatch.setattr(cli, "load_methods", work)
+    base = ["evaluate", "--annotations", annotations, "--methods", "raw"]
+    for option in ("--json", "--markdown"):
+        assert "is a folder, expected the path of a file" in fail(capsys, *base, option, tmp_path)
+        assert "annotations.json is a file" in fail(capsys, *base, option, f"{annotations}/report")
+
+
+def test_evaluate_refuses_options_that_a_pipeline_does_not_know(tmp_path, annotations, photo, capsys):
+    model = make_occamodal(tmp_path / "occamodal")
+    base = ["evaluate", "--annotations", annotations, "--images", tmp_path, "--methods", f"raw,{model}"]
+    assert "takes no `eraser_dilation`" in fail(capsys, *base, "--eraser-dilation", 3)
+    assert "method 'hull' predicts no masks" in fail(capsys, *base[:-1], "raw,hull", "--no-occluders")
 
 
 def test_evaluate_prints_a_table_and_writes_reports(tmp_path, model, annotations, photo, capsys):
@@ -226,20 +317,67 @@ def test_evaluate_names_what_is_wrong(tmp_path, annotations, capsys):
 # convert
 
 
-def test_convert_makes_a_folder_that_loads(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("system", "files", "options", "settings"),
+    [
+        ("pcnet-m", ["in.pth.tar"], [], {"category_aware": False}),
+        (
+            "pcnet-m",
+            ["in.pth.tar"],
+            ["--category-aware", "--sample-size", "128"],
+            {"category_aware": True, "sample_size": 128},
+        ),
+        ("sdamodal", ["in.tar"], ["--stable-diffusion", "a/b"], {"stable_diffusion": "a/b"}),
+        ("occamodal", ["occluder.pth", "amodal.pth"], [], {}),
+        ("occamodal", ["occluder.pth", "amodal.pth"], ["--sample-size", "128"], {"sample_size": 128}),
+    ],
+)
+def test_convert_hands_on_files_and_options(system, files, options, settings, tmp_path, monkeypatch, capsys):
     seen = {}
-    monkeypatch.setitem(cli.CONVERTERS, "pcnet-m", lambda *args, **options: seen.update(args=args, **options))
-    assert cli.main(["convert", "pcnet-m", "in.pth.tar", str(tmp_path / "out"), "--category-aware"]) == 0
-    assert [str(path) for path in seen["args"]] == ["in.pth.tar", str(tmp_path / "out")] and seen[
-        "category_aware"
-    ] is True
-    assert capsys.readouterr().out == f"{tmp_path / 'out'}\n"
+    monkeypatch.setitem(cli.CONVERTERS, system, lambda *args, **given: seen.update(args=args, given=given))
+    out = str(tmp_path / "out")
+    assert cli.main(["convert", system, *files, out, *options]) == 0
+    assert [str(path) for path in seen["args"]] == [*files, out] and seen["given"] == settings
+    assert capsys.readouterr().out == f"{out}\n"
+
+
+def test_convert_knows_every_converter_and_its_options():
+    (commands,) = (action for action in cli.build_parser()._actions if action.dest == "command")
+    (systems,) = (action for action in commands.choices["convert"]._actions if action.dest == "system")
+    assert set(systems.choices) == set(cli.CONVERTERS)
+    for name, parser in systems.choices.items():
+        actions = {action.dest: action for action in parser._actions}
+        parameters = inspect.signature(cli.CONVERTERS[name]).parameters
+        positional = [key for key, value in parameters.items() if value.kind is value.POSITIONAL_OR_KEYWORD]
+        assert len(positional) == len(parser.get_default("files")) + 1, name
+        options = {key for key, action in actions.items() if action.option_strings} - {"help", "verbose", "debug"}
+        assert options <= {key for key, value in parameters.items() if value.kind is value.KEYWORD_ONLY}, name
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["pcnet-m", "a", "out", "--stable-diffusion", "x"], "unrecognized arguments: --stable-diffusion x"),
+        (["occamodal", "a", "b", "out", "--category-aware"], "unrecognized arguments: --category-aware"),
+        (["sdamodal", "a", "out"], "the following arguments are required: --stable-diffusion"),
+        (["occamodal", "a", "out"], "the following arguments are required: OUT"),
+        (["pcnet-m", "a"], "the following arguments are required: OUT"),
+        ([], "the following arguments are required: SYSTEM"),
+        (["pcnet-x", "a", "b"], "invalid choice: 'pcnet-x' (choose from"),
+    ],
+)
+def test_convert_refuses_what_does_not_belong(arguments, message, capsys):
+    with pytest.raises(SystemExit) as info:
+        cli.main(["convert", *arguments])
+    err = capsys.readouterr().err
+    assert info.value.code == 2 and err.count("\n") == 1 and message in err
 
 
 def test_convert_names_what_is_wrong(tmp_path, capsys):
     (tmp_path / "bad.pth.tar").write_bytes(b"no checkpoint")
     assert "bad.pth.tar" in fail(capsys, "convert", "pcnet-m", tmp_path / "bad.pth.tar", tmp_path / "out")
     assert "none.pth" in fail(capsys, "convert", "pcnet-m", tmp_path / "none.pth", tmp_path / "out")
+    assert "b.pth" in fail(capsys, "convert", "occamodal", tmp_path / "b.pth", tmp_path / "c.pth", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

@@ -14,6 +14,8 @@ from amodal_diffusion.export import (
     ObjectMasks,
     amodal_scores,
     atomic_path,
+    check_output_file,
+    check_output_folder,
     coco_document,
     read_object_masks,
     save_completion,
@@ -215,13 +217,13 @@ def test_image_of_the_json_must_be_clear(tmp_path, document):
 
 
 def test_size_mismatch_names_both_sizes(tmp_path, document, masks):
-    message = "is 20x12 pixels .width x height., expected 12x20"
+    message = "is 20x12 pixels .width x height., expected 12x20, the size of the photo"
     with pytest.raises(ValueError, match=message):
         read_object_masks(write(tmp_path / "a.json", document), size=(WIDTH, HEIGHT), file_name="photo.jpg")
     with pytest.raises(ValueError, match=message):
         read_object_masks(save_mask(tmp_path / "m.png", masks[0]), size=(WIDTH, HEIGHT))
     other = save_mask(tmp_path / "n.png", masks[0].T)
-    with pytest.raises(ValueError, match="n.png is 12x20 pixels .width x height., expected 20x12"):
+    with pytest.raises(ValueError, match="n.png is 12x20 pixels .width x height., expected 20x12 as in .*m.png"):
         read_object_masks([tmp_path / "m.png", other])
 
 
@@ -361,3 +363,60 @@ def test_atomic_path_keeps_the_old_file_when_the_block_fails(tmp_path):
     assert os.listdir(tmp_path / "deep") == ["report.md"]
     with pytest.raises(IsADirectoryError, match="deep is a folder, expected the path of a file"):
         write_text(tmp_path / "deep", "x")
+
+
+@pytest.mark.parametrize("wrap", ["results", "document"])
+def test_run_lengths_of_another_photo_are_refused_like_masks(tmp_path, masks, wrap):
+    results = [{"image_id": 1, "category_id": 1, "segmentation": encode_rle(masks[0])}]
+    image = {"id": 1, "file_name": "photo.jpg"}
+    content = results if wrap == "results" else {"images": [image], "annotations": results}
+    path = write(tmp_path / "a.json", content)
+    assert len(read_object_masks(path, size=(HEIGHT, WIDTH), file_name="photo.jpg").masks) == 1
+    with pytest.raises(ValueError, match="a.json is 20x12 pixels .width x height., expected 12x20, the size of the"):
+        read_object_masks(path, size=(WIDTH, HEIGHT), file_name="photo.jpg")
+
+
+def test_occluders_are_written_and_removed(tmp_path, masks):
+    objects = ObjectMasks(masks, names=["", "Cup!", ""][: len(masks)])
+    occluders = ~masks
+    content = coco_document(objects, masks, occluders=occluders)
+    for annotation, occluder in zip(content["annotations"], occluders, strict=True):
+        np.testing.assert_array_equal(decode_rle(annotation["occluder_mask"]), occluder)
+    written = save_completion(tmp_path, content, masks, occluders=occluders)
+    assert [path.name for path in written] == ["amodal_masks", "occluder_masks", "amodal.json"]
+    folders = [tmp_path / name for name in ("amodal_masks", "occluder_masks")]
+    assert len({tuple(sorted(file.name for file in folder.iterdir())) for folder in folders}) == 1
+    np.testing.assert_array_equal(read_object_masks(folders[1]).masks, occluders)
+    plain = coco_document(objects, masks)
+    assert "occluder_mask" not in plain["annotations"][0]
+    save_completion(tmp_path, plain, masks)  # what an earlier run left would belong to other masks
+    assert not folders[1].exists() and folders[0].exists()
+    with pytest.raises(ValueError, match="`occluders` must have the shape of the modal masks"):
+        coco_document(objects, masks, occluders=occluders[:1])
+
+
+def test_outputs_are_checked_without_leaving_anything(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("mine")
+    check_output_folder(tmp_path / "deep" / "er")
+    check_output_folder(tmp_path)
+    check_output_file(tmp_path / "deep" / "r.json")
+    check_output_file(tmp_path / "file")
+    monkeypatch.chdir(tmp_path)
+    check_output_folder("out")
+    check_output_file("r.json")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    with pytest.raises(NotADirectoryError, match="file is a file, expected a folder"):
+        check_output_folder(tmp_path / "file")
+    for check in (check_output_folder, check_output_file):
+        with pytest.raises(NotADirectoryError, match="cannot be made: .*file is a file"):
+            check(tmp_path / "file" / "deep" / "er")
+    with pytest.raises(IsADirectoryError, match="is a folder, expected the path of a file"):
+        check_output_file(tmp_path)
+
+    def refuse(**_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)  # root may write everywhere
+    for check in (check_output_folder, check_output_file):
+        with pytest.raises(OSError, match="out.* cannot be written: Permission denied"):
+            check(tmp_path / "out" / "r.json")
