@@ -114,6 +114,16 @@ def test_confined_to_the_occluder():
     assert iou(confined.amodal_masks & red, amodal & red)[0] > 0.85
 
 
+def test_the_rim_of_a_resized_crop_is_dropped():
+    photo, modal, amodal, red = cut_bar()
+    kept, dropped = (ruled_pipeline(drop_rim=drop)(photo, modal) for drop in (False, True))
+    assert not (dropped.amodal_masks & ~kept.amodal_masks).any()
+    assert (kept.amodal_masks & ~modal & ~red).sum() > 2 * (dropped.amodal_masks & ~modal & ~red).sum()
+    np.testing.assert_array_equal(dropped.amodal_masks & red, kept.amodal_masks & red)
+    photo[red[0]] = 30
+    np.testing.assert_array_equal(ruled_pipeline(drop_rim=True)(photo, modal).amodal_masks, modal)
+
+
 def test_thresholds():
     photo, modal, _, _ = cut_bar()
     pipeline = tiny_occamodal()

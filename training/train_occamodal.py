@@ -50,6 +50,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     pipeline.add_argument("--mask_threshold", type=float, default=0.5)
     pipeline.add_argument("--crop", choices=["nearest", "bilinear"], default="nearest")
     pipeline.add_argument("--confine_to_occluder", action="store_true")
+    pipeline.add_argument("--drop_rim", action="store_true")
     pipeline.add_argument("--test_time_flip", action="store_true")
     parser.set_defaults(max_train_steps=56_000, lr_milestones=[32_000, 48_000])
     args = parser.parse_args(argv)
@@ -252,7 +253,7 @@ class OccAmodalTask(Task):
         return OccAmodalPipeline(
             **networks, occluder_threshold=args.occluder_threshold, mask_threshold=args.mask_threshold,
             enlarge_box=self.synthesis.enlarge_box, crop=args.crop, confine_to_occluder=args.confine_to_occluder,
-            test_time_flip=args.test_time_flip,
+            drop_rim=args.drop_rim, test_time_flip=args.test_time_flip,
         )  # fmt: skip
 
     def card(self) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..masks import occlusion_boundary
+from ..masks import dilate, occlusion_boundary
 from ..models.occamodal_predictor import OccAmodalPredictor
 from .mask_pipeline import PASTE_RULES, MaskPipeline, ObjectPatches
 from .patches import CROP_RULES, crop_mask_patches
@@ -50,6 +50,9 @@ class OccAmodalPipeline(MaskPipeline):
         keep_modal: the amodal mask always holds the visible pixels.
         confine_to_occluder: let an object grow only where an occluder is predicted or given. False (published) lets it
             grow anywhere.
+        drop_rim: let an object grow only where it grows in the crop too, within a pixel of it. A crop at another
+            resolution than the photo moves the outline by a fraction of a pixel, which otherwise adds a thin rim around
+            the visible part of every object. False is published.
         test_time_flip: average over the horizontally mirrored crops; twice the work.
 
     Raises:
@@ -76,6 +79,7 @@ class OccAmodalPipeline(MaskPipeline):
         paste: str = "probability",
         keep_modal: bool = True,
         confine_to_occluder: bool = False,
+        drop_rim: bool = False,
         test_time_flip: bool = False,
     ) -> None:
         super().__init__()
@@ -89,6 +93,7 @@ class OccAmodalPipeline(MaskPipeline):
             paste=check_choice("paste", paste, PASTE_RULES),
             keep_modal=bool(keep_modal),
             confine_to_occluder=bool(confine_to_occluder),
+            drop_rim=bool(drop_rim),
             test_time_flip=bool(test_time_flip),
         )
 
@@ -263,10 +268,14 @@ class OccAmodalPipeline(MaskPipeline):
             occluders = to_device(scene.occluder_masks, modal.device).expand_as(modal) & ~modal
         masks, probabilities = paste(predictions.probabilities, mask_threshold)
         _, uncertainty = paste(predictions.uncertainties, mask_threshold)
-        if self.config.confine_to_occluder:
-            outside = ~(modal | occluders)
-            masks &= ~outside
-            probabilities.masked_fill_(outside, 0.0)
+        allowed = modal | occluders if self.config.confine_to_occluder else None
+        if self.config.drop_rim:
+            grown = (predictions.probabilities > mask_threshold) & ~patches.modal[predictions.rows]  # [K, s, s]
+            grown, _ = paste(dilate(grown, kernel="square").float(), 0.0)
+            allowed = modal | grown if allowed is None else allowed & (modal | grown)
+        if allowed is not None:
+            masks &= allowed
+            probabilities.masked_fill_(~allowed, 0.0)
         if self.config.keep_modal:
             masks |= modal
             probabilities.masked_fill_(modal, 1.0)
