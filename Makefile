@@ -36,8 +36,8 @@ demo: $(STAMP)  ## Complete the objects of one photo; the pictures land in out/.
 	$(BIN)/python demos/make_demo.py --output $(OUT)
 
 .PHONY: docs
-docs: $(STAMP)  ## Redraw docs/demo.jpg, the pictures of the README.
-	$(BIN)/python demos/make_demo.py --output $(OUT) --strip docs/demo.jpg
+docs: $(STAMP)  ## Redraw docs/*.jpg, the pictures of the README.
+	$(BIN)/python demos/make_demo.py --output $(OUT) --strip docs/demo.jpg --one-mask-strip docs/one_mask.jpg
 
 .PHONY: lint
 lint: $(STAMP)  ## Check the style with ruff.

@@ -12,6 +12,7 @@ from PIL import Image
 from amodal_diffusion import PCNetMask, PCNetMaskPipeline
 from amodal_diffusion.export import read_object_masks
 from amodal_diffusion.masks import decode_segmentation
+from photo_helpers import tiny_occamodal
 
 ROOT = Path(__file__).parents[1]
 MASKS = ROOT / "demos" / "data" / "coffee.json"
@@ -43,16 +44,18 @@ def test_areas_and_boxes_of_the_demo_masks_are_true():
 def test_demo_writes_what_it_says(tmp_path, monkeypatch, capsys, objects):
     pytest.importorskip("skimage")
     PCNetMaskPipeline(PCNetMask(block_out_channels=(4, 4), sample_size=32)).save_pretrained(tmp_path / "model")
+    tiny_occamodal().save_pretrained(tmp_path / "occamodal")
     script = ROOT / "demos" / "make_demo.py"
-    out, strip = tmp_path / "out", tmp_path / "docs" / "strip.jpg"
+    out, strip, other = tmp_path / "out", tmp_path / "docs" / "strip.jpg", tmp_path / "docs" / "one_mask.jpg"
     arguments = ["--model", tmp_path / "model", "--output", out, "--strip", strip]
+    arguments += ["--one-mask-model", tmp_path / "occamodal", "--one-mask-strip", other]
     monkeypatch.setattr(sys, "argv", [str(script), *map(str, arguments)])
     with pytest.raises(SystemExit) as done:
         runpy.run_path(str(script), run_name="__main__")
     assert done.value.code == 0
     document = json.loads((out / "amodal.json").read_text(encoding="utf-8"))
     assert len(document["annotations"]) == len(list((out / "amodal_masks").glob("*.png"))) == len(objects.masks)
-    for name in ("overlay.png", "order_graph.png"):
+    for name in ("overlay.png", "order_graph.png", "one_mask.png"):
         assert Image.open(out / name).width == 1200
-    assert Image.open(strip).width == 1600
+    assert Image.open(strip).width == Image.open(other).width == 1600
     assert f"wrote {out / 'overlay.png'}" in capsys.readouterr().out
