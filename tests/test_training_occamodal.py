@@ -12,7 +12,7 @@ from amodal_diffusion import AmodalPipeline
 from amodal_diffusion.evaluation import evaluate_methods, load_methods
 from data_helpers import SHARED, needs_shared
 from photo_helpers import draw_scene, tiny_predictor, write_photos
-from pipeline_helpers import ROOT, tiny_pipeline
+from pipeline_helpers import ROOT, tiny_model, tiny_pipeline
 from training_helpers import run_script
 
 SMALL = [
@@ -127,6 +127,7 @@ def script(monkeypatch):
         (["--stage", "amodal"], "`--occluder_predictor` must name the pipeline of `--stage occluder`"),
         (["--predicted_occluders", "1.5"], r"`--predicted_occluders` must lie in \[0, 1\], got 1.5"),
         (["--validation_fraction", "0"], r"`--validation_fraction` must lie in \(0, 1\), got 0"),
+        (["--mask_network", "x"], "`--mask_network` is for `--stage amodal`"),
         (["--images", "a", "b"], "`--images` must have one folder for each of the 1 data sets, got 2"),
         (["--front_probability", "2"], r"`front_probability` must lie in \[0, 1\], got 2"),
         (["--patch_size", "3"], "`patch_size` must divide `sample_size`"),
@@ -147,8 +148,42 @@ def test_wrong_pipelines_are_named(script, photos, occluder_run, tmp_path):
     arguments = ["--occluder_predictor", str(occluder_run), "--pretrained_pipeline", str(occluder_run)]
     with pytest.raises(ValueError, match="has no amodal predictor"):
         script.main(["--stage", "amodal", *command, *arguments])
+    with pytest.raises(ValueError, match="`--mask_network` .* must be a PCNetMaskPipeline"):
+        script.main(["--stage", "amodal", *command, *arguments[:2], "--mask_network", str(occluder_run)])
     with pytest.raises(ValueError, match="`--sample_size` must be that of `--occluder_predictor`, 32, got 64"):
         script.main(["--stage", "amodal", *command, *arguments[:2], "--sample_size", "64"])
+
+
+@pytest.mark.parametrize("stages", [(2, 1), (2,), (2, 2, 1)])
+def test_starts_as_a_network_of_masks(stages):
+    sizes = {"block_out_channels": (4, 8, 8), "patch_size": 2}
+    network = tiny_model(**sizes)
+    for module in network.modules():  # statistics that are not those of a new network
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+    model = tiny_predictor(2, image_feature_stages=stages, **sizes)
+    model.load_mask_network(network)
+    mask, boundary = ((torch.rand(2, 1, 32, 32) > 0.5).float() for _ in range(2))
+    with torch.no_grad():
+        answer = model(mask, torch.randn(2, 3, 32, 32), boundary).logits[:, 0].sigmoid()
+        expected = network(mask, boundary).logits.softmax(1)[:, 1]
+    torch.testing.assert_close(answer, expected)
+    model.train()
+    model(mask, torch.randn(2, 3, 32, 32), boundary).logits.sum().backward()
+    reduced = model.unet.up_blocks[0].conv[0].weight.grad[:, -4:]  # those on the features learn from the first step
+    assert reduced.abs().sum() > 0
+
+
+def test_mask_networks_must_fit():
+    with pytest.raises(ValueError, match="`network` must have `block_out_channels`"):
+        tiny_predictor(2).load_mask_network(tiny_model(block_out_channels=(4, 8)))
+    with pytest.raises(ValueError, match="`network` must have `patch_size` 1, got 2"):
+        tiny_predictor(2).load_mask_network(tiny_model(patch_size=2))
+    with pytest.raises(ValueError, match="must take two mask planes and no photo"):
+        tiny_predictor(2).load_mask_network(tiny_model(use_rgb=True))
+    with pytest.raises(ValueError, match="Only a predictor with 2 mask planes"):
+        tiny_predictor(1).load_mask_network(tiny_model())
 
 
 def test_data_without_photos_is_named(script, tmp_path):

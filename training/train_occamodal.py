@@ -27,7 +27,7 @@ from trainer.loop import Task, Validation, train
 from trainer.losses import uncertainty_weighted_loss
 from trainer.pictures import mask_grid
 
-from amodal_diffusion import AmodalPipeline, OccAmodalPipeline, OccAmodalPredictor
+from amodal_diffusion import AmodalPipeline, OccAmodalPipeline, OccAmodalPredictor, PCNetMaskPipeline
 from amodal_diffusion.data import read_annotations
 from amodal_diffusion.data.photo_bank import Labeller, PhotoBank
 from amodal_diffusion.data.photo_synthesis import PhotoBatch, PhotoOcclusionSynthesizer, PhotoSynthesisConfig
@@ -61,6 +61,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         raise ValueError(f"`--predicted_occluders` must lie in [0, 1], got {args.predicted_occluders}.")
     if args.stage == "amodal" and args.occluder_predictor is None:
         raise ValueError("`--occluder_predictor` must name the pipeline of `--stage occluder` for `--stage amodal`.")
+    if args.stage == "occluder" and args.mask_network:
+        raise ValueError("`--mask_network` is for `--stage amodal`: the occluder predictor has one mask plane.")
     if args.images is not None and len(args.images) != len(args.dataset):
         raise ValueError(
             f"`--images` must have one folder for each of the {len(args.dataset)} data sets, got {len(args.images)}."
@@ -116,6 +118,11 @@ def _add_network_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--image_encoder", default=None, help="ResNet of transformers to start from, e.g. microsoft/resnet-18."
     )
+    group.add_argument(
+        "--mask_network",
+        default=None,
+        help="For --stage amodal: PCNet-M pipeline of the same widths that the U-Net starts from.",
+    )
     group.add_argument("--inside_weight", type=float, default=5.0, help="Of ASBU's loss inside the occluder.")
 
 
@@ -157,6 +164,11 @@ class OccAmodalTask(Task):
         )  # fmt: skip
         if args.image_encoder:
             model.load_image_encoder(args.image_encoder)
+        if args.mask_network:
+            pipeline = AmodalPipeline.from_pretrained(args.mask_network)
+            if not isinstance(pipeline, PCNetMaskPipeline):
+                raise ValueError(f"`--mask_network` {args.mask_network!r} must be a PCNetMaskPipeline.")
+            model.load_mask_network(pipeline.model)
         return model
 
     def setup(self, accelerator: Accelerator) -> None:
@@ -269,6 +281,8 @@ class OccAmodalTask(Task):
             f"{args.behind_probability:.0%}; {args.region_probability:.0%} are synthetic background regions. "
             f"{args.validation_fraction:.0%} of the photos are held out for validation."
         )
+        if args.mask_network:
+            data.append(f"The U-Net started from the weights of `{args.mask_network}`, which saw masks alone.")
         return {
             "name": "OccAmodal",
             "description": "Completes the mask of a partly hidden object from a photo and its visible mask; it finds "

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
@@ -10,6 +11,7 @@ from torch import Tensor
 from transformers import ResNetConfig, ResNetModel
 
 from .outputs import MaskModelOutput
+from .pcnet_mask import PCNetMask
 from .unet_blocks import ConditionedUNet, check_mask_plane, check_positive_integers
 
 
@@ -97,6 +99,42 @@ class OccAmodalPredictor(ModelMixin, ConfigMixin):
         except RuntimeError as error:
             sizes = {name: getattr(encoder.config, name) for name in ("layer_type", "hidden_sizes", "depths")}
             raise ValueError(f"{name_or_path!r} does not fit the image encoder of this network: {sizes}.") from error
+
+    @torch.no_grad()
+    def load_mask_network(self, network: PCNetMask) -> None:
+        """Start as a network that completes masks without looking at the photo.
+
+        The U-Net takes the weights of `network`, with the boundary where that takes the eraser; the weights on the
+        photo's features become 0, so that sigmoid of output 0 is at first just what `network` answers.
+
+        Args:
+            network: a PCNet-M of the same `block_out_channels` and `patch_size`.
+
+        Raises:
+            ValueError: where the sizes differ, or one of the networks does not have two mask planes and two outputs.
+        """
+        for name in ("block_out_channels", "patch_size"):
+            mine, theirs = self.config[name], network.config[name]
+            if tuple(np.atleast_1d(mine)) != tuple(np.atleast_1d(theirs)):
+                raise ValueError(f"`network` must have `{name}` {mine}, got {theirs}.")
+        if network.config.use_rgb or network.config.out_channels != 2:
+            raise ValueError("`network` must take two mask planes and no photo, and have 2 logits.")
+        if self.config.mask_channels != 2 or self.config.out_channels != 2:
+            raise ValueError("Only a predictor with 2 mask planes and 2 outputs can start from a mask network.")
+        unet, levels = self.unet, self.config.block_out_channels[::-1]
+        unet.conv_in.load_state_dict(network.conv_in.state_dict())
+        unet.down_blocks.load_state_dict(network.down_blocks.state_dict())
+        for index, (mine, theirs) in enumerate(zip(unet.up_blocks, network.up_blocks, strict=True)):
+            state = theirs.state_dict()
+            weight, widened = state["conv.0.weight"], torch.zeros_like(mine.conv[0].weight)
+            skip = levels[index + 1]
+            start = skip + self.config.reduced_channels * (index + 1 < len(unet.reduce_blocks))
+            widened[:, :skip] = weight[:, :skip]
+            widened[:, start : start + weight.shape[1] - skip] = weight[:, skip:]
+            mine.load_state_dict(state | {"conv.0.weight": widened})
+        pixels = self.config.patch_size**2
+        unet.conv_out.weight[:pixels] = network.conv_out.weight[pixels:] - network.conv_out.weight[:pixels]
+        unet.conv_out.bias[:pixels] = network.conv_out.bias[pixels:] - network.conv_out.bias[:pixels]
 
     def encode_image(self, image: Tensor) -> tuple[Tensor, ...]:
         """(B, 3, h, w) ImageNet-normalised RGB -> the feature maps for `forward`, deepest level first."""
