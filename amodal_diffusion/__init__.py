@@ -5,8 +5,17 @@
 from diffusers import ModelMixin
 from diffusers.pipelines.pipeline_loading_utils import LOADABLE_CLASSES
 
-from .models import MaskModelOutput, OccAmodalPredictor, PCNetMask, SDAmodalDecoder
-from .pipelines import AmodalPipeline, AmodalPipelineOutput, MaskPipeline, OccAmodalPipeline, PCNetMaskPipeline
+from .models import MaskModelOutput, OccAmodalPredictor, PCNetMask, PromptEmbedding, SDAmodalDecoder
+from .pipelines import (
+    AmodalPipeline,
+    AmodalPipelineOutput,
+    DiffusionFeatureExtractor,
+    ImageFeatures,
+    MaskPipeline,
+    OccAmodalPipeline,
+    PCNetMaskPipeline,
+    SDAmodalPipeline,
+)
 
 # Without this entry diffusers writes the full module path of a component into `model_index.json`, and refuses to
 # download such a repository. It has to be there before the first pipeline is made.
@@ -17,6 +26,8 @@ __version__ = "0.1.0.dev0"
 __all__ = [
     "AmodalPipeline",
     "AmodalPipelineOutput",
+    "DiffusionFeatureExtractor",
+    "ImageFeatures",
     "MaskModelOutput",
     "MaskPipeline",
     "ModelMixin",
@@ -24,6 +35,8 @@ __all__ = [
     "OccAmodalPredictor",
     "PCNetMask",
     "PCNetMaskPipeline",
+    "PromptEmbedding",
     "SDAmodalDecoder",
+    "SDAmodalPipeline",
     "__version__",
 ]

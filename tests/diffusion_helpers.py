@@ -15,8 +15,8 @@ FEATURE_CHANNELS = (16, 12, 8, 4)
 """Channels of the four up blocks of the tiny U-Net; all different, so that a mix-up shows."""
 
 RESOLUTION = 64
-FEATURE_SIZES = (16, 32, 64, 64)
-"""Sides of its maps at this resolution: the tiny VAE does not reduce, the U-Net reduces eight times."""
+FEATURE_SIZES = (8, 16, 32, 32)
+"""Sides of its maps at this resolution: the tiny VAE halves once, the U-Net three times."""
 
 PROMPT_CHANNELS = 8
 
@@ -24,7 +24,7 @@ PROMPT_CHANNELS = 8
 def tiny_unet(seed=0, **config):
     torch.manual_seed(seed)
     config = {
-        "sample_size": RESOLUTION,
+        "sample_size": RESOLUTION // 2,
         "block_out_channels": WIDTHS,
         "layers_per_block": 1,
         "norm_num_groups": 2,
@@ -37,7 +37,8 @@ def tiny_unet(seed=0, **config):
 
 def tiny_vae(seed=1, **config):
     torch.manual_seed(seed)
-    config = {"block_out_channels": (4,), "norm_num_groups": 2, "latent_channels": 4, **config}
+    levels = {"down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2}
+    config = {"block_out_channels": (4, 4), "norm_num_groups": 2, "latent_channels": 4, **levels, **config}
     return AutoencoderKL(**config).eval()
 
 

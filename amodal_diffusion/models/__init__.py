@@ -3,6 +3,7 @@
 from .occamodal_predictor import OccAmodalPredictor
 from .outputs import MaskModelOutput
 from .pcnet_mask import PCNetMask
+from .prompt_embedding import PromptEmbedding
 from .sdamodal_decoder import SDAmodalDecoder
 
-__all__ = ["MaskModelOutput", "OccAmodalPredictor", "PCNetMask", "SDAmodalDecoder"]
+__all__ = ["MaskModelOutput", "OccAmodalPredictor", "PCNetMask", "PromptEmbedding", "SDAmodalDecoder"]

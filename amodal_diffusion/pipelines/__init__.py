@@ -1,9 +1,20 @@
 """The pipelines. All mask pipelines take the same call, `pipe(image, masks, *, occluder_masks=None, ...)`."""
 
 from .auto import AmodalPipeline
+from .diffusion_features import DiffusionFeatureExtractor, ImageFeatures
 from .mask_pipeline import MaskPipeline
 from .occamodal import OccAmodalPipeline
 from .pcnet_mask import PCNetMaskPipeline
 from .pipeline_output import AmodalPipelineOutput
+from .sdamodal import SDAmodalPipeline
 
-__all__ = ["AmodalPipeline", "AmodalPipelineOutput", "MaskPipeline", "OccAmodalPipeline", "PCNetMaskPipeline"]
+__all__ = [
+    "AmodalPipeline",
+    "AmodalPipelineOutput",
+    "DiffusionFeatureExtractor",
+    "ImageFeatures",
+    "MaskPipeline",
+    "OccAmodalPipeline",
+    "PCNetMaskPipeline",
+    "SDAmodalPipeline",
+]

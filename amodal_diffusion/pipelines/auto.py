@@ -7,10 +7,12 @@ from ..hub import HUB_KEYS, read_model_index, resolve_subfolder
 from .mask_pipeline import MaskPipeline
 from .occamodal import OccAmodalPipeline
 from .pcnet_mask import PCNetMaskPipeline
+from .sdamodal import SDAmodalPipeline
 
 PIPELINES: dict[str, type[MaskPipeline]] = {
     "OccAmodalPipeline": OccAmodalPipeline,
     "PCNetMaskPipeline": PCNetMaskPipeline,
+    "SDAmodalPipeline": SDAmodalPipeline,
 }
 
 

@@ -37,7 +37,7 @@ _VALUES_A_WEIGHT = 16
 def load_components(
     id_or_path: str | os.PathLike[str],
     *,
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype | Mapping[str, torch.dtype] | None = None,
     revision: str | None = None,
     variant: str | None = None,
     skip: tuple[str, ...] = (),
@@ -48,7 +48,7 @@ def load_components(
     Args:
         id_or_path: folder of a saved diffusers pipeline, or its Hub id; text-to-image, image-to-image and inpainting
             pipelines hold the same components.
-        dtype: of the weights; None takes float32.
+        dtype: of the weights, for all or by name of the component (and "default"); None takes float32.
         revision: of the Hub repository.
         variant: of the weight files, such as "fp16".
         skip: names of components not to load.
@@ -72,7 +72,8 @@ def load_components(
             continue
         chosen = dict(options)
         if name in _WEIGHTED:
-            chosen.update(use_safetensors=True, dtype=dtype or torch.float32)
+            own = dtype.get(name, dtype.get("default")) if isinstance(dtype, Mapping) else dtype
+            chosen.update(use_safetensors=True, dtype=own or torch.float32)
             if variant is not None:
                 chosen["variant"] = variant
         loaded[name] = _CLASSES[name].from_pretrained(id_or_path, subfolder=name, **chosen)
@@ -91,6 +92,18 @@ def _check_place(id_or_path: str | os.PathLike[str]) -> None:
                 )
     elif not isinstance(id_or_path, str) or text.startswith((".", "/", "~")) or text.count("/") > 1 or not text.strip():
         raise FileNotFoundError(f"There is no folder '{text}', and it is no Hub id of the form 'organisation/name'.")
+
+
+def components_of(pipeline: Any) -> dict[str, Any]:
+    """The components of another pipeline that features need, the same objects.
+
+    Raises:
+        ValueError: naming the component that it has not.
+    """
+    for name in ("unet", "vae", "scheduler"):
+        if getattr(pipeline, name, None) is None:
+            raise ValueError(f"`pipeline` must have the component `{name}`, a {type(pipeline).__name__} has none.")
+    return {name: getattr(pipeline, name, None) for name in COMPONENTS}
 
 
 def check_components(unet: Any, vae: Any, scheduler: Any) -> None:
@@ -173,7 +186,7 @@ def frozen(*modules: nn.Module) -> Iterator[None]:
             child.training = True
 
 
-def fingerprint(modules: Mapping[str, nn.Module], *tensors: Tensor) -> str:
+def fingerprint(modules: Mapping[str, Any], *tensors: Tensor) -> str:
     """A hash of configurations, names and a few values of every weight: cheap, and another for another checkpoint.
 
     Raises:
@@ -189,9 +202,10 @@ def fingerprint(modules: Mapping[str, nn.Module], *tensors: Tensor) -> str:
                 raise ValueError(f"The weights of `{name}` are offloaded; take the description before offloading.")
             digest.update(f"{name}.{key}{tuple(weight.shape)}".encode())
             # Along one axis alone: flattening would copy the whole weight where it is stored with channels last.
-            step = max(1, len(weight) // _VALUES_A_WEIGHT) if weight.ndim else 1
-            first = weight.detach()[(slice(None, None, step), *[0] * (weight.ndim - 1))] if weight.ndim else weight
-            values.append(first.reshape(-1).float())
+            edge = weight.detach() if weight.ndim else weight.detach()[None]
+            while edge.ndim > 1:
+                edge = edge[..., 0]
+            values.append(edge[:: max(1, len(edge) // _VALUES_A_WEIGHT)].float())
     for tensor in tensors:
         values.append(tensor.detach().reshape(-1).float().to(values[0].device))
     by_device: dict[torch.device, list[Tensor]] = {}

@@ -13,11 +13,13 @@ from diffusers import DDIMScheduler
 from PIL import Image
 from torch import Tensor, nn
 
+from .._feature_crops import FEATURE_CROPS, crop_features
 from ..hub import HUB_KEYS
 from ..image_processor import load_image
 from .diffusion_components import (
     INPAINTING_CHANNELS,
     check_components,
+    components_of,
     encode_empty_prompt,
     execution_device,
     fingerprint,
@@ -25,6 +27,8 @@ from .diffusion_components import (
     load_components,
 )
 from .scene_inputs import batches, check_integer
+
+__all__ = ["FEATURE_CROPS", "DiffusionFeatureExtractor", "ImageFeatures", "crop_features"]
 
 TIME_STEP = 181
 NUM_DRAWS = 8
@@ -108,10 +112,10 @@ class DiffusionFeatureExtractor:
 
     def __init__(
         self,
-        unet: nn.Module,
-        vae: nn.Module,
+        unet: Any,
+        vae: Any,
         scheduler: Any,
-        text_encoder: nn.Module | None = None,
+        text_encoder: Any = None,
         tokenizer: Any = None,
         *,
         prompt_embeds: Tensor | None = None,
@@ -367,7 +371,7 @@ def _stop_after(blocks: nn.ModuleList, wanted: Sequence[int]) -> Iterator[dict[i
 
 
 @contextmanager
-def _upcast(vae: nn.Module) -> Iterator[torch.dtype]:
+def _upcast(vae: Any) -> Iterator[torch.dtype]:
     """The dtype to encode in: float32 for a float16 VAE that would overflow, which is brought back afterwards."""
     needed = vae.dtype == torch.float16 and getattr(vae.config, "force_upcast", False)
     if not needed:
@@ -378,18 +382,6 @@ def _upcast(vae: nn.Module) -> Iterator[torch.dtype]:
         yield torch.float32
     finally:
         vae.to(torch.float16)
-
-
-def components_of(pipeline: Any) -> dict[str, Any]:
-    """The components of another pipeline that features need, the same objects.
-
-    Raises:
-        ValueError: naming the component that it has not.
-    """
-    for name in ("unet", "vae", "scheduler"):
-        if getattr(pipeline, name, None) is None:
-            raise ValueError(f"`pipeline` must have the component `{name}`, a {type(pipeline).__name__} has none.")
-    return {name: getattr(pipeline, name, None) for name in ("unet", "vae", "scheduler", "text_encoder", "tokenizer")}
 
 
 def check_time_step(time_step: Any, steps: int) -> int:
@@ -420,7 +412,7 @@ def check_up_blocks(up_blocks: Any, count: int) -> tuple[int, ...]:
     return indices
 
 
-def check_prompt_embeds(prompt_embeds: Any, unet: nn.Module) -> Tensor:
+def check_prompt_embeds(prompt_embeds: Any, unet: Any) -> Tensor:
     """`prompt_embeds` where the U-Net can read them; ValueError or TypeError naming them otherwise."""
     if not isinstance(prompt_embeds, Tensor):
         raise TypeError(f"`prompt_embeds` must be a tensor, got {type(prompt_embeds).__name__}.")
