@@ -219,6 +219,11 @@ def _add_convert(commands: Any, parents: list[Any]) -> None:
         metavar="ID_OR_PATH",
         help="Hub id or folder of the Stable Diffusion that the decoder was trained on",
     )
+    sdamodal.add_argument(
+        "--include-stable-diffusion",
+        action="store_true",
+        help="copy it into the folder, several GB; otherwise only its id or path is stored",
+    )
 
     files = {"occluder_ckpt": "the downloaded occluder predictor", "amodal_ckpt": "the downloaded amodal predictor"}
     _add_system(systems, "occamodal", "OccAmodal", files, parents)
@@ -321,7 +326,7 @@ def run_evaluate(options: argparse.Namespace) -> None:
 
 def run_convert(options: argparse.Namespace) -> None:
     """Run `amodal-diffusion convert`."""
-    names = ("category_aware", "stable_diffusion", "sample_size")
+    names = ("category_aware", "stable_diffusion", "include_stable_diffusion", "sample_size")
     given = {name: getattr(options, name, None) for name in names}
     settings = {name: value for name, value in given.items() if value is not None}
     CONVERTERS[options.system](*(getattr(options, name) for name in options.files), options.output, **settings)
