@@ -68,13 +68,15 @@ class PhotoBank:
 
     def to(self, device: torch.device | str) -> "PhotoBank":
         """The bank on another device."""
-        parts = (self.pixels, self.layers, self.known, self.sources)
-        return PhotoBank(*(part.to(device) for part in parts), context=self.context)
+        return self._with(lambda part: part.to(device))
 
     def subset(self, indices: Tensor) -> "PhotoBank":
         """The bank of the objects at `indices` (M,) int64."""
-        parts = (self.pixels, self.layers, self.known, self.sources)
-        return PhotoBank(*(part[indices] for part in parts), context=self.context)
+        return self._with(lambda part: part[indices])
+
+    def _with(self, change: Callable[[Tensor], Tensor]) -> "PhotoBank":
+        pixels, layers, known, sources = map(change, (self.pixels, self.layers, self.known, self.sources))
+        return PhotoBank(pixels, layers, known, sources, self.context)
 
     @classmethod
     def from_sources(

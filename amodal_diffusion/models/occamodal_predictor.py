@@ -126,15 +126,17 @@ class OccAmodalPredictor(ModelMixin, ConfigMixin):
         unet.down_blocks.load_state_dict(network.down_blocks.state_dict())
         for index, (mine, theirs) in enumerate(zip(unet.up_blocks, network.up_blocks, strict=True)):
             state = theirs.state_dict()
-            weight, widened = state["conv.0.weight"], torch.zeros_like(mine.conv[0].weight)
+            weight, widened = state["conv.0.weight"], torch.zeros_like(mine.state_dict()["conv.0.weight"])
             skip = levels[index + 1]
             start = skip + self.config.reduced_channels * (index + 1 < len(unet.reduce_blocks))
             widened[:, :skip] = weight[:, :skip]
             widened[:, start : start + weight.shape[1] - skip] = weight[:, skip:]
             mine.load_state_dict(state | {"conv.0.weight": widened})
         pixels = self.config.patch_size**2
-        unet.conv_out.weight[:pixels] = network.conv_out.weight[pixels:] - network.conv_out.weight[:pixels]
-        unet.conv_out.bias[:pixels] = network.conv_out.bias[pixels:] - network.conv_out.bias[:pixels]
+        last = unet.conv_out.state_dict()
+        for name, value in network.conv_out.state_dict().items():
+            last[name][:pixels] = value[pixels:] - value[:pixels]
+        unet.conv_out.load_state_dict(last)
 
     def encode_image(self, image: Tensor) -> tuple[Tensor, ...]:
         """(B, 3, h, w) ImageNet-normalised RGB -> the feature maps for `forward`, deepest level first."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -62,6 +62,7 @@ class OccAmodalPipeline(MaskPipeline):
 
     model_cpu_offload_seq = "occluder_predictor->amodal_predictor"
     mask_networks = ("occluder_predictor", "amodal_predictor")
+    needs_occluders = False
     _optional_components = ["amodal_predictor"]
 
     occluder_predictor: OccAmodalPredictor
@@ -201,7 +202,7 @@ class OccAmodalPipeline(MaskPipeline):
             for part in batches(len(rows), batch_size):
                 index = rows[part]
                 modal = patches.modal[index, None].float()  # [B, 1, s, s]
-                image = patches.images[index].contiguous(memory_format=torch.channels_last)
+                image = cast(Tensor, patches.images)[index].contiguous(memory_format=torch.channels_last)
                 told = (given[index], is_given[index])
                 answer = self._predict_batch(modal, image, *told, threshold)
                 if self.config.test_time_flip:
@@ -217,7 +218,7 @@ class OccAmodalPipeline(MaskPipeline):
         occluder = self.predict_occluders(modal, image)
         occluder = torch.where(is_given[:, None, None, None], given[:, None].float(), occluder) * (1 - modal)
         boundary = occlusion_boundary(modal, (occluder > threshold).float())
-        network = self.amodal_predictor
+        network = cast(OccAmodalPredictor, self.amodal_predictor)
         logits = network(modal.to(network.dtype), image.to(network.dtype), boundary.to(network.dtype)).logits.float()
         answer = torch.stack([occluder[:, 0], logits[:, 0].sigmoid(), torch.nn.functional.softplus(logits[:, 1])])
         return answer
