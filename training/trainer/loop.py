@@ -196,7 +196,8 @@ class Run:
         """Write the pipeline, its model card and the learning curve into `--output_dir`; upload them if asked."""
         if self.accelerator.is_main_process:
             pipeline = self.task.build_pipeline(self.weights().to(torch.float32).eval())
-            pipeline.to(getattr(torch, self.args.save_dtype))
+            if self.args.save_dtype != "float32":
+                pipeline.to(getattr(torch, self.args.save_dtype))
             pipeline.save_pretrained(str(self.output_dir), safe_serialization=True)
             curve = self.output_dir / "learning_curve.json"
             beside = curve.with_suffix(".partial")
