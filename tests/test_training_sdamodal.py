@@ -190,7 +190,7 @@ def test_features_on_the_fly_and_from_the_cache_train_nearly_alike(script, data,
 
         task.setup(Accelerator())
         task.model.eval()
-        losses.append([float(task.loss(task.model, step, 4)[0]) for step in range(3)])
+        losses.append([task.loss(task.model, step, 4)[0].item() for step in range(3)])
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-3)
     assert losses[0] != losses[1]  # rounded to bfloat16
 
@@ -262,7 +262,7 @@ def test_validation_takes_as_many_objects_as_asked_for(script):
         (["--box_scale", "1"], r"`--box_scale` must lie in \[0, 1\), got 1.0"),
         (["--rebuild_cache"], "`--rebuild_cache` needs `--cache_features`"),
         (["--time_step", "1000"], r"`time_step` must lie in \[0, 1000\)"),
-        (["--resolution", "65"], "`resolution` must be a multiple of 8"),
+        (["--resolution", "65"], "`resolution` must be a multiple of 16"),
         (["--up_blocks", "0", "4"], r"`up_blocks` must lie in \[0, 4\)"),
         (["--dataset_weights", "1"], "`--dataset_weights` must hold one weight for each of the 2 data sets"),
         (["--min_area", "9999999"], "has no usable object: .* fewer than 9999999 visible pixels"),
@@ -308,13 +308,17 @@ def test_a_stale_cache_is_refused_by_name(finished, script, data, tmp_path):
 def test_bad_photos_are_skipped_or_refused_as_asked_for(script, data, tmp_path):
     folder = tmp_path / "c"
     write_photos(folder, images=4)
-    (folder / "2.png").write_bytes((folder / "2.png").read_bytes()[:300])  # its header says the right size
+    with Image.open(folder / "2.png") as photo:
+        photo.save(folder / "2.jpg")
+    (folder / "2.jpg").write_bytes((folder / "2.jpg").read_bytes()[:-500])  # its header says the right size
+    path = folder / "annotations.json"
+    path.write_text(path.read_text().replace("2.png", "2.jpg"))
     arguments = [*data_arguments(data)[:2], "--dataset", folder / "annotations.json", "--images", folder, *SMALL]
     arguments += ["--validation_dataset", data / "b" / "annotations.json", "--validation_images", data / "b"]
     done = run(script, *arguments, "--output_dir", tmp_path / "skip")
     assert len(done.task.sampler.skipped) == 1
     assert "1 photos were left out because they could not be read" in (tmp_path / "skip" / "README.md").read_text()
-    with pytest.raises(ValueError, match=r"photo c/annotations.json/3 \(2.png\) cannot be read"):
+    with pytest.raises(ValueError, match=r"photo c/annotations.json/3 \(2.jpg\) cannot be read"):
         run(script, *arguments, "--output_dir", tmp_path / "raise", "--on_error", "raise")
 
 

@@ -73,8 +73,10 @@ def place_extractor(extractor: DiffusionFeatureExtractor, dtype: torch.dtype | N
     """Bring Stable Diffusion to the training device; None takes bfloat16 there, float32 on a CPU."""
     if dtype is None:
         dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
-    extractor.unet.to(device=device, dtype=dtype)
-    extractor.vae.to(device=device, dtype=dtype)
+    for module in (extractor.unet, extractor.vae):
+        module.to(device)
+        if module.dtype != dtype:
+            module.to(dtype)
 
 
 def cached_features(
