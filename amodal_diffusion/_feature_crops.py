@@ -65,6 +65,8 @@ def _groups(
     """Rows of boxes that are cropped alike, and for each axis (y, x) the taps and weights of every crop cell."""
     starts, side = boxes[:, [1, 0]], boxes[:, 2]
     everyone = torch.arange(len(boxes))
+    if not len(boxes):
+        return []
     if rule == "align":
         axes = [_align_taps(starts[:, k], side, photo_size[k], map_size[k], size) for k in (0, 1)]
         return [(everyone, axes[0], axes[1])]

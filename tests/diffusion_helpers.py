@@ -1,5 +1,6 @@
 """Tiny components of a Stable Diffusion checkpoint, made here: the classes are the real ones, the widths are not."""
 
+import numpy as np
 import torch
 from diffusers import (
     AutoencoderKL,
@@ -9,6 +10,8 @@ from diffusers import (
     UNet2DConditionModel,
 )
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from amodal_diffusion import DiffusionFeatureExtractor
 
 WIDTHS = (4, 8, 12, 16)
 FEATURE_CHANNELS = (16, 12, 8, 4)
@@ -82,3 +85,12 @@ def tiny_inpainting(**replaced):
     components = tiny_components(**{"unet": tiny_unet(in_channels=9), **replaced})
     nothing = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
     return StableDiffusionInpaintPipeline(**components, **nothing)
+
+
+def photo(seed=0, height=48, width=64):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3)).astype(np.uint8)
+
+
+def tiny_extractor(components=None, **settings):
+    components = components or tiny_components()
+    return DiffusionFeatureExtractor(**components, **{"resolution": RESOLUTION, "num_draws": 2, **settings})

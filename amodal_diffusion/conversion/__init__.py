@@ -6,10 +6,12 @@ from pathlib import Path
 from .checkpoint import load_published_state_dict
 from .occamodal import convert_occamodal, convert_occamodal_weights
 from .pcnet_mask import convert_pcnet_mask, convert_pcnet_mask_weights
+from .sdamodal import convert_sdamodal, convert_sdamodal_weights
 
 CONVERTERS: dict[str, Callable[..., Path]] = {
     "pcnet-m": convert_pcnet_mask,
     "occamodal": convert_occamodal,
+    "sdamodal": convert_sdamodal,
 }
 
 __all__ = [
@@ -18,5 +20,7 @@ __all__ = [
     "convert_occamodal_weights",
     "convert_pcnet_mask",
     "convert_pcnet_mask_weights",
+    "convert_sdamodal",
+    "convert_sdamodal_weights",
     "load_published_state_dict",
 ]

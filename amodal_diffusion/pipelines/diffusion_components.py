@@ -63,9 +63,8 @@ def load_components(
             Stable Diffusion 1.x/2.x; found out before any weights are loaded.
         OSError: where the Hub does not give a file. Pickled weights are never read.
     """
-    _check_place(id_or_path)
     options = {key: value for key, value in {"revision": revision, **hub_options}.items() if value is not None}
-    check_unet_config(UNet2DConditionModel.load_config(id_or_path, subfolder="unet", **options), f"'{id_or_path}'")
+    load_unet_config(id_or_path, **options)
     loaded = {}
     for name in COMPONENTS:
         if name in skip:
@@ -78,6 +77,18 @@ def load_components(
                 chosen["variant"] = variant
         loaded[name] = _CLASSES[name].from_pretrained(id_or_path, subfolder=name, **chosen)
     return loaded
+
+
+def load_unet_config(id_or_path: str | os.PathLike[str], **hub_options: Any) -> dict[str, Any]:
+    """The checked configuration of the U-Net of a Stable Diffusion 1.x/2.x checkpoint; no weights are loaded.
+
+    Raises:
+        FileNotFoundError, ValueError, OSError: as `load_components` says.
+    """
+    _check_place(id_or_path)
+    config = UNet2DConditionModel.load_config(id_or_path, subfolder="unet", **hub_options)
+    check_unet_config(config, f"'{os.fspath(id_or_path)}'")
+    return dict(config)
 
 
 def _check_place(id_or_path: str | os.PathLike[str]) -> None:

