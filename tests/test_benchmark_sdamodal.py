@@ -242,6 +242,14 @@ def test_peak_memory_sees_what_is_freed_again():
     assert memory.gib["peak"] >= memory.gib["before"] + 0.1
 
 
+def test_memory_is_given_back_before_it_is_counted(monkeypatch):
+    released = []
+    monkeypatch.setattr(sdamodal_speed, "release", lambda: released.append(sdamodal_speed.resident_gib()))
+    with sdamodal_speed.PeakMemory("cpu") as memory:
+        assert len(released) == 1
+    assert memory.gib["peak"] >= memory.gib["before"]
+
+
 def test_parse_counts_sorts():
     assert sdamodal_speed.parse_counts("20,1,5,5") == [1, 5, 20]
     with pytest.raises(argparse.ArgumentTypeError):
