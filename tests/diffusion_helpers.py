@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from accelerate import cpu_offload
 from diffusers import (
     AutoencoderKL,
     DDIMScheduler,
@@ -94,3 +95,17 @@ def photo(seed=0, height=48, width=64):
 def tiny_extractor(components=None, **settings):
     components = components or tiny_components()
     return DiffusionFeatureExtractor(**components, **{"resolution": RESOLUTION, "num_draws": 2, **settings})
+
+
+def offload(pipeline, sequential):
+    """Offload a pipeline with the CPU as its accelerator.
+
+    `enable_sequential_cpu_offload(device="cpu")` fails in accelerate itself, which takes cpu:0 for another device; so
+    here is what it does, with a device that has no index.
+    """
+    if not sequential:
+        pipeline.enable_model_cpu_offload(device="cpu")
+        return
+    for component in pipeline.components.values():
+        if isinstance(component, torch.nn.Module):
+            cpu_offload(component, torch.device("cpu"), offload_buffers=len(component._parameters) > 0)
