@@ -335,8 +335,8 @@ def test_overfits_a_handful_of_real_photos(script, data, tmp_path):
     arguments += ["--resolution", 64, "--num_draws", 2, "--cache_features", tmp_path / "cache", "--sample_size", 64]
     arguments += ["--block_out_channels", "16,24,32,48", "--reduced_channels", 16, "--min_area", 1]
     arguments += ["--train_batch_size", 16, "--images_per_batch", 0, "--optimizer", "adamw", "--learning_rate", 3e-3]
-    arguments += ["--lr_scheduler", "one_cycle", "--max_train_steps", 600, "--validation_steps", 0]
-    done = run(script, *arguments, "--checkpointing_steps", 600)
+    arguments += ["--lr_scheduler", "one_cycle", "--max_train_steps", 250, "--validation_steps", 0]
+    done = run(script, *arguments, "--checkpointing_steps", 250)
     figures = done.state.history[-1]
     assert figures["miou"] >= 95, figures
     assert figures["inv_miou"] >= 80, figures
