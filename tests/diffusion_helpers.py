@@ -12,7 +12,7 @@ from diffusers import (
 )
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from amodal_diffusion import DiffusionFeatureExtractor
+from amodal_diffusion import DiffusionFeatureExtractor, SDAmodalDecoder, SDAmodalPipeline
 
 WIDTHS = (4, 8, 12, 16)
 FEATURE_CHANNELS = (16, 12, 8, 4)
@@ -109,3 +109,26 @@ def offload(pipeline, sequential):
     for component in pipeline.components.values():
         if isinstance(component, torch.nn.Module):
             cpu_offload(component, torch.device("cpu"), offload_buffers=len(component._parameters) > 0)
+
+
+def tiny_mask_decoder(seed=3, **config):
+    torch.manual_seed(seed)
+    sizes = {"block_out_channels": (4, 4, 6, 6), "reduced_channels": 4, "sample_size": 32}
+    maps = {"feature_channels": FEATURE_CHANNELS, "feature_sizes": (4, 8, 16, 16)}
+    return SDAmodalDecoder(**{**sizes, **maps, **config}).eval()
+
+
+def tiny_sdamodal(components=None, decoder=None, **settings):
+    """An `SDAmodalPipeline` on the tiny components; nothing of it is trained."""
+    settings = {"resolution": RESOLUTION, "num_draws": 2, **settings}
+    components = tiny_components() if components is None else components
+    pipeline = SDAmodalPipeline(**components, decoder=decoder or tiny_mask_decoder(), **settings)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def count_passes(pipeline):
+    """A list that gets the rows of every pass through the U-Net."""
+    passes = []
+    pipeline.unet.conv_in.register_forward_pre_hook(lambda _, inputs: passes.append(len(inputs[0])))
+    return passes

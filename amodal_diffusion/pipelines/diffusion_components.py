@@ -64,11 +64,13 @@ def load_components(
         OSError: where the Hub does not give a file. Pickled weights are never read.
     """
     options = {key: value for key, value in {"revision": revision, **hub_options}.items() if value is not None}
-    load_unet_config(id_or_path, **options)
+    needed = [name for name in COMPONENTS if name not in skip]
+    if needed:
+        _check_place(id_or_path, needed)
+    if "unet" in needed:
+        load_unet_config(id_or_path, **options)
     loaded = {}
-    for name in COMPONENTS:
-        if name in skip:
-            continue
+    for name in needed:
         chosen = dict(options)
         if name in _WEIGHTED:
             own = dtype.get(name, dtype.get("default")) if isinstance(dtype, Mapping) else dtype
@@ -85,18 +87,18 @@ def load_unet_config(id_or_path: str | os.PathLike[str], **hub_options: Any) -> 
     Raises:
         FileNotFoundError, ValueError, OSError: as `load_components` says.
     """
-    _check_place(id_or_path)
+    _check_place(id_or_path, ["unet"])
     config = UNet2DConditionModel.load_config(id_or_path, subfolder="unet", **hub_options)
     check_unet_config(config, f"'{os.fspath(id_or_path)}'")
     return dict(config)
 
 
-def _check_place(id_or_path: str | os.PathLike[str]) -> None:
+def _check_place(id_or_path: str | os.PathLike[str], needed: list[str]) -> None:
     text = os.fspath(id_or_path)
     if os.path.isfile(text):
         raise ValueError(f"'{text}' is a file; expected the folder of a Stable Diffusion pipeline or a Hub id.")
     if os.path.isdir(text):
-        for name in COMPONENTS:
+        for name in needed:
             if not Path(text, name).is_dir():
                 raise ValueError(
                     f"The folder '{text}' holds no {name}/, so it is no Stable Diffusion 1.x/2.x pipeline."

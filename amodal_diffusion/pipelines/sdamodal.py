@@ -193,6 +193,9 @@ class SDAmodalPipeline(DiffusionMaskPipeline):
         size = self.decoder.config.sample_size
         batch_size = self.check_call(batch_size, output_type, size)
 
+        if not scenes:
+            return self.finish([], batched=batched, output_type=output_type, return_dict=return_dict)
+
         # 2. Crop the masks
         patches = self.crop_objects(
             scenes, size, crop=self.config.crop, enlarge_box=self.config.enlarge_box, use_images=False,
