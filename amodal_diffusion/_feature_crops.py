@@ -35,14 +35,20 @@ def crop_features(
     _check(feature_map, boxes, photo_size, size, rule)
     draws, channels, *map_size = feature_map.shape
     boxes = boxes.detach().cpu().long()
-    crops = feature_map.new_empty(draws, len(boxes), size, size, channels)
     cells = feature_map.permute(0, 2, 3, 1).reshape(-1, channels)  # [D * h * w, C]
+    order, parts = [], []
     for rows, (ys, weights_y), (xs, weights_x) in _groups(boxes, photo_size, map_size, size, rule):
         step = max(1, _CHUNK // (draws * (size * ys.shape[-1]) ** 2))
         for part in torch.arange(len(rows)).split(step):
             index = ys[part, :, None, :, None] * map_size[1] + xs[part, None, :, None, :]  # [n, s, s, taps, taps]
             weight = weights_y[part, :, None, :, None] * weights_x[part, None, :, None, :]
-            crops[:, rows[part].to(crops.device)] = _gather(cells, index, weight, draws)
+            order.append(rows[part])
+            parts.append(_gather(cells, index, weight, draws))  # [D, n, s, s, C]
+    if not parts:
+        return feature_map.new_zeros(0, channels, size, size)
+    crops = parts[0]
+    if len(parts) > 1:  # a single part has all boxes in their order: no second copy of what may be hundreds of MB
+        crops = torch.cat(parts, dim=1)[:, torch.cat(order).argsort().to(cells.device)]
     return crops.flatten(0, 1).permute(0, 3, 1, 2)
 
 

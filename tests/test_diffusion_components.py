@@ -5,6 +5,7 @@ import torch
 from diffusers import AutoencoderTiny
 
 from amodal_diffusion import DiffusionFeatureExtractor
+from amodal_diffusion.pipelines.diffusion_components import load_components
 from diffusion_helpers import photo, tiny_components, tiny_extractor, tiny_stable_diffusion, tiny_unet, tiny_vae
 
 NAMES = ("unet", "vae", "scheduler", "text_encoder", "tokenizer")
@@ -121,3 +122,31 @@ def test_pickled_weights_are_never_read(tmp_path):
     torch.save(tiny_unet().state_dict(), weights.with_suffix(".bin"))
     with pytest.raises(OSError, match="safetensors"):
         DiffusionFeatureExtractor.from_pretrained(tmp_path)
+
+
+def test_only_what_is_needed_is_asked_of_the_hub(monkeypatch):
+    asked = []
+
+    class Asked:
+        @classmethod
+        def from_pretrained(cls, place, *, subfolder, **options):
+            asked.append((place, subfolder, options))
+            return subfolder
+
+    module = "amodal_diffusion.pipelines.diffusion_components"
+    monkeypatch.setattr(f"{module}._CLASSES", dict.fromkeys(NAMES, Asked))
+    monkeypatch.setattr(f"{module}.UNet2DConditionModel.load_config", lambda *_, **options: asked.append(options) or {})
+    dtypes = {"unet": torch.bfloat16, "default": torch.float16}
+    options = {"dtype": dtypes, "revision": "v1", "variant": "fp16", "token": "hf_x", "cache_dir": None}
+    assert load_components("org/name", skip=("tokenizer",), **options) == {
+        name: name for name in ("unet", "vae", "text_encoder", "scheduler")
+    }
+    hub = {"revision": "v1", "token": "hf_x"}
+    weights = {**hub, "use_safetensors": True, "variant": "fp16"}
+    assert asked == [
+        {"subfolder": "unet", **hub},
+        ("org/name", "unet", {**weights, "dtype": torch.bfloat16}),
+        ("org/name", "vae", {**weights, "dtype": torch.float16}),
+        ("org/name", "text_encoder", {**weights, "dtype": torch.float16}),
+        ("org/name", "scheduler", hub),
+    ]

@@ -51,6 +51,7 @@ def test_shapes(extractor, features):
     assert [feature.shape for feature in features.maps] == shapes
     assert (features.height, features.width, features.num_draws) == (48, 64, 1)
     assert features.channels == FEATURE_CHANNELS
+    assert all(feature.is_contiguous(memory_format=torch.channels_last) for feature in features.maps)
     assert not any(feature.requires_grad or feature.is_inference() for feature in features.maps)
 
 

@@ -316,7 +316,7 @@ class SDAmodalPipeline(DiffusionMaskPipeline):
         deviations = torch.empty_like(probabilities) if return_uncertainty else None
         if features is None:  # no object is visible
             return rows, probabilities, deviations
-        features = features.to(modal.device, self.decoder.dtype)
+        features = features.to(modal.device, self.decoder.dtype).channels_last()
         mean = features.mean()
         for part in batches(len(rows), batch_size):
             crops = modal[rows[part]], boxes[rows[part].cpu()]
