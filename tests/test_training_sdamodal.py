@@ -137,8 +137,17 @@ def test_checkpoints_hold_the_decoder_alone(finished):
     assert len(optimizer["state"]) == len(optimizer["param_groups"][0]["params"]) == len(trained)
 
 
+@pytest.fixture
+def one_thread():
+    """As the scripts' own processes have in the tests: sums over another number of threads round otherwise."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def test_a_resumed_run_ends_with_the_same_weights_with_and_without_the_rest_of_the_cache(
-    finished, data, tmp_path, script
+    finished, data, tmp_path, script, one_thread
 ):
     folder = tmp_path / "sdamodal"
     arguments = [*data_arguments(data), *SMALL, "--output_dir", folder, "--dataset_weights", 0.9, 0.1]
