@@ -22,6 +22,7 @@ __all__ = [
     "image_size",
     "image_to_tensor",
     "load_image",
+    "normalize_images",
     "postprocess_masks",
 ]
 
@@ -33,6 +34,8 @@ OutputType = Literal["np", "pt", "pil"]
 _CHANNELS = (1, 3, 4)
 _NUMBERS = ("I", "F")  # modes of 32-bit values, which Pillow would clip at 255 instead of scaling
 _TOLERANCE = 1e-3
+_IMAGENET_MEAN = (0.485, 0.456, 0.406)
+_IMAGENET_STD = (0.229, 0.224, 0.225)
 # What Pillow raises for broken files, by format.
 _UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 
@@ -79,6 +82,13 @@ def image_size(image: ImageInput) -> tuple[int, int]:
     """Size (height, width) in pixels of the upright photo. Inputs and errors are those of `load_image`."""
     width, height = load_image(image).size
     return height, width
+
+
+def normalize_images(images: torch.Tensor) -> torch.Tensor:
+    """Shift and scale RGB in [0, 1], (..., 3, H, W) floats, by ImageNet's mean and standard deviation per channel."""
+    mean = torch.tensor(_IMAGENET_MEAN, device=images.device).view(3, 1, 1)
+    std = torch.tensor(_IMAGENET_STD, device=images.device).view(3, 1, 1)
+    return (images - mean) / std
 
 
 @overload

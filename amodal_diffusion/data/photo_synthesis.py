@@ -7,20 +7,19 @@ pipeline does. A batch is a function of (seed, step, process) alone.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..image_processor import normalize_images
 from ..masks import ENLARGE_BOX
 from .photo_bank import AMODAL, INSIDE, MODAL, OCCLUDER, OTHERS, PhotoBank
 from .synthesis import mix_seed
 from .synthetic_regions import sample_region_boxes, sample_regions
 
 _NO_PASTE, _FRONT, _BEHIND = 0, 1, 2
-_IMAGENET_MEAN = (0.485, 0.456, 0.406)
-_IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
@@ -242,15 +241,11 @@ class PhotoOcclusionSynthesizer:
         side = torch.maximum((config.enlarge_box * width * height).sqrt(), 1.1 * longest)
         side = side.clamp(min=8 / config.size) / self._uniform((count,), *config.scale)
         centre = (boxes[:, :2] + boxes[:, 2:]) / 2 + self._uniform((count, 2), *config.shift) * side[:, None]
-        return _Plan(
-            objects=plan.objects,
+        return replace(
+            plan,
             target=_compose(plan.target, side, centre),
-            others=plan.others,
             pasted=_compose(plan.pasted, side, centre),
-            kind=plan.kind,
-            is_region=plan.is_region,
             boxes=(plan.boxes - centre.repeat(1, 2)) / side[:, None],
-            regions_seed=plan.regions_seed,
         )
 
     # What is rendered
@@ -309,8 +304,7 @@ class PhotoOcclusionSynthesizer:
             pasted = self._colours(self._photo(plan.others[rows], plan.pasted[rows]))
             alpha = self._soft_edge(shape[rows])
             image[rows] = image[rows] + alpha * (pasted - image[rows])
-        mean, std = (torch.tensor(v, device=image.device).view(3, 1, 1) for v in (_IMAGENET_MEAN, _IMAGENET_STD))
-        return (image - mean) / std
+        return normalize_images(image)
 
     def _photo(self, objects: Tensor, affine: Tensor) -> Tensor:
         grid = F.affine_grid(

@@ -12,15 +12,13 @@ from diffusers import DiffusionPipeline
 from torch import Tensor, nn
 
 from ..hub import HUB_KEYS, resolve_subfolder, write_pipeline_file
-from ..image_processor import crop_images, postprocess_masks
+from ..image_processor import crop_images, normalize_images, postprocess_masks
 from ..masks import crop_boxes, mask_boxes, paste_patches
 from .patches import crop_mask_patches
 from .pipeline_output import AmodalPipelineOutput
-from .scene_inputs import OUTPUT_TYPES, Scene, check_choice, check_integer, rows_of, to_device
+from .scene_inputs import OUTPUT_TYPES, Scene, check_choice, check_integer, check_number, rows_of, to_device
 
 PASTE_RULES = ("probability", "binary")
-_IMAGENET_MEAN = (0.485, 0.456, 0.406)
-_IMAGENET_STD = (0.229, 0.224, 0.225)
 # Positions (pixels of the largest maps) in one pass through the network. On a CPU two maps of 256 pixels are what stays
 # in cheap memory: larger batches are slower there, smaller ones too.
 _POSITIONS_CPU = 2 * 256**2
@@ -125,6 +123,10 @@ class MaskPipeline(DiffusionPipeline):
         positions = _POSITIONS_CPU if self._execution_device.type == "cpu" else _POSITIONS_ACCELERATOR
         return max(1, positions // side**2)
 
+    def _threshold(self, name: str, value: float | None) -> float:
+        """A threshold of a call in [0, 1): the caller's, or the pipeline's."""
+        return check_number(name, self.config[name] if value is None else value, 0, 1)
+
     def crop_objects(
         self,
         scenes: Sequence[Scene],
@@ -151,7 +153,7 @@ class MaskPipeline(DiffusionPipeline):
             boxes=torch.cat(boxes),
             scenes=rows_of([len(scene) for scene in scenes]),
             category_ids=torch.cat(categories) if use_categories else None,
-            images=_normalise(torch.cat(images)) if use_images else None,
+            images=normalize_images(torch.cat(images)) if use_images else None,
         )
 
     def paste_objects(
@@ -207,12 +209,6 @@ class MaskPipeline(DiffusionPipeline):
         config = getattr(self, "_progress_bar_config", {})
         self._progress_bar_config = {"delay": 3, "leave": False, **config}
         return super().progress_bar(iterable, total)
-
-
-def _normalise(images: Tensor) -> Tensor:
-    mean = torch.tensor(_IMAGENET_MEAN, device=images.device).view(3, 1, 1)
-    std = torch.tensor(_IMAGENET_STD, device=images.device).view(3, 1, 1)
-    return (images - mean) / std
 
 
 def _postprocess(value: Any, output_type: Any) -> Any:

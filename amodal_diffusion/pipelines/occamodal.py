@@ -170,9 +170,6 @@ class OccAmodalPipeline(MaskPipeline):
             raise ValueError("`image` must be given: OccAmodal finds in the photo what hides an object.")
         return scenes, batched
 
-    def _threshold(self, name: str, value: float | None) -> float:
-        return check_number(name, self.config[name] if value is None else value, 0, 1)
-
     # 2.
 
     def crop_occluders(self, scenes: Sequence[Scene], patches: ObjectPatches) -> tuple[Tensor, Tensor]:

@@ -228,9 +228,6 @@ class PCNetMaskPipeline(MaskPipeline):
             raise ValueError("`category_ids` must be given: the network of this pipeline is class-conditioned.")
         return scenes, batched
 
-    def _threshold(self, name: str, value: float | None) -> float:
-        return check_number(name, self.config[name] if value is None else value, 0, 1)
-
     # 3.
 
     def crop_pairs(

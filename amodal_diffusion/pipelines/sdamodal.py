@@ -188,8 +188,7 @@ class SDAmodalPipeline(DiffusionMaskPipeline):
         # 1. Check the inputs
         scenes, given, batched = self.check_inputs(image, masks, occluder_masks, features)
         self._check_draws(given, num_draws, generator, return_uncertainty)
-        threshold = self.config.mask_threshold if mask_threshold is None else mask_threshold
-        threshold = check_number("mask_threshold", threshold, 0, 1)
+        threshold = self._threshold("mask_threshold", mask_threshold)
         size = self.decoder.config.sample_size
         batch_size = self.check_call(batch_size, output_type, size)
 
