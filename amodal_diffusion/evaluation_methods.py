@@ -237,7 +237,8 @@ def call_pipeline(
         probabilities=np.concatenate(scenes.probabilities),
         uncertainty=None if scenes.uncertainty is None else np.concatenate(scenes.uncertainty),
         occluder_masks=None if scenes.occluder_masks is None else np.concatenate(scenes.occluder_masks),
-        samples=None if scenes.samples is None else np.concatenate(scenes.samples, axis=1),
+        samples=None if scenes.samples is None else np.concatenate(scenes.samples),
+        sample_scores=None if scenes.sample_scores is None else np.concatenate(scenes.sample_scores),
     )
 
 

@@ -21,7 +21,8 @@ class AmodalPipelineOutput(BaseOutput):
             neither was given an order nor needed one.
         uncertainty: (N, H, W) float32, where the model predicts it.
         occluder_masks: (N, H, W) bool, the predicted mask of all that hides an object, where the model predicts it.
-        samples: (S, N, H, W) bool, where the model draws several completions.
+        samples: (N, K, H, W) bool, where the model draws several completions of each object.
+        sample_scores: (N, K) float32 in [0, 1], how well each sample agrees with what is visible.
     """
 
     amodal_masks: Any
@@ -30,3 +31,4 @@ class AmodalPipelineOutput(BaseOutput):
     uncertainty: Any = None
     occluder_masks: Any = None
     samples: Any = None
+    sample_scores: Any = None
