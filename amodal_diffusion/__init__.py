@@ -5,7 +5,7 @@
 from diffusers import ModelMixin
 from diffusers.pipelines.pipeline_loading_utils import LOADABLE_CLASSES
 
-from .models import MaskModelOutput, OccAmodalPredictor, PCNetMask, PromptEmbedding, SDAmodalDecoder
+from .models import ASBUPredictor, MaskModelOutput, OccAmodalPredictor, PCNetMask, PromptEmbedding, SDAmodalDecoder
 from .pipelines import (
     AmodalPipeline,
     AmodalPipelineOutput,
@@ -24,6 +24,7 @@ LOADABLE_CLASSES.setdefault("amodal_diffusion", {})
 __version__ = "0.1.0.dev0"
 
 __all__ = [
+    "ASBUPredictor",
     "AmodalPipeline",
     "AmodalPipelineOutput",
     "DiffusionFeatureExtractor",

@@ -1,9 +1,10 @@
 """The networks: each a `ModelMixin` whose `forward` takes tensors by name and returns an output with `logits`."""
 
+from .asbu import ASBUPredictor
 from .occamodal_predictor import OccAmodalPredictor
 from .outputs import MaskModelOutput
 from .pcnet_mask import PCNetMask
 from .prompt_embedding import PromptEmbedding
 from .sdamodal_decoder import SDAmodalDecoder
 
-__all__ = ["MaskModelOutput", "OccAmodalPredictor", "PCNetMask", "PromptEmbedding", "SDAmodalDecoder"]
+__all__ = ["ASBUPredictor", "MaskModelOutput", "OccAmodalPredictor", "PCNetMask", "PromptEmbedding", "SDAmodalDecoder"]

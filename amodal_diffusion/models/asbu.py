@@ -1,0 +1,127 @@
+"""ASBU, completion from the occlusion boundary with a map of uncertainty [N21]."""
+
+from collections.abc import Sequence
+
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from torch import Tensor
+
+from .outputs import MaskModelOutput
+from .pcnet_mask import PCNetMask
+from .unet_blocks import ConditionedUNet, check_mask_plane, check_positive_integers
+
+_OUTPUTS = 2
+
+
+class ASBUPredictor(ModelMixin, ConfigMixin):
+    """Completes the mask of an object given where it meets what may hide it, and says where it is unsure. [N21].
+
+    The U-Net of `PCNetMask`. Its second plane is not the occluder but the occlusion boundary alone, so an occluder may
+    itself be hidden, and no order has to be known. Its first output is the logit of P(object), its second one gives the
+    uncertainty by softplus: about the root of the error that the network expects.
+
+    Args:
+        block_out_channels: channels per level, from full resolution down; the published network has
+            (32, 64, 128, 256, 256).
+        sample_size: side in pixels of the square crops that the network was trained on; the pipelines crop to it.
+        class_conditioned: multiply the mask plane by the category id (KINS) instead of 1 (COCOA).
+        use_rgb: take three image planes, ImageNet-normalised by the caller, after the two mask planes.
+        patch_size: side of the pixel blocks that are folded into channels before the first level and unfolded after
+            the last. 1 is the published network.
+
+    Raises:
+        ValueError: sizes that are no positive integers, fewer than 2 levels, a `patch_size` that does not divide
+            `sample_size`.
+    """
+
+    _supports_gradient_checkpointing = False
+
+    @register_to_config
+    def __init__(
+        self,
+        block_out_channels: Sequence[int] = (32, 64, 128, 256, 256),
+        sample_size: int = 256,
+        class_conditioned: bool = False,
+        use_rgb: bool = False,
+        patch_size: int = 1,
+    ) -> None:
+        super().__init__()
+        check_positive_integers(block_out_channels=block_out_channels, sample_size=sample_size, patch_size=patch_size)
+        if sample_size % patch_size:
+            raise ValueError(f"`patch_size` must divide `sample_size`, got {patch_size} and {sample_size}.")
+        self.unet = ConditionedUNet(
+            in_channels=5 if use_rgb else 2, out_channels=_OUTPUTS, block_out_channels=block_out_channels,
+            feature_channels=(), reduced_channels=1, align_corners=True, patch_size=patch_size,
+        )  # fmt: skip
+
+    @torch.no_grad()
+    def load_mask_network(self, network: PCNetMask) -> None:
+        """Start from the weights of PCNet-M, whose eraser plane then carries the boundary.
+
+        The two logits become one, their difference; the output for the uncertainty stays as it is.
+
+        Args:
+            network: without RGB and with 2 logits; of the same `block_out_channels` and `patch_size`.
+
+        Raises:
+            ValueError: where it is another kind of network, or of other sizes.
+        """
+        for name in ("block_out_channels", "patch_size"):
+            theirs, ours = (
+                [*value] if isinstance(value, list | tuple) else value
+                for value in (network.config[name], self.config[name])
+            )
+            if theirs != ours:
+                raise ValueError(f"`network` must have the `{name}` of this network, {ours}, got {theirs}.")
+        if self.config.use_rgb or network.config.use_rgb or network.config.out_channels != _OUTPUTS:
+            raise ValueError("Both networks must take two mask planes and no photo, and `network` have 2 logits.")
+        pixels = self.config.patch_size**2
+        state = {name: value.clone() for name, value in network.state_dict().items()}
+        for name, old in self.unet.conv_out.state_dict().items():
+            value = state[f"conv_out.{name}"]
+            state[f"conv_out.{name}"] = torch.cat([value[pixels:] - value[:pixels], old[pixels:]])
+        self.unet.load_state_dict(state)
+
+    def forward(
+        self,
+        mask: Tensor,
+        boundary: Tensor,
+        image: Tensor | None = None,
+        category_ids: Tensor | None = None,
+        return_dict: bool = True,
+    ) -> MaskModelOutput | tuple[Tensor]:
+        """Predict the logits of the completed mask and of the uncertainty.
+
+        Args:
+            mask: (B, 1, h, w) values in {0, 1}: the modal mask, cropped.
+            boundary: (B, 1, h, w) values in {0, 1}: where the object meets what may hide it (`occlusion_boundary`).
+            image: (B, 3, h, w) ImageNet-normalised RGB, where the network was made with `use_rgb`.
+            category_ids: (B,) positive integers, where the network was made with `class_conditioned`.
+            return_dict: return a `MaskModelOutput` instead of a tuple.
+
+        Returns:
+            `MaskModelOutput` with `logits` (B, 2, h, w) in the dtype of the network: P(object) is the sigmoid of the
+            first, the uncertainty, in [0, inf), the softplus of the second.
+
+        Raises:
+            ValueError: where shapes differ, h or w is no multiple of `patch_size`, or an input that the configuration
+                asks for is missing (or one that it does not know is given).
+        """
+        check_mask_plane("mask", mask, self.config.patch_size)
+        check_mask_plane("boundary", boundary, self.config.patch_size, mask.shape)
+        batch, _, height, width = mask.shape
+        self._check_condition("image", image, "use_rgb", (batch, 3, height, width))
+        self._check_condition("category_ids", category_ids, "class_conditioned", (batch,))
+        if category_ids is not None:
+            mask = mask * category_ids.to(mask.dtype).view(-1, 1, 1, 1)
+        planes = [mask, boundary] if image is None else [mask, boundary, image]
+        logits = self.unet(torch.cat([plane.to(self.dtype) for plane in planes], dim=1), ())
+        return MaskModelOutput(logits=logits) if return_dict else (logits,)
+
+    def _check_condition(self, name: str, value: Tensor | None, setting: str, shape: tuple[int, ...]) -> None:
+        wanted = self.config[setting]
+        if wanted != (value is not None):
+            raise ValueError(f"`{name}` must be {'given' if wanted else 'None'}: `{setting}` is {wanted}.")
+        if value is not None and value.shape != shape:
+            raise ValueError(f"`{name}` must have shape {shape}, got {tuple(value.shape)}.")

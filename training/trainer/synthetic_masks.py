@@ -1,0 +1,141 @@
+"""What the scripts share that train mask networks on synthetic occlusion [Z20]: data flags, bank, validation."""
+
+import argparse
+import logging
+from abc import abstractmethod
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from amodal_diffusion.data import read_annotations
+from amodal_diffusion.data.mask_bank import MaskBank
+from amodal_diffusion.data.synthesis import OcclusionBatch, OcclusionSynthesizer, SynthesisConfig
+
+from .loop import Task, Validation
+from .pictures import mask_grid
+
+logger = logging.getLogger(__name__)
+
+
+def add_mask_data_flags(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """The flags of the group "data": sources of modal masks, what is left out of them, what is held out."""
+    group = parser.add_argument_group("data")
+    group.add_argument(
+        "--dataset",
+        nargs="+",
+        required=True,
+        help="Annotation files, Parquet folders or Hub data sets; their modal masks are used.",
+    )
+    group.add_argument(
+        "--dataset_weights",
+        nargs="+",
+        type=float,
+        default=None,
+        help="How often each source is drawn; None draws every mask equally often.",
+    )
+    group.add_argument(
+        "--validation_fraction", type=float, default=0.02, help="Share of the masks that is held out for validation."
+    )
+    group.add_argument("--validation_samples", type=int, default=512)
+    group.add_argument("--min_area", type=int, default=100, help="Masks of fewer pixels are left out.")
+    group.add_argument("--keep_crowd", action="store_true", help="Train on crowd regions too.")
+    group.add_argument(
+        "--max_truncation",
+        type=float,
+        default=1.0,
+        help="Leave out masks of which more of the outline lies on the photo's frame.",
+    )
+    group.add_argument(
+        "--recipe", choices=["published", "improved"], default="published", help="Of the occlusion synthesis."
+    )
+    group.add_argument("--on_error", choices=["raise", "skip"], default="skip", help="What to do with a bad record.")
+    return group
+
+
+def check_mask_data(args: argparse.Namespace) -> None:
+    """Refuse what argparse cannot see.
+
+    Raises:
+        ValueError: naming the flag.
+    """
+    if not 0 < args.validation_fraction < 1:
+        raise ValueError(f"`--validation_fraction` must lie in (0, 1), got {args.validation_fraction}.")
+
+
+def read_mask_sources(args: argparse.Namespace) -> list[Any]:
+    """The rows of every `--dataset`, with their `objects` alone."""
+    return [read_annotations(path, on_error=args.on_error).select_columns(["objects"]) for path in args.dataset]
+
+
+class SyntheticMaskTask(Task):
+    """A mask network on synthetic occlusion drawn from a bank of modal masks.
+
+    Args:
+        args: the flags of the script, with those of `add_mask_data_flags`.
+        model: the network.
+        size: side of its crops.
+    """
+
+    def __init__(self, args: argparse.Namespace, model: nn.Module, size: int) -> None:
+        self.args = args
+        self.model = model
+        self.synthesis = SynthesisConfig(size=size) if args.recipe == "published" else SynthesisConfig.improved(size)
+        self.counts: list[tuple[str, int]] = []
+
+    @abstractmethod
+    def probability(self, model: nn.Module, batch: OcclusionBatch) -> Tensor:
+        """(B, 1, S, S) float32, P(object), from a network in evaluation mode."""
+
+    def setup(self, accelerator: Accelerator) -> None:
+        args = self.args
+        with accelerator.main_process_first():
+            sources = read_mask_sources(args)
+        bank = MaskBank.from_sources(
+            sources, resolution=self.synthesis.size, min_area=args.min_area, keep_crowd=args.keep_crowd,
+            max_truncation=args.max_truncation,
+        )  # fmt: skip
+        counts = torch.bincount(bank.sources, minlength=len(sources)).tolist()
+        self.counts = [
+            ("/".join(Path(path).parts[-2:]), count) for path, count in zip(args.dataset, counts, strict=True)
+        ]
+        logger.info("%d masks: %s", len(bank), self.counts)
+        shuffled = torch.randperm(len(bank), generator=torch.Generator().manual_seed(0))
+        held_out = max(1, int(len(bank) * args.validation_fraction))
+        device = accelerator.device
+        self.synthesizer = OcclusionSynthesizer(
+            bank.subset(shuffled[held_out:]).to(device), self.synthesis, seed=args.seed,
+            source_weights=args.dataset_weights, process_index=accelerator.process_index,
+            num_processes=accelerator.num_processes,
+        )  # fmt: skip
+        self.validation = OcclusionSynthesizer(bank.subset(shuffled[:held_out]).to(device), self.synthesis, seed=-1)
+        self.autocast = accelerator.autocast
+
+    def validate(self, model: nn.Module, step: int) -> Validation:
+        """Pooled IoU of held-out synthetic samples, over all pixels and outside the visible mask, in percent."""
+        sums = torch.zeros(4, dtype=torch.float64)
+        picture = None
+        size = min(64, self.args.validation_samples)
+        for index in range(max(1, self.args.validation_samples // size)):
+            batch = self.validation.sample(index, size)
+            with self.autocast():
+                probability = self.probability(model, batch)
+            predicted = (probability > 0.5) | (batch.mask > 0)
+            truth, hidden = batch.target > 0, batch.mask == 0
+            both, either = predicted & truth, predicted | truth
+            sums += (
+                torch.stack([both.sum(), either.sum(), (both & hidden).sum(), (either & hidden).sum()]).double().cpu()
+            )
+            if picture is None:
+                picture = mask_grid(batch.mask, batch.eraser, batch.target, probability)
+        metrics = {"miou": 100 * float(sums[0] / sums[1]), "inv_miou": 100 * float(sums[2] / sums[3].clamp(min=1))}
+        return Validation(metrics, {"synthetic": picture} if picture is not None else {})
+
+    def data_lines(self) -> list[str]:
+        """What the model card says of the data."""
+        return [f"{name}: {count:,} modal masks" for name, count in self.counts] + [
+            f"{self.args.validation_fraction:.0%} of them held out for validation; "
+            f"recipe of the synthesis: {self.args.recipe}."
+        ]
