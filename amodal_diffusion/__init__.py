@@ -5,7 +5,16 @@
 from diffusers import ModelMixin
 from diffusers.pipelines.pipeline_loading_utils import LOADABLE_CLASSES
 
-from .models import ASBUPredictor, MaskModelOutput, OccAmodalPredictor, PCNetMask, PromptEmbedding, SDAmodalDecoder
+from .models import (
+    AmodalVAE,
+    AmodalVAEOutput,
+    ASBUPredictor,
+    MaskModelOutput,
+    OccAmodalPredictor,
+    PCNetMask,
+    PromptEmbedding,
+    SDAmodalDecoder,
+)
 from .pipelines import (
     AmodalPipeline,
     AmodalPipelineOutput,
@@ -27,6 +36,8 @@ __all__ = [
     "ASBUPredictor",
     "AmodalPipeline",
     "AmodalPipelineOutput",
+    "AmodalVAE",
+    "AmodalVAEOutput",
     "DiffusionFeatureExtractor",
     "ImageFeatures",
     "MaskModelOutput",

@@ -20,6 +20,7 @@ from ._morphology import dilate, erode
 from ._packed import BoolArray, IntArray
 from ._patches import crop_masks, paste_patches
 from ._segmentation import Rle, segmentation_to_rle
+from ._shape_frames import crop_to_boxes, paste_from_boxes, tight_boxes, to_absolute_boxes, to_relative_boxes
 
 __all__ = [
     "ENLARGE_BOX",
@@ -30,6 +31,7 @@ __all__ = [
     "MaskInput",
     "crop_boxes",
     "crop_masks",
+    "crop_to_boxes",
     "decode_rle",
     "decode_segmentation",
     "dilate",
@@ -40,8 +42,12 @@ __all__ = [
     "mask_overlaps",
     "mask_unions",
     "occlusion_boundary",
+    "paste_from_boxes",
     "paste_patches",
+    "tight_boxes",
+    "to_absolute_boxes",
     "to_mask_stack",
+    "to_relative_boxes",
 ]
 
 MaskInput = np.ndarray | torch.Tensor | Image.Image | Mapping[str, Any] | Sequence[Any]

@@ -1,5 +1,6 @@
 """The networks: each a `ModelMixin` whose `forward` takes tensors by name and returns an output with `logits`."""
 
+from .amodal_vae import AmodalVAE, AmodalVAEOutput, DiagonalGaussian
 from .asbu import ASBUPredictor
 from .occamodal_predictor import OccAmodalPredictor
 from .outputs import MaskModelOutput
@@ -7,4 +8,14 @@ from .pcnet_mask import PCNetMask
 from .prompt_embedding import PromptEmbedding
 from .sdamodal_decoder import SDAmodalDecoder
 
-__all__ = ["ASBUPredictor", "MaskModelOutput", "OccAmodalPredictor", "PCNetMask", "PromptEmbedding", "SDAmodalDecoder"]
+__all__ = [
+    "ASBUPredictor",
+    "AmodalVAE",
+    "AmodalVAEOutput",
+    "DiagonalGaussian",
+    "MaskModelOutput",
+    "OccAmodalPredictor",
+    "PCNetMask",
+    "PromptEmbedding",
+    "SDAmodalDecoder",
+]
