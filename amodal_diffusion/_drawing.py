@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFilter, ImageFont
+from PIL import Image, ImageColor, ImageDraw, ImageFilter, ImageFont
 
 Colour = tuple[int, int, int]
 BoolArray = npt.NDArray[np.bool_]
@@ -199,3 +199,92 @@ def draw_tags(picture: Image.Image, tags: Sequence[tuple[Tag, float, float]]) ->
         tag.draw(ImageDraw.Draw(sheet), left - x, top - y, SUPERSAMPLING)
         small = sheet.reduce(SUPERSAMPLING)
         picture.paste(small.convert("RGB"), (x, y), small.getchannel("A"))
+
+
+_OKABE_ITO = ("#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#F0E442", "#0072B2", "#D55E00")
+
+
+def palette(n: int) -> list[Colour]:
+    """Colours for `n` objects, distinct under the common forms of colour blindness.
+
+    The first seven are those of Okabe and Ito; later ones repeat them, in turn darker and lighter.
+
+    Args:
+        n: How many colours.
+
+    Returns:
+        `n` tuples (red, green, blue), each 0 to 255; an empty list for `n = 0`.
+
+    Raises:
+        ValueError: `n` is negative.
+    """
+    if n < 0:
+        raise ValueError(f"n must be at least 0, got {n}")
+    colours = []
+    for index in range(n):
+        base = ImageColor.getrgb(_OKABE_ITO[index % len(_OKABE_ITO)])
+        turn = index // len(_OKABE_ITO)
+        towards = INK if turn % 2 else PAPER
+        colours.append(mix(base, towards, min(0.75, 0.3 * ((turn + 1) // 2))))
+    return colours
+
+
+def fill_visible(canvas: FloatArray, frame: Frame, modal: BoolArray, colour: Colour, alpha: float) -> None:
+    window, depth = signed_depth(modal, frame)
+    blend(canvas, window, (depth + 0.5).clip(0, 1), colour, alpha)
+
+
+def fill_hidden(
+    canvas: FloatArray, frame: Frame, modal: BoolArray, amodal: BoolArray, colour: Colour, *, leaning: bool
+) -> None:
+    if not (amodal & ~modal).any():
+        return
+    window, whole = signed_depth(amodal, frame)
+    area = (np.minimum(whole, -depth_in(modal, frame, window)) + 0.5).clip(0, 1)
+    stripes = hatching(window, 11 * frame.unit, 3.6 * frame.unit, leaning=leaning)
+    blend(canvas, window, area, mix(colour, PAPER, 0.55), 0.35)
+    blend(canvas, window, area * stripes, colour, 0.95)
+
+
+def outline_visible(canvas: FloatArray, frame: Frame, modal: BoolArray, colour: Colour) -> None:
+    window, depth = signed_depth(modal, frame)
+    inside = depth - 1.2 * frame.unit  # so that the outlines of two objects that touch lie side by side
+    blend(canvas, window, outline(depth, 2.2 * frame.unit), PAPER, 0.75)
+    blend(canvas, window, outline(inside, 1.1 * frame.unit), mix(colour, INK, 0.25), 1.0)
+
+
+def outline_hidden(canvas: FloatArray, frame: Frame, modal: BoolArray, amodal: BoolArray, colour: Colour) -> None:
+    """Outlines the whole object along its hidden part alone."""
+    hidden = amodal & ~modal
+    if not hidden.any():
+        return
+    window, whole = signed_depth(amodal, frame)
+    near = (depth_in(hidden, frame, window) > -3.0 * frame.unit).astype(np.float32)
+    blend(canvas, window, outline(whole, 3.0 * frame.unit) * near, PAPER, 0.9)
+    blend(canvas, window, outline(whole, 1.7 * frame.unit) * near, mix(colour, INK, 0.25), 1.0)
+
+
+def hidden_share(modal: BoolArray, amodal: BoolArray) -> float | None:
+    whole = int((modal | amodal).sum())
+    return None if whole == 0 else int((amodal & ~modal).sum()) / whole
+
+
+def stack_pictures(picture: Image.Image, strip: Image.Image) -> Image.Image:
+    both = Image.new("RGB", (picture.width, picture.height + strip.height), PAPER)
+    both.paste(picture, (0, 0))
+    both.paste(strip, (0, picture.height))
+    return both
+
+
+def swatch(frame: Frame, colour: Colour, alpha: float, *, is_hidden: bool) -> Image.Image:
+    width, height = max(4, round(52 * frame.unit)), max(4, round(30 * frame.unit))
+    canvas = np.full((height, width, 3), 170, np.float32)
+    everywhere = (slice(0, height), slice(0, width))
+    whole = np.ones((height, width), np.float32)
+    if is_hidden:
+        blend(canvas, everywhere, whole, mix(colour, PAPER, 0.55), 0.35)
+        stripes = hatching(everywhere, 11 * frame.unit, 3.6 * frame.unit, leaning=True)
+        blend(canvas, everywhere, stripes, colour, 0.95)
+    else:
+        blend(canvas, everywhere, whole, colour, max(alpha, 0.2))
+    return to_picture(canvas)

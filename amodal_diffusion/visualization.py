@@ -1,4 +1,4 @@
-"""Pictures of amodal masks and of the occlusion order.
+"""Pictures of amodal masks, of several completions of one object, of uncertainty, and of the occlusion order.
 
 Drawn with numpy and PIL alone. Colours come from the palette of Okabe and Ito, which stays distinct under the common
 forms of colour blindness; hidden parts are hatched as well, so that no meaning rests on colour alone.
@@ -10,28 +10,34 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageColor, ImageDraw
+from PIL import Image, ImageDraw
 
+from ._completion_drawing import draw_samples, draw_uncertainty
 from ._drawing import (
     INK,
     PAPER,
     SUPERSAMPLING,
     BoolArray,
     Colour,
-    FloatArray,
     Frame,
     Tag,
     blend,
     deepest_points,
-    depth_in,
     draw_tags,
-    hatching,
+    fill_hidden,
+    fill_visible,
+    hidden_share,
     ink_on,
     mix,
     muted,
     outline,
+    outline_hidden,
+    outline_visible,
+    palette,
     scaled_font,
     signed_depth,
+    stack_pictures,
+    swatch,
     text_width,
     to_picture,
 )
@@ -39,34 +45,9 @@ from .image_processor import load_image
 from .masks import MaskInput, to_mask_stack
 from .ordering import check_order, order_pairs
 
+__all__ = ["draw_order_graph", "draw_overlay", "draw_samples", "draw_uncertainty", "palette"]
+
 Points = npt.NDArray[np.float64]
-
-_OKABE_ITO = ("#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#F0E442", "#0072B2", "#D55E00")
-
-
-def palette(n: int) -> list[Colour]:
-    """Colours for `n` objects, distinct under the common forms of colour blindness.
-
-    The first seven are those of Okabe and Ito; later ones repeat them, in turn darker and lighter.
-
-    Args:
-        n: How many colours.
-
-    Returns:
-        `n` tuples (red, green, blue), each 0 to 255; an empty list for `n = 0`.
-
-    Raises:
-        ValueError: `n` is negative.
-    """
-    if n < 0:
-        raise ValueError(f"n must be at least 0, got {n}")
-    colours = []
-    for index in range(n):
-        base = ImageColor.getrgb(_OKABE_ITO[index % len(_OKABE_ITO)])
-        turn = index // len(_OKABE_ITO)
-        towards = INK if turn % 2 else PAPER
-        colours.append(mix(base, towards, min(0.75, 0.3 * ((turn + 1) // 2))))
-    return colours
 
 
 def draw_overlay(
@@ -110,19 +91,19 @@ def draw_overlay(
     canvas = np.asarray(muted(photo.resize(frame.size, Image.Resampling.LANCZOS), colour=0.45), dtype=np.float32).copy()
     objects = list(zip(modal, amodal, colours, strict=True))
     for visible, _, colour in objects:
-        _fill_visible(canvas, frame, visible, colour, alpha)
+        fill_visible(canvas, frame, visible, colour, alpha)
     for index, (visible, whole, colour) in enumerate(objects):
-        _fill_hidden(canvas, frame, visible, whole, colour, leaning=index % 2 == 0)
+        fill_hidden(canvas, frame, visible, whole, colour, leaning=index % 2 == 0)
     for visible, _, colour in objects:
-        _outline_visible(canvas, frame, visible, colour)
+        outline_visible(canvas, frame, visible, colour)
     for visible, whole, colour in objects:
-        _outline_hidden(canvas, frame, visible, whole, colour)
+        outline_hidden(canvas, frame, visible, whole, colour)
     picture = to_picture(canvas)
     _draw_labels(picture, frame, [m if m.any() else a for m, a in zip(modal, amodal, strict=True)], titles, colours)
     if not legend:
         return picture
-    hidden = [_hidden_share(m, a) for m, a in zip(modal, amodal, strict=True)]
-    return _stack(picture, _overlay_legend(frame, titles, colours, hidden, alpha))
+    hidden = [hidden_share(m, a) for m, a in zip(modal, amodal, strict=True)]
+    return stack_pictures(picture, _overlay_legend(frame, titles, colours, hidden, alpha))
 
 
 def draw_order_graph(
@@ -178,50 +159,7 @@ def draw_order_graph(
         sheet = _with_silhouettes(sheet, frame, stack, colours)
     places = _node_places(frame, count, stack)
     picture = _draw_graph(sheet, frame, places, order_pairs(matrix), titles, colours)
-    return _stack(picture, _order_legend(frame)) if legend else picture
-
-
-# --- painting ------------------------------------------------------------------------------------------------------
-
-
-def _fill_visible(canvas: FloatArray, frame: Frame, modal: BoolArray, colour: Colour, alpha: float) -> None:
-    window, depth = signed_depth(modal, frame)
-    blend(canvas, window, (depth + 0.5).clip(0, 1), colour, alpha)
-
-
-def _fill_hidden(
-    canvas: FloatArray, frame: Frame, modal: BoolArray, amodal: BoolArray, colour: Colour, *, leaning: bool
-) -> None:
-    if not (amodal & ~modal).any():
-        return
-    window, whole = signed_depth(amodal, frame)
-    area = (np.minimum(whole, -depth_in(modal, frame, window)) + 0.5).clip(0, 1)
-    stripes = hatching(window, 11 * frame.unit, 3.6 * frame.unit, leaning=leaning)
-    blend(canvas, window, area, mix(colour, PAPER, 0.55), 0.35)
-    blend(canvas, window, area * stripes, colour, 0.95)
-
-
-def _outline_visible(canvas: FloatArray, frame: Frame, modal: BoolArray, colour: Colour) -> None:
-    window, depth = signed_depth(modal, frame)
-    inside = depth - 1.2 * frame.unit  # so that the outlines of two objects that touch lie side by side
-    blend(canvas, window, outline(depth, 2.2 * frame.unit), PAPER, 0.75)
-    blend(canvas, window, outline(inside, 1.1 * frame.unit), mix(colour, INK, 0.25), 1.0)
-
-
-def _outline_hidden(canvas: FloatArray, frame: Frame, modal: BoolArray, amodal: BoolArray, colour: Colour) -> None:
-    """Outlines the whole object along its hidden part alone."""
-    hidden = amodal & ~modal
-    if not hidden.any():
-        return
-    window, whole = signed_depth(amodal, frame)
-    near = (depth_in(hidden, frame, window) > -3.0 * frame.unit).astype(np.float32)
-    blend(canvas, window, outline(whole, 3.0 * frame.unit) * near, PAPER, 0.9)
-    blend(canvas, window, outline(whole, 1.7 * frame.unit) * near, mix(colour, INK, 0.25), 1.0)
-
-
-def _hidden_share(modal: BoolArray, amodal: BoolArray) -> float | None:
-    whole = int((modal | amodal).sum())
-    return None if whole == 0 else int((amodal & ~modal).sum()) / whole
+    return stack_pictures(picture, _order_legend(frame)) if legend else picture
 
 
 # --- labels and legends --------------------------------------------------------------------------------------------
@@ -263,13 +201,6 @@ def _overlap(box: tuple[float, ...], other: tuple[float, ...]) -> float:
     return max(0.0, width) * max(0.0, height)
 
 
-def _stack(picture: Image.Image, strip: Image.Image) -> Image.Image:
-    both = Image.new("RGB", (picture.width, picture.height + strip.height), PAPER)
-    both.paste(picture, (0, 0))
-    both.paste(strip, (0, picture.height))
-    return both
-
-
 def _overlay_legend(
     frame: Frame, titles: Sequence[str], colours: Sequence[Colour], hidden: Sequence[float | None], alpha: float
 ) -> Image.Image:
@@ -295,26 +226,12 @@ def _overlay_legend(
     draw_tags(strip, places)
     left = margin
     for text, is_hidden in zip(texts, (False, True), strict=True):
-        swatch = _swatch(frame, mix(INK, PAPER, 0.2), alpha, is_hidden=is_hidden)
-        strip.paste(swatch, (round(left), round(key_top)))
-        left += swatch.width + 10 * unit
-        ImageDraw.Draw(strip).text((left, key_top + swatch.height / 2), text, INK, font, anchor="lm")
+        patch = swatch(frame, mix(INK, PAPER, 0.2), alpha, is_hidden=is_hidden)
+        strip.paste(patch, (round(left), round(key_top)))
+        left += patch.width + 10 * unit
+        ImageDraw.Draw(strip).text((left, key_top + patch.height / 2), text, INK, font, anchor="lm")
         left += text_width(text, font) + 2 * gap
     return strip
-
-
-def _swatch(frame: Frame, colour: Colour, alpha: float, *, is_hidden: bool) -> Image.Image:
-    width, height = max(4, round(52 * frame.unit)), max(4, round(30 * frame.unit))
-    canvas = np.full((height, width, 3), 170, np.float32)
-    everywhere = (slice(0, height), slice(0, width))
-    whole = np.ones((height, width), np.float32)
-    if is_hidden:
-        blend(canvas, everywhere, whole, mix(colour, PAPER, 0.55), 0.35)
-        stripes = hatching(everywhere, 11 * frame.unit, 3.6 * frame.unit, leaning=True)
-        blend(canvas, everywhere, stripes, colour, 0.95)
-    else:
-        blend(canvas, everywhere, whole, colour, max(alpha, 0.2))
-    return to_picture(canvas)
 
 
 # --- the order graph -----------------------------------------------------------------------------------------------
