@@ -18,6 +18,7 @@ from .models import (
 from .pipelines import (
     AmodalPipeline,
     AmodalPipelineOutput,
+    ASBUPipeline,
     DiffusionFeatureExtractor,
     ImageFeatures,
     MaskPipeline,
@@ -33,6 +34,7 @@ LOADABLE_CLASSES.setdefault("amodal_diffusion", {})
 __version__ = "0.1.0.dev0"
 
 __all__ = [
+    "ASBUPipeline",
     "ASBUPredictor",
     "AmodalPipeline",
     "AmodalPipelineOutput",

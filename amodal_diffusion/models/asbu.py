@@ -15,7 +15,7 @@ _OUTPUTS = 2
 
 
 class ASBUPredictor(ModelMixin, ConfigMixin):
-    """Completes the mask of an object given where it meets what may hide it, and says where it is unsure. [N21].
+    """Completes the mask of an object given where it meets what may hide it, and says where it is unsure [N21].
 
     The U-Net of `PCNetMask`. Its second plane is not the occluder but the occlusion boundary alone, so an occluder may
     itself be hidden, and no order has to be known. Its first output is the logit of P(object), its second one gives the

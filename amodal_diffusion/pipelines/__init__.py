@@ -1,5 +1,6 @@
 """The pipelines. All mask pipelines take the same call, `pipe(image, masks, *, occluder_masks=None, ...)`."""
 
+from .asbu import ASBUPipeline
 from .auto import AmodalPipeline
 from .diffusion_features import DiffusionFeatureExtractor, ImageFeatures
 from .mask_pipeline import MaskPipeline
@@ -9,6 +10,7 @@ from .pipeline_output import AmodalPipelineOutput
 from .sdamodal import SDAmodalPipeline
 
 __all__ = [
+    "ASBUPipeline",
     "AmodalPipeline",
     "AmodalPipelineOutput",
     "DiffusionFeatureExtractor",

@@ -4,12 +4,14 @@ import os
 from typing import Any
 
 from ..hub import HUB_KEYS, read_model_index, resolve_subfolder
+from .asbu import ASBUPipeline
 from .mask_pipeline import MaskPipeline
 from .occamodal import OccAmodalPipeline
 from .pcnet_mask import PCNetMaskPipeline
 from .sdamodal import SDAmodalPipeline
 
 PIPELINES: dict[str, type[MaskPipeline]] = {
+    "ASBUPipeline": ASBUPipeline,
     "OccAmodalPipeline": OccAmodalPipeline,
     "PCNetMaskPipeline": PCNetMaskPipeline,
     "SDAmodalPipeline": SDAmodalPipeline,

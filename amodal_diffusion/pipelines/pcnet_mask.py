@@ -1,65 +1,24 @@
 """PCNet-M as a pipeline: the occlusion order by dual completion, and whole masks from it [Z20]."""
 
-import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..masks import dilate, mask_unions
 from ..models.pcnet_mask import PCNetMask
-from ..ordering import ancestors, neighbours, occlusion_evidence, order_from_increments
-from .mask_pipeline import PASTE_RULES, MaskPipeline, ObjectPatches
-from .patches import CROP_RULES, crop_mask_patches
+from ..ordering import ancestors, neighbours
+from .dual_completion import ORDER_RULES, DualCompletionPipeline, given_hiders, grow
+from .mask_pipeline import PASTE_RULES
+from .patches import CROP_RULES
 from .pipeline_output import AmodalPipelineOutput
-from .scene_inputs import Scene, batches, check_choice, check_integer, check_number, read_scenes, to_device
+from .scene_inputs import Scene, check_choice, check_integer, check_number
 
-logger = logging.getLogger(__name__)
-
-ORDER_RULES = ("count", "probability", "evidence")
 OCCLUDER_RULES = ("ancestors", "consistent")
-# The completions of ordered pairs are kept for the amodal masks while they take less memory than this.
-_KEEP_BYTES = 512 * 2**20
 
 
-@dataclass
-class PairPatches:
-    """Ordered pairs of neighbours (i, j): object i with object j as eraser, scene after scene.
-
-    Args:
-        first: (P,) int64, the row of object i in `ObjectPatches`.
-        erasers: (P, s, s) bool, the mask of object j cropped with the box of object i.
-        rows: for each scene (N, N) int64, the row of the pair (i, j) here, -1 where it has none.
-        completions: (P, s, s) float32, P(object), where they are kept for the masks.
-    """
-
-    first: Tensor
-    erasers: Tensor
-    rows: list[np.ndarray]
-    completions: Tensor | None = None
-
-
-@dataclass
-class ErasedObjects:
-    """The objects as the completion sees them.
-
-    Args:
-        patches: crops of the objects.
-        erasers: (M, s, s) bool, crops of the union of all that may hide each object.
-        same_pair: (M,) int64, the row in `PairPatches` of the pair with the same eraser, -1 where none has.
-        unions: for each scene the (N, H, W) bool unions themselves.
-    """
-
-    patches: ObjectPatches
-    erasers: Tensor
-    same_pair: np.ndarray
-    unions: list[np.ndarray]
-
-
-class PCNetMaskPipeline(MaskPipeline):
+class PCNetMaskPipeline(DualCompletionPipeline):
     """Occlusion order and amodal masks from modal masks alone. Source: [Z20].
 
     Args:
@@ -189,110 +148,42 @@ class PCNetMaskPipeline(MaskPipeline):
             use_images=self.model.config.use_rgb,
             use_categories=self.model.config.class_conditioned,
         )  # modal [M, s, s]
-        occluders = [_grow(s.masks if s.occluder_masks is None else s.occluder_masks, dilation) for s in scenes]
+        occluders = [grow(s.masks if s.occluder_masks is None else s.occluder_masks, dilation) for s in scenes]
 
         with self.evaluation_mode():
             # 3. Complete every ordered pair of neighbours, and read the order off the increments
             unordered = [order_grounded and scene.order is None and scene.occluder_masks is None for scene in scenes]
-            pairs = self.crop_pairs(occluders, patches, unordered)  # erasers [P, s, s]
+            pairs = self.crop_pairs(occluders, patches, unordered, self.config.order_crop)  # erasers [P, s, s]
             increments = self.complete_pairs(patches, pairs, order_threshold, batch_size)  # [P]
             orders = self.order_scenes(scenes, pairs, increments, unordered)
 
             # 4. Erase each object under all that may hide it, and complete it
             hiders = self.find_hiders(scenes, occluders, orders, order_grounded)
-            erased = self.erase_objects(scenes, occluders, hiders, patches, pairs)
-            rows, completions = self.complete_objects(erased, pairs, batch_size)  # [K], [K, s, s]
+            rule, same_crop = self.config.completion_crop, self.config.completion_crop == self.config.order_crop
+            erased = self.erase_objects(scenes, occluders, hiders, patches, pairs, rule=rule, same_crop=same_crop)
+            rows, completions = self.complete_objects(erased, pairs, batch_size)  # [K], [K, 1, s, s]
 
         # 5. Paste back
+        confine = self.config.confine_to_eraser
         results = [
-            {**self.paste_scene(scene, erased, index, rows, completions, mask_threshold), "order": orders[index]}
+            self.paste_scene(scene, erased, index, rows, completions, mask_threshold, confine=confine)
+            | {"order": orders[index]}
             for index, scene in enumerate(scenes)
         ]
 
         # 6. Put the output together
         return self.finish(results, batched=batched, output_type=output_type, return_dict=return_dict)
 
-    # 1.
-
-    def check_inputs(
-        self, image: Any, masks: Any, occluder_masks: Any, category_ids: Any, order: Any
-    ) -> tuple[list[Scene], bool]:
-        """The scenes of a call, and whether it gave lists; errors as `__call__` documents them."""
-        use_rgb, class_conditioned = self.model.config.use_rgb, self.model.config.class_conditioned
-        scenes, batched = read_scenes(
-            image, masks, read_image=use_rgb, occluder_masks=occluder_masks, category_ids=category_ids, order=order
-        )
-        if use_rgb and any(scene.image is None for scene in scenes):
-            raise ValueError("`image` must be given: the network of this pipeline looks at the photo (`use_rgb`).")
-        if class_conditioned and any(scene.category_ids is None for scene in scenes):
-            raise ValueError("`category_ids` must be given: the network of this pipeline is class-conditioned.")
-        return scenes, batched
-
     # 3.
 
-    def crop_pairs(
-        self, occluders: Sequence[np.ndarray], patches: ObjectPatches, wanted: Sequence[bool]
-    ) -> PairPatches:
-        """Crop the eraser of every ordered pair of neighbours in the scenes that are `wanted`."""
-        first, erasers, tables = [], [], []
-        count = 0
-        for masks, where, want in zip(occluders, patches.scenes, wanted, strict=True):
-            table = np.full((len(masks), len(masks)), -1, np.int64)
-            if want:
-                front, back = np.nonzero(neighbours(masks))
-                table[front, back] = np.arange(count, count + len(front))
-                count += len(front)
-                first.append(front + where.start)
-                erasers.append(_crop(masks, back, patches, front + where.start, self.config.order_crop))
-            tables.append(table)
-        size = patches.modal.shape[-1]
-        empty = patches.modal.new_zeros(0, size, size)
-        rows = np.concatenate([np.zeros(0, np.int64), *first])
-        return PairPatches(to_device(rows, empty.device), torch.cat([empty, *erasers]), tables)
+    def network_inputs(self, modal: Tensor, eraser: Tensor) -> dict[str, Tensor]:
+        """The visible part outside of the eraser, and the eraser."""
+        return {"mask": modal & ~eraser, "eraser": eraser}
 
-    def complete_pairs(
-        self, patches: ObjectPatches, pairs: PairPatches, threshold: float, batch_size: int
-    ) -> np.ndarray:
-        """(P,) float64: by how many pixels of the photo the first object of each pair grows under the second."""
-        count, size = len(pairs.first), patches.modal.shape[-1]
-        increments = torch.zeros(count, dtype=torch.float64, device=pairs.first.device)
-        if 4 * pairs.erasers.numel() <= _KEEP_BYTES:
-            pairs.completions = torch.empty(pairs.erasers.shape, device=pairs.erasers.device)
-        for part, probability in self._complete(patches, pairs.first, pairs.erasers, batch_size, "order"):
-            # The eraser and the erased modal patch have no pixel in common, so the growth is what lies in the eraser.
-            grown = pairs.erasers[part] & (probability > threshold)  # [B, s, s]
-            increments[part] = self._increment(probability, pairs.erasers[part], grown).sum(
-                dim=(1, 2), dtype=torch.float64
-            )
-            if pairs.completions is not None:
-                pairs.completions[part] = probability
-        scale = patches.boxes[pairs.first.cpu(), 2].numpy() / size
-        return increments.cpu().numpy() * scale**2
-
-    def _increment(self, probability: Tensor, eraser: Tensor, grown: Tensor) -> Tensor:
-        """(B, s, s), what each position adds to an increment by `order_rule`; all arguments are (B, s, s)."""
-        if self.config.order_rule == "count":
-            return grown
-        if self.config.order_rule == "probability":
-            return probability * grown
-        return probability * (eraser & grown.any(dim=2, keepdim=True).any(dim=1, keepdim=True))
-
-    def order_scenes(
-        self, scenes: Sequence[Scene], pairs: PairPatches, increments: np.ndarray, wanted: Sequence[bool]
-    ) -> list[np.ndarray | None]:
-        """The order of each scene: inferred where it is `wanted`, else the caller's, else None."""
-        orders: list[np.ndarray | None] = []
-        for scene, table, want in zip(scenes, pairs.rows, wanted, strict=True):
-            if not want:
-                orders.append(scene.order)
-                continue
-            adjacent = table >= 0
-            growth = np.zeros(table.shape)
-            growth[adjacent] = increments[table[adjacent]]
-            if self.config.order_rule == "evidence":
-                growth = occlusion_evidence(growth, scene.masks)
-            orders.append(order_from_increments(growth, adjacent))
-        return orders
+    def read_logits(self, logits: Tensor) -> Tensor:
+        """(B, 1, s, s), P(object)."""
+        # The softmax over two classes is the logistic function of their difference, in half of the work.
+        return torch.sigmoid(logits[:, 1:] - logits[:, :1])
 
     # 4.
 
@@ -307,20 +198,12 @@ class PCNetMaskPipeline(MaskPipeline):
         hiders = []
         for scene, masks, order in zip(scenes, occluders, orders, strict=True):
             if scene.occluder_masks is not None:
-                one_each = np.eye(len(scene), dtype=bool)
-                hiders.append(one_each if len(masks) == len(scene) else np.ones((len(scene), 1), bool))
+                hiders.append(given_hiders(scene, masks))
             elif order_grounded and order is not None:
                 hiders.append(self._find_ancestors(order, masks))
             else:
                 hiders.append(neighbours(masks))
-        lonely = sum(bool(scene.visible.any()) and not hides.any() for scene, hides in zip(scenes, hiders, strict=True))
-        if lonely:
-            logger.warning(
-                "No object of %d of %d scenes has an occluder, so nothing can be hidden there: pass the masks of the "
-                "other objects too, or `occluder_masks`; `eraser_dilation` closes gaps between masks.",
-                lonely,
-                len(scenes),
-            )
+        self.warn_of_lonely_objects(scenes, hiders)
         return hiders
 
     def _find_ancestors(self, order: np.ndarray, masks: np.ndarray) -> np.ndarray:
@@ -329,126 +212,3 @@ class PCNetMaskPipeline(MaskPipeline):
         if self.config.occluder_rule == "consistent":
             found &= (order == -1) | ~neighbours(masks)
         return found
-
-    def erase_objects(
-        self,
-        scenes: Sequence[Scene],
-        occluders: Sequence[np.ndarray],
-        hiders: Sequence[np.ndarray],
-        patches: ObjectPatches,
-        pairs: PairPatches,
-    ) -> ErasedObjects:
-        """The union of all that may hide each object, cropped with its box."""
-        rule = self.config.completion_crop
-        same_crop = rule == self.config.order_crop
-        same_pair = np.full(len(patches.modal), -1, np.int64)
-        # The union comes first: interpolated crops of two occluders that touch would leave their seam open.
-        unions = [mask_unions(masks, hides) for masks, hides in zip(occluders, hiders, strict=True)]
-        erasers, modal = [], []
-        for scene, union, hides, table, where in zip(scenes, unions, hiders, pairs.rows, patches.scenes, strict=True):
-            everyone = np.arange(len(scene))
-            erasers.append(_crop(union, everyone, patches, everyone + where.start, rule))
-            if not same_crop:
-                modal.append(_crop(scene.masks, everyone, patches, everyone + where.start, rule))
-            elif scene.occluder_masks is None:
-                only = hides.sum(axis=1) == 1
-                same_pair[where] = np.where(only, np.where(hides, table, -1).max(axis=1, initial=-1), -1)
-        if modal:
-            patches = replace(patches, modal=torch.cat(modal))
-        return ErasedObjects(patches, torch.cat(erasers), same_pair, unions)
-
-    def complete_objects(self, erased: ErasedObjects, pairs: PairPatches, batch_size: int) -> tuple[Tensor, Tensor]:
-        """Complete each object that can have a hidden part; a completion that the order has already seen is taken over.
-
-        Returns:
-            (K,) int64, rows of the objects in ascending order, and (K, s, s) float32, P(object).
-        """
-        patches, erasers = erased.patches, erased.erasers
-        todo = patches.modal.any(dim=(1, 2))
-        if self.config.keep_modal:
-            todo &= erasers.any(dim=(1, 2))
-        rows = todo.nonzero()[:, 0]  # [K]
-        probabilities = torch.empty((len(rows), *erasers.shape[1:]), device=erasers.device)
-        seen = to_device(erased.same_pair, rows.device)[rows]  # [K]
-        if pairs.completions is None:
-            seen = torch.full_like(seen, -1)
-        else:
-            probabilities[seen >= 0] = pairs.completions[seen[seen >= 0]]
-        new = (seen < 0).nonzero()[:, 0]
-        for part, probability in self._complete(patches, rows[new], erasers[rows[new]], batch_size, "masks"):
-            probabilities[new[part]] = probability
-        return rows, probabilities
-
-    def _complete(
-        self, patches: ObjectPatches, rows: Tensor, erasers: Tensor, batch_size: int, stage: str
-    ) -> Iterator[tuple[slice, Tensor]]:
-        """Run the network on the objects at `rows` (B,) with `erasers` (B, s, s): slices, and P(object) in float32."""
-        with self.progress_bar(total=len(rows)) as bar:
-            bar.set_description(stage, refresh=False)
-            for part in batches(len(rows), batch_size):
-                index, eraser = rows[part], erasers[part]
-                inputs = {
-                    "mask": _planes(patches.modal[index] & ~eraser),
-                    "eraser": _planes(eraser),
-                }  # [B, 1, s, s] each
-                if patches.images is not None:
-                    inputs["image"] = patches.images[index].contiguous(memory_format=torch.channels_last)
-                categories = None if patches.category_ids is None else patches.category_ids[index]
-                probability = self._object_probability(inputs, categories)
-                if self.config.test_time_flip:
-                    mirrored = {name: value.flip(-1) for name, value in inputs.items()}
-                    probability = (probability + self._object_probability(mirrored, categories).flip(-1)) / 2
-                yield part, probability
-                bar.update(len(index))
-
-    def _object_probability(self, inputs: dict[str, Tensor], category_ids: Tensor | None) -> Tensor:
-        """(B, s, s) float32, P(object)."""
-        inputs = {name: value.to(self.model.dtype) for name, value in inputs.items()}
-        logits = self.model(**inputs, category_ids=category_ids).logits.float()  # [B, 2, s, s]
-        # The softmax over two classes is the logistic function of their difference, in half of the work.
-        return torch.sigmoid(logits[:, 1] - logits[:, 0])
-
-    # 5.
-
-    def paste_scene(
-        self, scene: Scene, erased: ErasedObjects, index: int, rows: Tensor, completions: Tensor, threshold: float
-    ) -> dict[str, Tensor]:
-        """The amodal masks and probabilities of the scene at `index`, from the completions of the objects at `rows`."""
-        where = erased.patches.scenes[index]
-        modal = to_device(scene.masks, completions.device)
-        inside = (rows >= where.start) & (rows < where.stop)
-        done = rows[inside] - where.start
-        patches = completions.new_zeros(len(scene), *completions.shape[1:])
-        patches[done] = completions[inside]
-        crops = erased.patches.boxes[where]
-        boxes = torch.zeros_like(crops)  # side 0, which pastes nothing, where there is no completion
-        boxes[done.cpu()] = crops[done.cpu()]
-        masks, probabilities = self.paste_objects(
-            patches, boxes, *modal.shape[1:], threshold=threshold, paste=self.config.paste
-        )
-        if self.config.confine_to_eraser:
-            outside = ~(modal | to_device(erased.unions[index], modal.device))
-            masks &= ~outside
-            probabilities.masked_fill_(outside, 0.0)
-        if self.config.keep_modal:
-            masks |= modal
-            probabilities.masked_fill_(modal, 1.0)
-        return {"amodal_masks": masks, "probabilities": probabilities}
-
-
-def _grow(masks: np.ndarray, dilation: int) -> np.ndarray:
-    return dilate(masks, kernel="square", size=2 * dilation + 1) if dilation else masks
-
-
-def _crop(
-    masks: np.ndarray, indices: np.ndarray, patches: ObjectPatches, objects: np.ndarray, rule: str = "nearest"
-) -> Tensor:
-    """(B, s, s) bool: the masks at `indices` cropped with the boxes of `objects` (rows of `patches`)."""
-    device, size = patches.modal.device, patches.modal.shape[-1]
-    boxes = patches.boxes[torch.from_numpy(objects)]
-    return crop_mask_patches(to_device(masks, device), boxes, size, torch.from_numpy(indices), rule)
-
-
-def _planes(masks: Tensor) -> Tensor:
-    """(B, s, s) as (B, 1, s, s) with the strides of channels_last: the network keeps that layout, the faster one."""
-    return masks.unsqueeze(-1).permute(0, 3, 1, 2)
