@@ -18,6 +18,7 @@ from .models import (
 from .pipelines import (
     AmodalPipeline,
     AmodalPipelineOutput,
+    AmodalVAEPipeline,
     ASBUPipeline,
     DiffusionFeatureExtractor,
     ImageFeatures,
@@ -38,6 +39,7 @@ __all__ = [
     "ASBUPredictor",
     "AmodalPipeline",
     "AmodalPipelineOutput",
+    "AmodalVAEPipeline",
     "AmodalVAE",
     "AmodalVAEOutput",
     "DiffusionFeatureExtractor",

@@ -1,5 +1,6 @@
 """The pipelines. All mask pipelines take the same call, `pipe(image, masks, *, occluder_masks=None, ...)`."""
 
+from .amodal_vae import AmodalVAEPipeline
 from .asbu import ASBUPipeline
 from .auto import AmodalPipeline
 from .diffusion_features import DiffusionFeatureExtractor, ImageFeatures
@@ -13,6 +14,7 @@ __all__ = [
     "ASBUPipeline",
     "AmodalPipeline",
     "AmodalPipelineOutput",
+    "AmodalVAEPipeline",
     "DiffusionFeatureExtractor",
     "ImageFeatures",
     "MaskPipeline",

@@ -4,6 +4,7 @@ import os
 from typing import Any
 
 from ..hub import HUB_KEYS, read_model_index, resolve_subfolder
+from .amodal_vae import AmodalVAEPipeline
 from .asbu import ASBUPipeline
 from .mask_pipeline import MaskPipeline
 from .occamodal import OccAmodalPipeline
@@ -11,6 +12,7 @@ from .pcnet_mask import PCNetMaskPipeline
 from .sdamodal import SDAmodalPipeline
 
 PIPELINES: dict[str, type[MaskPipeline]] = {
+    "AmodalVAEPipeline": AmodalVAEPipeline,
     "ASBUPipeline": ASBUPipeline,
     "OccAmodalPipeline": OccAmodalPipeline,
     "PCNetMaskPipeline": PCNetMaskPipeline,

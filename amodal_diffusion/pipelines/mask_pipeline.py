@@ -55,11 +55,14 @@ class MaskPipeline(DiffusionPipeline):
         mask_networks: names of the components that are mask networks, trained by this package; others are frozen.
         needs_occluders: what hides an object must be given, by the other masks of the call or by `occluder_masks`.
             False: a photo and one mask suffice, and the objects of a call do not know of each other.
+        unknown_category_id: the id of an object without a category, where the network is class-conditioned: 1, as
+            [Z20] has it for COCOA, or 0 for a network that knows an unknown category.
     """
 
     model_cpu_offload_seq = "model"
     mask_networks: tuple[str, ...] = ("model",)
     needs_occluders = True
+    unknown_category_id = 1
 
     @property
     def networks(self) -> list[nn.Module]:
@@ -216,6 +219,8 @@ def _postprocess(value: Any, output_type: Any) -> Any:
         return None
     if isinstance(value, np.ndarray):
         return torch.from_numpy(value) if output_type == "pt" else value
-    if value.dtype == torch.bool:
+    if value.dtype == torch.bool and value.ndim == 4 and output_type == "pil":
+        return [postprocess_masks(samples, output_type) for samples in value]
+    if value.dtype == torch.bool and value.ndim == 3:
         return postprocess_masks(value, output_type)
     return value if output_type == "pt" else value.cpu().numpy()

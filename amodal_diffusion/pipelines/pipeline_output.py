@@ -12,7 +12,8 @@ class AmodalPipelineOutput(BaseOutput):
 
     Every field describes the N objects of one photo, or is a list with one entry a photo where a list of photos was
     given. `output_type` decides the container: "np" numpy arrays; "pt" tensors, the masks on the device of the
-    pipeline; "pil" lists of N images of mode L (0 and 255) for masks, and numpy for the rest.
+    pipeline; "pil" lists of N images of mode L (0 and 255) for masks (N lists of K for samples), and numpy for the
+    rest.
 
     Args:
         amodal_masks: (N, H, W) bool, visible and hidden part. All False where an object has no visible pixel.

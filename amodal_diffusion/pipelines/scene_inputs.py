@@ -27,6 +27,7 @@ class Scene:
         occluder_masks: (N, H, W) or (1, H, W) bool.
         category_ids: (N,) int64.
         order: (N, N) int8.
+        amodal_boxes: (N, 4) float64 (x, y, w, h) in pixels, NaN in all four where unknown.
     """
 
     masks: np.ndarray
@@ -34,6 +35,7 @@ class Scene:
     occluder_masks: np.ndarray | None = None
     category_ids: np.ndarray | None = None
     order: np.ndarray | None = None
+    amodal_boxes: np.ndarray | None = None
 
     def __len__(self) -> int:
         return self.masks.shape[0]
@@ -44,7 +46,9 @@ class Scene:
         return mask_areas(self.masks) > 0
 
 
-def read_scenes(image: Any, masks: Any, *, read_image: bool = False, **per_object: Any) -> tuple[list[Scene], bool]:
+def read_scenes(
+    image: Any, masks: Any, *, read_image: bool = False, lowest_category: int = 1, **per_object: Any
+) -> tuple[list[Scene], bool]:
     """One scene a photo, and whether the caller gave lists.
 
     A list of photos (None for a photo that is not at hand) goes with a list of as many mask stacks, and every other
@@ -55,14 +59,15 @@ def read_scenes(image: Any, masks: Any, *, read_image: bool = False, **per_objec
         image: a photo, a list of photos, or None.
         masks: one mask, a stack, or a list of stacks.
         read_image: keep the pixels of the photo; otherwise only its size is compared with the masks.
-        per_object: `occluder_masks`, `category_ids`, `order`.
+        lowest_category: least of the ids that are taken, 1 or, where the network knows an unknown category, 0.
+        per_object: `occluder_masks`, `category_ids`, `order`, `amodal_box`.
 
     Raises:
         ValueError, TypeError: naming the argument, and its index where lists were given.
     """
     batched = isinstance(image, list | tuple) or (image is None and _is_list_of_stacks(masks))
     if not batched:
-        return [_read_scene(image, masks, read_image, "", **per_object)], False
+        return [_read_scene(image, masks, read_image, "", lowest_category, **per_object)], False
     if not isinstance(masks, list | tuple):
         raise TypeError(
             f"`masks` must be a list with one stack a photo, as `image` is a list; got {type(masks).__name__}."
@@ -79,7 +84,8 @@ def read_scenes(image: Any, masks: Any, *, read_image: bool = False, **per_objec
                 f"`{name}` must have one entry for each of the {count} stacks in `masks`, got {len(column)}."
             )
     rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-    return [_read_scene(read_image=read_image, suffix=f"[{index}]", **row) for index, row in enumerate(rows)], True
+    options = {"read_image": read_image, "lowest_category": lowest_category}
+    return [_read_scene(suffix=f"[{index}]", **options, **row) for index, row in enumerate(rows)], True
 
 
 def _is_list_of_stacks(masks: Any) -> bool:
@@ -93,9 +99,11 @@ def _read_scene(
     masks: Any,
     read_image: bool,
     suffix: str,
+    lowest_category: int,
     occluder_masks: Any = None,
     category_ids: Any = None,
     order: Any = None,
+    amodal_box: Any = None,
 ) -> Scene:
     with _named("image", suffix):
         height, width = (None, None) if image is None else image_size(image)
@@ -115,10 +123,12 @@ def _read_scene(
                 f"got {len(scene.occluder_masks)}."
             )
     if category_ids is not None:
-        scene.category_ids = _read_category_ids(category_ids, count, suffix)
+        scene.category_ids = _read_category_ids(category_ids, count, suffix, lowest_category)
     if order is not None:
         with _named("order", suffix):
             scene.order = check_order(_to_numpy(order), count)
+    if amodal_box is not None:
+        scene.amodal_boxes = _read_boxes(amodal_box, count, f"`amodal_box{suffix}`")
     return scene
 
 
@@ -138,17 +148,41 @@ def _to_numpy(value: Any) -> np.ndarray:
     return value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
 
 
-def _read_category_ids(category_ids: Any, count: int, suffix: str) -> np.ndarray:
+def _read_category_ids(category_ids: Any, count: int, suffix: str, lowest: int) -> np.ndarray:
     ids = _to_numpy(category_ids)
     if ids.ndim == 0:
         ids = ids[None]
     if ids.shape != (count,):
         raise ValueError(f"`category_ids{suffix}` must have shape ({count},), one for each object, got {ids.shape}.")
-    if count and (not np.issubdtype(ids.dtype, np.integer) or ids.min() < 1):
-        raise ValueError(
-            f"`category_ids{suffix}` must be positive integers, got {ids.tolist()[:8]} of dtype {ids.dtype}."
-        )
+    if count and (not np.issubdtype(ids.dtype, np.integer) or ids.min() < lowest):
+        kind = "positive integers" if lowest == 1 else f"integers of at least {lowest}"
+        raise ValueError(f"`category_ids{suffix}` must be {kind}, got {ids.tolist()[:8]} of dtype {ids.dtype}.")
     return ids.astype(np.int64)
+
+
+def _read_boxes(boxes: Any, count: int, name: str) -> np.ndarray:
+    """(N, 4) float64 (x, y, w, h), NaN in a row that was None or all NaN; one object may give its four numbers."""
+    rows = list(boxes) if isinstance(boxes, list | tuple) else _to_numpy(boxes)
+    if count == 1 and len(rows) == 4 and not any(np.ndim(value) or value is None for value in rows):
+        rows = [rows]
+    try:
+        stack = np.array([[np.nan] * 4 if row is None else _to_numpy(row) for row in rows], np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must hold boxes (x, y, width, height) or None: {error}") from error
+    stack = stack.reshape(0, 4) if not len(rows) else stack
+    if stack.shape != (count, 4):
+        raise ValueError(
+            f"{name} must have shape ({count}, 4), a box (x, y, width, height) for each object, got {stack.shape}."
+        )
+    unknown = np.isnan(stack).all(axis=1)
+    wrong = ~unknown & (~np.isfinite(stack).all(axis=1) | ~(stack[:, 2:] > 0).all(axis=1))
+    if wrong.any():
+        index = int(wrong.argmax())
+        raise ValueError(
+            f"{name} must hold finite numbers with a width and a height above 0, or None for an unknown box, "
+            f"got {stack[index].tolist()} for object {index}."
+        )
+    return stack
 
 
 def check_number(name: str, value: Any, low: float, high: float) -> float:
