@@ -162,6 +162,8 @@ class AmodalVAEPipeline(MaskPipeline):
         scenes, batched = self.check_inputs(image, masks, occluder_masks, category_ids, amodal_box)
         generators = _one_a_scene(generator, len(scenes), batched)
         batch_size = self.check_call(batch_size, output_type, self.model.config.sample_size)
+        if not scenes:
+            return self.finish([], batched=batched, output_type=output_type, return_dict=return_dict)
 
         # 2. Crop
         crops = self.crop_shapes(scenes, batched)
@@ -245,9 +247,11 @@ class AmodalVAEPipeline(MaskPipeline):
         device, latents = self._execution_device, self.model.config.latent_channels
         parts = []
         for scene, generator in zip(scenes, generators, strict=True):
-            shape = (count, len(scene), latents)
-            noise = randn_tensor(shape, generator, device, torch.float32)
-            parts.append(noise.transpose(0, 1)[to_device(scene.visible, device)])
+            shape = (len(scene), latents)
+            # One draw a sample, because a longer draw need not begin as a shorter one does.
+            draws = [randn_tensor(shape, generator, device, torch.float32) for _ in range(count)]
+            noise = torch.stack(draws, dim=1) if draws else torch.zeros(len(scene), 0, latents, device=device)
+            parts.append(noise[to_device(scene.visible, device)])
         return torch.cat(parts)
 
     def encode_shapes(self, crops: ShapeCrops, batch_size: int) -> DiagonalGaussian:
@@ -328,7 +332,7 @@ class _Canvas:
         return torch.zeros(self.modal.shape, dtype=dtype, device=self.modal.device)
 
     def paste_samples(self, shapes: Shapes, mean: Tensor) -> dict[str, Tensor]:
-        """`samples` (N, K, H, W), `sample_scores` (N, K), `uncertainty` (N, H, W); `mean` is the mean code's P(object)."""
+        """`samples`, `sample_scores` and `uncertainty`; `mean` (N, H, W) is P(object) by the mean code."""
         count, size = shapes.count, self.modal.shape
         samples = torch.zeros(size[0], count, *size[1:], dtype=torch.bool, device=mean.device)
         scores = torch.zeros(size[0], count, device=mean.device)
