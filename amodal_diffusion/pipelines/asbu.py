@@ -153,7 +153,7 @@ class ASBUPipeline(DualCompletionPipeline):
 
             # 4. Complete each object given the boundary with all that may hide it
             hiders = self.find_hiders(scenes, occluders)
-            erased = self.erase_objects(scenes, occluders, hiders, patches, pairs, rule=self.config.crop)
+            erased = self.erase_objects(scenes, occluders, hiders, patches, pairs, self.config.crop)
             rows, completions = self.complete_objects(erased, pairs, batch_size)  # [K], [K, 2, s, s]
 
         # 5. Paste back

@@ -32,12 +32,14 @@ class PairPatches:
         first: (P,) int64, the row of object i in `ObjectPatches`.
         erasers: (P, s, s) bool, the mask of object j cropped with the box of object i.
         rows: for each scene (N, N) int64, the row of the pair (i, j) here, -1 where it has none.
+        rule: the crop rule of both.
         completions: (P, C, s, s) float32, what the network answers, where it is kept for the masks.
     """
 
     first: Tensor
     erasers: Tensor
     rows: list[np.ndarray]
+    rule: str
     completions: Tensor | None = None
 
 
@@ -121,7 +123,7 @@ class DualCompletionPipeline(MaskPipeline):
         size = patches.modal.shape[-1]
         empty = patches.modal.new_zeros(0, size, size)
         rows = np.concatenate([np.zeros(0, np.int64), *first])
-        return PairPatches(to_device(rows, empty.device), torch.cat([empty, *erasers]), tables)
+        return PairPatches(to_device(rows, empty.device), torch.cat([empty, *erasers]), tables, rule)
 
     def complete_pairs(
         self, patches: ObjectPatches, pairs: PairPatches, threshold: float, batch_size: int
@@ -189,9 +191,7 @@ class DualCompletionPipeline(MaskPipeline):
         hiders: Sequence[np.ndarray],
         patches: ObjectPatches,
         pairs: PairPatches,
-        *,
         rule: str,
-        same_crop: bool = True,
     ) -> ErasedObjects:
         """The union of all that may hide each object, cropped with its box.
 
@@ -201,8 +201,7 @@ class DualCompletionPipeline(MaskPipeline):
             hiders: for each scene (N, K) bool, which of them may hide which object.
             patches: crops of the objects.
             pairs: what the order has completed.
-            rule: the crop rule.
-            same_crop: `patches` and `pairs` were cropped by the same rule, so their completions can be taken over.
+            rule: the crop rule; where it is that of the pairs, their completions can be taken over.
         """
         same_pair = np.full(len(patches.modal), -1, np.int64)
         # The union comes first: interpolated crops of two occluders that touch would leave their seam open.
@@ -211,7 +210,7 @@ class DualCompletionPipeline(MaskPipeline):
         for scene, union, hides, table, where in zip(scenes, unions, hiders, pairs.rows, patches.scenes, strict=True):
             everyone = np.arange(len(scene))
             erasers.append(_crop(union, everyone, patches, everyone + where.start, rule))
-            if not same_crop:
+            if rule != pairs.rule:
                 modal.append(_crop(scene.masks, everyone, patches, everyone + where.start, rule))
             elif scene.occluder_masks is None:
                 only = hides.sum(axis=1) == 1

@@ -159,8 +159,7 @@ class PCNetMaskPipeline(DualCompletionPipeline):
 
             # 4. Erase each object under all that may hide it, and complete it
             hiders = self.find_hiders(scenes, occluders, orders, order_grounded)
-            rule, same_crop = self.config.completion_crop, self.config.completion_crop == self.config.order_crop
-            erased = self.erase_objects(scenes, occluders, hiders, patches, pairs, rule=rule, same_crop=same_crop)
+            erased = self.erase_objects(scenes, occluders, hiders, patches, pairs, self.config.completion_crop)
             rows, completions = self.complete_objects(erased, pairs, batch_size)  # [K], [K, 1, s, s]
 
         # 5. Paste back
