@@ -209,8 +209,11 @@ def _add_convert(commands: Any, parents: list[Any]) -> None:
     parser = _add_command(commands, "convert", run_convert, text, _CONVERT_EXAMPLES, [])
     systems = parser.add_subparsers(dest="system", required=True, metavar="SYSTEM", title="systems")
 
-    pcnet = _add_system(systems, "pcnet-m", "PCNet-M, also ASBU", {"checkpoint": "the downloaded file"}, parents)
-    pcnet.add_argument("--category-aware", action="store_true", help="trained with category ids in the mask (KINS)")
+    for name, title in (("pcnet-m", "PCNet-M"), ("asbu", "ASBU")):
+        masks_alone = _add_system(systems, name, title, {"checkpoint": "the downloaded file"}, parents)
+        masks_alone.add_argument(
+            "--category-aware", action="store_true", help="trained with category ids in the mask (KINS)"
+        )
 
     sdamodal = _add_system(systems, "sdamodal", "SDAmodal", {"checkpoint": "the downloaded decoder"}, parents)
     sdamodal.add_argument(

@@ -1,4 +1,4 @@
-"""Published PCNet-M checkpoints [Z20]; ASBU's [N21] have the same keys."""
+"""Published PCNet-M checkpoints [Z20]; `asbu` reads the same keys [N21]."""
 
 import os
 import re
@@ -45,12 +45,7 @@ def convert_pcnet_mask_weights(published: Mapping[str, Tensor], **config: Any) -
     Raises:
         ValueError: naming every key that is missing, unexpected or of another shape.
     """
-    if _FIRST_CONV not in published:
-        raise ValueError(f"The checkpoint is none of PCNet-M: it has no key {_FIRST_CONV!r}, only {_some(published)}.")
-    planes = published[_FIRST_CONV].shape[1] if published[_FIRST_CONV].ndim == 4 else None
-    if planes != _PLANES:
-        raise ValueError(f"The checkpoint must take {_PLANES} planes (mask, eraser); {_FIRST_CONV!r} takes {planes}.")
-    config = {**config, "block_out_channels": _widths(published)}
+    config = {**config, "block_out_channels": read_widths(published, "PCNet-M")}
     with torch.device("meta"):
         keys = {published_key(key): tuple(value.shape) for key, value in PCNetMask(**config).state_dict().items()}
     check_keys(published, keys, f"PCNet-M with {config['block_out_channels']} channels")
@@ -91,13 +86,27 @@ def convert_pcnet_mask(
     return save_pipeline(PCNetMaskPipeline(model, order_threshold=0.1, mask_threshold=0.2), output_dir)
 
 
-def _widths(published: Mapping[str, Tensor]) -> tuple[int, ...]:
+def read_widths(published: Mapping[str, Tensor], name: str) -> tuple[int, ...]:
+    """The channels per level of a published U-Net that takes two mask planes.
+
+    Args:
+        published: published keys and tensors.
+        name: of the system, for errors.
+
+    Raises:
+        ValueError: where the keys are of another network.
+    """
+    if _FIRST_CONV not in published:
+        raise ValueError(f"The checkpoint is none of {name}: it has no key {_FIRST_CONV!r}, only {_some(published)}.")
+    planes = published[_FIRST_CONV].shape[1] if published[_FIRST_CONV].ndim == 4 else None
+    if planes != _PLANES:
+        raise ValueError(f"The checkpoint must take {_PLANES} planes (mask, occluder); {_FIRST_CONV!r} takes {planes}.")
     widths = [published[_FIRST_CONV].shape[0]]
     while (key := f"down{len(widths)}.mpconv.1.conv.0.weight") in published:
         widths.append(published[key].shape[0] if published[key].ndim else 0)
     if len(widths) < 2:
         raise ValueError(
-            f"The checkpoint is none of PCNet-M: it has no key 'down1.mpconv.1.conv.0.weight', only {_some(published)}."
+            f"The checkpoint is none of {name}: it has no key 'down1.mpconv.1.conv.0.weight', only {_some(published)}."
         )
     if 0 in widths:  # also of a scalar
         raise ValueError(f"The checkpoint has a convolution without channels or shape; its widths are {widths}.")

@@ -1,0 +1,77 @@
+"""Published ASBU checkpoints [N21]: the keys of PCNet-M's, with other outputs."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..models.asbu import ASBUPredictor
+from ..pipelines.asbu import ASBUPipeline
+from .checkpoint import check_keys, load_published_state_dict, save_pipeline
+from .pcnet_mask import published_key, read_widths
+
+_PREFIX = "unet."
+
+
+def convert_asbu_weights(published: Mapping[str, Tensor], **config: Any) -> ASBUPredictor:
+    """An `ASBUPredictor` with published weights; widths and depth are read off their shapes.
+
+    Args:
+        published: published keys without the prefix "module.", and tensors.
+        config: `class_conditioned`, `sample_size`.
+
+    Returns:
+        The network, float32, in evaluation mode.
+
+    Raises:
+        ValueError: naming every key that is missing, unexpected or of another shape.
+    """
+    config = {**config, "block_out_channels": read_widths(published, "ASBU")}
+    with torch.device("meta"):
+        shapes = ASBUPredictor(**config).state_dict()
+    keys = {_published_key(key): tuple(value.shape) for key, value in shapes.items()}
+    check_keys(published, keys, f"ASBU with {config['block_out_channels']} channels")
+    model = ASBUPredictor(**config)
+    model.load_state_dict({key: published[_published_key(key)] for key in shapes}, strict=True)
+    return model.eval()
+
+
+def convert_asbu(
+    checkpoint_path: str | os.PathLike[str],
+    output_dir: str | os.PathLike[str],
+    *,
+    category_aware: bool = False,
+    sample_size: int = 256,
+) -> Path:
+    """Convert a published ASBU checkpoint into a folder that `AmodalPipeline.from_pretrained` loads.
+
+    The pipeline gets the published thresholds: 0.5 for order and masks, or with `category_aware` 0.4 and 0.3.
+
+    Args:
+        checkpoint_path: see `load_published_state_dict`.
+        output_dir: a folder that does not exist yet, or is empty.
+        category_aware: the network was trained with the category id in the mask plane (KINS), not with 1 (COCOA).
+        sample_size: side of the crops in pixels that the network was trained on.
+
+    Returns:
+        The folder.
+
+    Raises:
+        FileNotFoundError, FileExistsError: where there is no checkpoint, or `output_dir` holds files.
+        ValueError: as `load_published_state_dict` and `convert_asbu_weights` say.
+    """
+    published = load_published_state_dict(checkpoint_path)
+    try:
+        model = convert_asbu_weights(published, class_conditioned=category_aware, sample_size=sample_size)
+    except ValueError as error:
+        raise ValueError(f"'{os.fspath(checkpoint_path)}': {error}") from error
+    order_threshold, mask_threshold = (0.4, 0.3) if category_aware else (0.5, 0.5)
+    pipeline = ASBUPipeline(model, order_threshold=order_threshold, mask_threshold=mask_threshold)
+    return save_pipeline(pipeline, output_dir)
+
+
+def _published_key(key: str) -> str:
+    return published_key(key.removeprefix(_PREFIX))
