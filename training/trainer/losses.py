@@ -23,3 +23,31 @@ def uncertainty_weighted_loss(
     uncertainty = F.softplus(spread)
     per_pixel = ((target - mean.sigmoid()) / (uncertainty + epsilon)).square() + uncertainty.square()
     return 0.5 * (per_pixel * (1 + (inside_weight - 1) * occluder)).mean()
+
+
+def bernoulli_nll(logits: Tensor, target: Tensor) -> Tensor:
+    """Negative log-likelihood of masks under independent pixels, in nats: (B, ...) twice -> (B,) float32 [L20].
+
+    Args:
+        logits: of each pixel.
+        target: in [0, 1].
+    """
+    entropy = F.binary_cross_entropy_with_logits(logits.float(), target.float(), reduction="none")
+    return entropy.flatten(1).sum(1)
+
+
+def placed_nll(probability: Tensor, target: Tensor, weight: Tensor | None = None, epsilon: float = 1e-3) -> Tensor:
+    """The same from probabilities that may be exactly 0 or 1, as outside of the box that a mask is placed in.
+
+    Args:
+        probability: (B, ...) in [0, 1]; drawn into [epsilon, 1 - epsilon], so that every pixel keeps a gradient.
+        target: likewise, in [0, 1].
+        weight: likewise, of each pixel; None = 1.
+        epsilon: bounds what one pixel can cost.
+
+    Returns:
+        (B,) float32, sums over pixels.
+    """
+    shrunk = probability.float() * (1 - 2 * epsilon) + epsilon
+    entropy = -(target * shrunk.log() + (1 - target) * (1 - shrunk).log())
+    return (entropy if weight is None else entropy * weight).flatten(1).sum(1)

@@ -29,3 +29,15 @@ def _paint(mask: Tensor, eraser: Tensor, hidden: Tensor) -> Tensor:
     picture[:, [0, -1]] = 0.25
     picture[:, :, [0, -1]] = 0.25
     return picture
+
+
+def completion_grid(mask: Tensor, rows: list[Tensor], *, count: int = 12) -> np.ndarray:
+    """Rows of masks completed in several ways, one object a column: (H, W, 3) uint8.
+
+    White is what was seen of the object, orange what each row adds, as far as it is probable. All (B, 1, S, S) in
+    [0, 1].
+    """
+    nothing = torch.zeros_like(mask[:count])
+    painted = [_paint(mask[:count], nothing, row[:count]) for row in rows]
+    picture = torch.cat([torch.cat(list(row), dim=1) for row in painted], dim=0)
+    return (picture * 255).round().to(torch.uint8).numpy()

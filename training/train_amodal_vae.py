@@ -1,0 +1,418 @@
+"""Train Amodal-VAE in its three stages on modal masks alone [L20].
+
+    accelerate launch training/train_amodal_vae.py --dataset train.json --stage all --stage_steps 6000,6000,500
+        --order_pipeline pipelines/pcnet-m --output_dir runs/amodal-vae
+
+Stage 1 learns the space of shapes from complete masks, stage 2 a new encoder and the placement from simulated partial
+masks with the decoder frozen, stage 3 adapts both to truly partial masks. Each stage leaves a pipeline: `stage1` and
+`stage2` below `--output_dir`, the last one in `--output_dir` itself.
+"""
+
+import argparse
+import copy
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from trainer.arguments import base_parser, check_arguments, parse_size_list
+from trainer.loop import Task, Validation, train
+from trainer.pictures import completion_grid
+from trainer.shape_batches import PartialSampler, ShapeSampler
+from trainer.shape_objectives import (
+    ShapeWeights,
+    complete_loss,
+    complete_scenes,
+    draw_completions,
+    partial_loss,
+    score_completions,
+    simulated_loss,
+)
+from trainer.shape_sources import ShapeSources, collect_shapes, order_by_pipeline
+from trainer.synthetic_masks import read_mask_sources
+
+from amodal_diffusion import AmodalPipeline, AmodalVAE, AmodalVAEPipeline
+from amodal_diffusion.data.complete_masks import MAX_TRUNCATION
+from amodal_diffusion.data.synthesis import mix_seed
+from amodal_diffusion.masks import crop_to_boxes
+from amodal_diffusion.models import DiagonalGaussian
+
+logger = logging.getLogger(__name__)
+
+STAGES = ("1", "2", "3")
+Data = Callable[[], ShapeSources]
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = base_parser(__doc__.split("\n")[0])
+    parser.add_argument("--stage", choices=[*STAGES, "all"], default="all")
+    parser.add_argument("--stage_steps", type=parse_size_list, default=None, help="Updates of each stage, with `all`.")
+    parser.add_argument(
+        "--pretrained_pipeline", default=None, help="Pipeline of the stage before; needed by stages 2 and 3."
+    )
+    _add_data_flags(parser.add_argument_group("data"))
+    _add_network_flags(parser.add_argument_group("network"))
+    _add_loss_flags(parser.add_argument_group("losses"))
+    parser.set_defaults(
+        optimizer="adamw", learning_rate=1e-3, weight_decay=1e-2, lr_scheduler="one_cycle", train_batch_size=64
+    )
+    args = parser.parse_args(argv)
+    _check(args)
+    return args
+
+
+def _add_data_flags(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--dataset", nargs="+", required=True, help="Annotation files, Parquet folders or Hub data sets."
+    )
+    group.add_argument(
+        "--dataset_weights", nargs="+", type=float, default=None,
+        help="How often each source is drawn; None draws every mask equally often.",
+    )  # fmt: skip
+    group.add_argument(
+        "--order_pipeline", default=None,
+        help="Pipeline that tells who is in front (PCNet-M, ASBU). None: only objects without neighbours are complete, "
+        "and stage 3 has nothing to learn from.",
+    )  # fmt: skip
+    group.add_argument("--min_area", type=int, default=300, help="Masks of fewer pixels are left out.")
+    group.add_argument(
+        "--max_truncation", type=float, default=MAX_TRUNCATION,
+        help="Masks with a larger share of their width or height on a side of the photo are left out.",
+    )  # fmt: skip
+    group.add_argument(
+        "--category_sources", nargs="*", default=[],
+        help="Sources (index, or path as in --dataset) whose category ids are used; elsewhere the category is unknown.",
+    )  # fmt: skip
+    group.add_argument("--validation_fraction", type=float, default=0.03, help="Share of the complete masks held out.")
+    group.add_argument("--validation_samples", type=int, default=256)
+    group.add_argument("--validation_draws", type=int, default=20, help="Codes drawn for each validation sample.")
+    group.add_argument(
+        "--synthesis_size", type=int, default=96, help="Side of the crops that occlusion is simulated in."
+    )
+    group.add_argument(
+        "--box_probability", type=float, default=0.25, help="Share of samples cropped by the whole object's box."
+    )
+    group.add_argument(
+        "--simulated_share", type=float, default=0.0, help="Of the samples of stage 3; the paper has none."
+    )
+    group.add_argument("--on_error", choices=["raise", "skip"], default="skip", help="What to do with a bad record.")
+
+
+def _add_network_flags(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--sample_size", type=int, default=64)
+    group.add_argument("--latent_channels", type=int, default=64)
+    group.add_argument("--block_out_channels", type=parse_size_list, default=(32, 64, 128, 256))
+    group.add_argument("--num_categories", type=int, default=0, help="Largest category id; 0: class-agnostic.")
+    group.add_argument(
+        "--class_dropout", type=float, default=0.25, help="Share of samples whose category is made unknown."
+    )
+    group.add_argument("--fresh_encoder", action="store_true", help="Start stage 2 from a random encoder.")
+
+
+def _add_loss_flags(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--kl_weight", type=float, nargs="+", default=[1.0], help="Lambda; one, or one for each stage.")
+    group.add_argument("--kl_warmup_steps", type=int, default=0, help="Updates in which lambda rises from 0.")
+    group.add_argument("--code_weight", type=float, default=1.0, help="Of the latent codes' distance, in stage 2.")
+    group.add_argument("--placement_weight", type=float, default=1.0, help="Of the placed mask, in stage 2.")
+    group.add_argument(
+        "--box_weight", type=float, default=0.0, help="Of the placement's smooth L1 distance; not in the paper."
+    )
+    group.add_argument(
+        "--background_weight", type=float, default=0.0,
+        help="Of visible pixels beside the object, in stage 3; the paper has its own visible pixels alone.",
+    )  # fmt: skip
+
+
+def _check(args: argparse.Namespace) -> None:
+    check_arguments(args)
+    for name in ("validation_fraction", "box_probability", "simulated_share", "class_dropout", "max_truncation"):
+        low_open = name == "validation_fraction"
+        value = getattr(args, name)
+        if not 0 <= value <= 1 or (low_open and value in (0, 1)):
+            raise ValueError(f"`--{name}` must lie in {'(0, 1)' if low_open else '[0, 1]'}, got {value}.")
+    for name in ("code_weight", "placement_weight", "box_weight", "background_weight", "kl_warmup_steps"):
+        if getattr(args, name) < 0:
+            raise ValueError(f"`--{name}` must not be negative, got {getattr(args, name)}.")
+    if len(args.kl_weight) not in (1, 3) or min(args.kl_weight) < 0:
+        raise ValueError(f"`--kl_weight` must be one or three non-negative numbers, got {args.kl_weight}.")
+    if args.stage == "all" and (args.stage_steps is None or len(args.stage_steps) != 3):
+        raise ValueError(f"`--stage_steps` must be three numbers with `--stage all`, got {args.stage_steps}.")
+    if args.stage == "all" and args.stop_after_steps is not None:
+        raise ValueError("`--stop_after_steps` cannot be used with `--stage all`.")
+    if args.stage != "all" and args.max_train_steps is None:
+        raise ValueError(f"`--max_train_steps` must be given with `--stage {args.stage}`.")
+    if args.stage in ("2", "3") and args.pretrained_pipeline is None:
+        raise ValueError(f"`--pretrained_pipeline` must name the pipeline of the stage before stage {args.stage}.")
+    if args.stage in ("3", "all") and args.order_pipeline is None:
+        raise ValueError(
+            "`--order_pipeline` must be given for stage 3: without an order no object is known as partial."
+        )
+    known_sources(args)
+
+
+def known_sources(args: argparse.Namespace) -> list[int]:
+    """Indices of the data sets whose category ids are used.
+
+    Raises:
+        ValueError: where `--category_sources` names none of them, or categories are used without `--num_categories`.
+    """
+    found = []
+    for name in args.category_sources:
+        if name in args.dataset:
+            found.append(args.dataset.index(name))
+        elif name.isdecimal() and int(name) < len(args.dataset):
+            found.append(int(name))
+        else:
+            raise ValueError(f"`--category_sources` must name entries of `--dataset`, got {name!r}.")
+    if bool(found) != bool(args.num_categories):
+        raise ValueError(
+            "`--category_sources` and `--num_categories` belong together, got "
+            f"{args.category_sources} and {args.num_categories}."
+        )
+    return found
+
+
+class AmodalVAETask(Task):
+    """One stage of Amodal-VAE.
+
+    Args:
+        args: the flags, with `max_train_steps` of this stage.
+        stage: 1, 2 or 3.
+        data: gives the masks.
+    """
+
+    def __init__(self, args: argparse.Namespace, stage: int, data: Data) -> None:
+        self.args, self.stage, self._data = args, stage, data
+        if args.pretrained_pipeline is not None:
+            self.model = AmodalPipeline.from_pretrained(args.pretrained_pipeline).model
+            if not isinstance(self.model, AmodalVAE):
+                raise ValueError(f"`--pretrained_pipeline` must hold an AmodalVAE, got {type(self.model).__name__}.")
+        else:
+            self.model = AmodalVAE(
+                sample_size=args.sample_size, latent_channels=args.latent_channels,
+                block_out_channels=args.block_out_channels, num_categories=args.num_categories,
+            )  # fmt: skip
+        self.teacher: nn.Module | None = None
+        if stage == 2:
+            self.teacher = copy.deepcopy(self.model.encoder).requires_grad_(False).eval()
+            if args.fresh_encoder:
+                self.model.encoder = AmodalVAE.from_config(self.model.config).encoder
+        frozen = self.model.spatial_transformer if stage == 1 else self.model.decoder
+        frozen.requires_grad_(False)
+
+    def setup(self, accelerator: Accelerator) -> None:
+        args, device = self.args, accelerator.device
+        self.sources = self._data()
+        bank = self.sources.complete
+        largest = int(bank.category_ids.max())
+        if largest > self.model.config.num_categories:
+            raise ValueError(f"`--num_categories` must be at least {largest}, the largest category id in the data.")
+        shuffled = torch.randperm(len(bank), generator=torch.Generator().manual_seed(0))
+        held_out = max(1, int(len(bank) * args.validation_fraction))
+        self.size = self.model.config.sample_size
+        options: dict[str, Any] = {
+            "size": self.size, "frame_size": self.size, "synthesis_size": args.synthesis_size,
+        }  # fmt: skip
+        self.sampler = ShapeSampler(
+            bank.subset(shuffled[held_out:]).to(device), seed=args.seed, source_weights=args.dataset_weights,
+            box_probability=args.box_probability, process_index=accelerator.process_index,
+            num_processes=accelerator.num_processes, **options,
+        )  # fmt: skip
+        self.validation = ShapeSampler(bank.subset(shuffled[:held_out]).to(device), seed=-1, **options)
+        if self.stage == 3:
+            if self.sources.partial is None:
+                raise ValueError("`--order_pipeline` finds no object of `--dataset` behind another one: no stage 3.")
+            self.partial = PartialSampler(
+                self.sources.partial.to(device), seed=args.seed, source_weights=args.dataset_weights,
+                process_index=accelerator.process_index,
+            )  # fmt: skip
+        self.process_index, self.autocast = accelerator.process_index, accelerator.autocast
+        if self.teacher is not None:
+            self.teacher.to(device)
+
+    def weights(self, step: int) -> ShapeWeights:
+        """Of the losses after `step` updates of this stage."""
+        args = self.args
+        kl = args.kl_weight[self.stage - 1 if len(args.kl_weight) == 3 else 0]
+        rise = min(1.0, (step + 1) / args.kl_warmup_steps) if args.kl_warmup_steps else 1.0
+        return ShapeWeights(kl * rise, args.code_weight, args.placement_weight, args.box_weight, args.background_weight)
+
+    def _categories(self, category_ids: Tensor, generator: torch.Generator | None = None) -> Tensor | None:
+        """The ids for the network, some made unknown where there is a `generator`."""
+        if not self.model.config.num_categories:
+            return None
+        if generator is None:
+            return category_ids
+        known = torch.rand(len(category_ids), generator=generator) >= self.args.class_dropout
+        return category_ids * known.to(category_ids)
+
+    def _codes(self, whole: Tensor, category_ids: Tensor | None) -> DiagonalGaussian:
+        with torch.no_grad(), self.autocast():
+            return DiagonalGaussian(*self.teacher(whole, category_ids).chunk(2, dim=1))
+
+    def loss(self, model: nn.Module, micro_step: int, batch_size: int) -> tuple[Tensor, dict[str, float | Tensor]]:
+        args = self.args
+        generator = torch.Generator().manual_seed(mix_seed(args.seed, micro_step, self.process_index, self.stage))
+        weights = self.weights(micro_step // args.gradient_accumulation_steps)
+        if self.stage == 1:
+            whole, ids = self.sampler.complete(micro_step, batch_size)
+            return complete_loss(model, whole, self._categories(ids, generator), generator, weights)
+        if self.stage == 2:
+            return self._simulated(model, micro_step, batch_size, generator, weights)
+        simulated = round(args.simulated_share * batch_size)
+        parts: list[tuple[int, Tensor, dict[str, float | Tensor]]] = []
+        if simulated < batch_size:
+            batch = self.partial.sample(micro_step, batch_size - simulated)
+            ids = self._categories(batch.category_ids, generator)
+            parts.append((batch_size - simulated, *partial_loss(model, batch, ids, generator, weights)))
+        if simulated:
+            parts.append((simulated, *self._simulated(model, micro_step, simulated, generator, weights)))
+        logs = {name: value for _, _, part in reversed(parts) for name, value in part.items()}
+        return sum(count * loss for count, loss, _ in parts) / batch_size, logs
+
+    def _simulated(
+        self, model: nn.Module, micro_step: int, batch_size: int, generator: torch.Generator, weights: ShapeWeights
+    ) -> tuple[Tensor, dict[str, float | Tensor]]:
+        batch = self.sampler.simulated(micro_step, batch_size)
+        ids = self._categories(batch.category_ids, generator)
+        codes = None if self.teacher is None else self._codes(batch.whole, ids)
+        return simulated_loss(model, batch, ids, codes, generator, weights)
+
+    def validate(self, model: nn.Module, step: int) -> Validation:
+        return self._validate_shapes(model) if self.stage == 1 else self._validate_completion(model)
+
+    def _validate_shapes(self, model: nn.Module) -> Validation:
+        """Held-out complete masks and their reconstructions by the mean code; samples of the prior in the last row."""
+        whole, ids = self.validation.complete(0, self.args.validation_samples)
+        with self.autocast():
+            posterior = model.encode(whole, self._categories(ids))
+            logits = model.decode(posterior.mean)
+            noise = torch.randn(posterior.mean[:12].shape, generator=torch.Generator().manual_seed(0))
+            prior = model.decode(noise.to(whole.device))
+        predicted, truth = logits > 0, whole > 0
+        used = (posterior.mean.var(0) > 0.01).sum()
+        metrics = {
+            "reconstruction_iou": 100 * float((predicted & truth).sum() / (predicted | truth).sum()),
+            "kl": float(posterior.kl().mean()),
+            "used_dimensions": float(used),
+        }
+        rows = [whole, logits.float().sigmoid(), prior.float().sigmoid()]
+        return Validation(metrics, {"shapes": completion_grid(torch.zeros_like(whole), rows)})
+
+    def _validate_completion(self, model: nn.Module) -> Validation:
+        """Pooled IoU outside of the visible mask, in percent, of held-out objects under simulated occlusion."""
+        args = self.args
+        size = min(64, args.validation_samples)
+        sums: dict[str, Tensor] = {}
+        picture, kl = None, []
+        generator = torch.Generator().manual_seed(0)
+        for index in range(max(1, args.validation_samples // size)):
+            batch = self.validation.simulated(index, size)
+            by_box = crop_to_boxes(batch.scene_visible, batch.whole_boxes, self.size)[:, None]
+            ids = self._categories(batch.category_ids)
+            with self.autocast():
+                found = complete_scenes(model, batch, by_box, ids, args.validation_draws, generator)
+                kl.append(model.encode(batch.visible, ids).kl().mean())
+            for name, value in score_completions(found, batch).items():
+                sums[name] = sums.get(name, 0) + value
+            if picture is None:
+                picture = draw_completions(found, batch)
+        metrics = {
+            f"inv_miou_{name}" if name != "sample_spread" else name: 100 * float(value[0] / value[1].clamp(min=1))
+            for name, value in sums.items()
+        }
+        return Validation(metrics | {"kl": float(torch.stack(kl).mean())}, {"completions": picture})
+
+    def build_pipeline(self, model: nn.Module) -> AmodalVAEPipeline:
+        return AmodalVAEPipeline(model=model)
+
+    def card(self) -> dict[str, Any]:
+        args = self.args
+        names = ["/".join(Path(path).parts[-2:]) for path in args.dataset]
+        data = [
+            f"{name}: {complete:,} complete and {partial:,} partly hidden of {count:,} modal masks"
+            for name, (count, complete, partial) in zip(names, self.sources.counts, strict=True)
+        ]
+        order = "no order, so that only objects without neighbours count" if args.order_pipeline is None else (
+            f"the order by {type(AmodalPipeline.from_pretrained(args.order_pipeline)).__name__}"
+        )  # fmt: skip
+        known = ", ".join(names[index] for index in known_sources(args))
+        return {
+            "name": f"Amodal-VAE, stage {self.stage}" if self.stage < 3 else "Amodal-VAE",
+            "description": "Completes the mask of a partly hidden object from its visible part alone, with as many "
+            "plausible shapes as asked for (Ling et al., Variational Amodal Object Completion, NeurIPS 2020).",
+            "tags": ["amodal-vae"],
+            "limits": [
+                "It sees one mask, neither the photo nor what hides the object: it may also grow where nothing is.",
+                f"Shapes live on {self.model.config.sample_size}² cells: thin parts and outlines come back smooth.",
+                "Kinds of objects that the training masks lack are completed towards kinds that they have.",
+            ],
+            "data": [
+                *data,
+                f"Complete: at least {args.min_area} pixels, no crowd, at most {args.max_truncation:.0%} of the extent "
+                f"on a side of the photo's frame, no neighbour in front ({order}).",
+                f"{args.validation_fraction:.0%} of the complete masks held out for validation.",
+                f"Category ids known from {known}; unknown elsewhere." if known else "Class-agnostic.",
+            ],
+        }  # fmt: skip
+
+
+def make_data(args: argparse.Namespace) -> Data:
+    """Reads the masks when they are first asked for, once for all stages."""
+    found: list[ShapeSources] = []
+
+    def data() -> ShapeSources:
+        if not found:
+            order = None if args.order_pipeline is None else AmodalPipeline.from_pretrained(args.order_pipeline)
+            found.append(
+                collect_shapes(
+                    read_mask_sources(args), size=args.sample_size, frame_size=args.sample_size,
+                    resolution=args.synthesis_size, min_area=args.min_area, max_truncation=args.max_truncation,
+                    known_categories=known_sources(args),
+                    find_order=None if order is None else order_by_pipeline(order),
+                    collect_partial=args.stage in ("3", "all"),
+                )
+            )  # fmt: skip
+            logger.info("(all, complete, partial) masks of each source: %s", found[0].counts)
+        return found[0]
+
+    return data
+
+
+def train_all(args: argparse.Namespace) -> None:
+    """The three stages one after another; those that are done are passed over with `--resume_from_checkpoint latest`.
+
+    Raises:
+        ValueError: in a launch of several processes, whose group ends with the first stage.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ValueError("`--stage all` runs in one process; with several, train the stages one by one.")
+    data, before = make_data(args), args.pretrained_pipeline
+    for stage, steps in enumerate(args.stage_steps, start=1):
+        folder = Path(args.output_dir) / f"stage{stage}" if stage < 3 else Path(args.output_dir)
+        done = (folder / f"checkpoint-{steps}").is_dir() and (folder / "README.md").is_file()
+        if done and args.resume_from_checkpoint == "latest":
+            logger.info("stage %d is done: %s", stage, folder)
+        else:
+            own = argparse.Namespace(**vars(args))
+            own.output_dir, own.max_train_steps, own.pretrained_pipeline = str(folder), steps, before
+            logger.info("stage %d: %d updates", stage, steps)
+            train(lambda own, stage=stage: AmodalVAETask(own, stage, data), own)
+        before = str(folder)
+
+
+def main(argv: list[str] | None = None) -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    args = parse_arguments(argv)
+    if args.stage == "all":
+        train_all(args)
+    else:
+        train(lambda args: AmodalVAETask(args, int(args.stage), make_data(args)), args)
+
+
+if __name__ == "__main__":
+    main()

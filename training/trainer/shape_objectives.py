@@ -1,0 +1,179 @@
+"""What Amodal-VAE minimises in each of its three stages, and how well it completes [L20]."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from amodal_diffusion.masks import paste_from_boxes, to_absolute_boxes
+from amodal_diffusion.models import AmodalVAE, DiagonalGaussian
+
+from .losses import bernoulli_nll, placed_nll
+from .pictures import completion_grid
+from .shape_batches import PartialBatch, ShapeBatch
+from .shape_sources import FRAME
+
+Logs = dict[str, float | Tensor]
+
+
+@dataclass(frozen=True)
+class ShapeWeights:
+    """Weights of the parts of the losses, each a sum over pixels or dimensions in nats, mean over the batch.
+
+    Args:
+        kl: lambda, of the divergence from the prior.
+        code: of half the squared distance between the codes of the partial and of the whole mask (stage 2).
+        placement: of the likelihood of the placed mask (stage 2; in stage 3 it is the whole likelihood, weight 1).
+        box: of the smooth L1 distance of the placement from the true one, which is not in the paper (stage 2).
+        background: of the pixels that show neither the object nor what is in front of it (stage 3).
+    """
+
+    kl: float = 1.0
+    code: float = 1.0
+    placement: float = 1.0
+    box: float = 0.0
+    background: float = 0.0
+
+
+def complete_loss(
+    model: nn.Module, whole: Tensor, category_ids: Tensor | None, generator: torch.Generator, weights: ShapeWeights
+) -> tuple[Tensor, Logs]:
+    """Stage 1: the negative ELBO of complete masks (B, 1, s, s), per pixel. Source: [L20], equation 1."""
+    logits, _, posterior = model(whole, category_ids, generator, True, False)
+    nll, kl = bernoulli_nll(logits, whole).mean(), posterior.kl().mean()
+    return (nll + weights.kl * kl) / whole[0].numel(), {"nll": nll.detach(), "kl": kl.detach()}
+
+
+def simulated_loss(
+    model: nn.Module,
+    batch: ShapeBatch,
+    category_ids: Tensor | None,
+    codes: DiagonalGaussian | None,
+    generator: torch.Generator,
+    weights: ShapeWeights,
+) -> tuple[Tensor, Logs]:
+    """Stage 2: the whole mask from a simulated partial one, per pixel. Source: [L20], equations 2 to 4.
+
+    `codes` are those of the whole masks by the encoder of stage 1. The expectation of the squared distance of two codes
+    is taken exactly, where the paper draws one sample of each. Samples cropped by the box of the whole object have no
+    placement.
+    """
+    logits, boxes, posterior = model(batch.visible, category_ids, generator, True, False)
+    nll, kl = bernoulli_nll(logits, batch.whole).mean(), posterior.kl().mean()
+    placeable = (~batch.by_box).float()
+    placed = placed_nll(place_in_frame(logits, boxes, batch.frame.shape[1]), batch.frame)
+    placement = (placed * placeable).sum() / len(batch)
+    loss = nll + weights.kl * kl + weights.placement * placement
+    logs: Logs = {"nll": nll.detach(), "kl": kl.detach(), "placement": placement.detach()}
+    if codes is not None:
+        code = expected_distance(posterior, codes).mean()
+        loss, logs["code"] = loss + weights.code * code, code.detach()
+    distance = F.smooth_l1_loss(_log_extent(boxes), _log_extent(batch.boxes), beta=0.1, reduction="none").sum(1)
+    box = (distance * placeable).sum() / len(batch)
+    logs["box"] = box.detach()
+    return (loss + weights.box * box) / batch.whole[0].numel(), logs
+
+
+def partial_loss(
+    model: nn.Module,
+    batch: PartialBatch,
+    category_ids: Tensor | None,
+    generator: torch.Generator,
+    weights: ShapeWeights,
+) -> tuple[Tensor, Logs]:
+    """Stage 3: the likelihood of the placed mask over visible pixels alone, per pixel. Source: [L20], equation 5."""
+    logits, boxes, posterior = model(batch.visible, category_ids, generator, True, False)
+    background = (1 - batch.frame) * (1 - batch.front)
+    placed = place_in_frame(logits, boxes, batch.frame.shape[1])
+    nll = placed_nll(placed, batch.frame, batch.frame + weights.background * background).mean()
+    kl = posterior.kl().mean()
+    return (nll + weights.kl * kl) / batch.visible[0].numel(), {"visible_nll": nll.detach(), "kl": kl.detach()}
+
+
+def place_in_frame(logits: Tensor, boxes: Tensor, size: int) -> Tensor:
+    """P(object) (B, F, F) in a frame of `FRAME` times the visible mask's box, from logits and `AmodalVAE.place`."""
+    centre = torch.full_like(boxes, size / FRAME)
+    return paste_from_boxes(logits[:, 0].float().sigmoid(), to_absolute_boxes(boxes.float(), centre), size, size)
+
+
+def expected_distance(first: DiagonalGaussian, second: DiagonalGaussian) -> Tensor:
+    """(B,) expectation of half the squared distance of a draw of each, in closed form."""
+    spread = first.log_variance.exp() + second.log_variance.exp()
+    return 0.5 * ((first.mean - second.mean).square() + spread).sum(1)
+
+
+def _log_extent(boxes: Tensor) -> Tensor:
+    return torch.cat([boxes[:, :2], boxes[:, 2:].clamp(min=1e-3).log()], dim=1)
+
+
+@dataclass
+class Completions:
+    """Completions of a batch in the crops that it was synthesised in, all (B, S, S) bool but `samples`.
+
+    Args:
+        mean: by the mean code, placed by the spatial transformer.
+        by_box: by the mean code from the crop by the whole object's box, placed there.
+        samples: (K, B, S, S) by codes drawn from the posterior, placed by the spatial transformer.
+    """
+
+    mean: Tensor
+    by_box: Tensor
+    samples: Tensor
+
+
+def complete_scenes(
+    model: AmodalVAE,
+    batch: ShapeBatch,
+    by_box: Tensor,
+    category_ids: Tensor | None,
+    num_samples: int,
+    generator: torch.Generator,
+) -> Completions:
+    """Complete a batch of visible masks by the mean code, by samples, and with the box known.
+
+    Args:
+        model: in evaluation mode.
+        batch: cropped by the visible masks' boxes.
+        by_box: (B, 1, s, s), the visible masks cropped by the whole objects' boxes.
+        category_ids: (B,) or None.
+        num_samples: K.
+        generator: of the samples.
+    """
+    seen = batch.scene_visible
+    height, width = seen.shape[1:]
+
+    def paste(logits: Tensor, boxes: Tensor) -> Tensor:
+        return (paste_from_boxes(logits[:, 0].float().sigmoid(), boxes, height, width) > 0.5) | seen
+
+    def placed(latents: Tensor) -> Tensor:
+        logits = model.decode(latents)
+        return paste(logits, to_absolute_boxes(model.place(logits, batch.visible), batch.visible_boxes))
+
+    posterior = model.encode(batch.visible, category_ids)
+    samples = [placed(posterior.sample(generator)) for _ in range(num_samples)]
+    known = model.decode(model.encode(by_box, category_ids).mean)
+    return Completions(placed(posterior.mean), paste(known, batch.whole_boxes), torch.stack(samples))
+
+
+def score_completions(found: Completions, batch: ShapeBatch) -> dict[str, Tensor]:
+    """Sums of (intersection, union) outside of the visible mask: "mean", "by_box", "best_sample" (by the truth).
+
+    "sample_spread" is (pixels on which samples differ from the mean code's answer, pixels of the truth) there.
+    """
+    hidden = ~batch.scene_visible
+    truth = batch.scene_whole & hidden
+    overlap = ((found.samples & truth).flatten(2).sum(2), ((found.samples & hidden) | truth).flatten(2).sum(2))
+    best = (overlap[0] / overlap[1].clamp(min=1)).argmax(0, keepdim=True)  # [1, B]
+    sums = {"best_sample": torch.stack([value.gather(0, best).sum() for value in overlap])}
+    for name, masks in (("mean", found.mean), ("by_box", found.by_box)):
+        sums[name] = torch.stack([(masks & truth).sum(), ((masks & hidden) | truth).sum()])
+    differing = (found.samples != found.mean).float().mean(0).sum()
+    sums["sample_spread"] = torch.stack([differing, truth.sum()])
+    return {name: value.double().cpu() for name, value in sums.items()}
+
+
+def draw_completions(found: Completions, batch: ShapeBatch, count: int = 12):  # noqa: ANN201
+    """Truth, mean code, true box, and the first four samples, one row each."""
+    rows = [batch.scene_whole, found.mean, found.by_box, *found.samples[:4]]
+    return completion_grid(batch.scene_visible[:, None], [row[:, None] for row in rows], count=count)

@@ -1,0 +1,207 @@
+"""The complete and the partly hidden masks of modal-only data sets, for Amodal-VAE."""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from amodal_diffusion.data.complete_masks import complete_objects, partial_objects
+from amodal_diffusion.data.mask_bank import MaskBank
+from amodal_diffusion.masks import crop_to_boxes, decode_rle, mask_areas, mask_boxes
+from amodal_diffusion.ordering import neighbours
+
+logger = logging.getLogger(__name__)
+
+FRAME = 3
+"""Side of the frame around a visible mask in units of its box; a completed mask is compared with the truth in it."""
+_ORDER_SIDE = 320  # pixels of the longer side of the masks that the order is read off: enough for who is in front
+_LOG_ROWS = 1000
+
+OrderFunction = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass
+class PartialShapes:
+    """Objects with a neighbour in front.
+
+    Args:
+        visible: (N, s, s) uint8 in [0, 255], the visible mask in its tight box.
+        frame_visible: (N, F, F) uint8 likewise, the same in a frame of `FRAME` times its box.
+        frame_front: (N, F, F) uint8 likewise, what is in front of the object there.
+        category_ids: (N,) int64, 0 = unknown.
+        sources: (N,) int64.
+    """
+
+    visible: Tensor
+    frame_visible: Tensor
+    frame_front: Tensor
+    category_ids: Tensor
+    sources: Tensor
+
+    def __len__(self) -> int:
+        return len(self.visible)
+
+    def to(self, device: torch.device | str) -> "PartialShapes":
+        """The same on another device."""
+        return PartialShapes(*(value.to(device) for value in vars(self).values()))
+
+
+@dataclass
+class ShapeSources:
+    """What Amodal-VAE is trained on: `complete` masks, `partial` ones (None where no order is known), and how many of
+    all masks of each source they are.
+    """
+
+    complete: MaskBank
+    partial: PartialShapes | None
+    counts: list[tuple[int, int, int]]  # for each source: all masks, complete ones, partial ones
+
+
+@dataclass
+class _Collected:
+    visible: list[Tensor] = field(default_factory=list)
+    frame_visible: list[Tensor] = field(default_factory=list)
+    frame_front: list[Tensor] = field(default_factory=list)
+    category_ids: list[int] = field(default_factory=list)
+    sources: list[int] = field(default_factory=list)
+
+
+def collect_shapes(
+    sources: Sequence[Iterable[Mapping[str, Any]]],
+    *,
+    size: int,
+    frame_size: int,
+    resolution: int,
+    min_area: int,
+    max_truncation: float,
+    known_categories: Sequence[int],
+    find_order: OrderFunction | None,
+    collect_partial: bool,
+) -> ShapeSources:
+    """Sort the masks of data sets in the common schema into complete and partly hidden ones.
+
+    Args:
+        sources: the rows of each data set.
+        size: side s of the tight crops of partial masks.
+        frame_size: side F of their frames.
+        resolution: of the bank of complete masks.
+        min_area: masks of fewer pixels are neither.
+        max_truncation: see `complete_objects`.
+        known_categories: the sources whose category ids are kept; those of the others become 0, unknown.
+        find_order: (N, H, W) bool -> (N, N) order matrix; None counts objects without neighbours as complete alone,
+            and no object as partial.
+        collect_partial: whether partial masks are wanted.
+
+    Raises:
+        ValueError: where no mask is complete.
+    """
+    kept: list[list[dict[str, Any]]] = []
+    collected, counts = _Collected(), []
+    for source, rows in enumerate(sources):
+        objects, everything, partial = [], 0, len(collected.sources)
+        for number, row in enumerate(rows, start=1):
+            things = [thing | {"category_id": _category(thing, source, known_categories)} for thing in row["objects"]]
+            everything += len(things)
+            if things:
+                complete, hidden, masks, order = _sort(things, min_area, max_truncation, find_order)
+                objects += [thing for thing, keep in zip(things, complete, strict=True) if keep]
+                if collect_partial and hidden.any():
+                    _add_partial(collected, source, things, masks, order, hidden, size, frame_size)
+            if number % _LOG_ROWS == 0:
+                logger.info("source %d: %d photos read", source, number)
+        kept.append([{"objects": objects}])
+        counts.append((everything, len(objects), len(collected.sources) - partial))
+    bank = MaskBank.from_sources(kept, resolution=resolution, min_area=min_area)
+    return ShapeSources(bank, _stack(collected), counts)
+
+
+def _category(thing: Mapping[str, Any], source: int, known: Sequence[int]) -> int:
+    return thing["category_id"] if source in known and thing["category_id"] is not None else 0
+
+
+def _sort(
+    things: Sequence[Mapping[str, Any]], min_area: int, max_truncation: float, find_order: OrderFunction | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
+    """Which objects of a photo are complete (N,), which partial (N,), their masks, and the order where it is known."""
+    masks = np.stack([decode_rle(thing["modal_mask"]) for thing in things])
+    options = {"is_crowd": [bool(thing["is_crowd"]) for thing in things], "max_truncation": max_truncation}
+    large = mask_areas(masks) >= min_area
+    nothing = np.zeros((len(masks), len(masks)), dtype=np.int8)
+    possible = complete_objects(masks, nothing, **options) & large  # as if nothing were in front of anything
+    touching = neighbours(masks)
+    if find_order is None or not touching[possible].any():
+        return possible & ~touching.any(1), np.zeros(len(masks), dtype=bool), masks, None
+    order = _order_around(masks, possible, touching, find_order)
+    complete = complete_objects(masks, order, **options) & large
+    return complete, partial_objects(masks, order, **options) & large, masks, order
+
+
+def _order_around(masks: np.ndarray, wanted: np.ndarray, touching: np.ndarray, find_order: OrderFunction) -> np.ndarray:
+    """The order of the `wanted` objects and those that they touch; 0 for all other pairs."""
+    rows = (wanted | touching[wanted].any(0)).nonzero()[0]
+    order = np.zeros((len(masks), len(masks)), dtype=np.int8)
+    order[np.ix_(rows, rows)] = find_order(masks[rows])
+    return order
+
+
+def _add_partial(
+    collected: _Collected,
+    source: int,
+    things: Sequence[Mapping[str, Any]],
+    masks: np.ndarray,
+    order: np.ndarray,
+    hidden: np.ndarray,
+    size: int,
+    frame_size: int,
+) -> None:
+    rows = torch.from_numpy(hidden.nonzero()[0])
+    boxes = torch.from_numpy(mask_boxes(masks)).float()[rows]
+    front = torch.from_numpy(np.stack([masks[order[row] == -1].any(0) for row in rows.tolist()]))
+    extent = boxes[:, 2:]
+    frames = torch.cat([boxes[:, :2] - extent * (FRAME - 1) / 2, extent * FRAME], dim=1)
+    stack = torch.from_numpy(masks)
+    collected.visible.append(_bytes(crop_to_boxes(stack, boxes, size, rows)))
+    collected.frame_visible.append(_bytes(crop_to_boxes(stack, frames, frame_size, rows)))
+    collected.frame_front.append(_bytes(crop_to_boxes(front, frames, frame_size)))
+    collected.category_ids += [things[row]["category_id"] for row in rows.tolist()]
+    collected.sources += [source] * len(rows)
+
+
+def _bytes(values: Tensor) -> Tensor:
+    return (values * 255).round().to(torch.uint8)
+
+
+def _stack(collected: _Collected) -> PartialShapes | None:
+    if not collected.sources:
+        return None
+    planes = (torch.cat(values) for values in (collected.visible, collected.frame_visible, collected.frame_front))
+    return PartialShapes(*planes, torch.tensor(collected.category_ids), torch.tensor(collected.sources))
+
+
+def order_by_pipeline(pipeline: Any) -> OrderFunction:
+    """Who is in front by dual completion (PCNet-M, ASBU), read off at reduced resolution.
+
+    The steps of a call as far as the order: completing the objects would double the time.
+    """
+
+    @torch.no_grad()
+    def find_order(masks: np.ndarray) -> np.ndarray:
+        step = max(1, round(max(masks.shape[1:]) / _ORDER_SIDE))
+        reduced = np.ascontiguousarray(masks[:, ::step, ::step])
+        config, network = pipeline.config, pipeline.model.config
+        scenes, _ = pipeline.check_inputs(None, reduced)
+        size, rule = network.sample_size, config.order_crop
+        batch_size = pipeline.check_call(None, "np", size // network.patch_size)
+        patches = pipeline.crop_objects(
+            scenes, size, crop=rule, enlarge_box=config.enlarge_box, use_images=False, use_categories=False
+        )
+        pairs = pipeline.crop_pairs([reduced], patches, [True], rule)
+        with pipeline.evaluation_mode():
+            increments = pipeline.complete_pairs(patches, pairs, config.order_threshold, batch_size)
+        return pipeline.order_scenes(scenes, pairs, increments, [True])[0]
+
+    return find_order
