@@ -74,7 +74,8 @@ class ShapeEncoder(nn.Module):
         super().__init__()
         widths = [1, *block_out_channels]
         self.down_blocks = nn.ModuleList(
-            nn.Sequential(*_conv(a, b, stride=2), *_conv(b, b)) for a, b in zip(widths, widths[1:], strict=False)
+            nn.Sequential(nn.Conv2d(a, b, 4, stride=2, padding=1), *_activation(b))
+            for a, b in zip(widths, widths[1:], strict=False)
         )
         side, hidden = sample_size >> len(block_out_channels), widths[-1]
         self.linear_in = nn.Linear(widths[-1] * side * side, hidden)
@@ -101,14 +102,20 @@ class ShapeDecoder(nn.Module):
 
     def __init__(self, sample_size: int, latent_channels: int, block_out_channels: Sequence[int]) -> None:
         super().__init__()
-        widths = [*reversed(block_out_channels), block_out_channels[0]]
+        widths = list(reversed(block_out_channels))
         self.shape = (widths[0], *[sample_size >> len(block_out_channels)] * 2)
         self.linear_in = nn.Linear(latent_channels, math.prod(self.shape))
         self.up_blocks = nn.ModuleList(
-            nn.Sequential(nn.Upsample(scale_factor=2), *_conv(a, b), *_conv(b, b))
+            nn.Sequential(
+                nn.ConvTranspose2d(a, b, 4, stride=2, padding=1),
+                *_activation(b),
+                nn.Conv2d(b, b, 3, padding=1),
+                *_activation(b),
+            )
             for a, b in zip(widths, widths[1:], strict=False)
         )
-        self.conv_out = nn.Conv2d(widths[-1], 1, 3, padding=1)
+        # Four logits a position at half the resolution: no level has to run at the full one.
+        self.conv_out = nn.Sequential(nn.Conv2d(widths[-1], 4, 3, padding=1), nn.PixelShuffle(2))
 
     def forward(self, latents: Tensor) -> Tensor:
         """Logits at full resolution."""
@@ -128,7 +135,8 @@ class SpatialTransformer(nn.Module):
         super().__init__()
         widths = [2, *(max(8, width // 2) for width in block_out_channels)]
         self.down_blocks = nn.ModuleList(
-            nn.Sequential(*_conv(a, b, stride=2)) for a, b in zip(widths, widths[1:], strict=False)
+            nn.Sequential(nn.Conv2d(a, b, 3, stride=2, padding=1), *_activation(b))
+            for a, b in zip(widths, widths[1:], strict=False)
         )
         side = sample_size >> len(block_out_channels)
         self.linear_in = nn.Linear(widths[-1] * side * side, widths[-1])
@@ -294,9 +302,5 @@ class AmodalVAE(ModelMixin, ConfigMixin):
             )
 
 
-def _conv(in_channels: int, out_channels: int, stride: int = 1) -> list[nn.Module]:
-    return [
-        nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1),
-        nn.GroupNorm(math.gcd(8, out_channels), out_channels),
-        nn.SiLU(),
-    ]
+def _activation(channels: int) -> list[nn.Module]:
+    return [nn.GroupNorm(math.gcd(8, channels), channels), nn.SiLU()]
