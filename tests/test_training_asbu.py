@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import load_file
 
 from amodal_diffusion import AmodalPipeline, ASBUPipeline, PCNetMask, PCNetMaskPipeline
-from training_helpers import ROOT, run_script, write_coco
+from training_helpers import ROOT, run_main, run_script, write_coco
 
 SMALL = [
     "--block_out_channels", "8,16", "--sample_size", "32", "--patch_size", "2", "--train_batch_size", "4",
@@ -49,8 +49,8 @@ def test_leaves_a_pipeline(finished):
 
 def test_a_resumed_run_ends_with_the_same_weights(finished, coco, tmp_path):
     arguments = ["--dataset", coco, "--output_dir", tmp_path / "asbu", *SMALL, "--resume_from_checkpoint", "latest"]
-    run_script("train_asbu.py", *arguments, "--stop_after_steps", 2)
-    run_script("train_asbu.py", *arguments)
+    run_main("train_asbu", *arguments, "--stop_after_steps", 2)
+    run_main("train_asbu", *arguments)
     expected = weights(finished)
     for name, value in weights(tmp_path / "asbu").items():
         assert torch.equal(value, expected[name]), name

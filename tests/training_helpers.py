@@ -1,10 +1,14 @@
 """Running the scripts of `training/` as users do, for the tests."""
 
+import importlib
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+
+import torch
+from accelerate.state import AcceleratorState, GradientState
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -34,6 +38,26 @@ def run_script(script, *arguments, processes=1):
     if done.returncode:
         raise AssertionError(f"{script} ended with {done.returncode}:\n{done.stdout[-2000:]}\n{done.stderr[-6000:]}")
     return done
+
+
+def run_main(name, *arguments):
+    """The script `name` in this process, which needs no second start of Python; its folder must be on `sys.path`.
+
+    One thread, so that two runs give the same bits.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    _reset_accelerate()
+    try:
+        importlib.import_module(name).main([*map(str, arguments), "--mixed_precision", "no"])
+    finally:
+        torch.set_num_threads(threads)
+        _reset_accelerate()
+
+
+def _reset_accelerate():
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
 
 
 def write_coco(path, *, images=12, seed=0):
