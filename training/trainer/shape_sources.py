@@ -187,6 +187,7 @@ def order_by_pipeline(pipeline: Any) -> OrderFunction:
 
     The steps of a call as far as the order: completing the objects would double the time.
     """
+    pipeline.set_progress_bar_config(disable=True)
 
     @torch.no_grad()
     def find_order(masks: np.ndarray) -> np.ndarray:
