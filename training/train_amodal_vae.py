@@ -44,7 +44,7 @@ from amodal_diffusion.models import DiagonalGaussian
 logger = logging.getLogger(__name__)
 
 STAGES = ("1", "2", "3")
-Data = Callable[[], ShapeSources]
+Data = Callable[[int], ShapeSources]
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -137,6 +137,8 @@ def _check(args: argparse.Namespace) -> None:
     for name in ("code_weight", "placement_weight", "box_weight", "background_weight", "kl_warmup_steps"):
         if getattr(args, name) < 0:
             raise ValueError(f"`--{name}` must not be negative, got {getattr(args, name)}.")
+    if args.synthesis_size < 8 or args.synthesis_size % 8:
+        raise ValueError(f"`--synthesis_size` must be a positive multiple of 8, got {args.synthesis_size}.")
     if len(args.kl_weight) not in (1, 3) or min(args.kl_weight) < 0:
         raise ValueError(f"`--kl_weight` must be one or three non-negative numbers, got {args.kl_weight}.")
     if args.stage == "all" and (args.stage_steps is None or len(args.stage_steps) != 3):
@@ -182,7 +184,7 @@ class AmodalVAETask(Task):
     Args:
         args: the flags, with `max_train_steps` of this stage.
         stage: 1, 2 or 3.
-        data: gives the masks.
+        data: gives the masks for a network of a sample size.
     """
 
     def __init__(self, args: argparse.Namespace, stage: int, data: Data) -> None:
@@ -206,14 +208,14 @@ class AmodalVAETask(Task):
 
     def setup(self, accelerator: Accelerator) -> None:
         args, device = self.args, accelerator.device
-        self.sources = self._data()
+        self.size = self.model.config.sample_size
+        self.sources = self._data(self.size)
         bank = self.sources.complete
         largest = int(bank.category_ids.max())
         if largest > self.model.config.num_categories:
             raise ValueError(f"`--num_categories` must be at least {largest}, the largest category id in the data.")
         shuffled = torch.randperm(len(bank), generator=torch.Generator().manual_seed(0))
         held_out = max(1, int(len(bank) * args.validation_fraction))
-        self.size = self.model.config.sample_size
         options: dict[str, Any] = {
             "size": self.size, "frame_size": self.size, "synthesis_size": args.synthesis_size,
         }  # fmt: skip
@@ -365,12 +367,12 @@ def make_data(args: argparse.Namespace) -> Data:
     """Reads the masks when they are first asked for, once for all stages."""
     found: list[ShapeSources] = []
 
-    def data() -> ShapeSources:
+    def data(size: int) -> ShapeSources:
         if not found:
             order = None if args.order_pipeline is None else AmodalPipeline.from_pretrained(args.order_pipeline)
             found.append(
                 collect_shapes(
-                    read_mask_sources(args), size=args.sample_size, frame_size=args.sample_size,
+                    read_mask_sources(args), size=size, frame_size=size,
                     resolution=args.synthesis_size, min_area=args.min_area, max_truncation=args.max_truncation,
                     known_categories=known_sources(args),
                     find_order=None if order is None else order_by_pipeline(order),

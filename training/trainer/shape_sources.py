@@ -135,7 +135,7 @@ def _sort(
     touching = neighbours(masks)
     if find_order is None or not touching[possible].any():
         return possible & ~touching.any(1), np.zeros(len(masks), dtype=bool), masks, None
-    order = _order_around(masks, possible, touching, find_order)
+    order = _order_around(masks, possible & touching.any(1), touching, find_order)
     complete = complete_objects(masks, order, **options) & large
     return complete, partial_objects(masks, order, **options) & large, masks, order
 
