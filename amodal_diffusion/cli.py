@@ -19,8 +19,10 @@ from safetensors import SafetensorError
 from . import __version__
 from .conversion import CONVERTERS
 from .data import read_annotations
+from .data.nearest_masks import NearestMaskBank
 from .evaluation import (
     METHODS,
+    NEAREST_MASK,
     ORDER_SOURCES,
     Sample,
     call_pipeline,
@@ -39,7 +41,7 @@ from .export import (
     save_completion,
 )
 from .image_processor import load_image
-from .visualization import draw_order_graph, draw_overlay
+from .visualization import draw_order_graph, draw_overlay, draw_samples
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -62,21 +64,29 @@ examples:
 A model such as pcnet-m must be told what hides an object, by the masks of the other objects; one such as occamodal
 finds it in the photo, so that one mask suffices.
 
+A model such as amodal-vae draws several completions of each object: `--num-samples 8 --seed 0`.
+
 The output folder gets amodal_masks/*.png, overlay.png and amodal.json (COCO: `segmentation` is the whole mask,
 `visible_mask` the given one), and where the model predicts them, order_graph.png (the image's `order_relations` in the
-JSON say who is in front of whom) and occluder_masks/*.png (`occluder_mask` in the JSON).
+JSON say who is in front of whom), occluder_masks/*.png (`occluder_mask` in the JSON) and samples/*.png: each sample as
+OBJECT_00.png and so on, and all of one object in one picture OBJECT.png (`samples` with their scores in the JSON).
 """
 _EVALUATE_EXAMPLES = f"""\
-methods: {", ".join(METHODS)}, or folders or Hub ids of pipelines.
+methods: {", ".join(METHODS)}, {NEAREST_MASK}, or folders or Hub ids of pipelines.
 The true order is computed from the masks; `--order-source annotated` takes the relations of the annotations (COCOA's
 `depth_constraint`) instead. `--no-occluders` has every object completed alone, as from a photo and one mask: no method
-is given the other masks, and there is no order to score.
+is given the other masks, and there is no order to score. {NEAREST_MASK} looks masks up in a bank that is made from
+the annotations of `--nearest-masks`, which must hold none of the photos that are scored. `--posterior K` adds rows for
+models that draw samples: the best of K by the visible part, the best by the ground truth, and the completion in the
+true box; a * marks those that look at the ground truth.
 
-example:
+examples:
   amodal-diffusion evaluate --annotations annotations.json --images images/ \\
       --methods raw,convex,convex-refined,pipelines/pcnet-m --json report.json
   amodal-diffusion evaluate --annotations annotations.json --images images/ --no-occluders \\
       --methods raw,convex,pipelines/pcnet-m,pipelines/occamodal
+  amodal-diffusion evaluate --annotations annotations.json --posterior 20 --seed 0 \\
+      --methods raw,nearest-mask,pipelines/amodal-vae --nearest-masks instances.json
 """
 _CONVERT_EXAMPLES = """\
 examples:
@@ -180,6 +190,8 @@ def _add_complete(commands: Any, parents: list[Any]) -> None:
     parser.add_argument("--model", required=True, metavar="MODEL", help="folder or Hub id of a pipeline")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the result")
     parser.add_argument("--no-order-graph", action="store_true", help="draw no order graph")
+    parser.add_argument("--num-samples", type=int, metavar="K", help="completions to draw of each object, see below")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the samples (0)")
 
 
 def _add_evaluate(commands: Any, parents: list[Any]) -> None:
@@ -200,6 +212,14 @@ def _add_evaluate(commands: Any, parents: list[Any]) -> None:
     parser.add_argument("--order-source", choices=ORDER_SOURCES, default="masks", help="the true order (masks)")
     parser.add_argument("--no-occluders", action="store_true", help="complete every object alone, see below")
     parser.add_argument("--limit", type=int, metavar="N", help="images to read at most")
+    parser.add_argument("--posterior", type=int, metavar="K", help="also score the best of K samples, see below")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of samples and of the bank of masks (0)")
+    parser.add_argument(
+        "--nearest-masks", nargs="+", metavar="FILE", help=f"annotations of the bank of {NEAREST_MASK}, see below"
+    )
+    parser.add_argument(
+        "--nearest-limit", type=int, default=100_000, metavar="N", help="pairs of masks in that bank at most (100,000)"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures as JSON")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="also write the tables as Markdown")
 
@@ -263,13 +283,19 @@ def run_complete(options: argparse.Namespace) -> None:
     size = None if image is None else (image.height, image.width)
     objects = read_object_masks(options.masks, size=size, file_name=file_name or None)
     pipeline = load_pipeline(options.model, device=_device(options.device), dtype=DTYPES[options.dtype])
-    output = call_pipeline(pipeline, image, objects.masks, objects.category_ids, **_call_options(options))
+    call_options = _call_options(options)
+    if options.num_samples is not None:
+        generator = torch.Generator().manual_seed(options.seed)
+        call_options |= {"num_samples": options.num_samples, "generator": generator}
+    output = call_pipeline(pipeline, image, objects.masks, objects.category_ids, **call_options)
     document = coco_document(
         objects,
         output.amodal_masks,
         output.order,
         probabilities=output.probabilities,
         occluders=output.occluder_masks,
+        samples=output.samples,
+        sample_scores=output.sample_scores,
         file_name=file_name,
         info={"model": options.model, "version": __version__},
     )
@@ -279,6 +305,8 @@ def run_complete(options: argparse.Namespace) -> None:
         document,
         output.amodal_masks,
         occluders=output.occluder_masks,
+        samples=output.samples,
+        sample_pictures=_draw_samples(image, objects, output),
         overlay=overlay,
         order_graph=order_graph,
     )
@@ -289,13 +317,26 @@ def run_complete(options: argparse.Namespace) -> None:
 def _draw(
     image: Image.Image | None, objects: ObjectMasks, output: Any, *, with_graph: bool
 ) -> tuple[Image.Image, Image.Image | None]:
-    height, width = objects.masks.shape[1:]
-    canvas = image or Image.new("RGB", (width, height), (235, 235, 235))
+    canvas = _canvas(image, objects)
     names = [name or f"object {index}" for index, name in enumerate(objects.names)]
     overlay = draw_overlay(canvas, objects.masks, output.amodal_masks, names=names)
     if not with_graph or output.order is None:
         return overlay, None
     return overlay, draw_order_graph(output.order, names=names, masks=objects.masks, image=canvas)
+
+
+def _draw_samples(image: Image.Image | None, objects: ObjectMasks, output: Any) -> list[Image.Image] | None:
+    if output.samples is None:
+        return None
+    canvas = _canvas(image, objects)
+    columns = zip(objects.masks, output.samples, output.sample_scores, strict=True)
+    return [draw_samples(canvas, mask, samples, scores=scores) for mask, samples, scores in columns]
+
+
+def _canvas(image: Image.Image | None, objects: ObjectMasks) -> Image.Image:
+    """The photo, or a grey ground where there is none."""
+    height, width = objects.masks.shape[1:]
+    return image or Image.new("RGB", (width, height), (235, 235, 235))
 
 
 def run_evaluate(options: argparse.Namespace) -> None:
@@ -308,13 +349,16 @@ def run_evaluate(options: argparse.Namespace) -> None:
             check_output_file(path)
     names = [name.strip() for name in options.methods.split(",") if name.strip()]
     device, dtype = _device(options.device), DTYPES[options.dtype]
-    methods = load_methods(names, device=device, dtype=dtype, **_call_options(options))
-    try:
-        dataset = read_annotations(
-            options.annotations, images=options.images, split=options.split, on_error=options.on_error
-        )
-    except datasets.exceptions.DatasetGenerationError as error:  # its own message does not say what is wrong
-        raise ValueError(f"annotations {options.annotations}: {error.__cause__ or error}") from error
+    methods = load_methods(
+        names,
+        device=device,
+        dtype=dtype,
+        posterior=options.posterior,
+        seed=options.seed,
+        nearest_masks=_nearest_masks(options, names),
+        **_call_options(options),
+    )
+    dataset = _read(options.annotations, images=options.images, split=options.split, on_error=options.on_error)
     report = evaluate_methods(
         dataset,
         methods,
@@ -325,6 +369,26 @@ def run_evaluate(options: argparse.Namespace) -> None:
     )
     _write(report.to_text())
     write_report(report, json_path=options.json, markdown_path=options.markdown)
+
+
+def _read(path: str, **options: Any) -> Any:
+    import datasets
+
+    try:
+        return read_annotations(path, **options)
+    except datasets.exceptions.DatasetGenerationError as error:  # its own message does not say what is wrong
+        raise ValueError(f"annotations {path}: {error.__cause__ or error}") from error
+
+
+def _nearest_masks(options: argparse.Namespace, names: Sequence[str]) -> NearestMaskBank | None:
+    if (NEAREST_MASK in names) != bool(options.nearest_masks):
+        raise ValueError(f"the method {NEAREST_MASK} and --nearest-masks FILE [FILE ...] need each other.")
+    if not options.nearest_masks:
+        return None
+    if str(options.annotations) in options.nearest_masks:
+        raise ValueError(f"--nearest-masks {options.annotations} are the annotations that are scored; give others.")
+    sources = [_read(path, on_error=options.on_error).select_columns(["objects"]) for path in options.nearest_masks]
+    return NearestMaskBank.from_sources(sources, limit=options.nearest_limit, seed=options.seed)
 
 
 def run_convert(options: argparse.Namespace) -> None:

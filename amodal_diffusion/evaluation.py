@@ -3,7 +3,8 @@
 A method is an object with a `name` that maps a `Sample` to a `Prediction`. The baselines are registered in `METHODS`;
 any pipeline that `AmodalPipeline` loads becomes one through `PipelineMethod`. A method may predict masks, an order
 matrix and occluders: `evaluate_methods` scores what it gives and leaves the rest out of the tables. With
-`occluders_given=False` every object is completed alone, as a user with a photo and one mask has it.
+`occluders_given=False` every object is completed alone, as a user with a photo and one mask has it. A method that looks
+at the truth (`uses_truth`) gets a " *" behind its name wherever its figures are, and a footnote in the tables.
 """
 
 import time
@@ -15,24 +16,30 @@ import numpy as np
 from .data import record_masks, record_order
 from .evaluation_methods import (
     METHODS,
+    NEAREST_MASK,
     MaskBaseline,
     Method,
     PipelineMethod,
+    PosteriorDraws,
+    PosteriorMethod,
     Prediction,
     Sample,
+    TrueBoxMethod,
     call_pipeline,
     check_call_options,
     load_methods,
     load_pipeline,
+    posterior_methods,
 )
-from .evaluation_report import EvaluationReport, OrderSource, format_markdown, format_table, write_report
+from .evaluation_report import TRUTH_MARK, EvaluationReport, OrderSource, format_markdown, format_table, write_report
 from .metrics import AmodalAP, CompletionMetrics, OccluderMetrics, OrderMetrics
 from .ordering import order_from_masks
 
 __all__ = [
-    "METHODS", "ORDER_BASELINES", "ORDER_SOURCES", "EvaluationReport", "MaskBaseline", "Method", "OrderSource",
-    "PipelineMethod", "Prediction", "Sample", "call_pipeline", "check_call_options", "evaluate_methods",
-    "format_markdown", "format_table", "load_methods", "load_pipeline", "make_sample", "write_report",
+    "METHODS", "NEAREST_MASK", "ORDER_BASELINES", "ORDER_SOURCES", "EvaluationReport", "MaskBaseline", "Method",
+    "OrderSource", "PipelineMethod", "PosteriorDraws", "PosteriorMethod", "Prediction", "Sample", "TrueBoxMethod",
+    "call_pipeline", "check_call_options", "evaluate_methods", "format_markdown", "format_table", "load_methods",
+    "load_pipeline", "make_sample", "posterior_methods", "write_report",
 ]  # fmt: skip
 
 ORDER_BASELINES = ("area-smaller", "y-axis", "hull")
@@ -97,13 +104,14 @@ def evaluate_methods(
     if not counts["images"]:
         raise ValueError(f"`dataset` has no image with amodal masks ({counts['skipped']} images without).")
     return EvaluationReport(
-        completion={s.method.name: s.completion.compute() | s.precision.compute() for s in scores if s.completes},
-        order={s.method.name: s.order.compute() for s in scores if s.orders},
-        seconds={s.method.name: s.seconds for s in scores},
+        completion={s.name: s.completion.compute() | s.precision.compute() for s in scores if s.completes},
+        order={s.name: s.order.compute() for s in scores if s.orders},
+        seconds={s.name: s.seconds for s in scores},
         counts=counts,
         order_source=order_source,
-        occluders={s.method.name: s.occluders.compute() for s in scores if s.hides},
+        occluders={s.name: s.occluders.compute() for s in scores if s.hides},
         occluders_given=occluders_given,
+        uses_truth=[s.name for s in scores if s.uses_truth],
     )
 
 
@@ -120,7 +128,7 @@ def make_sample(row: Mapping[str, Any], *, order_source: OrderSource = "masks") 
     order = order_from_masks(modal, amodal) if order_source == "masks" else record_order(row)
     if order is None:
         raise ValueError(f"image {image_id} has no annotated order; use the order source 'masks'.")
-    categories = [1 if item["category_id"] is None else int(item["category_id"]) for item in row["objects"]]
+    categories = [0 if item["category_id"] is None else int(item["category_id"]) for item in row["objects"]]
     return Sample(image_id, modal, amodal, order, categories, photo=row.get("image"))
 
 
@@ -129,6 +137,8 @@ class _Score:
 
     def __init__(self, method: Method, occluders_given: bool) -> None:
         self.method, self.occluders_given = method, occluders_given
+        self.uses_truth = bool(getattr(method, "uses_truth", False))
+        self.name = method.name + TRUTH_MARK if self.uses_truth else method.name
         self.completion, self.precision = CompletionMetrics(), AmodalAP()
         self.order, self.occluders = OrderMetrics(), OccluderMetrics()
         self.completes = self.orders = self.hides = False

@@ -11,6 +11,13 @@ from .export import write_text
 
 OrderSource = Literal["masks", "annotated"]
 
+TRUTH_MARK = " *"
+"""Stands behind the name of a method that looks at the truth."""
+
+_FOOTNOTE = (
+    "* looks at the ground truth of the objects that it completes: a bound on what a choice can gain, no result."
+)
+
 _COMPLETION_COLUMNS = {
     "miou_pooled": "mIoU pooled",
     "inv_miou_pooled": "inv-mIoU pooled",
@@ -51,6 +58,7 @@ class EvaluationReport:
         order_source: where the true order came from, "masks" or "annotated".
         occluders: method → metric → value, for the methods that predicted the occluders.
         occluders_given: False where every object was completed alone, without the masks of the others.
+        uses_truth: names of the methods that look at the truth, each with `TRUTH_MARK` at its end.
     """
 
     completion: dict[str, dict[str, float]]
@@ -60,6 +68,7 @@ class EvaluationReport:
     order_source: OrderSource = "masks"
     occluders: dict[str, dict[str, float]] = field(default_factory=dict)
     occluders_given: bool = True
+    uses_truth: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain values that JSON takes; NaN becomes None."""
@@ -67,6 +76,8 @@ class EvaluationReport:
             "counts": dict(self.counts),
             "order_source": self.order_source,
             "occluders_given": self.occluders_given,
+            "uses_truth": list(self.uses_truth),
+            **({"footnote": _FOOTNOTE} if self.uses_truth else {}),
             "completion": {name: _json_values(row) for name, row in self.completion.items()},
             "occluders": {name: _json_values(row) for name, row in self.occluders.items()},
             "order": {name: _json_values(row) for name, row in self.order.items()},
@@ -104,6 +115,8 @@ class EvaluationReport:
             source = {"masks": "computed from the masks", "annotated": "annotated"}[self.order_source]
             title = f"Order accuracy, {self.counts['related']} related pairs, true order {source}, percent"
             parts += [title, table(*self._rows("order by", _ORDER_COLUMNS, self.order))]
+        if self.uses_truth:
+            parts.append(_FOOTNOTE if table is format_table else _FOOTNOTE.replace("*", "\\*"))
         if self.counts["skipped"]:
             parts.append(f"Skipped {self.counts['skipped']} images without objects or amodal masks.")
         return "\n\n".join(parts) + "\n"
@@ -133,7 +146,7 @@ def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def format_markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table; numbers are aligned to the right."""
     rule = ["---", *("---:" for _ in header[1:])]
-    lines = [[cell.replace("|", "\\|") for cell in line] for line in (header, rule, *rows)]
+    lines = [[cell.replace("|", "\\|").replace("*", "\\*") for cell in line] for line in (header, rule, *rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

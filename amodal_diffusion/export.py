@@ -3,13 +3,12 @@
 Every file is written beside its place and then renamed, so a reader never meets half a file.
 """
 
-import contextlib
 import json
 import math
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,15 +16,19 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ._files import PathLike, atomic_path, check_output_file, check_output_folder, write_text
 from .data import AnnotationError, detect_format, iter_coco, iter_cocoa, record_masks
 from .masks import encode_rle, mask_areas, mask_boxes
 from .ordering import check_order, order_pairs
 
-PathLike = str | os.PathLike[str]
+__all__ = [
+    "RESULTS", "ObjectMasks", "amodal_scores", "atomic_path", "check_output_file", "check_output_folder",
+    "coco_document", "read_object_masks", "save_completion", "write_text",
+]  # fmt: skip
 
 AMODAL_JSON, OVERLAY, ORDER_GRAPH = "amodal.json", "overlay.png", "order_graph.png"
-MASK_FOLDER, OCCLUDER_FOLDER = "amodal_masks", "occluder_masks"
-RESULTS = (MASK_FOLDER, OCCLUDER_FOLDER, OVERLAY, ORDER_GRAPH, AMODAL_JSON)
+MASK_FOLDER, OCCLUDER_FOLDER, SAMPLE_FOLDER = "amodal_masks", "occluder_masks", "samples"
+RESULTS = (MASK_FOLDER, OCCLUDER_FOLDER, SAMPLE_FOLDER, OVERLAY, ORDER_GRAPH, AMODAL_JSON)
 """What `save_completion` may write into its folder, in the order in which it does."""
 
 # A lossy photo format would turn the edges of a mask into other labels.
@@ -40,7 +43,7 @@ class ObjectMasks:
     Args:
         masks: (N, H, W) bool modal masks.
         names: N names, "" where unknown.
-        category_ids: N category ids, 1 where unknown.
+        category_ids: N category ids, 0 where unknown.
         scores: N confidences of a segmenter, 1.0 where unknown.
     """
 
@@ -52,7 +55,7 @@ class ObjectMasks:
     def __post_init__(self) -> None:
         count = len(self.masks)
         object.__setattr__(self, "names", self.names or [""] * count)
-        object.__setattr__(self, "category_ids", self.category_ids or [1] * count)
+        object.__setattr__(self, "category_ids", self.category_ids or [0] * count)
         object.__setattr__(self, "scores", self.scores or [1.0] * count)
         for name in ("names", "category_ids", "scores"):
             actual = len(getattr(self, name))
@@ -174,7 +177,7 @@ def _read_coco(path: Path, size: tuple[int, int] | None, file_name: str | None) 
     return ObjectMasks(
         masks,
         names=[thing["name"] or "" for thing in things],
-        category_ids=[1 if thing["category_id"] is None else thing["category_id"] for thing in things],
+        category_ids=[0 if thing["category_id"] is None else thing["category_id"] for thing in things],
         scores=[_score(path, record) for record in records],
     )
 
@@ -279,16 +282,19 @@ def coco_document(
     *,
     probabilities: np.ndarray | None = None,
     occluders: np.ndarray | None = None,
+    samples: np.ndarray | None = None,
+    sample_scores: np.ndarray | None = None,
     file_name: str = "",
     info: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The completed masks of one photo as a COCO document that pycocotools loads.
 
     Each annotation has the amodal mask as `segmentation` and the modal one as `visible_mask` (compressed RLE), `bbox`
-    [x, y, w, h] and `area` of the amodal mask, `occlude_rate` (hidden part of the amodal area) and `score`, and the
-    predicted `occluder_mask` (compressed RLE) where there are such. The order lies on the image as `order_relations`,
-    pairs {"front": id, "behind": id} of annotation ids. Ids count from 1 in the order of the masks; pictures and mask
-    files count from 0.
+    [x, y, w, h] and `area` of the amodal mask, `occlude_rate` (hidden part of the amodal area) and `score`; the
+    predicted `occluder_mask` (compressed RLE) where there are such; and `samples`, a list of other completions with
+    `segmentation` and `score`, where these were drawn. An unknown category gets id 1. The order lies on the image as
+    `order_relations`, pairs {"front": id, "behind": id} of annotation ids. Ids count from 1 in the order of the masks;
+    pictures and mask files count from 0.
 
     Args:
         objects: the N visible objects.
@@ -296,6 +302,8 @@ def coco_document(
         order: (N, N) int8 order matrix, or None for no relations.
         probabilities: (N, H, W) float in [0, 1]; see `amodal_scores`.
         occluders: (N, H, W) bool, the predicted masks of what hides each object, or None.
+        samples: (N, K, H, W) bool, K completions of each object, or None.
+        sample_scores: (N, K) float in [0, 1], with `samples`.
         file_name: name of the photo, "" for none.
         info: entries of the document's `info`, such as the model.
 
@@ -307,6 +315,8 @@ def coco_document(
             raise ValueError(
                 f"`{name}` must have the shape of the modal masks {objects.masks.shape}, got {masks.shape}."
             )
+    if samples is not None:
+        _check_samples(samples, sample_scores, objects.masks.shape)
     relations = []
     if order is not None:
         check_order(order, len(amodal))
@@ -319,7 +329,7 @@ def coco_document(
         {
             "id": index + 1,
             "image_id": 1,
-            "category_id": objects.category_ids[index],
+            "category_id": max(1, objects.category_ids[index]),
             "name": objects.names[index],
             "segmentation": encode_rle(amodal[index]),
             "visible_mask": encode_rle(objects.masks[index]),
@@ -334,6 +344,12 @@ def coco_document(
     if occluders is not None:
         for annotation, occluder in zip(annotations, occluders, strict=True):
             annotation["occluder_mask"] = encode_rle(occluder)
+    if samples is not None and sample_scores is not None:
+        for annotation, drawn, numbers in zip(annotations, samples, sample_scores, strict=True):
+            annotation["samples"] = [
+                {"segmentation": encode_rle(sample), "score": round(float(number), 6)}
+                for sample, number in zip(drawn, numbers, strict=True)
+            ]
     return {
         "info": {"description": "amodal masks", **(info or {})},
         "images": [{"id": 1, "file_name": file_name, "height": height, "width": width, "order_relations": relations}],
@@ -342,69 +358,23 @@ def coco_document(
     }
 
 
+def _check_samples(samples: np.ndarray, scores: np.ndarray | None, shape: tuple[int, ...]) -> None:
+    if samples.ndim != 4 or (samples.shape[0], *samples.shape[2:]) != shape:
+        raise ValueError(f"`samples` must be a stack (N, K, H, W) for the modal masks {shape}, got {samples.shape}.")
+    if scores is None or scores.shape != samples.shape[:2]:
+        actual = None if scores is None else scores.shape
+        raise ValueError(f"`sample_scores` must have shape {samples.shape[:2]}, got {actual}.")
+
+
 def _categories(objects: ObjectMasks) -> list[dict[str, Any]]:
     """Named after their objects where these agree: objects without category ids all have id 1, whatever their names."""
     names: dict[int, set[str]] = {}
     for category, name in zip(objects.category_ids, objects.names, strict=True):
-        names.setdefault(category, set()).add(name or "object")
+        names.setdefault(max(1, category), set()).add(name or "object")
     return [
         {"id": category, "name": min(found) if len(found) == 1 else "object"}
         for category, found in sorted(names.items())
     ]
-
-
-@contextlib.contextmanager
-def atomic_path(path: PathLike) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place when the block ends well, and is deleted otherwise."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder, expected the path of a file.")
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=path.parent) as folder:
-        temporary = Path(folder) / path.name
-        yield temporary
-        os.replace(temporary, path)
-
-
-def check_output_folder(folder: PathLike) -> None:
-    """Refuse a folder that cannot be made or written to, before the work whose results it should hold.
-
-    Nothing is left behind: a file is made where the folder is, or in the nearest parent that exists, and deleted.
-
-    Raises:
-        NotADirectoryError: where `folder` or a parent of it is a file.
-        OSError: where nothing can be written there.
-    """
-    folder = Path(folder)
-    if folder.exists() and not folder.is_dir():
-        raise NotADirectoryError(f"output {folder} is a file, expected a folder.")
-    existing = next(path for path in (folder, *folder.parents) if path.exists())
-    if not existing.is_dir():
-        raise NotADirectoryError(f"output {folder} cannot be made: {existing} is a file.")
-    try:
-        with tempfile.TemporaryFile(dir=existing):
-            pass
-    except OSError as error:
-        raise OSError(f"output {folder} cannot be written: {error.strerror or error}.") from error
-
-
-def check_output_file(path: PathLike) -> None:
-    """Refuse a path at which no file can be written, likewise.
-
-    Raises:
-        IsADirectoryError: where it is a folder.
-        NotADirectoryError, OSError: as `check_output_folder` says of its folder.
-    """
-    path = Path(path)
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder, expected the path of a file.")
-    check_output_folder(path.parent)
-
-
-def write_text(path: PathLike, text: str) -> None:
-    """Write UTF-8 text atomically; folders are made where they lack."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
 
 
 def save_completion(
@@ -413,6 +383,8 @@ def save_completion(
     amodal: np.ndarray,
     *,
     occluders: np.ndarray | None = None,
+    samples: np.ndarray | None = None,
+    sample_pictures: Sequence[Image.Image] | None = None,
     overlay: Image.Image | None = None,
     order_graph: Image.Image | None = None,
 ) -> list[Path]:
@@ -426,6 +398,8 @@ def save_completion(
         document: from `coco_document`; the names of its annotations name the mask files.
         amodal: (N, H, W) bool.
         occluders: (N, H, W) bool; they go to `occluder_masks`, with the names of the amodal masks.
+        samples: (N, K, H, W) bool; they go to `samples`, with the names of the amodal masks and `_00`, `_01`, ...
+        sample_pictures: N pictures, one of all samples of each object; they go there too, without a number.
         overlay: picture of the masks.
         order_graph: picture of the order.
 
@@ -441,9 +415,15 @@ def save_completion(
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as temporary:
         staged = Path(temporary)
+        stems = [_stem(index, annotation["name"]) for index, annotation in enumerate(document["annotations"])]
         for name, masks in ((MASK_FOLDER, amodal), (OCCLUDER_FOLDER, occluders)):
             if masks is not None:
-                _save_masks(staged / name, masks, [annotation["name"] for annotation in document["annotations"]])
+                _save_masks(staged / name, masks, stems)
+        if samples is not None:
+            numbered = [f"{stem}_{number:02d}" for stem in stems for number in range(samples.shape[1])]
+            _save_masks(staged / SAMPLE_FOLDER, samples.reshape(-1, *samples.shape[2:]), numbered)
+            for stem, drawing in zip(stems if sample_pictures else (), sample_pictures or (), strict=True):
+                drawing.save(staged / SAMPLE_FOLDER / f"{stem}.png")
         for name, picture in ((OVERLAY, overlay), (ORDER_GRAPH, order_graph)):
             if picture is not None:
                 picture.save(staged / name)
@@ -451,11 +431,14 @@ def save_completion(
         return _publish(staged, folder)
 
 
-def _save_masks(folder: Path, masks: np.ndarray, names: Sequence[str]) -> None:
+def _save_masks(folder: Path, masks: np.ndarray, stems: Sequence[str]) -> None:
     folder.mkdir()
-    for index, (mask, name) in enumerate(zip(masks, names, strict=True)):
-        stem = "-".join(part for part in (f"{index:03d}", _slug(name)) if part)
+    for mask, stem in zip(masks, stems, strict=True):
         Image.fromarray(mask.astype(np.uint8) * 255).save(folder / f"{stem}.png")
+
+
+def _stem(index: int, name: str) -> str:
+    return "-".join(part for part in (f"{index:03d}", _slug(name)) if part)
 
 
 def _publish(staged: Path, folder: Path) -> list[Path]:

@@ -232,7 +232,7 @@ class Clairvoyant:
         upper[:, :12] = True
         numbers = masks.astype(np.float32)
         order = np.zeros((len(masks), len(masks)), np.int8)
-        return np.ones_like(masks), numbers, order, 2 * numbers, upper, np.stack([masks, ~masks])
+        return np.ones_like(masks), numbers, order, 2 * numbers, upper, np.stack([masks, ~masks], axis=1)
 
 
 @pytest.mark.parametrize("needs_occluders", [False, True])

@@ -73,7 +73,7 @@ def test_label_map_gives_one_object_for_each_value(tmp_path, masks, dtype):
     np.testing.assert_array_equal(objects.masks, masks)
     assert objects.masks.dtype == bool
     assert objects.names == [f"label {value}" for value in values]
-    assert objects.category_ids == [1, 1, 1] and objects.scores == [1.0, 1.0, 1.0]
+    assert objects.category_ids == [0, 0, 0] and objects.scores == [1.0, 1.0, 1.0]
 
 
 def test_palette_label_map_counts_indices_not_colours(tmp_path):

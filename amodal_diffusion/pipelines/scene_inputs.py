@@ -84,7 +84,7 @@ def read_scenes(
                 f"`{name}` must have one entry for each of the {count} stacks in `masks`, got {len(column)}."
             )
     rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-    options = {"read_image": read_image, "lowest_category": lowest_category}
+    options: dict[str, Any] = {"read_image": read_image, "lowest_category": lowest_category}
     return [_read_scene(suffix=f"[{index}]", **options, **row) for index, row in enumerate(rows)], True
 
 

@@ -1,0 +1,63 @@
+"""Writing beside and renaming, so that a reader never meets half a file. Internal; `export` has the public names."""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+PathLike = str | os.PathLike[str]
+
+
+@contextlib.contextmanager
+def atomic_path(path: PathLike) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its place when the block ends well, and is deleted otherwise."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder, expected the path of a file.")
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=path.parent) as folder:
+        temporary = Path(folder) / path.name
+        yield temporary
+        os.replace(temporary, path)
+
+
+def check_output_folder(folder: PathLike) -> None:
+    """Refuse a folder that cannot be made or written to, before the work whose results it should hold.
+
+    Nothing is left behind: a file is made where the folder is, or in the nearest parent that exists, and deleted.
+
+    Raises:
+        NotADirectoryError: where `folder` or a parent of it is a file.
+        OSError: where nothing can be written there.
+    """
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"output {folder} is a file, expected a folder.")
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    if not existing.is_dir():
+        raise NotADirectoryError(f"output {folder} cannot be made: {existing} is a file.")
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        raise OSError(f"output {folder} cannot be written: {error.strerror or error}.") from error
+
+
+def check_output_file(path: PathLike) -> None:
+    """Refuse a path at which no file can be written, likewise.
+
+    Raises:
+        IsADirectoryError: where it is a folder.
+        NotADirectoryError, OSError: as `check_output_folder` says of its folder.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder, expected the path of a file.")
+    check_output_folder(path.parent)
+
+
+def write_text(path: PathLike, text: str) -> None:
+    """Write UTF-8 text atomically; folders are made where they lack."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
