@@ -1,6 +1,7 @@
 """AmodalVAEPipeline: completions by the mean code and by samples, scores, boxes, and what it refuses."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,7 +22,8 @@ def tiny_vae(**config):
     config = {"sample_size": 16, "latent_channels": 4, "block_out_channels": (4, 8), **config}
     model = AmodalVAE(**config).eval()
     with torch.no_grad():  # far from the shapes that an untrained decoder agrees on
-        model.decoder.conv_out.weight *= 20
+        last = [module for module in model.decoder.modules() if isinstance(module, torch.nn.Conv2d)][-1]
+        last.weight *= 20
         model.spatial_transformer.linear_out.weight.normal_(std=0.2)
     return model
 
@@ -359,6 +361,14 @@ def test_network_is_left_as_it_was(modal):
     pipeline.model.train()
     pipeline(None, modal, num_samples=1)
     assert pipeline.model.training
+
+
+def test_network_is_fetched_where_it_is_offloaded(modal):
+    """What `enable_model_cpu_offload` does: a hook brings the network to its device before each use of it."""
+    pipeline, calls = quiet(tiny_vae()), []
+    pipeline.model._hf_hook = SimpleNamespace(pre_forward=calls.append)
+    pipeline(None, modal)
+    assert len(calls) == 3  # encode, decode, place
 
 
 @pytest.mark.parametrize(

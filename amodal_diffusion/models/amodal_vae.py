@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from diffusers.utils import BaseOutput
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
 from .unet_blocks import check_mask_plane, check_positive_integers
@@ -203,6 +204,7 @@ class AmodalVAE(ModelMixin, ConfigMixin):
         self.decoder = ShapeDecoder(sample_size, latent_channels, block_out_channels)
         self.spatial_transformer = SpatialTransformer(sample_size, block_out_channels)
 
+    @apply_forward_hook
     def encode(self, mask: Tensor, category_ids: Tensor | None = None) -> DiagonalGaussian:
         """Distribution of the latent code.
 
@@ -219,6 +221,7 @@ class AmodalVAE(ModelMixin, ConfigMixin):
         mean, log_variance = self.encoder(mask.to(self.dtype), category_ids).chunk(2, dim=1)
         return DiagonalGaussian(mean, log_variance)
 
+    @apply_forward_hook
     def decode(self, latents: Tensor) -> Tensor:
         """Logits (B, 1, s, s) of the whole mask in its own tight box, from codes (B, L).
 
@@ -231,6 +234,7 @@ class AmodalVAE(ModelMixin, ConfigMixin):
             )
         return self.decoder(latents.to(self.dtype))
 
+    @apply_forward_hook
     def place(self, logits: Tensor, mask: Tensor) -> Tensor:
         """Where the decoded mask lies.
 
