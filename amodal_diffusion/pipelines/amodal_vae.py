@@ -16,8 +16,8 @@ from .pipeline_output import AmodalPipelineOutput
 from .scene_inputs import Scene, batches, check_choice, check_integer, check_number, read_scenes, rows_of, to_device
 
 SELECTIONS = ("mean", "visible")
-# Pixels of the photo in the largest temporary; bounds memory, not results.
-_CHUNK = 2**24
+# Pixels of the photo in the largest temporary; bounds memory, not results. Larger ones are slower on a CPU.
+_CHUNK = 2**22
 
 
 @dataclass
@@ -367,12 +367,12 @@ class _Canvas:
     def _scores(self, found: Tensor, objects: Tensor) -> Tensor:
         """(B,) float32: see `AmodalVAEPipeline.__call__`; `found` (B, H, W) bool is changed."""
         modal = self.modal[objects]
-        agreed = (found & modal).sum(dim=(1, 2))
+        agreed = _areas(found & modal)
         if self.hiders is not None:
             found &= ~self.hiders[objects]
         else:
             found &= _spanned(modal.any(dim=2))[:, :, None] & _spanned(modal.any(dim=1))[:, None, :]
-        return agreed / (found | modal).sum(dim=(1, 2))
+        return agreed / _areas(found | modal)
 
     def _beyond_rim(self, patches: Tensor, boxes: Tensor, objects: Tensor) -> Tensor:
         """(B, H, W) bool: around growth that reaches farther from the visible part than the rim."""
@@ -381,6 +381,11 @@ class _Canvas:
         core = (patches > self.threshold) & ~dilate(modal, kernel="square", size=side)
         around = dilate(core, kernel="square", size=side + 2).float()
         return paste_from_boxes(around, boxes, *self.modal.shape[1:]) > 0
+
+
+def _areas(masks: Tensor) -> Tensor:
+    """(B,) pixels of (B, H, W) bool; as bytes, since sums of bool make a copy in int64 first."""
+    return masks.flatten(1).view(torch.uint8).sum(1, dtype=torch.int64)
 
 
 def _spanned(line: Tensor) -> Tensor:
