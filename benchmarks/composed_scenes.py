@@ -10,22 +10,32 @@ stored in `pipelines/pcnet-m` were chosen on such scenes, made from its training
 import argparse
 import itertools
 import sys
+from typing import Any
 
 import numpy as np
 import torch
 from common import environment, format_environment
 
-from amodal_diffusion import AmodalPipeline, PCNetMaskPipeline
+from amodal_diffusion import AmodalPipeline, ASBUPipeline, MaskPipeline, PCNetMaskPipeline
 from amodal_diffusion.data import read_annotations, record_masks
 from amodal_diffusion.masks import mask_boxes
 from amodal_diffusion.metrics import CompletionMetrics, OrderMetrics
 from amodal_diffusion.ordering import order_from_masks
 
-GRID = {
-    "order_rule": ("count", "evidence"),
-    "occluder_rule": ("ancestors", "consistent"),
-    "crop": ("nearest", "bilinear"),
-    "test_time_flip": (False, True),
+GRIDS = {
+    PCNetMaskPipeline: {
+        "order_rule": ("count", "evidence"),
+        "occluder_rule": ("ancestors", "consistent"),
+        "crop": ("nearest", "bilinear"),
+        "test_time_flip": (False, True),
+    },
+    ASBUPipeline: {
+        "order_rule": ("count", "evidence"),
+        "order_threshold": (0.3, 0.5),
+        "mask_threshold": (0.3, 0.4, 0.5),
+        "crop": ("nearest", "bilinear"),
+        "test_time_flip": (False, True),
+    },
 }
 
 
@@ -86,7 +96,7 @@ def make_scenes(annotations: str, count: int, seed: int) -> list[tuple[np.ndarra
     return [compose(rng, photos[index], others) for index in rng.permutation(len(photos))[:count]]
 
 
-def score(pipe: PCNetMaskPipeline, scenes: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
+def score(pipe: MaskPipeline, scenes: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
     completion, order = CompletionMetrics(), OrderMetrics()
     for modal, amodal in scenes:
         output = pipe(None, modal)
@@ -102,21 +112,31 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--scenes", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)
+    kind = type(AmodalPipeline.from_pretrained(args.model))
+    if kind not in GRIDS:
+        raise SystemExit(f"{args.model} is a {kind.__name__}, not one of {', '.join(k.__name__ for k in GRIDS)}.")
     model = AmodalPipeline.from_pretrained(args.model).model.to(memory_format=torch.channels_last)
     scenes = make_scenes(args.annotations, args.scenes, args.seed)
     sys.stdout.write(format_environment(environment()) + f"\n\n{len(scenes)} scenes, percent\n\n")
     names = ("order_accuracy", "miou_pooled", "inv_miou_pooled", "miou_mean", "inv_miou_mean")
     sys.stdout.write(f"{'settings':52s}" + "".join(f"{name:>17s}" for name in names) + "\n")
-    for values in itertools.product(*GRID.values()):
-        chosen = dict(zip(GRID, values, strict=True))
-        crop = chosen.pop("crop")
-        settings = {**chosen, "order_crop": crop, "completion_crop": crop, "mask_threshold": 0.3}
-        pipe = PCNetMaskPipeline(model, **settings, confine_to_eraser=True)
+    grid = GRIDS[kind]
+    for values in itertools.product(*grid.values()):
+        pipe = kind(model, **settings_of(kind, dict(zip(grid, values, strict=True))))
         pipe.set_progress_bar_config(disable=True)
         found = score(pipe, scenes)
-        label = ", ".join(str(value) for value in (*chosen.values(), crop))
+        label = ", ".join(str(value) for value in values)
         sys.stdout.write(f"{label:52s}" + "".join(f"{100 * found[name]:17.1f}" for name in names) + "\n")
         sys.stdout.flush()
+
+
+def settings_of(kind: type[MaskPipeline], chosen: dict[str, Any]) -> dict[str, Any]:
+    """A point of the grid as keyword arguments; what may hide an object is given, so that it is confined to it."""
+    if kind is ASBUPipeline:
+        return {**chosen, "confine_to_occluders": True}
+    chosen = dict(chosen)
+    crop = chosen.pop("crop")
+    return {**chosen, "order_crop": crop, "completion_crop": crop, "mask_threshold": 0.3, "confine_to_eraser": True}
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ import torch
 
 from amodal_diffusion import ASBUPredictor, PCNetMask
 from amodal_diffusion.conversion import convert_asbu_weights
+from amodal_diffusion.masks import occlusion_boundary
+from amodal_diffusion.models.asbu import occluder_plane
 from pipeline_helpers import parity_file, parity_module
 
 
@@ -46,6 +48,26 @@ def test_starts_from_pcnet_m(patch_size):
         expected = network(mask, boundary).logits.softmax(1)[:, 1]
         torch.testing.assert_close(model(mask, boundary).logits[:, 0].sigmoid(), expected)
     torch.testing.assert_close(model.unet.conv_out.weight[patch_size**2 :], uncertainty)
+    half = tiny(patch_size=patch_size)
+    half.load_mask_network(network, eraser_value=0.5)
+    with torch.no_grad():
+        torch.testing.assert_close(half(mask, boundary / 2).logits[:, 0].sigmoid(), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.float32])
+def test_planes_of_the_occluder(dtype):
+    modal, occluder = torch.zeros(2, 1, 16, 16, dtype=torch.bool)
+    modal[:, 2:14, 1:8] = True
+    occluder[:, 4:12, 8:15] = True
+    modal, occluder = modal.to(dtype), occluder.to(dtype)
+    boundary = occlusion_boundary(modal, occluder).float()
+    assert torch.equal(occluder_plane(modal, occluder), boundary) and boundary.any()
+    assert torch.equal(occluder_plane(modal, occluder, "mask"), occluder.float())
+    both = occluder_plane(modal, occluder, "both", size=5)
+    assert both[0, 7, 8] == 1 and both[0, 7, 13] == 0.5 and both[0, 7, 7] == 0.5 and both[0, 0, 0] == 0
+    assert not torch.equal(occluder_plane(modal, occluder, size=3), boundary)
+    with pytest.raises(ValueError, match="`kind` must be one of boundary, mask, both, got 'edge'"):
+        occluder_plane(modal, occluder, "edge")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from amodal_diffusion import AmodalPipeline, ASBUPipeline, ASBUPredictor, MaskModelOutput
-from amodal_diffusion.masks import occlusion_boundary
+from amodal_diffusion.models.asbu import OCCLUDER_INPUTS, occluder_plane
 from pipeline_helpers import crossing_bars, iou, stacked_bars
 
 SPREAD = -1.0
@@ -129,7 +129,7 @@ def test_the_network_gets_the_published_boundary():
             return super().forward(mask, boundary, **kwargs)
 
     modal, _ = crossing_bars()
-    for kind in ("boundary", "mask"):
+    for kind in OCCLUDER_INPUTS:
         pipeline = ASBUPipeline(Recorder(block_out_channels=(4, 4), sample_size=64).eval(), occluder_input=kind)
         pipeline(None, modal[:1], occluder_masks=modal[1])
         patches = pipeline.crop_objects(
@@ -141,8 +141,7 @@ def test_the_network_gets_the_published_boundary():
         from amodal_diffusion.pipelines.patches import crop_mask_patches
 
         occluder = crop_mask_patches(torch.from_numpy(modal), patches.boxes[:1], 64, torch.tensor([1]))[0]
-        expected = occlusion_boundary(patches.modal[0], occluder) if kind == "boundary" else occluder
-        assert torch.equal(seen["boundary"][0, 0].bool(), expected)
+        assert torch.equal(seen["boundary"][0, 0], occluder_plane(patches.modal[0], occluder, kind))
 
 
 @pytest.mark.parametrize("settings", [{}, {"crop": "bilinear", "paste": "binary", "test_time_flip": True}])

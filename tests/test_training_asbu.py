@@ -82,18 +82,18 @@ def batch(seed=0):
     return OcclusionBatch(mask, eraser, target, torch.ones(2, dtype=torch.int64))
 
 
-@pytest.mark.parametrize("kind", ["boundary", "mask"])
+@pytest.mark.parametrize("kind", ["boundary", "mask", "both"])
 def test_what_the_network_sees_of_the_occluder(kind):
     from train_asbu import ASBUTask
 
-    from amodal_diffusion.masks import occlusion_boundary
+    from amodal_diffusion.models.asbu import occluder_plane
 
     task = ASBUTask(arguments("--occluder_input", kind))
     seen = {}
     task.model.register_forward_pre_hook(lambda module, args, kwargs: seen.update(kwargs), with_kwargs=True)
     sample = batch()
     task.probability(task.model, sample)
-    expected = sample.eraser if kind == "mask" else occlusion_boundary(sample.mask, sample.eraser)
+    expected = occluder_plane(sample.mask, sample.eraser, kind)
     assert torch.equal(seen["boundary"], expected) and torch.equal(seen["mask"], sample.mask)
     assert task.build_pipeline(task.model).config.occluder_input == kind
 

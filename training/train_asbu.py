@@ -6,7 +6,7 @@ synthesised on the training device from a bank of masks, so compute sets the pac
     accelerate launch training/train_asbu.py --dataset train.json --output_dir runs/asbu
 
 `--occluder_input mask` (the whole occluder in place of the boundary) and `--loss cross_entropy` (no uncertainty) are
-the ablations of the paper.
+the ablations of the paper; `--occluder_input both` is how `pipelines/asbu` was made.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from trainer.synthetic_masks import SyntheticMaskTask, add_mask_data_flags, chec
 
 from amodal_diffusion import AmodalPipeline, ASBUPipeline, ASBUPredictor, PCNetMaskPipeline
 from amodal_diffusion.data.synthesis import OcclusionBatch
-from amodal_diffusion.masks import occlusion_boundary
+from amodal_diffusion.models.asbu import OCCLUDER_INPUTS, occluder_plane
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -41,7 +41,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     network.add_argument(
         "--class_conditioned", action="store_true", help="Multiply the mask by the category id, as for KINS."
     )
-    network.add_argument("--occluder_input", choices=["boundary", "mask"], default="boundary")
+    network.add_argument("--occluder_input", choices=OCCLUDER_INPUTS, default="boundary", help="See occluder_plane.")
     network.add_argument("--loss", choices=["uncertainty", "cross_entropy"], default="uncertainty")
     network.add_argument("--inside_weight", type=float, default=5.0, help="Weight of the loss inside the occluder.")
     pipeline = parser.add_argument_group("pipeline", "Stored in the pipeline; see ASBUPipeline.")
@@ -83,10 +83,8 @@ class ASBUTask(SyntheticMaskTask):
 
     def _forward(self, model: nn.Module, batch: OcclusionBatch) -> Tensor:
         categories = batch.category_ids if self.model.config.class_conditioned else None
-        boundary = batch.eraser
-        if self.args.occluder_input == "boundary":
-            boundary = occlusion_boundary(batch.mask, batch.eraser)
-        return model(mask=batch.mask, boundary=boundary, category_ids=categories).logits
+        plane = occluder_plane(batch.mask, batch.eraser, self.args.occluder_input)
+        return model(mask=batch.mask, boundary=plane, category_ids=categories).logits
 
     def loss(self, model: nn.Module, micro_step: int, batch_size: int) -> tuple[Tensor, dict[str, float | Tensor]]:
         batch = self.synthesizer.sample(micro_step, batch_size)
@@ -143,7 +141,8 @@ def _make_model(args: argparse.Namespace) -> ASBUPredictor:
         pipeline = AmodalPipeline.from_pretrained(args.mask_network)
         if not isinstance(pipeline, PCNetMaskPipeline):
             raise ValueError(f"`--mask_network` {args.mask_network!r} must be a PCNetMaskPipeline.")
-        model.load_mask_network(pipeline.model)
+        # The boundary is new to PCNet-M; what it knows is the occluder, which "both" has at half of its strength.
+        model.load_mask_network(pipeline.model, eraser_value=0.5 if args.occluder_input == "both" else 1.0)
     return model
 
 

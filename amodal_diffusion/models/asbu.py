@@ -7,18 +7,44 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor
 
+from ..masks import occlusion_boundary
 from .outputs import MaskModelOutput
 from .pcnet_mask import PCNetMask
 from .unet_blocks import ConditionedUNet, check_mask_plane, check_positive_integers
 
+OCCLUDER_INPUTS = ("boundary", "mask", "both")
 _OUTPUTS = 2
+
+
+def occluder_plane(modal: Tensor, occluder: Tensor, kind: str = "boundary", *, size: int = 5) -> Tensor:
+    """What the network sees of all that may hide an object.
+
+    Args:
+        modal: (..., h, w) bool or {0, 1}, the visible part.
+        occluder: likewise.
+        kind: "boundary": where both meet (published: the photo shows the rest). "mask": the occluder as PCNet-M has
+            it. "both": their mean, so that a network without photo knows how far the occluder reaches as well.
+        size: side in pixels of the square that both masks are dilated by for their boundary, odd.
+
+    Returns:
+        (..., h, w) float32 in [0, 1].
+
+    Raises:
+        ValueError: an unknown `kind`; and as `occlusion_boundary` says.
+    """
+    if kind not in OCCLUDER_INPUTS:
+        raise ValueError(f"`kind` must be one of {', '.join(OCCLUDER_INPUTS)}, got {kind!r}.")
+    if kind == "mask":
+        return occluder.float()
+    boundary = occlusion_boundary(modal, occluder, size=size).float()
+    return boundary if kind == "boundary" else (boundary + occluder.float()) / 2
 
 
 class ASBUPredictor(ModelMixin, ConfigMixin):
     """Completes the mask of an object given where it meets what may hide it, and says where it is unsure [N21].
 
-    The U-Net of `PCNetMask`. Its second plane is not the occluder but the occlusion boundary alone, so an occluder may
-    itself be hidden, and no order has to be known. Its first output is the logit of P(object), its second one gives the
+    The U-Net of `PCNetMask`. Its second plane is not the occluder but the occlusion boundary, so an occluder may itself
+    be hidden, and no order has to be known. Its first output is the logit of P(object), its second one gives the
     uncertainty by softplus: about the root of the error that the network expects.
 
     Args:
@@ -56,13 +82,14 @@ class ASBUPredictor(ModelMixin, ConfigMixin):
         )  # fmt: skip
 
     @torch.no_grad()
-    def load_mask_network(self, network: PCNetMask) -> None:
+    def load_mask_network(self, network: PCNetMask, *, eraser_value: float = 1.0) -> None:
         """Start from the weights of PCNet-M, whose eraser plane then carries the boundary.
 
         The two logits become one, their difference; the output for the uncertainty stays as it is.
 
         Args:
             network: without RGB and with 2 logits; of the same `block_out_channels` and `patch_size`.
+            eraser_value: what the second plane will hold where PCNet-M's holds 1.
 
         Raises:
             ValueError: where it is another kind of network, or of other sizes.
@@ -81,6 +108,7 @@ class ASBUPredictor(ModelMixin, ConfigMixin):
         for name, old in self.unet.conv_out.state_dict().items():
             value = state[f"conv_out.{name}"]
             state[f"conv_out.{name}"] = torch.cat([value[pixels:] - value[:pixels], old[pixels:]])
+        state["conv_in.0.weight"][:, pixels:] /= eraser_value
         self.unet.load_state_dict(state)
 
     def forward(
@@ -95,7 +123,7 @@ class ASBUPredictor(ModelMixin, ConfigMixin):
 
         Args:
             mask: (B, 1, h, w) values in {0, 1}: the modal mask, cropped.
-            boundary: (B, 1, h, w) values in {0, 1}: where the object meets what may hide it (`occlusion_boundary`).
+            boundary: (B, 1, h, w) values in [0, 1]: where the object meets what may hide it (`occluder_plane`).
             image: (B, 3, h, w) ImageNet-normalised RGB, where the network was made with `use_rgb`.
             category_ids: (B,) positive integers, where the network was made with `class_conditioned`.
             return_dict: return a `MaskModelOutput` instead of a tuple.

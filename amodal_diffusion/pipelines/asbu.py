@@ -7,16 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..masks import occlusion_boundary
-from ..models.asbu import ASBUPredictor
+from ..models.asbu import OCCLUDER_INPUTS, ASBUPredictor, occluder_plane
 from ..ordering import neighbours
 from .dual_completion import ORDER_RULES, DualCompletionPipeline, given_hiders, grow
 from .mask_pipeline import PASTE_RULES
 from .patches import CROP_RULES
 from .pipeline_output import AmodalPipelineOutput
 from .scene_inputs import Scene, check_choice, check_integer, check_number
-
-OCCLUDER_INPUTS = ("boundary", "mask")
 
 
 class ASBUPipeline(DualCompletionPipeline):
@@ -35,7 +32,8 @@ class ASBUPipeline(DualCompletionPipeline):
         keep_modal: the amodal mask always holds the visible pixels, and an object without neighbour keeps its modal
             mask. False gives the network's answer as it is, as published.
         boundary_size: side in pixels of the square that both masks are dilated by for their boundary, odd.
-        occluder_input: what the network was trained on, "boundary", or "mask": the whole occluder, as in PCNet-M.
+        occluder_input: what the network was trained on, "boundary" (published), "mask" or "both"; see
+            `occluder_plane`.
         confine_to_occluders: let an object grow only where a neighbour is seen, which is where a hidden part must be
             when the masks of all objects are given. False lets it grow anywhere, as published.
         test_time_flip: average over the horizontally mirrored crops; twice the work.
@@ -171,9 +169,8 @@ class ASBUPipeline(DualCompletionPipeline):
 
     def network_inputs(self, modal: Tensor, eraser: Tensor) -> dict[str, Tensor]:
         """The visible part as it is, and where it meets what may hide it."""
-        if self.config.occluder_input == "mask":
-            return {"mask": modal, "boundary": eraser & ~modal}
-        return {"mask": modal, "boundary": occlusion_boundary(modal, eraser, size=self.config.boundary_size)}
+        kind, size = self.config.occluder_input, self.config.boundary_size
+        return {"mask": modal, "boundary": occluder_plane(modal, eraser & ~modal, kind, size=size)}
 
     def read_logits(self, logits: Tensor) -> Tensor:
         """(B, 2, s, s), P(object) and the uncertainty."""

@@ -1,0 +1,165 @@
+"""Is ASBU wrong where it says that it is unsure? Error rate per decile of the uncertainty.
+
+    python benchmarks/asbu_calibration.py --model pipelines/asbu --annotations instances.json --amodal annotations.json
+
+Scenes are composed from modal masks (`composed_scenes.py`), or photos with amodal ground truth. All pixels count that
+the network has to decide: those where a neighbour is seen inside of the crop of an object, which is where a hidden part
+can be. They are sorted by uncertainty and cut into ten equal parts; many share the uncertainty 0 of what is far away.
+
+The baseline beside it is what any network gives: how near P(object) is to one half. Both are compared as detectors of
+errors by the area under the ROC curve (50 % is chance).
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from common import environment, format_environment
+from composed_scenes import make_scenes
+from PIL import Image, ImageDraw
+
+from amodal_diffusion import AmodalPipeline, ASBUPipeline
+from amodal_diffusion.data import read_annotations, record_masks
+from amodal_diffusion.masks import crop_boxes, mask_boxes, mask_unions
+from amodal_diffusion.ordering import neighbours
+
+DECILES = 10
+
+
+def decided_pixels(pipe: ASBUPipeline, modal: np.ndarray, amodal: np.ndarray) -> dict[str, np.ndarray]:
+    """Uncertainty, doubt and error of every pixel in which a neighbour may hide an object, (P,) each."""
+    output = pipe(None, modal, return_order=False)
+    height, width = modal.shape[1:]
+    rows, columns = np.mgrid[:height, :width]
+    boxes = crop_boxes(mask_boxes(modal), enlarge_box=pipe.config.enlarge_box)[:, :, None, None]
+    inside = (columns >= boxes[:, 0]) & (columns < boxes[:, 0] + boxes[:, 2])
+    inside &= (rows >= boxes[:, 1]) & (rows < boxes[:, 1] + boxes[:, 3])
+    chosen = inside & mask_unions(modal, neighbours(modal)) & ~modal
+    probability = output.probabilities[chosen]
+    return {
+        "uncertainty": output.uncertainty[chosen],
+        "doubt": 0.5 - np.abs(probability - 0.5),
+        "error": output.amodal_masks[chosen] != amodal[chosen],
+        "hidden": output.amodal_masks[chosen],
+    }
+
+
+def collect(pipe: ASBUPipeline, scenes: Iterable[tuple[np.ndarray, np.ndarray]]) -> dict[str, np.ndarray]:
+    parts = [decided_pixels(pipe, modal, amodal) for modal, amodal in scenes]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def reliability(values: np.ndarray, error: np.ndarray, count: int = DECILES) -> list[dict[str, float]]:
+    """Mean uncertainty and error rate in each of `count` parts of equal size, least uncertain first."""
+    parts = np.array_split(np.argsort(values, kind="stable"), count)
+    return [{"uncertainty": float(values[part].mean()), "error": float(error[part].mean())} for part in parts]
+
+
+def error_detection(values: np.ndarray, error: np.ndarray) -> float:
+    """Area under the ROC curve of `values` as a detector of `error`: the chance that a wrong pixel has the larger."""
+    if error.all() or not error.any():
+        return float("nan")
+    distinct, index = np.unique(values, return_inverse=True)
+    wrong = np.bincount(index[error], minlength=len(distinct)).astype(float)
+    right = np.bincount(index[~error], minlength=len(distinct)).astype(float)
+    below = np.cumsum(right) - right
+    return float((wrong * (below + right / 2)).sum() / (wrong.sum() * right.sum()))
+
+
+def summary(pixels: dict[str, np.ndarray]) -> dict[str, Any]:
+    hidden = pixels["hidden"]
+    return {
+        "pixels": len(hidden),
+        "error": float(pixels["error"].mean()),
+        "deciles": reliability(pixels["uncertainty"], pixels["error"]),
+        "hidden_deciles": reliability(pixels["uncertainty"][hidden], pixels["error"][hidden]),
+        "auroc": error_detection(pixels["uncertainty"], pixels["error"]),
+        "auroc_of_doubt": error_detection(pixels["doubt"], pixels["error"]),
+    }
+
+
+def draw(results: dict[str, dict[str, Any]], size: tuple[int, int] = (420, 300)) -> Image.Image:
+    """One bar chart of the error rate over the deciles for each result, side by side; orange: predicted as hidden."""
+    width, height = size
+    picture = Image.new("RGB", (width * len(results), height), "white")
+    pen = ImageDraw.Draw(picture)
+    left, bottom, top = 46, height - 46, 34
+    for index, (name, result) in enumerate(results.items()):
+        start = index * width
+        highest = max(part["error"] for key in ("deciles", "hidden_deciles") for part in result[key])
+        scale = (bottom - top) / max(highest, 1e-9)
+        pen.text((start + left, 10), f"{name}: error rate per decile of uncertainty", fill="black")
+        for share in (0, 0.5, 1):
+            y = bottom - share * (bottom - top)
+            pen.line((start + left, y, start + width - 12, y), fill=(214, 214, 214))
+            pen.text((start + 6, y - 6), f"{100 * share * highest:.0f} %", fill="black")
+        step = (width - left - 16) / DECILES
+        for part in range(DECILES):
+            x = start + left + part * step
+            for key, colour, offset in (("deciles", (92, 107, 133), 2), ("hidden_deciles", (242, 140, 38), step / 2)):
+                bar = result[key][part]["error"] * scale
+                pen.rectangle((x + offset, bottom - bar, x + offset + step / 2 - 3, bottom), fill=colour)
+            pen.text((x + step / 3, bottom + 6), str(part + 1), fill="black")
+        pen.text((start + left, bottom + 24), "grey: all pixels to decide; orange: predicted as hidden", fill="black")
+    return picture
+
+
+def report(name: str, result: dict[str, Any]) -> str:
+    lines = [f"{name}: {result['pixels']:,} pixels, {100 * result['error']:.1f} % wrong", ""]
+    lines += ["decile      uncertainty  wrong    predicted as hidden: uncertainty  wrong"]
+    for part, (everything, hidden) in enumerate(zip(result["deciles"], result["hidden_deciles"], strict=True), 1):
+        lines.append(
+            f"{part:6d} {everything['uncertainty']:16.3f} {100 * everything['error']:5.1f} %"
+            f" {hidden['uncertainty']:33.3f} {100 * hidden['error']:5.1f} %"
+        )
+    lines.append(
+        f"errors found (area under ROC): uncertainty {100 * result['auroc']:.1f} %, "
+        f"distance of P(object) from one half {100 * result['auroc_of_doubt']:.1f} %, "
+        f"ratio {result['auroc'] / result['auroc_of_doubt']:.2f}\n"
+    )
+    return "\n".join(lines) + "\n"
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--annotations", help="COCO-format modal masks to compose scenes from")
+    parser.add_argument("--amodal", help="annotations with amodal ground truth")
+    parser.add_argument("--scenes", type=int, default=60)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--plot", type=Path, help="picture to write")
+    parser.add_argument("--json", type=Path, help="figures to write")
+    args = parser.parse_args(argv)
+    if not args.annotations and not args.amodal:
+        parser.error("give --annotations, --amodal or both")
+    pipe = AmodalPipeline.from_pretrained(args.model)
+    if not isinstance(pipe, ASBUPipeline):
+        parser.error(f"{args.model} is no ASBUPipeline")
+    pipe.set_progress_bar_config(disable=True)
+    pipe.model.to(memory_format=torch.channels_last)
+    results = {}
+    if args.annotations:
+        results["composed scenes"] = summary(collect(pipe, make_scenes(args.annotations, args.scenes, args.seed)))
+    if args.amodal:
+        results["real ground truth"] = summary(
+            collect(pipe, (record_masks(row) for row in read_annotations(args.amodal)))
+        )
+    where = environment()
+    sys.stdout.write(format_environment(where) + "\n\n")
+    for name, result in results.items():
+        sys.stdout.write(report(name, result) + "\n")
+    if args.plot:
+        args.plot.parent.mkdir(parents=True, exist_ok=True)
+        draw(results).save(args.plot)
+    if args.json:
+        args.json.write_text(json.dumps({"environment": where, "results": results}, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
