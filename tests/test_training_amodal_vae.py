@@ -43,6 +43,7 @@ def finished(coco, order_pipeline, tmp_path_factory):
     """All three stages in one run."""
     folder = tmp_path_factory.mktemp("whole") / "amodal-vae"
     arguments = ["--order_pipeline", order_pipeline, "--stage", "all", "--stage_steps", "4,3,2"]
+    arguments += ["--stage_learning_rates", "1e-3", "1e-3", "1e-4"]
     run_script("train_amodal_vae.py", "--dataset", coco, "--output_dir", folder, *SMALL, *arguments)
     return folder
 
@@ -153,6 +154,7 @@ def test_a_resumed_run_of_all_stages_goes_on_in_the_right_one(finished, coco, or
     real = script().train
     monkeypatch.setattr(script(), "train", lambda make, args: trained.append(args.output_dir) or real(make, args))
     arguments = ["--dataset", str(coco), "--output_dir", str(folder), *SMALL, "--order_pipeline", str(order_pipeline)]
+    arguments += ["--stage_learning_rates", "1e-3", "1e-3", "1e-4"]
     script().main([*arguments, "--stage", "all", "--stage_steps", "4,3,2", "--resume_from_checkpoint", "latest"])
     assert trained == [str(folder)]
     expected = weights(finished)
@@ -371,6 +373,10 @@ def test_stage_three_looks_at_visible_pixels_alone():
         ("--stage all --stage_steps 1,2", "`--stage_steps` must be three numbers"),
         ("--stage all --stage_steps 1,2,3", "`--order_pipeline` must be given for stage 3"),
         ("--stage all --stage_steps 1,2,3 --stop_after_steps 1", "`--stop_after_steps` cannot be used"),
+        (
+            "--stage 1 --max_train_steps 1 --stage_learning_rates 1 1 1",
+            "`--stage_learning_rates` must be three positive",
+        ),
         ("--stage 1", "`--max_train_steps` must be given with `--stage 1`"),
         ("--stage 2 --max_train_steps 1", "`--pretrained_pipeline` must name the pipeline of the stage before"),
         ("--stage 1 --max_train_steps 1 --category_sources x", "`--category_sources` must name entries of `--dataset`"),

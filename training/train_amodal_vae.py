@@ -52,6 +52,10 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--stage", choices=[*STAGES, "all"], default="all")
     parser.add_argument("--stage_steps", type=parse_size_list, default=None, help="Updates of each stage, with `all`.")
     parser.add_argument(
+        "--stage_learning_rates", type=float, nargs=3, default=None,
+        help="Of each stage, with `all`; None: --learning_rate.",
+    )  # fmt: skip
+    parser.add_argument(
         "--pretrained_pipeline", default=None, help="Pipeline of the stage before; needed by stages 2 and 3."
     )
     _add_data_flags(parser.add_argument_group("data"))
@@ -145,6 +149,11 @@ def _check(args: argparse.Namespace) -> None:
         raise ValueError(f"`--stage_steps` must be three numbers with `--stage all`, got {args.stage_steps}.")
     if args.stage == "all" and args.stop_after_steps is not None:
         raise ValueError("`--stop_after_steps` cannot be used with `--stage all`.")
+    if args.stage_learning_rates is not None and (args.stage != "all" or min(args.stage_learning_rates) <= 0):
+        raise ValueError(
+            "`--stage_learning_rates` must be three positive numbers, and go with `--stage all`, got "
+            f"{args.stage_learning_rates} with `--stage {args.stage}`."
+        )
     if args.stage != "all" and args.max_train_steps is None:
         raise ValueError(f"`--max_train_steps` must be given with `--stage {args.stage}`.")
     if args.stage in ("2", "3") and args.pretrained_pipeline is None:
@@ -401,6 +410,8 @@ def train_all(args: argparse.Namespace) -> None:
             logger.info("stage %d is done: %s", stage, folder)
         else:
             own = argparse.Namespace(**vars(args))
+            if args.stage_learning_rates is not None:
+                own.learning_rate = args.stage_learning_rates[stage - 1]
             own.output_dir, own.max_train_steps, own.pretrained_pipeline = str(folder), steps, before
             logger.info("stage %d: %d updates", stage, steps)
             train(lambda own, stage=stage: AmodalVAETask(own, stage, data), own)

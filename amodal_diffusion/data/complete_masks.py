@@ -39,7 +39,7 @@ def truncated_objects(modal: npt.NDArray[Any], max_truncation: float = MAX_TRUNC
         return np.zeros(len(stack), dtype=bool)
     _, _, width, height = mask_boxes(stack).T
     contacts = np.stack([stack[:, 0].sum(1), stack[:, -1].sum(1), stack[:, :, 0].sum(1), stack[:, :, -1].sum(1)])
-    return (contacts > max_truncation * np.stack([width, width, height, height])).any(0)
+    return np.logical_or.reduce(contacts > max_truncation * np.stack([width, width, height, height]), axis=0)
 
 
 def complete_objects(

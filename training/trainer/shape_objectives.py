@@ -21,6 +21,8 @@ Logs = dict[str, float | Tensor]
 class ShapeWeights:
     """Weights of the parts of the losses, each a sum over pixels or dimensions in nats, mean over the batch.
 
+    Pixels are those of the tight crop; what is compared in the larger frame counts by area.
+
     Args:
         kl: lambda, of the divergence from the prior.
         code: of half the squared distance between the codes of the partial and of the whole mask (stage 2).
@@ -62,7 +64,7 @@ def simulated_loss(
     logits, boxes, posterior = model(batch.visible, category_ids, generator, True, False)
     nll, kl = bernoulli_nll(logits, batch.whole).mean(), posterior.kl().mean()
     placeable = (~batch.by_box).float()
-    placed = placed_nll(place_in_frame(logits, boxes, batch.frame.shape[1]), batch.frame)
+    placed = placed_nll(place_in_frame(logits, boxes, batch.frame.shape[1]), batch.frame) * _cells(batch)
     placement = (placed * placeable).sum() / len(batch)
     loss = nll + weights.kl * kl + weights.placement * placement
     logs: Logs = {"nll": nll.detach(), "kl": kl.detach(), "placement": placement.detach()}
@@ -86,7 +88,7 @@ def partial_loss(
     logits, boxes, posterior = model(batch.visible, category_ids, generator, True, False)
     background = (1 - batch.frame) * (1 - batch.front)
     placed = place_in_frame(logits, boxes, batch.frame.shape[1])
-    nll = placed_nll(placed, batch.frame, batch.frame + weights.background * background).mean()
+    nll = (placed_nll(placed, batch.frame, batch.frame + weights.background * background) * _cells(batch)).mean()
     kl = posterior.kl().mean()
     return (nll + weights.kl * kl) / batch.visible[0].numel(), {"visible_nll": nll.detach(), "kl": kl.detach()}
 
@@ -101,6 +103,11 @@ def expected_distance(first: DiagonalGaussian, second: DiagonalGaussian) -> Tens
     """(B,) expectation of half the squared distance of a draw of each, in closed form."""
     spread = first.log_variance.exp() + second.log_variance.exp()
     return 0.5 * ((first.mean - second.mean).square() + spread).sum(1)
+
+
+def _cells(batch: ShapeBatch | PartialBatch) -> float:
+    """Cells of the tight crop that one of the frame stands for, so that lambda weighs the same in both."""
+    return (FRAME * batch.visible.shape[-1] / batch.frame.shape[-1]) ** 2
 
 
 def _log_extent(boxes: Tensor) -> Tensor:
