@@ -8,7 +8,7 @@ would have seen.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 import torch.nn.functional as F
@@ -101,6 +101,15 @@ class SynthesisConfig:
             other_zoom=(0.25, 2.5), multi_probability=0.3, max_others=5, region_probability=0.35,
             frame_probability=0.3, gap_probability=0.1,
         )  # fmt: skip
+
+    @classmethod
+    def crowded(cls, size: int = 128) -> "SynthesisConfig":
+        """The recipe of `pipelines/asbu`: as `improved`, with more around A, most of it behind.
+
+        Where a whole photo is annotated, ground and walls included, every part of an outline touches some mask, and a
+        network that is given all neighbours at once has to tell the few in front from the many behind.
+        """
+        return replace(cls.improved(size), multi_probability=0.7, region_probability=0.5)
 
 
 @dataclass

@@ -3,6 +3,7 @@
 import argparse
 import logging
 from abc import abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,12 @@ from .loop import Task, Validation
 from .pictures import mask_grid
 
 logger = logging.getLogger(__name__)
+
+RECIPES: dict[str, Callable[[int], SynthesisConfig]] = {
+    "published": SynthesisConfig,
+    "improved": SynthesisConfig.improved,
+    "crowded": SynthesisConfig.crowded,
+}
 
 
 def add_mask_data_flags(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
@@ -48,9 +55,7 @@ def add_mask_data_flags(parser: argparse.ArgumentParser) -> argparse._ArgumentGr
         default=1.0,
         help="Leave out masks of which more of the outline lies on the photo's frame.",
     )
-    group.add_argument(
-        "--recipe", choices=["published", "improved"], default="published", help="Of the occlusion synthesis."
-    )
+    group.add_argument("--recipe", choices=list(RECIPES), default="published", help="Of the occlusion synthesis.")
     group.add_argument("--on_error", choices=["raise", "skip"], default="skip", help="What to do with a bad record.")
     return group
 
@@ -82,7 +87,7 @@ class SyntheticMaskTask(Task):
     def __init__(self, args: argparse.Namespace, model: nn.Module, size: int) -> None:
         self.args = args
         self.model = model
-        self.synthesis = SynthesisConfig(size=size) if args.recipe == "published" else SynthesisConfig.improved(size)
+        self.synthesis = RECIPES[args.recipe](size)
         self.counts: list[tuple[str, int]] = []
 
     @abstractmethod
