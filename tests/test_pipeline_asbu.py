@@ -102,6 +102,29 @@ def test_confined_to_what_is_seen_of_the_neighbours():
         assert not values[:, outside].any()
 
 
+def test_neighbours_behind_do_not_count_with_the_growth_rule():
+    modal, amodal = stacked_bars()
+    ground = ~modal.any(axis=0)
+    masks = np.concatenate([modal, ground[None]])
+    pipeline = bridge(occluder_rule="growth")
+    scenes, _ = pipeline.check_inputs(None, masks)
+    growth = np.zeros((4, 4))
+    growth[0, 1], growth[1, 0] = 10, 4  # 1 hides 0; 0 grows under 1 too little to be hidden
+    growth[1, 2], growth[2, 1] = 10, 6  # each may hide a part of the other
+    hiders = pipeline.find_hiders(scenes, [masks], [growth])[0]
+    assert {tuple(pair) for pair in np.argwhere(hiders).tolist()} == {(0, 1), (1, 2), (2, 1)}
+    output = pipeline(None, masks)
+    assert (iou(output.amodal_masks[:3], amodal) > 0.9).all()
+    np.testing.assert_array_equal(pipeline(None, masks, return_order=False).amodal_masks, output.amodal_masks)
+
+
+@pytest.mark.parametrize("rule", ["neighbours", "growth"])
+def test_mutual_occlusion_by_either_rule(rule):
+    modal, amodal = mutual_occlusion()
+    output = bridge(occluder_rule=rule, confine_to_occluders=True)(None, modal)
+    assert (iou(output.amodal_masks, amodal) > 0.9).all()
+
+
 def test_order_can_be_left_out():
     modal, _ = stacked_bars()
     pipeline = bridge()
@@ -223,6 +246,7 @@ def test_photo_and_category():
         ({"order_threshold": 1.0}, ValueError, "`order_threshold`"),
         ({"mask_threshold": "half"}, TypeError, "`mask_threshold`"),
         ({"crop": "cubic"}, ValueError, "`crop` must be one of"),
+        ({"occluder_rule": "ancestors"}, ValueError, "`occluder_rule` must be one of"),
         ({"order_rule": "area"}, ValueError, "`order_rule` must be one of"),
         ({"paste": "poisson"}, ValueError, "`paste` must be one of"),
         ({"enlarge_box": 0.5}, ValueError, "`enlarge_box`"),

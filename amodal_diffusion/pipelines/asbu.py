@@ -1,5 +1,6 @@
 """ASBU as a pipeline: masks from occlusion boundaries, where they are unsure, and the order from increments [N21]."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,10 @@ from .mask_pipeline import PASTE_RULES
 from .patches import CROP_RULES
 from .pipeline_output import AmodalPipelineOutput
 from .scene_inputs import Scene, check_choice, check_integer, check_number
+
+OCCLUDER_RULES = ("neighbours", "growth")
+# Of two objects each may hide the other where either growth is at least this share of the other's.
+_MUTUAL = 0.5
 
 
 class ASBUPipeline(DualCompletionPipeline):
@@ -34,6 +39,9 @@ class ASBUPipeline(DualCompletionPipeline):
         boundary_size: side in pixels of the square that both masks are dilated by for their boundary, odd.
         occluder_input: what the network was trained on, "boundary" (published), "mask" or "both"; see
             `occluder_plane`.
+        occluder_rule: what may hide an object. "neighbours": all of them (published); "growth": of these, no one under
+            which the object grows less than half as much as the other way round. Two objects that hide each other
+            both grow, so both stay complete; a ground that is behind everything no longer counts.
         confine_to_occluders: let an object grow only where a neighbour is seen, which is where a hidden part must be
             when the masks of all objects are given. False lets it grow anywhere, as published.
         test_time_flip: average over the horizontally mirrored crops; twice the work.
@@ -59,6 +67,7 @@ class ASBUPipeline(DualCompletionPipeline):
         keep_modal: bool = True,
         boundary_size: int = 5,
         occluder_input: str = "boundary",
+        occluder_rule: str = "neighbours",
         confine_to_occluders: bool = False,
         test_time_flip: bool = False,
         order_rule: str = "count",
@@ -76,6 +85,7 @@ class ASBUPipeline(DualCompletionPipeline):
             keep_modal=bool(keep_modal),
             boundary_size=int(boundary_size),
             occluder_input=check_choice("occluder_input", occluder_input, OCCLUDER_INPUTS),
+            occluder_rule=check_choice("occluder_rule", occluder_rule, OCCLUDER_RULES),
             confine_to_occluders=bool(confine_to_occluders),
             test_time_flip=bool(test_time_flip),
             order_rule=check_choice("order_rule", order_rule, ORDER_RULES),
@@ -106,7 +116,8 @@ class ASBUPipeline(DualCompletionPipeline):
                 where `image` is a list. All scenes of a call go through the network together.
             occluder_masks: (H, W) or (N, H, W), what hides the objects; used instead of the neighbours.
             category_ids: (N,) positive integers; needed where the network is class-conditioned, else ignored.
-            return_order: infer the order, which completes every pair of neighbours; the masks do not need it.
+            return_order: infer the order, which completes every pair of neighbours. The masks need no order; with the
+                setting `occluder_rule="neighbours"` they come faster without.
             order_threshold: of P(object), in [0, 1); None takes the checkpoint's.
             mask_threshold: likewise.
             eraser_dilation: pixels of the photo by which the neighbours' masks grow on each side, for the wide gaps
@@ -143,24 +154,22 @@ class ASBUPipeline(DualCompletionPipeline):
         occluders = [grow(s.masks if s.occluder_masks is None else s.occluder_masks, dilation) for s in scenes]
 
         with self.evaluation_mode():
-            # 3. Complete every ordered pair of neighbours, and read the order off the increments
-            unordered = [return_order and scene.occluder_masks is None for scene in scenes]
-            pairs = self.crop_pairs(occluders, patches, unordered, self.config.crop)  # erasers [P, s, s]
+            # 3. Complete every ordered pair of neighbours, where order or masks need it
+            needed = return_order or self.config.occluder_rule == "growth"
+            by_pair = [needed and scene.occluder_masks is None for scene in scenes]
+            pairs = self.crop_pairs(occluders, patches, by_pair, self.config.crop)  # erasers [P, s, s]
             increments = self.complete_pairs(patches, pairs, order_threshold, batch_size)  # [P]
-            orders = self.order_scenes(scenes, pairs, increments, unordered)
+            growths = self.measure_growth(scenes, pairs, increments, by_pair)  # (N, N) a scene
 
             # 4. Complete each object given the boundary with all that may hide it
-            hiders = self.find_hiders(scenes, occluders)
+            hiders = self.find_hiders(scenes, occluders, growths)
             erased = self.erase_objects(scenes, occluders, hiders, patches, pairs, self.config.crop)
             rows, completions = self.complete_objects(erased, pairs, batch_size)  # [K], [K, 2, s, s]
 
         # 5. Paste back
-        confine = self.config.confine_to_occluders
-        results = [
-            self.paste_scene(scene, erased, index, rows, completions, mask_threshold, confine=confine)
-            | {"order": orders[index]}
-            for index, scene in enumerate(scenes)
-        ]
+        pasted = self.paste_scenes(scenes, erased, rows, completions, mask_threshold, self.config.confine_to_occluders)
+        orders = self.order_scenes(scenes, pairs, growths) if return_order else [None] * len(scenes)
+        results = [scene | {"order": order} for scene, order in zip(pasted, orders, strict=True)]
 
         # 6. Put the output together
         return self.finish(results, batched=batched, output_type=output_type, return_dict=return_dict)
@@ -178,11 +187,17 @@ class ASBUPipeline(DualCompletionPipeline):
 
     # 4.
 
-    def find_hiders(self, scenes: list[Scene], occluders: list[np.ndarray]) -> list[np.ndarray]:
+    def find_hiders(
+        self, scenes: Sequence[Scene], occluders: Sequence[np.ndarray], growths: Sequence[np.ndarray | None]
+    ) -> list[np.ndarray]:
         """For each scene (N, K) bool: [i, k] the k-th mask of `occluders` may hide a part of object i."""
-        hiders = [
-            neighbours(masks) if scene.occluder_masks is None else given_hiders(scene, masks)
-            for scene, masks in zip(scenes, occluders, strict=True)
-        ]
+        hiders = []
+        for scene, masks, growth in zip(scenes, occluders, growths, strict=True):
+            if scene.occluder_masks is not None:
+                hiders.append(given_hiders(scene, masks))
+            elif growth is not None and self.config.occluder_rule == "growth":
+                hiders.append((growth > 0) & (growth >= _MUTUAL * growth.T))
+            else:
+                hiders.append(neighbours(masks))
         self.warn_of_lonely_objects(scenes, hiders)
         return hiders

@@ -154,22 +154,30 @@ class DualCompletionPipeline(MaskPipeline):
             return probability * grown
         return probability * (eraser & grown.any(dim=2, keepdim=True).any(dim=1, keepdim=True))
 
-    def order_scenes(
+    def measure_growth(
         self, scenes: Sequence[Scene], pairs: PairPatches, increments: np.ndarray, wanted: Sequence[bool]
     ) -> list[np.ndarray | None]:
-        """The order of each scene: inferred where it is `wanted`, else the caller's, else None."""
-        orders: list[np.ndarray | None] = []
+        """How much speaks for j hiding a part of i: (N, N) float64 for each scene that is `wanted`, else None.
+
+        The increments of `complete_pairs`, weighed by `occlusion_evidence` where the `order_rule` says so.
+        """
+        growths: list[np.ndarray | None] = []
         for scene, table, want in zip(scenes, pairs.rows, wanted, strict=True):
-            if not want:
-                orders.append(scene.order)
-                continue
-            adjacent = table >= 0
             growth = np.zeros(table.shape)
-            growth[adjacent] = increments[table[adjacent]]
-            if self.config.order_rule == "evidence":
+            growth[table >= 0] = increments[table[table >= 0]]
+            if want and self.config.order_rule == "evidence":
                 growth = occlusion_evidence(growth, scene.masks)
-            orders.append(order_from_increments(growth, adjacent))
-        return orders
+            growths.append(growth if want else None)
+        return growths
+
+    def order_scenes(
+        self, scenes: Sequence[Scene], pairs: PairPatches, growths: Sequence[np.ndarray | None]
+    ) -> list[np.ndarray | None]:
+        """The order of each scene: where its growth was measured, inferred; else the caller's, if any."""
+        return [
+            scene.order if growth is None else order_from_increments(growth, table >= 0)
+            for scene, table, growth in zip(scenes, pairs.rows, growths, strict=True)
+        ]
 
     # 4.
 
@@ -266,6 +274,21 @@ class DualCompletionPipeline(MaskPipeline):
         return self.read_logits(self.model(**inputs, category_ids=category_ids).logits.float())
 
     # 5.
+
+    def paste_scenes(
+        self,
+        scenes: Sequence[Scene],
+        erased: ErasedObjects,
+        rows: Tensor,
+        completions: Tensor,
+        threshold: float,
+        confine: bool,
+    ) -> list[dict[str, Tensor]]:
+        """`paste_scene` for every scene of the call."""
+        return [
+            self.paste_scene(scene, erased, index, rows, completions, threshold, confine=confine)
+            for index, scene in enumerate(scenes)
+        ]
 
     def paste_scene(
         self,

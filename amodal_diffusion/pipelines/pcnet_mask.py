@@ -155,7 +155,8 @@ class PCNetMaskPipeline(DualCompletionPipeline):
             unordered = [order_grounded and scene.order is None and scene.occluder_masks is None for scene in scenes]
             pairs = self.crop_pairs(occluders, patches, unordered, self.config.order_crop)  # erasers [P, s, s]
             increments = self.complete_pairs(patches, pairs, order_threshold, batch_size)  # [P]
-            orders = self.order_scenes(scenes, pairs, increments, unordered)
+            growths = self.measure_growth(scenes, pairs, increments, unordered)  # (N, N) a scene
+            orders = self.order_scenes(scenes, pairs, growths)
 
             # 4. Erase each object under all that may hide it, and complete it
             hiders = self.find_hiders(scenes, occluders, orders, order_grounded)
@@ -163,12 +164,8 @@ class PCNetMaskPipeline(DualCompletionPipeline):
             rows, completions = self.complete_objects(erased, pairs, batch_size)  # [K], [K, 1, s, s]
 
         # 5. Paste back
-        confine = self.config.confine_to_eraser
-        results = [
-            self.paste_scene(scene, erased, index, rows, completions, mask_threshold, confine=confine)
-            | {"order": orders[index]}
-            for index, scene in enumerate(scenes)
-        ]
+        pasted = self.paste_scenes(scenes, erased, rows, completions, mask_threshold, self.config.confine_to_eraser)
+        results = [scene | {"order": order} for scene, order in zip(pasted, orders, strict=True)]
 
         # 6. Put the output together
         return self.finish(results, batched=batched, output_type=output_type, return_dict=return_dict)
