@@ -124,6 +124,14 @@ def test_a_fresh_encoder_forgets_stage_one(coco, finished, tmp_path):
     assert not any(value.requires_grad for value in task.teacher.parameters())
 
 
+def test_without_stage_one_the_decoder_learns_in_stage_two(coco, tmp_path):
+    arguments = ["--dataset", str(coco), "--output_dir", str(tmp_path / "late"), *SMALL, "--stage", "2"]
+    args = script().parse_arguments([*arguments, "--max_train_steps", "1", "--train_decoder"])
+    torch.manual_seed(0)
+    task = script().AmodalVAETask(args, 2, lambda size: None)
+    assert task.teacher is None and all(value.requires_grad for value in task.model.parameters())
+
+
 def test_single_stages_and_a_stopped_one_end_as_the_whole_run(finished, coco, order_pipeline, tmp_path):
     shared = [
         "--dataset",
@@ -378,6 +386,11 @@ def test_stage_three_looks_at_visible_pixels_alone():
             "`--stage_learning_rates` must be three positive",
         ),
         ("--stage 1", "`--max_train_steps` must be given with `--stage 1`"),
+        ("--stage 1 --max_train_steps 1 --train_decoder", "`--train_decoder` goes with `--stage 2`"),
+        (
+            "--stage 2 --max_train_steps 1 --train_decoder --pretrained_pipeline x",
+            "without `--pretrained_pipeline`",
+        ),
         ("--stage 2 --max_train_steps 1", "`--pretrained_pipeline` must name the pipeline of the stage before"),
         ("--stage 1 --max_train_steps 1 --category_sources x", "`--category_sources` must name entries of `--dataset`"),
         ("--stage 1 --max_train_steps 1 --category_sources 0", "belong together"),

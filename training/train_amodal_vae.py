@@ -115,6 +115,10 @@ def _add_network_flags(group: argparse._ArgumentGroup) -> None:
         "--class_dropout", type=float, default=0.25, help="Share of samples whose category is made unknown."
     )
     group.add_argument("--fresh_encoder", action="store_true", help="Start stage 2 from a random encoder.")
+    group.add_argument(
+        "--train_decoder", action="store_true",
+        help="The ablation without stage 1: stage 2 from random weights, in which the decoder learns too.",
+    )  # fmt: skip
 
 
 def _add_loss_flags(group: argparse._ArgumentGroup) -> None:
@@ -156,7 +160,9 @@ def _check(args: argparse.Namespace) -> None:
         )
     if args.stage != "all" and args.max_train_steps is None:
         raise ValueError(f"`--max_train_steps` must be given with `--stage {args.stage}`.")
-    if args.stage in ("2", "3") and args.pretrained_pipeline is None:
+    if args.train_decoder and (args.stage != "2" or args.pretrained_pipeline is not None):
+        raise ValueError("`--train_decoder` goes with `--stage 2` and without `--pretrained_pipeline`.")
+    if args.stage in ("2", "3") and args.pretrained_pipeline is None and not args.train_decoder:
         raise ValueError(f"`--pretrained_pipeline` must name the pipeline of the stage before stage {args.stage}.")
     if args.stage in ("3", "all") and args.order_pipeline is None:
         raise ValueError(
@@ -208,12 +214,12 @@ class AmodalVAETask(Task):
                 block_out_channels=args.block_out_channels, num_categories=args.num_categories,
             )  # fmt: skip
         self.teacher: nn.Module | None = None
-        if stage == 2:
+        if stage == 2 and not args.train_decoder:
             self.teacher = copy.deepcopy(self.model.encoder).requires_grad_(False).eval()
             if args.fresh_encoder:
                 self.model.encoder = AmodalVAE.from_config(self.model.config).encoder
         frozen = self.model.spatial_transformer if stage == 1 else self.model.decoder
-        frozen.requires_grad_(False)
+        frozen.requires_grad_(args.train_decoder)
 
     def setup(self, accelerator: Accelerator) -> None:
         args, device = self.args, accelerator.device
