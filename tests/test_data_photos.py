@@ -12,7 +12,7 @@ from amodal_diffusion.data.photo_synthesis import PhotoOcclusionSynthesizer, Pho
 from amodal_diffusion.masks import crop_boxes, mask_boxes
 from photo_helpers import draw_scene, write_photos
 
-FIELDS = ("image", "modal", "amodal", "occluder", "known")
+FIELDS = ("image", "modal", "amodal", "occluder", "known", "pasted")
 MEAN, STD = (torch.tensor(v).view(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
 
 
@@ -189,6 +189,57 @@ def test_pasted_behind_hides_nothing_more(bank):
     assert not (changed & (inner > 0)).any()
 
 
+def test_pasted_is_what_is_seen_of_the_pasted_object(bank):
+    front = synthesizer(bank, plain(front_probability=1)).sample(0, 32)
+    assert front.pasted.any() and not (front.pasted * (1 - front.occluder)).any()
+    behind = synthesizer(bank, plain(behind_probability=1)).sample(0, 32)
+    assert behind.pasted.any() and not (behind.pasted * (behind.modal + behind.occluder)).any()
+    assert not synthesizer(bank, plain()).sample(0, 32).pasted.any()
+
+
+GREYS = (50, 200)
+
+
+@pytest.fixture(scope="module")
+def grey_bank():
+    """Two discs, each in a photo of one grey."""
+    axis = torch.arange(48) - 23.5
+    disc = (axis**2 + axis[:, None] ** 2 < 12**2).to(torch.uint8)
+    pixels = torch.tensor(GREYS, dtype=torch.uint8).view(2, 1, 1, 1).expand(2, 3, 48, 48)
+    layers = (disc * (MODAL + AMODAL) + INSIDE).expand(2, 48, 48)
+    return PhotoBank(pixels, layers, torch.zeros(2, dtype=torch.bool), torch.zeros(2, dtype=torch.int64), context=1.5)
+
+
+@pytest.mark.parametrize("where", ["front_probability", "behind_probability"])
+def test_matting_mixes_both_photos(grey_bank, where):
+    config = plain(**{where: 1}, matting=(0.8, 0.5), scale=(1, 1), shift=(0, 0), max_redraws=50)
+    batch = synthesizer(grey_bank, config).sample(0, 64)
+    shades = ((batch.image * STD + MEAN) * 255).mean(1).numpy()
+    mixed = 0
+    for shade, pasted, modal in zip(shades, batch.pasted[:, 0].numpy(), batch.modal[:, 0].numpy(), strict=True):
+        own = float(np.median(shade[modal > 0]))
+        other = GREYS[0] if abs(own - GREYS[1]) < 1 else GREYS[1]
+        around = np.pad(pasted, 1, mode="edge")  # the outline has a pixel outside among its 8 neighbours
+        rows, columns = np.indices(pasted.shape)
+        inner = np.min([around[rows + dy, columns + dx] for dy in range(3) for dx in range(3)], axis=0) > 0
+        outline = (pasted > 0) & ~inner
+        np.testing.assert_allclose(shade[pasted == 0], own, atol=0.01)
+        if not inner.any() or abs(shade[inner].mean() - own) < 1:
+            continue  # the disc of the same photo
+        np.testing.assert_allclose(shade[inner], 0.8 * other + 0.2 * own, atol=0.01)
+        np.testing.assert_allclose(shade[outline], 0.5 * other + 0.5 * own, atol=0.01)
+        mixed += 1
+    assert mixed > 10
+
+
+def test_matting_changes_the_photo_alone(bank):
+    soft = synthesizer(bank, plain(front_probability=1)).sample(0, 16)
+    matted = synthesizer(bank, plain(front_probability=1, matting=(0.8, 0.5))).sample(0, 16)
+    for name in FIELDS[1:]:
+        assert torch.equal(getattr(soft, name), getattr(matted, name))
+    assert not torch.equal(soft.image, matted.image)
+
+
 def test_occluders_of_unknown_photos_are_trusted_where_they_were_pasted(modal_rows):
     bank = PhotoBank.from_sources([modal_rows], resolution=48, min_area=40)
     batch = synthesizer(bank, plain(front_probability=1)).sample(0, 32)
@@ -222,6 +273,8 @@ def test_colours_change_the_photo_alone(bank):
         ({"scale": (0, 1)}, "must be positive"),
         ({"size": 4}, "`size` must be at least 8"),
         ({"colour": 1.0}, "`colour` in"),
+        ({"matting": (0.8, 1.5)}, r"`matting` must be None or \(inside, outline\), both in \[0, 1\], got \(0.8, 1.5\)"),
+        ({"matting": (0.8,)}, "`matting` must be None or"),
     ],
 )
 def test_bad_recipes_are_refused(change, message):

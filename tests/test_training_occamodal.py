@@ -215,6 +215,8 @@ def test_image_encoder_by_folder(tmp_path):
 @needs_shared
 def test_overfits_real_photos(script, tmp_path):
     """A tiny network learns the whole masks of a handful of real photos by heart."""
+    from trainer.photo_sources import read_photo_sources, split_photos
+
     folder = SHARED / "amodal_gt"
     small = [
         "--dataset", str(folder / "annotations.json"), "--images", str(folder / "images"), "--sample_size", "64",
@@ -229,7 +231,7 @@ def test_overfits_real_photos(script, tmp_path):
     arguments = ["--occluder_predictor", str(tmp_path / "occluder"), "--output_dir", str(tmp_path / "whole"), *small]
     script.main(["--stage", "amodal", *arguments])
     pipeline = AmodalPipeline.from_pretrained(tmp_path / "whole")
-    rows = script._split(script._read_sources(script.parse_arguments(["--stage", "amodal", *arguments]))[0], 0.2)[0]
+    rows = split_photos(read_photo_sources(script.parse_arguments(["--stage", "amodal", *arguments]))[0], 0.2)[0]
     report = evaluate_methods(rows, load_methods([str(tmp_path / "whole")]))
     scores = next(iter(report.completion.values()))
     assert pipeline.config.crop == "bilinear"

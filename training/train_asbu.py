@@ -6,7 +6,8 @@ synthesised on the training device from a bank of masks, so compute sets the pac
     accelerate launch training/train_asbu.py --dataset train.json --output_dir runs/asbu
 
 `--occluder_input mask` (the whole occluder in place of the boundary) and `--loss cross_entropy` (no uncertainty) are
-the ablations of the paper; `--occluder_input both` is how `pipelines/asbu` was made.
+the ablations of the paper; `--occluder_input both` is how `pipelines/asbu` was made. `--use_rgb` shows the photo to the
+network, with the other object pasted into it by matting.
 """
 
 import argparse
@@ -14,10 +15,19 @@ import logging
 from typing import Any
 
 import torch.nn.functional as F
+from accelerate import Accelerator
 from torch import Tensor, nn
 from trainer.arguments import base_parser, check_arguments, parse_size_list
 from trainer.loop import train
 from trainer.losses import uncertainty_weighted_loss
+from trainer.photo_boundaries import (
+    MATTING,
+    PhotoOcclusionBatch,
+    boundary_synthesis,
+    check_photo_boundaries,
+    make_photo_boundaries,
+)
+from trainer.photo_sources import add_images_flag
 from trainer.synthetic_masks import SyntheticMaskTask, add_mask_data_flags, check_mask_data
 
 from amodal_diffusion import AmodalPipeline, ASBUPipeline, ASBUPredictor, PCNetMaskPipeline
@@ -27,7 +37,7 @@ from amodal_diffusion.models.asbu import OCCLUDER_INPUTS, occluder_plane
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = base_parser(__doc__.split("\n")[0])
-    add_mask_data_flags(parser)
+    add_images_flag(add_mask_data_flags(parser))
     network = parser.add_argument_group("network")
     network.add_argument(
         "--pretrained_pipeline", default=None, help="ASBU folder or Hub id to start from; its configuration is taken."
@@ -41,6 +51,11 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     network.add_argument(
         "--class_conditioned", action="store_true", help="Multiply the mask by the category id, as for KINS."
     )
+    network.add_argument(
+        "--use_rgb",
+        action="store_true",
+        help="Look at the photos of the data sets; `--recipe` says how they are pasted.",
+    )
     network.add_argument("--occluder_input", choices=OCCLUDER_INPUTS, default="boundary", help="See occluder_plane.")
     network.add_argument("--loss", choices=["uncertainty", "cross_entropy"], default="uncertainty")
     network.add_argument("--inside_weight", type=float, default=5.0, help="Weight of the loss inside the occluder.")
@@ -49,12 +64,14 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     pipeline.add_argument("--mask_threshold", type=float, default=0.5)
     pipeline.add_argument("--order_rule", choices=["count", "probability", "evidence"], default="count")
     pipeline.add_argument("--crop", choices=["nearest", "bilinear"], default="nearest", help="For order and masks.")
+    pipeline.add_argument("--occluder_rule", choices=["neighbours", "growth"], default="neighbours")
     pipeline.add_argument("--confine_to_occluders", action="store_true")
     pipeline.add_argument("--test_time_flip", action="store_true")
     parser.set_defaults(learning_rate=1e-4, max_train_steps=56_000, lr_milestones=[32_000, 48_000])
     args = parser.parse_args(argv)
     check_arguments(args)
     check_mask_data(args)
+    check_photo_boundaries(args)
     if args.pretrained_pipeline and args.mask_network:
         raise ValueError("`--mask_network` starts a new network; `--pretrained_pipeline` has one already. Give one.")
     return args
@@ -81,17 +98,19 @@ class ASBUTask(SyntheticMaskTask):
         super().__init__(args, model, model.config.sample_size)
         self.compute_loss = uncertainty_weighted_loss if args.loss == "uncertainty" else completion_loss
 
-    def _forward(self, model: nn.Module, batch: OcclusionBatch) -> Tensor:
+    def inputs(self, batch: OcclusionBatch) -> dict[str, Tensor | None]:
+        """What the network is called with."""
         categories = batch.category_ids if self.model.config.class_conditioned else None
         plane = occluder_plane(batch.mask, batch.eraser, self.args.occluder_input)
-        return model(mask=batch.mask, boundary=plane, category_ids=categories).logits
+        return {"mask": batch.mask, "boundary": plane, "category_ids": categories}
 
     def loss(self, model: nn.Module, micro_step: int, batch_size: int) -> tuple[Tensor, dict[str, float | Tensor]]:
         batch = self.synthesizer.sample(micro_step, batch_size)
-        return self.compute_loss(self._forward(model, batch), batch.target, batch.eraser, self.args.inside_weight), {}
+        logits = model(**self.inputs(batch)).logits
+        return self.compute_loss(logits, batch.target, batch.eraser, self.args.inside_weight), {}
 
     def probability(self, model: nn.Module, batch: OcclusionBatch) -> Tensor:
-        return self._forward(model, batch)[:, :1].float().sigmoid()
+        return model(**self.inputs(batch)).logits[:, :1].float().sigmoid()
 
     def build_pipeline(self, model: nn.Module) -> ASBUPipeline:
         args = self.args
@@ -103,6 +122,7 @@ class ASBUTask(SyntheticMaskTask):
             order_rule=args.order_rule,
             crop=args.crop,
             occluder_input=args.occluder_input,
+            occluder_rule=args.occluder_rule,
             confine_to_occluders=args.confine_to_occluders,
             test_time_flip=args.test_time_flip,
         )
@@ -127,15 +147,50 @@ class ASBUTask(SyntheticMaskTask):
         }
 
 
+class ASBUPhotoTask(ASBUTask):
+    """ASBU with RGB on photos into which another object is pasted."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        super().__init__(args)
+        self.synthesis = boundary_synthesis(self.model.config.sample_size, args.recipe)
+
+    def setup(self, accelerator: Accelerator) -> None:
+        made = make_photo_boundaries(self.args, self.synthesis, accelerator)
+        self.synthesizer, self.validation, self.counts = made
+        self.autocast = accelerator.autocast
+
+    def inputs(self, batch: PhotoOcclusionBatch) -> dict[str, Tensor | None]:
+        return {**super().inputs(batch), "image": batch.image}
+
+    def data_lines(self) -> list[str]:
+        synthesis, (inside, outline) = self.synthesis, MATTING
+        return [f"{name}: {count:,} modal masks in {photos:,} photos" for name, photos, count in self.counts] + [
+            f"{self.args.validation_fraction:.0%} of the photos are held out for validation.",
+            f"Recipe of the synthesis: {self.args.recipe}. Another object is pasted in front of "
+            f"{synthesis.front_probability:.0%} of the samples and behind {synthesis.behind_probability:.0%}, with "
+            f"opacity {inside:g}, {outline:g} on its outline.",
+        ]
+
+    def card(self) -> dict[str, Any]:
+        card = super().card()
+        card["description"] = card["description"].replace("from masks alone", "from a photo and its visible masks")
+        limits = [
+            "It learned on photos that other objects were pasted into, not on real occlusion.",
+            *card["limits"][1:],
+        ]
+        return {**card, "limits": limits}
+
+
 def _make_model(args: argparse.Namespace) -> ASBUPredictor:
     if args.pretrained_pipeline:
         pipeline = AmodalPipeline.from_pretrained(args.pretrained_pipeline)
         if not isinstance(pipeline, ASBUPipeline):
             raise ValueError(f"`--pretrained_pipeline` {args.pretrained_pipeline!r} must be an ASBUPipeline.")
+        _check_settings(pipeline.model, args)
         return pipeline.model
     model = ASBUPredictor(
         block_out_channels=args.block_out_channels, patch_size=args.patch_size, sample_size=args.sample_size,
-        class_conditioned=args.class_conditioned,
+        class_conditioned=args.class_conditioned, use_rgb=args.use_rgb,
     )  # fmt: skip
     if args.mask_network:
         pipeline = AmodalPipeline.from_pretrained(args.mask_network)
@@ -146,10 +201,23 @@ def _make_model(args: argparse.Namespace) -> ASBUPredictor:
     return model
 
 
+def _check_settings(model: ASBUPredictor, args: argparse.Namespace) -> None:
+    if model.config.use_rgb != args.use_rgb:
+        kind, change = ("with", "add") if model.config.use_rgb else ("without", "leave out")
+        raise ValueError(
+            f"`--pretrained_pipeline` {args.pretrained_pipeline!r} has a network {kind} RGB: {change} `--use_rgb`."
+        )
+    if args.use_rgb and model.config.class_conditioned:
+        raise ValueError(
+            f"`--pretrained_pipeline` {args.pretrained_pipeline!r} is class-conditioned, which does not go with "
+            "`--use_rgb`: the bank of photos keeps no category ids."
+        )
+
+
 def main(argv: list[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     args = parse_arguments(argv)
-    train(ASBUTask, args)
+    train(ASBUPhotoTask if args.use_rgb else ASBUTask, args)
 
 
 if __name__ == "__main__":

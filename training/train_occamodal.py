@@ -13,7 +13,6 @@ them from each other; and in both cases other objects are pasted into the photos
 import argparse
 import logging
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,23 +20,18 @@ import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 from trainer.arguments import base_parser, check_arguments, parse_size_list
 from trainer.loop import Task, Validation, train
 from trainer.losses import uncertainty_weighted_loss
+from trainer.photo_sources import Counts, add_images_flag, check_images, make_photo_synthesizers
 from trainer.pictures import mask_grid
 
 from amodal_diffusion import AmodalPipeline, OccAmodalPipeline, OccAmodalPredictor, PCNetMaskPipeline
-from amodal_diffusion.data import read_annotations
-from amodal_diffusion.data.photo_bank import Labeller, PhotoBank
-from amodal_diffusion.data.photo_synthesis import PhotoBatch, PhotoOcclusionSynthesizer, PhotoSynthesisConfig
+from amodal_diffusion.data.photo_bank import Labeller
+from amodal_diffusion.data.photo_synthesis import PhotoBatch, PhotoSynthesisConfig
 from amodal_diffusion.masks import occlusion_boundary
 
-logger = logging.getLogger(__name__)
-
 STAGES = ("occluder", "amodal")
-# Side of what is kept of a photo around an object, in sides of its crop: room to shift, turn and scale the crop.
-_CONTEXT = 1.5
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -63,10 +57,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         raise ValueError("`--occluder_predictor` must name the pipeline of `--stage occluder` for `--stage amodal`.")
     if args.stage == "occluder" and args.mask_network:
         raise ValueError("`--mask_network` is for `--stage amodal`: the occluder predictor has one mask plane.")
-    if args.images is not None and len(args.images) != len(args.dataset):
-        raise ValueError(
-            f"`--images` must have one folder for each of the {len(args.dataset)} data sets, got {len(args.images)}."
-        )
+    check_images(args)
     return args
 
 
@@ -74,9 +65,7 @@ def _add_data_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--dataset", nargs="+", required=True, help="Annotation files, Parquet folders or Hub data sets with photos."
     )
-    group.add_argument(
-        "--images", nargs="+", default=None, help="Photo folder of each JSON file; None takes the file's own folder."
-    )
+    add_images_flag(group)
     group.add_argument(
         "--pseudo_labels", default=None, help="Pipeline that completes modal-only data sets, e.g. pipelines/pcnet-m."
     )
@@ -146,7 +135,7 @@ class OccAmodalTask(Task):
             size=size, front_probability=args.front_probability, behind_probability=args.behind_probability,
             region_probability=args.region_probability,
         )  # fmt: skip
-        self.counts: list[tuple[str, int]] = []
+        self.counts: Counts = []
 
     def _make_model(self) -> OccAmodalPredictor:
         args = self.args
@@ -173,25 +162,10 @@ class OccAmodalTask(Task):
 
     def setup(self, accelerator: Accelerator) -> None:
         args, device = self.args, accelerator.device
-        with accelerator.main_process_first():
-            sources = _read_sources(args)
-        training, validation = zip(*(_split(rows, args.validation_fraction) for rows in sources), strict=True)
         labeller = _make_labeller(args, device) if args.pseudo_labels else None
-        bank, held_out = (
-            _make_bank(part, args, labeller, accelerator, self.synthesis) for part in (training, validation)
+        self.synthesizer, self.validation, self.counts = make_photo_synthesizers(
+            args, self.synthesis, accelerator, labeller=labeller, alone_is_known=args.alone_is_known
         )
-        counts = torch.bincount(bank.sources, minlength=len(sources)).tolist()
-        photos = [len(rows) for rows in training]
-        self.counts = [
-            ("/".join(Path(path).parts[-2:]), number, count)
-            for path, number, count in zip(args.dataset, photos, counts, strict=True)
-        ]
-        logger.info("%d objects for training: %s; %d held out", len(bank), self.counts, len(held_out))
-        self.synthesizer = PhotoOcclusionSynthesizer(
-            bank.to(device), self.synthesis, seed=args.seed, process_index=accelerator.process_index,
-            num_processes=accelerator.num_processes,
-        )  # fmt: skip
-        self.validation = PhotoOcclusionSynthesizer(held_out.to(device), self.synthesis, seed=-1)
         if self.frozen is not None:
             self.frozen.to(device, memory_format=torch.channels_last if args.channels_last else torch.contiguous_format)
         self.autocast = accelerator.autocast
@@ -316,26 +290,6 @@ def _load_pipeline(name: str, flag: str) -> OccAmodalPipeline:
     return pipeline
 
 
-def _read_sources(args: argparse.Namespace) -> list[Any]:
-    sources = []
-    for index, path in enumerate(args.dataset):
-        folder = args.images[index] if args.images else Path(path).parent if Path(path).is_file() else None
-        rows = read_annotations(path, folder, on_error=args.on_error)
-        if "image" not in rows.column_names:
-            raise ValueError(f"`--dataset` {path!r} has no photos (no column 'image').")
-        sources.append(rows)
-    return sources
-
-
-def _split(rows: Any, fraction: float) -> tuple[Any, Any]:
-    """Photos for training and for validation: always the same ones."""
-    shuffled = np.random.default_rng(0).permutation(len(rows))
-    held_out = max(1, int(len(rows) * fraction))
-    if held_out >= len(rows):
-        raise ValueError(f"`--dataset` needs at least 2 photos to hold some out, got {len(rows)}.")
-    return rows.select(sorted(shuffled[held_out:])), rows.select(sorted(shuffled[:held_out]))
-
-
 def _make_labeller(args: argparse.Namespace, device: torch.device) -> Labeller:
     pipeline = AmodalPipeline.from_pretrained(args.pseudo_labels).to(device)
     pipeline.set_progress_bar_config(disable=True)
@@ -347,28 +301,6 @@ def _make_labeller(args: argparse.Namespace, device: torch.device) -> Labeller:
         return output.amodal_masks, output.order
 
     return label
-
-
-def _make_bank(
-    sources: Sequence[Any],
-    args: argparse.Namespace,
-    labeller: Labeller | None,
-    accelerator: Accelerator,
-    synthesis: PhotoSynthesisConfig,
-) -> PhotoBank:
-    total = sum(len(rows) for rows in sources)
-    warnings = logging.getLogger("amodal_diffusion.pipelines")
-    level = warnings.level
-    warnings.setLevel(logging.ERROR)  # a photo whose objects do not touch is nothing to warn of here
-    try:
-        with tqdm(total=total, desc="photos", disable=not accelerator.is_main_process) as bar:
-            return PhotoBank.from_sources(
-                sources, resolution=round(synthesis.size * _CONTEXT), context=_CONTEXT,
-                enlarge_box=synthesis.enlarge_box, min_area=args.min_area,
-                labeller=labeller, alone_is_known=args.alone_is_known, on_row=lambda _: bar.update(),
-            )  # fmt: skip
-    finally:
-        warnings.setLevel(level)
 
 
 def main(argv: list[str] | None = None) -> None:

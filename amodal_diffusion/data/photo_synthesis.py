@@ -43,6 +43,8 @@ class PhotoSynthesisConfig:
         scale: factor on the object's size in the crop.
         rotation: largest rotation in degrees.
         colour: largest change of brightness, contrast and saturation, as a share.
+        matting: opacity of what is seen of the pasted object, (inside, on its outline of one pixel), as ASBU has it
+            with (0.8, 0.5) [N21]. None: opaque, with a soft edge that falls from 1 to 0 around the outline.
     """
 
     size: int = 128
@@ -58,6 +60,7 @@ class PhotoSynthesisConfig:
     scale: tuple[float, float] = (0.85, 1.15)
     rotation: float = 8.0
     colour: float = 0.25
+    matting: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         for name in ("front_probability", "behind_probability", "region_probability"):
@@ -78,6 +81,8 @@ class PhotoSynthesisConfig:
             raise ValueError(
                 "`size` must be at least 8, `max_redraws` and `rotation` not negative, and `colour` in [0, 1)."
             )
+        if self.matting is not None and (len(self.matting) != 2 or not all(0 <= value <= 1 for value in self.matting)):
+            raise ValueError(f"`matting` must be None or (inside, outline), both in [0, 1], got {self.matting}.")
 
 
 @dataclass
@@ -90,6 +95,7 @@ class PhotoBatch:
         amodal: the whole of A.
         occluder: all that hides A, as far as it is known.
         known: 1 where `occluder` can be trusted.
+        pasted: what is seen of the pasted object, in front of A or behind it; 0 where nothing is pasted.
     """
 
     image: Tensor
@@ -97,6 +103,7 @@ class PhotoBatch:
     amodal: Tensor
     occluder: Tensor
     known: Tensor
+    pasted: Tensor
 
     @property
     def hidden(self) -> Tensor:
@@ -168,7 +175,7 @@ class PhotoOcclusionSynthesizer:
         plan = self._crop_to_visible(plan, self._layers(plan).modal)
         layers = self._layers(plan)
         image = self._image(plan, layers.shape)
-        masks = (layers.modal, layers.amodal, layers.occluder, layers.known)
+        masks = (layers.modal, layers.amodal, layers.occluder, layers.known, layers.shape)
         return PhotoBatch(image, *(mask[:, None].to(torch.float32) for mask in masks))
 
     # What is drawn
@@ -297,12 +304,12 @@ class PhotoOcclusionSynthesizer:
         return bits * known.to(torch.uint8)
 
     def _image(self, plan: _Plan, shape: Tensor) -> Tensor:
-        """(B, 3, S, S) float32, ImageNet-normalised: A's photo with B pasted into it, its edge soft [N21]."""
+        """(B, 3, S, S) float32, ImageNet-normalised: A's photo with B pasted into it."""
         image = self._colours(self._photo(plan.objects, plan.target))
         rows = (plan.kind != _NO_PASTE).nonzero()[:, 0]
         if len(rows):
             pasted = self._colours(self._photo(plan.others[rows], plan.pasted[rows]))
-            alpha = self._soft_edge(shape[rows])
+            alpha = self._soft_edge(shape[rows]) if self.config.matting is None else self._matte(shape[rows])
             image[rows] = image[rows] + alpha * (pasted - image[rows])
         return normalize_images(image)
 
@@ -322,6 +329,13 @@ class PhotoOcclusionSynthesizer:
         mean = F.avg_pool2d(shape[:, None].to(torch.float32), 5, stride=1, padding=2)
         moved = self._uniform((len(shape), 1, 1, 1), -0.25, 0.25)
         return ((mean - 0.5 + moved) * 2 + 0.5).clamp_(0, 1)
+
+    def _matte(self, shape: Tensor) -> Tensor:
+        """(B, 1, S, S): the opacity of `matting`; the outline is what has a pixel outside among its 8 neighbours."""
+        inside, outline = self.config.matting or (1.0, 1.0)
+        seen = shape[:, None].to(torch.float32)
+        rim = F.max_pool2d(1 - seen, 3, stride=1, padding=1)  # what lies beyond the crop counts as inside
+        return seen * (inside + (outline - inside) * rim)
 
     def _colours(self, image: Tensor) -> Tensor:
         """Change brightness, contrast and saturation."""

@@ -1,0 +1,100 @@
+"""ASBU's samples with a photo [N21]: another object pasted into it, in front or behind, and what the network sees."""
+
+import argparse
+from dataclasses import dataclass
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from amodal_diffusion.data.photo_synthesis import PhotoBatch, PhotoOcclusionSynthesizer, PhotoSynthesisConfig
+from amodal_diffusion.data.synthesis import OcclusionBatch
+
+from .photo_sources import Counts, check_images, make_photo_synthesizers
+
+MATTING = (0.8, 0.5)
+"""Opacity of a pasted object inside and on its outline [N21]."""
+
+
+@dataclass
+class PhotoOcclusionBatch(OcclusionBatch):
+    """A batch of occlusion with its photos.
+
+    Args:
+        image: (B, 3, S, S) float32, ImageNet-normalised RGB.
+    """
+
+    image: Tensor
+
+
+class PhotoBoundaries:
+    """Draws the batches of ASBU from photos whose modal masks alone are known.
+
+    A's modal mask stands for the whole of A, as in all training on modal masks. Hence the eraser, whose boundary the
+    network sees, is what is seen of the pasted object alone. The real neighbours of A are not in it, although the
+    pipeline counts them: one of them may hide A, and then a boundary with it would come with a target that does not
+    grow there. The network would learn that a real boundary never asks for completion. A synthetic region (recipe
+    "improved") is known whole, so there the real objects in front of it belong to the eraser.
+
+    Args:
+        synthesizer: with a bank of modal masks, see `make_photo_synthesizers`.
+    """
+
+    def __init__(self, synthesizer: PhotoOcclusionSynthesizer) -> None:
+        self.synthesizer = synthesizer
+
+    def sample(self, step: int, batch_size: int) -> PhotoOcclusionBatch:
+        """The batch of `step` for this process: always the same for the same arguments."""
+        batch: PhotoBatch = self.synthesizer.sample(step, batch_size)
+        # From modal masks, `occluder` holds what is pasted in front, and what real objects hide of a region.
+        eraser = torch.maximum(batch.occluder, batch.pasted)
+        categories = torch.ones(len(eraser), dtype=torch.int64, device=eraser.device)
+        return PhotoOcclusionBatch(batch.modal, eraser, batch.amodal, categories, batch.image)
+
+
+def make_photo_boundaries(
+    args: argparse.Namespace, synthesis: PhotoSynthesisConfig, accelerator: Accelerator
+) -> tuple[PhotoBoundaries, PhotoBoundaries, Counts]:
+    """Samples for training, samples of the photos held out, and how many objects there are; of `args.dataset`."""
+    training, validation, counts = make_photo_synthesizers(args, synthesis, accelerator, modal_only=True)
+    return PhotoBoundaries(training), PhotoBoundaries(validation), counts
+
+
+def boundary_synthesis(size: int, recipe: str) -> PhotoSynthesisConfig:
+    """How photos are pasted.
+
+    Args:
+        size: side of the crops in pixels.
+        recipe: "published": the pasted object at its size relative to its crop, in front with probability 0.8, nothing
+            else changed but small shifts and scales of the crop, which is laid around the visible part as a pipeline
+            does. "improved": rotations, colours, more sizes, synthetic regions, in front with probability 0.6.
+    """
+    if recipe == "improved":
+        return PhotoSynthesisConfig(size=size, front_probability=0.6, behind_probability=0.4, matting=MATTING)
+    return PhotoSynthesisConfig(
+        size=size, front_probability=0.8, behind_probability=0.2, cut_range=(0.001, 0.9), max_redraws=30,
+        other_zoom=(1.0, 1.0), region_probability=0.0, rotation=0.0, colour=0.0, matting=MATTING,
+    )  # fmt: skip
+
+
+def check_photo_boundaries(args: argparse.Namespace) -> None:
+    """Refuse flags that do not go with `--use_rgb`, or not without it.
+
+    Raises:
+        ValueError: naming the flag and the reason.
+    """
+    if not args.use_rgb:
+        if args.images is not None:
+            raise ValueError("`--images` needs `--use_rgb`: without it no photo is looked at.")
+        return
+    check_images(args)
+    refused = (
+        (args.mask_network, "--mask_network", "PCNet-M takes no photo"),
+        (args.class_conditioned, "--class_conditioned", "the bank of photos keeps no category ids"),
+        (args.dataset_weights, "--dataset_weights", "every object of the photos is drawn equally often"),
+        (args.keep_crowd, "--keep_crowd", "crowd regions are never cut out of a photo"),
+        (args.max_truncation < 1, "--max_truncation", "objects at the frame are kept, since the photo shows the frame"),
+    )
+    for given, flag, reason in refused:
+        if given:
+            raise ValueError(f"`{flag}` does not go with `--use_rgb`: {reason}.")
