@@ -92,9 +92,13 @@ def photo(seed=0, height=48, width=64):
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3)).astype(np.uint8)
 
 
+# Both draws in one pass, as on an accelerator; a CPU takes one at a time by default.
+_SETTINGS = {"resolution": RESOLUTION, "num_draws": 2, "draw_batch_size": 2}
+
+
 def tiny_extractor(components=None, **settings):
     components = components or tiny_components()
-    return DiffusionFeatureExtractor(**components, **{"resolution": RESOLUTION, "num_draws": 2, **settings})
+    return DiffusionFeatureExtractor(**components, **{**_SETTINGS, **settings})
 
 
 def offload(pipeline, sequential):
@@ -120,7 +124,7 @@ def tiny_mask_decoder(seed=3, **config):
 
 def tiny_sdamodal(components=None, decoder=None, **settings):
     """An `SDAmodalPipeline` on the tiny components; nothing of it is trained."""
-    settings = {"resolution": RESOLUTION, "num_draws": 2, **settings}
+    settings = {**_SETTINGS, **settings}
     components = tiny_components() if components is None else components
     pipeline = SDAmodalPipeline(**components, decoder=decoder or tiny_mask_decoder(), **settings)
     pipeline.set_progress_bar_config(disable=True)

@@ -211,6 +211,15 @@ def test_draws_in_batches(draw_batch_size, keep_draws):
     assert sum(passes) == 9 and max(passes) == draw_batch_size and len(passes) == -(-9 // draw_batch_size)
 
 
+def test_a_cpu_takes_one_draw_at_a_time_by_default():
+    components = tiny_components()
+    expected = tiny_extractor(components)([photo()])[0]
+    passes = []
+    components["unet"].conv_in.register_forward_pre_hook(lambda _, inputs: passes.append(len(inputs[0])))
+    assert_same(tiny_extractor(components, draw_batch_size=None)([photo()])[0], expected, rtol=1e-4, atol=1e-5)
+    assert passes == [1, 1]
+
+
 def test_generators(extractor, features):
     def seeded(seed):
         return torch.Generator().manual_seed(seed)
@@ -300,7 +309,7 @@ def test_moving_features(features):
 def test_from_a_folder(features, tmp_path):
     tiny_stable_diffusion().save_pretrained(tmp_path)
     for place in (tmp_path, str(tmp_path)):
-        made = DiffusionFeatureExtractor.from_pretrained(place, resolution=RESOLUTION, num_draws=2)
+        made = DiffusionFeatureExtractor.from_pretrained(place, resolution=RESOLUTION, num_draws=2, draw_batch_size=2)
         assert_same(made([photo()])[0], features)
     made = DiffusionFeatureExtractor.from_pretrained(
         tmp_path, dtype=torch.bfloat16, device="cpu", resolution=RESOLUTION
@@ -324,7 +333,7 @@ def test_options_of_the_hub_are_passed_on(monkeypatch):
 
 def test_shared_with_another_pipeline(features):
     pipeline = tiny_stable_diffusion()
-    made = DiffusionFeatureExtractor.from_pipe(pipeline, resolution=RESOLUTION, num_draws=2)
+    made = DiffusionFeatureExtractor.from_pipe(pipeline, resolution=RESOLUTION, num_draws=2, draw_batch_size=2)
     assert made.unet is pipeline.unet and made.vae is pipeline.vae and made.text_encoder is pipeline.text_encoder
     assert_same(made([photo()])[0], features)
 

@@ -402,7 +402,7 @@ def test_empty_prompt_is_encoded_once_and_the_encoder_can_go(scene, expected):
 @pytest.mark.parametrize("make", [tiny_stable_diffusion, tiny_inpainting])
 def test_components_of_another_pipeline(make, scene, expected):
     other = make()
-    settings = {"resolution": RESOLUTION, "num_draws": 2}
+    settings = {"resolution": RESOLUTION, "num_draws": 2, "draw_batch_size": 2}
     pipeline = SDAmodalPipeline.from_pipe(other, decoder=tiny_mask_decoder(), **settings)
     assert all(getattr(pipeline, name) is getattr(other, name) for name in NOTHING)
     output = pipeline(*scene)

@@ -110,8 +110,8 @@ class DiffusionFeatureExtractor:
         noise_seed: of their random numbers.
         resolution: side in pixels of the square that photos are squashed to.
         up_blocks: indices of the up blocks, ascending.
-        draw_batch_size: draws in one pass through the U-Net; None takes all draws of one photo. More than `num_draws`
-            takes several photos at once.
+        draw_batch_size: draws in one pass through the U-Net; None takes all draws of one photo, on a CPU one, whose
+            maps stay in its caches. More than `num_draws` takes several photos at once.
 
     Raises:
         ValueError, TypeError: naming the component or setting that is missing, out of range, or of another kind of
@@ -315,7 +315,8 @@ class DiffusionFeatureExtractor:
         """The maps of every photo; draws go through the U-Net in batches that may span photos."""
         rows = [(photo, draw) for photo in range(len(latents)) for draw in range(draws)]
         kept: list[list[list[Tensor]]] = [[[] for _ in self.up_blocks] for _ in latents]
-        for part in batches(len(rows), self.draw_batch_size or draws):
+        default = 1 if self.device.type == "cpu" else draws
+        for part in batches(len(rows), self.draw_batch_size or default):
             owners = [photo for photo, _ in rows[part]]
             mean, std = (torch.cat([latents[photo][index] for photo in owners]) for index in (0, 1))
             numbers = torch.stack([random[photo][draw] for photo, draw in rows[part]])  # [B, 2, 4, h, w]

@@ -60,7 +60,7 @@ class SDAmodalPipeline(DiffusionMaskPipeline):
         resolution: side in pixels of the square that photos are squashed to.
         up_blocks: indices of the up blocks, ascending, one for each feature map of the decoder; a sequence, or as it is
             stored, "0,1,2,3".
-        draw_batch_size: draws in one pass through the U-Net; None takes all draws of one photo.
+        draw_batch_size: draws in one pass through the U-Net; None takes all draws of one photo, on a CPU one.
 
     Raises:
         ValueError, TypeError: naming the setting that is out of range, or the component that is none of Stable
