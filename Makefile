@@ -37,7 +37,7 @@ demo: $(STAMP)  ## Complete the objects of one photo; the pictures land in out/.
 
 .PHONY: docs
 docs: $(STAMP)  ## Redraw docs/*.jpg, the pictures of the README.
-	$(BIN)/python demos/make_demo.py --output $(OUT) --strip docs/demo.jpg --one-mask-strip docs/one_mask.jpg
+	$(BIN)/python demos/make_demo.py --output $(OUT) --docs docs
 
 .PHONY: lint
 lint: $(STAMP)  ## Check the style with ruff.
@@ -55,7 +55,7 @@ typecheck: $(STAMP)  ## Check the types of the package with mypy.
 
 .PHONY: test
 test: lint typecheck  ## Style, types, and every test that is not slow.
-	$(BIN)/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 4 --dist loadfile
 
 .PHONY: test-slow
 test-slow: $(STAMP)  ## The slow tests.

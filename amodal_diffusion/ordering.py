@@ -43,7 +43,19 @@ def ancestors(order: npt.ArrayLike) -> BoolArray:
     Returns:
         (N, N) bool: `[i, j]` is True where j is reached from i by following -1. The diagonal is False, also in a cycle.
     """
-    reached = check_order(order) == -1
+    return reachable(check_order(order) == -1)
+
+
+def reachable(direct: npt.NDArray[Any]) -> BoolArray:
+    """What is reached by any number of steps; cycles are allowed.
+
+    Args:
+        direct: (N, N) bool, `[i, j]` is True where one step leads from i to j.
+
+    Returns:
+        (N, N) bool. The diagonal is False, also in a cycle.
+    """
+    reached = np.array(direct, dtype=bool)
     for _ in range(len(reached).bit_length()):  # each round doubles the length of the paths
         steps = reached.astype(np.float32)
         reached |= steps @ steps > 0

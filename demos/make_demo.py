@@ -1,7 +1,7 @@
 """Complete the objects of one photo and draw what was found: `make demo`, or `python demos/make_demo.py --help`.
 
-First all objects together, each of which can be hidden by the others; then one of them from the photo and its mask
-alone.
+First all objects together, each of which can be hidden by the others; where ASBU is unsure of them; then one of them
+from the photo and its mask alone; and several shapes that it may have.
 
 The photo is scikit-image's coffee.png (CC0, by Rachel Michetti); the visible masks in data/coffee.json were drawn by
 hand.
@@ -10,50 +10,80 @@ hand.
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import skimage.data
+import torch
 from PIL import Image
+from woven import paint, woven
 
-from amodal_diffusion import AmodalPipeline, __version__
+from amodal_diffusion import AmodalPipeline, MaskPipeline, __version__
 from amodal_diffusion.export import coco_document, read_object_masks, save_completion
 from amodal_diffusion.ordering import order_pairs
-from amodal_diffusion.visualization import draw_order_graph, draw_overlay
+from amodal_diffusion.visualization import draw_order_graph, draw_overlay, draw_samples, draw_uncertainty
 
 HERE = Path(__file__).parent
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument(
-        "--model", default=HERE.parent / "pipelines" / "pcnet-m", help="Folder or Hub id of a pipeline."
-    )
-    parser.add_argument(
-        "--one-mask-model",
-        default=HERE.parent / "pipelines" / "occamodal",
-        help="Folder or Hub id of a pipeline that finds by itself what hides an object.",
-    )
+    for flag, name, what in (
+        ("--model", "pcnet-m", "Folder or Hub id of a pipeline."),
+        ("--one-mask-model", "occamodal", "One that finds by itself what hides an object."),
+        ("--uncertainty-model", "asbu", "One that says where it is unsure."),
+        ("--samples-model", "amodal-vae", "One that draws several shapes of an object."),
+    ):
+        parser.add_argument(flag, default=HERE.parent / "pipelines" / name, help=what)
     parser.add_argument("--output", type=Path, default=Path("out"), help="Folder for the pictures and amodal.json.")
-    parser.add_argument("--strip", type=Path, help="Also write both pictures side by side, as docs/demo.jpg is.")
-    parser.add_argument("--one-mask-strip", type=Path, help="Likewise for the single mask, as docs/one_mask.jpg is.")
+    parser.add_argument("--docs", type=Path, help="Folder to write the pictures of the README to.")
     return parser.parse_args()
+
+
+def load(model: str | Path, **settings: Any) -> MaskPipeline:
+    pipe = AmodalPipeline.from_pretrained(model, **settings)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
 
 
 def complete_one_mask(
     model: str | Path, photo: Image.Image, mask: np.ndarray, name: str
 ) -> tuple[Image.Image, Image.Image, float]:
     """The mask that is given, what the pipeline makes of it, and the share of the object that is hidden."""
-    pipe = AmodalPipeline.from_pretrained(model)
-    pipe.set_progress_bar_config(disable=True)
-    out = pipe(photo, mask)
+    out = load(model)(photo, mask)
     whole, occluder = out.amodal_masks[0], out.occluder_masks[0]
     given = draw_overlay(photo, mask, mask, names=[name])
     found = draw_overlay(photo, [mask, occluder], [whole, occluder], names=[name, "what hides it, as predicted"])
     return given, found, float((whole & ~mask).sum() / max(1, whole.sum()))
 
 
+def show_uncertainty(model: str | Path, photo: Image.Image, masks: np.ndarray) -> Image.Image:
+    """The whole objects as outlines, and where the pipeline is unsure of them."""
+    out = load(model)(photo, masks, return_order=False)
+    return draw_uncertainty(photo, out.uncertainty, out.amodal_masks)
+
+
+def draw_several(model: str | Path, photo: Image.Image, mask: np.ndarray, count: int = 8) -> Image.Image:
+    """`count` shapes that the object behind the mask may have, those that agree best with what is seen first."""
+    out = load(model)(photo, mask, num_samples=count, generator=torch.Generator().manual_seed(0))
+    best = np.argsort(-out.sample_scores[0], kind="stable")
+    return draw_samples(photo, mask, out.samples[0][best], scores=out.sample_scores[0][best])
+
+
+def draw_woven(order_model: str | Path, boundary_model: str | Path) -> Image.Image:
+    """Two objects that hide each other: as they are seen, by a model with an order, by one with boundaries alone."""
+    modal, _ = woven()
+    photo, names = paint(modal), ["frame", "bar"]
+    pictures = [draw_overlay(photo, modal, modal, names=names)]
+    for pipe in (load(order_model), load(boundary_model, occluder_rule="neighbours")):
+        pictures.append(draw_overlay(photo, modal, pipe(None, modal).amodal_masks, names=names))
+    return side_by_side(pictures)
+
+
 def side_by_side(pictures: list[Image.Image], width: int = 1600, gap: int = 24) -> Image.Image:
-    strip = Image.new("RGB", (sum(p.width for p in pictures) + gap, max(p.height for p in pictures)), "white")
+    strip = Image.new(
+        "RGB", (sum(p.width for p in pictures) + gap * (len(pictures) - 1), max(p.height for p in pictures)), "white"
+    )
     left = 0
     for picture in pictures:
         strip.paste(picture, (left, 0))
@@ -66,9 +96,7 @@ def main() -> int:
     photo = Image.fromarray(skimage.data.coffee())
     objects = read_object_masks(HERE / "data" / "coffee.json", size=(photo.height, photo.width))
 
-    pipe = AmodalPipeline.from_pretrained(args.model)
-    pipe.set_progress_bar_config(disable=True)
-    out = pipe(photo, objects.masks)
+    out = load(args.model)(photo, objects.masks)
 
     document = coco_document(
         objects,
@@ -82,16 +110,26 @@ def main() -> int:
     graph = draw_order_graph(out.order, names=objects.names, masks=objects.masks, image=photo)
     written = save_completion(args.output, document, out.amodal_masks, overlay=overlay, order_graph=graph)
     given, found, hidden_alone = complete_one_mask(args.one_mask_model, photo, objects.masks[0], objects.names[0])
-    found.save(args.output / "one_mask.png")
-    written.append(args.output / "one_mask.png")
-    if args.one_mask_strip:
-        args.one_mask_strip.parent.mkdir(parents=True, exist_ok=True)
-        side_by_side([given, found]).save(args.one_mask_strip, quality=92)
-        written.append(args.one_mask_strip)
-    if args.strip:
-        args.strip.parent.mkdir(parents=True, exist_ok=True)
-        side_by_side([overlay, graph]).save(args.strip, quality=92)
-        written.append(args.strip)
+    pictures = {
+        "one_mask": found,
+        "uncertainty": show_uncertainty(args.uncertainty_model, photo, objects.masks),
+        "samples": draw_several(args.samples_model, photo, objects.masks[0]),
+    }
+    for name, picture in pictures.items():
+        picture.save(args.output / f"{name}.png")
+        written.append(args.output / f"{name}.png")
+    if args.docs:
+        args.docs.mkdir(parents=True, exist_ok=True)
+        strips = {
+            "demo": side_by_side([overlay, graph]),
+            "one_mask": side_by_side([given, found]),
+            "uncertainty": pictures["uncertainty"],
+            "samples": pictures["samples"],
+            "woven": draw_woven(args.model, args.uncertainty_model),
+        }
+        for name, strip in strips.items():
+            strip.save(args.docs / f"{name}.jpg", quality=92)
+            written.append(args.docs / f"{name}.jpg")
 
     for name, modal, amodal in zip(objects.names, objects.masks, out.amodal_masks, strict=True):
         hidden = (amodal & ~modal).sum() / max(1, amodal.sum())

@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from amodal_diffusion import PCNetMask, PCNetMaskPipeline
+from amodal_diffusion import (
+    AmodalPipeline,
+    AmodalVAE,
+    AmodalVAEPipeline,
+    ASBUPipeline,
+    ASBUPredictor,
+    PCNetMask,
+    PCNetMaskPipeline,
+)
 from amodal_diffusion.export import read_object_masks
 from amodal_diffusion.masks import decode_segmentation
 from photo_helpers import tiny_occamodal
@@ -41,21 +49,51 @@ def test_areas_and_boxes_of_the_demo_masks_are_true():
         assert (columns.min(), rows.min(), np.ptp(columns) + 1, np.ptp(rows) + 1) == (left, top, width, height)
 
 
+def test_woven_objects_hide_each_other(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "demos"))
+    from woven import woven
+
+    modal, amodal = woven()
+    assert not (modal & ~amodal).any() and modal.sum(axis=0).max() == 1
+    hidden = amodal & ~modal
+    assert hidden[0].any() and hidden[1].any()
+    assert not (hidden[0] & ~modal[1]).any() and not (hidden[1] & ~modal[0]).any()  # each by the other
+
+
+@pytest.mark.skipif(not (ROOT / "pipelines" / "asbu" / "model_index.json").is_file(), reason="needs pipelines/asbu")
+def test_shipped_asbu_completes_both_woven_objects(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "demos"))
+    from woven import woven
+
+    modal, amodal = woven()
+    pipe = AmodalPipeline.from_pretrained(ROOT / "pipelines" / "asbu", occluder_rule="neighbours")
+    found = pipe(None, modal).amodal_masks
+    hidden = amodal & ~modal
+    assert ((found & hidden).sum(axis=(1, 2)) > 0.9 * hidden.sum(axis=(1, 2))).all()
+    assert ((found & ~amodal).sum(axis=(1, 2)) < 0.3 * hidden.sum(axis=(1, 2))).all()
+
+
 def test_demo_writes_what_it_says(tmp_path, monkeypatch, capsys, objects):
     pytest.importorskip("skimage")
     PCNetMaskPipeline(PCNetMask(block_out_channels=(4, 4), sample_size=32)).save_pretrained(tmp_path / "model")
     tiny_occamodal().save_pretrained(tmp_path / "occamodal")
     script = ROOT / "demos" / "make_demo.py"
-    out, strip, other = tmp_path / "out", tmp_path / "docs" / "strip.jpg", tmp_path / "docs" / "one_mask.jpg"
-    arguments = ["--model", tmp_path / "model", "--output", out, "--strip", strip]
-    arguments += ["--one-mask-model", tmp_path / "occamodal", "--one-mask-strip", other]
+    ASBUPipeline(ASBUPredictor(block_out_channels=(4, 4), sample_size=32)).save_pretrained(tmp_path / "asbu")
+    network = AmodalVAE(sample_size=16, latent_channels=4, block_out_channels=(4, 8))
+    AmodalVAEPipeline(network).save_pretrained(tmp_path / "vae")
+    out, docs = tmp_path / "out", tmp_path / "docs"
+    arguments = ["--model", tmp_path / "model", "--output", out, "--docs", docs]
+    arguments += ["--one-mask-model", tmp_path / "occamodal", "--uncertainty-model", tmp_path / "asbu"]
+    arguments += ["--samples-model", tmp_path / "vae"]
+    monkeypatch.syspath_prepend(str(ROOT / "demos"))
     monkeypatch.setattr(sys, "argv", [str(script), *map(str, arguments)])
     with pytest.raises(SystemExit) as done:
         runpy.run_path(str(script), run_name="__main__")
     assert done.value.code == 0
     document = json.loads((out / "amodal.json").read_text(encoding="utf-8"))
     assert len(document["annotations"]) == len(list((out / "amodal_masks").glob("*.png"))) == len(objects.masks)
-    for name in ("overlay.png", "order_graph.png", "one_mask.png"):
-        assert Image.open(out / name).width == 1200
-    assert Image.open(strip).width == Image.open(other).width == 1600
+    for name in ("overlay.png", "order_graph.png", "one_mask.png", "uncertainty.png", "samples.png"):
+        assert Image.open(out / name).width == pytest.approx(1200, abs=8)  # whole pixels a panel
+    widths = {"demo": 1600, "one_mask": 1600, "woven": 1600, "uncertainty": 1200, "samples": 1200}
+    assert {path.stem: Image.open(path).width for path in docs.glob("*.jpg")} == pytest.approx(widths, abs=8)
     assert f"wrote {out / 'overlay.png'}" in capsys.readouterr().out

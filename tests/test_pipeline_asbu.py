@@ -118,6 +118,20 @@ def test_neighbours_behind_do_not_count_with_the_growth_rule():
     np.testing.assert_array_equal(pipeline(None, masks, return_order=False).amodal_masks, output.amodal_masks)
 
 
+def test_what_hides_an_occluder_counts_where_it_does_not_touch():
+    masks = np.zeros((3, 40, 90), bool)
+    masks[0, 10:30, 5:30] = masks[1, 10:30, 30:60] = masks[2, 10:30, 60:85] = True
+    pipeline = bridge(occluder_rule="growth")
+    scenes, _ = pipeline.check_inputs(None, masks)
+    growth = np.zeros((3, 3))
+    growth[0, 1] = growth[1, 2] = 5  # 2 is in front of 1, 1 in front of 0; 0 and 2 do not touch
+    hiders = pipeline.find_hiders(scenes, [masks], [growth])[0]
+    assert {tuple(pair) for pair in np.argwhere(hiders).tolist()} == {(0, 1), (1, 2), (0, 2)}
+    masks[2, 5:10, 25:85] = True  # now they do, and 0 does not grow under 2
+    hiders = pipeline.find_hiders(scenes, [masks], [growth])[0]
+    assert {tuple(pair) for pair in np.argwhere(hiders).tolist()} == {(0, 1), (1, 2)}
+
+
 @pytest.mark.parametrize("rule", ["neighbours", "growth"])
 def test_mutual_occlusion_by_either_rule(rule):
     modal, amodal = mutual_occlusion()

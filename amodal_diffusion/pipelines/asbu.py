@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..models.asbu import OCCLUDER_INPUTS, ASBUPredictor, occluder_plane
-from ..ordering import neighbours
+from ..ordering import neighbours, reachable
 from .dual_completion import ORDER_RULES, DualCompletionPipeline, given_hiders, grow
 from .mask_pipeline import PASTE_RULES
 from .patches import CROP_RULES
@@ -40,8 +40,9 @@ class ASBUPipeline(DualCompletionPipeline):
         occluder_input: what the network was trained on, "boundary" (published), "mask" or "both"; see
             `occluder_plane`.
         occluder_rule: what may hide an object. "neighbours": all of them (published); "growth": of these, no one under
-            which the object grows less than half as much as the other way round. Two objects that hide each other
-            both grow, so both stay complete; a ground that is behind everything no longer counts.
+            which the object grows less than half as much as the other way round, and what may hide these without
+            touching the object. A ground that is behind everything no longer counts. Of two objects that hide each
+            other one may be left out; where that matters, "neighbours" completes both.
         confine_to_occluders: let an object grow only where a neighbour is seen, which is where a hidden part must be
             when the masks of all objects are given. False lets it grow anywhere, as published.
         test_time_flip: average over the horizontally mirrored crops; twice the work.
@@ -196,8 +197,13 @@ class ASBUPipeline(DualCompletionPipeline):
             if scene.occluder_masks is not None:
                 hiders.append(given_hiders(scene, masks))
             elif growth is not None and self.config.occluder_rule == "growth":
-                hiders.append((growth > 0) & (growth >= _MUTUAL * growth.T))
+                hiders.append(_growing_under((growth > 0) & (growth >= _MUTUAL * growth.T), masks))
             else:
                 hiders.append(neighbours(masks))
         self.warn_of_lonely_objects(scenes, hiders)
         return hiders
+
+
+def _growing_under(direct: np.ndarray, masks: np.ndarray) -> np.ndarray:
+    """(N, N) bool: what may hide each object, directly (`direct`) or through others, but no other neighbour of it."""
+    return reachable(direct) & (direct | ~neighbours(masks))

@@ -195,7 +195,7 @@ def order_by_pipeline(pipeline: Any) -> OrderFunction:
         reduced = np.ascontiguousarray(masks[:, ::step, ::step])
         config, network = pipeline.config, pipeline.model.config
         scenes, _ = pipeline.check_inputs(None, reduced)
-        size, rule = network.sample_size, config.order_crop
+        size, rule = network.sample_size, config.order_crop if "order_crop" in config else config.crop
         batch_size = pipeline.check_call(None, "np", size // network.patch_size)
         patches = pipeline.crop_objects(
             scenes, size, crop=rule, enlarge_box=config.enlarge_box, use_images=False, use_categories=False
@@ -203,6 +203,7 @@ def order_by_pipeline(pipeline: Any) -> OrderFunction:
         pairs = pipeline.crop_pairs([reduced], patches, [True], rule)
         with pipeline.evaluation_mode():
             increments = pipeline.complete_pairs(patches, pairs, config.order_threshold, batch_size)
-        return pipeline.order_scenes(scenes, pairs, increments, [True])[0]
+        growths = pipeline.measure_growth(scenes, pairs, increments, [True])
+        return pipeline.order_scenes(scenes, pairs, growths)[0]
 
     return find_order

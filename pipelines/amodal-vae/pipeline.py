@@ -1,0 +1,1 @@
+from amodal_diffusion import AmodalVAEPipeline  # noqa: F401
