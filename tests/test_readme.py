@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from amodal_diffusion import cli
+from amodal_diffusion import AmodalVAE, AmodalVAEPipeline, ASBUPipeline, ASBUPredictor, cli
 from amodal_diffusion.masks import encode_rle
 from photo_helpers import tiny_occamodal
 from pipeline_helpers import tiny_pipeline
@@ -28,6 +28,14 @@ def blocks(language):
 def commands(program):
     lines = "\n".join(blocks("bash")).replace("\\\n", " ").splitlines()
     return [words[1:] for words in (shlex.split(line, comments=True) for line in lines) if words[:1] == [program]]
+
+
+def tiny_asbu():
+    return ASBUPipeline(ASBUPredictor(block_out_channels=(4, 4), sample_size=32))
+
+
+def tiny_vae():
+    return AmodalVAEPipeline(AmodalVAE(sample_size=16, latent_channels=4, block_out_channels=(4, 8)))
 
 
 @pytest.fixture
@@ -62,7 +70,8 @@ def workplace(tmp_path, monkeypatch):
     for name in ("masks.json", "annotations.json"):
         Path(name).write_text(json.dumps(document), encoding="utf-8")
     Image.fromarray(modal[1]).save("mask.png")
-    for name, tiny in (("pcnet-m", tiny_pipeline), ("occamodal", tiny_occamodal)):
+    tiny_pipelines = {"pcnet-m": tiny_pipeline, "occamodal": tiny_occamodal, "asbu": tiny_asbu, "amodal-vae": tiny_vae}
+    for name, tiny in tiny_pipelines.items():
         if (PIPELINES / name / "model_index.json").is_file():
             shutil.copytree(PIPELINES / name, Path("pipelines") / name)
         else:
