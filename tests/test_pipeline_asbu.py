@@ -11,6 +11,7 @@ import torch
 from amodal_diffusion import AmodalPipeline, ASBUPipeline, ASBUPredictor, MaskModelOutput
 from amodal_diffusion.models.asbu import OCCLUDER_INPUTS, occluder_plane
 from pipeline_helpers import crossing_bars, iou, stacked_bars
+from pipeline_helpers import tiny_pipeline as pcnet_pipeline
 
 SPREAD = -1.0
 
@@ -137,6 +138,14 @@ def test_mutual_occlusion_by_either_rule(rule):
     modal, amodal = mutual_occlusion()
     output = bridge(occluder_rule=rule, confine_to_occluders=True)(None, modal)
     assert (iou(output.amodal_masks, amodal) > 0.9).all()
+
+
+@pytest.mark.parametrize("make", [tiny_pipeline, pcnet_pipeline])
+def test_the_order_alone_is_that_of_a_call(make):
+    modal, _ = stacked_bars()
+    pipeline = make(order_rule="evidence")
+    np.testing.assert_array_equal(pipeline.infer_order(modal), pipeline(None, modal).order)
+    assert pipeline.infer_order(modal).any()
 
 
 def test_order_can_be_left_out():

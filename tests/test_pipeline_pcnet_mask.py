@@ -179,7 +179,7 @@ def test_increments_are_in_pixels_of_the_photo(rule):
     scenes, _ = pipeline.check_inputs(None, modal, None, None, None)
     options = {"crop": "nearest", "enlarge_box": 3.0, "use_images": False, "use_categories": False}
     patches = pipeline.crop_objects(scenes, 128, **options)
-    pairs = pipeline.crop_pairs([modal], patches, [True], "nearest")
+    pairs = pipeline.crop_pairs([modal], patches, [True])
     increments = pipeline.complete_pairs(patches, pairs, 0.1, 4)
     hidden = (amodal[0] & ~modal[0]).sum() * (1 if rule == "count" else GapFiller.confidence)
     np.testing.assert_allclose(increments[pairs.rows[0][0, 1]], hidden, rtol=0.05)

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..masks import occlusion_boundary
 from .outputs import MaskModelOutput
 from .pcnet_mask import PCNetMask
-from .unet_blocks import ConditionedUNet, check_mask_plane, check_positive_integers
+from .unet_blocks import ConditionedUNet, check_condition, check_mask_plane, check_positive_integers
 
 OCCLUDER_INPUTS = ("boundary", "mask", "both")
 _OUTPUTS = 2
@@ -139,17 +139,11 @@ class ASBUPredictor(ModelMixin, ConfigMixin):
         check_mask_plane("mask", mask, self.config.patch_size)
         check_mask_plane("boundary", boundary, self.config.patch_size, mask.shape)
         batch, _, height, width = mask.shape
-        self._check_condition("image", image, "use_rgb", (batch, 3, height, width))
-        self._check_condition("category_ids", category_ids, "class_conditioned", (batch,))
+        config = self.config
+        check_condition("image", image, "use_rgb", config.use_rgb, (batch, 3, height, width))
+        check_condition("category_ids", category_ids, "class_conditioned", config.class_conditioned, (batch,))
         if category_ids is not None:
             mask = mask * category_ids.to(mask.dtype).view(-1, 1, 1, 1)
         planes = [mask, boundary] if image is None else [mask, boundary, image]
         logits = self.unet(torch.cat([plane.to(self.dtype) for plane in planes], dim=1), ())
         return MaskModelOutput(logits=logits) if return_dict else (logits,)
-
-    def _check_condition(self, name: str, value: Tensor | None, setting: str, shape: tuple[int, ...]) -> None:
-        wanted = self.config[setting]
-        if wanted != (value is not None):
-            raise ValueError(f"`{name}` must be {'given' if wanted else 'None'}: `{setting}` is {wanted}.")
-        if value is not None and value.shape != shape:
-            raise ValueError(f"`{name}` must have shape {shape}, got {tuple(value.shape)}.")

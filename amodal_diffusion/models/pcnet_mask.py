@@ -9,7 +9,7 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from .outputs import MaskModelOutput
-from .unet_blocks import DoubleConv, DownBlock, UpBlock, init_xavier
+from .unet_blocks import DoubleConv, DownBlock, UpBlock, check_condition, check_positive_integers, init_xavier
 
 
 class PCNetMask(ModelMixin, ConfigMixin):
@@ -43,10 +43,10 @@ class PCNetMask(ModelMixin, ConfigMixin):
         patch_size: int = 1,
     ) -> None:
         super().__init__()
-        sizes = {"out_channels": out_channels, "sample_size": sample_size, "patch_size": patch_size}
-        for name, value in [*sizes.items(), *(("block_out_channels", width) for width in block_out_channels)]:
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"`{name}` must hold positive integers, got {value!r}.")
+        check_positive_integers(
+            out_channels=out_channels, sample_size=sample_size, patch_size=patch_size,
+            block_out_channels=block_out_channels,
+        )  # fmt: skip
         if len(block_out_channels) < 2:
             raise ValueError(f"`block_out_channels` needs at least 2 levels, got {tuple(block_out_channels)}.")
         if sample_size % patch_size:
@@ -118,16 +118,6 @@ class PCNetMask(ModelMixin, ConfigMixin):
             raise ValueError(
                 f"`mask` must have sides that are multiples of {self.config.patch_size}, got {(height, width)}."
             )
-        if self.config.use_rgb != (image is not None):
-            raise ValueError(
-                f"`image` must be {'given' if self.config.use_rgb else 'None'}: `use_rgb` is {self.config.use_rgb}."
-            )
-        if image is not None and image.shape != (batch, 3, height, width):
-            raise ValueError(f"`image` must have shape {(batch, 3, height, width)}, got {tuple(image.shape)}.")
-        if self.config.class_conditioned != (category_ids is not None):
-            wanted = "given" if self.config.class_conditioned else "None"
-            raise ValueError(
-                f"`category_ids` must be {wanted}: `class_conditioned` is {self.config.class_conditioned}."
-            )
-        if category_ids is not None and category_ids.shape != (batch,):
-            raise ValueError(f"`category_ids` must have shape {(batch,)}, got {tuple(category_ids.shape)}.")
+        config = self.config
+        check_condition("image", image, "use_rgb", config.use_rgb, (batch, 3, height, width))
+        check_condition("category_ids", category_ids, "class_conditioned", config.class_conditioned, (batch,))

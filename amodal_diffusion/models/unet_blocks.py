@@ -156,3 +156,22 @@ def check_mask_plane(name: str, plane: Tensor, patch_size: int, shape: Sequence[
         raise ValueError(f"`{name}` must have shape {wanted}, got {tuple(plane.shape)}.")
     if plane.shape[2] % patch_size or plane.shape[3] % patch_size:
         raise ValueError(f"`{name}` must have sides that are multiples of {patch_size}, got {tuple(plane.shape[2:])}.")
+
+
+def check_condition(name: str, value: Tensor | None, setting: str, wanted: bool, shape: Sequence[int]) -> None:
+    """Refuse an input that the configuration asks for and that is missing, that it does not know, or of another shape.
+
+    Args:
+        name: of the input.
+        value: the input, None where it was not given.
+        setting: of the configuration that decides.
+        wanted: its value.
+        shape: that the input must have.
+
+    Raises:
+        ValueError: naming the input.
+    """
+    if wanted != (value is not None):
+        raise ValueError(f"`{name}` must be {'given' if wanted else 'None'}: `{setting}` is {wanted}.")
+    if value is not None and value.shape != tuple(shape):
+        raise ValueError(f"`{name}` must have shape {tuple(shape)}, got {tuple(value.shape)}.")

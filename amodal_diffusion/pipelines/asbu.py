@@ -1,6 +1,5 @@
 """ASBU as a pipeline: masks from occlusion boundaries, where they are unsure, and the order from increments [N21]."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,11 +9,11 @@ from torch import Tensor
 
 from ..models.asbu import OCCLUDER_INPUTS, ASBUPredictor, occluder_plane
 from ..ordering import neighbours, reachable
-from .dual_completion import ORDER_RULES, DualCompletionPipeline, given_hiders, grow
+from .dual_completion import ORDER_RULES, DualCompletionPipeline, grow
 from .mask_pipeline import PASTE_RULES
 from .patches import CROP_RULES
 from .pipeline_output import AmodalPipelineOutput
-from .scene_inputs import Scene, check_choice, check_integer, check_number
+from .scene_inputs import check_choice, check_integer, check_number
 
 OCCLUDER_RULES = ("neighbours", "growth")
 # Of two objects each may hide the other where either growth is at least this share of the other's.
@@ -156,14 +155,14 @@ class ASBUPipeline(DualCompletionPipeline):
 
         with self.evaluation_mode():
             # 3. Complete every ordered pair of neighbours, where order or masks need it
-            needed = return_order or self.config.occluder_rule == "growth"
-            by_pair = [needed and scene.occluder_masks is None for scene in scenes]
-            pairs = self.crop_pairs(occluders, patches, by_pair, self.config.crop)  # erasers [P, s, s]
+            by_growth = self.config.occluder_rule == "growth"
+            by_pair = [(return_order or by_growth) and scene.occluder_masks is None for scene in scenes]
+            pairs = self.crop_pairs(occluders, patches, by_pair)  # erasers [P, s, s]
             increments = self.complete_pairs(patches, pairs, order_threshold, batch_size)  # [P]
             growths = self.measure_growth(scenes, pairs, increments, by_pair)  # (N, N) a scene
 
             # 4. Complete each object given the boundary with all that may hide it
-            hiders = self.find_hiders(scenes, occluders, growths)
+            hiders = self.find_hiders(scenes, occluders, growths if by_growth else [None] * len(scenes))
             erased = self.erase_objects(scenes, occluders, hiders, patches, pairs, self.config.crop)
             rows, completions = self.complete_objects(erased, pairs, batch_size)  # [K], [K, 2, s, s]
 
@@ -177,6 +176,11 @@ class ASBUPipeline(DualCompletionPipeline):
 
     # 3.
 
+    @property
+    def pair_crop(self) -> str:
+        """The setting `crop`."""
+        return str(self.config.crop)
+
     def network_inputs(self, modal: Tensor, eraser: Tensor) -> dict[str, Tensor]:
         """The visible part as it is, and where it meets what may hide it."""
         kind, size = self.config.occluder_input, self.config.boundary_size
@@ -188,22 +192,7 @@ class ASBUPipeline(DualCompletionPipeline):
 
     # 4.
 
-    def find_hiders(
-        self, scenes: Sequence[Scene], occluders: Sequence[np.ndarray], growths: Sequence[np.ndarray | None]
-    ) -> list[np.ndarray]:
-        """For each scene (N, K) bool: [i, k] the k-th mask of `occluders` may hide a part of object i."""
-        hiders = []
-        for scene, masks, growth in zip(scenes, occluders, growths, strict=True):
-            if scene.occluder_masks is not None:
-                hiders.append(given_hiders(scene, masks))
-            elif growth is not None and self.config.occluder_rule == "growth":
-                hiders.append(_growing_under((growth > 0) & (growth >= _MUTUAL * growth.T), masks))
-            else:
-                hiders.append(neighbours(masks))
-        self.warn_of_lonely_objects(scenes, hiders)
-        return hiders
-
-
-def _growing_under(direct: np.ndarray, masks: np.ndarray) -> np.ndarray:
-    """(N, N) bool: what may hide each object, directly (`direct`) or through others, but no other neighbour of it."""
-    return reachable(direct) & (direct | ~neighbours(masks))
+    def hiders_by_rule(self, relation: np.ndarray, masks: np.ndarray) -> np.ndarray:
+        """What the object grows under, directly or through others, but no other neighbour of it."""
+        direct = (relation > 0) & (relation >= _MUTUAL * relation.T)
+        return reachable(direct) & (direct | ~neighbours(masks))

@@ -5,7 +5,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -32,14 +32,12 @@ class PairPatches:
         first: (P,) int64, the row of object i in `ObjectPatches`.
         erasers: (P, s, s) bool, the mask of object j cropped with the box of object i.
         rows: for each scene (N, N) int64, the row of the pair (i, j) here, -1 where it has none.
-        rule: the crop rule of both.
         completions: (P, C, s, s) float32, what the network answers, where it is kept for the masks.
     """
 
     first: Tensor
     erasers: Tensor
     rows: list[np.ndarray]
-    rule: str
     completions: Tensor | None = None
 
 
@@ -60,12 +58,6 @@ class ErasedObjects:
     unions: list[np.ndarray]
 
 
-def given_hiders(scene: Scene, occluders: np.ndarray) -> np.ndarray:
-    """(N, K) bool: which of the caller's `occluder_masks` hide which object: each its own, or the only one all."""
-    one_each = np.eye(len(scene), dtype=bool)
-    return one_each if len(occluders) == len(scene) else np.ones((len(scene), 1), bool)
-
-
 class DualCompletionPipeline(MaskPipeline):
     """Base class of the pipelines whose network completes an object given one mask of what may hide it.
 
@@ -78,6 +70,20 @@ class DualCompletionPipeline(MaskPipeline):
 
     model: Any
     answers: int = 1
+
+    @property
+    @abstractmethod
+    def pair_crop(self) -> str:
+        """The crop rule of the pairs, see `crop_mask_patches`."""
+
+    @abstractmethod
+    def hiders_by_rule(self, relation: np.ndarray, masks: np.ndarray) -> np.ndarray:
+        """(N, N) bool: [i, j] object j may hide a part of object i.
+
+        Args:
+            relation: (N, N), what the pipeline knows of pairs: their order, or how much each grows under each other.
+            masks: (N, H, W), the objects as they may hide each other.
+        """
 
     @abstractmethod
     def network_inputs(self, modal: Tensor, eraser: Tensor) -> dict[str, Tensor]:
@@ -106,9 +112,9 @@ class DualCompletionPipeline(MaskPipeline):
     # 3.
 
     def crop_pairs(
-        self, occluders: Sequence[np.ndarray], patches: ObjectPatches, wanted: Sequence[bool], rule: str
+        self, occluders: Sequence[np.ndarray], patches: ObjectPatches, wanted: Sequence[bool]
     ) -> PairPatches:
-        """Crop the eraser of every ordered pair of neighbours in the scenes that are `wanted`, by the crop `rule`."""
+        """Crop the eraser of every ordered pair of neighbours in the scenes that are `wanted`."""
         first, erasers, tables = [], [], []
         count = 0
         for masks, where, want in zip(occluders, patches.scenes, wanted, strict=True):
@@ -118,12 +124,12 @@ class DualCompletionPipeline(MaskPipeline):
                 table[front, back] = np.arange(count, count + len(front))
                 count += len(front)
                 first.append(front + where.start)
-                erasers.append(_crop(masks, back, patches, front + where.start, rule))
+                erasers.append(_crop(masks, back, patches, front + where.start, self.pair_crop))
             tables.append(table)
         size = patches.modal.shape[-1]
         empty = patches.modal.new_zeros(0, size, size)
         rows = np.concatenate([np.zeros(0, np.int64), *first])
-        return PairPatches(to_device(rows, empty.device), torch.cat([empty, *erasers]), tables, rule)
+        return PairPatches(to_device(rows, empty.device), torch.cat([empty, *erasers]), tables)
 
     def complete_pairs(
         self, patches: ObjectPatches, pairs: PairPatches, threshold: float, batch_size: int
@@ -179,9 +185,49 @@ class DualCompletionPipeline(MaskPipeline):
             for scene, table, growth in zip(scenes, pairs.rows, growths, strict=True)
         ]
 
+    @torch.no_grad()
+    def infer_order(self, masks: np.ndarray) -> np.ndarray:
+        """The order of the objects of one photo as a call with their masks alone infers it, without completing them.
+
+        Args:
+            masks: (N, H, W) visible masks.
+
+        Returns:
+            (N, N) int8 order matrix.
+        """
+        scenes, _ = self.check_inputs(None, masks)
+        config, network = self.config, self.model.config
+        batch_size = self.check_call(None, "np", network.sample_size // network.patch_size)
+        patches = self.crop_objects(
+            scenes, network.sample_size, crop=self.pair_crop, enlarge_box=config.enlarge_box, use_images=False,
+            use_categories=False,
+        )  # fmt: skip
+        pairs = self.crop_pairs([scene.masks for scene in scenes], patches, [True])
+        with self.evaluation_mode():
+            increments = self.complete_pairs(patches, pairs, config.order_threshold, batch_size)
+        (order,) = self.order_scenes(scenes, pairs, self.measure_growth(scenes, pairs, increments, [True]))
+        return cast(np.ndarray, order)
+
     # 4.
 
-    def warn_of_lonely_objects(self, scenes: Sequence[Scene], hiders: Sequence[np.ndarray]) -> None:
+    def find_hiders(
+        self, scenes: Sequence[Scene], occluders: Sequence[np.ndarray], relations: Sequence[np.ndarray | None]
+    ) -> list[np.ndarray]:
+        """For each scene (N, K) bool: [i, k] the k-th mask of `occluders` may hide a part of object i.
+
+        That is for the caller to say with `occluder_masks`, else for `hiders_by_rule`; a neighbour where the scene's
+        relation is None.
+        """
+        hiders = []
+        for scene, masks, relation in zip(scenes, occluders, relations, strict=True):
+            if scene.occluder_masks is not None:
+                hiders.append(_given_hiders(scene, masks))
+            else:
+                hiders.append(neighbours(masks) if relation is None else self.hiders_by_rule(relation, masks))
+        self._warn_of_lonely_objects(scenes, hiders)
+        return hiders
+
+    def _warn_of_lonely_objects(self, scenes: Sequence[Scene], hiders: Sequence[np.ndarray]) -> None:
         """Log the scenes in which nothing may hide anything, which callers seldom mean."""
         lonely = sum(bool(scene.visible.any()) and not hides.any() for scene, hides in zip(scenes, hiders, strict=True))
         if lonely:
@@ -218,7 +264,7 @@ class DualCompletionPipeline(MaskPipeline):
         for scene, union, hides, table, where in zip(scenes, unions, hiders, pairs.rows, patches.scenes, strict=True):
             everyone = np.arange(len(scene))
             erasers.append(_crop(union, everyone, patches, everyone + where.start, rule))
-            if rule != pairs.rule:
+            if rule != self.pair_crop:
                 modal.append(_crop(scene.masks, everyone, patches, everyone + where.start, rule))
             elif scene.occluder_masks is None:
                 only = hides.sum(axis=1) == 1
@@ -347,6 +393,12 @@ class DualCompletionPipeline(MaskPipeline):
 def grow(masks: np.ndarray, dilation: int) -> np.ndarray:
     """Masks (N, H, W) that are larger by `dilation` pixels on each side."""
     return dilate(masks, kernel="square", size=2 * dilation + 1) if dilation else masks
+
+
+def _given_hiders(scene: Scene, occluders: np.ndarray) -> np.ndarray:
+    """(N, K) bool: which of the caller's `occluder_masks` hide which object: each its own, or the only one all."""
+    one_each = np.eye(len(scene), dtype=bool)
+    return one_each if len(occluders) == len(scene) else np.ones((len(scene), 1), bool)
 
 
 def _crop(

@@ -1,6 +1,5 @@
 """PCNet-M as a pipeline: the occlusion order by dual completion, and whole masks from it [Z20]."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,11 +8,11 @@ from torch import Tensor
 
 from ..models.pcnet_mask import PCNetMask
 from ..ordering import ancestors, neighbours
-from .dual_completion import ORDER_RULES, DualCompletionPipeline, given_hiders, grow
+from .dual_completion import ORDER_RULES, DualCompletionPipeline, grow
 from .mask_pipeline import PASTE_RULES
 from .patches import CROP_RULES
 from .pipeline_output import AmodalPipelineOutput
-from .scene_inputs import Scene, check_choice, check_integer, check_number
+from .scene_inputs import check_choice, check_integer, check_number
 
 OCCLUDER_RULES = ("ancestors", "consistent")
 
@@ -153,13 +152,14 @@ class PCNetMaskPipeline(DualCompletionPipeline):
         with self.evaluation_mode():
             # 3. Complete every ordered pair of neighbours, and read the order off the increments
             unordered = [order_grounded and scene.order is None and scene.occluder_masks is None for scene in scenes]
-            pairs = self.crop_pairs(occluders, patches, unordered, self.config.order_crop)  # erasers [P, s, s]
+            pairs = self.crop_pairs(occluders, patches, unordered)  # erasers [P, s, s]
             increments = self.complete_pairs(patches, pairs, order_threshold, batch_size)  # [P]
             growths = self.measure_growth(scenes, pairs, increments, unordered)  # (N, N) a scene
             orders = self.order_scenes(scenes, pairs, growths)
 
             # 4. Erase each object under all that may hide it, and complete it
-            hiders = self.find_hiders(scenes, occluders, orders, order_grounded)
+            grounds = orders if order_grounded else [None] * len(scenes)
+            hiders = self.find_hiders(scenes, occluders, grounds)
             erased = self.erase_objects(scenes, occluders, hiders, patches, pairs, self.config.completion_crop)
             rows, completions = self.complete_objects(erased, pairs, batch_size)  # [K], [K, 1, s, s]
 
@@ -172,6 +172,11 @@ class PCNetMaskPipeline(DualCompletionPipeline):
 
     # 3.
 
+    @property
+    def pair_crop(self) -> str:
+        """The setting `order_crop`."""
+        return str(self.config.order_crop)
+
     def network_inputs(self, modal: Tensor, eraser: Tensor) -> dict[str, Tensor]:
         """The visible part outside of the eraser, and the eraser."""
         return {"mask": modal & ~eraser, "eraser": eraser}
@@ -183,28 +188,9 @@ class PCNetMaskPipeline(DualCompletionPipeline):
 
     # 4.
 
-    def find_hiders(
-        self,
-        scenes: Sequence[Scene],
-        occluders: Sequence[np.ndarray],
-        orders: Sequence[np.ndarray | None],
-        order_grounded: bool,
-    ) -> list[np.ndarray]:
-        """For each scene (N, K) bool: [i, k] the k-th mask of `occluders` may hide a part of object i."""
-        hiders = []
-        for scene, masks, order in zip(scenes, occluders, orders, strict=True):
-            if scene.occluder_masks is not None:
-                hiders.append(given_hiders(scene, masks))
-            elif order_grounded and order is not None:
-                hiders.append(self._find_ancestors(order, masks))
-            else:
-                hiders.append(neighbours(masks))
-        self.warn_of_lonely_objects(scenes, hiders)
-        return hiders
-
-    def _find_ancestors(self, order: np.ndarray, masks: np.ndarray) -> np.ndarray:
-        """(N, N) bool: [i, j] object j may hide a part of object i, by `occluder_rule`."""
-        found = ancestors(order)
+    def hiders_by_rule(self, relation: np.ndarray, masks: np.ndarray) -> np.ndarray:
+        """Ancestors in the order, by `occluder_rule`."""
+        found = ancestors(relation)
         if self.config.occluder_rule == "consistent":
-            found &= (order == -1) | ~neighbours(masks)
+            found &= (relation == -1) | ~neighbours(masks)
         return found

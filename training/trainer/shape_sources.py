@@ -183,27 +183,11 @@ def _stack(collected: _Collected) -> PartialShapes | None:
 
 
 def order_by_pipeline(pipeline: Any) -> OrderFunction:
-    """Who is in front by dual completion (PCNet-M, ASBU), read off at reduced resolution.
-
-    The steps of a call as far as the order: completing the objects would double the time.
-    """
+    """Who is in front by dual completion (PCNet-M, ASBU), read off at reduced resolution."""
     pipeline.set_progress_bar_config(disable=True)
 
-    @torch.no_grad()
     def find_order(masks: np.ndarray) -> np.ndarray:
         step = max(1, round(max(masks.shape[1:]) / _ORDER_SIDE))
-        reduced = np.ascontiguousarray(masks[:, ::step, ::step])
-        config, network = pipeline.config, pipeline.model.config
-        scenes, _ = pipeline.check_inputs(None, reduced)
-        size, rule = network.sample_size, config.order_crop if "order_crop" in config else config.crop
-        batch_size = pipeline.check_call(None, "np", size // network.patch_size)
-        patches = pipeline.crop_objects(
-            scenes, size, crop=rule, enlarge_box=config.enlarge_box, use_images=False, use_categories=False
-        )
-        pairs = pipeline.crop_pairs([reduced], patches, [True], rule)
-        with pipeline.evaluation_mode():
-            increments = pipeline.complete_pairs(patches, pairs, config.order_threshold, batch_size)
-        growths = pipeline.measure_growth(scenes, pairs, increments, [True])
-        return pipeline.order_scenes(scenes, pairs, growths)[0]
+        return pipeline.infer_order(np.ascontiguousarray(masks[:, ::step, ::step]))
 
     return find_order
