@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from trainer.arguments import base_parser, check_arguments, parse_size_list
+from trainer.arguments import base_parser, check_arguments, parse_size_list, source_name
 from trainer.loop import Task, Validation, train
 from trainer.pictures import completion_grid
 from trainer.shape_batches import PartialSampler, ShapeSampler
@@ -33,7 +33,7 @@ from trainer.shape_objectives import (
     simulated_loss,
 )
 from trainer.shape_sources import ShapeSources, collect_shapes, order_by_pipeline
-from trainer.synthetic_masks import read_mask_sources
+from trainer.synthetic_masks import read_mask_sources, split_bank
 
 from amodal_diffusion import AmodalPipeline, AmodalVAE, AmodalVAEPipeline
 from amodal_diffusion.data.complete_masks import MAX_TRUNCATION
@@ -229,17 +229,16 @@ class AmodalVAETask(Task):
         largest = int(bank.category_ids.max())
         if largest > self.model.config.num_categories:
             raise ValueError(f"`--num_categories` must be at least {largest}, the largest category id in the data.")
-        shuffled = torch.randperm(len(bank), generator=torch.Generator().manual_seed(0))
-        held_out = max(1, int(len(bank) * args.validation_fraction))
+        training, held_out = split_bank(bank, args.validation_fraction)
         options: dict[str, Any] = {
             "size": self.size, "frame_size": self.size, "synthesis_size": args.synthesis_size,
         }  # fmt: skip
         self.sampler = ShapeSampler(
-            bank.subset(shuffled[held_out:]).to(device), seed=args.seed, source_weights=args.dataset_weights,
+            training.to(device), seed=args.seed, source_weights=args.dataset_weights,
             box_probability=args.box_probability, process_index=accelerator.process_index,
             num_processes=accelerator.num_processes, **options,
         )  # fmt: skip
-        self.validation = ShapeSampler(bank.subset(shuffled[:held_out]).to(device), seed=-1, **options)
+        self.validation = ShapeSampler(held_out.to(device), seed=-1, **options)
         if self.stage == 3:
             if self.sources.partial is None:
                 raise ValueError("`--order_pipeline` finds no object of `--dataset` behind another one: no stage 3.")
@@ -349,7 +348,7 @@ class AmodalVAETask(Task):
 
     def card(self) -> dict[str, Any]:
         args = self.args
-        names = ["/".join(Path(path).parts[-2:]) for path in args.dataset]
+        names = [source_name(path) for path in args.dataset]
         data = [
             f"{name}: {complete:,} complete and {partial:,} partly hidden of {count:,} modal masks"
             for name, (count, complete, partial) in zip(names, self.sources.counts, strict=True)

@@ -5,13 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..models.asbu import ASBUPredictor
 from ..pipelines.asbu import ASBUPipeline
-from .checkpoint import check_keys, load_published_state_dict, save_pipeline
-from .pcnet_mask import published_key, read_widths
+from .checkpoint import convert_file, save_pipeline
+from .pcnet_mask import convert_mask_unet, published_key
 
 _PREFIX = "unet."
 
@@ -29,14 +28,9 @@ def convert_asbu_weights(published: Mapping[str, Tensor], **config: Any) -> ASBU
     Raises:
         ValueError: naming every key that is missing, unexpected or of another shape.
     """
-    config = {**config, "block_out_channels": read_widths(published, "ASBU")}
-    with torch.device("meta"):
-        shapes = ASBUPredictor(**config).state_dict()
-    keys = {_published_key(key): tuple(value.shape) for key, value in shapes.items()}
-    check_keys(published, keys, f"ASBU with {config['block_out_channels']} channels")
-    model = ASBUPredictor(**config)
-    model.load_state_dict({key: published[_published_key(key)] for key in shapes}, strict=True)
-    return model.eval()
+    return convert_mask_unet(
+        ASBUPredictor, published, "ASBU", lambda key: published_key(key.removeprefix(_PREFIX)), config
+    )
 
 
 def convert_asbu(
@@ -63,15 +57,8 @@ def convert_asbu(
         FileNotFoundError, FileExistsError: where there is no checkpoint, or `output_dir` holds files.
         ValueError: as `load_published_state_dict` and `convert_asbu_weights` say.
     """
-    published = load_published_state_dict(checkpoint_path)
-    try:
-        model = convert_asbu_weights(published, class_conditioned=category_aware, sample_size=sample_size)
-    except ValueError as error:
-        raise ValueError(f"'{os.fspath(checkpoint_path)}': {error}") from error
+    config = {"class_conditioned": category_aware, "sample_size": sample_size}
+    model = convert_file(checkpoint_path, convert_asbu_weights, **config)
     order_threshold, mask_threshold = (0.4, 0.3) if category_aware else (0.5, 0.5)
     pipeline = ASBUPipeline(model, order_threshold=order_threshold, mask_threshold=mask_threshold)
     return save_pipeline(pipeline, output_dir)
-
-
-def _published_key(key: str) -> str:
-    return published_key(key.removeprefix(_PREFIX))

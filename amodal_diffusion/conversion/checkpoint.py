@@ -6,15 +6,17 @@ import re
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import safetensors
 import torch
 from diffusers import DiffusionPipeline
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
+
+Network = TypeVar("Network", bound=nn.Module)
 
 _ZIP = b"PK\x03\x04"
 _PICKLE = b"\x80"
@@ -54,6 +56,24 @@ def load_published_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]
     else:
         raise ValueError(f"'{path}' is neither a torch checkpoint nor a safetensors file; it begins with {head!r}.")
     return _clean(_weights(content, path), path)
+
+
+def convert_file(path: str | os.PathLike[str], convert: Callable[..., Network], **config: Any) -> Network:
+    """The network that `convert` makes of the weights in a published file.
+
+    Args:
+        path: see `load_published_state_dict`.
+        convert: published weights and `config` -> the network.
+        config: keyword arguments of `convert`.
+
+    Raises:
+        FileNotFoundError, ValueError: as `load_published_state_dict` says; and as `convert` says, naming the file.
+    """
+    published = load_published_state_dict(path)
+    try:
+        return convert(published, **config)
+    except ValueError as error:
+        raise ValueError(f"'{os.fspath(path)}': {error}") from error
 
 
 def check_keys(weights: Mapping[str, Tensor], expected: Mapping[str, Iterable[int]], name: str) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..models.occamodal_predictor import OccAmodalPredictor
 from ..pipelines.occamodal import OccAmodalPipeline
-from .checkpoint import check_keys, load_published_state_dict, save_pipeline
+from .checkpoint import check_keys, convert_file, save_pipeline
 from .conditioned_unet import FIRST_CONV, resnet_published_key, unet_published_key, unet_sizes
 
 _NAME = "OccAmodal"
@@ -86,11 +86,7 @@ def convert_occamodal(
 
 
 def _convert_file(path: str | os.PathLike[str], planes: int, sample_size: int) -> OccAmodalPredictor:
-    published = load_published_state_dict(path)
-    try:
-        model = convert_occamodal_weights(published, sample_size=sample_size)
-    except ValueError as error:
-        raise ValueError(f"'{os.fspath(path)}': {error}") from error
+    model = convert_file(path, convert_occamodal_weights, sample_size=sample_size)
     other = model.config.mask_channels
     if other != planes:
         raise ValueError(

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..models.pcnet_mask import PCNetMask
 from ..pipelines.pcnet_mask import PCNetMaskPipeline
-from .checkpoint import check_keys, load_published_state_dict, save_pipeline
+from .checkpoint import Network, check_keys, convert_file, save_pipeline
 
 _FIRST_CONV = "inc.conv.conv.0.weight"
 _PLANES = 2
@@ -45,12 +45,34 @@ def convert_pcnet_mask_weights(published: Mapping[str, Tensor], **config: Any) -
     Raises:
         ValueError: naming every key that is missing, unexpected or of another shape.
     """
-    config = {**config, "block_out_channels": read_widths(published, "PCNet-M")}
+    return convert_mask_unet(PCNetMask, published, "PCNet-M", published_key, config)
+
+
+def convert_mask_unet(
+    make: Callable[..., Network],
+    published: Mapping[str, Tensor],
+    name: str,
+    key_of: Callable[[str], str],
+    config: Mapping[str, Any],
+) -> Network:
+    """A network around the U-Net of PCNet-M with published weights, as `convert_pcnet_mask_weights` describes it.
+
+    Args:
+        make: the class of the network.
+        published: published keys without the prefix "module.", and tensors.
+        name: of the system, for errors.
+        key_of: our name of a parameter -> the published one.
+        config: of the network, but for `block_out_channels`.
+    """
+    config = {**config, "block_out_channels": _read_widths(published, name)}
     with torch.device("meta"):
-        keys = {published_key(key): tuple(value.shape) for key, value in PCNetMask(**config).state_dict().items()}
-    check_keys(published, keys, f"PCNet-M with {config['block_out_channels']} channels")
-    model = PCNetMask(**config)
-    model.load_state_dict({key: published[published_key(key)] for key in model.state_dict()}, strict=True)
+        shapes = {key: tuple(value.shape) for key, value in make(**config).state_dict().items()}
+    check_keys(
+        published, {key_of(key): shape for key, shape in shapes.items()},
+        f"{name} with {config['block_out_channels']} channels",
+    )  # fmt: skip
+    model = make(**config)
+    model.load_state_dict({key: published[key_of(key)] for key in shapes}, strict=True)
     return model.eval()
 
 
@@ -78,15 +100,12 @@ def convert_pcnet_mask(
         FileNotFoundError, FileExistsError: where there is no checkpoint, or `output_dir` holds files.
         ValueError: as `load_published_state_dict` and `convert_pcnet_mask_weights` say.
     """
-    published = load_published_state_dict(checkpoint_path)
-    try:
-        model = convert_pcnet_mask_weights(published, class_conditioned=category_aware, sample_size=sample_size)
-    except ValueError as error:
-        raise ValueError(f"'{os.fspath(checkpoint_path)}': {error}") from error
+    config = {"class_conditioned": category_aware, "sample_size": sample_size}
+    model = convert_file(checkpoint_path, convert_pcnet_mask_weights, **config)
     return save_pipeline(PCNetMaskPipeline(model, order_threshold=0.1, mask_threshold=0.2), output_dir)
 
 
-def read_widths(published: Mapping[str, Tensor], name: str) -> tuple[int, ...]:
+def _read_widths(published: Mapping[str, Tensor], name: str) -> tuple[int, ...]:
     """The channels per level of a published U-Net that takes two mask planes.
 
     Args:

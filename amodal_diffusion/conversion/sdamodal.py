@@ -11,7 +11,7 @@ from torch import Tensor
 from ..models.sdamodal_decoder import SDAmodalDecoder
 from ..pipelines.diffusion_components import COMPONENTS, load_components, load_unet_config
 from ..pipelines.sdamodal import SDAmodalPipeline
-from .checkpoint import check_keys, load_published_state_dict, save_pipeline
+from .checkpoint import check_keys, convert_file, save_pipeline
 from .conditioned_unet import FIRST_CONV, unet_published_key, unet_sizes
 
 _NAME = "SDAmodal"
@@ -89,11 +89,8 @@ def convert_sdamodal(
             kind, or whose features the decoder cannot read.
         OSError: where the Hub does not give Stable Diffusion.
     """
-    published = load_published_state_dict(checkpoint_path)
-    try:
-        decoder = convert_sdamodal_weights(published, sample_size=sample_size, feature_sizes=feature_sizes)
-    except ValueError as error:
-        raise ValueError(f"'{os.fspath(checkpoint_path)}': {error}") from error
+    sizes = {"sample_size": sample_size, "feature_sizes": feature_sizes}
+    decoder = convert_file(checkpoint_path, convert_sdamodal_weights, **sizes)
     _check_channels(decoder, stable_diffusion)
     components: dict[str, Any] = dict.fromkeys(COMPONENTS)
     if include_stable_diffusion:

@@ -2,6 +2,12 @@
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
+
+
+def source_name(path: str) -> str:
+    """What logs and model cards call a data set: the last two parts of its path."""
+    return "/".join(Path(path).parts[-2:])
 
 
 def base_parser(description: str) -> argparse.ArgumentParser:

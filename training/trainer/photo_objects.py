@@ -17,6 +17,8 @@ from amodal_diffusion.data import read_annotations
 from amodal_diffusion.image_processor import load_image
 from amodal_diffusion.masks import decode_rle
 
+from .arguments import source_name
+
 logger = logging.getLogger(__name__)
 
 NO_IMAGES = "none"
@@ -130,7 +132,7 @@ class PhotoObjects:
     ) -> None:
         from datasets import Image as ImageFeature
 
-        self.names = ["/".join(Path(name).parts[-2:]) for name in names]
+        self.names = [source_name(name) for name in names]
         self.on_error = on_error
         self.photos: list[Photo] = []
         self._keys: dict[tuple[int, int], str] = {}

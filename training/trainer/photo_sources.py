@@ -15,6 +15,8 @@ from amodal_diffusion.data import read_annotations
 from amodal_diffusion.data.photo_bank import PhotoBank
 from amodal_diffusion.data.photo_synthesis import PhotoOcclusionSynthesizer, PhotoSynthesisConfig
 
+from .arguments import source_name
+
 logger = logging.getLogger(__name__)
 
 # Side of what is kept of a photo around an object, in sides of its crop: room to shift, turn and scale the crop.
@@ -101,7 +103,7 @@ def make_photo_synthesizers(
     )
     numbers = torch.bincount(bank.sources, minlength=len(sources)).tolist()
     counts = [
-        ("/".join(Path(path).parts[-2:]), len(rows), number)
+        (source_name(path), len(rows), number)
         for path, rows, number in zip(args.dataset, training, numbers, strict=True)
     ]
     logger.info("%d objects for training: %s; %d held out", len(bank), counts, len(held_out))

@@ -4,7 +4,6 @@ import argparse
 import logging
 from abc import abstractmethod
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +14,7 @@ from amodal_diffusion.data import read_annotations
 from amodal_diffusion.data.mask_bank import MaskBank
 from amodal_diffusion.data.synthesis import OcclusionBatch, OcclusionSynthesizer, SynthesisConfig
 
+from .arguments import source_name
 from .loop import Task, Validation
 from .pictures import mask_grid
 
@@ -75,6 +75,13 @@ def read_mask_sources(args: argparse.Namespace) -> list[Any]:
     return [read_annotations(path, on_error=args.on_error).select_columns(["objects"]) for path in args.dataset]
 
 
+def split_bank(bank: MaskBank, fraction: float) -> tuple[MaskBank, MaskBank]:
+    """Masks for training and for validation: always the same ones; at least one is held out."""
+    shuffled = torch.randperm(len(bank), generator=torch.Generator().manual_seed(0))
+    held_out = max(1, int(len(bank) * fraction))
+    return bank.subset(shuffled[held_out:]), bank.subset(shuffled[:held_out])
+
+
 class SyntheticMaskTask(Task):
     """A mask network on synthetic occlusion drawn from a bank of modal masks.
 
@@ -103,19 +110,16 @@ class SyntheticMaskTask(Task):
             max_truncation=args.max_truncation,
         )  # fmt: skip
         counts = torch.bincount(bank.sources, minlength=len(sources)).tolist()
-        self.counts = [
-            ("/".join(Path(path).parts[-2:]), count) for path, count in zip(args.dataset, counts, strict=True)
-        ]
+        self.counts = [(source_name(path), count) for path, count in zip(args.dataset, counts, strict=True)]
         logger.info("%d masks: %s", len(bank), self.counts)
-        shuffled = torch.randperm(len(bank), generator=torch.Generator().manual_seed(0))
-        held_out = max(1, int(len(bank) * args.validation_fraction))
+        training, held_out = split_bank(bank, args.validation_fraction)
         device = accelerator.device
         self.synthesizer = OcclusionSynthesizer(
-            bank.subset(shuffled[held_out:]).to(device), self.synthesis, seed=args.seed,
+            training.to(device), self.synthesis, seed=args.seed,
             source_weights=args.dataset_weights, process_index=accelerator.process_index,
             num_processes=accelerator.num_processes,
         )  # fmt: skip
-        self.validation = OcclusionSynthesizer(bank.subset(shuffled[:held_out]).to(device), self.synthesis, seed=-1)
+        self.validation = OcclusionSynthesizer(held_out.to(device), self.synthesis, seed=-1)
         self.autocast = accelerator.autocast
 
     def validate(self, model: nn.Module, step: int) -> Validation:
