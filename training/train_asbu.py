@@ -6,7 +6,7 @@ synthesised on the training device from a bank of masks, so compute sets the pac
     accelerate launch training/train_asbu.py --dataset train.json --output_dir runs/asbu
 
 `--occluder_input mask` (the whole occluder in place of the boundary) and `--loss cross_entropy` (no uncertainty) are
-the ablations of the paper; `--occluder_input both` is how `pipelines/asbu` was made. `--use_rgb` shows the photo to the
+the ablations of the paper; `--occluder_input both` and `--loss decoupled` are how `pipelines/asbu` was made. `--use_rgb` shows the photo to the
 network, with the other object pasted into it by matting.
 """
 
@@ -14,6 +14,7 @@ import argparse
 import logging
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
@@ -57,7 +58,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         help="Look at the photos of the data sets; `--recipe` says how they are pasted.",
     )
     network.add_argument("--occluder_input", choices=OCCLUDER_INPUTS, default="boundary", help="See occluder_plane.")
-    network.add_argument("--loss", choices=["uncertainty", "cross_entropy"], default="uncertainty")
+    network.add_argument("--loss", choices=list(LOSSES), default="uncertainty", help="decoupled: see decoupled_loss.")
     network.add_argument("--inside_weight", type=float, default=5.0, help="Weight of the loss inside the occluder.")
     pipeline = parser.add_argument_group("pipeline", "Stored in the pipeline; see ASBUPipeline.")
     pipeline.add_argument("--order_threshold", type=float, default=0.5)
@@ -90,13 +91,34 @@ def completion_loss(logits: Tensor, target: Tensor, occluder: Tensor, inside_wei
     return (entropy * (1 + (inside_weight - 1) * occluder)).mean()
 
 
+def decoupled_loss(logits: Tensor, target: Tensor, occluder: Tensor, inside_weight: float = 5.0) -> Tensor:
+    """The mask by cross-entropy, the uncertainty by ASBU's loss given that mask.
+
+    ASBU's loss, minimised over the uncertainty, is the absolute error, whose best answer is the median: what is hidden
+    with less than even chance comes out as 0. Cross-entropy keeps the probability. The mask is detached in ASBU's loss,
+    so that the second output learns how far off the first one is and nothing else.
+
+    Args:
+        logits: (B, 2, h, w) floating point.
+        target: (B, 1, h, w) in {0, 1}.
+        occluder: (B, 1, h, w) in {0, 1}.
+        inside_weight: factor inside the occluder.
+    """
+    mean, spread = logits.split(1, dim=1)
+    uncertainty = uncertainty_weighted_loss(torch.cat([mean.detach(), spread], 1), target, occluder, inside_weight)
+    return completion_loss(logits, target, occluder, inside_weight) + uncertainty
+
+
+LOSSES = {"uncertainty": uncertainty_weighted_loss, "cross_entropy": completion_loss, "decoupled": decoupled_loss}
+
+
 class ASBUTask(SyntheticMaskTask):
     """ASBU on synthetic occlusion."""
 
     def __init__(self, args: argparse.Namespace) -> None:
         model = _make_model(args)
         super().__init__(args, model, model.config.sample_size)
-        self.compute_loss = uncertainty_weighted_loss if args.loss == "uncertainty" else completion_loss
+        self.compute_loss = LOSSES[args.loss]
 
     def inputs(self, batch: OcclusionBatch) -> dict[str, Tensor | None]:
         """What the network is called with."""

@@ -4,6 +4,7 @@ from .amodal_vae import AmodalVAE, AmodalVAEOutput, DiagonalGaussian
 from .asbu import ASBUPredictor
 from .occamodal_predictor import OccAmodalPredictor
 from .outputs import MaskModelOutput
+from .pcnet_content import PCNetContent, PCNetContentDiscriminator, PCNetContentOutput
 from .pcnet_mask import PCNetMask
 from .prompt_embedding import PromptEmbedding
 from .sdamodal_decoder import SDAmodalDecoder
@@ -15,6 +16,9 @@ __all__ = [
     "DiagonalGaussian",
     "MaskModelOutput",
     "OccAmodalPredictor",
+    "PCNetContent",
+    "PCNetContentDiscriminator",
+    "PCNetContentOutput",
     "PCNetMask",
     "PromptEmbedding",
     "SDAmodalDecoder",
