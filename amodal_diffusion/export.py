@@ -7,7 +7,6 @@ import json
 import math
 import os
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +15,16 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ._files import PathLike, atomic_path, check_output_file, check_output_folder, write_text
+from ._files import (
+    PathLike,
+    atomic_path,
+    check_output_file,
+    check_output_folder,
+    file_stem,
+    publish,
+    staging_folder,
+    write_text,
+)
 from .data import AnnotationError, detect_format, iter_coco, iter_cocoa, record_masks
 from .masks import encode_rle, mask_areas, mask_boxes
 from .ordering import check_order, order_pairs
@@ -410,12 +418,8 @@ def save_completion(
         NotADirectoryError: where `folder` is a file.
     """
     folder = Path(folder)
-    if folder.exists() and not folder.is_dir():
-        raise NotADirectoryError(f"output {folder} is a file, expected a folder.")
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as temporary:
-        staged = Path(temporary)
-        stems = [_stem(index, annotation["name"]) for index, annotation in enumerate(document["annotations"])]
+    with staging_folder(folder) as staged:
+        stems = [file_stem(index, annotation["name"]) for index, annotation in enumerate(document["annotations"])]
         for name, masks in ((MASK_FOLDER, amodal), (OCCLUDER_FOLDER, occluders)):
             if masks is not None:
                 _save_masks(staged / name, masks, stems)
@@ -428,32 +432,10 @@ def save_completion(
             if picture is not None:
                 picture.save(staged / name)
         (staged / AMODAL_JSON).write_text(json.dumps(document, allow_nan=False) + "\n", encoding="utf-8")
-        return _publish(staged, folder)
+        return publish(staged, folder, RESULTS)
 
 
 def _save_masks(folder: Path, masks: np.ndarray, stems: Sequence[str]) -> None:
     folder.mkdir()
     for mask, stem in zip(masks, stems, strict=True):
         Image.fromarray(mask.astype(np.uint8) * 255).save(folder / f"{stem}.png")
-
-
-def _stem(index: int, name: str) -> str:
-    return "-".join(part for part in (f"{index:03d}", _slug(name)) if part)
-
-
-def _publish(staged: Path, folder: Path) -> list[Path]:
-    written = []
-    for name in RESULTS:
-        target = folder / name
-        if target.is_dir() and not target.is_symlink():  # a folder cannot be replaced by a rename while it has files
-            os.replace(target, staged / f"old-{name}")
-        elif not (staged / name).exists():
-            target.unlink(missing_ok=True)
-        if (staged / name).exists():
-            os.replace(staged / name, target)
-            written.append(target)
-    return written
-
-
-def _slug(name: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40].strip("-")
