@@ -1,28 +1,21 @@
-"""What all mask pipelines share: loading and saving, cropping, pasting back, the output."""
+"""What all mask pipelines share: cropping, pasting back, the output."""
 
-import os
 from collections.abc import Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from diffusers import DiffusionPipeline
 from torch import Tensor, nn
 
-from ..hub import HUB_KEYS, resolve_subfolder, write_pipeline_file
 from ..image_processor import crop_images, normalize_images, postprocess_masks
 from ..masks import crop_boxes, mask_boxes, paste_patches
+from .loading import SafePipeline
 from .patches import crop_mask_patches
 from .pipeline_output import AmodalPipelineOutput
-from .scene_inputs import OUTPUT_TYPES, Scene, check_choice, check_integer, check_number, rows_of, to_device
+from .scene_inputs import Scene, check_number, rows_of, to_device
 
 PASTE_RULES = ("probability", "binary")
-# Positions (pixels of the largest maps) in one pass through the network. On a CPU two maps of 256 pixels are what stays
-# in cheap memory: larger batches are slower there, smaller ones too.
-_POSITIONS_CPU = 2 * 256**2
-_POSITIONS_ACCELERATOR = 64 * 256**2
 
 
 @dataclass
@@ -44,7 +37,7 @@ class ObjectPatches:
     images: Tensor | None = None
 
 
-class MaskPipeline(DiffusionPipeline):
+class MaskPipeline(SafePipeline):
     """Base class of the pipelines that complete masks.
 
     A subclass registers its networks and settings in `__init__`, and writes `__call__` in numbered steps out of the
@@ -75,56 +68,7 @@ class MaskPipeline(DiffusionPipeline):
         """A network needs the `category_ids` of the objects."""
         return any(getattr(network.config, "class_conditioned", False) for network in self.networks)
 
-    # Loading and saving
-
-    @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any) -> Any:
-        """Load from a local folder or a Hub id; see `DiffusionPipeline.from_pretrained`.
-
-        Two differences: `subfolder` names the folder of the pipeline where a folder or repository holds several, and
-        only safetensors are read, never pickled weights.
-
-        Raises:
-            ValueError: where `use_safetensors` is False.
-        """
-        if kwargs.pop("use_safetensors", None) is False:
-            raise ValueError("`use_safetensors` must be True: pickled weights can run code when they are loaded.")
-        hub_options = {key: kwargs.get(key) for key in HUB_KEYS}
-        path = resolve_subfolder(pretrained_model_name_or_path, kwargs.pop("subfolder", None), **hub_options)
-        return super().from_pretrained(path, use_safetensors=True, **kwargs)
-
-    def save_pretrained(
-        self, save_directory: str | os.PathLike[str], safe_serialization: bool = True, **kwargs: Any
-    ) -> None:
-        """Save the components, `model_index.json` and the `pipeline.py` that lets diffusers load the folder by itself.
-
-        `push_to_hub(repo_id)`, and `push_to_hub=True` here, publish the same files.
-
-        Args:
-            save_directory: folder, made where it is missing.
-            safe_serialization: only True: weights are written as safetensors.
-            kwargs: see `DiffusionPipeline.save_pretrained`.
-
-        Raises:
-            ValueError: where `safe_serialization` is False or `save_directory` is a file.
-        """
-        if not safe_serialization:
-            raise ValueError("`safe_serialization` must be True: pickled weights can run code when they are loaded.")
-        if os.path.isfile(save_directory):
-            raise ValueError(f"`save_directory` must be a folder, but '{os.fspath(save_directory)}' is a file.")
-        os.makedirs(save_directory, exist_ok=True)
-        write_pipeline_file(save_directory, type(self).__name__)
-        super().save_pretrained(os.fspath(save_directory), safe_serialization=True, **kwargs)
-
     # Steps of a call
-
-    def check_call(self, batch_size: Any, output_type: Any, side: int) -> int:
-        """The batch size to use: the caller's, or what suits the device and the side of the network's largest maps."""
-        check_choice("output_type", output_type, OUTPUT_TYPES)
-        if batch_size is not None:
-            return check_integer("batch_size", batch_size, 1)
-        positions = _POSITIONS_CPU if self._execution_device.type == "cpu" else _POSITIONS_ACCELERATOR
-        return max(1, positions // side**2)
 
     def _threshold(self, name: str, value: float | None) -> float:
         """A threshold of a call in [0, 1): the caller's, or the pipeline's."""
@@ -194,24 +138,6 @@ class MaskPipeline(DiffusionPipeline):
         self.maybe_free_model_hooks()
         output = AmodalPipelineOutput(**fields)
         return output if return_dict else tuple(fields.values())
-
-    @contextmanager
-    def evaluation_mode(self) -> Any:
-        """Batch norm and dropout of the mask networks as at inference inside of the block, as they were after it."""
-        training = [module for network in self.networks for module in network.modules() if module.training]
-        for network in self.networks:
-            network.eval()
-        try:
-            yield
-        finally:
-            for module in training:
-                module.training = True
-
-    def progress_bar(self, iterable: Any = None, total: int | None = None) -> Any:
-        """As in diffusers, but a bar appears only where the work takes more than three seconds."""
-        config = getattr(self, "_progress_bar_config", {})
-        self._progress_bar_config = {"delay": 3, "leave": False, **config}
-        return super().progress_bar(iterable, total)
 
 
 def _postprocess(value: Any, output_type: Any) -> Any:

@@ -105,17 +105,17 @@ def _read_scene(
     order: Any = None,
     amodal_box: Any = None,
 ) -> Scene:
-    with _named("image", suffix):
+    with named("image", suffix):
         height, width = (None, None) if image is None else image_size(image)
-    with _named("masks", suffix):
+    with named("masks", suffix):
         stack = to_mask_stack(masks, height=height, width=width)
     count, height, width = stack.shape
     scene = Scene(stack)
     if image is not None and read_image:
-        with _named("image", suffix):
+        with named("image", suffix):
             scene.image = image_to_tensor(image)
     if occluder_masks is not None:
-        with _named("occluder_masks", suffix):
+        with named("occluder_masks", suffix):
             scene.occluder_masks = to_mask_stack(occluder_masks, height=height, width=width)
         if len(scene.occluder_masks) not in (1, count):
             raise ValueError(
@@ -123,17 +123,17 @@ def _read_scene(
                 f"got {len(scene.occluder_masks)}."
             )
     if category_ids is not None:
-        scene.category_ids = _read_category_ids(category_ids, count, suffix, lowest_category)
+        scene.category_ids = read_category_ids(category_ids, count, suffix, lowest_category)
     if order is not None:
-        with _named("order", suffix):
-            scene.order = check_order(_to_numpy(order), count)
+        with named("order", suffix):
+            scene.order = check_order(to_numpy(order), count)
     if amodal_box is not None:
         scene.amodal_boxes = _read_boxes(amodal_box, count, f"`amodal_box{suffix}`")
     return scene
 
 
 @contextmanager
-def _named(name: str, suffix: str) -> Iterator[None]:
+def named(name: str, suffix: str) -> Iterator[None]:
     """Put the argument's name before the message of a ValueError or TypeError that a reader raises."""
     full_name = f"`{name}{suffix}`"
     try:
@@ -144,12 +144,14 @@ def _named(name: str, suffix: str) -> Iterator[None]:
         raise type(error)(f"{full_name}: {error}") from error
 
 
-def _to_numpy(value: Any) -> np.ndarray:
+def to_numpy(value: Any) -> np.ndarray:
+    """An array from a tensor on any device, or from whatever numpy takes."""
     return value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
 
 
-def _read_category_ids(category_ids: Any, count: int, suffix: str, lowest: int) -> np.ndarray:
-    ids = _to_numpy(category_ids)
+def read_category_ids(category_ids: Any, count: int, suffix: str = "", lowest: int = 1) -> np.ndarray:
+    """(N,) int64 ids of at least `lowest`; ValueError naming `category_ids{suffix}` otherwise."""
+    ids = to_numpy(category_ids)
     if ids.ndim == 0:
         ids = ids[None]
     if ids.shape != (count,):
@@ -162,11 +164,11 @@ def _read_category_ids(category_ids: Any, count: int, suffix: str, lowest: int) 
 
 def _read_boxes(boxes: Any, count: int, name: str) -> np.ndarray:
     """(N, 4) float64 (x, y, w, h), NaN in a row that was None or all NaN; one object may give its four numbers."""
-    rows = list(boxes) if isinstance(boxes, list | tuple) else _to_numpy(boxes)
+    rows = list(boxes) if isinstance(boxes, list | tuple) else to_numpy(boxes)
     if count == 1 and len(rows) == 4 and not any(np.ndim(value) or value is None for value in rows):
         rows = [rows]
     try:
-        stack = np.array([[np.nan] * 4 if row is None else _to_numpy(row) for row in rows], np.float64)
+        stack = np.array([[np.nan] * 4 if row is None else to_numpy(row) for row in rows], np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} must hold boxes (x, y, width, height) or None: {error}") from error
     stack = stack.reshape(0, 4) if not len(rows) else stack
