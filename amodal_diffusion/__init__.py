@@ -30,6 +30,7 @@ from .pipelines import (
     PCNetMaskPipeline,
     SDAmodalPipeline,
 )
+from .scene import Layer, Scene
 
 # Without this entry diffusers writes the full module path of a component into `model_index.json`, and refuses to
 # download such a repository. It has to be there before the first pipeline is made.
@@ -47,6 +48,7 @@ __all__ = [
     "AmodalVAEOutput",
     "DiffusionFeatureExtractor",
     "ImageFeatures",
+    "Layer",
     "MaskModelOutput",
     "MaskPipeline",
     "ModelMixin",
@@ -60,5 +62,6 @@ __all__ = [
     "PromptEmbedding",
     "SDAmodalDecoder",
     "SDAmodalPipeline",
+    "Scene",
     "__version__",
 ]

@@ -23,7 +23,7 @@ PACKAGE_SOURCES = [path for path in SOURCES if path.is_relative_to(PACKAGE)]
 LAYERS = (
     ("masks", "image_processor", "ordering", "baselines", "metrics", "visualization"),
     ("models", "data"),
-    ("pipelines", "hub", "conversion"),
+    ("pipelines", "hub", "conversion", "scene", "scene_formats"),
     ("export", "evaluation", "evaluation_methods", "evaluation_report", "cli"),
 )
 RANKS = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}

@@ -1,0 +1,194 @@
+"""One layer of a scene, and the affine maps that place it. Internal; `scene` has the public names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+
+# Differences of coordinates below this, in pixels, are rounding errors of composed maps.
+_SAME = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """One object of a scene as a tile of its own, and where it stands on the canvas.
+
+    Arrays are read-only; what is writeable when a layer is made is copied.
+
+    Args:
+        rgba: (h, w, 4) uint8, straight alpha: the whole object with its hidden parts, never resampled by edits.
+        modal: (h, w) bool, the part that the photo shows.
+        amodal: (h, w) bool, the whole object.
+        uncertainty: (h, w) float32, not negative, or None.
+        transform: (2, 3) float64, affine map of tile coordinates (x, y) to canvas coordinates. Both count pixels from
+            the outer corner of the top left one, whose centre is (0.5, 0.5).
+        name: what people call it.
+        id: at least 0, unique in a scene and kept by edits.
+        origin: (2, 3) float64, the transform with which the visible pixels lie on the photo where they were seen; None
+            for a layer that the photo does not show.
+
+    Raises:
+        TypeError, ValueError: naming the argument: another shape or dtype, values that are not finite, a transform
+            that cannot be inverted.
+    """
+
+    rgba: npt.NDArray[np.uint8]
+    modal: npt.NDArray[np.bool_]
+    amodal: npt.NDArray[np.bool_]
+    uncertainty: npt.NDArray[np.float32] | None = None
+    transform: FloatArray = field(default_factory=lambda: translation(0, 0))
+    name: str = ""
+    id: int = 0
+    origin: FloatArray | None = None
+
+    def __post_init__(self) -> None:
+        rgba = frozen_array("rgba", self.rgba, np.uint8, (None, None, 4))
+        height, width = rgba.shape[:2]
+        if not rgba.size:
+            raise ValueError(f"`rgba` must have pixels, got shape {rgba.shape}.")
+        fields: dict[str, Any] = {"rgba": rgba}
+        for name in ("modal", "amodal"):
+            fields[name] = frozen_array(name, getattr(self, name), np.bool_, (height, width))
+        if self.uncertainty is not None:
+            values = frozen_array("uncertainty", self.uncertainty, np.float32, (height, width))
+            if not (np.isfinite(values).all() and (values >= 0).all()):
+                raise ValueError("`uncertainty` must be finite and not negative.")
+            fields["uncertainty"] = values
+        fields["transform"] = _affine("transform", self.transform)
+        if self.origin is not None:
+            fields["origin"] = _affine("origin", self.origin)
+        if not isinstance(self.name, str):
+            raise TypeError(f"`name` must be a string, got {self.name!r}.")
+        if isinstance(self.id, bool) or not isinstance(self.id, int | np.integer):
+            raise TypeError(f"`id` must be an integer, got {self.id!r}.")
+        if self.id < 0:
+            raise ValueError(f"`id` must be at least 0, got {self.id}.")
+        fields["id"] = int(self.id)
+        for name, value in fields.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the tile in pixels."""
+        return self.rgba.shape[1], self.rgba.shape[0]
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """The least upright box (x, y, w, h) around the transformed tile, in pixels of the canvas."""
+        low, high = corners(self.transform, *self.size)
+        return float(low[0]), float(low[1]), float(high[0] - low[0]), float(high[1] - low[1])
+
+    @property
+    def centre(self) -> tuple[float, float]:
+        """Centre (x, y) of the tile on the canvas."""
+        width, height = self.size
+        x, y = self.transform @ (width / 2, height / 2, 1)
+        return float(x), float(y)
+
+    @property
+    def motion(self) -> FloatArray | None:
+        """(2, 3) map of canvas coordinates from where the photo shows the layer to where it is now; None if nowhere."""
+        if self.origin is None:
+            return None
+        return compose(self.transform, invert(self.origin))
+
+    @property
+    def at_home(self) -> bool:
+        """The layer stands where the photo shows it."""
+        return self.origin is not None and self.same_place(self.transform, self.origin)
+
+    def same_place(self, first: FloatArray, second: FloatArray) -> bool:
+        """Whether two maps of this layer's tile agree on all of it."""
+        return same_map(first, second, max(self.size))
+
+    def equals(self, other: object) -> bool:
+        """Whether all fields are the same, pixel by pixel."""
+        if not isinstance(other, Layer):
+            return False
+        arrays = ("rgba", "modal", "amodal", "uncertainty", "transform", "origin")
+        return (self.name, self.id) == (other.name, other.id) and all(
+            same_array(getattr(self, name), getattr(other, name)) for name in arrays
+        )
+
+
+def frozen_array(name: str, value: Any, dtype: Any, shape: tuple[int | None, ...]) -> npt.NDArray[Any]:
+    """`value` as a read-only array of its own, after its dtype and shape were checked (None: any length)."""
+    array = value if isinstance(value, np.ndarray) else np.asarray(value)
+    if array.dtype != dtype:
+        raise TypeError(f"`{name}` must have dtype {np.dtype(dtype)}, got {array.dtype}.")
+    if array.ndim != len(shape) or any(n is not None and n != m for n, m in zip(shape, array.shape, strict=True)):
+        wanted = ", ".join("any" if n is None else str(n) for n in shape)
+        raise ValueError(f"`{name}` must have shape ({wanted}), got {array.shape}.")
+    if array.flags.writeable:
+        array = array.copy()
+        array.flags.writeable = False
+    return array
+
+
+def same_array(first: npt.NDArray[Any] | None, second: npt.NDArray[Any] | None) -> bool:
+    """Whether both are the same array value for value, or both None."""
+    if first is None or second is None:
+        return first is second
+    return first is second or np.array_equal(first, second)
+
+
+# Affine maps (2, 3): x' = a x + b y + c, y' = d x + e y + f.
+
+
+def translation(dx: float, dy: float) -> FloatArray:
+    """The map that shifts by (dx, dy) pixels."""
+    return np.array([[1, 0, dx], [0, 1, dy]], np.float64)
+
+
+def compose(second: FloatArray, first: FloatArray) -> FloatArray:
+    """The map that does `first` and then `second`."""
+    return np.concatenate([second[:, :2] @ first[:, :2], second[:, :2] @ first[:, 2:] + second[:, 2:]], axis=1)
+
+
+def invert(affine: FloatArray) -> FloatArray:
+    """The inverse of a map."""
+    if np.array_equal(affine[:, :2], np.eye(2)):
+        return translation(-affine[0, 2], -affine[1, 2])
+    linear = np.linalg.inv(affine[:, :2])
+    return np.concatenate([linear, -linear @ affine[:, 2:]], axis=1)
+
+
+def about(linear: npt.ArrayLike, x: float, y: float) -> FloatArray:
+    """The map with the 2x2 matrix `linear` that keeps the point (x, y)."""
+    matrix, point = np.asarray(linear, np.float64), np.array([[x], [y]], np.float64)
+    return np.concatenate([matrix, point - matrix @ point], axis=1)
+
+
+def corners(affine: FloatArray, width: float, height: float, margin: float = 0) -> tuple[FloatArray, FloatArray]:
+    """Least and greatest (x, y) that the tile reaches on the canvas, with `margin` tile pixels around it."""
+    x, y = (-margin, width + margin), (-margin, height + margin)
+    points = affine @ np.array([[x[0], x[1], x[0], x[1]], [y[0], y[0], y[1], y[1]], [1, 1, 1, 1]], np.float64)
+    return points.min(axis=1), points.max(axis=1)
+
+
+def same_map(first: FloatArray, second: FloatArray, reach: float) -> bool:
+    """Whether two maps agree on all points within `reach` pixels of the corner."""
+    difference = np.abs(first - second)
+    return bool((difference[:, :2].sum(axis=1) * reach + difference[:, 2] < _SAME).all())
+
+
+def integer_shift(affine: FloatArray, reach: float) -> tuple[int, int] | None:
+    """(dx, dy) where the map is a shift by whole pixels, up to rounding errors; None otherwise."""
+    shift = np.rint(affine[:, 2])
+    if not same_map(affine, translation(*shift), reach):
+        return None
+    return int(shift[0]), int(shift[1])
+
+
+def _affine(name: str, value: Any) -> FloatArray:
+    array = frozen_array(name, np.asarray(value, np.float64), np.float64, (2, 3))
+    if not np.isfinite(array).all():
+        raise ValueError(f"`{name}` must be finite, got {array.tolist()}.")
+    if not abs(np.linalg.det(array[:, :2])) > 0:
+        raise ValueError(f"`{name}` must be invertible, got {array.tolist()}.")
+    return array
