@@ -19,6 +19,7 @@ __all__ = [
     "ImageInput",
     "OutputType",
     "crop_images",
+    "denormalize_images",
     "image_size",
     "image_to_tensor",
     "load_image",
@@ -89,6 +90,13 @@ def normalize_images(images: torch.Tensor) -> torch.Tensor:
     mean = torch.tensor(_IMAGENET_MEAN, device=images.device).view(3, 1, 1)
     std = torch.tensor(_IMAGENET_STD, device=images.device).view(3, 1, 1)
     return (images - mean) / std
+
+
+def denormalize_images(images: torch.Tensor) -> torch.Tensor:
+    """Undo `normalize_images`: (..., 3, H, W) floats, not clamped."""
+    mean = torch.tensor(_IMAGENET_MEAN, device=images.device).view(3, 1, 1)
+    std = torch.tensor(_IMAGENET_STD, device=images.device).view(3, 1, 1)
+    return images * std + mean
 
 
 @overload

@@ -175,6 +175,25 @@ class PCNetContent(ModelMixin, ConfigMixin):
         """Heights and widths must be multiples of this."""
         return 2 ** len(self.encoder)
 
+    @torch.no_grad()
+    def with_mask_plane(self) -> "PCNetContent":
+        """The same network with a mask plane that it does not look at yet: the start of training in [Z20].
+
+        The first and the last convolution get a plane of zeros.
+
+        Raises:
+            ValueError: where it has one already.
+        """
+        if self.config.use_mask:
+            raise ValueError("The network has a mask plane already.")
+        config = {key: value for key, value in self.config.items() if not key.startswith("_")}
+        model = PCNetContent(**{**config, "use_mask": True})
+        state = self.state_dict()
+        for key in ("encoder.0.conv.conv.weight", f"decoder.{len(self.decoder) - 1}.conv.conv.weight"):
+            state[key] = F.pad(state[key], (0, 0, 0, 0, 0, 1))  # the mask is the last of the input planes
+        model.load_state_dict(state)
+        return model.to(self.dtype).train(self.training)
+
     def forward(
         self,
         image: Tensor,

@@ -16,18 +16,21 @@ if TYPE_CHECKING:
     from .loop import Run
 
 
+_CALL = "out = pipe(image, masks)"
+
+
 def write_model_card(run: "Run") -> Path:
     """Write `README.md` into the output folder: what it is, on what, how long and with which command it was trained."""
     facts = run.task.card()
     data = ModelCardData(
         license="apache-2.0", library_name="diffusers", tags=["amodal-completion", "amodal-diffusion", *facts["tags"]],
-        pipeline_tag="image-segmentation",
+        pipeline_tag=facts.get("task", "image-segmentation"),
     )  # fmt: skip
     sections = [
         f"---\n{data.to_yaml()}\n---",
         f"# {facts['name']}",
         facts["description"],
-        "## Use\n\n" + _usage(run.output_dir.name),
+        "## Use\n\n" + _usage(run.output_dir.name, facts.get("pipeline", "AmodalPipeline"), facts.get("call", _CALL)),
         "## Limits\n\n" + "\n".join(f"- {line}" for line in facts["limits"]),
         "## Training data\n\n" + "\n".join(f"- {line}" for line in facts["data"]),
         "## Training\n\n" + _training(run),
@@ -40,11 +43,11 @@ def write_model_card(run: "Run") -> Path:
     return path
 
 
-def _usage(name: str) -> str:
+def _usage(name: str, pipeline: str, call: str) -> str:
     return (
         "Needs `pip install amodal-diffusion`.\n\n"
-        "```python\nfrom amodal_diffusion import AmodalPipeline\n\n"
-        f'pipe = AmodalPipeline.from_pretrained("{name}")\nout = pipe(image, masks)\n```'
+        f"```python\nfrom amodal_diffusion import {pipeline}\n\n"
+        f'pipe = {pipeline}.from_pretrained("{name}")\n{call}\n```'
     )
 
 

@@ -66,7 +66,9 @@ class Task(ABC):
 
     @abstractmethod
     def card(self) -> dict[str, Any]:
-        """Facts for the model card: `name`, `description`, `data` (lines), `limits` (lines), `tags`."""
+        """Facts for the model card: `name`, `description`, `data` (lines), `limits` (lines), `tags`; where it is no mask
+        pipeline, also `pipeline` (its class), `call` (an example) and `task` (its tag on the Hub).
+        """
 
 
 @dataclass

@@ -2,9 +2,9 @@
 
 import argparse
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from tqdm.auto import tqdm
 
 from amodal_diffusion.data import read_annotations
+from amodal_diffusion.data.content_synthesis import ContentSynthesisConfig
 from amodal_diffusion.data.photo_bank import PhotoBank
 from amodal_diffusion.data.photo_synthesis import PhotoOcclusionSynthesizer, PhotoSynthesisConfig
 
@@ -21,6 +22,9 @@ logger = logging.getLogger(__name__)
 
 # Side of what is kept of a photo around an object, in sides of its crop: room to shift, turn and scale the crop.
 _CONTEXT = 1.5
+
+Recipe = PhotoSynthesisConfig | ContentSynthesisConfig
+Synthesizer = TypeVar("Synthesizer", bound=PhotoOcclusionSynthesizer)
 
 Counts = list[tuple[str, int, int]]
 """Of each data set: its name, its photos for training, the objects on them."""
@@ -76,18 +80,20 @@ def split_photos(rows: Any, fraction: float) -> tuple[Any, Any]:
 
 def make_photo_synthesizers(
     args: argparse.Namespace,
-    synthesis: PhotoSynthesisConfig,
+    synthesis: Recipe,
     accelerator: Accelerator,
     *,
+    make: Callable[..., Synthesizer] = PhotoOcclusionSynthesizer,
     modal_only: bool = False,
     **options: Any,
-) -> tuple[PhotoOcclusionSynthesizer, PhotoOcclusionSynthesizer, Counts]:
+) -> tuple[Synthesizer, Synthesizer, Counts]:
     """Read the data sets and draw from their photos on the training device.
 
     Args:
         args: with `dataset`, `images`, `on_error`, `validation_fraction`, `min_area` and `seed`.
         synthesis: how samples are made.
         accelerator: of the run.
+        make: the synthesizer of that recipe.
         modal_only: leave out amodal masks, where a data set has some.
         options: of `PhotoBank.from_sources`.
 
@@ -108,16 +114,16 @@ def make_photo_synthesizers(
     ]
     logger.info("%d objects for training: %s; %d held out", len(bank), counts, len(held_out))
     device = accelerator.device
-    synthesizer = PhotoOcclusionSynthesizer(
+    synthesizer = make(
         bank.to(device), synthesis, seed=args.seed, process_index=accelerator.process_index,
         num_processes=accelerator.num_processes,
     )  # fmt: skip
-    return synthesizer, PhotoOcclusionSynthesizer(held_out.to(device), synthesis, seed=-1), counts
+    return synthesizer, make(held_out.to(device), synthesis, seed=-1), counts
 
 
 def _make_bank(
     sources: Sequence[Any],
-    synthesis: PhotoSynthesisConfig,
+    synthesis: Recipe,
     accelerator: Accelerator,
     modal_only: bool,
     options: Mapping[str, Any],

@@ -1,0 +1,226 @@
+"""Train PCNet-C, which fills the hidden part of an object with colour, on photos with modal masks [Z20].
+
+The defaults are the published recipe: Adam at 1e-4, batch 16, 450,000 updates at 256², all six losses. Holes are made
+where nothing is hidden, so the photo itself is the truth.
+
+    accelerate launch training/train_pcnet_c.py --dataset train.json --output_dir runs/pcnet-c \
+        --perceptual_network timm/vgg16.tv_in1k --pretrained_pipeline pcnet-c-partialconv
+
+`--pretrained_pipeline` takes a network without mask plane as well (`amodal-diffusion convert pcnet-c partialconv.pth`),
+the start of [Z20]. Where VGG-16 is not to be had, training goes on without the losses that need it, and says so.
+"""
+
+import argparse
+import logging
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from trainer.arguments import base_parser, check_arguments, parse_size_list
+from trainer.content_losses import (
+    ContentLossWeights,
+    composite,
+    content_losses,
+    discriminator_loss,
+    generator_loss,
+)
+from trainer.loop import Task, Validation, train
+from trainer.perceptual import VGGFeatures, find_vgg_features
+from trainer.photo_sources import Counts, add_images_flag, check_images, make_photo_synthesizers
+
+from amodal_diffusion import ContentPipeline, PCNetContent, PCNetContentDiscriminator
+from amodal_diffusion.data.content_synthesis import ContentBatch, ContentSynthesisConfig, ContentSynthesizer
+from amodal_diffusion.image_processor import denormalize_images
+
+RECIPES = {"published": ContentSynthesisConfig, "improved": ContentSynthesisConfig.improved}
+_SHOWN = 8
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = base_parser(__doc__.split("\n")[0])
+    _add_data_flags(parser.add_argument_group("data"))
+    _add_network_flags(parser.add_argument_group("network"))
+    losses = parser.add_argument_group("losses", "Weights; 0 leaves a part out.")
+    published = ContentLossWeights()
+    for name in vars(published):
+        losses.add_argument(f"--{name}_weight", type=float, default=getattr(published, name))
+    losses.add_argument(
+        "--perceptual_network",
+        default="timm/vgg16.tv_in1k",
+        help='VGG-16: a file, a Hub id, or "none". Where it is not to be had, its losses are left out.',
+    )
+    losses.add_argument(
+        "--discriminator_rate", type=float, default=0.1, help="Its learning rate as a share of the network's."
+    )
+    parser.set_defaults(
+        optimizer="adamw", learning_rate=1e-4, weight_decay=0.0, train_batch_size=16, max_train_steps=450_000,
+        lr_scheduler="constant",
+    )  # fmt: skip
+    args = parser.parse_args(argv)
+    check_arguments(args)
+    check_images(args)
+    if not 0 < args.validation_fraction < 1:
+        raise ValueError(f"`--validation_fraction` must lie in (0, 1), got {args.validation_fraction}.")
+    for name in vars(published):
+        if getattr(args, f"{name}_weight") < 0:
+            raise ValueError(f"`--{name}_weight` must not be negative, got {getattr(args, f'{name}_weight')}.")
+    if args.discriminator_rate <= 0:
+        raise ValueError(f"`--discriminator_rate` must be positive, got {args.discriminator_rate}.")
+    return args
+
+
+def _add_data_flags(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--dataset", nargs="+", required=True, help="Annotation files, Parquet folders or Hub data sets with photos."
+    )
+    add_images_flag(group)
+    group.add_argument("--validation_fraction", type=float, default=0.03, help="Share of the photos held out.")
+    group.add_argument("--validation_samples", type=int, default=256)
+    group.add_argument("--min_area", type=int, default=1000, help="Masks of fewer pixels are left out.")
+    group.add_argument("--on_error", choices=["raise", "skip"], default="skip", help="What to do with a bad record.")
+    group.add_argument("--recipe", choices=list(RECIPES), default="published", help="Of the holes.")
+
+
+def _add_network_flags(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--pretrained_pipeline", default=None, help="Content pipeline to start from; a mask plane is added if need be."
+    )
+    group.add_argument("--block_out_channels", type=parse_size_list, default=(64, 128, 256, 512, 512, 512, 512))
+    group.add_argument("--sample_size", type=int, default=None, help="None: 256, or that of the pretrained pipeline.")
+
+
+class ContentTask(Task):
+    """PCNet-C on holes made in photos."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args = args
+        self.weights = ContentLossWeights(**{n: getattr(args, f"{n}_weight") for n in vars(ContentLossWeights())})
+        self.model = _make_model(args)
+        size = self.model.config.sample_size
+        if size % self.model.multiple:
+            raise ValueError(f"`--sample_size` must be a multiple of {self.model.multiple}, got {size}.")
+        self.recipe = RECIPES[args.recipe](size)
+        self.perceptual: VGGFeatures | None = None
+        self.discriminator: nn.Module | None = None
+        self.counts: Counts = []
+
+    def setup(self, accelerator: Accelerator) -> None:
+        args = self.args
+        self.synthesizer, self.validation, self.counts = make_photo_synthesizers(
+            args, self.recipe, accelerator, make=ContentSynthesizer, modal_only=True
+        )
+        self.accelerator = accelerator
+        if self.weights.perceptual or self.weights.style:
+            self.perceptual = find_vgg_features(args.perceptual_network)
+            if self.perceptual is not None:
+                self.perceptual.to(accelerator.device)
+        if self.weights.adversarial:
+            network = PCNetContentDiscriminator()
+            rate = args.learning_rate * args.discriminator_rate
+            optimizer = torch.optim.Adam(network.parameters(), rate, betas=(0.0, 0.9))
+            # Prepared, so that checkpoints hold both.
+            self.discriminator, self.discriminator_optimizer = accelerator.prepare(network, optimizer)
+
+    def loss(self, model: nn.Module, micro_step: int, batch_size: int) -> tuple[Tensor, dict[str, float | Tensor]]:
+        batch = self.synthesizer.sample(micro_step, batch_size)
+        output = model(batch.image, batch.visible, batch.mask).image
+        parts = content_losses(output, batch, self.perceptual)
+        if self.discriminator is not None:
+            picture = composite(output, batch)
+            self._train_discriminator(batch, picture.detach())
+            judge = self.accelerator.unwrap_model(self.discriminator)
+            judge.requires_grad_(False)  # this step is the network's alone
+            parts["adversarial"] = generator_loss(judge(picture, batch.mask))
+            judge.requires_grad_(True)
+        loss = torch.stack([getattr(self.weights, name) * value for name, value in parts.items()]).sum()
+        return loss, {"hole": parts["hole"].detach(), "valid": parts["valid"].detach()}
+
+    def _train_discriminator(self, batch: ContentBatch, picture: Tensor) -> None:
+        real, fake = self.discriminator(batch.image, batch.mask), self.discriminator(picture, batch.mask)
+        self.accelerator.backward(discriminator_loss(real, fake))
+        self.discriminator_optimizer.step()
+        self.discriminator_optimizer.zero_grad()
+
+    def validate(self, model: nn.Module, step: int) -> Validation:
+        """PSNR in dB and mean absolute error (0 to 255) inside the holes of photos held out, and pictures of some."""
+        squares, absolute, count, picture = 0.0, 0.0, 0.0, None
+        size = min(16, self.args.validation_samples)
+        for index in range(max(1, self.args.validation_samples // size)):
+            batch = self.validation.sample(index, size)
+            with self.accelerator.autocast():
+                output = model(batch.image, batch.visible, batch.mask).image
+            found, truth = (denormalize_images(images).clamp(0, 1) for images in (output.float(), batch.image))
+            error = (found - truth) * batch.hole
+            squares, absolute = squares + float(error.square().sum()), absolute + float(error.abs().sum())
+            count += 3 * float(batch.hole.sum())
+            if picture is None:
+                picture = _picture(batch, found, truth)
+        psnr = -10 * float(np.log10(max(squares, 1e-9) / max(count, 1)))
+        figures = {"psnr_hole": psnr, "mae_hole": 255 * absolute / max(count, 1)}
+        return Validation(figures, {"held_out": picture} if picture is not None else {})
+
+    def build_pipeline(self, model: nn.Module) -> ContentPipeline:
+        return ContentPipeline(model=model, enlarge_box=self.recipe.enlarge_box)
+
+    def card(self) -> dict[str, Any]:
+        args = self.args
+        data = [f"{name}: {count:,} objects in {photos:,} photos" for name, photos, count in self.counts] + [
+            f"{args.validation_fraction:.0%} of the photos held out for validation; recipe of the holes: {args.recipe}."
+        ]
+        left_out = [name for name, value in vars(self.weights).items() if not value]
+        if self.perceptual is None:
+            left_out += [name for name in ("perceptual", "style") if name not in left_out]
+        if left_out:
+            data.append(f"Losses left out: {', '.join(left_out)}.")
+        return {
+            "name": "PCNet-C",
+            "description": "Fills the hidden part of an object, or the background behind it, with colour: a U-Net of "
+            "partial convolutions that sees the photo and the visible mask of the object (Zhan et al., "
+            "Self-Supervised Scene De-occlusion, CVPR 2020).",
+            "tags": ["pcnet-c", "inpainting"],
+            "limits": [
+                "Large holes come out smooth: it knows colours and edges, and invents no detail.",
+                "It learned on holes made where nothing is hidden, in everyday photos.",
+            ],
+            "data": data,
+            "task": "image-to-image",
+            "pipeline": "ContentPipeline",
+            "call": "pipe(image, modal_masks, amodal_masks).objects  # RGBA, one an object",
+        }
+
+
+def _picture(batch: ContentBatch, found: Tensor, truth: Tensor) -> np.ndarray:
+    """Three rows of crops: what the network sees, the composite, the truth."""
+    visible = batch.visible
+    seen = truth * visible + (1 - visible) * 0.5
+    rows = [torch.cat(list(row[:_SHOWN]), dim=2) for row in (seen, torch.where(visible > 0, truth, found), truth)]
+    return (torch.cat(rows, dim=1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+
+
+def _make_model(args: argparse.Namespace) -> PCNetContent:
+    if not args.pretrained_pipeline:
+        return PCNetContent(args.block_out_channels, sample_size=args.sample_size or 256)
+    model = ContentPipeline.from_pretrained(args.pretrained_pipeline).model
+    if model is None:
+        raise ValueError(f"`--pretrained_pipeline` {args.pretrained_pipeline!r} holds no PCNet-C to train.")
+    if model.config.class_conditioned:
+        raise ValueError(
+            f"`--pretrained_pipeline` {args.pretrained_pipeline!r} is class-conditioned: the bank of photos keeps no "
+            "category ids."
+        )
+    if not model.config.use_mask:
+        model = model.with_mask_plane()
+    if args.sample_size:
+        model.register_to_config(sample_size=args.sample_size)
+    return model
+
+
+def main(argv: list[str] | None = None) -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    train(ContentTask, parse_arguments(argv))
+
+
+if __name__ == "__main__":
+    main()

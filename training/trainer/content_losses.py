@@ -1,0 +1,66 @@
+"""The losses of PCNet-C with their weights [Z20]."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from amodal_diffusion.data.content_synthesis import ContentBatch
+
+from .perceptual import VGGFeatures, perceptual_losses
+
+
+@dataclass(frozen=True)
+class ContentLossWeights:
+    """Factors of the parts of the loss; the defaults are published."""
+
+    valid: float = 1.0
+    hole: float = 6.0
+    total_variation: float = 0.1
+    perceptual: float = 0.1
+    style: float = 250.0
+    adversarial: float = 0.1
+
+
+def composite(output: Tensor, batch: ContentBatch) -> Tensor:
+    """(B, 3, S, S) float32: the photo where it is visible, the network's answer in the hole."""
+    return torch.where(batch.visible > 0, batch.image, output.float())
+
+
+def total_variation(picture: Tensor) -> Tensor:
+    """Mean absolute difference of neighbours, along both axes: a scalar for (B, C, h, w)."""
+    across, down = picture[..., 1:] - picture[..., :-1], picture[..., 1:, :] - picture[..., :-1, :]
+    return across.abs().mean() + down.abs().mean()
+
+
+def content_losses(output: Tensor, batch: ContentBatch, network: VGGFeatures | None) -> dict[str, Tensor]:
+    """The parts of the loss by their names in `ContentLossWeights`, but for the adversarial one; unweighted scalars.
+
+    Args:
+        output: (B, 3, S, S) floating point, ImageNet-normalised.
+        batch: the samples. What is not `known` of them costs nothing.
+        network: VGG-16; None leaves out `perceptual` and `style`.
+    """
+    picture = composite(output, batch)
+    error = (output.float() - batch.image).abs() * batch.known
+    losses = {
+        "valid": (error * batch.visible).mean(),
+        "hole": (error * (1 - batch.visible)).mean(),
+        "total_variation": total_variation(picture),
+    }
+    if network is not None:
+        shown = torch.where(batch.known > 0, batch.image, picture)
+        losses["perceptual"], losses["style"] = perceptual_losses(network, [output.float(), picture], shown)
+    return losses
+
+
+def generator_loss(fake: Tensor) -> Tensor:
+    """Non-saturating: how little the discriminator takes the composites (logits of any shape) for photos."""
+    return F.binary_cross_entropy_with_logits(fake.float(), torch.ones_like(fake, dtype=torch.float32))
+
+
+def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
+    """Binary cross-entropy of both answers, half each."""
+    wrong = F.binary_cross_entropy_with_logits(fake.float(), torch.zeros_like(fake, dtype=torch.float32))
+    return (generator_loss(real) + wrong) / 2

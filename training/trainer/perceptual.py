@@ -1,0 +1,106 @@
+"""VGG-16 up to its third pooling, for perceptual and style losses (Liu et al., ECCV 2018; [Z20])."""
+
+import logging
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+logger = logging.getLogger(__name__)
+
+_BLOCKS = ((3, 64, 64), (64, 128, 128), (128, 256, 256, 256))
+_WEIGHTS_NAME = "model.safetensors"
+
+
+class VGGFeatures(nn.Module):
+    """The maps of VGG-16 after its first three poolings, of ImageNet-normalised pictures; frozen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for block in _BLOCKS:
+            for before, width in zip(block, block[1:], strict=False):
+                layers += [nn.Conv2d(before, width, 3, padding=1), nn.ReLU()]
+            layers.append(nn.MaxPool2d(2))
+        self.features = nn.Sequential(*layers)
+        self.requires_grad_(False).eval()
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """(B, 3, h, w) -> (B, 64, h/2, w/2), (B, 128, h/4, w/4), (B, 256, h/8, w/8)."""
+        maps = []
+        for layer in self.features:
+            image = layer(image)
+            if isinstance(layer, nn.MaxPool2d):
+                maps.append(image)
+        return maps
+
+
+def load_vgg_features(path_or_id: str) -> VGGFeatures:
+    """VGG-16 from a local file, or from a Hub repository with `model.safetensors` such as `timm/vgg16.tv_in1k`.
+
+    Args:
+        path_or_id: a safetensors file, a torch file (read with `weights_only=True`), or a Hub id; keys as in
+            torchvision, `features.0.weight` and so on. What comes after the third pooling is not looked at.
+
+    Raises:
+        FileNotFoundError: there is no such file, and the Hub does not give it.
+        ValueError: a file without these weights.
+    """
+    path = Path(path_or_id)
+    if not path.is_file():
+        try:
+            path = Path(hf_hub_download(path_or_id, _WEIGHTS_NAME))
+        except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+            raise FileNotFoundError(
+                f"There is no file {path_or_id!r}, and the Hub does not give it: {error}"
+            ) from error
+    state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+    network = VGGFeatures()
+    expected = network.state_dict()
+    missing = [key for key, value in expected.items() if key not in state or state[key].shape != value.shape]
+    if missing:
+        raise ValueError(f"'{path}' does not hold VGG-16: missing or of another shape are {', '.join(missing)}.")
+    network.load_state_dict({key: state[key] for key in expected})
+    return network
+
+
+def find_vgg_features(path_or_id: str | None) -> VGGFeatures | None:
+    """As `load_vgg_features`; None, with a warning, where it is not to be had or not wanted."""
+    if path_or_id is None or path_or_id == "none":
+        return None
+    try:
+        return load_vgg_features(path_or_id)
+    except FileNotFoundError as error:
+        logger.warning("training goes on without the perceptual and the style loss: %s", error)
+        return None
+
+
+def perceptual_losses(network: VGGFeatures, pictures: list[Tensor], truth: Tensor) -> tuple[Tensor, Tensor]:
+    """L1 between the feature maps of pictures and truth, and between their Gram matrices; sums over three levels.
+
+    Args:
+        network: VGG-16.
+        pictures: each (B, 3, h, w): the output and the composite.
+        truth: (B, 3, h, w).
+
+    Returns:
+        Perceptual and style loss, scalars.
+    """
+    with torch.no_grad():
+        wanted = network(truth)
+    perceptual, style = truth.new_zeros(()), truth.new_zeros(())
+    for picture in pictures:
+        for found, target in zip(network(picture), wanted, strict=True):
+            perceptual = perceptual + F.l1_loss(found, target)
+            style = style + F.l1_loss(gram_matrix(found), gram_matrix(target))
+    return perceptual, style
+
+
+def gram_matrix(maps: Tensor) -> Tensor:
+    """(B, C, h, w) -> (B, C, C), products of channels over their number of values, float32."""
+    flat = maps.flatten(2).float()
+    return flat @ flat.transpose(1, 2) / (flat.shape[1] * flat.shape[2])
