@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -29,12 +29,24 @@ class PlacedLayer:
         colour: (h, w, 3), uint8 straight where the tile was not resampled, else float32 premultiplied, 0 to 255.
         alpha: (h, w) float32 in [0, 1].
         seen: (h, w) bool, the modal mask.
+        cover: (h, w) bool, alpha above 0.
+        binary: alpha is 0 and 1 alone.
     """
 
     window: Window
     colour: npt.NDArray[Any]
     alpha: npt.NDArray[np.float32]
     seen: BoolArray
+    cover: BoolArray = field(init=False)
+    binary: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.measure()
+
+    def measure(self) -> None:
+        """Take `cover`, where there is anything at all, and `binary`, whether all of that is opaque, from `alpha`."""
+        self.cover = self.alpha > 0
+        self.binary = bool((self.alpha[self.cover] == 1).all())
 
     @property
     def premultiplied(self) -> npt.NDArray[np.float32]:
@@ -57,12 +69,13 @@ def place_layer(layer: Layer, transform: FloatArray, height: int, width: int) ->
     window = (slice(top, bottom), slice(left, right))
     part = _shifted(window, -shift[1], -shift[0])
     rgba = layer.rgba[part]
-    return PlacedLayer(window, rgba[..., :3], np.multiply(rgba[..., 3], 1 / 255, dtype=np.float32), layer.modal[part])
+    return PlacedLayer(window, rgba[..., :3], np.divide(rgba[..., 3], 255, dtype=np.float32), layer.modal[part])
 
 
-def place_mask(layer: Layer, transform: FloatArray, height: int, width: int, margin: int) -> tuple[Window, BoolArray]:
+def place_mask(layer: Layer, transform: FloatArray, shape: tuple[int, ...], margin: int) -> tuple[Window, BoolArray]:
     """The modal mask of a layer on the canvas, grown by `margin` pixels on each side, and its window."""
     # On a canvas with a margin of its own, so that what lies just outside grows into the canvas too.
+    height, width = shape
     moved = transform + np.array([[0, 0, 2 * margin], [0, 0, 2 * margin]])
     placed = place_layer(layer, moved, height + 4 * margin, width + 4 * margin)
     if placed is None:
@@ -111,44 +124,57 @@ def composite(
     Returns:
         `canvas`.
     """
-    position = np.argsort(stacking(order))
-    front = np.where(order == 0, position[:, None] > position[None, :], order == 1)
+    position, front = relations(order)
     kept = {index: layer for index, layer in enumerate(placed) if layer is not None}
-    pairs = list(_overlaps(kept))
-    ranks = {index: np.zeros(layer.alpha.shape, np.uint16) for index, layer in kept.items()}
+    ranks, pairs = _rank(kept, front, evidence)
+    hidden = {index: np.zeros(layer.alpha.shape, bool) for index, layer in kept.items()}
+    through = {index: np.ones((), np.float32) for index in kept}
     for i, j, in_i, in_j in pairs:
-        both = (kept[i].alpha[in_i] > 0) & (kept[j].alpha[in_j] > 0)
+        rank_i, rank_j = ranks[i][in_i], ranks[j][in_j]
+        i_first = rank_i <= rank_j if position[i] > position[j] else rank_i < rank_j
+        for a, b, in_a, in_b, first in ((i, j, in_i, in_j, i_first), (j, i, in_j, in_i, ~i_first)):
+            if kept[a].binary:
+                hidden[b][in_b] |= kept[a].cover[in_a] & first
+            else:
+                if not through[b].ndim:
+                    through[b] = np.ones(kept[b].alpha.shape, np.float32)
+                through[b][in_b] *= 1 - kept[a].alpha[in_a] * first
+    for layer in kept.values():
+        canvas[layer.window] *= (1 - layer.alpha)[..., None]
+    for index, layer in kept.items():
+        shown = through[index] * ~hidden[index]  # share of the light that those in front let through
+        canvas[layer.window][..., :3] += layer.premultiplied * shown[..., None]
+        if canvas.shape[2] == 4:
+            canvas[layer.window][..., 3] += 255 * layer.alpha * shown
+    return canvas
+
+
+def relations(order: npt.NDArray[np.int8]) -> tuple[npt.NDArray[np.intp], BoolArray]:
+    """The place of each layer in `stacking`, (N,), and whether i is in front of j where nothing is seen, (N, N)."""
+    position = np.argsort(stacking(order))
+    return position, np.where(order == 0, position[:, None] > position[None, :], order == 1)
+
+
+def _rank(
+    kept: dict[int, PlacedLayer], front: BoolArray, evidence: BoolArray
+) -> tuple[dict[int, npt.NDArray[np.uint16]], list[tuple[int, int, Window, Window]]]:
+    """How many layers are in front of each at each of its pixels, and the pairs that have a pixel in common."""
+    ranks = {index: np.zeros(layer.alpha.shape, np.uint16) for index, layer in kept.items()}
+    pairs = []
+    for i, j, in_i, in_j in _overlaps(kept):
+        both = kept[i].cover[in_i] & kept[j].cover[in_j]
+        if not both.any():
+            continue
+        pairs.append((i, j, in_i, in_j))
         if evidence[i, j]:
             seen_i, seen_j = kept[i].seen[in_i], kept[j].seen[in_j]
             i_first = (seen_i | ~seen_j) if front[i, j] else (seen_i & ~seen_j)
             ranks[j][in_j] += both & i_first
             ranks[i][in_i] += both & ~i_first
-        elif front[i, j]:
-            ranks[j][in_j] += both
         else:
-            ranks[i][in_i] += both
-    through = {index: np.ones(layer.alpha.shape, np.float32) for index, layer in kept.items()}
-    for i, j, in_i, in_j in pairs:
-        rank_i, rank_j = ranks[i][in_i], ranks[j][in_j]
-        i_first = rank_i <= rank_j if position[i] > position[j] else rank_i < rank_j
-        through[j][in_j] *= 1 - kept[i].alpha[in_i] * i_first
-        through[i][in_i] *= 1 - kept[j].alpha[in_j] * ~i_first
-    return _accumulate(canvas, kept, through)
-
-
-def _accumulate(
-    canvas: npt.NDArray[np.float32],
-    kept: dict[int, PlacedLayer],
-    through: dict[int, npt.NDArray[np.float32]],
-) -> npt.NDArray[np.float32]:
-    """Add what is seen of each layer, `through` those in front of it, to what is left of the canvas."""
-    for layer in kept.values():
-        canvas[layer.window] *= (1 - layer.alpha)[..., None]
-    for index, layer in kept.items():
-        canvas[layer.window][..., :3] += layer.premultiplied * through[index][..., None]
-        if canvas.shape[2] == 4:
-            canvas[layer.window][..., 3] += 255 * layer.alpha * through[index]
-    return canvas
+            behind, part = (j, in_j) if front[i, j] else (i, in_i)
+            ranks[behind][part] += both
+    return ranks, pairs
 
 
 def _overlaps(kept: dict[int, PlacedLayer]) -> Iterator[tuple[int, int, Window, Window]]:
@@ -231,7 +257,7 @@ def render_layers(
         gone = replaced.copy()
         for layer in layers:
             if layer.origin is not None and not layer.at_home:
-                window, mask = place_mask(layer, layer.origin, height, width, rim)
+                window, mask = place_mask(layer, layer.origin, (height, width), rim)
                 gone[window] |= mask
         canvas = np.where(gone[..., None], background, photo)
         _hide_behind_photo(layers, placed, order, evidence, rim, ~gone)
@@ -256,17 +282,17 @@ def _hide_behind_photo(
     shown = kept.copy()
     for layer in home.values():
         shown[layer.window] &= ~layer.seen
-    position = np.argsort(stacking(order))
-    front = np.where(order == 0, position[:, None] > position[None, :], order == 1)
+    _, front = relations(order)
     for i, layer in home.items():
         hidden = shown[layer.window] & ~layer.seen
         for j in home:
             if i != j and front[i, j] and not evidence[i, j]:
-                window, mask = place_mask(layers[j], layers[j].transform, *kept.shape, rim)
+                window, mask = place_mask(layers[j], layers[j].transform, kept.shape, rim)
                 near = np.zeros(kept.shape, bool)
                 near[window] = mask
                 hidden &= ~near[layer.window]
         layer.alpha *= ~hidden
+        layer.measure()
 
 
 def to_bytes(canvas: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:

@@ -57,12 +57,12 @@ class Scene:
     """
 
     background: npt.NDArray[np.uint8]
-    layers: Sequence[Layer] = ()
-    order: npt.NDArray[np.int8] | None = None  # type: ignore[assignment]
+    layers: tuple[Layer, ...] = ()
+    order: npt.NDArray[np.int8] = None  # type: ignore[assignment]
     photo: npt.NDArray[np.uint8] | None = None
-    evidence: npt.NDArray[np.bool_] | None = None  # type: ignore[assignment]
+    evidence: npt.NDArray[np.bool_] = None  # type: ignore[assignment]
     rim: int = 0
-    replaced: npt.NDArray[np.bool_] | None = None  # type: ignore[assignment]
+    replaced: npt.NDArray[np.bool_] = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         background = frozen_array("background", self.background, np.uint8, (None, None, 3))
@@ -164,12 +164,12 @@ class Scene:
         i = self._check_index("i", i)
         layer, replaced = self.layers[i], self.replaced
         if layer.origin is not None:
-            window, mask = place_mask(layer, layer.origin, *replaced.shape, self.rim)
+            window, mask = place_mask(layer, layer.origin, replaced.shape, self.rim)
             replaced = replaced.copy()
             replaced[window] |= mask
         return replace(
             self,
-            layers=self.layers[:i] + self.layers[i + 1 :],  # type: ignore[operator]
+            layers=self.layers[:i] + self.layers[i + 1 :],
             order=np.delete(np.delete(self.order, i, 0), i, 1),
             evidence=np.delete(np.delete(self.evidence, i, 0), i, 1),
             replaced=replaced,
