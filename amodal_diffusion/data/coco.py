@@ -6,26 +6,29 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from reprlib import repr as short
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pycocotools import mask as mask_utils
 
 from .._segmentation import segmentation_to_rle
 from .arrow import dataset_from_rows
+from .kins_ranks import read_rank, relations_from_ranks
 from .records import (
+    AnnotationFile,
     Annotations,
     BadRecord,
     ImageRecord,
     OnError,
     RecordLog,
     group_by_image,
+    labelled,
     load_annotations,
     make_relations,
     make_row,
+    read_category_names,
     read_images,
     to_flag,
     to_int,
-    to_name,
 )
 from .schema import build_objects
 
@@ -33,8 +36,21 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 Layout = Literal["auto", "coco", "cocoa-cls", "kins"]
-MODAL_FIELDS = {"coco": "segmentation", "cocoa-cls": "visible_mask", "kins": "inmodal_seg"}
-"""Field of the modal mask in each layout; `segmentation` is the amodal mask in all but `coco`, which has none."""
+
+
+class MaskFields(NamedTuple):
+    """Fields of the masks, the first that an annotation has counts. Without `amodal`, amodal masks are unknown."""
+
+    modal: tuple[str, ...]
+    amodal: tuple[str, ...] = ()
+
+
+LAYOUTS = {
+    "coco": MaskFields(("segmentation",)),
+    "cocoa-cls": MaskFields(("visible_mask",), ("segmentation",)),
+    # The files of 2020 have the names with a_ (amodal) and i_ (inmodal), those before the others.
+    "kins": MaskFields(("i_segm", "inmodal_seg"), ("a_segm", "segmentation")),
+}
 
 
 def iter_coco(
@@ -54,22 +70,24 @@ def iter_coco(
         on_error: "raise" refuses the first bad record; "skip" leaves it out, the rest of its image stays.
         bad_records: list that takes the records skipped.
         layout: where the masks are. "coco": `segmentation` is modal, amodal masks are unknown. "cocoa-cls" (D2SA too):
-            `segmentation` is amodal, `visible_mask` modal. "kins": `segmentation` is amodal, `inmodal_seg` modal. In
-            these two an annotation without modal mask has nothing hidden. "auto" looks which fields the file has.
-            In all, `order_relations` of an image give the order, as `amodal_diffusion.export` writes it.
+            `segmentation` is amodal, `visible_mask` modal. "kins": `segmentation` is amodal, `inmodal_seg` modal, or
+            `a_segm` and `i_segm` in the files of 2020. In these two an annotation without modal mask has nothing
+            hidden. "auto" looks which fields the file has.
+            In all, `order_relations` of an image give the order, as `amodal_diffusion.export` writes it; else the ranks
+            of KINS 2020: of two objects of the same `oco_id` whose masks overlap, the lower `ico_id` is in front.
         source: name of the data set for the column `source`; the file's name without extension where None.
 
     Raises:
         FileNotFoundError, NotADirectoryError: `annotations` or `images` is not there.
         AnnotationError: the file is broken, or a record is bad and `on_error` is "raise".
     """
-    content, name = load_annotations(annotations)
-    log = RecordLog(name, on_error, bad_records)
+    file = load_annotations(annotations)
+    log = RecordLog(file.name, on_error, bad_records)
     if layout == "auto":
-        layout = detect_layout(content)
-    if layout not in MODAL_FIELDS:
-        raise ValueError(f"layout must be 'auto' or one of {sorted(MODAL_FIELDS)}, got {layout!r}")
-    return _rows(content, images, log, layout, source or Path(name).stem)
+        layout = detect_layout(file)
+    if layout not in LAYOUTS:
+        raise ValueError(f"layout must be 'auto' or one of {sorted(LAYOUTS)}, got {layout!r}")
+    return _rows(file.content, images, log, LAYOUTS[layout], source or Path(file.name).stem)
 
 
 def read_coco(
@@ -100,31 +118,37 @@ def read_coco(
     return dataset_from_rows(rows, with_image=images is not None, cache_dir=cache_dir)
 
 
-def detect_layout(content: Mapping[str, Any]) -> Literal["coco", "cocoa-cls", "kins"]:
+def detect_layout(file: AnnotationFile) -> Literal["coco", "cocoa-cls", "kins"]:
     """Layout of the masks by the fields of a COCO-flat file."""
-    for annotation in content["annotations"]:
-        if isinstance(annotation, Mapping):
-            if "inmodal_seg" in annotation:
-                return "kins"
-            if "visible_mask" in annotation:
-                return "cocoa-cls"
-    return "coco"
+    if file.has_field(*LAYOUTS["kins"].modal):
+        return "kins"
+    return "cocoa-cls" if file.has_field(*LAYOUTS["cocoa-cls"].modal) else "coco"
 
 
 def _rows(
-    content: Mapping[str, Any], images: str | os.PathLike[str] | None, log: RecordLog, layout: str, source: str
+    content: Mapping[str, Any], images: str | os.PathLike[str] | None, log: RecordLog, fields: MaskFields, source: str
 ) -> Iterator[dict[str, Any]]:
     records, refused = read_images(content["images"], images, log)
-    names = _category_names(content.get("categories"), log)
+    names = read_category_names(content.get("categories"), log)
     groups = group_by_image(content["annotations"], records, refused, log)
     for key, image in records.items():
+        annotations = labelled(content["annotations"], groups.get(key, ()))
         things = []
-        for label, annotation in groups.get(key, []):
+        ranks = {}
+        for label, annotation in annotations:
             try:
-                things.append(_thing(annotation, image.height, image.width, names, layout))
+                thing = _thing(annotation, image.height, image.width, names, fields)
+                rank = read_rank(annotation)
             except ValueError as error:
                 log.bad(label, error)
-        yield make_row(image, build_objects(things), _relations(image, groups.get(key, []), things, log), source)
+                continue
+            if rank is not None:
+                ranks[len(things)] = rank
+            things.append(thing)
+        relations = _relations(image, annotations, things, log)
+        if relations is None and ranks:
+            relations = relations_from_ranks(things, ranks)
+        yield make_row(image, build_objects(things), relations, source)
 
 
 def _relations(
@@ -152,39 +176,22 @@ def _relations(
             pairs.append((front, behind, f"order_relations {front} before {behind}"))
         except ValueError as error:
             refuse(str(error))
-    known = {to_int(annotation["id"], "id") for label, annotation in annotations if "index" not in label}
+    known = {to_int(annotation["id"], "id") for _, annotation in annotations if annotation.get("id") is not None}
     return make_relations(pairs, things, known, refuse)
 
 
-def _category_names(categories: Any, log: RecordLog) -> dict[int, str | None]:
-    names: dict[int, str | None] = {}
-    for index, category in enumerate(categories if isinstance(categories, list) else []):
-        label = f"category at index {index}"
-        try:
-            if not isinstance(category, Mapping):
-                raise ValueError(f"expected an object, got {type(category).__name__}")
-            category_id = to_int(category.get("id"), "id")
-            label = f"category {category_id}"
-            if category_id in names:
-                raise ValueError("duplicate category id")
-        except ValueError as error:
-            log.bad(label, error)
-            continue
-        names[category_id] = to_name(category.get("name"))
-    return names
-
-
 def _thing(
-    annotation: Mapping[str, Any], height: int, width: int, names: Mapping[int, str | None], layout: str
+    annotation: Mapping[str, Any], height: int, width: int, names: Mapping[int, str | None], fields: MaskFields
 ) -> dict[str, Any]:
     category = annotation.get("category_id")
     category_id = None if category is None else to_int(category, "category_id")
-    mask = segmentation_to_rle(annotation.get("segmentation"), height, width)
+    field, segmentation = _first_field(annotation, fields.amodal or fields.modal)
+    mask = segmentation_to_rle(segmentation, height, width)
     if not mask_utils.area(mask):
-        raise ValueError(f"segmentation has no pixel inside the {height} x {width} image")
+        raise ValueError(f"{field} has no pixel inside the {height} x {width} image")
     modal, amodal = mask, None
-    if layout != "coco":
-        visible = annotation.get(MODAL_FIELDS[layout])
+    if fields.amodal:
+        _, visible = _first_field(annotation, fields.modal)
         amodal = mask
         modal = mask if visible is None else segmentation_to_rle(visible, height, width)
     return {
@@ -196,3 +203,8 @@ def _thing(
         "modal_mask": modal,
         "amodal_mask": amodal,
     }
+
+
+def _first_field(annotation: Mapping[str, Any], names: tuple[str, ...]) -> tuple[str, Any]:
+    """The first of these fields that has a value; the last one's name and None where none has."""
+    return next(((name, annotation[name]) for name in names if annotation.get(name) is not None), (names[-1], None))

@@ -1,4 +1,4 @@
-"""COCOA and BSDS-A annotation files: one annotation per image with regions, amodal masks and an occlusion order."""
+"""COCOA, BSDS-A and MP3D-Amodal annotation files: one annotation per image with regions and their order."""
 
 from __future__ import annotations
 
@@ -20,9 +20,11 @@ from .records import (
     OnError,
     RecordLog,
     group_by_image,
+    labelled,
     load_annotations,
     make_relations,
     make_row,
+    read_category_names,
     read_images,
     to_flag,
     to_int,
@@ -51,7 +53,7 @@ def iter_cocoa(
     relations with it.
 
     Args:
-        annotations: JSON file, or its content.
+        annotations: JSON file, or its content; for MP3D-Amodal a pickle (see `load_annotations`).
         images: folder of the photos. Each row then has the path of its photo under `image`.
         on_error: "raise" refuses the first bad record; "skip" leaves it out, the rest of its image stays.
         bad_records: list that takes the records skipped.
@@ -77,7 +79,7 @@ def read_cocoa(
     """Read a COCOA file into a `datasets.Dataset` of `amodal_features`, written as a stream.
 
     Args:
-        annotations: JSON file, or its content.
+        annotations: see `iter_cocoa`.
         images: folder of the photos; None leaves the column `image` out.
         on_error: see `iter_cocoa`.
         bad_records: see `iter_cocoa`.
@@ -95,33 +97,38 @@ def _rows(
     content: Mapping[str, Any], images: str | os.PathLike[str] | None, log: RecordLog, source: str
 ) -> Iterator[dict[str, Any]]:
     records, refused = read_images(content["images"], images, log)
+    names = read_category_names(content.get("categories"), log)
     groups = group_by_image(content["annotations"], records, refused, log)
     for key, image in records.items():
         if key not in groups:
             yield make_row(image, [], None, source)
-        for label, annotation in groups.get(key, []):
+        for label, annotation in labelled(content["annotations"], groups.get(key, ())):
             regions = annotation.get("regions")
             if not isinstance(regions, list):
                 log.bad(label, f"regions must be a list, got {type(regions).__name__}")
                 continue
-            things = _things(regions, image, label, log)
+            things = _things(regions, image, names, label, log)
             order = _relations(annotation.get("depth_constraint"), len(regions), things, label, log)
             yield make_row(image, build_objects(things), order, source)
 
 
-def _things(regions: list[Any], image: ImageRecord, label: str, log: RecordLog) -> list[dict[str, Any]]:
+def _things(
+    regions: list[Any], image: ImageRecord, names: Mapping[int, str | None], label: str, log: RecordLog
+) -> list[dict[str, Any]]:
     things = []
     for number, region in enumerate(regions, start=1):
         try:
             if not isinstance(region, Mapping):
                 raise ValueError(f"expected an object, got {type(region).__name__}")
-            things.append(_thing(number, region, image.height, image.width))
+            things.append(_thing(number, region, image.height, image.width, names))
         except ValueError as error:
             log.bad(f"{label} region {number}", error)
     return things
 
 
-def _thing(number: int, region: Mapping[str, Any], height: int, width: int) -> dict[str, Any]:
+def _thing(
+    number: int, region: Mapping[str, Any], height: int, width: int, names: Mapping[int, str | None]
+) -> dict[str, Any]:
     amodal = segmentation_to_rle(region.get("segmentation"), height, width)
     if not mask_utils.area(amodal):
         raise ValueError(f"segmentation has no pixel inside the {height} x {width} image")
@@ -129,10 +136,11 @@ def _thing(number: int, region: Mapping[str, Any], height: int, width: int) -> d
     if visible is None and region.get("invisible_mask") is not None:
         raise ValueError("invisible_mask without visible_mask")
     category = region.get("category_id")
+    category_id = None if category is None else to_int(category, "category_id")
     return {
         "id": number,
-        "name": to_name(region.get("name")),
-        "category_id": None if category is None else to_int(category, "category_id"),
+        "name": to_name(region.get("name")) or (None if category_id is None else names.get(category_id)),
+        "category_id": category_id,
         "is_stuff": to_flag(region.get("isStuff"), "isStuff"),
         "is_crowd": False,
         "modal_mask": amodal if visible is None else segmentation_to_rle(visible, height, width),

@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, overload
@@ -16,7 +16,7 @@ from huggingface_hub import HfApi
 from .card import dataset_card
 from .coco import Layout, detect_layout, read_coco
 from .cocoa import read_cocoa
-from .records import Annotations, BadRecord, OnError, load_annotations
+from .records import AnnotationFile, Annotations, BadRecord, OnError, load_annotations
 from .schema import amodal_features
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def detect_format(
     """
     if isinstance(annotations, (str, os.PathLike)) and _is_parquet(annotations):
         return "parquet"
-    return _format_of(load_annotations(annotations).content)
+    return _format_of(load_annotations(annotations))
 
 
 def read_annotations(
@@ -96,7 +96,7 @@ def read_annotations(
     if split is not None:
         raise ValueError(f"split must be None for an annotation file, got {split!r}")
     file = load_annotations(annotations)
-    layout = _format_of(file.content) if format == "auto" else format
+    layout = _format_of(file) if format == "auto" else format
     options: dict[str, Any] = {
         "on_error": on_error,
         "bad_records": bad_records,
@@ -253,10 +253,8 @@ def push_dataset(
     return str(commit.commit_url)
 
 
-def _format_of(content: Mapping[str, Any]) -> Literal["coco", "cocoa", "cocoa-cls", "kins"]:
-    if any(isinstance(annotation, Mapping) and "regions" in annotation for annotation in content["annotations"]):
-        return "cocoa"
-    return detect_layout(content)
+def _format_of(file: AnnotationFile) -> Literal["coco", "cocoa", "cocoa-cls", "kins"]:
+    return "cocoa" if file.has_field("regions") else detect_layout(file)
 
 
 def _is_hub_id(path: str | os.PathLike[str]) -> bool:

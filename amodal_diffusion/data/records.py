@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from array import array
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from reprlib import repr as short
@@ -13,12 +13,16 @@ from typing import Any, Literal, NamedTuple
 
 from PIL import Image, UnidentifiedImageError
 
+from .json_arrays import BrokenJsonError, JsonArray, head_of, read_json
+from .restricted_pickle import PICKLE_SUFFIXES, PickleError, load_pickle
+
 logger = logging.getLogger(__name__)
 
 OnError = Literal["raise", "skip"]
 MAX_PIXELS = 2**28
 """Largest frame read: above any photo in use, below what would exhaust memory when its masks are decoded."""
 
+_ARRAYS = ("images", "annotations")
 EXIF_ORIENTATION = 0x0112
 INT64_MAX = 2**63 - 1
 
@@ -73,7 +77,7 @@ class RecordLog:
         logger.warning("skipped %s", record)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ImageRecord:
     """One entry of `images`: `key` is its id as a string, `photo` the path of its photo where photos are read."""
 
@@ -86,51 +90,52 @@ class ImageRecord:
 
 
 class AnnotationFile(NamedTuple):
-    """Content of an annotation file, and its name for messages."""
+    """Content of an annotation file, and its name for messages. Its `annotations` may be a `JsonArray`."""
 
     content: Mapping[str, Any]
     name: str
+
+    def has_field(self, *names: str) -> bool:
+        """Whether any annotation has one of these keys."""
+        annotations = self.content["annotations"]
+        if isinstance(annotations, JsonArray):
+            return not annotations.fields.isdisjoint(names)
+        return any(name in item for item in annotations if isinstance(item, Mapping) for name in names)
 
 
 Annotations = str | os.PathLike[str] | Mapping[str, Any] | AnnotationFile
 
 
 def load_annotations(annotations: Annotations) -> AnnotationFile:
-    """Read a JSON annotation file (UTF-8, a byte-order mark allowed) or take its content.
+    """Open an annotation file or take its content.
+
+    A JSON file is checked as a whole, but its images and annotations stay in it until they are asked for. A pickle
+    (`.pkl`, `.pickle`) is read by `load_pickle`, which runs nothing that stands in it.
 
     Returns:
-        The content, whose `images` and `annotations` are lists, and the file's name for messages.
+        The content, whose `images` and `annotations` are sequences, and the file's name for messages.
 
     Raises:
         FileNotFoundError: no such file.
-        AnnotationError: not UTF-8, broken JSON (with its position), or without `images` and `annotations`.
+        AnnotationError: not UTF-8, broken JSON (with its position), a broken or refused pickle, or without `images` and
+            `annotations`.
     """
     if isinstance(annotations, AnnotationFile):
         return annotations
     if isinstance(annotations, Mapping):
         name, content = "annotations", annotations
     else:
-        name = os.fspath(annotations)
-        content = _parse_json(Path(annotations), name)
+        path, name = Path(annotations), os.fspath(annotations)
+        try:
+            content = load_pickle(path) if path.suffix in PICKLE_SUFFIXES else read_json(path, _ARRAYS)
+        except (BrokenJsonError, PickleError) as error:
+            raise _file_error(name, str(error)) from error
     if not isinstance(content, Mapping):
         raise _file_error(name, f"expected an object at the top level, got {type(content).__name__}")
-    for key in ("images", "annotations"):
-        if not isinstance(content.get(key), list):
+    for key in _ARRAYS:
+        if not isinstance(content.get(key), list | JsonArray):
             raise _file_error(name, f"expected a list under {key!r}, got {type(content.get(key)).__name__}")
     return AnnotationFile(content, name)
-
-
-def _parse_json(path: Path, name: str) -> Any:
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            return json.load(file)
-    except json.JSONDecodeError as error:
-        place = f"line {error.lineno} column {error.colno} (character {error.pos})"
-        raise _file_error(name, f"broken JSON at {place}: {error.msg}") from error
-    except UnicodeDecodeError as error:
-        raise _file_error(name, f"not UTF-8 text at byte {error.start}") from error
-    except RecursionError as error:
-        raise _file_error(name, "JSON nested too deeply") from error
 
 
 def _file_error(name: str, reason: str) -> AnnotationError:
@@ -175,7 +180,7 @@ def to_name(value: Any) -> str | None:
 
 
 def read_images(
-    entries: list[Any], images: str | os.PathLike[str] | None, log: RecordLog
+    entries: Sequence[Any], images: str | os.PathLike[str] | None, log: RecordLog
 ) -> tuple[dict[str, ImageRecord], set[str]]:
     """Parse `images`.
 
@@ -205,6 +210,25 @@ def read_images(
         except ValueError as error:
             log.bad(label, error)
     return records, refused
+
+
+def read_category_names(categories: Any, log: RecordLog) -> dict[int, str | None]:
+    """Names by id, from the list `categories` of an annotation file; nothing where it has none."""
+    names: dict[int, str | None] = {}
+    for index, category in enumerate(categories if isinstance(categories, list) else []):
+        label = f"category at index {index}"
+        try:
+            if not isinstance(category, Mapping):
+                raise ValueError(f"expected an object, got {type(category).__name__}")
+            category_id = to_int(category.get("id"), "id")
+            label = f"category {category_id}"
+            if category_id in names:
+                raise ValueError("duplicate category id")
+        except ValueError as error:
+            log.bad(label, error)
+            continue
+        names[category_id] = to_name(category.get("name"))
+    return names
 
 
 def _image_folder(images: str | os.PathLike[str] | None) -> Path | None:
@@ -268,16 +292,27 @@ def make_row(
 
 
 def group_by_image(
-    annotations: list[Any], images: Mapping[str, ImageRecord], refused: set[str], log: RecordLog
-) -> dict[str, list[tuple[str, Mapping[str, Any]]]]:
-    """Annotations by image id, each with its label for messages, in the order of the file.
+    annotations: Sequence[Any], images: Mapping[str, ImageRecord], refused: set[str], log: RecordLog
+) -> dict[str, array[int]]:
+    """Places in `annotations` by image id, in the order of the file; `labelled` reads them.
 
     Annotations of a refused image are left out with it.
     """
-    groups: dict[str, list[tuple[str, Mapping[str, Any]]]] = {}
-    for label, annotation in _unique_annotations(annotations, log):
+    groups: dict[str, array[int]] = {}
+    seen: set[str] = set()
+    heads = annotations.heads if isinstance(annotations, JsonArray) else map(head_of, annotations)
+    for index, head in enumerate(heads):
+        label = f"annotation at index {index}"
         try:
-            key = to_key(annotation.get("image_id"), "image_id")
+            if head.type != "object":
+                raise ValueError(f"expected an object, got {head.type}")
+            if head.id is not None:  # nothing needs the id of a COCOA annotation
+                annotation_id = to_key(head.id, "id")
+                label = f"annotation {annotation_id}"
+                if annotation_id in seen:
+                    raise ValueError(f"duplicate annotation id, again at index {index}")
+                seen.add(annotation_id)
+            key = to_key(head.image_id, "image_id")
             if key in refused:
                 continue
             if key not in images:
@@ -285,27 +320,19 @@ def group_by_image(
         except ValueError as error:
             log.bad(label, error)
             continue
-        groups.setdefault(key, []).append((label, annotation))
+        groups.setdefault(key, array("q")).append(index)
     return groups
 
 
-def _unique_annotations(annotations: list[Any], log: RecordLog) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    seen: set[str] = set()
-    for index, annotation in enumerate(annotations):
-        label = f"annotation at index {index}"
-        try:
-            if not isinstance(annotation, Mapping):
-                raise ValueError(f"expected an object, got {type(annotation).__name__}")
-            if annotation.get("id") is not None:  # nothing needs the id of a COCOA annotation
-                key = to_key(annotation["id"], "id")
-                label = f"annotation {key}"
-                if key in seen:
-                    raise ValueError(f"duplicate annotation id, again at index {index}")
-                seen.add(key)
-        except ValueError as error:
-            log.bad(label, error)
-            continue
-        yield label, annotation
+def labelled(annotations: Sequence[Any], places: Iterable[int]) -> list[tuple[str, Mapping[str, Any]]]:
+    """Annotations at the places that `group_by_image` gave, each with its label for messages."""
+    found = []
+    for index in places:
+        annotation = annotations[index]
+        known = annotation.get("id") is not None
+        label = f"annotation {to_key(annotation['id'], 'id')}" if known else f"annotation at index {index}"
+        found.append((label, annotation))
+    return found
 
 
 def make_relations(

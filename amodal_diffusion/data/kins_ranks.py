@@ -1,0 +1,51 @@
+"""The occlusion order of KINS 2020: clusters of connected instances, and ranks in them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as mask_utils
+
+from .records import to_int
+
+
+def read_rank(annotation: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Cluster (`oco_id`) and rank in it (`ico_id`) of an instance; None where the file does not tell them.
+
+    Raises:
+        ValueError: one of them without the other, or no whole number; a negative rank.
+    """
+    cluster, rank = annotation.get("oco_id"), annotation.get("ico_id")
+    if cluster is None and rank is None:
+        return None
+    place = to_int(rank, "ico_id")
+    if place < 0:
+        raise ValueError(f"ico_id must be at least 0, got {place}")
+    return to_int(cluster, "oco_id"), place
+
+
+def relations_from_ranks(
+    things: Sequence[Mapping[str, Any]], ranks: Mapping[int, tuple[int, int]]
+) -> list[dict[str, int]]:
+    """Relations of the schema from ranks: the lower one is in front, of two whose masks overlap in the same cluster.
+
+    Rank 0 overlaps nothing. Ranks alone do not say which two objects meet, so that masks decide that.
+
+    Args:
+        things: the objects of one image, with `modal_mask` and `amodal_mask`.
+        ranks: cluster and rank by index into `things`.
+    """
+    clusters: dict[int, list[int]] = {}
+    for index, (cluster, rank) in ranks.items():
+        if rank:
+            clusters.setdefault(cluster, []).append(index)
+    relations = []
+    for members in clusters.values():
+        masks = [things[index]["amodal_mask"] or things[index]["modal_mask"] for index in members]
+        overlap = mask_utils.iou(masks, masks, np.zeros(len(masks), dtype=np.uint8)) > 0  # (M, M)
+        for front, behind in np.argwhere(overlap).tolist():
+            if ranks[members[front]][1] < ranks[members[behind]][1]:
+                relations.append({"front": members[front], "behind": members[behind]})
+    return relations
