@@ -23,8 +23,8 @@ PACKAGE_SOURCES = [path for path in SOURCES if path.is_relative_to(PACKAGE)]
 LAYERS = (
     ("masks", "image_processor", "ordering", "baselines", "metrics", "visualization"),
     ("models", "data"),
-    ("pipelines", "hub", "conversion", "scene", "scene_formats"),
-    ("export", "evaluation", "evaluation_methods", "evaluation_report", "cli"),
+    ("export", "pipelines", "hub", "conversion", "scene", "scene_formats"),
+    ("evaluation", "evaluation_methods", "evaluation_report", "cli", "cli_options", "cli_scene"),
 )
 RANKS = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 RANKS.update({path.stem: 0 for path in PACKAGE.glob("_*.py") if path.stem != "__init__"})

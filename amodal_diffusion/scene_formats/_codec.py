@@ -19,6 +19,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from .._files import file_stem
+from ..scene import Layer, Scene
 
 FORMAT = "amodal_diffusion.scene"
 VERSION = 1
@@ -61,7 +62,7 @@ _KINDS = (
 )
 
 
-def encode_scene(scene: Any) -> tuple[dict[str, Any], dict[str, bytes]]:
+def encode_scene(scene: Scene) -> tuple[dict[str, Any], dict[str, bytes]]:
     """The document of a scene, and the content of the pictures that it names.
 
     Raises:
@@ -122,30 +123,28 @@ def check_document(document: Mapping[str, Any], keys: set[str]) -> None:
         raise ValueError("`layers` must be a list of objects.")
 
 
-def decode_scene(document: Mapping[str, Any], read: ReadFile, scene_type: type, layer_type: type) -> Any:
+def decode_scene(document: Mapping[str, Any], read: ReadFile) -> Scene:
     """The scene of a checked document.
 
     Args:
         document: one that passed `check_document`.
         read: gives the content of a picture.
-        scene_type: the dataclass of the scene; its fields and their defaults say what the document holds.
-        layer_type: likewise, of the layers.
 
     Raises:
         ValueError: naming the key or the picture: unknown or missing keys, pictures that are missing, broken or of
             another size than the document says, more than can be taken in, values that the scene refuses.
     """
     layers, scene = document["layers"], document["scene"]
-    _check_fields(scene, scene_type, "scene.", without={"layers"})
+    _check_fields(scene, Scene, "scene.", without={"layers"})
     for index, layer in enumerate(layers):
-        _check_fields(layer, layer_type, f"layers[{index}].")
+        _check_fields(layer, Layer, f"layers[{index}].")
     _check_counts(len(layers), sum(_declared_bytes(value) for part in (scene, *layers) for value in part.values()))
     made = []
     for index, layer in enumerate(layers):
         values = {name: _decode(value, f"layers[{index}].{name}", read) for name, value in layer.items()}
-        made.append(_make(layer_type, values, f"layers[{index}]"))
+        made.append(_make(Layer, values, f"layers[{index}]"))
     values = {name: _decode(value, f"scene.{name}", read) for name, value in scene.items()}
-    return _make(scene_type, {**values, "layers": tuple(made)}, "scene")
+    return _make(Scene, {**values, "layers": tuple(made)}, "scene")
 
 
 def check_pixels(width: int, height: int, what: str) -> None:
@@ -158,6 +157,12 @@ def check_layer_count(count: int) -> None:
     """Refuse a file of more layers than a scene may have."""
     if count > MAX_LAYERS:
         raise ValueError(f"a scene may have {MAX_LAYERS} layers at most, got {count}.")
+
+
+def check_total(pixels: int) -> None:
+    """Refuse more pixels in all pictures of a stack than can be taken in."""
+    if 4 * pixels > MAX_BYTES:
+        raise ValueError(f"the layers may take {MAX_BYTES} bytes at most, got {4 * pixels}.")
 
 
 def open_png(content: bytes, name: str, kind: str = "PNG") -> Image.Image:
