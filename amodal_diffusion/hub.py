@@ -61,7 +61,7 @@ def resolve_subfolder(path_or_id: str | os.PathLike[str], subfolder: str | None,
         raise ValueError(f"`subfolder` must be a relative path inside of the repository, got {subfolder!r}.")
     if os.path.isdir(path_or_id):
         return str(Path(path_or_id, subfolder))
-    _check_repo_id(path_or_id)
+    check_repo_id(path_or_id)
     prefix = "/".join(parts)
     patterns = [f"{prefix}/{name}" for name in ("*.json", "*.safetensors", "*.txt", PIPELINE_FILE_NAME)]
     options = {key: value for key, value in hub_options.items() if value is not None and key != "proxies"}
@@ -83,7 +83,7 @@ def read_model_index(path_or_id: str | os.PathLike[str], **hub_options: Any) -> 
     """
     folder = Path(path_or_id)
     if not folder.is_dir():
-        _check_repo_id(path_or_id)
+        check_repo_id(path_or_id)
         options = {key: value for key, value in hub_options.items() if value is not None}
         index = DiffusionPipeline.load_config(os.fspath(path_or_id), **options)
         return check_model_index(index, f"{INDEX_NAME} of {os.fspath(path_or_id)!r}")
@@ -124,8 +124,13 @@ def check_model_index(index: Any, name: str) -> dict[str, Any]:
     return dict(index)
 
 
-def _check_repo_id(path_or_id: str | os.PathLike[str]) -> None:
-    """Paths that cannot be a Hub id get the error of a missing folder instead of one about the network."""
+def check_repo_id(path_or_id: str | os.PathLike[str]) -> None:
+    """Refuse what cannot be a Hub id, with the error of a missing folder instead of one about the network.
+
+    Raises:
+        FileNotFoundError: a path or another text that is no Hub id.
+        ValueError: the path of a file.
+    """
     text = os.fspath(path_or_id)
     if os.path.isfile(text):
         raise ValueError(f"'{text}' is a file; expected the folder of a saved pipeline or a Hub id.")

@@ -3,6 +3,8 @@
 from .amodal_vae import AmodalVAEPipeline
 from .asbu import ASBUPipeline
 from .auto import AmodalPipeline
+from .content import ContentPipeline
+from .content_output import ContentPipelineOutput
 from .diffusion_features import DiffusionFeatureExtractor, ImageFeatures
 from .mask_pipeline import MaskPipeline
 from .occamodal import OccAmodalPipeline
@@ -15,6 +17,8 @@ __all__ = [
     "AmodalPipeline",
     "AmodalPipelineOutput",
     "AmodalVAEPipeline",
+    "ContentPipeline",
+    "ContentPipelineOutput",
     "DiffusionFeatureExtractor",
     "ImageFeatures",
     "MaskPipeline",
