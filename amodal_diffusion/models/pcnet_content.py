@@ -179,7 +179,8 @@ class PCNetContent(ModelMixin, ConfigMixin):
     def with_mask_plane(self) -> "PCNetContent":
         """The same network with a mask plane that it does not look at yet: the start of training in [Z20].
 
-        The first and the last convolution get a plane of zeros.
+        The first and the last convolution get a plane of zeros. Where everything is visible the answer is the same;
+        around holes the last layer counts one plane more as hidden.
 
         Raises:
             ValueError: where it has one already.
@@ -192,7 +193,7 @@ class PCNetContent(ModelMixin, ConfigMixin):
         for key in ("encoder.0.conv.conv.weight", f"decoder.{len(self.decoder) - 1}.conv.conv.weight"):
             state[key] = F.pad(state[key], (0, 0, 0, 0, 0, 1))  # the mask is the last of the input planes
         model.load_state_dict(state)
-        return model.to(self.dtype).train(self.training)
+        return model.train(self.training)
 
     def forward(
         self,

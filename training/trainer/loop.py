@@ -66,7 +66,7 @@ class Task(ABC):
 
     @abstractmethod
     def card(self) -> dict[str, Any]:
-        """Facts for the model card: `name`, `description`, `data` (lines), `limits` (lines), `tags`; where it is no mask
+        """Facts for the model card: `name`, `description`, `data` (lines), `limits` (lines), `tags`; of what is no mask
         pipeline, also `pipeline` (its class), `call` (an example) and `task` (its tag on the Hub).
         """
 
