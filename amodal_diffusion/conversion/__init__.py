@@ -6,11 +6,13 @@ from pathlib import Path
 from .asbu import convert_asbu, convert_asbu_weights
 from .checkpoint import load_published_state_dict
 from .occamodal import convert_occamodal, convert_occamodal_weights
+from .pcnet_content import convert_pcnet_content, convert_pcnet_content_weights
 from .pcnet_mask import convert_pcnet_mask, convert_pcnet_mask_weights
 from .sdamodal import convert_sdamodal, convert_sdamodal_weights
 
 CONVERTERS: dict[str, Callable[..., Path]] = {
     "asbu": convert_asbu,
+    "pcnet-c": convert_pcnet_content,
     "pcnet-m": convert_pcnet_mask,
     "occamodal": convert_occamodal,
     "sdamodal": convert_sdamodal,
@@ -22,6 +24,8 @@ __all__ = [
     "convert_asbu_weights",
     "convert_occamodal",
     "convert_occamodal_weights",
+    "convert_pcnet_content",
+    "convert_pcnet_content_weights",
     "convert_pcnet_mask",
     "convert_pcnet_mask_weights",
     "convert_sdamodal",

@@ -11,6 +11,9 @@ from .occamodal import OccAmodalPipeline
 from .pcnet_mask import PCNetMaskPipeline
 from .sdamodal import SDAmodalPipeline
 
+OTHERS = ("ContentPipeline", "ScenePipeline")
+"""Pipelines of this package that take another call, so that they are loaded by their own names."""
+
 PIPELINES: dict[str, type[MaskPipeline]] = {
     "AmodalVAEPipeline": AmodalVAEPipeline,
     "ASBUPipeline": ASBUPipeline,
@@ -52,6 +55,10 @@ class AmodalPipeline:
         hub_options = {key: kwargs.get(key) for key in HUB_KEYS}
         path = resolve_subfolder(pretrained_model_name_or_path, kwargs.pop("subfolder", None), **hub_options)
         class_name = read_model_index(path, **hub_options)["_class_name"]
+        if class_name in OTHERS:
+            raise ValueError(
+                f"'{path}' holds a `{class_name}`, which completes no masks: load it by `{class_name}.from_pretrained`."
+            )
         if class_name not in PIPELINES:
             raise ValueError(
                 f"'{path}' holds a `{class_name}`, which is no pipeline of amodal_diffusion; "

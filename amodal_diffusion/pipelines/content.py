@@ -243,7 +243,8 @@ class ContentPipeline(ContentComponents):
         )[:, None].to(device)  # [B, 1, s, s]
         unseen = _grow(erased, self.config.hole_dilation * size / _UNIT)
         modal = crop_masks(to_device(scene.modal[list(rows)], device), chosen, size)[:, None]  # [B, 1, s, s]
-        categories = to_device(scene.category_ids[list(rows)], device) if self._class_conditioned else None
+        ids = scene.category_ids if self._class_conditioned else None
+        categories = None if ids is None else to_device(ids[list(rows)], device)
         return ContentPatches(
             image=crop_images(photo, chosen, size).clamp_(0, 1),
             unseen=unseen,

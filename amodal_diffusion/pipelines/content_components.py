@@ -182,17 +182,17 @@ class ContentComponents(SafePipeline):
 
     def enable_model_cpu_offload(self, *args: Any, **kwargs: Any) -> None:
         """See `DiffusionPipeline.enable_model_cpu_offload`."""
-        owner = super() if self.inpainter is None else self.inpainter
+        owner: Any = super() if self.inpainter is None else self.inpainter
         owner.enable_model_cpu_offload(*args, **kwargs)
 
     def enable_sequential_cpu_offload(self, *args: Any, **kwargs: Any) -> None:
         """See `DiffusionPipeline.enable_sequential_cpu_offload`."""
-        owner = super() if self.inpainter is None else self.inpainter
+        owner: Any = super() if self.inpainter is None else self.inpainter
         owner.enable_sequential_cpu_offload(*args, **kwargs)
 
     def enable_attention_slicing(self, *args: Any, **kwargs: Any) -> None:
         """See `DiffusionPipeline.enable_attention_slicing`."""
-        owner = super() if self.inpainter is None else self.inpainter
+        owner: Any = super() if self.inpainter is None else self.inpainter
         owner.enable_attention_slicing(*args, **kwargs)
 
     def set_progress_bar_config(self, **kwargs: Any) -> None:

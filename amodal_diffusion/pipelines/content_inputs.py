@@ -132,7 +132,7 @@ def read_photo(image: Any) -> np.ndarray:
 
 def read_mask(name: str, mask: Any, size: tuple[int, int]) -> np.ndarray:
     """(H, W) bool, the union of one mask or several in any form that `to_mask_stack` reads."""
-    return _read_stack(name, mask, size).any(axis=0)
+    return np.logical_or.reduce(_read_stack(name, mask, size), axis=0)
 
 
 def content_boxes(boxes: np.ndarray, enlarge_box: float) -> np.ndarray:

@@ -1,0 +1,146 @@
+"""Published PCNet-C checkpoints [Z20], and the inpainting network of partial convolutions that it starts from."""
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..models.pcnet_content import PartialConv, PCNetContent
+from ..pipelines.content import ContentPipeline
+from .checkpoint import check_keys, convert_file, save_pipeline
+
+_NAME = "PCNet-C"
+_FIRST_CONV = "enc_1.conv.input_conv.weight"
+_PLANES = {3: "image", 4: "image, modal mask"}
+_KEY = re.compile(r"^(encoder|decoder)\.(\d+)\.(?:conv\.conv|(norm))\.(\w+)$")
+_CONV = ".conv.input_conv."
+_ONES = ".conv.mask_conv."
+
+
+def published_key(key: str, levels: int) -> str:
+    """The published name of a parameter of `PCNetContent`.
+
+    Args:
+        key: its name here.
+        levels: of the encoder; published decoder blocks are counted from the last.
+
+    Raises:
+        KeyError: a name that the network does not have.
+    """
+    match = _KEY.match(key)
+    if match is None or int(match[2]) >= levels:
+        raise KeyError(key)
+    index = int(match[2])
+    block = f"enc_{index + 1}" if match[1] == "encoder" else f"dec_{levels - index}"
+    return f"{block}.bn.{match[4]}" if match[3] else f"{block}{_CONV}{match[4]}"
+
+
+def convert_pcnet_content_weights(
+    published: Mapping[str, Tensor], *, add_mask_plane: bool = False, **config: Any
+) -> PCNetContent:
+    """A `PCNetContent` with published weights; widths, depth and input planes are read off their shapes.
+
+    The published partial convolution is `W(x·m)/sum(m) + b`, ours has the number of values in the window as a factor:
+    weights are divided by it, but for biases, which both add as they are. The constant kernels of ones that count known
+    values may be among the weights; they have no counterpart.
+
+    Args:
+        published: published keys without the prefix "module.", and tensors: of PCNet-C (4 input planes), or of the
+            inpainting network (3 planes, `partialconv.pth`).
+        add_mask_plane: give a network of 3 planes one for the mask, which it does not look at yet: PCNet-C starts so.
+        config: `class_conditioned`, `sample_size`.
+
+    Returns:
+        The network, float32, in evaluation mode.
+
+    Raises:
+        ValueError: naming every key that is missing, unexpected or of another shape; a counting kernel that does not
+            hold ones; 3 planes with `class_conditioned`, or 4 with `add_mask_plane`.
+    """
+    widths, planes = _sizes(published)
+    class_conditioned = bool(config.pop("class_conditioned", False))
+    if add_mask_plane and planes == 4:
+        raise ValueError("`add_mask_plane` must be False: the checkpoint has a mask plane already.")
+    if class_conditioned and planes == 3:
+        raise ValueError("`class_conditioned` must be False: the checkpoint takes an image only, no mask plane.")
+    config = {
+        **config,
+        "block_out_channels": widths,
+        "use_mask": planes == 4,
+        "class_conditioned": class_conditioned,
+    }
+    with torch.device("meta"):
+        shapes = {key: tuple(value.shape) for key, value in PCNetContent(**config).state_dict().items()}
+    keys = {key: published_key(key, len(widths)) for key in shapes}
+    expected = {keys[key]: shape for key, shape in shapes.items()}
+    ones = {key.replace(_CONV, _ONES): shape for key, shape in expected.items() if key.endswith(f"{_CONV}weight")}
+    expected |= {key: shape for key, shape in ones.items() if key in published}
+    check_keys(published, expected, f"{_NAME} with {widths} channels and {planes} input planes")
+    _check_ones(published, ones)
+    model = PCNetContent(**config)
+    model.load_state_dict({key: published[keys[key]] for key in shapes}, strict=True)
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, PartialConv):
+                module.conv.weight /= module.window
+    return (model.with_mask_plane() if add_mask_plane else model).eval()
+
+
+def convert_pcnet_content(
+    checkpoint_path: str | os.PathLike[str],
+    output_dir: str | os.PathLike[str],
+    *,
+    category_aware: bool = False,
+    add_mask_plane: bool = False,
+    sample_size: int = 256,
+) -> Path:
+    """Convert a published PCNet-C checkpoint into a folder that `ContentPipeline.from_pretrained` loads.
+
+    Args:
+        checkpoint_path: see `load_published_state_dict`.
+        output_dir: a folder that does not exist yet, or is empty.
+        category_aware: the network was trained with the category id in the mask plane, not with 1.
+        add_mask_plane: see `convert_pcnet_content_weights`.
+        sample_size: side of the crops in pixels that the network was trained on.
+
+    Returns:
+        The folder.
+
+    Raises:
+        FileNotFoundError, FileExistsError: where there is no checkpoint, or `output_dir` holds files.
+        ValueError: as `load_published_state_dict` and `convert_pcnet_content_weights` say.
+    """
+    config = {"class_conditioned": category_aware, "add_mask_plane": add_mask_plane, "sample_size": sample_size}
+    model = convert_file(checkpoint_path, convert_pcnet_content_weights, **config)
+    return save_pipeline(ContentPipeline(model), output_dir)
+
+
+def _sizes(published: Mapping[str, Tensor]) -> tuple[tuple[int, ...], int]:
+    """The channels per level of the encoder, and the number of input planes."""
+    if _FIRST_CONV not in published:
+        names = ", ".join(repr(key) for key in list(published)[:4])
+        more = f" and {len(published) - 4} more" if len(published) > 4 else ""
+        raise ValueError(f"The checkpoint is none of {_NAME}: it has no key {_FIRST_CONV!r}, only {names}{more}.")
+    widths: list[int] = []
+    while (key := f"enc_{len(widths) + 1}{_CONV}weight") in published or len(widths) < 2:
+        if key not in published:
+            raise ValueError(f"The checkpoint is none of {_NAME}: it has no key {key!r}.")
+        if published[key].ndim != 4 or 0 in published[key].shape:
+            raise ValueError(f"The checkpoint is none of {_NAME}: {key!r} has shape {tuple(published[key].shape)}.")
+        widths.append(published[key].shape[0])
+    planes = published[_FIRST_CONV].shape[1]
+    if planes not in _PLANES:
+        allowed = " or ".join(f"{count} ({names})" for count, names in _PLANES.items())
+        raise ValueError(f"The checkpoint must take {allowed} planes; {_FIRST_CONV!r} takes {planes}.")
+    return tuple(widths), planes
+
+
+def _check_ones(published: Mapping[str, Tensor], keys: Mapping[str, Any]) -> None:
+    """Refuse counting kernels of anything but ones: the network would be another."""
+    wrong = [key for key in keys if key in published and not bool((published[key] == 1).all())]
+    if wrong:
+        raise ValueError(f"The checkpoint is none of {_NAME}: {', '.join(wrong)} must hold ones.")
