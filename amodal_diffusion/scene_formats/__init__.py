@@ -12,7 +12,7 @@ from pathlib import Path
 from .._files import PathLike, check_output_file, check_output_folder
 from ..scene import Scene
 from ._codec import DOCUMENT
-from .coco_amodal import load_coco_amodal, save_coco_amodal
+from .coco_amodal import check_coco_output, load_coco_amodal, save_coco_amodal
 from .open_raster import load_open_raster, save_open_raster
 from .photoshop import load_photoshop, save_photoshop
 from .png_folder import load_png_folder, save_png_folder
@@ -28,18 +28,20 @@ class SceneFormat:
         suffix: of its files, in lower case; "" for a folder.
         save: writes a scene to a path.
         load: reads one.
+        check: refuses a path at which nothing can be written.
     """
 
     suffix: str
     save: Callable[[Scene, PathLike], None]
     load: Callable[[PathLike], Scene]
+    check: Callable[[PathLike], None]
 
 
 FORMATS = {
-    "folder": SceneFormat("", save_png_folder, load_png_folder),
-    "ora": SceneFormat(".ora", save_open_raster, load_open_raster),
-    "psd": SceneFormat(".psd", save_photoshop, load_photoshop),
-    "coco": SceneFormat(".json", save_coco_amodal, load_coco_amodal),
+    "folder": SceneFormat("", save_png_folder, load_png_folder, check_output_folder),
+    "ora": SceneFormat(".ora", save_open_raster, load_open_raster, check_output_file),
+    "psd": SceneFormat(".psd", save_photoshop, load_photoshop, check_output_file),
+    "coco": SceneFormat(".json", save_coco_amodal, load_coco_amodal, check_coco_output),
 }
 """The formats by name."""
 
@@ -111,7 +113,4 @@ def check_scene_output(path: PathLike, format: str | None = None) -> None:  # no
         ValueError: for an unknown format.
         OSError: where nothing can be written there.
     """
-    if scene_format(path, format).suffix:
-        check_output_file(path)
-    else:
-        check_output_folder(path)
+    scene_format(path, format).check(path)

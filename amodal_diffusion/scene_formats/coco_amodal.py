@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .._files import PathLike, check_output_file, write_text
+from .._files import PathLike, check_output_file, check_output_folder, write_text
 from ..export import ObjectMasks, coco_document
 from ..scene import Scene
 from ._codec import DOCUMENT, FORMAT, check_document, decode_scene, dump_document, encode_scene, parse_json, png_bytes
@@ -27,7 +27,7 @@ def save_coco_amodal(scene: Scene, path: PathLike) -> None:
         TypeError, ValueError: as for all formats.
     """
     path = Path(path)
-    check_output_file(path)
+    check_coco_output(path)
     rendered = scene.render(output_type="np")
     document, files = encode_scene(scene)
     whole, visible = visible_layers(scene, rendered)
@@ -39,6 +39,12 @@ def save_coco_amodal(scene: Scene, path: PathLike) -> None:
     path.unlink(missing_ok=True)  # its pictures go now
     write_folder(folder, {**files, RENDERED: png_bytes(rendered)})
     write_text(path, text)
+
+
+def check_coco_output(path: PathLike) -> None:
+    """Refuse a path at which the JSON or the folder beside it cannot be written; errors as `check_output_file`."""
+    check_output_file(path)
+    check_output_folder(files_folder(Path(path)))
 
 
 def load_coco_amodal(path: PathLike) -> Scene:

@@ -120,10 +120,10 @@ def _read(path: Path) -> tuple[Any, list[Picture], bytes | None]:
     document = PSDImage.open(path, parse_limits=ParseLimits(max_total_bytes=4 * MAX_BYTES))
     document.max_alloc_bytes = MAX_BYTES
     pictures = list(_pictures(document))
+    flat = document.topil()  # always: it lies at the end of the file, and a file that is cut off fails here
+    if flat is None:
+        raise ValueError("it has no flattened picture.")
     if not pictures:
-        flat = document.topil()
-        if flat is None:
-            raise ValueError("it has neither layers nor a flattened picture.")
         pictures = [Picture(np.array(flat.convert("RGBA")), 0, 0, "")]
     content = document.image_resources.get_data(RESOURCE)
     return document, pictures, content if isinstance(content, bytes) else None
@@ -159,7 +159,7 @@ def _pictures(document: Any) -> Iterator[Picture]:
         while part is not document:
             opacity *= part.opacity / 255
             if part.has_mask() and not part.mask.disabled:
-                rgba[..., 3] = np.rint(rgba[..., 3] * _mask(part.mask, layer) / 255)
+                rgba[..., 3] = np.rint(rgba[..., 3] * (_mask(part.mask, layer) / 255))
             part = part.parent
         if opacity < 1:
             rgba[..., 3] = np.rint(rgba[..., 3] * opacity)
