@@ -30,7 +30,9 @@ from .pipelines import (
     MaskPipeline,
     OccAmodalPipeline,
     PCNetMaskPipeline,
+    ScenePipeline,
     SDAmodalPipeline,
+    Segmenter,
 )
 from .scene import Layer, Scene
 
@@ -67,5 +69,7 @@ __all__ = [
     "SDAmodalDecoder",
     "SDAmodalPipeline",
     "Scene",
+    "ScenePipeline",
+    "Segmenter",
     "__version__",
 ]

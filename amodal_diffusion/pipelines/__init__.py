@@ -10,7 +10,9 @@ from .mask_pipeline import MaskPipeline
 from .occamodal import OccAmodalPipeline
 from .pcnet_mask import PCNetMaskPipeline
 from .pipeline_output import AmodalPipelineOutput
+from .scene import ScenePipeline
 from .sdamodal import SDAmodalPipeline
+from .segmenter import Segmenter, SegmenterOutput
 
 __all__ = [
     "ASBUPipeline",
@@ -25,4 +27,7 @@ __all__ = [
     "OccAmodalPipeline",
     "PCNetMaskPipeline",
     "SDAmodalPipeline",
+    "ScenePipeline",
+    "Segmenter",
+    "SegmenterOutput",
 ]
