@@ -1,0 +1,67 @@
+"""The demo as a web page: `python demos/app.py`, then open the address that it prints. `--help` lists the options.
+
+Works offline: the checkpoints are those of this repository, and the page loads nothing from elsewhere.
+"""
+
+import argparse
+import logging
+import os
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+# Before gradio is imported: it would ask its makers for news, and count the visit.
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+sys.path.insert(0, str(HERE))
+
+import gradio as gr  # noqa: E402
+from app_models import Models  # noqa: E402
+from app_pages import Page  # noqa: E402
+from app_state import MAX_UPLOAD  # noqa: E402
+
+FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "DejaVu Sans", "sans-serif")
+MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "DejaVu Sans Mono", "monospace")
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    environ = os.environ
+    parser.add_argument("--pipelines", type=Path, default=environ.get("AMODAL_PIPELINES", HERE.parent / "pipelines"),
+                        help="Folder of the pipelines (AMODAL_PIPELINES).")  # fmt: skip
+    parser.add_argument("--segmenter", default=environ.get("AMODAL_SEGMENTER") or None,
+                        help="Hub id or folder of a segmentation model of transformers, for marking objects with a "
+                        "click (AMODAL_SEGMENTER). Without it that tool is hidden.")  # fmt: skip
+    parser.add_argument("--device", default=environ.get("AMODAL_DEVICE", "cpu"), help="Of torch (AMODAL_DEVICE).")
+    parser.add_argument("--host", default=None, help="Address to listen on; GRADIO_SERVER_NAME or 127.0.0.1.")
+    parser.add_argument("--port", type=int, default=None, help="GRADIO_SERVER_PORT, or the first free one from 7860.")
+    return parser.parse_args(arguments)
+
+
+def theme() -> gr.themes.Base:
+    return gr.themes.Default(primary_hue="blue", secondary_hue="blue", neutral_hue="slate", font=FONTS, font_mono=MONO)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parse_arguments(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s: %(message)s")
+    models = Models(options.pipelines, segmenter=options.segmenter, device=options.device)
+    if models.missing:
+        sys.stderr.write(f"{models.missing}\n")
+    page = Page(models).build()
+    page.queue(max_size=40)
+    page.launch(
+        server_name=options.host,
+        server_port=options.port,
+        theme=theme(),
+        css=(HERE / "app_style.css").read_text(encoding="utf-8"),
+        max_file_size=MAX_UPLOAD,
+        footer_links=[],
+        share=False,
+        show_error=False,
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

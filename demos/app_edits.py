@@ -1,0 +1,248 @@
+"""What a visitor does to a scene, as values of the page turned into calls of `Scene`; and files to take home."""
+
+import math
+import tempfile
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from app_state import MAX_NAME, MAX_OBJECTS, MAX_PIXELS, PageError, Session, check_name, check_number
+from PIL import Image
+
+from amodal_diffusion import Layer, Scene
+
+REACH = 4
+"""How many canvas sides an object may stand away from the canvas."""
+SCALES = (2.0, 1000.0)
+"""Least and greatest size of an object, in percent of its size in the photo."""
+
+Event = Mapping[str, Any]
+Edit = Callable[[Scene, int, Event], Scene]
+
+EXPORTS = {
+    "png": ("Picture as it is now (.png)", ".png"),
+    "folder": ("Layers as PNG files + scene.json (.zip)", ".zip"),
+    "ora": ("OpenRaster: GIMP, Krita, MyPaint (.ora)", ".ora"),
+    "psd": ("Photoshop (.psd)", ".psd"),
+    "json": ("COCO amodal JSON + layers (.zip)", ".zip"),
+}
+
+
+# What an object's transform means
+
+
+def scale_of(layer: Layer) -> float:
+    """Size in percent of that in the photo."""
+    return 100 * math.sqrt(abs(float(np.linalg.det(layer.transform[:, :2]))))
+
+
+def is_mirrored(layer: Layer) -> bool:
+    return bool(np.linalg.det(layer.transform[:, :2]) < 0)
+
+
+def rotation_of(layer: Layer) -> float:
+    """Degrees counter-clockwise, above -180 and up to 180."""
+    linear = layer.transform[:, :2] @ np.diag([-1.0 if is_mirrored(layer) else 1.0, 1.0])
+    degrees = math.degrees(math.atan2(linear[0, 1], linear[0, 0]))
+    return 180.0 if degrees <= -180 else degrees
+
+
+# Edits
+
+
+def find_layer(scene: Scene, number: Any) -> int:
+    for index, layer in enumerate(scene.layers):
+        if layer.id == number:
+            return index
+    raise PageError("Choose an object first.")
+
+
+def within_reach(scene: Scene, index: int) -> Scene:
+    """The scene, unless its object stands so far out that nobody would find it again."""
+    width, height = scene.size
+    x, y, w, h = scene.layers[index].box
+    far = REACH * max(width, height)
+    if x + w < -far or y + h < -far or x > width + far or y > height + far:
+        raise PageError("That is too far away from the picture.")
+    return scene
+
+
+def move(scene: Scene, index: int, event: Event) -> Scene:
+    dx, dy = (check_number(name, event.get(name, 0), -1e5, 1e5) for name in ("dx", "dy"))
+    return within_reach(scene, index).move(index, round(dx), round(dy)) if dx or dy else scene
+
+
+def place(scene: Scene, index: int, event: Event) -> Scene:
+    x, y, _, _ = scene.layers[index].box
+    left = check_number("x", event.get("x", x), -1e5, 1e5)
+    top = check_number("y", event.get("y", y), -1e5, 1e5)
+    return scene.place(index, left, top)
+
+
+def scale(scene: Scene, index: int, event: Event) -> Scene:
+    percent = check_number("size", event.get("percent"), *SCALES)
+    factor = percent / scale_of(scene.layers[index])
+    return scene if abs(factor - 1) < 1e-4 else scene.scale(index, factor)
+
+
+def rotate(scene: Scene, index: int, event: Event) -> Scene:
+    degrees = check_number("rotation", event.get("degrees"), -3600, 3600) - rotation_of(scene.layers[index])
+    return scene if abs(degrees) < 1e-3 else scene.rotate(index, degrees)
+
+
+def overlapping(scene: Scene, index: int) -> list[int]:
+    """Layers whose boxes overlap that of one, back to front."""
+    x, y, w, h = scene.layers[index].box
+    found = []
+    for other in scene.stacking():
+        a, b, c, d = scene.layers[other].box
+        if other != index and a < x + w and x < a + c and b < y + h and y < b + d:
+            found.append(other)
+    return found
+
+
+def step_forward(scene: Scene, index: int, event: Event) -> Scene:
+    above = [other for other in overlapping(scene, index) if not scene.in_front(index, other)]
+    if not above:
+        raise PageError("Nothing is in front of this object.")
+    return scene.swap_order(index, above[0])
+
+
+def step_backward(scene: Scene, index: int, event: Event) -> Scene:
+    below = [other for other in overlapping(scene, index) if scene.in_front(index, other)]
+    if not below:
+        raise PageError("This object is in front of nothing.")
+    return scene.swap_order(index, below[-1])
+
+
+def swap(scene: Scene, index: int, event: Event) -> Scene:
+    other = find_layer(scene, event.get("other"))
+    if other == index:
+        raise PageError("Choose another object to swap with.")
+    return scene.swap_order(index, other)
+
+
+def duplicate(scene: Scene, index: int, event: Event) -> Scene:
+    check_room(scene)
+    copy = scene.duplicate(index, round(0.04 * scene.size[0]), round(0.04 * scene.size[1]))
+    return copy.rename(len(copy) - 1, f"{scene.layers[index].name} copy"[:MAX_NAME])
+
+
+def rename(scene: Scene, index: int, event: Event) -> Scene:
+    return scene.rename(index, check_name(event.get("name")))
+
+
+EDITS: dict[str, Edit] = {
+    "move": move,
+    "place": place,
+    "scale": scale,
+    "rotate": rotate,
+    "flip": lambda scene, index, event: scene.flip(index, horizontal=not event.get("vertical")),
+    "front": lambda scene, index, event: scene.bring_to_front(index),
+    "back": lambda scene, index, event: scene.send_to_back(index),
+    "forward": step_forward,
+    "backward": step_backward,
+    "swap": swap,
+    "duplicate": duplicate,
+    "remove": lambda scene, index, event: scene.remove(index),
+    "rename": rename,
+}
+
+
+def check_room(scene: Scene) -> None:
+    if len(scene) >= MAX_OBJECTS:
+        raise PageError(f"A scene can have {MAX_OBJECTS} objects.")
+
+
+def current_scene(session: Session) -> Scene:
+    if session.scene is None:
+        raise PageError("Complete the objects first.")
+    return session.scene.present
+
+
+def with_scene(session: Session, scene: Scene, layer: int | None) -> Session:
+    """The next state of the scene, in its history."""
+    if session.scene is None or scene is session.scene.present:
+        return session.step(layer=layer)
+    return session.step(scene=session.scene.push(scene), layer=layer)
+
+
+def scene_event(session: Session, event: Event) -> Session:
+    """What happened on the picture or in the list while the scene is edited."""
+    scene, kind = current_scene(session), event.get("op")
+    history = session.scene
+    if history is not None and kind in ("undo", "redo", "reset"):
+        if kind == "reset":
+            first = (*history.past, history.present)[0]
+            history = history if first is history.present else history.push(first)
+        else:
+            history = history.undo() if kind == "undo" else history.redo()
+        known = any(layer.id == session.layer for layer in history.present.layers)
+        return session.step(scene=history, layer=session.layer if known else None)
+    if kind == "select":
+        known = any(layer.id == event.get("id") for layer in scene.layers)
+        return session.step(layer=event.get("id") if known else None)
+    if kind not in EDITS:
+        raise PageError("There is no such action.")
+    index = find_layer(scene, event.get("id"))
+    edited = EDITS[kind](scene, index, event)
+    if kind in ("move", "place", "scale"):
+        edited = within_reach(edited, index)
+    chosen: int | None = scene.layers[index].id
+    if kind == "remove":
+        chosen = None
+    elif kind == "duplicate":
+        chosen = edited.layers[-1].id
+    return with_scene(session, edited, chosen)
+
+
+def insert_picture(session: Session, picture: Image.Image, name: str) -> Session:
+    """Put a picture (transparent where it is nothing) in the middle, at most half as large as the canvas."""
+    scene = current_scene(session)
+    check_room(scene)
+    width, height = scene.size
+    picture = picture.convert("RGBA")
+    fit = min(0.5 * width / picture.width, 0.5 * height / picture.height, 1.0)
+    least = min(1.0, math.sqrt(MAX_PIXELS / (picture.width * picture.height)))
+    if min(fit, least) < 1:
+        size = [max(1, round(side * min(fit, least))) for side in picture.size]
+        picture = picture.resize((size[0], size[1]), Image.Resampling.LANCZOS)
+    if picture.getchannel("A").getextrema()[1] < 128:
+        raise PageError("That picture is transparent everywhere.")
+    x, y = (width - picture.width) // 2, (height - picture.height) // 2
+    edited = scene.insert(picture, x, y, check_name(name or "picture"))
+    return with_scene(session, edited, edited.layers[-1].id)
+
+
+# Files
+
+
+def export(session: Session, kind: str, folder: str | Path | None = None) -> Path:
+    """Write the scene into a fresh folder: one file, a zip where the format has several.
+
+    Args:
+        session: with a scene.
+        kind: key of `EXPORTS`.
+        folder: that the fresh folder lies in; None takes the system's for temporary files.
+    """
+    scene = current_scene(session)
+    if kind not in EXPORTS:
+        raise PageError("There is no such format.")
+    place = Path(tempfile.mkdtemp(prefix="amodal-", dir=folder))
+    stem = "".join(sign if sign.isalnum() or sign in "-_" else "-" for sign in session.title).strip("-") or "scene"
+    path = place / f"{stem[:60]}{EXPORTS[kind][1]}"
+    if kind == "png":
+        scene.render().save(path)
+    elif kind in ("ora", "psd"):
+        scene.save(path)
+    else:
+        inner = place / "layers"
+        inner.mkdir()
+        scene.save(inner / stem[:60] if kind == "folder" else inner / f"{stem[:60]}.json")
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for file in sorted(inner.rglob("*")):
+                if file.is_file():
+                    archive.write(file, file.relative_to(inner))
+    return path

@@ -1,0 +1,233 @@
+"""The pipelines behind the page: found beside the demo, loaded when they are first needed, shared by all visitors."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from app_edits import find_layer, with_scene
+from app_state import PageError, Session, add_marks, pick_candidate
+from app_view import canvas_masks
+from PIL import Image
+
+from amodal_diffusion import AmodalPipeline, Layer, MaskPipeline, Scene, ScenePipeline, Segmenter
+from amodal_diffusion.masks import mask_areas
+
+SCENE_FOLDER = "deocclusion"
+SAMPLES_FOLDER = "amodal-vae"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A mask pipeline that a visitor can choose."""
+
+    key: str
+    label: str
+    about: str
+
+
+CHOICES = (
+    Choice("pcnet-m", "PCNet-M", "Order first, then each object behind what is in front of it. The quickest."),
+    Choice("asbu", "ASBU", "Completes from the occlusion boundary, and says where it is unsure."),
+    Choice("occamodal", "OccAmodal", "Looks at the photo, and finds by itself what hides an object."),
+    Choice("amodal-vae", "Amodal-VAE", "Draws the likeliest of the shapes that an object may have."),
+)
+
+Progress = Callable[[str, float], None]
+
+
+class Models:
+    """Loads each pipeline once. Calls are one at a time; the page's queue sees to that too.
+
+    Args:
+        folder: of the pipelines, one folder each.
+        segmenter: Hub id or folder of a segmentation model of transformers, or None for none.
+        device: of torch.
+    """
+
+    def __init__(self, folder: str | Path, segmenter: str | None = None, device: str = "cpu") -> None:
+        self.folder = Path(folder)
+        self.segmenter_id = segmenter
+        self.device = torch.device(device)
+        self._loaded: dict[str, Any] = {}
+        self._lock = threading.RLock()
+
+    def has(self, name: str) -> bool:
+        return (self.folder / name / "model_index.json").is_file()
+
+    @property
+    def choices(self) -> list[Choice]:
+        """The mask pipelines that are there."""
+        return [choice for choice in CHOICES if self.has(choice.key)]
+
+    @property
+    def missing(self) -> str:
+        """What keeps the page from completing photos, "" for nothing."""
+        if not self.has(SCENE_FOLDER):
+            return (
+                f"`pipelines/{SCENE_FOLDER}` is not there, so the hidden parts cannot be given colours. "
+                "It is part of the repository; put it beside the others, or start with --pipelines FOLDER."
+            )
+        if not self.choices:
+            return f"There is no mask pipeline in {self.folder.name}/, such as pcnet-m."
+        return ""
+
+    def _load(self, name: str, make: Callable[[], Any]) -> Any:
+        with self._lock:
+            if name not in self._loaded:
+                self._loaded[name] = make()
+            return self._loaded[name]
+
+    def mask_pipeline(self, key: str) -> MaskPipeline:
+        if not self.has(key):
+            raise PageError(f"The pipeline {key} is not there.")
+
+        def make() -> MaskPipeline:
+            pipe = AmodalPipeline.from_pretrained(self.folder / key).to(self.device)
+            pipe.set_progress_bar_config(disable=True)
+            return pipe
+
+        return self._load(key, make)
+
+    def _base(self) -> ScenePipeline:
+        if self.missing:
+            raise PageError(self.missing)
+
+        def make() -> ScenePipeline:
+            pipe = ScenePipeline.from_pretrained(self.folder / SCENE_FOLDER).to(self.device)
+            pipe.set_progress_bar_config(disable=True)
+            return pipe
+
+        return self._load(SCENE_FOLDER, make)
+
+    def content_pipeline(self) -> Any:
+        return self._base().content_pipeline
+
+    def scene_pipeline(self, key: str) -> ScenePipeline:
+        """The shipped scene pipeline with another mask pipeline."""
+        return self._load(
+            f"scene:{key}",
+            lambda: ScenePipeline(mask_pipeline=self.mask_pipeline(key), content_pipeline=self.content_pipeline()),
+        )
+
+    def complete(
+        self, session: Session, key: str, extend_canvas: float = 0.0, progress: Progress | None = None
+    ) -> Scene:
+        """The photo and the marks of a session to a scene.
+
+        Args:
+            session: with a photo and marks.
+            key: of the mask pipeline.
+            extend_canvas: room around the photo, as a share of its longer side.
+            progress: called with the stage and the share of the work that is done.
+        """
+        marks = session.marks.present
+        predicted = self.has_segmenter and any(mark.predicted for mark in marks)
+        pipe = self.scene_pipeline(key)
+        with self._lock, torch.inference_mode():
+            return pipe(
+                session.photo,
+                np.stack([mark.mask for mark in marks]),
+                names=[mark.name for mark in marks],
+                extend_canvas=float(extend_canvas),
+                eraser_dilation=self.segmenter().eraser_dilation if predicted else None,
+                generator=_generator(),
+                progress_callback=progress,
+            )
+
+    def shapes(self, photo: np.ndarray, mask: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Shapes (K, H, W) bool that an object may have, and their scores (K,), best first."""
+        pipe = self.mask_pipeline(SAMPLES_FOLDER)
+        with self._lock, torch.inference_mode():
+            out = pipe(Image.fromarray(photo), mask, num_samples=count, generator=_generator())
+        best = np.argsort(-out.sample_scores[0], kind="stable")
+        return out.samples[0][best], out.sample_scores[0][best]
+
+    def use_shape(self, session: Session, chosen: int | None) -> Session:
+        """Give the object `samples_of` the chosen shape, with its hidden part painted anew, in the scene too."""
+        if session.photo is None or session.completed is None or session.scene is None or session.samples is None:
+            raise PageError("Draw shapes first.")
+        if chosen is None or not 0 <= chosen < len(session.samples):
+            raise PageError("Choose a shape first.")
+        first, scene = session.completed, session.scene.present
+        index, now = find_layer(first, session.samples_of), find_layer(scene, session.samples_of)
+        modal, _ = canvas_masks(first)
+        amodal = modal.copy()
+        amodal[index] |= session.samples[chosen]
+        with self._lock, torch.inference_mode():
+            out = self.content_pipeline()(
+                first.photo,
+                modal,
+                amodal,
+                order=first.order,
+                unknown=first.replaced if first.replaced.any() else None,
+                names=[layer.name for layer in first.layers],
+            )
+        tile, (x, y, w, h) = out.objects[index], out.boxes[index].tolist()
+        window = (index, slice(y, y + h), slice(x, x + w))
+        home = np.array([[1.0, 0, x], [0, 1.0, y]])
+        fresh = replace(
+            first.layers[index],
+            rgba=tile,
+            modal=modal[window],
+            amodal=amodal[window],
+            uncertainty=None,
+            transform=home,
+            origin=home,
+        )
+        kept = scene.layers[now]
+        motion = kept.motion
+        moved = home if motion is None else motion @ np.vstack([home, [0, 0, 1]])
+        used = with_scene(
+            session, with_layer(scene, now, replace(fresh, transform=moved, name=kept.name)), session.samples_of
+        )
+        return replace(used, completed=with_layer(first, index, fresh), look="Parts")
+
+    # Segmenter
+
+    @property
+    def has_segmenter(self) -> bool:
+        return bool(self.segmenter_id)
+
+    def segmenter(self) -> Segmenter:
+        if not self.segmenter_id:
+            raise PageError("There is no segmenter.")
+        return self._load("segmenter", lambda: Segmenter.from_pretrained(self.segmenter_id).to(self.device))
+
+    def find_objects(self, session: Session) -> Session:
+        """All objects that the segmenter finds in the photo, as marks beside those that are there."""
+        if session.photo is None:
+            raise PageError("Load a photo first.")
+        segmenter = self.segmenter()
+        with self._lock, torch.inference_mode():
+            found = segmenter(session.photo)
+        if not len(found.masks):
+            raise PageError("The segmenter found no object in this photo. Draw around the objects instead.")
+        # Large ones first: of a pixel that several claim the smallest has it.
+        largest = np.argsort(-mask_areas(found.masks), kind="stable")
+        names = [found.names[index] for index in largest]
+        return add_marks(session.step(candidates=found.masks), found.masks[largest], names, predicted=True)
+
+    def pick(self, session: Session, x: float, y: float) -> Session:
+        """The object under a click, by a model that takes points, or of all objects that the segmenter finds."""
+        if session.photo is None:
+            raise PageError("Load a photo first.")
+        segmenter = self.segmenter()
+        with self._lock, torch.inference_mode():
+            if segmenter.can_click:
+                mask = segmenter.click(session.photo, (x, y))
+                return add_marks(session, mask[None], predicted=True)
+            if session.candidates is None:
+                session = session.step(candidates=segmenter(session.photo).masks)
+        return add_marks(session, pick_candidate(session, x, y)[None], predicted=True)
+
+
+def with_layer(scene: Scene, index: int, layer: Layer) -> Scene:
+    return replace(scene, layers=(*scene.layers[:index], layer, *scene.layers[index + 1 :]))
+
+
+def _generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
