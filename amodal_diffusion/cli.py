@@ -7,7 +7,7 @@ import argparse
 import logging
 import pickle
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,6 +17,19 @@ from PIL import Image
 from safetensors import SafetensorError
 
 from . import __version__
+from ._cli_dataset import add_dataset_command
+from .cli_options import (
+    DTYPES,
+    MASKS_HELP,
+    add_command,
+    check_inputs_survive,
+    common_options,
+    find_device,
+    given_options,
+    model_options,
+    write_out,
+)
+from .cli_scene import add_deocclude
 from .conversion import CONVERTERS
 from .data import read_annotations
 from .data.nearest_masks import NearestMaskBank
@@ -43,18 +56,11 @@ from .export import (
 from .image_processor import load_image
 from .visualization import draw_order_graph, draw_overlay, draw_samples
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
 # What a wrong file, name, size or device raises; anything else is a fault of ours and keeps its trace.
 _USER_ERRORS = (ValueError, TypeError, OSError, ImportError, RuntimeError, SafetensorError, pickle.UnpicklingError)
 
-_COMPLETE_EXAMPLES = """\
-masks (--masks) are one of
-  masks.json         COCO JSON, a data set (the photo's name chooses the image) or a list of results; polygons or RLE
-  masks/             a folder of PNG masks, one object each, not 0 is the object; sorted by name
-  a.png b.png        several such files
-  labels.png         a label map: 0 is background, every other value an object; 8 or 16 bit
-
+_COMPLETE_EXAMPLES = f"""\
+{MASKS_HELP}
 examples:
   amodal-diffusion complete photo.jpg --masks masks.json --model pipelines/pcnet-m --output out/
   amodal-diffusion complete photo.jpg --masks masks/*.png --model pipelines/pcnet-m --output out/ --eraser-dilation 3
@@ -133,56 +139,19 @@ def build_parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="amodal-diffusion", description="Amodal completion: whole masks from visible ones.")
     parser.add_argument("--version", action="version", version=f"amodal-diffusion {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    common = _common_options()
-    model = _model_options()
+    common = common_options()
+    model = model_options()
     _add_complete(commands, [model, common])
+    add_deocclude(commands, [model_options(thresholds=False), common])
     _add_evaluate(commands, [model, common])
     _add_convert(commands, [common])
-    return parser
-
-
-def _add_command(
-    commands: Any, name: str, run: Callable[[argparse.Namespace], None], text: str, epilog: str, parents: list[Any]
-) -> argparse.ArgumentParser:
-    parser = commands.add_parser(
-        name,
-        help=text,
-        description=text,
-        epilog=epilog,
-        parents=parents,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.set_defaults(run=run)
-    return parser
-
-
-def _common_options() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("--verbose", action="store_true", help="log what is done to stderr")
-    parser.add_argument("--debug", action="store_true", help="show the trace of an error")
-    return parser
-
-
-def _model_options() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(add_help=False)
-    group = parser.add_argument_group("model options")
-    group.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps; auto takes what is there")
-    group.add_argument("--dtype", choices=tuple(DTYPES), default="fp32", help="precision of the weights (fp32)")
-    group.add_argument("--batch-size", type=int, metavar="N", help="crops in one forward pass (the pipeline's)")
-    group.add_argument("--order-threshold", type=float, metavar="P", help="P(object) for the order (the checkpoint's)")
-    group.add_argument("--mask-threshold", type=float, metavar="P", help="P(object) for the masks (the checkpoint's)")
-    group.add_argument(
-        "--eraser-dilation",
-        type=int,
-        metavar="PX",
-        help="grow occluders by so many pixels; 3 to 5 for segmenters' masks",
-    )
+    add_dataset_command(commands, [common])
     return parser
 
 
 def _add_complete(commands: Any, parents: list[Any]) -> None:
     text = "Complete the objects of one photo from their visible masks."
-    parser = _add_command(commands, "complete", run_complete, text, _COMPLETE_EXAMPLES, parents)
+    parser = add_command(commands, "complete", run_complete, text, _COMPLETE_EXAMPLES, parents)
     parser.add_argument("photo", nargs="?", type=Path, metavar="PHOTO", help="the photo; see --no-photo")
     parser.add_argument(
         "--no-photo", action="store_true", help="take the size from the masks; for models without image"
@@ -197,7 +166,7 @@ def _add_complete(commands: Any, parents: list[Any]) -> None:
 
 def _add_evaluate(commands: Any, parents: list[Any]) -> None:
     text = "Score methods on images with amodal ground truth."
-    parser = _add_command(commands, "evaluate", run_evaluate, text, _EVALUATE_EXAMPLES, parents)
+    parser = add_command(commands, "evaluate", run_evaluate, text, _EVALUATE_EXAMPLES, parents)
     parser.add_argument(
         "--annotations",
         required=True,
@@ -227,7 +196,7 @@ def _add_evaluate(commands: Any, parents: list[Any]) -> None:
 
 def _add_convert(commands: Any, parents: list[Any]) -> None:
     text = "Convert a published checkpoint into a pipeline folder."
-    parser = _add_command(commands, "convert", run_convert, text, _CONVERT_EXAMPLES, [])
+    parser = add_command(commands, "convert", run_convert, text, _CONVERT_EXAMPLES, [])
     systems = parser.add_subparsers(dest="system", required=True, metavar="SYSTEM", title="systems")
 
     for name, title in (("pcnet-m", "PCNet-M"), ("asbu", "ASBU")):
@@ -282,17 +251,15 @@ def run_complete(options: argparse.Namespace) -> None:
     """Run `amodal-diffusion complete`."""
     if (options.photo is None) != options.no_photo:
         raise ValueError("give either PHOTO (before --masks) or --no-photo.")
-    results = {(options.output / name).resolve() for name in RESULTS}
-    for path in [*options.masks, *([] if options.no_photo else [options.photo])]:
-        if not results.isdisjoint([path.resolve(), *path.resolve().parents]):
-            raise ValueError(f"--output {options.output} would replace {path}, which this run reads; choose another.")
+    inputs = [*options.masks, *([] if options.no_photo else [options.photo])]
+    check_inputs_survive(options.output, [options.output / name for name in RESULTS], inputs)
     check_output_folder(options.output)
     image = None if options.no_photo else load_image(options.photo)
     file_name = "" if options.no_photo else options.photo.name
     size = None if image is None else (image.height, image.width)
     objects = read_object_masks(options.masks, size=size, file_name=file_name or None)
-    pipeline = load_pipeline(options.model, device=_device(options.device), dtype=DTYPES[options.dtype])
-    call_options = _call_options(options)
+    pipeline = load_pipeline(options.model, device=find_device(options.device), dtype=DTYPES[options.dtype])
+    call_options = given_options(options)
     if options.num_samples is not None:
         generator = torch.Generator().manual_seed(options.seed)
         call_options |= {"num_samples": options.num_samples, "generator": generator}
@@ -320,7 +287,7 @@ def run_complete(options: argparse.Namespace) -> None:
         order_graph=order_graph,
     )
     for path in written:
-        _write(f"{path}\n")
+        write_out(f"{path}\n")
 
 
 def _draw(
@@ -357,7 +324,7 @@ def run_evaluate(options: argparse.Namespace) -> None:
         if path is not None:
             check_output_file(path)
     names = [name.strip() for name in options.methods.split(",") if name.strip()]
-    device, dtype = _device(options.device), DTYPES[options.dtype]
+    device, dtype = find_device(options.device), DTYPES[options.dtype]
     methods = load_methods(
         names,
         device=device,
@@ -365,7 +332,7 @@ def run_evaluate(options: argparse.Namespace) -> None:
         posterior=options.posterior,
         seed=options.seed,
         nearest_masks=_nearest_masks(options, names),
-        **_call_options(options),
+        **given_options(options),
     )
     dataset = _read(options.annotations, images=options.images, split=options.split, on_error=options.on_error)
     report = evaluate_methods(
@@ -376,7 +343,7 @@ def run_evaluate(options: argparse.Namespace) -> None:
         limit=options.limit,
         on_sample=_log_sample,
     )
-    _write(report.to_text())
+    write_out(report.to_text())
     write_report(report, json_path=options.json, markdown_path=options.markdown)
 
 
@@ -406,35 +373,11 @@ def run_convert(options: argparse.Namespace) -> None:
     given = {name: getattr(options, name, None) for name in names}
     settings = {name: value for name, value in given.items() if value is not None}
     CONVERTERS[options.system](*(getattr(options, name) for name in options.files), options.output, **settings)
-    _write(f"{options.output}\n")
-
-
-def _call_options(options: argparse.Namespace) -> dict[str, Any]:
-    """The pipeline's arguments that the user gave; the others keep the checkpoint's values."""
-    names = ("batch_size", "order_threshold", "mask_threshold", "eraser_dilation")
-    return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device(
-            "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-        )
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ValueError(f"--device {name!r} cannot be used here: {str(error).splitlines()[0]}") from error
-    return device
+    write_out(f"{options.output}\n")
 
 
 def _log_sample(sample: Sample) -> None:
     logging.getLogger(__name__).info("image %s, %d objects", sample.image_id, len(sample.modal))
-
-
-def _write(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

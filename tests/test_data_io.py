@@ -20,6 +20,7 @@ from amodal_diffusion.data import (
     save_parquet,
 )
 from amodal_diffusion.data import io as data_io
+from amodal_diffusion.data import shards as data_shards
 from amodal_diffusion.masks import encode_rle
 from data_helpers import (
     HEIGHT,
@@ -105,7 +106,7 @@ def test_shards_and_plain_loading(tmp_path, monkeypatch):
     dataset = many(30)
     paths = save_parquet(dataset, tmp_path / "out", max_shard_bytes=1)
     assert [path.name for path in paths] == ["train-00000-of-00001.parquet"]  # one batch is never cut
-    monkeypatch.setattr(data_io, "ROW_BATCH", 8)
+    monkeypatch.setattr(data_shards, "ROW_BATCH", 8)
     paths = save_parquet(dataset, tmp_path / "shards", max_shard_bytes=1)
     assert [path.name for path in paths] == [f"train-0000{index}-of-00004.parquet" for index in range(4)]
     assert sorted(path.name for path in (tmp_path / "shards" / "data").iterdir()) == [path.name for path in paths]
@@ -226,14 +227,12 @@ def test_format_of_parquet(tmp_path):
 
 def test_read_annotations_refuses(tmp_path):
     path = write(tmp_path / "file.json", coco())
-    with pytest.raises(ValueError, match=r"format must be 'auto' or one of \['coco', .*got 'voc'"):
+    with pytest.raises(ValueError, match=r"format must be 'auto' or one of \['bsds-a', .*got 'voc'"):
         read_annotations(path, format="voc")
     with pytest.raises(ValueError, match="on_error must be 'raise' or 'skip', got 'ignore'"):
         read_annotations(path, on_error="ignore")
     with pytest.raises(ValueError, match="split must be None for an annotation file, got 'val'"):
         read_annotations(path, split="val")
-    with pytest.raises(ValueError, match="images must be None for Parquet"):
-        read_annotations(tmp_path, tmp_path)
     with pytest.raises(ValueError, match="format 'parquet' needs a path or a Hub id, got dict"):
         read_annotations(coco(), format="parquet")
     with pytest.raises(FileNotFoundError):
@@ -324,7 +323,7 @@ def test_push_refuses_a_bad_id(hub, repo_id):
 def test_push_of_another_data_set_makes_no_repository(hub):
     with pytest.raises(ValueError, match="lacks the columns"):
         push_dataset(Dataset.from_dict({"text": ["a"]}), "user/text")
-    assert [call[0] for call in hub.calls] == ["login"]
+    assert hub.calls == []
 
 
 def test_loading_from_the_hub_goes_through_datasets(monkeypatch):

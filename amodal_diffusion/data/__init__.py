@@ -1,20 +1,30 @@
 """Readers of annotation files into one schema, and data sets on disk and on the Hub."""
 
+from .cityscapes import iter_cityscapes
 from .coco import iter_coco, read_coco
 from .cocoa import iter_cocoa, read_cocoa
-from .io import detect_format, load_amodal_dataset, push_dataset, read_annotations, save_parquet
+from .columns import ColumnMap, iter_columns
+from .formats import FILE_FORMATS, FORMATS, detect_format, iter_annotations, read_annotations
+from .io import load_amodal_dataset, push_dataset, push_folder, save_parquet
 from .records import AnnotationError, BadRecord
 from .schema import amodal_features, record_masks, record_order
 
 __all__ = [
+    "FILE_FORMATS",
+    "FORMATS",
     "AnnotationError",
     "BadRecord",
+    "ColumnMap",
     "amodal_features",
     "detect_format",
+    "iter_annotations",
+    "iter_cityscapes",
     "iter_coco",
     "iter_cocoa",
+    "iter_columns",
     "load_amodal_dataset",
     "push_dataset",
+    "push_folder",
     "read_annotations",
     "read_coco",
     "read_cocoa",

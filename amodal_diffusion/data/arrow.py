@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from .records import AnnotationError
 from .schema import amodal_features
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    from datasets import Dataset, IterableDataset
 
 _temporary_folders: list[tempfile.TemporaryDirectory[str]] = []
 
@@ -55,3 +55,25 @@ def dataset_from_rows(
         if isinstance(error.__cause__, AnnotationError | OSError):
             raise error.__cause__ from None
         raise
+
+
+def stream_from_rows(make_rows: Callable[[], Iterable[dict[str, Any]]], *, with_image: bool = False) -> IterableDataset:
+    """A data set that asks for its rows each time it is read, and writes nothing.
+
+    Args:
+        make_rows: gives the rows, as `dataset_from_rows` takes them.
+        with_image: see there.
+    """
+    from datasets import IterableDataset
+
+    return IterableDataset.from_generator(_Rows(make_rows), features=amodal_features(with_image=with_image))
+
+
+class _Rows:
+    """A generator function that `datasets` can hash without walking through an annotation file in memory."""
+
+    def __init__(self, make_rows: Callable[[], Iterable[dict[str, Any]]]) -> None:
+        self.make_rows = make_rows
+
+    def __call__(self) -> Iterator[dict[str, Any]]:
+        yield from self.make_rows()

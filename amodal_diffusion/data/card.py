@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import DatasetCard, DatasetCardData
 
@@ -70,7 +70,7 @@ SOURCE_NOTES = {
         _bibtex("qi2019amodal", "Qi, Lu and others", "Amodal Instance Segmentation with KINS Dataset", "CVPR", 2019),
     ),
     "cocoa-cls": SourceNote(
-        "COCOA-cls or another data set of its layout",
+        "COCOA-cls",
         f"see the authors' terms; COCOA-cls: {_COCO_PHOTOS}",
         _bibtex(
             "follmann2019learning",
@@ -80,36 +80,93 @@ SOURCE_NOTES = {
             2019,
         ),
     ),
+    "bsds-a": SourceNote(
+        "BSDS-A",
+        "see the authors' terms; photos of the Berkeley Segmentation Dataset for non-commercial research",
+        _bibtex("zhu2017semantic", "Zhu, Yan and others", "Semantic Amodal Segmentation", "CVPR", 2017),
+    ),
+    "d2sa": SourceNote(
+        "D2S amodal (D2SA)",
+        "see the authors' terms; MVTec D2S is for non-commercial use (CC BY-NC-SA 4.0)",
+        _bibtex(
+            "follmann2019learning",
+            "Follmann, Patrick and others",
+            "Learning to See the Invisible: End-to-End Trainable Amodal Instance Segmentation",
+            "WACV",
+            2019,
+        ),
+    ),
+    "mp3d-amodal": SourceNote(
+        "MP3D-Amodal",
+        "see the authors' terms; photos of Matterport3D, for non-commercial research under its terms of use",
+        _bibtex(
+            "zhan2024amodal",
+            "Zhan, Guanqi and Zheng, Chuanxia and Xie, Weidi and Zisserman, Andrew",
+            "Amodal Ground Truth and Completion in the Wild",
+            "CVPR",
+            2024,
+        ),
+    ),
+    "cityscapes": SourceNote(
+        "Cityscapes",
+        "for non-commercial use under the Cityscapes terms; neither photos nor labels may be passed on",
+        _bibtex(
+            "cordts2016cityscapes",
+            "Cordts, Marius and others",
+            "The Cityscapes Dataset for Semantic Urban Scene Understanding",
+            "CVPR",
+            2016,
+        ),
+    ),
 }
 
 
-def count_records(dataset: Dataset) -> dict[str, int]:
-    """Counts of a data set of the schema, read a batch at a time, photos untouched.
+class RecordCounts:
+    """What a card tells of one split, counted while its rows pass by; photos are not touched."""
 
-    Returns:
-        images, objects, amodal (with a known amodal mask), occluded (with a hidden part), hidden (nothing visible),
-        stuff, crowd, relations, named (distinct names).
-    """
-    counts: Counter[str] = Counter(images=len(dataset))
-    names: set[str] = set()
-    columns = dataset.select_columns(["objects", "order_relations"])
-    for batch in columns.iter(COUNT_BATCH):
-        for objects in batch["objects"]:
-            counts["objects"] += len(objects)
-            for item in objects:
-                counts["amodal"] += item["occlusion_rate"] is not None
-                counts["occluded"] += (item["occlusion_rate"] or 0) > 0
-                counts["hidden"] += item["occlusion_rate"] == 1
-                counts["stuff"] += item["is_stuff"]
-                counts["crowd"] += item["is_crowd"]
-            names.update(item["name"] for item in objects if item["name"] is not None)
-        counts["relations"] += sum(len(relations or ()) for relations in batch["order_relations"])
-    kinds = ("images", "objects", "amodal", "occluded", "hidden", "stuff", "crowd", "relations")
-    return {kind: counts[kind] for kind in kinds} | {"named": len(names)}
+    def __init__(self) -> None:
+        self.sources: set[str] = set()
+        self._names: set[str] = set()
+        self._counts: Counter[str] = Counter()
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> RecordCounts:
+        """Counts of a data set of the schema, read a batch at a time."""
+        counts = cls()
+        columns = dataset.select_columns(["objects", "order_relations", "source"])
+        for batch in columns.iter(COUNT_BATCH):
+            for objects, relations, source in zip(*batch.values(), strict=True):
+                counts.add({"objects": objects, "order_relations": relations, "source": source})
+        return counts
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Count a row of the schema."""
+        counts, objects = self._counts, row["objects"]
+        counts["images"] += 1
+        counts["objects"] += len(objects)
+        counts["relations"] += len(row["order_relations"] or ())
+        if row["source"]:
+            self.sources.add(row["source"])
+        for item in objects:
+            counts["amodal"] += item["occlusion_rate"] is not None
+            counts["occluded"] += (item["occlusion_rate"] or 0) > 0
+            counts["hidden"] += item["occlusion_rate"] == 1
+            counts["stuff"] += item["is_stuff"]
+            counts["crowd"] += item["is_crowd"]
+            if item["name"] is not None:
+                self._names.add(item["name"])
+
+    def numbers(self) -> dict[str, int]:
+        """By kind: images, objects, amodal (with a known amodal mask), occluded (with a hidden part).
+
+        Then hidden (nothing visible), stuff, crowd, relations, named (distinct names).
+        """
+        kinds = ("images", "objects", "amodal", "occluded", "hidden", "stuff", "crowd", "relations")
+        return {kind: self._counts[kind] for kind in kinds} | {"named": len(self._names)}
 
 
 def dataset_card(
-    splits: Mapping[str, Dataset],
+    splits: Mapping[str, Dataset | RecordCounts],
     repo_id: str,
     *,
     license: str | None = None,
@@ -118,11 +175,12 @@ def dataset_card(
     """Text of the data-set card (README.md of the repository), with its metadata.
 
     Args:
-        splits: data set of each split.
+        splits: data set of each split, or its counts.
         repo_id: Hub id, which the example loads.
         license: the Hub's name of the licence; "other" where None.
         description: first paragraph.
     """
+    counts = {name: part if isinstance(part, RecordCounts) else RecordCounts.of(part) for name, part in splits.items()}
     metadata = DatasetCardData(
         license=license or "other",
         task_categories=["image-segmentation"],
@@ -135,11 +193,11 @@ def dataset_card(
             }
         ],
     )
-    sources = sorted({source for part in splits.values() for source in part.unique("source") if source})
+    sources = sorted(set().union(*(part.sources for part in counts.values())))
     body = [
         f"# {repo_id.split('/')[-1]}",
         description or "Objects with their visible (modal) and whole (amodal) masks, and their occlusion order.",
-        _counts_table(splits),
+        _counts_table(counts),
         _usage(repo_id, next(iter(splits))),
         _notes(sources),
     ]
@@ -147,8 +205,8 @@ def dataset_card(
     return str(card)
 
 
-def _counts_table(splits: Mapping[str, Dataset]) -> str:
-    counts = {split: count_records(part) for split, part in splits.items()}
+def _counts_table(splits: Mapping[str, RecordCounts]) -> str:
+    counts = {split: part.numbers() for split, part in splits.items()}
     headings = {
         "images": "images",
         "objects": "objects",
@@ -189,7 +247,8 @@ def _notes(sources: list[str]) -> str:
             licences.append(f"- {source}: see its authors' terms")
         else:
             licences.append(f"- {note.title}: {note.licence}")
-            citations.append(note.citation)
+            if note.citation not in citations:
+                citations.append(note.citation)
     text = "## Licences\n\n" + ("\n".join(licences) or "No source is named.")
     if citations:
         text += "\n\n## Citation\n\n```bibtex\n" + "\n".join(citations) + "\n```"

@@ -133,8 +133,8 @@ def _rows(
     groups = group_by_image(content["annotations"], records, refused, log)
     for key, image in records.items():
         annotations = labelled(content["annotations"], groups.get(key, ()))
-        things = []
-        ranks = {}
+        things: list[dict[str, Any]] = []
+        ranks: dict[int, tuple[int, int]] = {}
         for label, annotation in annotations:
             try:
                 thing = _thing(annotation, image.height, image.width, names, fields)

@@ -242,8 +242,7 @@ def _image_folder(images: str | os.PathLike[str] | None) -> Path | None:
 
 def _read_image(key: str, entry: Mapping[str, Any], folder: Path | None) -> ImageRecord:
     height, width = to_int(entry.get("height"), "height"), to_int(entry.get("width"), "width")
-    if height < 1 or width < 1 or height * width > MAX_PIXELS:
-        raise ValueError(f"height and width must be positive, of at most {MAX_PIXELS} pixels, got {height} x {width}")
+    checked_size(height, width)
     file_name = to_name(entry.get("file_name"))
     if file_name is None:
         # LVIS names no file; its photos lie in a folder per COCO split, as in the URL.
@@ -252,6 +251,19 @@ def _read_image(key: str, entry: Mapping[str, Any], folder: Path | None) -> Imag
     if folder is not None:
         photo = str(_checked_photo(folder, file_name, height, width))
     return ImageRecord(key, file_name, height, width, photo, entry.get("order_relations"))
+
+
+def checked_size(height: int, width: int) -> tuple[int, int]:
+    """Height and width of a frame; ValueError for one that is empty or too large to decode."""
+    if height < 1 or width < 1 or height * width > MAX_PIXELS:
+        raise ValueError(f"height and width must be positive, of at most {MAX_PIXELS} pixels, got {height} x {width}")
+    return height, width
+
+
+def photo_size(photo: Image.Image) -> tuple[int, int]:
+    """Height and width of a photo, EXIF orientation applied; only its header is read."""
+    turned = photo.getexif().get(EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
+    return (photo.width, photo.height) if turned else (photo.height, photo.width)
 
 
 def _checked_photo(folder: Path, file_name: str, height: int, width: int) -> Path:
@@ -263,13 +275,11 @@ def _checked_photo(folder: Path, file_name: str, height: int, width: int) -> Pat
         raise ValueError(f"photo {file_name!r} is missing")
     try:
         with Image.open(path) as photo:
-            size = photo.size
-            if photo.getexif().get(EXIF_ORIENTATION, 1) in (5, 6, 7, 8):
-                size = size[::-1]
+            size = photo_size(photo)
     except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"photo {file_name!r} cannot be read: {error}") from error
-    if size != (width, height):
-        raise ValueError(f"photo {file_name!r} is {size[1]} x {size[0]} (height x width), annotated {height} x {width}")
+    if size != (height, width):
+        raise ValueError(f"photo {file_name!r} is {size[0]} x {size[1]} (height x width), annotated {height} x {width}")
     return path
 
 

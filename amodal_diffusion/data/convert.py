@@ -1,0 +1,153 @@
+"""Any source of rows → a folder as the Hub has it: Parquet shards, photos in them or beside, and a card."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any, Literal
+
+from .._files import write_text
+from .card import RecordCounts, dataset_card
+from .io import PHOTO_FOLDER
+from .schema import amodal_features
+from .shards import SHARD_BYTES, check_target, replacing, row_tables, write_shards
+
+Photos = Literal["embed", "beside", "none"]
+PHOTOS = ("embed", "beside", "none")
+
+
+@dataclass(frozen=True)
+class ConvertedDataset:
+    """What a conversion wrote.
+
+    Attributes:
+        folder: where it lies; `load_amodal_dataset` reads it.
+        files: the shards.
+        counts: what each split holds.
+    """
+
+    folder: Path
+    files: list[Path]
+    counts: dict[str, RecordCounts]
+
+
+def convert_dataset(
+    splits: Mapping[str, Iterable[Mapping[str, Any]]],
+    folder: str | os.PathLike[str],
+    *,
+    photos: Photos = "embed",
+    overwrite: bool = False,
+    max_shard_bytes: int = SHARD_BYTES,
+    repo_id: str | None = None,
+    license: str | None = None,  # noqa: A002 - the Hub's word
+    description: str | None = None,
+) -> ConvertedDataset:
+    """Write rows as Parquet shards with a data-set card, a batch at a time.
+
+    Memory does not grow with the number of rows: they pass through from the reader to the shard.
+
+    Args:
+        splits: rows of the schema by the name of their split, as `iter_annotations` gives them. A row with a photo has
+            its path, or the file as {"bytes", "path"}, under `image`; either all rows have one or none.
+        folder: made where it lacks; gets `data/<split>-00000-of-0000n.parquet`, `README.md`, and with photos beside
+            `photos/<split>/<file name>`.
+        photos: "embed" stores the photo files in the shards, as the Hub and `load_dataset` want it. "beside" copies
+            them into `photos`, where `load_amodal_dataset` finds them. "none" leaves them out.
+        overwrite: replace shards and card that are there. Photos are never replaced.
+        max_shard_bytes: about how large a shard is before compression.
+        repo_id: what the card calls the data set; the name of the folder where None.
+        license: the Hub's name of the licence, for the card; "other" where None.
+        description: first paragraph of the card.
+
+    Raises:
+        FileExistsError: shards or a card are there and `overwrite` is False; other files are among the shards;
+            `photos` is there.
+        ValueError: unknown `photos`; no split, a split without rows, or a name that is no word; with photos beside, a
+            file name that leads out of the folder, or two photos of one name.
+        AnnotationError, OSError: raised while reading the rows.
+    """
+    if photos not in PHOTOS:
+        raise ValueError(f"photos must be one of {list(PHOTOS)}, got {photos!r}")
+    if max_shard_bytes < 1:
+        raise ValueError(f"max_shard_bytes must be positive, got {max_shard_bytes}")
+    _check_splits(splits)
+    target = Path(folder)
+    _check_folder(target, overwrite)
+    counts = {split: RecordCounts() for split in splits}
+    with ExitStack() as stack:
+        data = stack.enter_context(replacing(target / "data"))
+        copies = stack.enter_context(replacing(target / PHOTO_FOLDER)) if photos == "beside" else None
+        names = []
+        for split, rows in splits.items():
+            counted = _counted(rows, counts[split])
+            if photos == "none":
+                counted = _without_photos(counted)
+            elif copies is not None:
+                counted = _copy_photos(counted, copies / split)
+            first = next(counted, None)
+            features = amodal_features(with_image=first is not None and "image" in first)
+            tables = row_tables(chain([] if first is None else [first], counted), features)
+            names += write_shards(tables, features, data, split, max_shard_bytes)
+    title = repo_id or target.resolve().name
+    write_text(target / "README.md", dataset_card(counts, title, license=license, description=description))
+    return ConvertedDataset(target, [target / "data" / name for name in names], counts)
+
+
+def _check_splits(splits: Mapping[str, Any]) -> None:
+    if not splits:
+        raise ValueError("splits must have at least one split")
+    for split in splits:
+        if not (split.isidentifier() and split.isascii()):
+            raise ValueError(f"a split must be a word of letters, digits and _, got {split!r}")
+
+
+def _check_folder(target: Path, overwrite: bool) -> None:
+    check_target(target / "data", overwrite)
+    if (target / "README.md").exists() and not overwrite:
+        raise FileExistsError(f"{os.fspath(target / 'README.md')!r} exists; pass overwrite=True to replace it")
+    if (target / PHOTO_FOLDER).exists():
+        # They would be taken for photos of the new data set, and may be the only copies that there are.
+        raise FileExistsError(f"{os.fspath(target / PHOTO_FOLDER)!r} exists; choose another folder, or move it away")
+
+
+def _counted(rows: Iterable[Mapping[str, Any]], counts: RecordCounts) -> Iterator[dict[str, Any]]:
+    for row in rows:
+        counts.add(row)
+        yield dict(row)
+
+
+def _without_photos(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for row in rows:
+        row.pop("image", None)
+        yield row
+
+
+def _copy_photos(rows: Iterable[dict[str, Any]], folder: Path) -> Iterator[dict[str, Any]]:
+    origins: dict[str, Any] = {}
+    for row in rows:
+        photo = row.pop("image", None)
+        if photo is None:
+            raise ValueError(f"image {row['image_id']} has no photo to be put beside the shards")
+        name = row["file_name"]
+        target = (folder / name).resolve()
+        if not name or not target.is_relative_to(folder.resolve()):
+            raise ValueError(f"image {row['image_id']} has the file name {name!r}, which is none in a folder of photos")
+        origin = photo if isinstance(photo, str) else (row["image_id"], photo.get("path"))
+        if origins.setdefault(name, origin) != origin:
+            raise ValueError(f"two photos have the file name {name!r}")
+        if not target.exists():  # annotated by several people, it comes several times
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _copy_photo(photo, target)
+        yield row
+
+
+def _copy_photo(photo: str | Mapping[str, Any], target: Path) -> None:
+    if not isinstance(photo, str) and photo.get("bytes") is not None:
+        target.write_bytes(photo["bytes"])
+    else:
+        shutil.copyfile(photo if isinstance(photo, str) else photo["path"], target)

@@ -1,0 +1,111 @@
+"""Parquet shards of the schema, written as a stream and put in place when all are complete."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pyarrow
+    from datasets import Dataset, Features
+
+SHARD_BYTES = 500 * 2**20
+PHOTO_BATCH, ROW_BATCH = 64, 1000
+"""Rows written at a time with and without photos, which are also the row groups that streaming reads."""
+
+
+def dataset_tables(dataset: Dataset) -> Iterator[pyarrow.Table]:
+    """Tables of a data set, a batch each."""
+    yield from dataset.with_format("arrow").iter(_batch_size(dataset.features))
+
+
+def row_tables(rows: Iterable[dict[str, Any]], features: Features) -> Iterator[pyarrow.Table]:
+    """Tables of rows in plain Python, a batch each; what the schema does not have is left out."""
+    import pyarrow
+
+    stream = iter(rows)
+    while batch := list(islice(stream, _batch_size(features))):
+        if "image" in features:
+            batch = [{**row, "image": features["image"].encode_example(row["image"])} for row in batch]
+        yield pyarrow.Table.from_pylist(batch, schema=features.arrow_schema)
+
+
+def write_shards(
+    tables: Iterable[pyarrow.Table], features: Features, folder: Path, split: str, max_shard_bytes: int
+) -> list[str]:
+    """Write the tables of one split, photos embedded; a shard ends when it is full. Returns the names of the shards.
+
+    Raises:
+        ValueError: there is no row, which `datasets` could not read.
+    """
+    import pyarrow.parquet as parquet
+    from datasets.table import embed_table_storage
+
+    shards: list[Path] = []
+    writer, room = None, 0
+    try:
+        for table in tables:
+            table = embed_table_storage(table)
+            if writer is None or table.nbytes > room:
+                if writer is not None:
+                    writer.close()
+                shards.append(folder / str(len(shards)))
+                writer, room = parquet.ParquetWriter(shards[-1], features.arrow_schema), max_shard_bytes
+            writer.write_table(table.cast(features.arrow_schema))
+            room -= table.nbytes
+    finally:
+        if writer is not None:
+            writer.close()
+    if not shards:
+        raise ValueError(f"split {split!r} has no rows")
+    names = [f"{split}-{index:05d}-of-{len(shards):05d}.parquet" for index in range(len(shards))]
+    for shard, name in zip(shards, names, strict=True):
+        os.replace(shard, folder / name)
+    return names
+
+
+def check_target(target: Path, overwrite: bool, suffix: str = ".parquet") -> None:
+    """Refuse to replace a folder that is there.
+
+    Raises:
+        FileExistsError: without `overwrite`, or where it holds files of another suffix ("" allows any).
+    """
+    if not target.exists():
+        return
+    if not overwrite:
+        raise FileExistsError(f"{os.fspath(target)!r} exists; pass overwrite=True to replace it")
+    others = [target] if target.is_file() else [path for path in target.iterdir() if suffix and path.suffix != suffix]
+    if others:
+        raise FileExistsError(f"{os.fspath(others[0])!r} is no Parquet file and is not overwritten")
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """A new folder beside `target`, which it becomes when the block ends without error."""
+    made = not target.parent.exists()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    old = beside.with_name(f"{beside.name}-old")
+    try:
+        yield beside
+        beside.chmod(0o755)  # mkdtemp makes it private
+        if target.exists():
+            os.replace(target, old)
+        os.replace(beside, target)
+    finally:
+        if old.exists() and not target.exists():
+            os.replace(old, target)
+        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+        if made and not any(target.parent.iterdir()):
+            target.parent.rmdir()
+
+
+def _batch_size(features: Features) -> int:
+    return PHOTO_BATCH if "image" in features else ROW_BATCH
