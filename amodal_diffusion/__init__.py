@@ -1,8 +1,8 @@
 """Amodal completion: from a photo and the visible masks of its objects to whole objects."""
 
-# `ModelMixin` must be an attribute of this package: diffusers looks the base class of a component up in the library
-# that `model_index.json` names, and that library is this package.
-from diffusers import ModelMixin
+# `DiffusionPipeline` and `ModelMixin` must be attributes of this package: diffusers looks the base class of a component
+# up in the library that `model_index.json` names, and that library is this package.
+from diffusers import DiffusionPipeline, ModelMixin
 from diffusers.pipelines.pipeline_loading_utils import LOADABLE_CLASSES
 
 from .models import (
@@ -53,6 +53,7 @@ __all__ = [
     "ContentPipeline",
     "ContentPipelineOutput",
     "DiffusionFeatureExtractor",
+    "DiffusionPipeline",
     "ImageFeatures",
     "Layer",
     "MaskModelOutput",
