@@ -30,12 +30,15 @@ def check_output_folder(folder: PathLike) -> None:
 
     Raises:
         NotADirectoryError: where `folder` or a parent of it is a file.
+        FileNotFoundError: where it is a link to nothing.
         OSError: where nothing can be written there.
     """
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"output {folder} is a file, expected a folder.")
-    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    existing = next(path for path in (folder, *folder.parents) if path.exists() or path.is_symlink())
+    if not existing.exists():
+        raise FileNotFoundError(f"output {folder} cannot be made: {existing} is a link to nothing.")
     if not existing.is_dir():
         raise NotADirectoryError(f"output {folder} cannot be made: {existing} is a file.")
     try:

@@ -11,13 +11,13 @@ from pathlib import Path
 
 from .._files import PathLike, check_output_file, check_output_folder
 from ..scene import Scene
-from ._codec import DOCUMENT
-from .coco_amodal import check_coco_output, load_coco_amodal, save_coco_amodal
+from ._codec import DOCUMENT, check_pixels
+from .coco_amodal import check_coco_output, files_folder, load_coco_amodal, save_coco_amodal
 from .open_raster import load_open_raster, save_open_raster
-from .photoshop import load_photoshop, save_photoshop
-from .png_folder import load_png_folder, save_png_folder
+from .photoshop import MAX_SIDE, load_photoshop, save_photoshop
+from .png_folder import NAMES, load_png_folder, save_png_folder
 
-__all__ = ["FORMATS", "SceneFormat", "check_scene_output", "load_scene", "save_scene", "scene_format"]
+__all__ = ["FORMATS", "SceneFormat", "check_scene_output", "load_scene", "save_scene", "scene_format", "scene_outputs"]
 
 
 @dataclass(frozen=True)
@@ -29,18 +29,20 @@ class SceneFormat:
         save: writes a scene to a path.
         load: reads one.
         check: refuses a path at which nothing can be written.
+        max_side: longest side of a canvas in pixels, where the format has a limit of its own.
     """
 
     suffix: str
     save: Callable[[Scene, PathLike], None]
     load: Callable[[PathLike], Scene]
     check: Callable[[PathLike], None]
+    max_side: int | None = None
 
 
 FORMATS = {
     "folder": SceneFormat("", save_png_folder, load_png_folder, check_output_folder),
     "ora": SceneFormat(".ora", save_open_raster, load_open_raster, check_output_file),
-    "psd": SceneFormat(".psd", save_photoshop, load_photoshop, check_output_file),
+    "psd": SceneFormat(".psd", save_photoshop, load_photoshop, check_output_file, MAX_SIDE),
     "coco": SceneFormat(".json", save_coco_amodal, load_coco_amodal, check_coco_output),
 }
 """The formats by name."""
@@ -106,11 +108,37 @@ def load_scene(path: PathLike) -> Scene:
         raise ValueError(f"{path}: {error}") from error
 
 
-def check_scene_output(path: PathLike, format: str | None = None) -> None:  # noqa: A002
+def check_scene_output(
+    path: PathLike,
+    format: str | None = None,  # noqa: A002
+    *,
+    size: tuple[int, int] | None = None,
+) -> None:
     """Refuse a path at which `save_scene` could not write, before the work whose result it should hold.
 
+    Args:
+        path: as of `save_scene`.
+        format: likewise.
+        size: (width, height) of the canvas, where it is known.
+
     Raises:
-        ValueError: for an unknown format.
+        ValueError: for an unknown format, or a canvas that is too large for it.
         OSError: where nothing can be written there.
     """
-    scene_format(path, format).check(path)
+    chosen = scene_format(path, format)
+    chosen.check(path)
+    if size is not None:
+        check_pixels(*size, "the canvas of a scene")
+        if chosen.max_side is not None and max(size) > chosen.max_side:
+            raise ValueError(
+                f"a {chosen.suffix} file may have sides of {chosen.max_side} pixels at most, got {size[0]}x{size[1]}."
+            )
+
+
+def scene_outputs(path: PathLike) -> list[Path]:
+    """All files and folders that saving a scene to `path` may replace."""
+    path = Path(path)
+    suffix = scene_format(path).suffix
+    if not suffix:
+        return [path / name for name in NAMES]
+    return [path, files_folder(path)] if suffix == ".json" else [path]

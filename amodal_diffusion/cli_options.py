@@ -1,0 +1,116 @@
+"""What the commands of `amodal-diffusion` share: options, devices, checks of inputs and outputs, standard output."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+MASKS_HELP = """\
+masks (--masks) are one of
+  masks.json         COCO JSON, a data set (the photo's name chooses the image) or a list of results; polygons or RLE
+  masks/             a folder of PNG masks, one object each, not 0 is the object; sorted by name
+  a.png b.png        several such files
+  labels.png         a label map: 0 is background, every other value an object; 8 or 16 bit
+"""
+
+
+def add_command(
+    commands: Any, name: str, run: Callable[[argparse.Namespace], None], text: str, epilog: str, parents: list[Any]
+) -> argparse.ArgumentParser:
+    """Add a command to the subparsers `commands`; `run` takes its parsed options."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=text,
+        description=text,
+        epilog=epilog,
+        parents=parents,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+def common_options() -> argparse.ArgumentParser:
+    """The options of all commands, as a parent of their parsers."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--verbose", action="store_true", help="log what is done to stderr")
+    parser.add_argument("--debug", action="store_true", help="show the trace of an error")
+    return parser
+
+
+def model_options(*, thresholds: bool = True) -> argparse.ArgumentParser:
+    """The options of commands that run a model, likewise; `thresholds` are those of mask pipelines' calls."""
+    parser = argparse.ArgumentParser(add_help=False)
+    group = parser.add_argument_group("model options")
+    group.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps; auto takes what is there")
+    group.add_argument("--dtype", choices=tuple(DTYPES), default="fp32", help="precision of the weights (fp32)")
+    group.add_argument("--batch-size", type=int, metavar="N", help="crops in one forward pass (the pipeline's)")
+    if thresholds:
+        group.add_argument(
+            "--order-threshold", type=float, metavar="P", help="P(object) for the order (the checkpoint's)"
+        )
+        group.add_argument(
+            "--mask-threshold", type=float, metavar="P", help="P(object) for the masks (the checkpoint's)"
+        )
+    group.add_argument(
+        "--eraser-dilation",
+        type=int,
+        metavar="PX",
+        help="grow occluders by so many pixels; 3 to 5 for segmenters' masks",
+    )
+    return parser
+
+
+def given_options(options: argparse.Namespace) -> dict[str, Any]:
+    """The pipeline's arguments that the user gave; the others keep the checkpoint's values."""
+    names = ("batch_size", "order_threshold", "mask_threshold", "eraser_dilation")
+    given = {name: getattr(options, name, None) for name in names}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def find_device(name: str) -> torch.device:
+    """The device of that name; "auto" takes the fastest that is there.
+
+    Raises:
+        ValueError: where it cannot be used.
+    """
+    if name == "auto":
+        return torch.device(
+            "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        )
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(f"--device {name!r} cannot be used here: {str(error).splitlines()[0]}") from error
+    return device
+
+
+def check_inputs_survive(output: Path, results: Iterable[Path], inputs: Iterable[Path]) -> None:
+    """Refuse an output whose results would replace a file that the run reads, or a folder that it lies in.
+
+    Args:
+        output: what the user gave.
+        results: paths that the run may write.
+        inputs: paths that it reads.
+
+    Raises:
+        ValueError: naming the input.
+    """
+    written = {path.resolve() for path in results}
+    for path in inputs:
+        if not written.isdisjoint([path.resolve(), *path.resolve().parents]):
+            raise ValueError(f"--output {output} would replace {path}, which this run reads; choose another.")
+
+
+def write_out(text: str) -> None:
+    """Write to standard output at once."""
+    sys.stdout.write(text)
+    sys.stdout.flush()
