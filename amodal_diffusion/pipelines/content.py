@@ -201,7 +201,7 @@ class ContentPipeline(ContentComponents):
 
         # 3. Crop, fill, and paste the hidden part, in batches of objects
         boxes = content_boxes(scene.boxes, self.config.enlarge_box)
-        photo = _to_planes(scene.photo).to(self._execution_device)  # [3, H, W]
+        photo = _to_planes(scene.photo, scene.unknown, self._execution_device)  # [3, H, W]
         with self.evaluation_mode(), self.progress_bar(total=len(rows)) as bar:
             for part in batches(len(rows), batch_size):
                 chosen = rows[part]
@@ -241,7 +241,8 @@ class ContentPipeline(ContentComponents):
         erased = torch.stack(
             [crop_erased(scene, row, box, size, everything=everything) for row, box in zip(rows, chosen, strict=True)]
         )[:, None].to(device)  # [B, 1, s, s]
-        unseen = _grow(erased, self.config.hole_dilation * size / _UNIT)
+        reach = ceil(self.config.hole_dilation * size / _UNIT)
+        unseen = _grow(erased, reach)
         modal = crop_masks(to_device(scene.modal[list(rows)], device), chosen, size)[:, None]  # [B, 1, s, s]
         ids = scene.category_ids if self._class_conditioned else None
         categories = None if ids is None else to_device(ids[list(rows)], device)
@@ -250,7 +251,7 @@ class ContentPipeline(ContentComponents):
             unseen=unseen,
             modal=modal,
             known=modal,
-            trusted=trusted_rim(modal & unseen, erased & ~modal),
+            trusted=trusted_rim(modal & unseen, erased & ~modal, reach),
             category_ids=categories,
         )
 
@@ -295,8 +296,8 @@ class ContentPipeline(ContentComponents):
         photo = read_photo(image)
         size = photo.shape[:2]
         hole = read_mask("masks", masks, size)
-        if unknown is not None:
-            hole = hole | read_mask("unknown", unknown, size)
+        unknown = None if unknown is None else read_mask("unknown", unknown, size)
+        hole = hole if unknown is None else hole | unknown
         if not isinstance(prompt, str):
             raise TypeError(f"`prompt` must be a text, got {type(prompt).__name__}.")
         options = check_inpainter_kwargs(self.inpainter, inpainter_kwargs)
@@ -306,9 +307,8 @@ class ContentPipeline(ContentComponents):
             return _postprocess(photo.copy(), output_type)
         padding, inner = self._background_frame(*size)
         with self.evaluation_mode():
-            patches = self.crop_background(
-                _to_planes(photo).to(self._execution_device), hole, padding, inner, replace_rim
-            )
+            planes = _to_planes(photo, unknown, self._execution_device)  # [3, H, W]
+            patches = self.crop_background(planes, hole, padding, inner, replace_rim)
             filled = self.fill(patches, [prompt], generators, options)  # [1, 3, h, w]
         self.maybe_free_model_hooks()
         left, right, above, below = padding
@@ -360,14 +360,15 @@ class ContentPipeline(ContentComponents):
         image = F.interpolate(framed, size=size, mode="bicubic", align_corners=False, antialias=True).clamp_(0, 1)
         core = cover(hole, padding, size, outside=False).to(photo.device)
         outside = cover(np.zeros_like(hole), padding, size, outside=True).to(photo.device)
-        unseen = _grow(core, self.config.background_dilation * max(size) / _UNIT) | outside
+        reach = ceil(self.config.background_dilation * max(size) / _UNIT)
+        unseen = _grow(core, reach) | outside
         rim = unseen & ~core & ~outside
         if replace_rim:
             # The outermost pixels of the rim are painted unseen too, and furthest from halos of the objects.
             known = dilate(~unseen)
             trusted = (rim & known).float()
         else:
-            known, trusted = ~core & ~outside, trusted_rim(rim, core)
+            known, trusted = ~core & ~outside, trusted_rim(rim, core, reach)
         nothing = torch.zeros_like(core)  # no object: what the network has learned to take for the background
         categories = torch.ones(1, dtype=torch.int64, device=photo.device) if self._class_conditioned else None
         return ContentPatches(image, unseen, nothing, known, trusted, categories)
@@ -409,13 +410,20 @@ class ContentPipeline(ContentComponents):
         return match_seam(painted, patches.image, patches.trusted, patches.known, width)
 
 
-def _grow(mask: Tensor, radius: float) -> Tensor:
-    return dilate(mask, kernel="square", size=2 * ceil(radius) + 1)
+def _grow(mask: Tensor, radius: int) -> Tensor:
+    return dilate(mask, kernel="square", size=2 * radius + 1)
 
 
-def _to_planes(photo: np.ndarray) -> Tensor:
-    """(3, H, W) float32 in [0, 1] from (H, W, 3) uint8."""
-    return torch.tensor(photo).permute(2, 0, 1).float().div_(255).contiguous()
+def _to_planes(photo: np.ndarray, unknown: np.ndarray | None, device: torch.device) -> Tensor:
+    """(3, H, W) float32 in [0, 1] from (H, W, 3) uint8.
+
+    Colours of known pixels go on over unknown ones, so that nothing of those mixes in when the photo is resized.
+    """
+    planes = torch.tensor(photo, device=device).permute(2, 0, 1).float().div_(255).contiguous()
+    if unknown is None:
+        return planes
+    known = ~to_device(unknown, device)
+    return torch.where(known, planes, pull_push(planes[None], known[None, None].float())[0])
 
 
 def _to_pixels(planes: Tensor) -> np.ndarray:

@@ -4,6 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+# Weight of a pixel that is believed only where nothing better is near.
+_DOUBTFUL = 1e-3
+
 
 def pull_push(values: Tensor, weights: Tensor) -> Tensor:
     """Continue scattered values smoothly over the whole picture.
@@ -72,15 +75,17 @@ def match_seam(painted: Tensor, photo: Tensor, trusted: Tensor, known: Tensor, w
     return (painted + correction * nearness(known, width)).clamp(0, 1)
 
 
-def trusted_rim(rim: Tensor, core: Tensor) -> Tensor:
-    """Weights of the pixels of a rim: those next to the core count little, since they mix the colours of both sides.
+def trusted_rim(rim: Tensor, core: Tensor, width: int) -> Tensor:
+    """Weights of the pixels of a rim: the inner half counts little, since colours of both sides mix next to the core.
 
     Args:
         rim: (B, 1, h, w) bool, painted unseen, colour known.
         core: (B, 1, h, w) bool, what is replaced.
+        width: of the rim in pixels.
 
     Returns:
         (B, 1, h, w) float32 in [0, 1].
     """
-    beside = F.max_pool2d(core.float(), 3, stride=1, padding=1)
-    return rim.float() * torch.where(beside > 0, 0.05, 1.0)
+    reach = (width + 1) // 2
+    beside = F.max_pool2d(core.float(), 2 * reach + 1, stride=1, padding=reach)
+    return rim.float() * torch.where(beside > 0, _DOUBTFUL, 1.0)
