@@ -22,7 +22,7 @@ from .cli_options import (
 )
 from .export import ObjectMasks, read_object_masks
 from .image_processor import load_image
-from .pipelines import AmodalPipeline, ContentPipeline, ScenePipeline
+from .pipelines import AmodalPipeline, ContentPipeline, ScenePipeline, Segmenter
 from .pipelines.scene import read_margins
 from .scene import Scene
 from .scene_formats import check_scene_output, save_scene, scene_outputs
@@ -123,7 +123,7 @@ def _load(options: argparse.Namespace) -> ScenePipeline:
     if options.content_model:
         parts["content_pipeline"] = ContentPipeline.from_pretrained(options.content_model, dtype=dtype)
     if options.segmenter:
-        parts["segmenter"] = options.segmenter
+        parts["segmenter"] = Segmenter.from_pretrained(options.segmenter, dtype=dtype)
     pipeline: ScenePipeline
     if options.model is None:
         pipeline = ScenePipeline(**parts)
