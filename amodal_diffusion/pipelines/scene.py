@@ -3,8 +3,6 @@
 import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,72 +11,20 @@ import torch
 from PIL import Image
 from torch import nn
 
-from .._scene_layer import translation
 from ..image_processor import load_image
-from ..masks import BoolArray, mask_areas, mask_overlaps, mask_unions, to_mask_stack
+from ..masks import BoolArray, mask_unions, to_mask_stack
 from ..ordering import ancestors, check_order, order_from_masks
-from ..scene import Layer, Scene
+from ..scene import Scene
 from .content import ContentPipeline
 from .loading import SafePipeline
 from .mask_pipeline import MaskPipeline
 from .scene_inputs import check_integer, to_numpy
-from .scene_loading import load_components, save_components
+from .scene_loading import COMPONENTS, SETTINGS, load_scene_pipeline, save_scene_pipeline
+from .scene_parts import SceneInputs, make_layer, read_margins, read_names, split_overlaps, tidy_hidden
 from .segmenter import Segmenter
 
 ProgressCallback = Callable[[str, float], None]
 """Called with what is being done and the share of all work that is done, from 0 to 1."""
-
-COMPONENTS = ("mask_pipeline", "content_pipeline", "segmenter")
-MAX_PIXELS = 2**28
-
-
-@dataclass
-class _Inputs:
-    """What a call works on.
-
-    Args:
-        photo: (h, w, 3) uint8.
-        masks: (N, h, w) bool, as given.
-        names: of the N objects.
-        eraser_dilation: in pixels.
-        margins: pixels (left, top, right, bottom) by which the canvas is larger than the photo.
-    """
-
-    photo: npt.NDArray[np.uint8]
-    masks: BoolArray
-    names: list[str]
-    eraser_dilation: int
-    margins: tuple[int, int, int, int]
-
-    @property
-    def extended(self) -> bool:
-        """The canvas is larger than the photo."""
-        return any(self.margins)
-
-    def on_canvas(self, planes: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """(..., H, W) on the canvas from (..., h, w) on the photo, 0 beyond its frame; a view without margins."""
-        if not self.extended:
-            return planes
-        left, top, right, bottom = self.margins
-        return np.pad(planes, [(0, 0)] * (planes.ndim - 2) + [(top, bottom), (left, right)])
-
-    @cached_property
-    def canvas(self) -> npt.NDArray[np.uint8]:
-        """(H, W, 3) uint8, the photo; beyond its frame its edge goes on."""
-        left, top, right, bottom = self.margins
-        return np.pad(self.photo, ((top, bottom), (left, right), (0, 0)), mode="edge")
-
-    @cached_property
-    def outside(self) -> BoolArray:
-        """(H, W) bool, the canvas beyond the frame."""
-        return ~self.on_canvas(np.ones(self.photo.shape[:2], bool))
-
-    @property
-    def cut_by_frame(self) -> BoolArray:
-        """(N,) bool, the object touches the frame on a side where the canvas goes on."""
-        left, top, right, bottom = self.margins
-        edges = ((left, np.s_[:, :, 0]), (top, np.s_[:, 0]), (right, np.s_[:, :, -1]), (bottom, np.s_[:, -1]))
-        return np.any([self.masks[edge].any(axis=1) & (margin > 0) for margin, edge in edges], axis=0)
 
 
 class ScenePipeline(SafePipeline):
@@ -89,15 +35,19 @@ class ScenePipeline(SafePipeline):
         content_pipeline: fills hidden parts and the background with colour.
         segmenter: finds the objects in calls without masks; a `Segmenter`, or what one is made of: a transformers
             pipeline or the id of a model. None: masks have to be given.
+        min_hidden_width: pixels; hidden parts that are narrower are left out, and cracks that are narrower between a
+            visible and a hidden part closed.
 
     Raises:
-        TypeError: naming the component that is of another kind.
+        TypeError, ValueError: naming the component that is of another kind, or the setting.
     """
 
     model_cpu_offload_seq = ""
     _optional_components = ["segmenter"]
 
-    def __init__(self, mask_pipeline: Any, content_pipeline: Any, segmenter: Any = None) -> None:
+    def __init__(
+        self, mask_pipeline: Any, content_pipeline: Any, segmenter: Any = None, *, min_hidden_width: int = 3
+    ) -> None:
         super().__init__()
         if not isinstance(mask_pipeline, MaskPipeline):
             raise TypeError(f"`mask_pipeline` must be a MaskPipeline, got {type(mask_pipeline).__name__}.")
@@ -106,6 +56,7 @@ class ScenePipeline(SafePipeline):
         if segmenter is not None and not isinstance(segmenter, Segmenter):
             segmenter = Segmenter(segmenter)
         self.register_modules(mask_pipeline=mask_pipeline, content_pipeline=content_pipeline, segmenter=segmenter)
+        self.register_to_config(min_hidden_width=check_integer("min_hidden_width", min_hidden_width, 0))
 
     # Loading and saving
 
@@ -118,8 +69,8 @@ class ScenePipeline(SafePipeline):
 
         Args:
             pretrained_model_name_or_path: folder, or Hub id.
-            kwargs: `mask_pipeline`, `content_pipeline`, `segmenter` (objects) take the place of the saved ones;
-                `subfolder` names the folder of the pipeline where a folder or repository holds several; all others, as
+            kwargs: `mask_pipeline`, `content_pipeline`, `segmenter` (objects) and `min_hidden_width` take the place of
+                what was saved; `subfolder` names the folder of the pipeline where a folder or repository holds several; all others, as
                 `dtype`, `revision`, `cache_dir`, `token` and `local_files_only`, go to the components.
 
         Raises:
@@ -129,9 +80,8 @@ class ScenePipeline(SafePipeline):
         """
         if kwargs.pop("use_safetensors", None) is False:
             raise ValueError("`use_safetensors` must be True: pickled weights can run code when they are loaded.")
-        given = {name: kwargs.pop(name) for name in COMPONENTS if name in kwargs}
-        components = load_components(pretrained_model_name_or_path, cls.__name__, given, **kwargs)
-        return cls(**components)
+        given = {name: kwargs.pop(name) for name in (*COMPONENTS, *SETTINGS) if name in kwargs}
+        return cls(**load_scene_pipeline(pretrained_model_name_or_path, cls.__name__, given, **kwargs))
 
     def save_pretrained(
         self, save_directory: str | os.PathLike[str], safe_serialization: bool = True, **kwargs: Any
@@ -151,7 +101,8 @@ class ScenePipeline(SafePipeline):
         if kwargs.pop("push_to_hub", False):
             raise ValueError("`push_to_hub` is no argument here: call the method `push_to_hub(repo_id)`.")
         components = {name: getattr(self, name) for name in COMPONENTS}
-        save_components(save_directory, type(self).__name__, components, **kwargs)
+        settings = {name: self.config[name] for name in SETTINGS}
+        save_scene_pipeline(save_directory, type(self).__name__, components, settings, **kwargs)
 
     # Devices: what diffusers does to networks is done to those of the components
 
@@ -252,6 +203,7 @@ class ScenePipeline(SafePipeline):
         options = {"category_ids": category_ids, "batch_size": batch_size, "generator": generator, "order": given}
         amodal, uncertainty, relations = self._complete_masks(inputs, occluder_masks, options)
         modal = inputs.on_canvas(split_overlaps(inputs.masks, relations))
+        amodal = tidy_hidden(amodal, modal, self.config.min_hidden_width)
 
         # 3. Complete the contents
         report("contents", 0.4)
@@ -281,7 +233,7 @@ class ScenePipeline(SafePipeline):
 
     def _read_inputs(
         self, image: Any, masks: Any, names: Any, extend_canvas: Any, eraser_dilation: Any, report: ProgressCallback
-    ) -> _Inputs:
+    ) -> SceneInputs:
         photo = np.asarray(load_image(image))
         height, width = photo.shape[:2]
         margins = read_margins(extend_canvas, height, width)
@@ -297,12 +249,12 @@ class ScenePipeline(SafePipeline):
             stack = to_mask_stack(masks, height=height, width=width)
         if eraser_dilation is not None:
             dilation = check_integer("eraser_dilation", eraser_dilation, 0)
-        return _Inputs(photo, stack, _read_names(names, len(stack)), dilation, margins)
+        return SceneInputs(photo, stack, read_names(names, len(stack)), dilation, margins)
 
     # 2.
 
     def _complete_masks(
-        self, inputs: _Inputs, occluder_masks: Any, options: Mapping[str, Any]
+        self, inputs: SceneInputs, occluder_masks: Any, options: Mapping[str, Any]
     ) -> tuple[BoolArray, npt.NDArray[np.float32] | None, npt.NDArray[np.int8]]:
         """Whole masks (N, H, W) on the canvas, their uncertainty where the pipeline knows it, and the order (N, N)."""
         photo, masks = inputs.photo, inputs.masks
@@ -322,7 +274,7 @@ class ScenePipeline(SafePipeline):
 
     def _grow_beyond_frame(
         self,
-        inputs: _Inputs,
+        inputs: SceneInputs,
         order: npt.NDArray[np.int8],
         amodal: BoolArray,
         uncertainty: npt.NDArray[np.float32] | None,
@@ -362,90 +314,3 @@ class ScenePipeline(SafePipeline):
 
 def _silent(stage: str, share: float) -> None:
     """Reports to nobody."""
-
-
-def split_overlaps(masks: BoolArray, order: npt.NDArray[np.int8]) -> BoolArray:
-    """Give each pixel that several visible masks claim to the one in front.
-
-    Args:
-        masks: (N, H, W) bool.
-        order: (N, N) order matrix. Of masks without relation the smaller is in front.
-
-    Returns:
-        (N, H, W) bool, no pixel in two masks.
-    """
-    areas = mask_areas(masks)
-    index = np.arange(len(masks))
-    smaller = (areas[:, None] < areas[None]) | ((areas[:, None] == areas[None]) & (index[:, None] > index[None]))
-    front = np.where(order == 0, smaller, order == 1)
-    owned = masks.copy()
-    for back in np.flatnonzero((mask_overlaps(masks, masks) > 0).sum(axis=1) > 1):
-        owned[back] &= ~masks[front[:, back]].any(axis=0)
-    claimed = masks.any(axis=0) & ~owned.any(axis=0)  # in a cycle each loses the pixel to another: the smallest has it
-    for number in np.argsort(areas, kind="stable") if claimed.any() else ():
-        owned[number] |= masks[number] & claimed
-        claimed &= ~masks[number]
-    return owned
-
-
-def make_layer(
-    index: int,
-    name: str,
-    tile: npt.NDArray[np.uint8],
-    box: npt.NDArray[np.int64],
-    modal: BoolArray,
-    amodal: BoolArray,
-    uncertainty: npt.NDArray[np.float32] | None,
-) -> Layer:
-    """The layer of one object where the photo shows it.
-
-    Args:
-        index: of the object; its id too.
-        name: of the layer.
-        tile: (h, w, 4) uint8.
-        box: (x, y, w, h) of the tile on the canvas.
-        modal: (N, H, W) of all objects.
-        amodal: likewise.
-        uncertainty: (N, H, W) float32, or None.
-    """
-    x, y, width, height = (int(value) for value in box)
-    if not tile.size:  # nothing of the object: one transparent pixel stands for it
-        width = height = 1
-        tile = np.zeros((1, 1, 4), np.uint8)
-    where = (index, slice(y, y + height), slice(x, x + width))
-    place = translation(x, y)
-    unsure = None if uncertainty is None else np.ascontiguousarray(uncertainty[where], np.float32)
-    return Layer(tile, modal[where], (amodal | modal)[where], unsure, place, name=name, id=index, origin=place)
-
-
-def read_margins(extend_canvas: Any, height: int, width: int) -> tuple[int, int, int, int]:
-    """Pixels (left, top, right, bottom) to add to a photo; see `ScenePipeline.__call__`."""
-    if isinstance(extend_canvas, float | np.floating):
-        if not 0 <= extend_canvas <= 1:
-            raise ValueError(f"`extend_canvas` as a share must lie in [0, 1], got {extend_canvas!r}.")
-        margins = [round(float(extend_canvas) * max(height, width))] * 4
-    elif isinstance(extend_canvas, Sequence | np.ndarray) and not isinstance(extend_canvas, str):
-        if len(extend_canvas) != 4:
-            raise ValueError(
-                f"`extend_canvas` must be one number or (left, top, right, bottom), got {extend_canvas!r}."
-            )
-        margins = [check_integer("extend_canvas", value, 0) for value in extend_canvas]
-    else:
-        margins = [check_integer("extend_canvas", extend_canvas, 0)] * 4
-    left, top, right, bottom = margins
-    if (height + top + bottom) * (width + left + right) > MAX_PIXELS:
-        raise ValueError(f"`extend_canvas` must leave the canvas at most {MAX_PIXELS} pixels, got {extend_canvas!r}.")
-    return left, top, right, bottom
-
-
-def _read_names(names: Any, count: int) -> list[str]:
-    if names is None:
-        return [f"object {index + 1}" for index in range(count)]
-    if isinstance(names, str) or not isinstance(names, Sequence | np.ndarray):
-        raise TypeError(f"`names` must be a list with one text for each object, got {type(names).__name__}.")
-    if len(names) != count:
-        raise ValueError(f"`names` must have one entry for each of the {count} objects, got {len(names)}.")
-    wrong = [name for name in names if not isinstance(name, str)]
-    if wrong:
-        raise TypeError(f"`names` must hold texts, got {wrong[0]!r}.")
-    return [str(name) for name in names]

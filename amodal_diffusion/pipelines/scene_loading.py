@@ -22,10 +22,13 @@ LOADERS: dict[str, Any] = {
 }
 """What loads each component of a scene pipeline."""
 
+COMPONENTS = tuple(LOADERS)
+SETTINGS = ("min_hidden_width",)
+
 _REQUIRED = ("mask_pipeline", "content_pipeline")
 
 
-def load_components(
+def load_scene_pipeline(
     path_or_id: str | os.PathLike[str],
     class_name: str,
     given: Mapping[str, Any],
@@ -33,12 +36,12 @@ def load_components(
     subfolder: str | None = None,
     **options: Any,
 ) -> dict[str, Any]:
-    """The components that `model_index.json` names, each from its subfolder or from where its reference points.
+    """The components that `model_index.json` names, from their subfolders or where references point, and the settings.
 
     Args:
         path_or_id: local folder, or Hub id.
         class_name: of the pipeline that the index has to name.
-        given: components by name that are there already.
+        given: components and settings by name that take the place of those in the folder.
         subfolder: folder of the pipeline in the folder or repository.
         options: of `from_pretrained` of the components.
 
@@ -57,7 +60,7 @@ def load_components(
     unknown = sorted(set(references) - set(LOADERS))
     if unknown:
         raise ValueError(f"{name}: `references` names {unknown}; components are {', '.join(LOADERS)}.")
-    components = dict(given)
+    components = {**{setting: index[setting] for setting in SETTINGS if setting in index}, **given}
     for component, loader in LOADERS.items():
         if component in given or not (component in references or _holds(index, component)):
             continue
@@ -72,8 +75,12 @@ def load_components(
     return components
 
 
-def save_components(
-    folder: str | os.PathLike[str], class_name: str, components: Mapping[str, Any], **options: Any
+def save_scene_pipeline(
+    folder: str | os.PathLike[str],
+    class_name: str,
+    components: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    **options: Any,
 ) -> None:
     """Write all components into subfolders, `pipeline.py`, and at last the index that says that all is there.
 
@@ -81,6 +88,7 @@ def save_components(
         folder: made where it is missing.
         class_name: of the pipeline.
         components: by name; None for one that is missing.
+        settings: by name.
         options: of `save_pretrained` of the pipelines.
 
     Raises:
@@ -89,7 +97,7 @@ def save_components(
     if os.path.isfile(folder):
         raise ValueError(f"`save_directory` must be a folder, but '{os.fspath(folder)}' is a file.")
     os.makedirs(folder, exist_ok=True)
-    index: dict[str, Any] = {"_class_name": class_name, "_diffusers_version": diffusers.__version__}
+    index: dict[str, Any] = {"_class_name": class_name, "_diffusers_version": diffusers.__version__, **settings}
     for name, component in components.items():
         if component is None:
             index[name] = [None, None]
