@@ -1,11 +1,15 @@
-"""Fixtures that several test modules share: the published numbers, and the data beside the repository."""
+"""Fixtures that several test modules share: the published numbers, the data beside the repository, a Hub."""
 
+import fnmatch
 import importlib.util
 import json
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+import amodal_diffusion.hub
 from data_helpers import SHARED
 
 ROOT = Path(__file__).parents[1]
@@ -45,3 +49,53 @@ def shared_data():
     if not SHARED.is_dir():
         pytest.skip(f"no shared data at {SHARED}; set AMODAL_DATA")
     return SHARED
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """A Hub of one repository, "org/name", filled by `fill`; what is downloaded from it is copied to a cache."""
+    repository, cache = tmp_path / "repository", tmp_path / "cache"
+    repository.mkdir()
+    calls = []
+
+    def listed():
+        return sorted(path.relative_to(repository).as_posix() for path in repository.rglob("*") if path.is_file())
+
+    def fetch(name):
+        (cache / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(repository / name, cache / name)
+
+    def file_download(repo_id, filename, **options):
+        assert repo_id == "org/name"
+        calls.append((filename, options))
+        fetch(filename)
+        return str(cache / filename)
+
+    def snapshot(repo_id, *, allow_patterns=None, ignore_patterns=None, **options):
+        assert repo_id == "org/name"
+        calls.append(("snapshot", options))
+        for name in listed():
+            if any(fnmatch.fnmatch(name, p) for p in allow_patterns or ["*"]):
+                if not any(fnmatch.fnmatch(name, p) for p in ignore_patterns or []):
+                    fetch(name)
+        return str(cache)
+
+    info = SimpleNamespace(siblings=None, sha="0" * 40)
+
+    def model_info(repo_id, **_):
+        info.siblings = [SimpleNamespace(rfilename=name) for name in listed()]
+        return info
+
+    for module in ("diffusers.pipelines.pipeline_utils", "diffusers.configuration_utils"):
+        monkeypatch.setattr(f"{module}.hf_hub_download", file_download)
+    monkeypatch.setattr("diffusers.pipelines.pipeline_utils.model_info", model_info)
+    monkeypatch.setattr("diffusers.pipelines.pipeline_utils.snapshot_download", snapshot)
+    monkeypatch.setattr(
+        "diffusers.pipelines.pipeline_utils._resolve_revision", lambda *_, revision=None, **__: revision
+    )
+    monkeypatch.setattr(amodal_diffusion.hub, "snapshot_download", snapshot)
+
+    def fill(folder, inside="."):
+        shutil.copytree(folder, repository / inside, dirs_exist_ok=True)
+
+    return SimpleNamespace(fill=fill, repository=repository, cache=cache, calls=calls)

@@ -95,6 +95,8 @@ class ContentComponents(SafePipeline):
             source = kwargs.get("inpainter_id") or index.get("inpainter_id")
             if source is not None:
                 kwargs["inpainter"] = load_inpainter(source, **options, **elsewhere)
+        if kwargs.get("inpainter") is not None:
+            kwargs.pop("variant", None)  # nothing is left to load that could have one
         return super().from_pretrained(path, **kwargs)
 
     def save_pretrained(
