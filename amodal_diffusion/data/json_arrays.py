@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, NamedTuple, overload
 
 CHUNK_BYTES = 2**20
 _SPACE = " \t\n\r"
+_OF_NUMBERS = "0123456789.eE+-"
 _DECODER = json.JSONDecoder()
 
 
@@ -107,9 +108,10 @@ class _Scanner:
         self.read = 0  # bytes of the file that were read
         self.index = 0  # next character in the window
         self._utf8 = codecs.getincrementaldecoder("utf-8")()
-        self._fill()
-        if self.text.startswith("ï»¿"):  # the byte-order mark
-            self.index = 3
+        if file.read(len(codecs.BOM_UTF8)) == codecs.BOM_UTF8:
+            self.base = self.read = len(codecs.BOM_UTF8)
+        else:
+            file.seek(0)
 
     def _fill(self) -> bool:
         """Read on, and forget what lies before `index`. False at the end of the file."""
@@ -156,8 +158,8 @@ class _Scanner:
                 if not self._fill():
                     raise
                 continue
-            # A number may go on behind the window.
-            if end < len(self.text) or not self._fill():
+            # A number may go on behind the window; "1e" at its end reads as 1.
+            if self.text[end : end + 8].strip(_OF_NUMBERS) or not self._fill():
                 start = self.base + self.index
                 stop = start + end - self.index
                 self.index = end
