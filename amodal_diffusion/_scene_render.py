@@ -89,7 +89,7 @@ def place_mask(layer: Layer, transform: FloatArray, shape: tuple[int, ...], marg
 def stacking(order: npt.NDArray[np.int8]) -> list[int]:
     """The layers back to front: as the order matrix says, of unrelated ones the lower index first.
 
-    In a cycle one layer goes first that the cycle alone keeps from it: the one with the lowest index.
+    Of a cycle that nothing else is behind, the layer with the lowest index goes first.
     """
     behind = order == 1
     left = list(range(len(order)))
@@ -97,7 +97,7 @@ def stacking(order: npt.NDArray[np.int8]) -> list[int]:
     while left:
         part = behind[np.ix_(left, left)]
         counts = part.sum(axis=1)
-        if counts.min() > 0:  # a cycle: what is in front of it has to wait for all of it
+        if counts.min() > 0:  # begin with a cycle that nothing else is behind
             counts = reachable(part).sum(axis=1)
         stack.append(left.pop(int(counts.argmin())))
     return stack
@@ -200,7 +200,8 @@ def _resample(layer: Layer, transform: FloatArray, height: int, width: int) -> P
     """Bilinear, from the tile itself; where it shrinks, averaged first over what falls on one pixel."""
     w, h = layer.size
     scale = np.minimum(np.linalg.norm(transform[:, :2], axis=0), 1)  # of a tile pixel's sides on the canvas
-    margin = [math.ceil(1 / s) for s in scale]  # transparent pixels around, for soft edges
+    small = [max(1, math.ceil(n * s)) for n, s in zip((w, h), scale, strict=True)]
+    margin = [n / m for n, m in zip((w, h), small, strict=True)]  # where soft edges fade out
     low, high = corners(transform, w, h, max(margin))
     columns, rows = (
         _clipped(slice(math.floor(max(a, -1)), math.ceil(min(b, n + 1))), n)
@@ -212,16 +213,13 @@ def _resample(layer: Layer, transform: FloatArray, height: int, width: int) -> P
     planes = torch.cat(
         [rgba[:3] * rgba[3:] / 255, rgba[3:] / 255, torch.from_numpy(layer.modal.astype(np.float32))[None]]
     )
-    planes = F.pad(planes, (margin[0], margin[0], margin[1], margin[1]))[None]  # [1, 5, h, w]
-    padded = (w + 2 * margin[0], h + 2 * margin[1])
-    reduced = [max(1, math.ceil(n * s)) for n, s in zip(padded, scale, strict=True)]
-    if tuple(reduced) != padded:
-        planes = F.interpolate(planes, size=reduced[::-1], mode="bilinear", antialias=True, align_corners=False)
+    planes = planes[None]  # [1, 5, h, w]
+    if small != [w, h]:
+        planes = F.interpolate(planes, size=small[::-1], mode="bilinear", antialias=True, align_corners=False)
     inverse = invert(transform)
     x, y = np.meshgrid(np.arange(columns.start, columns.stop) + 0.5, np.arange(rows.start, rows.stop) + 0.5)
     grid = [
-        2 * (inverse[axis, 0] * x + inverse[axis, 1] * y + inverse[axis, 2] + margin[axis]) / padded[axis] - 1
-        for axis in (0, 1)
+        2 * (inverse[axis, 0] * x + inverse[axis, 1] * y + inverse[axis, 2]) / layer.size[axis] - 1 for axis in (0, 1)
     ]
     points = torch.from_numpy(np.stack(grid, axis=-1).astype(np.float32))[None]
     sampled = F.grid_sample(planes, points, mode="bilinear", padding_mode="zeros", align_corners=False)[0].numpy()

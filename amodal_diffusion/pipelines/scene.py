@@ -70,8 +70,8 @@ class ScenePipeline(SafePipeline):
         Args:
             pretrained_model_name_or_path: folder, or Hub id.
             kwargs: `mask_pipeline`, `content_pipeline`, `segmenter` (objects) and `min_hidden_width` take the place of
-                what was saved; `subfolder` names the folder of the pipeline where a folder or repository holds several; all others, as
-                `dtype`, `revision`, `cache_dir`, `token` and `local_files_only`, go to the components.
+                what was saved; `subfolder` names the folder of the pipeline where a folder or repository holds several;
+                all others, as `dtype`, `revision`, `cache_dir`, `token` and `local_files_only`, go to the components.
 
         Raises:
             FileNotFoundError: where the folder or what it refers to is not there.
