@@ -299,7 +299,9 @@ def test_truncated_photoshop_is_refused(tmp_path, saved, part):
         (b"8BPS\0\1", "the Photoshop document is cut off"),
         (b"8BPS\0\1" + bytes(6) + b"\0\3" + b"\0\0\xff\xff" * 2 + b"\0\x08\0\3", "the canvas must have 1 to"),
         (b"8BPS\0\1" + bytes(6) + b"\0\3" + bytes(8) + b"\0\x08\0\3", "the canvas must have 1 to"),
-        (b"8BPS\0\1" + bytes(6) + b"\0\3" + b"\0\0\0\x09" * 2 + b"\0\x08\0\3", "cannot be read"),
+        (b"8BPS\0\1" + bytes(6) + b"\0\3" + b"\0\0\0\x09" * 2 + b"\0\x08\0\3", "is cut off"),
+        (b"8BPS\0\2" + bytes(6) + b"\0\3" + b"\0\0\0\x09" * 2 + b"\0\x08\0\3" + bytes(8) + b"\xff" * 8, "is cut off"),
+        (b"8BPS\0\1" + bytes(6) + b"\0\3" + b"\0\0\0\1" * 2 + b"\0\x08\0\x63" + bytes(99), "cannot be read"),
     ],
 )
 def test_other_files_are_no_photoshop(tmp_path, content, message):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+import os
+import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from .._files import PathLike, atomic_path
@@ -36,7 +39,8 @@ MAX_SIDE = 30_000
 """Pixels of the longest side of a PSD."""
 
 _SIGNATURE = b"8BPS"
-_HEADER_BYTES = 26
+_HEADER = struct.Struct(">4sH6xHIIHH")  # signature, version, channels, height, width, depth, colour mode
+_RAW, _RUN_LENGTHS = b"\0\0", b"\0\1"
 
 
 def save_photoshop(scene: Scene, path: PathLike) -> None:
@@ -50,9 +54,7 @@ def save_photoshop(scene: Scene, path: PathLike) -> None:
         IsADirectoryError: where `path` is a folder.
         TypeError, ValueError: as for all formats; a canvas or a layer with a side of more than 30,000 pixels.
     """
-    from psd_tools import PSDImage  # slow to import, and no other format needs it
-    from psd_tools.api.layers import PixelLayer
-    from psd_tools.psd import PSD
+    from psd_tools.api.layers import PixelLayer  # slow to import, and no other format needs it
     from psd_tools.psd.image_resources import ImageResource
 
     if max(scene.size) > MAX_SIDE:
@@ -60,23 +62,28 @@ def save_photoshop(scene: Scene, path: PathLike) -> None:
     rendered = scene.render(output_type="np")
     document, files = encode_scene(scene)
     pictures = stack_of(scene, rendered)
-    written = PSDImage.new("RGB", scene.size)
+    written = _flattened_document(rendered)
     for picture in pictures:
         layer = PixelLayer.fromarray(picture.rgba, written, name="layer", top=picture.y, left=picture.x)
         layer.name = _name(picture)
     document[STACK_KEY] = fingerprint(_named(pictures))
     content = archive_bytes({DOCUMENT: dump_document(document), **files})
     written.image_resources[RESOURCE] = ImageResource(key=RESOURCE, name=RESOURCE_NAME, data=content)
-    buffer = io.BytesIO()
-    written.save(buffer)
-    # On saving, psd-tools flattens the layers by itself; the scene's own picture takes the place of that.
-    buffer.seek(0)
-    low_level = PSD.read(buffer)
-    low_level.image_data.set_data(
-        [np.ascontiguousarray(rendered[..., c]).tobytes() for c in range(3)], low_level.header
-    )
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        low_level.write(file)
+    with atomic_path(path) as temporary:
+        written.save(temporary)
+
+
+def _flattened_document(rendered: npt.NDArray[np.uint8]) -> Any:
+    """A document without layers yet, whose flattened picture stays `rendered`, (H, W, 3) uint8."""
+    from psd_tools import PSDImage
+
+    class Document(PSDImage):
+        """One that psd-tools does not flatten anew on saving, which is slow and knows nothing of cycles."""
+
+        def is_updated(self) -> bool:
+            return False
+
+    return Document.frompil(Image.fromarray(rendered))
 
 
 def load_photoshop(path: PathLike) -> Scene:
@@ -92,14 +99,7 @@ def load_photoshop(path: PathLike) -> Scene:
     """
     path = Path(path)
     with path.open("rb") as file:
-        header = file.read(_HEADER_BYTES)
-    if header[:4] != _SIGNATURE:
-        raise ValueError("the file is no Photoshop document.")
-    if len(header) < _HEADER_BYTES:
-        raise ValueError("the Photoshop document is cut off.")
-    check_pixels(int.from_bytes(header[18:22]), int.from_bytes(header[14:18]), "the canvas")
-    if path.stat().st_size > MAX_BYTES:
-        raise ValueError(f"the file may have {MAX_BYTES} bytes at most, got {path.stat().st_size}.")
+        _check_sections(file, path.stat().st_size)
     try:
         document, pictures, content = _read(path)
     except Exception as error:
@@ -113,6 +113,34 @@ def load_photoshop(path: PathLike) -> Scene:
     return scene_of(pictures, *document.size)
 
 
+def _check_sections(file: BinaryIO, size: int) -> None:
+    """Refuse a file that is no PSD, is too large or ends before its flattened picture does.
+
+    That picture is the last of the sections, whose lengths stand before them; psd-tools reads files without it.
+    """
+    if size > MAX_BYTES:
+        raise ValueError(f"the file may have {MAX_BYTES} bytes at most, got {size}.")
+    header = file.read(_HEADER.size)
+    if header[:4] != _SIGNATURE:
+        raise ValueError("the file is no Photoshop document.")
+    if len(header) < _HEADER.size:
+        raise ValueError("the Photoshop document is cut off.")
+    _, version, channels, height, width, depth, _ = _HEADER.unpack(header)
+    check_pixels(width, height, "the canvas")
+    wide = version == 2  # PSB, whose lengths take more bytes
+    for length in (4, 4, 8 if wide else 4):
+        file.seek(min(int.from_bytes(file.read(length)), size), os.SEEK_CUR)
+    compression = file.read(2)
+    needed = 0
+    if compression == _RAW:
+        needed = channels * height * ((width * depth + 7) // 8)
+    elif compression == _RUN_LENGTHS:
+        rows = file.read(channels * height * (4 if wide else 2))
+        needed = int(np.frombuffer(rows, ">u4" if wide else ">u2", len(rows) // (4 if wide else 2)).sum())
+    if len(compression) < 2 or file.tell() + max(needed, 1) > size:
+        raise ValueError("the Photoshop document is cut off.")
+
+
 def _read(path: Path) -> tuple[Any, list[Picture], bytes | None]:
     """The document, its visible layers back to front, and the content of our resource."""
     from psd_tools import ParseLimits, PSDImage
@@ -120,10 +148,10 @@ def _read(path: Path) -> tuple[Any, list[Picture], bytes | None]:
     document = PSDImage.open(path, parse_limits=ParseLimits(max_total_bytes=4 * MAX_BYTES))
     document.max_alloc_bytes = MAX_BYTES
     pictures = list(_pictures(document))
-    flat = document.topil()  # always: it lies at the end of the file, and a file that is cut off fails here
-    if flat is None:
-        raise ValueError("it has no flattened picture.")
     if not pictures:
+        flat = document.topil()
+        if flat is None:
+            raise ValueError("it has neither layers nor a flattened picture.")
         pictures = [Picture(np.array(flat.convert("RGBA")), 0, 0, "")]
     content = document.image_resources.get_data(RESOURCE)
     return document, pictures, content if isinstance(content, bytes) else None
