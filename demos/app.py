@@ -21,13 +21,20 @@ from app_pages import Page  # noqa: E402
 from app_state import MAX_UPLOAD  # noqa: E402
 
 FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "DejaVu Sans", "sans-serif")
+MAX_SESSIONS = 100
+"""The session that was idle longest is forgotten when there are more."""
 MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "DejaVu Sans Mono", "monospace")
+
+
+def pipelines_folder() -> Path:
+    """Beside this folder, as in the repository, or in it, as in a Space."""
+    return HERE / "pipelines" if (HERE / "pipelines").is_dir() else HERE.parent / "pipelines"
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     environ = os.environ
-    parser.add_argument("--pipelines", type=Path, default=environ.get("AMODAL_PIPELINES", HERE.parent / "pipelines"),
+    parser.add_argument("--pipelines", type=Path, default=environ.get("AMODAL_PIPELINES") or pipelines_folder(),
                         help="Folder of the pipelines (AMODAL_PIPELINES).")  # fmt: skip
     parser.add_argument("--segmenter", default=environ.get("AMODAL_SEGMENTER") or None,
                         help="Hub id or folder of a segmentation model of transformers, for marking objects with a "
@@ -56,6 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
         theme=theme(),
         css=(HERE / "app_style.css").read_text(encoding="utf-8"),
         max_file_size=MAX_UPLOAD,
+        state_session_capacity=MAX_SESSIONS,
         footer_links=[],
         share=False,
         show_error=False,

@@ -1,5 +1,6 @@
 """The pipelines behind the page: found beside the demo, loaded when they are first needed, shared by all visitors."""
 
+import json
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ from app_state import PageError, Session, add_marks, pick_candidate
 from app_view import canvas_masks
 from PIL import Image
 
-from amodal_diffusion import AmodalPipeline, Layer, MaskPipeline, Scene, ScenePipeline, Segmenter
+from amodal_diffusion import AmodalPipeline, ContentPipeline, Layer, MaskPipeline, Scene, ScenePipeline, Segmenter
 from amodal_diffusion.masks import mask_areas
 
 SCENE_FOLDER = "deocclusion"
@@ -60,8 +61,9 @@ class Models:
 
     @property
     def choices(self) -> list[Choice]:
-        """The mask pipelines that are there."""
-        return [choice for choice in CHOICES if self.has(choice.key)]
+        """The mask pipelines that are there, that of the scene pipeline first."""
+        usual = Path(self._references().get("mask_pipeline", "")).name
+        return sorted((choice for choice in CHOICES if self.has(choice.key)), key=lambda choice: choice.key != usual)
 
     @property
     def missing(self) -> str:
@@ -71,9 +73,22 @@ class Models:
                 f"`pipelines/{SCENE_FOLDER}` is not there, so the hidden parts cannot be given colours. "
                 "It is part of the repository; put it beside the others, or start with --pipelines FOLDER."
             )
+        content = self._references().get("content_pipeline", "")
+        if content.startswith("..") and not self.has(Path(content).name):
+            return (
+                f"`pipelines/{SCENE_FOLDER}` paints hidden parts with `pipelines/{Path(content).name}`, which is not "
+                "there. Put it beside the others."
+            )
         if not self.choices:
-            return f"There is no mask pipeline in {self.folder.name}/, such as pcnet-m."
+            return "There is no mask pipeline, such as `pipelines/pcnet-m`, to complete masks with."
         return ""
+
+    def _references(self) -> dict[str, str]:
+        """Where the components of the scene pipeline lie that it does not hold itself."""
+        if not self.has(SCENE_FOLDER):
+            return {}
+        index = json.loads((self.folder / SCENE_FOLDER / "model_index.json").read_text(encoding="utf-8"))
+        return dict(index.get("references") or {})
 
     def _load(self, name: str, make: Callable[[], Any]) -> Any:
         with self._lock:
@@ -92,26 +107,24 @@ class Models:
 
         return self._load(key, make)
 
-    def _base(self) -> ScenePipeline:
+    def content_pipeline(self) -> ContentPipeline:
+        return self.scene_pipeline(self.choices[0].key if self.choices else "").content_pipeline
+
+    def scene_pipeline(self, key: str) -> ScenePipeline:
+        """The shipped scene pipeline, with the mask pipeline `key`; all share one content pipeline."""
         if self.missing:
             raise PageError(self.missing)
 
         def make() -> ScenePipeline:
-            pipe = ScenePipeline.from_pretrained(self.folder / SCENE_FOLDER).to(self.device)
+            parts = {"mask_pipeline": self.mask_pipeline(key)}
+            if "content" in self._loaded:
+                parts["content_pipeline"] = self._loaded["content"]
+            pipe = ScenePipeline.from_pretrained(self.folder / SCENE_FOLDER, **parts).to(self.device)
             pipe.set_progress_bar_config(disable=True)
+            self._loaded["content"] = pipe.content_pipeline
             return pipe
 
-        return self._load(SCENE_FOLDER, make)
-
-    def content_pipeline(self) -> Any:
-        return self._base().content_pipeline
-
-    def scene_pipeline(self, key: str) -> ScenePipeline:
-        """The shipped scene pipeline with another mask pipeline."""
-        return self._load(
-            f"scene:{key}",
-            lambda: ScenePipeline(mask_pipeline=self.mask_pipeline(key), content_pipeline=self.content_pipeline()),
-        )
+        return self._load(f"scene:{key}", make)
 
     def complete(
         self, session: Session, key: str, extend_canvas: float = 0.0, progress: Progress | None = None

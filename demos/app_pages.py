@@ -43,7 +43,8 @@ EXAMPLES_JS = """
 element.querySelectorAll(".ad-example").forEach((button) =>
   button.addEventListener("click", () => trigger("choose", { key: button.dataset.key })));
 """
-MAX_ROOM = 0.4
+ROOMS = [("None", 0.0), ("10%", 0.1), ("20%", 0.2), ("40%", 0.4)]
+"""By how much of its longer side the canvas is larger than the photo on each side, so that cut objects can grow."""
 STAGES = {
     "segment": "Looking for objects",
     "masks": "Completing the masks",
@@ -124,7 +125,7 @@ def complete(
         raise PageError(models.missing)
     if not any(choice.key == key for choice in models.choices):
         raise PageError("Choose a network to complete with.")
-    scene = models.complete(session, key, min(max(extend_canvas, 0.0), MAX_ROOM), progress)
+    scene = models.complete(session, key, min(max(extend_canvas, 0.0), ROOMS[-1][1]), progress)
     return session.step(
         completed=scene,
         scene=app_state.History(scene),
@@ -179,7 +180,7 @@ class Page:
             if self.models.missing:
                 gr.HTML(f'<div class="ad-missing">{html.escape(self.models.missing)}</div>', js_on_load=None)
             with gr.Row(equal_height=False):
-                with gr.Column(scale=7, min_width=480):
+                with gr.Column(scale=7, min_width=480, elem_id="stage-column"):
                     self.stage = gr.HTML(
                         value=None,
                         html_template=STAGE_HTML,
@@ -226,17 +227,14 @@ class Page:
         self.mark_panel = self._panel("mark-panel")
         choices = [(choice.label, choice.key) for choice in self.models.choices]
         first = choices[0][1] if choices else None
-        self.pipeline = gr.Dropdown(
-            choices, value=first, label="Complete with", info=self._about(first), filterable=False, elem_id="pipeline"
-        )
-        self.room = gr.Slider(
-            0,
-            round(100 * MAX_ROOM),
-            0,
-            step=5,
-            label="Room around the photo, for objects that it cuts (%)",
-            elem_id="room",
-        )
+        with gr.Row():
+            self.pipeline = gr.Dropdown(
+                choices, value=first, label="Complete with", filterable=False, min_width=140, elem_id="pipeline"
+            )
+            self.room = gr.Dropdown(
+                ROOMS, value=0.0, label="Room beyond the frame", filterable=False, min_width=140, elem_id="room"
+            )
+        self.about = gr.Markdown(self._about(first), elem_id="about")
         self.complete = gr.Button("Complete the objects", variant="primary", size="lg", elem_id="complete")
 
     def _look_step(self) -> None:
@@ -248,10 +246,10 @@ class Page:
         ):
             with gr.Row():
                 self.shape_of = gr.Dropdown([], label="Object", min_width=140, elem_id="shape-of")
-                self.shape_count = gr.Slider(2, 12, 6, step=1, label="How many", min_width=120)
+                self.shape_count = gr.Slider(2, 12, 6, step=1, label="Number", min_width=140)
             self.draw_shapes = gr.Button("Draw shapes", size="sm", elem_id="draw-shapes")
             self.gallery = gr.Gallery(
-                label="Best agreement with what is visible first",
+                label="Agreement with what is visible",
                 columns=3,
                 height=300,
                 visible=False,
@@ -289,7 +287,7 @@ class Page:
         self.photo.upload(
             self.on_photo, [state, self.photo], [*everything, self.steps], show_progress_on=self.stage, **quick
         )
-        self.masks.upload(self.on_masks, [state, self.masks], everything, show_progress_on=self.stage, **quick)
+        self.masks.upload(self.on_masks, [state, self.masks], everything, show_progress="hidden", **quick)
         self.stage.pick(self.on_pick, state, everything, show_progress_on=self.stage, **slow)
         self.find.click(self.on_find, state, everything, show_progress_on=self.stage, **slow)
         self.pipeline.input(
@@ -316,7 +314,7 @@ class Page:
         self.use_shape.click(
             self.on_use_shape, [state, self.chosen_shape], everything, show_progress_on=self.stage, **slow
         )
-        self.insert.upload(self.on_insert, [state, self.insert], everything, **quick)
+        self.insert.upload(self.on_insert, [state, self.insert], everything, show_progress="hidden", **quick)
         written = self.export.click(self.on_export, [state, self.format], self.download, **quick)
         written.success(None, js=DOWNLOAD_JS)
 
@@ -362,11 +360,13 @@ class Page:
     ) -> tuple[Any, ...]:
         progress(0, desc="Loading the networks")
         report = lambda stage, share: progress(share, desc=STAGES.get(stage, stage))  # noqa: E731
-        done = complete(session, self.models, key, room / 100, report)
+        done = complete(session, self.models, key, room, report)
         names = object_names(done)
         dropdown = gr.Dropdown(choices=names, value=names[0][1] if names else None)
         hidden = gr.Gallery(value=None, visible=False), gr.Button(visible=False)
-        return (*shown(done), gr.Walkthrough(selected=2), "Parts", summary(done), dropdown, *hidden)
+        looks = [view for view in app_view.VIEWS if view != "Uncertainty" or app_view.has_uncertainty(done.completed)]
+        look = gr.Radio(choices=looks, value="Parts")
+        return (*shown(done), gr.Walkthrough(selected=2), look, summary(done), dropdown, *hidden)
 
     @guarded
     def on_look(self, session: Session, look: str) -> tuple[Any, ...]:

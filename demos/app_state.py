@@ -65,16 +65,33 @@ class History(Generic[T]):
 
 @dataclass(frozen=True, eq=False)
 class Mark:
-    """A marked object: `mask` (H, W) bool is what is seen of it; `predicted` says that a segmenter drew it."""
+    """A marked object; `Mark.of` makes one.
+
+    Args:
+        id: unique in a photo, and kept.
+        name: for the page.
+        bits: what is seen of it, eight pixels a byte: a history of masks is otherwise the largest part of a session.
+        shape: (height, width) of the photo.
+        area: in pixels.
+        predicted: a segmenter drew it.
+    """
 
     id: int
     name: str
-    mask: np.ndarray
+    bits: np.ndarray
+    shape: tuple[int, int]
+    area: int
     predicted: bool = False
 
+    @classmethod
+    def of(cls, number: int, name: str, mask: np.ndarray, predicted: bool = False) -> "Mark":
+        return cls(number, name, np.packbits(mask), (mask.shape[0], mask.shape[1]), int(mask.sum()), predicted)
+
     @property
-    def area(self) -> int:
-        return int(self.mask.sum())
+    def mask(self) -> np.ndarray:
+        """(H, W) bool."""
+        height, width = self.shape
+        return np.unpackbits(self.bits, count=height * width).reshape(self.shape).view(bool)
 
 
 Marks = tuple[Mark, ...]
@@ -195,14 +212,13 @@ def with_photo(session: Session, photo: Image.Image, title: str) -> tuple[Sessio
 # Marks
 
 
-def _renumbered(marks: Sequence[Mark], new: np.ndarray) -> list[Mark]:
-    """The marks without the pixels that new objects take; those of which nothing is left go."""
+def _without(marks: Sequence[Mark], taken: np.ndarray) -> list[Mark]:
+    """The marks without the pixels that another object takes; those of which nothing is left go."""
     kept = []
     for mark in marks:
-        mask = mark.mask & ~new
-        if not mask.any():
-            continue
-        kept.append(mark if mask.sum() == mark.area else replace(mark, mask=mask))
+        rest = mark.mask & ~taken
+        if rest.any():
+            kept.append(mark if rest.sum() == mark.area else Mark.of(mark.id, mark.name, rest, mark.predicted))
     return kept
 
 
@@ -230,10 +246,10 @@ def add_marks(session: Session, masks: np.ndarray, names: Sequence[str] = (), *,
             if len(masks) > 1:
                 continue
             raise PageError("That is too small to be an object. Draw around it, or paint over it.")
-        marks = _renumbered(marks, mask)
+        marks = _without(marks, mask)
         number = max(_next_id(marks), _next_id(session.marks.present))
         name = names[index] if index < len(names) and names[index] else f"object {number + 1}"
-        marks.append(Mark(number, name[:MAX_NAME], mask.copy(), predicted))
+        marks.append(Mark.of(number, name[:MAX_NAME], mask, predicted))
     if not marks:
         raise PageError("The masks show no object.")
     return session.step(marks=session.marks.push(tuple(marks)), selected=marks[-1].id)
@@ -286,7 +302,10 @@ def without_folders(message: str, paths: Sequence[Path]) -> str:
 def check_points(points: Any, least: int) -> list[tuple[float, float]]:
     if not isinstance(points, Sequence) or not least <= len(points) <= MAX_POINTS:
         raise PageError("That line is too short. Draw around the object, or paint over it.")
-    pairs = np.asarray(points, dtype=np.float64)
+    try:
+        pairs = np.asarray(points, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise PageError("That line cannot be read.") from error
     if pairs.shape != (len(points), 2) or not np.isfinite(pairs).all() or np.abs(pairs).max() > 1e5:
         raise PageError("That line leaves the photo.")
     return [(float(x), float(y)) for x, y in pairs]
@@ -343,8 +362,9 @@ def add_stroke(session: Session, event: Mapping[str, Any]) -> Session:
 def replace_mask(session: Session, chosen: Mark, mask: np.ndarray) -> Session:
     if mask.sum() < MIN_AREA:
         return remove_mark(session, chosen.id)
-    others = _renumbered([mark for mark in session.marks.present if mark.id != chosen.id], mask)
-    marks = sorted([*others, replace(chosen, mask=mask)], key=lambda mark: mark.id)
+    others = _without([mark for mark in session.marks.present if mark.id != chosen.id], mask)
+    drawn = Mark.of(chosen.id, chosen.name, mask, chosen.predicted)
+    marks = sorted([*others, drawn], key=lambda mark: mark.id)
     return session.step(marks=session.marks.push(tuple(marks)), selected=chosen.id)
 
 

@@ -108,9 +108,10 @@ def _small(rgba: np.ndarray) -> str:
 def mark_thumb(mark: Mark, photo: np.ndarray) -> str:
     """Made once for each state of a mark."""
     if mark not in _thumbs:
-        x, y, w, h = mask_boxes(mark.mask[None])[0]
+        mask = mark.mask
+        x, y, w, h = mask_boxes(mask[None])[0]
         window = (slice(y, y + h), slice(x, x + w))
-        alpha = mark.mask[window].astype(np.uint8)[..., None] * 255
+        alpha = mask[window].astype(np.uint8)[..., None] * 255
         _thumbs[mark] = _small(np.concatenate([photo[window], alpha], axis=2))
     return _thumbs[mark]
 
@@ -311,7 +312,7 @@ def draw_shapes(
     pictures = []
     for sample, score in zip(samples, scores, strict=True):
         drawn = draw_overlay(part, modal[rows, columns], (sample | modal)[rows, columns], size=420, legend=False)
-        pictures.append((drawn, f"{100 * float(score):.0f}% agreement"))
+        pictures.append((drawn, f"{100 * float(score):.0f}%"))
     return pictures
 
 
@@ -347,7 +348,7 @@ def panel_value(session: Session, mode: str) -> Value | None:
 
 
 def _mark_row(mark: Mark, photo: np.ndarray) -> Value:
-    share = 100 * mark.area / mark.mask.size
+    share = 100 * mark.area / (mark.shape[0] * mark.shape[1])
     return {
         "id": mark.id,
         "name": mark.name,

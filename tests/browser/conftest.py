@@ -1,0 +1,135 @@
+"""The page of the demo in a real browser: started with `demos/app.py`, driven through Playwright.
+
+These tests run only where they are asked for: `python -m pytest tests/browser -m browser`, which `make test-browser`
+does. They need playwright and a Chromium of the system: CHROMIUM names its executable, otherwise the PATH is searched.
+Screenshots go to SCREENSHOTS, or out/browser.
+"""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "tests"))
+EXECUTABLES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+START = 180.0
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "browser: drives the demo in a Chromium (make test-browser)")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave the tests of this folder out of runs that did not ask for them."""
+    here = Path(__file__).parent
+    asked = "browser" in (config.option.markexpr or "") or any("browser" in str(argument) for argument in config.args)
+    mine = [item for item in items if here in item.path.parents]
+    for item in mine:
+        item.add_marker("browser")
+    if mine and not asked:
+        config.hook.pytest_deselected(items=mine)
+        items[:] = [item for item in items if item not in set(mine)]
+
+
+def chromium_path():
+    named = os.environ.get("CHROMIUM")
+    found = named if named else next(filter(None, map(shutil.which, EXECUTABLES)), None)
+    if not found or not shutil.which(found):
+        pytest.fail(
+            f"no Chromium: {f'CHROMIUM={named} cannot be run' if named else 'none of ' + ', '.join(EXECUTABLES)}. "
+            "On Debian `apt-get install --no-install-recommends chromium` installs one.",
+            pytrace=False,
+        )
+    return found
+
+
+@pytest.fixture(scope="session")
+def pipelines(tmp_path_factory):
+    """The shipped pipelines; networks of random weights where some of them are not there."""
+    from demo_helpers import app_models, save_pipelines
+
+    shipped = ROOT / "pipelines"
+    if not app_models.Models(shipped).missing:
+        return shipped
+    return save_pipelines(tmp_path_factory.mktemp("pipelines"))
+
+
+@pytest.fixture(scope="session")
+def address(tmp_path_factory, pipelines):
+    """Where the page is, as `python demos/app.py` serves it."""
+    folder = tmp_path_factory.mktemp("server")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, str(ROOT / "demos" / "app.py"), "--port", str(port), "--pipelines", str(pipelines)]
+    environ = {**os.environ, "GRADIO_TEMP_DIR": str(folder / "files"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    log = folder / "log.txt"
+    with log.open("wb") as output:
+        server = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environ, cwd=folder)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        wait_for(server, url, log)
+        yield url
+    finally:
+        server.terminate()
+        try:
+            server.wait(10)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+    said = log.read_text(encoding="utf-8", errors="replace")
+    assert "Traceback" not in said, said
+
+
+def wait_for(server, url, log):
+    end = time.monotonic() + START
+    while time.monotonic() < end:
+        if server.poll() is not None:
+            break
+        try:
+            with urllib.request.urlopen(url, timeout=5) as answer:
+                if answer.status == 200:
+                    return
+        except OSError:
+            time.sleep(0.3)
+    pytest.fail(f"demos/app.py did not start:\n{log.read_text(encoding='utf-8', errors='replace')}", pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    with playwright.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=chromium_path(), args=["--no-sandbox", "--disable-gpu"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="session")
+def screenshots():
+    folder = Path(os.environ.get("SCREENSHOTS", ROOT / "out" / "browser"))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@pytest.fixture
+def open_page(browser, address):
+    """Opens the page in a context of its own, as another visitor; checks at the end what all pages asked for."""
+    from demo_page import DemoPage
+
+    pages = []
+
+    def visit(**options):
+        pages.append(DemoPage(browser, address, **options))
+        return pages[-1]
+
+    yield visit
+    for page in pages:
+        page.close()
+    assert [problem for page in pages for problem in page.problems] == []

@@ -1,0 +1,141 @@
+"""What a visitor does on the page of the demo, in words of the page."""
+
+import json
+
+from playwright.sync_api import expect
+
+SLOW = 120_000
+"""Milliseconds for what runs networks."""
+
+
+class DemoPage:
+    """One visitor: a browser context with the page open.
+
+    `problems` gathers errors of the page's scripts and requests to anywhere but the demo's own server.
+    """
+
+    def __init__(self, browser, address, *, dark=False, width=1440, height=900):
+        self.address, self.problems = address, []
+        self.context = browser.new_context(viewport={"width": width, "height": height}, accept_downloads=True)
+        self.context.set_default_timeout(30_000)
+        self.page = self.context.new_page()
+        self.page.on("pageerror", lambda error: self.problems.append(f"script: {error}"))
+        self.page.on("request", self._check_request)
+        self.page.goto(address + ("/?__theme=dark" if dark else "/?__theme=light"))
+        expect(self.page.locator(".ad-example")).to_have_count(3)
+
+    def _check_request(self, request):
+        if not request.url.startswith((self.address, "data:", "blob:")):
+            self.problems.append(f"request: {request.url}")
+
+    def close(self):
+        self.context.close()
+
+    def screenshot(self, folder, name):
+        self.page.screenshot(path=folder / f"{name}.png")
+
+    # The picture
+
+    @property
+    def stage(self):
+        return self.page.locator(".ad-stage")
+
+    @property
+    def stamp(self):
+        return int(self.stage.get_attribute("data-stamp") or -1)
+
+    @property
+    def mode(self):
+        return self.stage.get_attribute("data-mode")
+
+    def wait_mode(self, mode, timeout=30_000):
+        expect(self.stage).to_have_attribute("data-mode", mode, timeout=timeout)
+
+    def after_step(self, action):
+        """Do something and wait until the picture shows what came of it."""
+        before = self.stage.get_attribute("data-stamp") or ""
+        action()
+        expect(self.stage).not_to_have_attribute("data-stamp", before)
+
+    def point(self, x, y):
+        """Where a pixel of the picture is on the screen."""
+        box = self.stage.locator("canvas").bounding_box()
+        scale, left, top = (float(self.stage.get_attribute(f"data-{name}")) for name in ("scale", "left", "top"))
+        return box["x"] + left + scale * x, box["y"] + top + scale * y
+
+    def drag(self, points):
+        mouse = self.page.mouse
+        mouse.move(*self.point(*points[0]))
+        mouse.down()
+        for point in points[1:]:
+            mouse.move(*self.point(*point), steps=4)
+        mouse.up()
+
+    def pixels(self):
+        """What the canvas shows, as text to compare."""
+        return self.page.evaluate("document.querySelector('.ad-stage canvas').toDataURL()")
+
+    # Steps
+
+    def example(self, key):
+        self.after_step(lambda: self.page.click(f".ad-example[data-key={key}]"))
+        self.wait_mode("mark")
+
+    def complete(self, network=None):
+        if network is not None:
+            self.page.locator("#pipeline input").click()
+            self.page.get_by_role("option", name=network).click()
+        self.page.click("#complete")
+        self.wait_mode("look", SLOW)
+
+    def edit(self):
+        self.page.click("#to-edit")
+        self.wait_mode("edit")
+
+    # The list
+
+    def rows(self, panel):
+        return self.page.locator(f"#{panel} .ad-row")
+
+    def choose(self, name):
+        self.after_step(lambda: self.page.locator("#edit-panel .ad-row", has_text=name).first.click())
+
+    def number(self, label):
+        return float(self.page.get_by_label(label, exact=True).input_value())
+
+    def type_number(self, label, value):
+        def fill():
+            field = self.page.get_by_label(label, exact=True)
+            field.fill(str(value))
+            field.press("Enter")
+
+        self.after_step(fill)
+
+    def press(self, title):
+        panel = "#edit-panel" if self.mode == "edit" else "#mark-panel"
+        self.after_step(lambda: self.page.locator(panel).get_by_role("button", name=title, exact=True).click())
+
+    # Files
+
+    def upload(self, button, files):
+        with self.page.expect_file_chooser() as chooser:
+            self.page.click(f"#{button}")
+        chooser.value.set_files(files)
+
+    def message(self):
+        """The words of the newest message on the page."""
+        toast = self.page.locator(".toast-body").first
+        expect(toast).to_be_visible()
+        return toast.inner_text()
+
+    def export(self, label, folder):
+        self.page.locator("#format input").click()
+        self.page.get_by_role("option", name=label).click()
+        with self.page.expect_download() as download:
+            self.page.click("#export")
+        path = folder / download.value.suggested_filename
+        download.value.save_as(path)
+        return path
+
+    def __repr__(self):
+        return json.dumps({"mode": self.mode, "stamp": self.stamp})
