@@ -356,7 +356,7 @@ def _read_rgba(rgba: Any) -> npt.NDArray[np.uint8]:
         raise TypeError(f"`rgba` must be a path, a PIL image or an array, got {type(rgba).__name__}.")
     if rgba.dtype == np.uint8 and rgba.ndim == 3 and rgba.shape[2] == 3:
         return np.pad(rgba, ((0, 0), (0, 0), (0, 1)), constant_values=255)
-    return rgba
+    return frozen_array("rgba", rgba, np.uint8, (None, None, 4))
 
 
 def _as_output(picture: npt.NDArray[np.uint8], output_type: str) -> Any:

@@ -145,7 +145,6 @@ class Segmenter:
             *args, **{key: value for key, value in kwargs.items() if key != "silence_dtype_warnings"}
         )
         self.pipeline.device = self.pipeline.model.device
-        self.pipeline.dtype = self.pipeline.model.dtype
         return self
 
     # Calls
@@ -239,6 +238,8 @@ def _load_pipeline(path_or_id: str | os.PathLike[str], **options: Any) -> Any:
     dtype = options.pop("dtype", None)
     options = {key: value for key, value in options.items() if value is not None}
     path = os.fspath(path_or_id)
+    if not os.path.isdir(path) and (not isinstance(path_or_id, str) or path.startswith((".", "/", "~"))):
+        raise FileNotFoundError(f"There is no folder '{path}', and it is no Hub id of the form 'organisation/name'.")
     config = transformers.AutoConfig.from_pretrained(path, **options)
     generates = config.model_type in MODEL_FOR_MASK_GENERATION_MAPPING_NAMES
     make: Any = transformers.pipeline  # whose overloads know no task that is a variable
