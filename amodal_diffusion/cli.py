@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 
 from . import __version__
 from ._cli_dataset import add_dataset_command
+from .cli_annotate import add_annotate
 from .cli_options import (
     DTYPES,
     MASKS_HELP,
@@ -146,6 +147,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_evaluate(commands, [model, common])
     _add_convert(commands, [common])
     add_dataset_command(commands, [common])
+    add_annotate(commands, [model, common])
     return parser
 
 

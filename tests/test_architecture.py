@@ -24,7 +24,7 @@ LAYERS = (
     ("masks", "image_processor", "ordering", "baselines", "metrics", "visualization"),
     ("models", "data"),
     ("export", "pipelines", "hub", "conversion", "scene", "scene_formats"),
-    ("evaluation", "evaluation_methods", "evaluation_report", "cli", "cli_options", "cli_scene"),
+    ("evaluation", "evaluation_methods", "evaluation_report", "cli", "cli_options", "cli_scene", "annotation", "cli_annotate"),
 )
 RANKS = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 RANKS.update({path.stem: 0 for path in PACKAGE.glob("_*.py") if path.stem != "__init__"})

@@ -15,6 +15,7 @@ from amodal_diffusion.data import read_annotations
 from amodal_diffusion.data.content_synthesis import ContentSynthesisConfig
 from amodal_diffusion.data.photo_bank import PhotoBank
 from amodal_diffusion.data.photo_synthesis import PhotoOcclusionSynthesizer, PhotoSynthesisConfig
+from amodal_diffusion.pipelines.quiet import errors_alone
 
 from .arguments import source_name
 
@@ -130,17 +131,12 @@ def _make_bank(
 ) -> PhotoBank:
     total = sum(len(rows) for rows in sources)
     shown = [map(_without_amodal, rows) for rows in sources] if modal_only else sources
-    warnings = logging.getLogger("amodal_diffusion.pipelines")
-    level = warnings.level
-    warnings.setLevel(logging.ERROR)  # a photo whose objects do not touch is nothing to warn of here
-    try:
-        with tqdm(total=total, desc="photos", disable=not accelerator.is_main_process) as bar:
-            return PhotoBank.from_sources(
-                shown, resolution=round(synthesis.size * _CONTEXT), context=_CONTEXT,
-                enlarge_box=synthesis.enlarge_box, on_row=lambda _: bar.update(), **options,
-            )  # fmt: skip
-    finally:
-        warnings.setLevel(level)
+    # A photo whose objects do not touch is nothing to warn of here.
+    with errors_alone(), tqdm(total=total, desc="photos", disable=not accelerator.is_main_process) as bar:
+        return PhotoBank.from_sources(
+            shown, resolution=round(synthesis.size * _CONTEXT), context=_CONTEXT,
+            enlarge_box=synthesis.enlarge_box, on_row=lambda _: bar.update(), **options,
+        )  # fmt: skip
 
 
 def _without_amodal(row: Mapping[str, Any]) -> dict[str, Any]:
