@@ -24,7 +24,8 @@ def compute(pred, target, scores=None):
 def test_perfect_masks_and_sizes():
     truth = boxes((0, 0, 20, 20), (30, 0, 80, 50), (0, 20, 118, 118))
     figures = compute(truth, truth)
-    assert {name: round(value, 6) for name, value in figures.items()} == dict.fromkeys(figures, 1.0)
+    expected = dict.fromkeys(figures, 1.0) | {"ar1": 0.333333}  # one mask for three objects
+    assert {name: round(value, 6) for name, value in figures.items()} == expected
     small = compute(truth[:1], truth[:1])
     assert small["ap_small"] == pytest.approx(1)
     assert math.isnan(small["ap_large"])
@@ -49,7 +50,10 @@ def test_scores_rank_detections():
 
 def test_nothing_found_and_nothing_there():
     truth = boxes((0, 0, 50, 50))
-    assert set(compute(np.zeros_like(truth), truth).values()) == {0.0}
+    missed = compute(np.zeros_like(truth), truth)
+    absent = {name for name, value in missed.items() if math.isnan(value)}
+    assert absent == {"ap_small", "ap_large", "ar_small", "ar_large"}
+    assert {value for name, value in missed.items() if name not in absent} == {0.0}
     assert all(math.isnan(value) for value in compute(truth, np.zeros_like(truth)).values())
     assert all(math.isnan(value) for value in AmodalAP().compute().values())
 

@@ -1,4 +1,8 @@
-"""Metrics over a data set: update image by image, compute at the end; merge what several processes counted."""
+"""Metrics over a data set: update image by image, compute at the end; merge what several processes counted.
+
+Every metric is a formula of sums over images. `count` gives the terms of one image and `figures` the metrics of any
+sums of them, so that a bootstrap over images needs no masks, see `bootstrap_intervals`.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +12,10 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from ..masks import BoolArray, MaskInput, crop_boxes, mask_boxes, to_mask_stack
-from .functional import object_counts, occluded, order_counts, ratio
+from ..masks import BoolArray, IntArray, MaskInput, crop_boxes, mask_boxes, to_mask_stack
+from .functional import object_counts, occluded, order_counts, ratios
+
+FloatArray = npt.NDArray[np.float64]
 
 
 class _Totals:
@@ -18,33 +24,46 @@ class _Totals:
     names: tuple[str, ...] = ()
 
     def __init__(self) -> None:
-        self._totals = dict.fromkeys(self.names, 0.0)
+        self._totals = np.zeros(len(self.names))
+
+    @staticmethod
+    def figures(totals: FloatArray) -> dict[str, FloatArray]:
+        """The metrics of sums (..., K), K in the order of `names`, each of shape (...)."""
+        raise NotImplementedError
+
+    def add(self, terms: npt.ArrayLike) -> None:
+        """Add the terms (K,) of an image, from `count`."""
+        self._totals = self._totals + np.asarray(terms, np.float64)
+
+    def compute(self) -> dict[str, float]:
+        """The metrics of everything counted so far."""
+        return {name: float(value) for name, value in self.figures(self._totals).items()}
 
     def reset(self) -> None:
         """Forget everything counted so far."""
-        self._totals = dict.fromkeys(self.names, 0.0)
+        self._totals = np.zeros(len(self.names))
 
     def merge(self, other: Self) -> Self:
         """Add what `other` has counted; `other` stays as it is. Raises TypeError for another class."""
         if type(other) is not type(self):
             raise TypeError(f"`other` must be {type(self).__name__}, got {type(other).__name__}")
-        self._add(other._totals)
+        self.add(other._totals)
         return self
 
     def state_dict(self) -> dict[str, float]:
         """The sums by name, plain numbers that JSON and `load_state_dict` take."""
-        return dict(self._totals)
+        return dict(zip(self.names, self._totals.tolist(), strict=True))
 
     def load_state_dict(self, state: Mapping[str, float]) -> None:
         """Go on from what `state_dict` gave. Raises ValueError naming missing and unknown keys."""
         missing, unknown = sorted(set(self.names) - set(state)), sorted(set(state) - set(self.names))
         if missing or unknown:
             raise ValueError(f"`state` lacks {missing} and has unknown {unknown}")
-        self._totals = {name: float(state[name]) for name in self.names}
+        self._totals = np.array([float(state[name]) for name in self.names])
 
-    def _add(self, values: Mapping[str, float]) -> None:
-        for name in self.names:
-            self._totals[name] += float(values[name])
+    @classmethod
+    def _terms(cls, **values: float) -> FloatArray:
+        return np.array([values[name] for name in cls.names], np.float64)
 
 
 class CompletionMetrics(_Totals):
@@ -71,34 +90,73 @@ class CompletionMetrics(_Totals):
         Raises:
             ValueError: shapes that differ.
         """
+        self.add(self.count(pred, target, modal))
+
+    @classmethod
+    def count(cls, pred: MaskInput, target: MaskInput, modal: MaskInput) -> FloatArray:
+        """The terms (K,) of one image; arguments and errors of `update`."""
         pred = to_mask_stack(pred)
-        counts = object_counts(pred, target, modal)
+        return cls.count_objects(object_counts(pred, target, modal), pred.shape[1] * pred.shape[2])
+
+    @classmethod
+    def count_objects(cls, counts: IntArray, frame: int) -> FloatArray:
+        """Likewise, from the (N, 6) `object_counts` of the objects in a frame of so many pixels."""
         hidden = occluded(counts)
         intersection, union, _, invisible_intersection, invisible_union, _ = counts.sum(axis=0)
-        self._add(
-            {
-                "intersection": intersection,
-                "union": union,
-                "invisible_intersection": invisible_intersection,
-                "invisible_union": invisible_union,
-                "iou": (hidden[:, 0] / hidden[:, 1]).sum(),
-                "invisible_iou": (hidden[:, 3] / hidden[:, 4]).sum(),
-                "occluded": len(hidden),
-                "right_pixels": pred.size - (union - intersection),
-                "pixels": pred.size,
-            }
+        return cls._terms(
+            intersection=intersection,
+            union=union,
+            invisible_intersection=invisible_intersection,
+            invisible_union=invisible_union,
+            iou=(hidden[:, 0] / hidden[:, 1]).sum(),
+            invisible_iou=(hidden[:, 3] / hidden[:, 4]).sum(),
+            occluded=len(hidden),
+            right_pixels=len(counts) * frame - (union - intersection),
+            pixels=len(counts) * frame,
         )
 
-    def compute(self) -> dict[str, float]:
-        """The metrics of everything counted so far."""
-        totals = self._totals
+    @staticmethod
+    def figures(totals: FloatArray) -> dict[str, FloatArray]:
+        """The metrics of sums (..., 9), each of shape (...)."""
+        intersection, union, inv_intersection, inv_union, iou, inv_iou, hidden, right, pixels = np.moveaxis(
+            totals, -1, 0
+        )
         return {
-            "miou_pooled": ratio(totals["intersection"], totals["union"]),
-            "inv_miou_pooled": ratio(totals["invisible_intersection"], totals["invisible_union"]),
-            "miou_mean": ratio(totals["iou"], totals["occluded"]),
-            "inv_miou_mean": ratio(totals["invisible_iou"], totals["occluded"]),
-            "pixel_accuracy": ratio(totals["right_pixels"], totals["pixels"]),
+            "miou_pooled": ratios(intersection, union),
+            "inv_miou_pooled": ratios(inv_intersection, inv_union),
+            "miou_mean": ratios(iou, hidden),
+            "inv_miou_mean": ratios(inv_iou, hidden),
+            "pixel_accuracy": ratios(right, pixels),
         }
+
+
+class MatchMetrics(_Totals):
+    """How much of the truth the predicted objects cover, where not every object has one [Z20, Table 3].
+
+    `compute` gives, as fractions in [0, 1] and NaN where nothing was there to measure: `matched`, the share of the
+    objects that a prediction was matched to, and `miou_pooled_all`, the pooled mIoU over all objects, in which one
+    without prediction has an empty mask.
+    """
+
+    names = ("matched", "objects", "intersection", "union")
+
+    @classmethod
+    def count_objects(cls, counts: IntArray, matched: npt.ArrayLike | None) -> FloatArray:
+        """The terms (K,) of one image.
+
+        Args:
+            counts: (N, 6) `object_counts`, of an empty prediction where an object has none.
+            matched: (N,) bool, the objects that have one; None for all.
+        """
+        found = np.ones(len(counts), bool) if matched is None else np.asarray(matched, bool)
+        intersection, union = counts[:, :2].sum(axis=0)
+        return cls._terms(matched=found.sum(), objects=len(counts), intersection=intersection, union=union)
+
+    @staticmethod
+    def figures(totals: FloatArray) -> dict[str, FloatArray]:
+        """The metrics of sums (..., 4), each of shape (...)."""
+        matched, objects, intersection, union = np.moveaxis(totals, -1, 0)
+        return {"matched": ratios(matched, objects), "miou_pooled_all": ratios(intersection, union)}
 
 
 class OrderMetrics(_Totals):
@@ -120,15 +178,18 @@ class OrderMetrics(_Totals):
         Raises:
             ValueError: a matrix that is not an order matrix, or sizes that differ.
         """
-        self._add(dict(zip(self.names, order_counts(np.asarray(pred), np.asarray(target)), strict=True)))
+        self.add(self.count(pred, target))
 
-    def compute(self) -> dict[str, float]:
-        """The metrics of everything counted so far."""
-        totals = self._totals
-        return {
-            "order_accuracy": ratio(totals["right_related"], totals["related"]),
-            "order_accuracy_all": ratio(totals["right"], totals["pairs"]),
-        }
+    @classmethod
+    def count(cls, pred: npt.ArrayLike, target: npt.ArrayLike) -> FloatArray:
+        """The terms (K,) of one image; arguments and errors of `update`."""
+        return order_counts(np.asarray(pred), np.asarray(target)).astype(np.float64)
+
+    @staticmethod
+    def figures(totals: FloatArray) -> dict[str, FloatArray]:
+        """The metrics of sums (..., 4), each of shape (...)."""
+        right, pairs, right_related, related = np.moveaxis(totals, -1, 0)
+        return {"order_accuracy": ratios(right_related, related), "order_accuracy_all": ratios(right, pairs)}
 
 
 class OccluderMetrics(_Totals):
@@ -160,6 +221,11 @@ class OccluderMetrics(_Totals):
         Raises:
             ValueError: shapes that differ.
         """
+        self.add(self.count(pred, target, modal))
+
+    @classmethod
+    def count(cls, pred: MaskInput, target: MaskInput, modal: MaskInput) -> FloatArray:
+        """The terms (K,) of one image; arguments and errors of `update`."""
         counts = object_counts(pred, target, modal)
         intersection, union, true_area = counts[:, :3].T
         covered, predicted = true_area > 0, intersection + union - true_area > 0
@@ -168,32 +234,33 @@ class OccluderMetrics(_Totals):
             to_mask_stack(pred) & window, to_mask_stack(target) & window, modal
         )[:, :3].T
         crop_covered = crop_area > 0
-        self._add(
-            {
-                "intersection": intersection[covered].sum(),
-                "union": union[covered].sum(),
-                "iou": (intersection[covered] / union[covered]).sum(),
-                "covered": covered.sum(),
-                "crop_intersection": crop_intersection[crop_covered].sum(),
-                "crop_union": crop_union[crop_covered].sum(),
-                "crop_iou": (crop_intersection[crop_covered] / crop_union[crop_covered]).sum(),
-                "crop_covered": crop_covered.sum(),
-                "found": (covered & predicted).sum(),
-                "left_empty": (~covered & ~predicted).sum(),
-                "objects": len(counts),
-            }
+        return cls._terms(
+            intersection=intersection[covered].sum(),
+            union=union[covered].sum(),
+            iou=(intersection[covered] / union[covered]).sum(),
+            covered=covered.sum(),
+            crop_intersection=crop_intersection[crop_covered].sum(),
+            crop_union=crop_union[crop_covered].sum(),
+            crop_iou=(crop_intersection[crop_covered] / crop_union[crop_covered]).sum(),
+            crop_covered=crop_covered.sum(),
+            found=(covered & predicted).sum(),
+            left_empty=(~covered & ~predicted).sum(),
+            objects=len(counts),
         )
 
-    def compute(self) -> dict[str, float]:
-        """The metrics of everything counted so far."""
-        totals = self._totals
+    @staticmethod
+    def figures(totals: FloatArray) -> dict[str, FloatArray]:
+        """The metrics of sums (..., 11), each of shape (...)."""
+        columns = np.moveaxis(totals, -1, 0)
+        intersection, union, iou, covered, crop_intersection, crop_union, crop_iou, crop_covered = columns[:8]
+        found, left_empty, objects = columns[8:]
         return {
-            "iou_pooled": ratio(totals["intersection"], totals["union"]),
-            "iou_mean": ratio(totals["iou"], totals["covered"]),
-            "crop_iou_pooled": ratio(totals["crop_intersection"], totals["crop_union"]),
-            "crop_iou_mean": ratio(totals["crop_iou"], totals["crop_covered"]),
-            "found": ratio(totals["found"], totals["covered"]),
-            "left_empty": ratio(totals["left_empty"], totals["objects"] - totals["covered"]),
+            "iou_pooled": ratios(intersection, union),
+            "iou_mean": ratios(iou, covered),
+            "crop_iou_pooled": ratios(crop_intersection, crop_union),
+            "crop_iou_mean": ratios(crop_iou, crop_covered),
+            "found": ratios(found, covered),
+            "left_empty": ratios(left_empty, objects - covered),
         }
 
 

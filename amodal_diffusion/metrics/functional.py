@@ -120,6 +120,12 @@ def ratio(part: Any, whole: Any) -> float:
     return float(part) / float(whole) if whole else float("nan")
 
 
+def ratios(part: npt.NDArray[Any], whole: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """`ratio`, element by element of arrays of one shape."""
+    part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
+    return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole != 0)
+
+
 def _same_shape(**masks: MaskInput) -> list[BoolArray]:
     stacks = {name: to_mask_stack(value) for name, value in masks.items()}
     if len({stack.shape for stack in stacks.values()}) > 1:

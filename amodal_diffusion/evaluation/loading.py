@@ -1,0 +1,75 @@
+"""Methods from their names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..data.nearest_masks import NearestMaskBank
+from .calls import load_pipeline, takes_option
+from .methods import METHODS, NEAREST_MASK, MaskBaseline, PipelineMethod
+from .posterior import posterior_methods
+from .samples import Method
+
+
+def load_methods(
+    names: Sequence[str],
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    posterior: int | None = None,
+    seed: int = 0,
+    nearest_masks: NearestMaskBank | None = None,
+    **call_options: Any,
+) -> list[Method]:
+    """Turn names into methods: a registered name, or a folder or Hub id of a pipeline.
+
+    Args:
+        names: names in `METHODS`, "nearest-mask", folders of saved pipelines, or Hub ids.
+        device: device of the pipelines.
+        dtype: dtype of the pipelines' weights.
+        posterior: number of samples; adds the rows of `posterior_methods` for every pipeline that draws samples.
+        seed: of these samples.
+        nearest_masks: the bank of the method "nearest-mask".
+        call_options: passed to each call of each pipeline.
+
+    Raises:
+        ValueError: for no names, a repeated name, one that is neither registered nor a loadable pipeline,
+            "nearest-mask" without bank, or `posterior` below 1 or where no pipeline draws samples.
+    """
+    if not names:
+        raise ValueError("`names` must hold at least one method, got none.")
+    if posterior is not None and posterior < 1:
+        raise ValueError(f"`posterior` must be at least 1, got {posterior}.")
+    methods: list[Method] = []
+    drawn: list[Method] = []
+    for name in names:
+        if any(method.name == name for method in methods):
+            raise ValueError(f"`names` holds {name!r} twice.")
+        if name in METHODS:
+            methods.append(METHODS[name])
+            continue
+        if name == NEAREST_MASK:
+            if nearest_masks is None:
+                raise ValueError(
+                    f"method {name!r} needs `nearest_masks`, a bank made from annotations with other photos."
+                )
+            methods.append(MaskBaseline(name, complete=nearest_masks.complete))
+            continue
+        known = f"method {name!r} is none of {', '.join((*METHODS, NEAREST_MASK))}"
+        if "/" not in name and not Path(name).is_dir():
+            raise ValueError(f"{known}, no folder, and no Hub id of the form 'organisation/name'.")
+        try:
+            pipeline = load_pipeline(name, device=device, dtype=dtype)
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{known}, and loads as no pipeline: {error}") from error
+        methods.append(PipelineMethod(pipeline, name, **call_options))
+        if posterior is not None and takes_option(pipeline, "num_samples"):
+            drawn = posterior_methods(pipeline, name, posterior, seed=seed, **call_options)
+            methods += drawn
+    if posterior is not None and not drawn:
+        raise ValueError("`posterior` is given, but none of the methods draws samples.")
+    return methods

@@ -1,0 +1,146 @@
+"""Rows of models that draw samples of each object: choices among them, and the completion in the true box [L20]."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from ..data.synthesis import mix_seed
+from ..masks import mask_boxes
+from ..pipelines import AmodalPipelineOutput
+from .calls import call_pipeline, check_call_options, takes_option
+from .methods import PipelineMethod
+from .samples import Method, Prediction, Sample
+
+
+class TrueBoxMethod(PipelineMethod):
+    """A pipeline that is told the amodal box of each object, as a user can draw it ("GT box" in Table 1 of [L20]).
+
+    Args:
+        pipeline: a pipeline whose call takes `amodal_box`, and whose objects do not know of each other.
+        name: the row of the table.
+        call_options: further keyword arguments of each call.
+
+    Raises:
+        ValueError: naming an option that the pipeline's call does not take.
+    """
+
+    uses_truth = True
+
+    def __init__(self, pipeline: Any, name: str, **call_options: Any) -> None:
+        check_call_options(pipeline, ["amodal_box"])
+        super().__init__(pipeline, name, **call_options)
+
+    def _options(self, sample: Sample) -> dict[str, Any]:
+        known = (sample.amodal & sample.modal).any(axis=(1, 2))
+        boxes = [box.tolist() if use else None for box, use in zip(mask_boxes(sample.amodal), known, strict=True)]
+        return {**self.call_options, "amodal_box": boxes}
+
+
+class PosteriorDraws:
+    """The K samples that a pipeline draws of each object, drawn once a photo for all methods that choose among them.
+
+    Args:
+        pipeline: a pipeline whose call takes `num_samples` and `generator`.
+        num_samples: K, at least 1.
+        seed: with the id of the image, it determines the samples, whatever was drawn for other images.
+        call_options: further keyword arguments of each call.
+
+    Raises:
+        ValueError: naming an option that the pipeline's call does not take, or `num_samples` below 1.
+    """
+
+    def __init__(self, pipeline: Any, num_samples: int, *, seed: int = 0, **call_options: Any) -> None:
+        if num_samples < 1:
+            raise ValueError(f"`num_samples` must be at least 1, got {num_samples}.")
+        check_call_options(pipeline, ["num_samples", "generator", *call_options])
+        self.pipeline, self.num_samples, self.seed, self.call_options = pipeline, num_samples, seed, call_options
+        self._last: tuple[Sample, bool, AmodalPipelineOutput] | None = None
+
+    def __call__(self, sample: Sample, *, alone: bool = False) -> AmodalPipelineOutput:
+        """The pipeline's output for the sample, with `samples` and `sample_scores`."""
+        if self._last is None or self._last[0] is not sample or self._last[1] != alone:
+            seed = mix_seed(self.seed, zlib.crc32(sample.image_id.encode()))
+            output = call_pipeline(
+                self.pipeline, sample.image, sample.modal, sample.category_ids, alone=alone,
+                num_samples=self.num_samples, generator=torch.Generator().manual_seed(seed), **self.call_options,
+            )  # fmt: skip
+            self._last = sample, alone, output
+        return self._last[2]
+
+
+class PosteriorMethod:
+    """The best of the samples of each object (Table 4 of [L20]).
+
+    Args:
+        draws: the samples, shared by the methods that choose among them.
+        name: the row of the table.
+        choose: "visible" takes the sample with the best score, which a user can do; "truth" that with the largest IoU
+            with the amodal truth, which nobody can: it says what the samples hold at best.
+
+    Raises:
+        ValueError: for another `choose`.
+    """
+
+    def __init__(self, draws: PosteriorDraws, name: str, choose: Literal["visible", "truth"] = "visible") -> None:
+        if choose not in ("visible", "truth"):
+            raise ValueError(f"`choose` must be 'visible' or 'truth', got {choose!r}.")
+        self.draws, self.name, self.choose = draws, name, choose
+
+    @property
+    def uses_truth(self) -> bool:
+        """The choice looks at the amodal truth."""
+        return self.choose == "truth"
+
+    def __call__(self, sample: Sample) -> Prediction:
+        """The chosen sample of each object."""
+        return self._predict(sample, alone=False)
+
+    def predict_alone(self, sample: Sample) -> Prediction:
+        """Likewise, but no object knows of the others."""
+        return self._predict(sample, alone=True)
+
+    def _predict(self, sample: Sample, *, alone: bool) -> Prediction:
+        output = self.draws(sample, alone=alone)
+        values = output.sample_scores
+        if self.choose == "truth":
+            common = [(drawn & whole).sum(axis=(1, 2)) for drawn, whole in _pairs(output.samples, sample.amodal)]
+            joined = [(drawn | whole).sum(axis=(1, 2)) for drawn, whole in _pairs(output.samples, sample.amodal)]
+            values = np.array(common).reshape(values.shape) / np.maximum(np.array(joined).reshape(values.shape), 1)
+        best = values.argmax(axis=1)
+        return Prediction(masks=output.samples[np.arange(len(best)), best])
+
+
+def posterior_methods(
+    pipeline: Any, name: str, num_samples: int, *, seed: int = 0, **call_options: Any
+) -> list[Method]:
+    """What [L20] reports beside the completion by the mean code: best of K samples by visible part and by truth, and,
+    where the pipeline takes `amodal_box`, the completion in the true box. The last two look at the truth.
+
+    Args:
+        pipeline: a pipeline whose call takes `num_samples`.
+        name: the row of the plain completion; the rows here are "NAME, best of K by visible" and so on.
+        num_samples: K, at least 1.
+        seed: of the samples.
+        call_options: keyword arguments of each call.
+
+    Raises:
+        ValueError: as `PosteriorDraws` says.
+    """
+    draws = PosteriorDraws(pipeline, num_samples, seed=seed, **call_options)
+    methods: list[Method] = [
+        PosteriorMethod(draws, f"{name}, best of {num_samples} by visible", "visible"),
+        PosteriorMethod(draws, f"{name}, best of {num_samples} by truth", "truth"),
+    ]
+    if takes_option(pipeline, "amodal_box"):
+        methods.append(TrueBoxMethod(pipeline, f"{name}, true box", **call_options))
+    return methods
+
+
+def _pairs(samples: np.ndarray, amodal: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(K, H, W) samples and (H, W) truth of one object after the other: all at once would take N * K masks more."""
+    return zip(samples, amodal, strict=True)

@@ -1,0 +1,115 @@
+"""What an evaluation keeps of each image: counts of pixels, pairs and matches, from which every figure is computed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..metrics import ImageMatches, OccluderMetrics, match_detections, object_counts, order_counts
+from .methods import check_shape
+from .samples import Detections, Method, Prediction, Sample
+
+
+@dataclass(frozen=True)
+class MethodRecord:
+    """What was counted of one method on one image; None for what it did not predict.
+
+    Args:
+        seconds: time of the call.
+        objects: (N, 6) int64 `object_counts` of the predicted masks.
+        matched: (N,) bool, see `Prediction`.
+        matches: of the detections, by class.
+        order: (4,) terms of `OrderMetrics`.
+        occluders: (11,) terms of `OccluderMetrics`.
+    """
+
+    seconds: float
+    objects: np.ndarray | None = None
+    matched: np.ndarray | None = None
+    matches: list[ImageMatches] | None = None
+    order: np.ndarray | None = None
+    occluders: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """What was counted on one image.
+
+    Args:
+        index: place of the image in the data set.
+        source: short name of the data set.
+        frame: pixels of the image.
+        counts: images, objects, occluded, covered, related, skipped.
+        methods: one record a method; none for an image that was skipped.
+    """
+
+    index: int
+    source: str = ""
+    frame: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+    methods: list[MethodRecord] = field(default_factory=list)
+
+
+COUNTS = ("images", "objects", "occluded", "covered", "related", "skipped")
+
+
+def score_sample(index: int, sample: Sample, methods: Sequence[Method], *, class_aware: bool) -> ImageRecord:
+    """Predict with every method and count; arguments and errors of `evaluate_methods`."""
+    counts = {
+        "images": 1,
+        "objects": len(sample.modal),
+        "occluded": int((sample.amodal & ~sample.modal).any(axis=(1, 2)).sum()),
+        "covered": int(sample.occluders.any(axis=(1, 2)).sum()),
+        "related": int((sample.order == 1).sum()),
+        "skipped": 0,
+    }
+    records = [_score(sample, method, class_aware) for method in methods]
+    return ImageRecord(index, sample.source, sample.modal[0].size, counts, records)
+
+
+def skipped_image(index: int) -> ImageRecord:
+    """The record of an image without objects or amodal masks."""
+    return ImageRecord(index, counts={**dict.fromkeys(COUNTS, 0), "skipped": 1})
+
+
+def _score(sample: Sample, method: Method, class_aware: bool) -> MethodRecord:
+    start = time.perf_counter()
+    prediction = method(sample)
+    seconds = time.perf_counter() - start
+    for what, given, expected in (
+        ("masks", prediction.masks, sample.modal.shape),
+        ("order", prediction.order, sample.order.shape),
+        ("occluders", prediction.occluders, sample.modal.shape),
+        ("matched", prediction.matched, sample.modal.shape[:1]),
+    ):
+        if given is not None:
+            check_shape(method.name, sample, what, given.shape, expected)
+    masks, order, occluders = prediction.masks, prediction.order, prediction.occluders
+    return MethodRecord(
+        seconds,
+        objects=None if masks is None else object_counts(masks, sample.amodal, sample.modal),
+        matched=prediction.matched,
+        matches=_matches(sample, prediction, class_aware),
+        order=None if order is None else order_counts(order, sample.order).astype(np.float64),
+        occluders=None if occluders is None else OccluderMetrics.count(occluders, sample.occluders, sample.modal),
+    )
+
+
+def _matches(sample: Sample, prediction: Prediction, class_aware: bool) -> list[ImageMatches] | None:
+    found = prediction.detections
+    if found is None:
+        if prediction.masks is None:
+            return None
+        found = Detections(prediction.masks, np.ones(len(sample.modal)), np.asarray(sample.category_ids, np.int64))
+    if not class_aware:
+        return match_detections(found.masks, sample.amodal, found.scores)
+    return match_detections(
+        found.masks,
+        sample.amodal,
+        found.scores,
+        pred_categories=found.category_ids.tolist(),
+        target_categories=sample.category_ids,
+    )

@@ -1,0 +1,273 @@
+"""The figures of an evaluation as tables for a terminal, Markdown and JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .._files import write_text
+from ..metrics.bootstrap import Interval
+from .samples import OrderSource
+
+Intervals = dict[str, Interval]
+"""Metric → (low, high)."""
+
+TRUTH_MARK = " *"
+"""Stands behind the name of a method that looks at the truth."""
+
+_FOOTNOTE = (
+    "* looks at the ground truth of the objects that it completes: a bound on what a choice can gain, no result."
+)
+
+_COMPLETION_COLUMNS = {
+    "miou_pooled": "mIoU pooled",
+    "inv_miou_pooled": "inv-mIoU pooled",
+    "miou_mean": "mIoU mean",
+    "inv_miou_mean": "inv-mIoU mean",
+    "pixel_accuracy": "pixel acc.",
+}
+_AP_COLUMNS = {
+    "ap": "AP",
+    "ap50": "AP50",
+    "ap75": "AP75",
+    "ap_small": "AP S",
+    "ap_medium": "AP M",
+    "ap_large": "AP L",
+    "ar": "AR",
+}
+_MATCH_COLUMNS = {"matched": "matched", "miou_pooled_all": "mIoU pooled, unmatched empty"}
+_ORDER_COLUMNS = {"order_accuracy": "related pairs", "order_accuracy_all": "all pairs"}
+_OCCLUDER_COLUMNS = {
+    "iou_pooled": "IoU pooled",
+    "iou_mean": "IoU mean",
+    "crop_iou_pooled": "in crop pooled",
+    "crop_iou_mean": "in crop mean",
+    "found": "found if any",
+    "left_empty": "empty if none",
+}
+
+
+@dataclass(frozen=True)
+class OcclusionBin:
+    """Figures of the objects whose hidden share of the amodal mask lies in (low, high].
+
+    Args:
+        low: edge that is left out, so that 0 leaves out the objects without a hidden part.
+        high: edge that belongs to it.
+        objects: number of objects.
+        figures: metric → value, of `CompletionMetrics`.
+        intervals: metric → (low, high); {} where none were asked for.
+    """
+
+    low: float
+    high: float
+    objects: int
+    figures: dict[str, float]
+    intervals: Intervals
+
+
+@dataclass
+class EvaluationReport:
+    """Figures of `evaluate_methods`; every metric is a fraction in [0, 1], NaN where nothing was there to count.
+
+    Args:
+        completion: method → metric → value, for the methods that predicted masks.
+        order: method → metric → value, for the methods that predicted an order.
+        seconds: method → seconds spent in its calls.
+        counts: images, objects, occluded (objects with a hidden part), covered (objects with a visible occluder by the
+            true order), related (pairs with a relation in the ground truth), skipped (images without amodal masks).
+        order_source: where the true order came from, "masks" or "annotated".
+        occluders: method → metric → value, for the methods that predicted the occluders.
+        occluders_given: False where every object was completed alone, without the masks of the others.
+        uses_truth: names of the methods that look at the truth, each with `TRUTH_MARK` at its end.
+        intervals: section ("completion", "order", "occluders") → method → metric → (low, high) percentiles over images
+            drawn with replacement; {} where none were asked for.
+        resamples: how often they were drawn; 0 for no intervals.
+        confidence: of the intervals.
+        by_occlusion: method → bins by hidden share; {} where none were asked for.
+        sources: short names of the data sets, sorted.
+    """
+
+    completion: dict[str, dict[str, float]]
+    order: dict[str, dict[str, float]]
+    seconds: dict[str, float]
+    counts: dict[str, int]
+    order_source: OrderSource = "masks"
+    occluders: dict[str, dict[str, float]] = field(default_factory=dict)
+    occluders_given: bool = True
+    uses_truth: list[str] = field(default_factory=list)
+    intervals: dict[str, dict[str, Intervals]] = field(default_factory=dict)
+    resamples: int = 0
+    confidence: float = 0.95
+    by_occlusion: dict[str, list[OcclusionBin]] = field(default_factory=dict)
+    sources: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain values that JSON takes; NaN becomes None."""
+        return {
+            "counts": dict(self.counts),
+            "sources": list(self.sources),
+            "order_source": self.order_source,
+            "occluders_given": self.occluders_given,
+            "uses_truth": list(self.uses_truth),
+            **({"footnote": _FOOTNOTE} if self.uses_truth else {}),
+            "completion": {name: json_values(row) for name, row in self.completion.items()},
+            "occluders": {name: json_values(row) for name, row in self.occluders.items()},
+            "order": {name: json_values(row) for name, row in self.order.items()},
+            "resamples": self.resamples,
+            "confidence": self.confidence,
+            "intervals": {
+                section: {name: json_values(row) for name, row in rows.items()}
+                for section, rows in self.intervals.items()
+            },
+            "by_occlusion": {name: [_json_bin(entry) for entry in bins] for name, bins in self.by_occlusion.items()},
+            "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
+        }
+
+    def to_json(self) -> str:
+        """The dictionary of `to_dict` as indented JSON with a final newline."""
+        return json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n"
+
+    def to_text(self) -> str:
+        """The tables for a terminal, in percent."""
+        return self._render(format_table)
+
+    def to_markdown(self) -> str:
+        """The tables in Markdown, in percent."""
+        return self._render(format_markdown)
+
+    def _render(self, table: Table) -> str:
+        parts = []
+        if self.completion:
+            given = "" if self.occluders_given else " without occluders given, each object alone"
+            title = "Completion{given}, {objects} objects ({occluded} with a hidden part) in {images} images, percent"
+            parts.append(title.format(given=given, **self.counts))
+            parts.append(self._table(table, "completion", "method", _COMPLETION_COLUMNS))
+            if any("matched" in row for row in self.completion.values()):
+                parts.append("Matched objects, percent")
+                parts.append(self._table(table, "completion", "method", _MATCH_COLUMNS))
+            title = "Amodal AP (COCO, class-agnostic; detections are the completed masks, ranked alike), percent"
+            parts += [title, self._table(table, "completion", "method", _AP_COLUMNS)]
+        if self.occluders:
+            title = "Predicted occluders against the union of the true ones, which {covered} of {objects} objects have"
+            parts += [
+                title.format(**self.counts) + ", percent",
+                self._table(table, "occluders", "method", _OCCLUDER_COLUMNS),
+            ]
+        if self.order:
+            source = {"masks": "computed from the masks", "annotated": "annotated"}[self.order_source]
+            title = f"Order accuracy, {self.counts['related']} related pairs, true order {source}, percent"
+            parts += [title, self._table(table, "order", "order by", _ORDER_COLUMNS)]
+        parts += self.notes(table)
+        return "\n\n".join(parts) + "\n"
+
+    def notes(self, table: Table) -> list[str]:
+        """What stands under the tables: what the intervals are, the footnote of the mark, images that were skipped."""
+        parts = []
+        if self.resamples:
+            parts.append(
+                f"Intervals: percentiles, {100 * self.confidence:g} %, of {self.resamples} data sets drawn from the "
+                f"{self.counts['images']} images with replacement."
+            )
+        if self.uses_truth:
+            parts.append(_FOOTNOTE if table is format_table else _FOOTNOTE.replace("*", "\\*"))
+        if self.counts["skipped"]:
+            parts.append(f"Skipped {self.counts['skipped']} images without objects or amodal masks.")
+        return parts
+
+    def _table(self, table: Table, section: str, corner: str, columns: Mapping[str, str]) -> str:
+        header = [corner, *columns.values(), "seconds"]
+        rows: list[list[Cell]] = [
+            [name, *(self.cell(section, name, key) for key in columns), f"{self.seconds[name]:.1f}"]
+            for name in getattr(self, section)
+        ]
+        return table(header, rows)
+
+    def cell(self, section: str, name: str, metric: str) -> Cell:
+        """A figure of a method in percent, with its interval where there is one; "–" where it has none."""
+        value = getattr(self, section)[name].get(metric, math.nan)
+        return percent(value), interval_text(self.intervals.get(section, {}).get(name, {}).get(metric))
+
+
+Cell = str | tuple[str, str]
+"""A text, or a figure and its interval ("" for none)."""
+
+Table = Callable[[Sequence[str], Sequence[Sequence[Cell]]], str]
+
+
+def format_table(header: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
+    """A table for a terminal: first column to the left, the others to the right, two spaces between.
+
+    Intervals stand in a line under their figures.
+    """
+    lines = [list(header)]
+    for row in rows:
+        parts = [(cell, "") if isinstance(cell, str) else cell for cell in row]
+        lines.append([figure for figure, _ in parts])
+        if any(interval for _, interval in parts):
+            lines.append([interval for _, interval in parts])
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    texts = []
+    for line in lines:
+        cells = [cell.rjust(width) for cell, width in zip(line, widths, strict=True)]
+        texts.append("  ".join([line[0].ljust(widths[0]), *cells[1:]]))
+    texts.insert(1, "-" * len(texts[0]))
+    return "\n".join(texts)
+
+
+def format_markdown(header: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
+    """A Markdown table; numbers are aligned to the right, intervals stand in parentheses."""
+    rule = ["---", *("---:" for _ in header[1:])]
+    texts = [[_with_interval(cell) for cell in row] for row in rows]
+    lines = [[cell.replace("|", "\\|").replace("*", "\\*") for cell in line] for line in (header, rule, *texts)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _with_interval(cell: Cell) -> str:
+    if isinstance(cell, str):
+        return cell
+    figure, interval = cell
+    return f"{figure} ({interval})" if interval else figure
+
+
+def write_report(report: EvaluationReport, *, json_path: Path | None = None, markdown_path: Path | None = None) -> None:
+    """Write the report beside each path, then rename, so that a reader never sees half a file."""
+    if json_path is not None:
+        write_text(json_path, report.to_json())
+    if markdown_path is not None:
+        write_text(markdown_path, report.to_markdown())
+
+
+def percent(value: float) -> str:
+    """A fraction as percent with one decimal; "–" for NaN."""
+    return "–" if math.isnan(value) else f"{100 * value:.1f}"
+
+
+def interval_text(interval: Interval | None) -> str:
+    """An interval of fractions in percent; "" where there is none."""
+    return "" if interval is None or math.isnan(interval[0]) else f"{percent(interval[0])}–{percent(interval[1])}"
+
+
+def json_values(row: Mapping[str, float | Interval]) -> dict[str, Any]:
+    """Figures or intervals, rounded; NaN becomes None, as does an interval of NaN."""
+    return {key: _rounded(value) for key, value in row.items()}
+
+
+def _rounded(value: float | Interval) -> Any:
+    if isinstance(value, tuple):
+        return None if math.isnan(value[0]) else [round(end, 6) for end in value]
+    return None if math.isnan(value) else round(float(value), 6)
+
+
+def _json_bin(entry: OcclusionBin) -> dict[str, Any]:
+    return {
+        "low": entry.low,
+        "high": entry.high,
+        "objects": entry.objects,
+        "figures": json_values(entry.figures),
+        "intervals": json_values(entry.intervals),
+    }

@@ -1,0 +1,86 @@
+"""Bootstrap confidence intervals over images, from what the metrics count of each image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+Interval = tuple[float, float]
+
+_BLOCK = 2**22
+"""Weights held at once: a resample has one for each image."""
+
+
+def resample_weights(images: int, resamples: int, *, seed: int = 0) -> Iterator[npt.NDArray[np.int64]]:
+    """How often each image is drawn in each resample of as many images, drawn with replacement.
+
+    The weights depend on the three numbers alone, so that all methods of a table see the same resamples.
+
+    Args:
+        images: number of images I, at least 1.
+        resamples: number of resamples R.
+        seed: of the draws.
+
+    Yields:
+        (B, I) int64 blocks, R rows in all; each row sums to I.
+    """
+    generator = np.random.default_rng(seed)
+    block = max(1, _BLOCK // images)
+    for start in range(0, resamples, block):
+        yield generator.multinomial(images, np.full(images, 1 / images), size=min(block, resamples - start))
+
+
+def percentile_intervals(values: Mapping[str, FloatArray], confidence: float) -> dict[str, Interval]:
+    """The central interval of each metric's values (R,) over the resamples.
+
+    NaN values, of resamples that had nothing to measure, are left out; (NaN, NaN) where none is left.
+    """
+    tails = (50 * (1 - confidence), 50 * (1 + confidence))
+    intervals = {}
+    for name, column in values.items():
+        known = column[~np.isnan(column)]
+        low, high = np.percentile(known, tails) if len(known) else (np.nan, np.nan)
+        intervals[name] = float(low), float(high)
+    return intervals
+
+
+def bootstrap_intervals(
+    terms: npt.ArrayLike,
+    figures: Callable[[FloatArray], Mapping[str, FloatArray]],
+    *,
+    resamples: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> dict[str, Interval]:
+    """Percentile intervals of metrics that are formulas of sums over images.
+
+    Args:
+        terms: (I, K) what was counted of each image, e.g. by `CompletionMetrics.count`.
+        figures: the metrics of sums (R, K), each (R,), e.g. `CompletionMetrics.figures`.
+        resamples: data sets drawn from the images with replacement.
+        confidence: share of their metrics between the ends of an interval, in (0, 1).
+        seed: of the draws.
+
+    Returns:
+        Metric → (low, high); (NaN, NaN) where there is nothing to draw from: fewer than two images.
+
+    Raises:
+        ValueError: `resamples` below 1, or `confidence` outside of (0, 1).
+    """
+    check_bootstrap(resamples, confidence)
+    rows = np.asarray(terms, np.float64)
+    if len(rows) < 2:
+        return {name: (np.nan, np.nan) for name in figures(np.zeros((1, rows.shape[1])))}
+    totals = np.concatenate([weights @ rows for weights in resample_weights(len(rows), resamples, seed=seed)])
+    return percentile_intervals(figures(totals), confidence)
+
+
+def check_bootstrap(resamples: int, confidence: float) -> None:
+    """Raise ValueError naming the argument that is out of range."""
+    if resamples < 1:
+        raise ValueError(f"`resamples` must be at least 1, got {resamples}")
+    if not 0 < confidence < 1:
+        raise ValueError(f"`confidence` must be between 0 and 1, got {confidence}")
