@@ -33,6 +33,7 @@ from trainer.shape_objectives import (
     simulated_loss,
 )
 from trainer.shape_sources import ShapeSources, collect_shapes, order_by_pipeline
+from trainer.streams import add_streaming_flag
 from trainer.synthetic_masks import read_mask_sources, split_bank
 
 from amodal_diffusion import AmodalPipeline, AmodalVAE, AmodalVAEPipeline
@@ -104,6 +105,7 @@ def _add_data_flags(group: argparse._ArgumentGroup) -> None:
         "--simulated_share", type=float, default=0.0, help="Of the samples of stage 3; the paper has none."
     )
     group.add_argument("--on_error", choices=["raise", "skip"], default="skip", help="What to do with a bad record.")
+    add_streaming_flag(group)
 
 
 def _add_network_flags(group: argparse._ArgumentGroup) -> None:

@@ -25,6 +25,7 @@ from trainer.loop import Task, Validation, train
 from trainer.losses import uncertainty_weighted_loss
 from trainer.photo_sources import Counts, add_images_flag, check_images, make_photo_synthesizers
 from trainer.pictures import mask_grid
+from trainer.streams import add_streaming_flag
 
 from amodal_diffusion import AmodalPipeline, OccAmodalPipeline, OccAmodalPredictor, PCNetMaskPipeline
 from amodal_diffusion.data.photo_bank import Labeller
@@ -79,6 +80,7 @@ def _add_data_flags(group: argparse._ArgumentGroup) -> None:
         "--alone_is_known", action="store_true", help="Take the only object of a photo as hidden by nothing."
     )
     group.add_argument("--on_error", choices=["raise", "skip"], default="skip", help="What to do with a bad record.")
+    add_streaming_flag(group)
     group.add_argument("--front_probability", type=float, default=0.45, help="Of pasting an object in front.")
     group.add_argument("--behind_probability", type=float, default=0.15, help="Of pasting an object behind.")
     group.add_argument("--region_probability", type=float, default=0.15, help="Of a synthetic background region.")

@@ -29,6 +29,7 @@ from trainer.content_losses import (
 from trainer.loop import Task, Validation, train
 from trainer.perceptual import VGGFeatures, find_vgg_features
 from trainer.photo_sources import Counts, add_images_flag, check_images, make_photo_synthesizers
+from trainer.streams import add_streaming_flag
 
 from amodal_diffusion import ContentPipeline, PCNetContent, PCNetContentDiscriminator
 from amodal_diffusion.data.content_synthesis import ContentBatch, ContentSynthesisConfig, ContentSynthesizer
@@ -80,6 +81,7 @@ def _add_data_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--validation_samples", type=int, default=256)
     group.add_argument("--min_area", type=int, default=1000, help="Masks of fewer pixels are left out.")
     group.add_argument("--on_error", choices=["raise", "skip"], default="skip", help="What to do with a bad record.")
+    add_streaming_flag(group)
     group.add_argument("--recipe", choices=list(RECIPES), default="published", help="Of the holes.")
 
 

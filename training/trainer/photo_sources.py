@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from accelerate import Accelerator
+from datasets import IterableDataset
 from tqdm.auto import tqdm
 
 from amodal_diffusion.data import read_annotations
@@ -18,6 +19,7 @@ from amodal_diffusion.data.photo_synthesis import PhotoOcclusionSynthesizer, Pho
 from amodal_diffusion.pipelines.quiet import errors_alone
 
 from .arguments import source_name
+from .streams import split_stream
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +61,7 @@ def read_photo_sources(args: argparse.Namespace) -> list[Any]:
     sources = []
     for index, path in enumerate(args.dataset):
         folder = args.images[index] if args.images else Path(path).parent if Path(path).is_file() else None
-        rows = read_annotations(path, folder, on_error=args.on_error)
+        rows = read_annotations(path, folder, on_error=args.on_error, streaming=args.streaming)
         if "image" not in rows.column_names:
             raise ValueError(f"`--dataset` {path!r} has no photos (no column 'image').")
         sources.append(rows)
@@ -72,6 +74,8 @@ def split_photos(rows: Any, fraction: float) -> tuple[Any, Any]:
     Raises:
         ValueError: a single photo.
     """
+    if isinstance(rows, IterableDataset):
+        return split_stream(rows, fraction)
     shuffled = np.random.default_rng(0).permutation(len(rows))
     held_out = max(1, int(len(rows) * fraction))
     if held_out >= len(rows):
@@ -91,7 +95,7 @@ def make_photo_synthesizers(
     """Read the data sets and draw from their photos on the training device.
 
     Args:
-        args: with `dataset`, `images`, `on_error`, `validation_fraction`, `min_area` and `seed`.
+        args: with `dataset`, `images`, `on_error`, `streaming`, `validation_fraction`, `min_area` and `seed`.
         synthesis: how samples are made.
         accelerator: of the run.
         make: the synthesizer of that recipe.
@@ -129,7 +133,7 @@ def _make_bank(
     modal_only: bool,
     options: Mapping[str, Any],
 ) -> PhotoBank:
-    total = sum(len(rows) for rows in sources)
+    total = sum(len(rows) for rows in sources) or None  # of a stream nobody knows
     shown = [map(_without_amodal, rows) for rows in sources] if modal_only else sources
     # A photo whose objects do not touch is nothing to warn of here.
     with errors_alone(), tqdm(total=total, desc="photos", disable=not accelerator.is_main_process) as bar:

@@ -17,6 +17,7 @@ from amodal_diffusion.data.synthesis import OcclusionBatch, OcclusionSynthesizer
 from .arguments import source_name
 from .loop import Task, Validation
 from .pictures import mask_grid
+from .streams import add_streaming_flag
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ def add_mask_data_flags(parser: argparse.ArgumentParser) -> argparse._ArgumentGr
     )
     group.add_argument("--recipe", choices=list(RECIPES), default="published", help="Of the occlusion synthesis.")
     group.add_argument("--on_error", choices=["raise", "skip"], default="skip", help="What to do with a bad record.")
+    add_streaming_flag(group)
     return group
 
 
@@ -72,7 +74,8 @@ def check_mask_data(args: argparse.Namespace) -> None:
 
 def read_mask_sources(args: argparse.Namespace) -> list[Any]:
     """The rows of every `--dataset`, with their `objects` alone."""
-    return [read_annotations(path, on_error=args.on_error).select_columns(["objects"]) for path in args.dataset]
+    options = {"on_error": args.on_error, "streaming": args.streaming}
+    return [read_annotations(path, **options).select_columns(["objects"]) for path in args.dataset]
 
 
 def split_bank(bank: MaskBank, fraction: float) -> tuple[MaskBank, MaskBank]:
