@@ -51,7 +51,7 @@ def mask2former_pipeline(**settings):
     model = Mask2FormerForUniversalSegmentation(config).eval()
     model.class_predictor.bias.data[-1] = -10  # every query finds something
     processor = Mask2FormerImageProcessorPil(size={"height": 64, "width": 64}, num_labels=2)
-    settings = {"threshold": 0.0, "overlap_mask_area_threshold": 0.0, **settings}
+    settings = {"threshold": 0.0, "mask_threshold": 0.0, "overlap_mask_area_threshold": 0.0, **settings}
     return transformers.pipeline("image-segmentation", model=model, image_processor=processor, **settings)
 
 

@@ -131,8 +131,6 @@ def _locate(
         if not (found.is_dir() or component == "segmenter"):
             raise FileNotFoundError(f"{name}: `{component}` refers to '{found}', where there is no folder.")
         return found, None
-    if os.path.isabs(reference) or "\\" in reference:
-        raise ValueError(
-            f"{name}: the reference of `{component}` must be a relative path or a Hub id, got {reference!r}."
-        )
+    if os.path.isabs(reference):
+        raise ValueError(f"{name}: `{component}` must refer to a relative path or a Hub id, got {reference!r}.")
     return reference, None
