@@ -17,8 +17,8 @@ from PIL import Image
 from safetensors import SafetensorError
 
 from . import __version__
-from ._cli_dataset import add_dataset_command
 from .cli_annotate import add_annotate
+from .cli_dataset import add_dataset
 from .cli_options import (
     DTYPES,
     MASKS_HELP,
@@ -32,7 +32,7 @@ from .cli_options import (
 )
 from .cli_scene import add_deocclude
 from .conversion import CONVERTERS
-from .data import read_annotations
+from .data import FORMATS, read_annotations
 from .data.nearest_masks import NearestMaskBank
 from .evaluation import (
     METHODS,
@@ -146,7 +146,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_deocclude(commands, [model_options(thresholds=False), common])
     _add_evaluate(commands, [model, common])
     _add_convert(commands, [common])
-    add_dataset_command(commands, [common])
+    add_dataset(commands, [common])
     add_annotate(commands, [model, common])
     return parser
 
@@ -173,9 +173,11 @@ def _add_evaluate(commands: Any, parents: list[Any]) -> None:
         "--annotations",
         required=True,
         metavar="FILE",
-        help="COCOA, COCO or KINS JSON, Parquet, or Hub id of a data set",
+        help="file of any known format, Parquet, or Hub id of a data set",
     )
-    parser.add_argument("--images", type=Path, metavar="DIR", help="folder of the photos of a JSON file")
+    parser.add_argument("--format", choices=("auto", *FORMATS), default="auto", help="of the annotations (auto)")
+    parser.add_argument("--images", type=Path, metavar="DIR", help="folder of the photos of annotations without")
+    parser.add_argument("--streaming", action="store_true", help="read row by row; nothing is stored on disk")
     parser.add_argument("--split", metavar="NAME", help="split of Parquet or Hub data")
     parser.add_argument(
         "--on-error", choices=("raise", "skip"), default="raise", help="what to do with a bad record (raise)"
@@ -336,7 +338,14 @@ def run_evaluate(options: argparse.Namespace) -> None:
         nearest_masks=_nearest_masks(options, names),
         **given_options(options),
     )
-    dataset = _read(options.annotations, images=options.images, split=options.split, on_error=options.on_error)
+    dataset = _read(
+        options.annotations,
+        images=options.images,
+        format=options.format,
+        split=options.split,
+        on_error=options.on_error,
+        streaming=options.streaming,
+    )
     report = evaluate_methods(
         dataset,
         methods,

@@ -24,12 +24,20 @@ LAYERS = (
     ("masks", "image_processor", "ordering", "baselines", "metrics", "visualization"),
     ("models", "data"),
     ("export", "pipelines", "hub", "conversion", "scene", "scene_formats"),
-    ("evaluation", "evaluation_methods", "evaluation_report", "cli", "cli_options", "cli_scene", "annotation", "cli_annotate"),
+    (
+        "evaluation",
+        "evaluation_methods",
+        "evaluation_report",
+        "cli",
+        "cli_options",
+        "cli_scene",
+        "annotation",
+        "cli_annotate",
+        "cli_dataset",
+    ),
 )
 RANKS = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 RANKS.update({path.stem: 0 for path in PACKAGE.glob("_*.py") if path.stem != "__init__"})
-# The parts of the command line belong to it.
-RANKS.update({path.stem: RANKS["cli"] for path in PACKAGE.glob("_cli_*.py")})
 OUTSIDE = ("training", "demos", "benchmarks", "pipelines", "tests")
 # Distributions whose module goes by another name.
 MODULE_OF = {"opencv-python-headless": "cv2", "pillow": "PIL", "scikit-image": "skimage"}

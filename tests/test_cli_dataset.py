@@ -292,3 +292,27 @@ def test_real_files(tmp_path):
         assert run(f"val={SHARED / file}", "--format", name, "--output", tmp_path / name) == 0
         counted = json.loads((SHARED / file).read_text(encoding="utf-8"))
         assert sum(1 for _ in load_amodal_dataset(tmp_path / name, streaming=True)) == len(counted["images"])
+
+
+def test_evaluate_reads_streams_and_formats(tmp_path, capsys):
+    regions = [region(0, 0, 8, 8), region(4, 0, 8, 8, visible_mask=encode_rle(box_mask(8, 0, 4, 8)))]
+    path = write(tmp_path / "scenes.json", cocoa(*regions))
+    run(path, "--output", tmp_path / "out")
+    capsys.readouterr()
+    reports = []
+    for place, options in (
+        (path, []),
+        (path, ["--streaming", "--format", "cocoa"]),
+        (tmp_path / "out", ["--streaming"]),
+    ):
+        report = tmp_path / "report.json"
+        common = ["--methods", "raw,convex", "--json", str(report)]
+        assert main(["evaluate", "--annotations", str(place), *common, *options]) == 0
+        reports.append(json.loads(report.read_text()))
+    for field in ("completion", "order", "counts"):
+        np.testing.assert_equal(reports[1][field], reports[0][field])
+        np.testing.assert_equal(reports[2][field], reports[0][field])
+    capsys.readouterr()
+    bad = write(tmp_path / "bad.json", coco(thing(segmentation=[[1, 1, 5, 5]])))
+    assert main(["evaluate", "--annotations", str(bad), "--methods", "raw", "--streaming"]) == 2
+    assert "bad.json: annotation 1: polygon 0 has 2 points" in capsys.readouterr().err

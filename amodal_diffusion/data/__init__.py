@@ -4,6 +4,7 @@ from .cityscapes import iter_cityscapes
 from .coco import iter_coco, read_coco
 from .cocoa import iter_cocoa, read_cocoa
 from .columns import ColumnMap, iter_columns
+from .convert import ConvertedDataset, convert_dataset
 from .formats import FILE_FORMATS, FORMATS, detect_format, iter_annotations, read_annotations
 from .io import load_amodal_dataset, push_dataset, push_folder, save_parquet
 from .records import AnnotationError, BadRecord
@@ -15,7 +16,9 @@ __all__ = [
     "AnnotationError",
     "BadRecord",
     "ColumnMap",
+    "ConvertedDataset",
     "amodal_features",
+    "convert_dataset",
     "detect_format",
     "iter_annotations",
     "iter_cityscapes",

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from .cli_options import add_command, write_out
 from .data import FILE_FORMATS, BadRecord, ColumnMap, iter_annotations, iter_columns, load_amodal_dataset, push_folder
 from .data.columns import open_dataset
 from .data.convert import PHOTOS, convert_dataset
@@ -44,21 +44,13 @@ The output folder gets data/SPLIT-00000-of-0000n.parquet, README.md (the card) a
 """.format(formats="\n".join(f"  {name:<12} {entry.title}" for name, entry in FILE_FORMATS.items()))
 
 
-def add_dataset_command(commands: Any, parents: list[Any]) -> None:
+def add_dataset(commands: Any, parents: list[Any]) -> None:
     """Add `dataset` and its own commands to the parser."""
     text = "Prepare data sets."
     parser = commands.add_parser("dataset", help=text, description=text)
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION", title="actions")
     text = "Convert annotations of any known format into Parquet shards with a data-set card."
-    convert = actions.add_parser(
-        "convert",
-        help=text,
-        description=text,
-        epilog=_EXAMPLES,
-        parents=parents,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    convert.set_defaults(run=run_dataset_convert)
+    convert = add_command(actions, "convert", run_dataset_convert, text, _EXAMPLES, parents)
     _add_inputs(convert)
     _add_outputs(convert)
 
@@ -120,16 +112,16 @@ def run_dataset_convert(options: argparse.Namespace) -> None:
         description=options.description,
     )
     for path in (*converted.files, converted.folder / "README.md"):
-        _write(f"{path}\n")
+        write_out(f"{path}\n")
     for split, counts in converted.counts.items():
         numbers = counts.numbers()
-        _write(f"{split}: " + ", ".join(f"{numbers[kind]:,} {kind}" for kind in _KINDS) + "\n")
+        write_out(f"{split}: " + ", ".join(f"{numbers[kind]:,} {kind}" for kind in _KINDS) + "\n")
     if bad_records:
-        _write(f"skipped {len(bad_records):,} bad records, such as\n")
+        write_out(f"skipped {len(bad_records):,} bad records, such as\n")
         for record in bad_records[:_SHOWN]:
-            _write(f"  {record}\n")
+            write_out(f"  {record}\n")
     if options.push_to_hub:
-        _write(push_folder(converted.folder, options.push_to_hub, private=options.private) + "\n")
+        write_out(push_folder(converted.folder, options.push_to_hub, private=options.private) + "\n")
 
 
 _KINDS = ("images", "objects", "amodal", "occluded", "hidden", "relations")
@@ -199,8 +191,3 @@ def _read_rows(
         bad_records=bad_records,
         source=options.source or (options.format if options.format != "auto" else None),
     )
-
-
-def _write(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()
