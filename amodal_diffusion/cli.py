@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from . import __version__
 from .cli_annotate import add_annotate
 from .cli_dataset import add_dataset
+from .cli_evaluate import add_evaluate
 from .cli_options import (
     DTYPES,
     MASKS_HELP,
@@ -32,23 +33,10 @@ from .cli_options import (
 )
 from .cli_scene import add_deocclude
 from .conversion import CONVERTERS
-from .data import FORMATS, read_annotations
-from .data.nearest_masks import NearestMaskBank
-from .evaluation import (
-    METHODS,
-    NEAREST_MASK,
-    ORDER_SOURCES,
-    Sample,
-    call_pipeline,
-    evaluate_methods,
-    load_methods,
-    load_pipeline,
-    write_report,
-)
+from .evaluation import call_pipeline, load_pipeline
 from .export import (
     RESULTS,
     ObjectMasks,
-    check_output_file,
     check_output_folder,
     coco_document,
     read_object_masks,
@@ -77,23 +65,6 @@ The output folder gets amodal_masks/*.png, overlay.png and amodal.json (COCO: `s
 `visible_mask` the given one), and where the model predicts them, order_graph.png (the image's `order_relations` in the
 JSON say who is in front of whom), occluder_masks/*.png (`occluder_mask` in the JSON) and samples/*.png: each sample as
 OBJECT_00.png and so on, and all of one object in one picture OBJECT.png (`samples` with their scores in the JSON).
-"""
-_EVALUATE_EXAMPLES = f"""\
-methods: {", ".join(METHODS)}, {NEAREST_MASK}, or folders or Hub ids of pipelines.
-The true order is computed from the masks; `--order-source annotated` takes the relations of the annotations (COCOA's
-`depth_constraint`) instead. `--no-occluders` has every object completed alone, as from a photo and one mask: no method
-is given the other masks, and there is no order to score. {NEAREST_MASK} looks masks up in a bank that is made from
-the annotations of `--nearest-masks`, which must hold none of the photos that are scored. `--posterior K` adds rows for
-models that draw samples: the best of K by the visible part, the best by the ground truth, and the completion in the
-true box; a * marks those that look at the ground truth.
-
-examples:
-  amodal-diffusion evaluate --annotations annotations.json --images images/ \\
-      --methods raw,convex,convex-refined,pipelines/pcnet-m --json report.json
-  amodal-diffusion evaluate --annotations annotations.json --images images/ --no-occluders \\
-      --methods raw,convex,pipelines/pcnet-m,pipelines/occamodal
-  amodal-diffusion evaluate --annotations annotations.json --posterior 20 --seed 0 \\
-      --methods raw,nearest-mask,pipelines/amodal-vae --nearest-masks instances.json
 """
 _CONVERT_EXAMPLES = """\
 examples:
@@ -144,7 +115,7 @@ def build_parser() -> argparse.ArgumentParser:
     model = model_options()
     _add_complete(commands, [model, common])
     add_deocclude(commands, [model_options(thresholds=False), common])
-    _add_evaluate(commands, [model, common])
+    add_evaluate(commands, [model, common])
     _add_convert(commands, [common])
     add_dataset(commands, [common])
     add_annotate(commands, [model, common])
@@ -164,38 +135,6 @@ def _add_complete(commands: Any, parents: list[Any]) -> None:
     parser.add_argument("--no-order-graph", action="store_true", help="draw no order graph")
     parser.add_argument("--num-samples", type=int, metavar="K", help="completions to draw of each object, see below")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the samples (0)")
-
-
-def _add_evaluate(commands: Any, parents: list[Any]) -> None:
-    text = "Score methods on images with amodal ground truth."
-    parser = add_command(commands, "evaluate", run_evaluate, text, _EVALUATE_EXAMPLES, parents)
-    parser.add_argument(
-        "--annotations",
-        required=True,
-        metavar="FILE",
-        help="file of any known format, Parquet, or Hub id of a data set",
-    )
-    parser.add_argument("--format", choices=("auto", *FORMATS), default="auto", help="of the annotations (auto)")
-    parser.add_argument("--images", type=Path, metavar="DIR", help="folder of the photos of annotations without")
-    parser.add_argument("--streaming", action="store_true", help="read row by row; nothing is stored on disk")
-    parser.add_argument("--split", metavar="NAME", help="split of Parquet or Hub data")
-    parser.add_argument(
-        "--on-error", choices=("raise", "skip"), default="raise", help="what to do with a bad record (raise)"
-    )
-    parser.add_argument("--methods", required=True, metavar="A,B,...", help="rows of the table, with commas between")
-    parser.add_argument("--order-source", choices=ORDER_SOURCES, default="masks", help="the true order (masks)")
-    parser.add_argument("--no-occluders", action="store_true", help="complete every object alone, see below")
-    parser.add_argument("--limit", type=int, metavar="N", help="images to read at most")
-    parser.add_argument("--posterior", type=int, metavar="K", help="also score the best of K samples, see below")
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of samples and of the bank of masks (0)")
-    parser.add_argument(
-        "--nearest-masks", nargs="+", metavar="FILE", help=f"annotations of the bank of {NEAREST_MASK}, see below"
-    )
-    parser.add_argument(
-        "--nearest-limit", type=int, default=100_000, metavar="N", help="pairs of masks in that bank at most (100,000)"
-    )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures as JSON")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="also write the tables as Markdown")
 
 
 def _add_convert(commands: Any, parents: list[Any]) -> None:
@@ -319,65 +258,6 @@ def _canvas(image: Image.Image | None, objects: ObjectMasks) -> Image.Image:
     return image or Image.new("RGB", (width, height), (235, 235, 235))
 
 
-def run_evaluate(options: argparse.Namespace) -> None:
-    """Run `amodal-diffusion evaluate`."""
-    import datasets  # here, since no other command needs it
-
-    datasets.disable_progress_bars()
-    for path in (options.json, options.markdown):
-        if path is not None:
-            check_output_file(path)
-    names = [name.strip() for name in options.methods.split(",") if name.strip()]
-    device, dtype = find_device(options.device), DTYPES[options.dtype]
-    methods = load_methods(
-        names,
-        device=device,
-        dtype=dtype,
-        posterior=options.posterior,
-        seed=options.seed,
-        nearest_masks=_nearest_masks(options, names),
-        **given_options(options),
-    )
-    dataset = _read(
-        options.annotations,
-        images=options.images,
-        format=options.format,
-        split=options.split,
-        on_error=options.on_error,
-        streaming=options.streaming,
-    )
-    report = evaluate_methods(
-        dataset,
-        methods,
-        order_source=options.order_source,
-        occluders_given=not options.no_occluders,
-        limit=options.limit,
-        on_sample=_log_sample,
-    )
-    write_out(report.to_text())
-    write_report(report, json_path=options.json, markdown_path=options.markdown)
-
-
-def _read(path: str, **options: Any) -> Any:
-    import datasets
-
-    try:
-        return read_annotations(path, **options)
-    except datasets.exceptions.DatasetGenerationError as error:  # its own message does not say what is wrong
-        raise ValueError(f"annotations {path}: {error.__cause__ or error}") from error
-
-
-def _nearest_masks(options: argparse.Namespace, names: Sequence[str]) -> NearestMaskBank | None:
-    if (NEAREST_MASK in names) != bool(options.nearest_masks):
-        raise ValueError(f"the method {NEAREST_MASK} and --nearest-masks FILE [FILE ...] need each other.")
-    if not options.nearest_masks:
-        return None
-    if str(options.annotations) in options.nearest_masks:
-        raise ValueError(f"--nearest-masks {options.annotations} are the annotations that are scored; give others.")
-    sources = [_read(path, on_error=options.on_error).select_columns(["objects"]) for path in options.nearest_masks]
-    return NearestMaskBank.from_sources(sources, limit=options.nearest_limit, seed=options.seed)
-
-
 def run_convert(options: argparse.Namespace) -> None:
     """Run `amodal-diffusion convert`."""
     names = ("category_aware", "add_mask_plane", "stable_diffusion", "include_stable_diffusion", "sample_size")
@@ -385,10 +265,6 @@ def run_convert(options: argparse.Namespace) -> None:
     settings = {name: value for name, value in given.items() if value is not None}
     CONVERTERS[options.system](*(getattr(options, name) for name in options.files), options.output, **settings)
     write_out(f"{options.output}\n")
-
-
-def _log_sample(sample: Sample) -> None:
-    logging.getLogger(__name__).info("image %s, %d objects", sample.image_id, len(sample.modal))
 
 
 if __name__ == "__main__":

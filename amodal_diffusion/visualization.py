@@ -13,6 +13,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from ._completion_drawing import draw_samples, draw_uncertainty
+from ._curve_drawing import Curve, draw_curves
 from ._drawing import (
     INK,
     PAPER,
@@ -45,7 +46,7 @@ from .image_processor import load_image
 from .masks import MaskInput, to_mask_stack
 from .ordering import check_order, order_pairs
 
-__all__ = ["draw_order_graph", "draw_overlay", "draw_samples", "draw_uncertainty", "palette"]
+__all__ = ["Curve", "draw_curves", "draw_order_graph", "draw_overlay", "draw_samples", "draw_uncertainty", "palette"]
 
 Points = npt.NDArray[np.float64]
 

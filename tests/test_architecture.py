@@ -26,14 +26,13 @@ LAYERS = (
     ("export", "pipelines", "hub", "conversion", "scene", "scene_formats"),
     (
         "evaluation",
-        "evaluation_methods",
-        "evaluation_report",
         "cli",
         "cli_options",
         "cli_scene",
         "annotation",
         "cli_annotate",
         "cli_dataset",
+        "cli_evaluate",
     ),
 )
 RANKS = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}

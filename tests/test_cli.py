@@ -11,7 +11,15 @@ import pytest
 import torch
 from PIL import Image
 
-from amodal_diffusion import OccAmodalPipeline, OccAmodalPredictor, PCNetMask, PCNetMaskPipeline, __version__, cli
+from amodal_diffusion import (
+    OccAmodalPipeline,
+    OccAmodalPredictor,
+    PCNetMask,
+    PCNetMaskPipeline,
+    __version__,
+    cli,
+    cli_evaluate,
+)
 from amodal_diffusion.masks import decode_rle, encode_rle
 
 HEIGHT, WIDTH = 40, 56
@@ -272,7 +280,7 @@ def test_evaluate_finds_an_unwritable_report_before_it_works(tmp_path, annotatio
     def work(*args, **options):
         raise AssertionError("a method was loaded")
 
-    monkeypatch.setattr(cli, "load_methods", work)
+    monkeypatch.setattr(cli_evaluate, "load_methods", work)
     base = ["evaluate", "--annotations", annotations, "--methods", "raw"]
     for option in ("--json", "--markdown"):
         assert "is a folder, expected the path of a file" in fail(capsys, *base, option, tmp_path)

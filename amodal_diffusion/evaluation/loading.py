@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ def load_methods(
     posterior: int | None = None,
     seed: int = 0,
     nearest_masks: NearestMaskBank | None = None,
+    options_if_taken: Mapping[str, Any] | None = None,
     **call_options: Any,
 ) -> list[Method]:
     """Turn names into methods: a registered name, or a folder or Hub id of a pipeline.
@@ -34,6 +35,7 @@ def load_methods(
         posterior: number of samples; adds the rows of `posterior_methods` for every pipeline that draws samples.
         seed: of these samples.
         nearest_masks: the bank of the method "nearest-mask".
+        options_if_taken: passed to each call of the pipelines that take them.
         call_options: passed to each call of each pipeline.
 
     Raises:
@@ -66,9 +68,10 @@ def load_methods(
             pipeline = load_pipeline(name, device=device, dtype=dtype)
         except (OSError, ValueError) as error:
             raise ValueError(f"{known}, and loads as no pipeline: {error}") from error
-        methods.append(PipelineMethod(pipeline, name, **call_options))
+        taken = {key: value for key, value in (options_if_taken or {}).items() if takes_option(pipeline, key)}
+        methods.append(PipelineMethod(pipeline, name, **taken, **call_options))
         if posterior is not None and takes_option(pipeline, "num_samples"):
-            drawn = posterior_methods(pipeline, name, posterior, seed=seed, **call_options)
+            drawn = posterior_methods(pipeline, name, posterior, seed=seed, **taken, **call_options)
             methods += drawn
     if posterior is not None and not drawn:
         raise ValueError("`posterior` is given, but none of the methods draws samples.")

@@ -90,6 +90,7 @@ class EvaluationReport:
         confidence: of the intervals.
         by_occlusion: method → bins by hidden share; {} where none were asked for.
         sources: short names of the data sets, sorted.
+        class_aware: whether AP tells classes apart.
     """
 
     completion: dict[str, dict[str, float]]
@@ -105,12 +106,14 @@ class EvaluationReport:
     confidence: float = 0.95
     by_occlusion: dict[str, list[OcclusionBin]] = field(default_factory=dict)
     sources: list[str] = field(default_factory=list)
+    class_aware: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain values that JSON takes; NaN becomes None."""
         return {
             "counts": dict(self.counts),
             "sources": list(self.sources),
+            "class_aware": self.class_aware,
             "order_source": self.order_source,
             "occluders_given": self.occluders_given,
             "uses_truth": list(self.uses_truth),
@@ -150,7 +153,8 @@ class EvaluationReport:
             if any("matched" in row for row in self.completion.values()):
                 parts.append("Matched objects, percent")
                 parts.append(self._table(table, "completion", "method", _MATCH_COLUMNS))
-            title = "Amodal AP (COCO, class-agnostic; detections are the completed masks, ranked alike), percent"
+            classes = "by class" if self.class_aware else "class-agnostic"
+            title = f"Amodal AP (COCO, {classes}; detections are the completed masks, ranked alike), percent"
             parts += [title, self._table(table, "completion", "method", _AP_COLUMNS)]
         if self.occluders:
             title = "Predicted occluders against the union of the true ones, which {covered} of {objects} objects have"

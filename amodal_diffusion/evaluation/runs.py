@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from typing import Any
 
 from ..metrics.bootstrap import check_bootstrap
@@ -98,6 +98,7 @@ def evaluate_methods(
         scored,
         order_source=order_source,
         occluders_given=occluders_given,
+        class_aware=class_aware,
         occlusion_bins=occlusion_bins,
         resamples=resamples,
         confidence=confidence,
@@ -125,7 +126,7 @@ def _share(
     dataset: Iterable[Mapping[str, Any]], limit: int | None, rank: int, processes: int
 ) -> Iterator[tuple[int, Mapping[str, Any]]]:
     """Every row of this process, with its place in the data set."""
-    if isinstance(dataset, Sequence) or (hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")):
+    if hasattr(dataset, "__getitem__") and isinstance(dataset, Sized):
         count = len(dataset) if limit is None else min(limit, len(dataset))
         yield from ((index, dataset[index]) for index in range(rank, count, processes))
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -30,7 +31,7 @@ class _Bootstrap:
         return figures, bootstrap_intervals(rows, kind.figures, **self.options) if self.resamples else {}
 
     @property
-    def options(self) -> dict[str, float | int]:
+    def options(self) -> dict[str, Any]:
         return {"resamples": self.resamples, "confidence": self.confidence, "seed": self.seed}
 
 
@@ -40,6 +41,7 @@ def summarize(
     *,
     order_source: OrderSource,
     occluders_given: bool,
+    class_aware: bool,
     occlusion_bins: Sequence[float],
     resamples: int,
     confidence: float,
@@ -53,7 +55,7 @@ def summarize(
     bootstrap = _Bootstrap(resamples, confidence, seed)
     report = EvaluationReport(
         {}, {}, {}, counts, order_source, occluders_given=occluders_given, resamples=resamples, confidence=confidence,
-        sources=sorted({record.source for record in scored if record.source}),
+        class_aware=class_aware, sources=sorted({record.source for record in scored if record.source}),
     )  # fmt: skip
     for column, method in enumerate(methods):
         entries = [record.methods[column] for record in scored]
@@ -140,5 +142,7 @@ def _by_occlusion(
             for (objects, frame), some in zip(images, chosen, strict=True)
         ]
         figures, intervals = bootstrap.figures(CompletionMetrics, terms)
+        if sum(some.any() for some in chosen) < 2:  # every resample would give the same
+            intervals = {}
         bins.append(OcclusionBin(low, high, int(sum(some.sum() for some in chosen)), figures, intervals))
     return bins

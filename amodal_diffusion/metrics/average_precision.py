@@ -80,17 +80,17 @@ def match_detections(
         raise ValueError("`pred_categories` and `target_categories` need each other")
     classes = [_classes("pred", pred_categories, found), _classes("target", target_categories, truth)]
     size = {"height": truth.shape[1], "width": truth.shape[2]}
-    detections = [
+    detections: list[dict[str, Any]] = [
         {"image_id": 1, "category_id": kind, "segmentation": dict(encode_rle(mask)), "score": float(score)}
         for mask, score, kind in zip(found, ranks, classes[0], strict=True)
         if mask.any()
     ]
-    objects = [
+    objects: list[dict[str, Any]] = [
         {"category_id": kind, "segmentation": dict(encode_rle(mask)), "area": int(mask.sum())}
         for mask, kind in zip(truth, classes[1], strict=True)
         if mask.any()
     ]
-    kinds = sorted({record["category_id"] for record in (*detections, *objects)})
+    kinds = sorted({int(record["category_id"]) for record in (*detections, *objects)})
     evaluation = _evaluate_image(detections, objects, kinds, size)
     # [class, size of object]; None where the class is not there
     results = np.array(evaluation.evalImgs, object).reshape(len(kinds), len(_SIZES))
@@ -132,7 +132,7 @@ def _evaluate_image(
     return evaluation
 
 
-def _matches(kind: int, results: Sequence[dict[str, Any]]) -> ImageMatches:
+def _matches(kind: int, results: npt.NDArray[Any]) -> ImageMatches:
     return ImageMatches(
         category=kind,
         scores=np.array(results[0]["dtScores"], np.float64),

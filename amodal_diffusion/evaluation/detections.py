@@ -1,0 +1,198 @@
+"""Results of an instance segmenter: reading them, matching them to the true objects by box, completing them."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pycocotools import mask as mask_utils
+
+from ..masks import BoolArray, IntArray, decode_segmentation, mask_boxes
+from .methods import check_shape
+from .samples import Detections, Method, Prediction, Sample
+
+
+class DetectionResults:
+    """Detections of many images, read from COCO's results format and decoded image by image.
+
+    Args:
+        records: image id, as a text, → results `{"segmentation", "score", "category_id"}`.
+        name: of the file, for errors.
+    """
+
+    def __init__(self, records: Mapping[str, Sequence[Mapping[str, Any]]], name: str = "results") -> None:
+        self.records, self.name = records, name
+
+    def __len__(self) -> int:
+        return sum(len(group) for group in self.records.values())
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str], *, min_score: float = 0.0) -> DetectionResults:
+        """Read a JSON list of results, each with `image_id`, `segmentation` and `score`; `category_id` is 1 by default.
+
+        Args:
+            path: the file.
+            min_score: leaves out what has a lower score.
+
+        Raises:
+            FileNotFoundError: no such file.
+            ValueError: naming the file and the result that is no result.
+        """
+        try:
+            content = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{path} is no valid JSON: {error}") from error
+        if not isinstance(content, list):
+            raise ValueError(f"{path} holds no COCO results: expected a list, got {type(content).__name__}.")
+        records: dict[str, list[dict[str, Any]]] = {}
+        for index, result in enumerate(content):
+            record = _read_result(result, f"{path}: result {index}")
+            if record["score"] >= min_score:
+                records.setdefault(str(result["image_id"]), []).append(record)
+        return cls(records, os.fspath(path))
+
+    def of(self, sample: Sample) -> Detections:
+        """The detections of one image, the most confident first.
+
+        Raises:
+            ValueError: naming the file and the image of a segmentation that cannot be decoded to its size.
+        """
+        height, width = sample.modal.shape[1:]
+        group = sorted(self.records.get(sample.image_id, ()), key=lambda record: -record["score"])
+        masks = np.zeros((len(group), height, width), bool)
+        for index, record in enumerate(group):
+            try:
+                masks[index] = decode_segmentation(record["segmentation"], height, width)
+            except (ValueError, TypeError, KeyError) as error:
+                raise ValueError(f"{self.name}: image {sample.image_id}: segmentation: {error}") from error
+        return Detections(
+            masks,
+            np.array([record["score"] for record in group], np.float64),
+            np.array([record["category_id"] for record in group], np.int64),
+        )
+
+
+def _read_result(result: Any, where: str) -> dict[str, Any]:
+    if not isinstance(result, dict):
+        raise ValueError(f"{where} must be an object, got {type(result).__name__}.")
+    for key in ("image_id", "segmentation", "score"):
+        if result.get(key) is None:
+            raise ValueError(f"{where} has no `{key}`.")
+    try:
+        score, category = float(result["score"]), int(result.get("category_id") or 1)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{where} has a `score` or `category_id` that is no number.") from error
+    if not math.isfinite(score):
+        raise ValueError(f"{where} has the score {score}.")
+    return {"segmentation": result["segmentation"], "score": score, "category_id": category}
+
+
+def match_boxes(boxes: npt.ArrayLike, others: npt.ArrayLike, *, min_iou: float = 0.5) -> IntArray:
+    """Match boxes one to one, the pair with the largest IoU first.
+
+    Args:
+        boxes: (N, 4) x, y, w, h.
+        others: (M, 4) likewise; of equal IoU the first goes first.
+        min_iou: pairs below are no match.
+
+    Returns:
+        (N,) int64 rows of `others`, -1 for a box without match. A box without area has none.
+    """
+    first, second = (np.asarray(given, np.float64).reshape(-1, 4) for given in (boxes, others))
+    matches = np.full(len(first), -1)
+    if not len(first) or not len(second):
+        return matches
+    ious = np.asarray(mask_utils.iou(first, second, [0] * len(second))).reshape(len(first), len(second))
+    rows, columns = np.nonzero((ious >= min_iou) & (ious > 0))
+    taken = np.zeros(len(second), bool)
+    for pair in np.lexsort((rows, columns, -ious[rows, columns])):
+        row, column = rows[pair], columns[pair]
+        if matches[row] < 0 and not taken[column]:
+            matches[row], taken[column] = column, True
+    return matches
+
+
+class DetectedMethod:
+    """A method that is given predicted modal masks in place of the true ones.
+
+    With `match` ([Z20], Table 3) each object takes the prediction that `match_boxes` finds for its modal box, of any
+    class; these are the modal masks of the call, without the others. Objects without one are not `matched`. Without it
+    all predictions are completed, and there are detections alone, for AP with their scores. Orders are left out.
+
+    Args:
+        method: completes masks.
+        results: the predicted modal masks.
+        match: see above.
+        min_iou: of a match.
+    """
+
+    def __init__(self, method: Method, results: DetectionResults, *, match: bool = True, min_iou: float = 0.5) -> None:
+        self.method, self.results, self.match, self.min_iou = method, results, match, min_iou
+        self.name = method.name
+
+    @property
+    def uses_truth(self) -> bool:
+        """As the method says."""
+        return bool(getattr(self.method, "uses_truth", False))
+
+    def __call__(self, sample: Sample) -> Prediction:
+        """Masks of the matched objects, empty for the others; and the detections.
+
+        Raises:
+            ValueError: the method predicts no masks.
+        """
+        found = self.results.of(sample)
+        if not self.match:
+            masks = self._complete(sample, found)
+            return Prediction(detections=Detections(masks, found.scores, found.category_ids))
+        matches = match_boxes(mask_boxes(sample.modal), mask_boxes(found.masks), min_iou=self.min_iou)
+        matched = matches >= 0
+        chosen = matches[matched]
+        some = Detections(found.masks[chosen], found.scores[chosen], found.category_ids[chosen])
+        masks = np.zeros_like(sample.modal)
+        masks[matched] = self._complete(sample, some)
+        return Prediction(
+            masks=masks, matched=matched, detections=Detections(masks[matched], some.scores, some.category_ids)
+        )
+
+    def _complete(self, sample: Sample, found: Detections) -> BoolArray:
+        """(M, H, W) whole masks of predicted objects, of which the method is told no truth."""
+        count = len(found.masks)
+        if not count:
+            return found.masks
+        categories = found.category_ids if any(sample.category_ids) else np.zeros(count, np.int64)
+        seen = replace(
+            sample,
+            modal=found.masks,
+            amodal=found.masks,
+            order=np.zeros((count, count), np.int8),
+            category_ids=categories.tolist(),
+        )
+        masks = self.method(seen).masks
+        if masks is None:
+            raise ValueError(f"method {self.name!r} completes no masks, which predicted modal masks are for.")
+        check_shape(self.name, sample, "masks", masks.shape, found.masks.shape)
+        return masks
+
+
+class ResultsMethod:
+    """Amodal masks of an instance segmenter, read from a file: for AP ([Z20] Table 4, [N21] Table 2).
+
+    Args:
+        name: the row of the table.
+        results: the predicted amodal masks.
+    """
+
+    def __init__(self, name: str, results: DetectionResults) -> None:
+        self.name, self.results = name, results
+
+    def __call__(self, sample: Sample) -> Prediction:
+        """The detections of the image; nothing is said of single objects."""
+        return Prediction(detections=self.results.of(sample))
