@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from amodal_diffusion import PCNetContent, PCNetContentDiscriminator
-from amodal_diffusion.models.pcnet_content import PartialConv
+from amodal_diffusion.models.pcnet_content import PartialConv, smooth_prior
 
 WIDTHS = (4, 6, 8)
 
@@ -107,8 +107,47 @@ def test_added_mask_plane_changes_nothing_at_first():
         assert torch.equal(holes, model(image, visible, 1 - mask).image)  # not looked at yet
         assert (holes - plain(image, visible).image).abs().mean() < 0.05 * expected.abs().mean()
     assert model.config.use_mask and not model.training
-    with pytest.raises(ValueError, match="has a mask plane already"):
-        model.with_mask_plane()
+    for other in (model, plain.with_prior()):
+        with pytest.raises(ValueError, match="neither a mask plane nor a prior"):
+            other.with_mask_plane()
+
+
+def test_a_new_network_with_prior_answers_the_prior():
+    model, (image, visible, mask) = tiny(use_prior=True), inputs()
+    with torch.no_grad():
+        found = model(image, visible, mask).image
+    torch.testing.assert_close(found, smooth_prior(image, visible, mask))
+    assert torch.equal(found * visible, image * visible)
+    other = torch.where(visible > 0, image, torch.full_like(image, 77.0))
+    torch.nn.init.normal_(model.decoder[-1].conv.conv.weight)
+    with torch.no_grad():  # nor does a trained one look into the hole
+        assert torch.equal(model(image, visible, mask).image, model(other, visible, mask).image)
+
+
+def test_prior_continues_the_object():
+    image = torch.zeros(2, 3, 32, 32)
+    image[:, :, :, 16:] = 1  # the object is the right half
+    visible = torch.ones(2, 1, 32, 32)
+    visible[:, :, 12:20, 12:20] = 0
+    mask = torch.zeros(2, 1, 32, 32)
+    mask[0, :, :, 16:] = 1
+    mask *= visible
+    prior = smooth_prior(image, visible, mask)
+    assert prior[0, 0, 16, 16] > prior[1, 0, 16, 16] + 0.1  # the second one has no object
+    assert 0.3 < prior[1, 0, 16, 16] < 0.7
+    assert torch.equal(smooth_prior(image, visible), smooth_prior(image, visible, torch.zeros_like(mask)))
+
+
+def test_added_prior_starts_from_what_the_network_saw():
+    plain, (image, visible, mask) = tiny(), inputs()
+    model = plain.with_prior()
+    assert torch.equal(model.encoder[1].conv.conv.weight, plain.encoder[1].conv.conv.weight)
+    assert torch.equal(model.encoder[0].conv.conv.weight[:, :4], plain.encoder[0].conv.conv.weight)
+    assert not model.encoder[0].conv.conv.weight[:, 4:].any()
+    with torch.no_grad():
+        torch.testing.assert_close(model(image, visible, mask).image, smooth_prior(image, visible, mask))
+    with pytest.raises(ValueError, match="has a prior already"):
+        model.with_prior()
 
 
 def test_published_sizes():

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from amodal_diffusion.pipelines.seams import match_seam, nearness, pull_push, trusted_rim
+from amodal_diffusion._pull_push import pull_push
+from amodal_diffusion.pipelines.seams import match_seam, nearness, trusted_rim
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (8, 8), (13, 21)])
@@ -43,6 +44,14 @@ def test_nearness_falls_to_nothing():
     near = nearness(mask, 4)[0, 0, 2]
     assert (near[:2] == 1).all() and (near[2:6].diff() < 0).all() and (near[6:] == 0).all() and near[5] > 0
     assert torch.equal(nearness(mask, 0), mask.float())
+
+
+def test_nearness_over_long_ways_is_as_smooth():
+    mask = torch.zeros(1, 1, 3, 150, dtype=torch.bool)
+    mask[..., 0] = True
+    near = nearness(mask, 100)[0, 0, 1]
+    assert near[0] == 1 and near[96] > 0 and (near[101:] == 0).all()
+    assert (near.diff() <= 0).all() and near.diff().abs().max() < 0.06
 
 
 def test_a_cast_is_taken_off_at_the_seam_and_kept_far_away():

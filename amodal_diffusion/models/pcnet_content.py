@@ -12,12 +12,14 @@ from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from .._pull_push import pull_push
 from .unet_blocks import check_condition, check_mask_plane, check_positive_integers
 
 _RGB = 3
 _FIRST_KERNELS = (7, 5, 5)
 _KERNEL = 3
 _LEAK = 0.2
+_OTHERS = 0.1  # weight of what is not the object in the prior
 
 
 @dataclass
@@ -130,6 +132,9 @@ class PCNetContent(ModelMixin, ConfigMixin):
         sample_size: side in pixels of the square crops that the network was trained on; the pipelines crop to it.
         use_mask: take the plane of the modal mask. False for the inpainting network that [Z20] starts from.
         class_conditioned: multiply the mask plane by the category id instead of 1.
+        use_prior: start from the visible colours continued smoothly (`pull_push`): three more planes show them to the
+            network, which then says what differs. A network that is trained for minutes knows from the start what
+            takes the published one long to learn: that colours go on. False is published.
 
     Raises:
         ValueError: sizes that are no positive integers, fewer than 2 levels, class-conditioned without a mask plane.
@@ -144,6 +149,7 @@ class PCNetContent(ModelMixin, ConfigMixin):
         sample_size: int = 256,
         use_mask: bool = True,
         class_conditioned: bool = False,
+        use_prior: bool = False,
     ) -> None:
         super().__init__()
         check_positive_integers(block_out_channels=block_out_channels, sample_size=sample_size)
@@ -152,7 +158,7 @@ class PCNetContent(ModelMixin, ConfigMixin):
             raise ValueError(f"`block_out_channels` needs at least 2 levels, got {tuple(widths)}.")
         if class_conditioned and not use_mask:
             raise ValueError("`class_conditioned` needs the mask plane: `use_mask` must be True.")
-        planes = _RGB + use_mask
+        planes = _RGB + use_mask + _RGB * use_prior
         kernels = [*_FIRST_KERNELS, *[_KERNEL] * len(widths)]
         self.encoder = nn.ModuleList(
             PartialBlock(before, width, kernel, stride=2, norm=level > 0)
@@ -169,13 +175,14 @@ class PCNetContent(ModelMixin, ConfigMixin):
                 nn.init.kaiming_normal_(module.weight, a=0.0)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
+        if use_prior:  # which is then the answer of a new network
+            nn.init.zeros_(self.decoder[-1].conv.conv.weight)
 
     @property
     def multiple(self) -> int:
         """Heights and widths must be multiples of this."""
         return 2 ** len(self.encoder)
 
-    @torch.no_grad()
     def with_mask_plane(self) -> "PCNetContent":
         """The same network with a mask plane that it does not look at yet: the start of training in [Z20].
 
@@ -183,15 +190,34 @@ class PCNetContent(ModelMixin, ConfigMixin):
         around holes the last layer counts one plane more as hidden.
 
         Raises:
+            ValueError: where it has one already, or has a prior.
+        """
+        if self.config.use_mask or self.config.use_prior:
+            raise ValueError("The network must have neither a mask plane nor a prior.")
+        return self._extended(1, use_mask=True)
+
+    def with_prior(self) -> "PCNetContent":
+        """The same network on top of a prior, whose planes it does not look at yet; its last layer starts anew.
+
+        Raises:
             ValueError: where it has one already.
         """
-        if self.config.use_mask:
-            raise ValueError("The network has a mask plane already.")
+        if self.config.use_prior:
+            raise ValueError("The network has a prior already.")
+        model = self._extended(_RGB, use_prior=True)
+        last = model.decoder[-1].conv.conv
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        return model
+
+    @torch.no_grad()
+    def _extended(self, planes: int, **change: bool) -> "PCNetContent":
+        """With so many more planes of input, zero weights for them."""
         config = {key: value for key, value in self.config.items() if not key.startswith("_")}
-        model = PCNetContent(**{**config, "use_mask": True})
+        model = PCNetContent(**{**config, **change})
         state = self.state_dict()
         for key in ("encoder.0.conv.conv.weight", f"decoder.{len(self.decoder) - 1}.conv.conv.weight"):
-            state[key] = F.pad(state[key], (0, 0, 0, 0, 0, 1))  # the mask is the last of the input planes
+            state[key] = F.pad(state[key], (0, 0, 0, 0, 0, planes))  # new planes are the last ones of the input
         model.load_state_dict(state)
         return model.train(self.training)
 
@@ -231,14 +257,39 @@ class PCNetContent(ModelMixin, ConfigMixin):
             factor = 1 if category_ids is None else category_ids.view(-1, 1, 1, 1)
             planes.append((mask * factor).to(self.dtype))
         known = visible.to(torch.float32)
-        levels = [(torch.cat(planes, dim=1), known)]  # values [B, 4, h, w] and mask [B, 1, h, w] of each level
+        levels = [[(torch.cat(planes, dim=1), known)]]  # of each level, values [B, C, h, w] and mask [B, 1, h, w]
+        prior = None
+        if self.config.use_prior:
+            prior = smooth_prior(image, known, mask).to(self.dtype)
+            levels[0].append((prior, torch.ones_like(known)))
         for block in self.encoder:
-            levels.append(block(levels[-1:]))
-        hidden = levels.pop()
+            levels.append([block(levels[-1])])
+        hidden = levels.pop()[0]
         for block in self.decoder:
             doubled = tuple(F.interpolate(part, scale_factor=2.0, mode="nearest") for part in hidden)
-            hidden = block([doubled, levels.pop()])
-        return PCNetContentOutput(image=hidden[0]) if return_dict else (hidden[0],)
+            hidden = block([doubled, *levels.pop()])
+        answer = hidden[0] if prior is None else prior + hidden[0]
+        return PCNetContentOutput(image=answer) if return_dict else (answer,)
+
+
+def smooth_prior(image: Tensor, visible: Tensor, mask: Tensor | None = None) -> Tensor:
+    """The picture with its holes filled by the visible colours, continued smoothly; those of the object count most.
+
+    Args:
+        image: (B, 3, h, w) floating point.
+        visible: (B, 1, h, w) values in {0, 1}.
+        mask: (B, 1, h, w) values in {0, 1}, the modal mask; None or zeros for the background.
+
+    Returns:
+        (B, 3, h, w) float32.
+    """
+    image, known = image.float().contiguous(), visible.float().contiguous()
+    weights = known
+    if mask is not None:
+        inside = mask.float()
+        is_object = inside.amax((1, 2, 3), keepdim=True) > 0
+        weights = known * torch.where(is_object, _OTHERS + (1 - _OTHERS) * inside, 1.0)
+    return torch.where(known > 0, image, pull_push(image, weights))
 
 
 class PCNetContentDiscriminator(ModelMixin, ConfigMixin):

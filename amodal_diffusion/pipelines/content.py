@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from .._pull_push import pull_push
 from ..image_processor import crop_images, denormalize_images, normalize_images
 from ..masks import crop_masks, dilate, paste_patches
 from ..models.pcnet_content import PCNetContent
@@ -28,7 +29,7 @@ from .content_inputs import (
 from .content_output import ContentPipelineOutput
 from .inpainting import check_inpainter_kwargs, inpaint, split_generators, trained_size
 from .scene_inputs import batches, check_choice, check_integer, check_number, to_device
-from .seams import match_seam, pull_push, trusted_rim
+from .seams import match_seam, trusted_rim
 
 _UNIT = 256
 """Side in pixels of the crops that lengths in the settings refer to."""
@@ -101,7 +102,7 @@ class ContentPipeline(ContentComponents):
         background_size: int = 384,
         background_dilation: float = 3.0,
         inpainter_size: int | None = None,
-        feather: float = 16.0,
+        feather: float = 64.0,
         erase_occluders: bool | None = None,
     ) -> None:
         super().__init__()

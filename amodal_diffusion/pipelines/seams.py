@@ -4,36 +4,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .._pull_push import pull_push
+
 # Weight of a pixel that is believed only where nothing better is near.
 _DOUBTFUL = 1e-3
-
-
-def pull_push(values: Tensor, weights: Tensor) -> Tensor:
-    """Continue scattered values smoothly over the whole picture.
-
-    A pyramid of weighted means takes the place of solving for a membrane: near the values it follows them, further off
-    it tends to the mean of what is nearest. Linear in the number of pixels.
-
-    Args:
-        values: (B, C, h, w) floats.
-        weights: (B, 1, h, w) floats in [0, 1], how far each value is to be trusted; 0 where there is none.
-
-    Returns:
-        (B, C, h, w); zeros for a picture without any weight.
-    """
-    if values.shape[-2:] == (1, 1):
-        return values * (weights > 0)
-    # Divided by the number of pixels in the frame: the last row and column of an odd size have windows of fewer.
-    mean_weights = F.avg_pool2d(weights, 2, ceil_mode=True, count_include_pad=False)
-    means = F.avg_pool2d(values * weights, 2, ceil_mode=True, count_include_pad=False)
-    means = means / mean_weights.clamp(min=1e-8)
-    coarse = pull_push(means, (4 * mean_weights).clamp(max=1))
-    smooth = F.interpolate(coarse, size=values.shape[-2:], mode="bilinear", align_corners=False)
-    return weights * values + (1 - weights) * smooth
+_STEPS = 32
 
 
 def nearness(mask: Tensor, width: int) -> Tensor:
-    """1 on the mask, falling smoothly to 0 at a distance of more than `width` pixels.
+    """1 on the mask, falling in up to 32 steps to 0 at a distance of more than `width` pixels.
 
     Args:
         mask: (B, 1, h, w) bool.
@@ -42,12 +21,15 @@ def nearness(mask: Tensor, width: int) -> Tensor:
     Returns:
         (B, 1, h, w) float32.
     """
+    step = -(-width // _STEPS) or 1
+    count = width // step
     near = mask.float()
     total = near.clone()
-    for _ in range(width):
-        near = F.max_pool2d(near, 3, stride=1, padding=1)
+    for _ in range(count):
+        near = F.max_pool2d(near, (2 * step + 1, 1), stride=1, padding=(step, 0))
+        near = F.max_pool2d(near, (1, 2 * step + 1), stride=1, padding=(0, step))
         total += near
-    share = total / (width + 1)
+    share = total / (count + 1)
     return share * share * (3 - 2 * share)
 
 

@@ -1,0 +1,28 @@
+"""Scattered values continued smoothly over a picture."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def pull_push(values: Tensor, weights: Tensor) -> Tensor:
+    """Continue scattered values smoothly over the whole picture.
+
+    A pyramid of weighted means takes the place of solving for a membrane: near the values it follows them, further off
+    it tends to the mean of what is nearest. Linear in the number of pixels.
+
+    Args:
+        values: (B, C, h, w) floats.
+        weights: (B, 1, h, w) floats in [0, 1], how far each value is to be trusted; 0 where there is none.
+
+    Returns:
+        (B, C, h, w); zeros for a picture without any weight.
+    """
+    if values.shape[-2:] == (1, 1):
+        return values * (weights > 0)
+    # Divided by the number of pixels in the frame: the last row and column of an odd size have windows of fewer.
+    mean_weights = F.avg_pool2d(weights, 2, ceil_mode=True, count_include_pad=False)
+    means = F.avg_pool2d(values * weights, 2, ceil_mode=True, count_include_pad=False)
+    means = means / mean_weights.clamp(min=1e-8)
+    coarse = pull_push(means, (4 * mean_weights).clamp(max=1))
+    smooth = F.interpolate(coarse, size=values.shape[-2:], mode="bilinear", align_corners=False)
+    return weights * values + (1 - weights) * smooth
