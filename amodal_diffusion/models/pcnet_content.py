@@ -19,7 +19,7 @@ _RGB = 3
 _FIRST_KERNELS = (7, 5, 5)
 _KERNEL = 3
 _LEAK = 0.2
-_OTHERS = 0.1  # weight of what is not the object in the prior
+_OTHERS = 1e-3  # weight in the prior of what is not the object
 
 
 @dataclass
