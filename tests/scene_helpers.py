@@ -1,8 +1,9 @@
 """Small scenes for the tests of scenes, and a renderer that goes pixel by pixel."""
 
 import numpy as np
+import torch
 
-from amodal_diffusion import Layer, Scene
+from amodal_diffusion import ContentPipeline, Layer, PCNetContent, Scene
 from amodal_diffusion.masks import dilate, mask_boxes
 
 
@@ -129,3 +130,17 @@ def _render_pixel(scene, x, y):
         colour += light * rgba[3] / 255 * rgba[:3]
         light *= 1 - rgba[3] / 255
     return np.rint(colour + light * base).clip(0, 255).astype(np.uint8)
+
+
+def tiny_content(**settings):
+    torch.manual_seed(0)
+    network = PCNetContent(block_out_channels=(8, 8, 8), sample_size=32).eval()
+    return ContentPipeline(network, background_size=32, **settings)
+
+
+def photo_like(masks, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (*masks.shape[1:], 3), dtype=np.uint8)
+
+
+def pixels(scene):
+    return scene.render(output_type="np")
