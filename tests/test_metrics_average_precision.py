@@ -80,3 +80,24 @@ def test_bad_input_is_named():
         metric.update(masks, masks, [math.nan])
     with pytest.raises(TypeError, match="`other` must be AmodalAP"):
         metric.merge(object())
+
+
+def test_classes_are_told_apart():
+    truth = boxes((0, 0, 50, 50), (60, 60, 110, 110))
+    metric = AmodalAP()
+    metric.update(truth, truth, pred_categories=[3, 3], target_categories=[3, 7])
+    assert metric.compute()["ap"] == pytest.approx(0.5)  # class 3: found, class 7: not
+    metric.reset()
+    metric.update(truth[[0, 1, 1]], truth, [0.9, 0.8, 0.7], pred_categories=[3, 7, 9], target_categories=[3, 7])
+    assert metric.compute()["ap"] == pytest.approx(1)  # class 9 has no object, so that it does not count
+    with pytest.raises(ValueError, match="`pred_categories` must have one id for each of 2 masks, got 1"):
+        metric.update(truth, truth, pred_categories=[3], target_categories=[3, 7])
+    with pytest.raises(ValueError, match="need each other"):
+        metric.update(truth, truth, pred_categories=[3, 3])
+
+
+def test_recall_counts_the_best_detections_alone():
+    truth = boxes(*((0, 8 * i, 6, 8 * i + 6) for i in range(12)))
+    figures = compute(truth, truth, np.linspace(1, 0.1, 12))
+    assert figures["ar1"] == pytest.approx(1 / 12) and figures["ar10"] == pytest.approx(10 / 12)
+    assert figures["ar"] == pytest.approx(1)

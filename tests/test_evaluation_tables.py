@@ -1,0 +1,276 @@
+"""The tables of the papers: published numbers, our figures beside them, and what is marked as different."""
+
+import json
+import math
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from amodal_diffusion import AmodalVAE, AmodalVAEPipeline, PCNetMask, PCNetMaskPipeline
+from amodal_diffusion.data import read_annotations
+from amodal_diffusion.evaluation import (
+    METHODS,
+    OCCLUSION_BINS,
+    PAPER_TABLES,
+    CurveReport,
+    DetectionResults,
+    PipelineMethod,
+    ResultsMethod,
+    TableReport,
+    draw_occlusion_curves,
+    evaluate_methods,
+    table_methods,
+)
+from amodal_diffusion.masks import encode_rle
+
+HEIGHT, WIDTH = 24, 32
+
+
+def make_content(images=3):
+    """Two squares in each image: object 2 hides a growing part of object 1."""
+    records, annotations = [], []
+    for index in range(1, images + 1):
+        whole, front = np.zeros((2, HEIGHT, WIDTH), bool)
+        whole[4:20, 4:20], front[8:16, 20 - 2 * index : 30] = True, True
+        regions = [
+            {"segmentation": encode_rle(whole), "visible_mask": encode_rle(whole & ~front), "name": "back"},
+            {"segmentation": encode_rle(front), "name": "front"},
+        ]
+        records.append({"id": index, "file_name": f"{index}.png", "height": HEIGHT, "width": WIDTH})
+        annotations.append({"id": index, "image_id": index, "depth_constraint": "2-1", "regions": regions})
+    return {"images": records, "annotations": annotations}
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    return list(read_annotations(make_content()))
+
+
+@pytest.fixture(scope="module")
+def results():
+    """Predicted modal masks of the first objects of the first two images, exact."""
+    rows = make_content(2)["annotations"]
+    found = [
+        {"image_id": row["image_id"], "segmentation": row["regions"][0]["visible_mask"], "score": 0.9} for row in rows
+    ]
+    return DetectionResults({str(r["image_id"]): [{**r, "category_id": 1}] for r in found})
+
+
+@pytest.fixture(scope="module")
+def pcnet():
+    torch.manual_seed(0)
+    return PipelineMethod(PCNetMaskPipeline(PCNetMask(block_out_channels=(2, 4), sample_size=16)), "ours/pcnet")
+
+
+@pytest.fixture(scope="module")
+def vae():
+    torch.manual_seed(0)
+    model = AmodalVAE(block_out_channels=(2, 4), sample_size=8, latent_channels=3)
+    return PipelineMethod(AmodalVAEPipeline(model), "ours/vae")
+
+
+def baselines(table):
+    return [METHODS[name] for name in table.baselines]
+
+
+def report_on(name, dataset, methods=(), *, kind=TableReport, evaluate=None, **options):
+    table = PAPER_TABLES[name]
+    entries = table_methods(table, [*baselines(table), *methods], **options)
+    report = evaluate_methods(dataset, [entry.method for entry in entries], order_methods=(), **(evaluate or {}))
+    return kind(table, entries, report, "squares.json")
+
+
+def line_of(text, label):
+    (line,) = [line for line in text.splitlines() if line.startswith(label)]
+    return line.split()
+
+
+@pytest.mark.parametrize("table", PAPER_TABLES.values(), ids=PAPER_TABLES)
+def test_published_tables_are_whole(table):
+    for row in table.rows:
+        assert len(row.values) == len(table.columns), row.label
+        assert all(re.fullmatch(r"\d+(\.\d+)?|", value) for value in row.values) and any(row.values)
+        assert all(0 <= float(value) <= 100 for value in row.values if value)
+    roles = [row.role for row in table.rows if row.role]
+    assert len(set(roles)) == len(roles)
+    assert set(table.baselines) <= set(METHODS)
+    assert set(table.baselines) <= set(roles) or not table.rows
+    assert re.fullmatch(r"\[(Z20|N21|L20|Z24)\] (Table|Figure) \d+", table.source)
+
+
+def test_headline_numbers():
+    """Cells that are often quoted, from the papers."""
+    for name, label, column, value in (
+        ("z20-1", "PCNet-M", 1, "92.5"),
+        ("z20-2", "PCNet-M (OG)", 0, "81.35"),
+        ("z20-3", "Supervised", 0, "87.29"),
+        ("z20-4", "Ground truth", 0, "29.3"),
+        ("n21-1", "ASBU", 6, "64.41"),
+        ("n21-2", "KINS-test, ASBU", 0, "29.3"),
+        ("l20-1", "Amodal-VAE + true box", 1, "82.30"),
+        ("l20-4", "Best by amodal truth", 0, "95.82"),
+        ("z24-5", "SDAmodal", 3, "38.5"),
+    ):
+        rows = {row.label: row.values for row in PAPER_TABLES[name].rows}
+        assert rows[label][column] == value
+
+
+def test_our_figures_stand_in_the_published_rows(dataset, pcnet):
+    shown = report_on("z20-2", dataset, [pcnet])
+    text = shown.to_text()
+    assert text.startswith("[Z20] Table 2. Amodal completion")
+    figures = shown.evaluation.completion
+    for label, method in (
+        ("Raw", "raw"),
+        ("ConvexR", "convex-refined"),
+        ("PCNet-M (NOG)", "ours/pcnet, NOG"),
+        ("PCNet-M (OG)", "ours/pcnet"),
+    ):
+        line = " ".join(line_of(text, label))
+        assert f" {method} {100 * figures[method]['miou_pooled']:.1f} " in line
+    assert line_of(text, "Supervised") == ["Supervised", "82.53", "94.81", *["–"] * 5]
+    values = json.loads(shown.to_json())
+    assert values["published"][1]["values"] == [65.47, 87.03]
+    ours = {entry["method"]: entry for entry in values["ours"]}
+    assert ours["raw"]["role"] == "raw"
+    assert ours["raw"]["figures"]["miou_pooled"] == pytest.approx(figures["raw"]["miou_pooled"], abs=1e-6)
+
+
+def test_methods_without_a_row_come_below(dataset):
+    oracle = type("Oracle", (), {"name": "oracle", "__call__": lambda self, s: METHODS["convex"](s)})()
+    text = report_on("z20-2", dataset, [oracle]).to_text()
+    lines = text.splitlines()
+    assert lines.index(next(x for x in lines if "oracle" in x)) > lines.index(next(x for x in lines if "(OG)" in x))
+
+
+def test_differences_are_marked(dataset, pcnet):
+    shown = report_on("z20-1", dataset, [pcnet])
+    text = shown.to_text()
+    assert "O-Acc ≠" in text and "≠ Not as published:" in text
+    assert "1. Other data: squares.json, 3 images; published: COCOA validation (1,323 images) and KINS test" in text
+    assert "The true order is computed from the masks" in text
+    assert "weights of the folder or id that they name" in text
+    annotated = report_on("z20-1", dataset, evaluate={"order_source": "annotated"})
+    assert "weights" not in annotated.to_text() and "computed from the masks" not in annotated.to_text()
+    annotated.evaluation.counts["images"], annotated.evaluation.sources = 1323, ["COCOA_val"]
+    assert annotated.all_differences() == [] and "≠" not in annotated.to_text()
+
+
+def test_intervals_and_markdown(dataset):
+    shown = report_on("z20-2", dataset, evaluate={"resamples": 50})
+    low, high = shown.evaluation.intervals["completion"]["raw"]["miou_pooled"]
+    assert low < high
+    text = f"{100 * low:.1f}–{100 * high:.1f}"
+    assert text in shown.to_text() and f"({text})" in shown.to_markdown()
+    assert "Intervals: percentiles, 95 %, of 50 data sets drawn from the 3 images" in shown.to_text()
+    (table,) = re.findall(r"(?:^\|.*\n)+", shown.to_markdown(), flags=re.MULTILINE)
+    assert len({line.count("|") for line in table.splitlines()}) == 1
+    value = json.loads(shown.to_json())["ours"][0]["intervals"]["miou_pooled"]
+    assert value == [round(low, 6), round(high, 6)]
+
+
+def test_predicted_modal_masks(dataset, pcnet, results):
+    """Two of six objects are found, and raw gives back their modal masks."""
+    shown = report_on("z20-3", dataset, [pcnet], detections=results)
+    raw = shown.evaluation.completion["raw"]
+    assert raw["matched"] == pytest.approx(2 / 6)
+    hidden = [8 * 2, 8 * 4]
+    assert raw["miou_pooled"] == pytest.approx(1 - sum(hidden) / 512)
+    assert raw["miou_mean"] == pytest.approx(np.mean([1 - part / 256 for part in hidden]))
+    fronts = [8 * (10 + 2 * index) for index in (1, 2, 3)]
+    assert raw["miou_pooled_all"] == pytest.approx((512 - sum(hidden)) / (3 * 256 + sum(fronts)))
+    assert raw["ap50"] < 0.5
+    assert set(shown.evaluation.completion) == {"raw", "convex-refined", "ours/pcnet", "ours/pcnet, NOG"}
+    assert "one to one" in shown.to_text() and "33.3" in line_of(shown.to_text(), "Raw")
+
+
+def test_tables_of_ap_take_results(dataset, results):
+    table = PAPER_TABLES["z20-4"]
+    entries = table_methods(table, [METHODS["raw"]], detections=results, results=[ResultsMethod("gt", results)])
+    report = evaluate_methods(dataset, [entry.method for entry in entries], order_methods=())
+    shown = TableReport(table, entries, report, "squares.json")
+    assert report.completion["gt"] == pytest.approx(report.completion["raw"], nan_ok=True)  # raw completes nothing
+    assert "matched" not in report.completion["raw"]
+    assert line_of(shown.to_text(), "Ground truth")[3] == "gt"
+    assert "Mask R-CNN" in shown.to_text()
+    alone = table_methods(table, [], results=[ResultsMethod("gt", results)])
+    assert "Mask R-CNN" not in TableReport(table, alone, report, "squares.json").to_text()
+
+
+def test_stacked_table(dataset):
+    text = report_on("n21-2", dataset, [METHODS["raw"]]).to_text()
+    lines = text.splitlines()
+    header = next(line for line in lines if line.startswith("[N21] Table 2  ")).split()
+    ours = next(line for line in lines if line.startswith("ours: raw ≠")).split()
+    assert header[3:] == ["AP", "AP50", "AP75", "APS", "APM", "APL", "AR1", "AR10", "AR100", "ARS", "ARM", "ARL"]
+    assert len(ours) == 3 + 12
+    assert "(`--class-aware`)" in text
+    aware = report_on("n21-2", dataset, [METHODS["raw"]], evaluate={"class_aware": True})
+    assert "--class-aware" not in aware.to_text()
+
+
+def test_with_and_without_the_occluder(dataset, pcnet):
+    shown = report_on("z24-5", dataset, [pcnet])
+    rows = shown.evaluation.completion
+    assert set(rows) == {"ours/pcnet", "ours/pcnet, alone"}
+    assert rows["ours/pcnet, alone"]["inv_miou_pooled"] == 0  # nothing can be hidden by nothing
+    text = shown.to_text()
+    assert "ours/pcnet" in line_of(text, "Deocclusion (two stage), occluder given")
+    assert "alone" in line_of(text, "Deocclusion (two stage)  ")
+
+
+def test_samples_and_true_box(dataset, vae, pcnet):
+    boxed = report_on("l20-1", dataset, [vae, pcnet])
+    assert [entry.role for entry in boxed.methods] == ["raw", "amodal-vae", "amodal-vae-box", "pcnet-m-nog"]
+    text = boxed.to_text()
+    assert "ours/vae, true box *" in " ".join(line_of(text, "Amodal-VAE + true box"))
+    assert "looks at the ground truth" in text
+    drawn = report_on("l20-4", dataset, [vae], num_samples=3)
+    rows = drawn.evaluation.completion
+    best, visible = rows["ours/vae, best of 3 by truth *"], rows["ours/vae, best of 3 by visible"]
+    assert best["miou_mean"] >= visible["miou_mean"]
+    assert "best of 3 by visible" in " ".join(line_of(drawn.to_text(), "Best by visible mask"))
+
+
+def test_curves(dataset, tmp_path):
+    edges = {"occlusion_bins": OCCLUSION_BINS, "resamples": 20}
+    shown = report_on("z20-fig12", dataset, kind=CurveReport, evaluate=edges)
+    bins = shown.evaluation.by_occlusion["raw"]
+    # 2, 4 and 6 of 16 columns on 8 of 16 rows are hidden
+    assert [(entry.low, entry.objects) for entry in bins if entry.objects] == [(0.0, 1), (0.1, 2)]
+    assert bins[0].figures["miou_pooled"] == pytest.approx(1 - 2 / 32)
+    assert bins[1].figures["miou_pooled"] == pytest.approx(1 - 10 / 64)
+    assert bins[0].intervals == {}  # one image alone
+    assert bins[1].intervals["miou_pooled"][0] == pytest.approx(1 - 6 / 32)
+    assert all(math.isnan(entry.figures["miou_pooled"]) for entry in bins[2:])
+    assert line_of(shown.to_text(), "objects") == ["objects", "1", "2", *["0"] * 8]
+    assert line_of(shown.to_text(), "raw")[1:4] == ["93.8", "84.4", "–"]
+    assert json.loads(shown.to_json())["evaluation"]["by_occlusion"]["raw"][1]["objects"] == 2
+    picture = shown.draw(size=300)
+    assert picture.mode == "RGB" and picture.width == 300
+    assert shown.draw(metric="inv_miou_pooled", size=300).tobytes() != picture.tobytes()
+    with pytest.raises(ValueError, match="`metric` must be one of miou_pooled, inv_miou_pooled, got 'ap'"):
+        draw_occlusion_curves(shown.evaluation, metric="ap")
+    with pytest.raises(ValueError, match="`report` has no bins"):
+        draw_occlusion_curves(report_on("z20-2", dataset).evaluation)
+
+
+def test_tables_say_what_they_need(vae, results):
+    for name, options, message in (
+        ("z20-3", {}, "table z20-3 needs `detections`"),
+        ("z20-2", {"detections": results}, "table z20-2 takes no `detections`"),
+        ("z20-2", {"results": [ResultsMethod("gt", results)]}, "table z20-2 takes no `results`: it has no AP"),
+        ("n21-1", {}, "table n21-1 has no baselines; give `methods`"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            table_methods(PAPER_TABLES[name], baselines(PAPER_TABLES[name]), **options)
+    with pytest.raises(ValueError, match="l20-4 needs a pipeline that draws samples"):
+        table_methods(PAPER_TABLES["l20-4"], [METHODS["raw"]])
+
+
+def test_bad_edges_are_named(dataset):
+    for edges in ([0.5], [0.5, 0.2], [0, 1.5]):
+        with pytest.raises(ValueError, match="`occlusion_bins` must be at least two ascending edges in .0, 1., got"):
+            evaluate_methods(dataset, [METHODS["raw"]], occlusion_bins=edges)
