@@ -21,7 +21,6 @@ from diffusion_helpers import (
     tiny_unet,
 )
 from pipeline_helpers import ROOT, crossing_bars
-from test_loading import hub  # noqa: F401 - a fixture
 
 NAMES = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 NOTHING = dict.fromkeys(NAMES)
