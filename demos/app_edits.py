@@ -151,6 +151,10 @@ EDITS: dict[str, Edit] = {
 }
 
 
+ALONE = ("move", "place", "scale", "rotate", "flip")
+"""Edits that change nothing but where one object is."""
+
+
 def check_room(scene: Scene) -> None:
     if len(scene) >= MAX_OBJECTS:
         raise PageError(f"A scene can have {MAX_OBJECTS} objects.")

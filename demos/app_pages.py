@@ -31,7 +31,7 @@ STAGE_HTML = """
         <path d="M52 28.2 A20 20 0 1 1 36 60"></path>
         <path d="M36 60 A20 20 0 0 1 52 28.2" stroke-dasharray="3 4"></path>
       </svg>
-      <b>Load a photo, or take an example</b>
+      <b>Drop a photo here, or take an example</b>
       <span>Mark its objects, let the networks complete what is hidden, then move things around.</span>
     </div>
     <div class="ad-busy"></div>
@@ -320,8 +320,12 @@ class Page:
 
     def on_act(self, session: Session, event: gr.EventData) -> tuple[Any, ...]:
         """A picture that is out of step with its session would confuse, so a refusal is a warning and a redraw."""
+        data = event._data or {}
         try:
-            return shown(act(session, event._data or {}))
+            after = act(session, data)
+            if data.get("op") in app_edits.ALONE and session.scene and after.scene and after.layer is not None:
+                app_view.keep_under(session.scene.present, after.scene.present, after.layer)
+            return shown(after)
         except Exception as error:
             gr.Warning(message_for(error), title="That did not work")
             return shown(session.step())

@@ -241,16 +241,18 @@ def add_marks(session: Session, masks: np.ndarray, names: Sequence[str] = (), *,
         raise PageError(f"The masks are {masks.shape[2]} x {masks.shape[1]} pixels, the photo is not.")
     if len(marks) + len(masks) > MAX_OBJECTS:
         raise PageError(f"A photo can have {MAX_OBJECTS} objects; this would be {len(marks) + len(masks)}.")
-    for index, mask in enumerate(masks):
-        if mask.sum() < MIN_AREA:
-            if len(masks) > 1:
-                continue
-            raise PageError("That is too small to be an object. Draw around it, or paint over it.")
-        marks = _without(marks, mask)
-        number = max(_next_id(marks), _next_id(session.marks.present))
-        name = names[index] if index < len(names) and names[index] else f"object {number + 1}"
-        marks.append(Mark.of(number, name[:MAX_NAME], mask, predicted))
-    if not marks:
+    if len(masks) == 1 and masks[0].sum() < MIN_AREA:
+        raise PageError("That is too small to be an object. Draw around it, or paint over it.")
+    first, added = _next_id(marks), []
+    taken = np.zeros(session.size, dtype=bool)
+    for index in reversed(range(len(masks))):
+        own = masks[index] & ~taken
+        taken |= own
+        if own.sum() >= MIN_AREA:
+            name = names[index] if index < len(names) and names[index] else f"object {first + index + 1}"
+            added.append(Mark.of(first + index, name[:MAX_NAME], own, predicted))
+    marks = [*_without(marks, taken), *reversed(added)]
+    if not added:
         raise PageError("The masks show no object.")
     return session.step(marks=session.marks.push(tuple(marks)), selected=marks[-1].id)
 

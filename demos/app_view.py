@@ -26,7 +26,9 @@ THUMB = 48
 VIEWS = ("Parts", "Order", "Uncertainty", "Whole objects")
 EDIT_HINT = "Drag an object; corners change its size, the knob turns it. Arrow keys move by a pixel, Ctrl+Z undoes."
 _COLOURS = palette(MAX_OBJECTS)
+# Scenes, layers and marks never change, so what was drawn of one is kept as long as it is.
 _thumbs: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
+_drawn: WeakKeyDictionary[Scene, "Drawn"] = WeakKeyDictionary()
 
 Value = dict[str, Any]
 
@@ -137,15 +139,16 @@ def stage_value(session: Session) -> Value | None:
     return _look_stage(session, session.completed or session.scene.present)
 
 
-def _frame(session: Session, mode: str, picture: Image.Image, **more: Any) -> Value:
+def _frame(session: Session, mode: str, picture: str, size: tuple[int, int], **more: Any) -> Value:
+    width, height = size
     return {
         "mode": mode,
         "stamp": session.stamp,
-        "width": picture.width,
-        "height": picture.height,
-        "picture": data_url(picture),
+        "width": width,
+        "height": height,
+        "picture": picture,
         "title": session.title,
-        "dims": "" if mode == "look" else f"{picture.width} × {picture.height} px",
+        "dims": "" if mode == "look" else f"{width} × {height} px",
         **more,
     }
 
@@ -160,7 +163,8 @@ def _mark_stage(session: Session) -> Value:
     return _frame(
         session,
         "mark",
-        photo,
+        data_url(photo),
+        photo.size,
         ids=data_url(Image.fromarray(ids), "PNG"),
         objects=objects,
         selected=session.selected,
@@ -191,6 +195,36 @@ def _code(index: int) -> tuple[int, int, int, int]:
     return index + 1, 255, (index * 97 + 31) % 251, 255
 
 
+@dataclass
+class Drawn:
+    """Pictures of a scene: as it is, the objects as codes, and without one object for each id that was chosen."""
+
+    picture: str
+    codes: str
+    under: dict[int, str]
+
+
+def drawn(scene: Scene) -> Drawn:
+    if scene not in _drawn:
+        codes = data_url(Image.fromarray(object_codes(scene)), "PNG")
+        _drawn[scene] = Drawn(data_url(scene.render()), codes, {})
+    return _drawn[scene]
+
+
+def draw_under(scene: Scene, index: int) -> str:
+    """The scene without one object, for the time that it is dragged."""
+    under, number = drawn(scene).under, scene.layers[index].id
+    if number not in under:
+        under[number] = data_url(scene.remove(index).render())
+    return under[number]
+
+
+def keep_under(before: Scene, after: Scene, number: int) -> None:
+    """Where an object alone was moved, turned or resized, the scene without it is what it was."""
+    if before in _drawn and number in _drawn[before].under:
+        drawn(after).under[number] = _drawn[before].under[number]
+
+
 def _edit_stage(session: Session, scene: Scene) -> Value:
     objects = []
     for layer in scene.layers:
@@ -209,13 +243,15 @@ def _edit_stage(session: Session, scene: Scene) -> Value:
     chosen = next((index for index, layer in enumerate(scene.layers) if layer.id == session.layer), None)
     more: Value = {}
     if chosen is not None:
-        more["under"] = data_url(scene.remove(chosen).render())
+        more["under"] = draw_under(scene, chosen)
         more["tile"] = data_url(scene.layer_image(chosen, canvas=False), "PNG")
+    pictures = drawn(scene)
     return _frame(
         session,
         "edit",
-        scene.render(),
-        ids=data_url(Image.fromarray(object_codes(scene)), "PNG"),
+        pictures.picture,
+        scene.size,
+        ids=pictures.codes,
         objects=objects,
         selected=session.layer,
         hint=EDIT_HINT,
@@ -296,7 +332,8 @@ def _look_stage(session: Session, scene: Scene) -> Value:
         "Uncertainty": "Dark: the network is unsure whether the object is there.",
         "Whole objects": "Each object with its hidden part, as it can be moved.",
     }
-    return _frame(session, "look", draw_view(scene, session.look), hint=hints[session.look])
+    drawing = draw_view(scene, session.look)
+    return _frame(session, "look", data_url(drawing), drawing.size, hint=hints[session.look])
 
 
 def draw_shapes(

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import zipfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -207,6 +208,20 @@ def test_values_of_the_page_are_json_and_change_with_every_step(marked, edited):
     names = [item["name"] for item in app_view.panel_value(edited, "edit")["objects"]]
     stack = edited.scene.present.stacking()
     assert names == [edited.scene.present.layers[index].name for index in reversed(stack)]  # as layered editors show it
+
+
+def test_scene_without_an_object_is_drawn_once_while_it_moves(models, edited):
+    chosen = edit(edited, "select", id=0)
+    first = app_view.stage_value(chosen)["under"]
+    page = app_pages.Page(models)
+    moved, value, *_ = page.on_act(
+        chosen, SimpleNamespace(_data={"mode": "edit", "op": "move", "id": 0, "dx": 9, "dy": 2})
+    )
+    assert value["under"] == first == app_view.data_url(moved.scene.present.remove(0).render())
+    fronted, value, *_ = page.on_act(moved, SimpleNamespace(_data={"mode": "edit", "op": "back", "id": 0}))
+    assert value["under"] == app_view.data_url(fronted.scene.present.remove(0).render())
+    other = app_view.stage_value(edit(moved, "select", id=1))["under"]
+    assert other == app_view.data_url(moved.scene.present.remove(1).render()) != first
 
 
 @pytest.mark.parametrize("view", app_view.VIEWS)

@@ -5,6 +5,7 @@ does. They need playwright and a Chromium of the system: CHROMIUM names its exec
 Screenshots go to SCREENSHOTS, or out/browser.
 """
 
+import importlib.util
 import os
 import shutil
 import socket
@@ -26,16 +27,20 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "browser: drives the demo in a Chromium (make test-browser)")
 
 
-def pytest_collection_modifyitems(config, items):
-    """Leave the tests of this folder out of runs that did not ask for them."""
-    here = Path(__file__).parent
-    asked = "browser" in (config.option.markexpr or "") or any("browser" in str(argument) for argument in config.args)
-    mine = [item for item in items if here in item.path.parents]
-    for item in mine:
-        item.add_marker("browser")
-    if mine and not asked:
-        config.hook.pytest_deselected(items=mine)
-        items[:] = [item for item in items if item not in set(mine)]
+def is_asked(config):
+    """Whether the run names these tests, by marker or by path."""
+    expression = config.option.markexpr or ""
+    named = any("browser" in Path(str(argument)).parts for argument in config.invocation_params.args)
+    return named or ("browser" in expression and "not browser" not in expression)
+
+
+def pytest_ignore_collect(collection_path, config):
+    """Leave these tests out of all other runs, which need neither playwright nor a Chromium."""
+    if not is_asked(config):
+        return True
+    if importlib.util.find_spec("playwright") is None:
+        raise pytest.UsageError("tests/browser needs playwright: pip install -c constraints.txt playwright")
+    return None
 
 
 def chromium_path():
@@ -104,8 +109,9 @@ def wait_for(server, url, log):
 
 @pytest.fixture(scope="session")
 def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    with playwright.sync_playwright() as driver:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
         chromium = driver.chromium.launch(executable_path=chromium_path(), args=["--no-sandbox", "--disable-gpu"])
         yield chromium
         chromium.close()

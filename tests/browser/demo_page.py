@@ -1,9 +1,11 @@
 """What a visitor does on the page of the demo, in words of the page."""
 
 import json
+import re
 
 from playwright.sync_api import expect
 
+expect.set_options(timeout=30_000)
 SLOW = 120_000
 """Milliseconds for what runs networks."""
 
@@ -45,6 +47,11 @@ class DemoPage:
         return int(self.stage.get_attribute("data-stamp") or -1)
 
     @property
+    def scale(self):
+        """Pixels of the screen a pixel of the picture."""
+        return float(self.stage.get_attribute("data-scale"))
+
+    @property
     def mode(self):
         return self.stage.get_attribute("data-mode")
 
@@ -64,6 +71,7 @@ class DemoPage:
         return box["x"] + left + scale * x, box["y"] + top + scale * y
 
     def drag(self, points):
+        self.stage.evaluate("stage => stage.scrollIntoView({ block: 'center' })")
         mouse = self.page.mouse
         mouse.move(*self.point(*points[0]))
         mouse.down()
@@ -92,6 +100,22 @@ class DemoPage:
         self.page.click("#to-edit")
         self.wait_mode("edit")
 
+    def go_back_to(self, step):
+        """Click one of the steps above the controls."""
+        self.after_step(lambda: self.page.locator("#steps").get_by_text(step, exact=True).click())
+
+    def drop_photo(self, path):
+        """Drop a file on the picture, as from the desktop."""
+        transfer = self.page.evaluate_handle(
+            """([bytes, name]) => {
+                const transfer = new DataTransfer();
+                transfer.items.add(new File([new Uint8Array(bytes)], name, { type: "image/png" }));
+                return transfer;
+            }""",
+            [list(path.read_bytes()), path.name],
+        )
+        self.page.dispatch_event(".ad-view", "drop", {"dataTransfer": transfer})
+
     # The list
 
     def rows(self, panel):
@@ -99,6 +123,12 @@ class DemoPage:
 
     def choose(self, name):
         self.after_step(lambda: self.page.locator("#edit-panel .ad-row", has_text=name).first.click())
+
+    def box(self, name):
+        """(x, y, width, height) of the chosen object on the picture."""
+        about = self.page.locator("#edit-panel .ad-row", has_text=name).first.locator("small").inner_text()
+        width, height = re.match(r"(\d+) × (\d+) px", about).groups()
+        return self.number("X"), self.number("Y"), int(width), int(height)
 
     def number(self, label):
         return float(self.page.get_by_label(label, exact=True).input_value())

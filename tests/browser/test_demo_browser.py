@@ -73,6 +73,35 @@ def test_example_to_exported_scene(open_page, screenshots, tmp_path):
     assert Scene.load(tmp_path / "layers" / "coffee").equals(scene)
     visitor.press("Back to the photo as it was")
     assert (visitor.number("X"), visitor.number("Y")) == (x, y)
+    visitor.go_back_to("Mark")
+    visitor.wait_mode("mark")
+    visitor.page.locator("#mark-panel .ad-row").first.click()
+    visitor.press("Delete this object")
+    expect(visitor.rows("mark-panel")).to_have_count(3)
+
+
+def test_handles_resize_and_turn(open_page, screenshots):
+    visitor = open_page(width=420, height=860)  # a telephone
+    visitor.example("astronaut")
+    visitor.complete()
+    visitor.edit()
+    visitor.choose("shuttle model")
+    x, y, width, height = visitor.box("shuttle model")
+    centre = np.array([x + width / 2, y + height / 2])
+    corner = np.array([x, y + height])
+    visitor.after_step(lambda: visitor.drag([corner, centre + 0.75 * (corner - centre)]))
+    assert visitor.number("Size %") == pytest.approx(75, abs=3)
+    visitor.screenshot(screenshots, "6-telephone")
+    visitor.type_number("Size %", 50)
+    reach = 0.5 * height / 2 + 26 / visitor.scale  # of the knob above the centre
+    visitor.after_step(lambda: visitor.drag([centre - (0, reach), centre + (reach, -reach), centre + (reach, 0)]))
+    assert visitor.number("Rotation °") == pytest.approx(-90, abs=3)
+    visitor.stage.focus()
+    left = visitor.number("X")
+    visitor.after_step(lambda: visitor.page.keyboard.press("Shift+ArrowLeft"))
+    assert visitor.number("X") == pytest.approx(left - 10)
+    visitor.after_step(lambda: visitor.page.keyboard.press("Delete"))
+    expect(visitor.rows("edit-panel")).to_have_count(4)
 
 
 def test_each_visitor_has_a_scene(open_page, screenshots):
@@ -127,7 +156,7 @@ def test_photo_marked_by_hand(open_page, screenshots, photo_file):
 
 def test_masks_of_files(open_page, photo_file):
     visitor = open_page()
-    visitor.after_step(lambda: visitor.upload("photo-upload", photo_file))
+    visitor.after_step(lambda: visitor.drop_photo(photo_file))
     files = [photo_file.with_name("bar.png"), photo_file.with_name("disc.png")]
     visitor.after_step(lambda: visitor.upload("mask-upload", files))
     expect(visitor.rows("mark-panel")).to_have_count(2)
