@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Siz
 from typing import Any
 
 from ..metrics.bootstrap import check_bootstrap
+from ..pipelines.quiet import errors_alone
 from .methods import METHODS, AloneMethod
 from .records import ImageRecord, score_sample, skipped_image
 from .report import EvaluationReport
@@ -88,7 +89,8 @@ def evaluate_methods(
             continue
         if on_sample is not None:
             on_sample(sample)
-        records.append(score_sample(index, sample, called, class_aware=class_aware))
+        with errors_alone():
+            records.append(score_sample(index, sample, called, class_aware=class_aware))
     if distributed:
         records = _gather(records)
     # The sums are taken in the order of the data set, so that they round alike however it was shared out.
