@@ -39,7 +39,7 @@ RANKS = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 RANKS.update({path.stem: 0 for path in PACKAGE.glob("_*.py") if path.stem != "__init__"})
 OUTSIDE = ("training", "demos", "benchmarks", "pipelines", "tests")
 # Distributions whose module goes by another name.
-MODULE_OF = {"opencv-python-headless": "cv2", "pillow": "PIL", "scikit-image": "skimage"}
+MODULE_OF = {"opencv-python-headless": "cv2", "pillow": "PIL", "psd-tools": "psd_tools", "scikit-image": "skimage"}
 
 
 def names(paths):
@@ -188,7 +188,7 @@ def test_every_dependency_has_a_tested_version(project):
         ("demos", ("demo",)),
         ("training", ("train",)),
         ("benchmarks", ("demo", "train", "dev")),
-        ("tests", ("demo", "train", "dev")),
+        ("tests", ("demo", "train", "dev", "browser")),
     ],
 )
 def test_every_import_is_declared(project, folder, extras):

@@ -72,12 +72,12 @@ class PartialConv(nn.Module):
         conv = self.conv
         known = torch.cat([values * mask.to(values.dtype) for values, mask in maps], dim=1)
         counts = torch.stack([values.shape[1] * mask for values, mask in maps]).sum(0)  # [B, 1, h, w]
-        size = conv.kernel_size[0]
+        size, stride, padding = conv.kernel_size[0], conv.stride[0], conv.kernel_size[0] // 2
         # Means over windows instead of a convolution by ones: the same, and cheap. Zeros of the padding count.
-        share = F.avg_pool2d(counts, size, conv.stride, conv.padding) * (size**2 / self.window)  # [B, 1, h', w']
+        share = F.avg_pool2d(counts, size, stride, padding) * (size**2 / self.window)  # [B, 1, h', w']
         mask = (share > 0).to(torch.float32)
         factor = mask / share.clamp(min=0.5 / self.window)
-        values = F.conv2d(known, conv.weight, None, conv.stride, conv.padding)
+        values = F.conv2d(known, conv.weight, None, stride, padding)
         values = values * factor.to(values.dtype)
         if conv.bias is not None:
             values = values + (conv.bias.view(1, -1, 1, 1) * mask).to(values.dtype)
@@ -176,7 +176,14 @@ class PCNetContent(ModelMixin, ConfigMixin):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
         if use_prior:  # which is then the answer of a new network
-            nn.init.zeros_(self.decoder[-1].conv.conv.weight)
+            nn.init.zeros_(self._last.weight)
+
+    @property
+    def _last(self) -> nn.Conv2d:
+        block = self.decoder[-1]
+        if not isinstance(block, PartialBlock):
+            raise TypeError(f"the last block must be a PartialBlock, got {type(block).__name__}")
+        return block.conv.conv
 
     @property
     def multiple(self) -> int:
@@ -205,9 +212,8 @@ class PCNetContent(ModelMixin, ConfigMixin):
         if self.config.use_prior:
             raise ValueError("The network has a prior already.")
         model = self._extended(_RGB, use_prior=True)
-        last = model.decoder[-1].conv.conv
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
+        for parameter in model._last.parameters():
+            nn.init.zeros_(parameter)
         return model
 
     @torch.no_grad()
