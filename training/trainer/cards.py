@@ -3,9 +3,10 @@
 import os
 import platform
 import sys
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from huggingface_hub import ModelCard, ModelCardData
@@ -14,9 +15,6 @@ from .arguments import command_line
 
 if TYPE_CHECKING:
     from .loop import Run
-
-
-_CALL = "out = pipe(image, masks)"
 
 
 def write_model_card(run: "Run") -> Path:
@@ -30,7 +28,7 @@ def write_model_card(run: "Run") -> Path:
         f"---\n{data.to_yaml()}\n---",
         f"# {facts['name']}",
         facts["description"],
-        "## Use\n\n" + _usage(run.output_dir.name, facts.get("pipeline", "AmodalPipeline"), facts.get("call", _CALL)),
+        "## Use\n\n" + _usage(run.output_dir.name, facts),
         "## Limits\n\n" + "\n".join(f"- {line}" for line in facts["limits"]),
         "## Training data\n\n" + "\n".join(f"- {line}" for line in facts["data"]),
         "## Training\n\n" + _training(run),
@@ -43,11 +41,13 @@ def write_model_card(run: "Run") -> Path:
     return path
 
 
-def _usage(name: str, pipeline: str, call: str) -> str:
+def _usage(name: str, facts: Mapping[str, Any]) -> str:
+    package, loaded = facts.get("package", "amodal_diffusion"), facts.get("pipeline", "AmodalPipeline")
+    variable, call = facts.get("variable", "pipe"), facts.get("call", "out = pipe(image, masks)")
     return (
-        "Needs `pip install amodal-diffusion`.\n\n"
-        f"```python\nfrom amodal_diffusion import {pipeline}\n\n"
-        f'pipe = {pipeline}.from_pretrained("{name}")\n{call}\n```'
+        f"Needs `pip install {package.replace('_', '-')}`.\n\n"
+        f"```python\nfrom {package} import {loaded}\n\n"
+        f'{variable} = {loaded}.from_pretrained("{name}")\n{call}\n```'
     )
 
 

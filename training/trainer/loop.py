@@ -66,8 +66,10 @@ class Task(ABC):
 
     @abstractmethod
     def card(self) -> dict[str, Any]:
-        """Facts for the model card: `name`, `description`, `data` (lines), `limits` (lines), `tags`; of what is no mask
-        pipeline, also `pipeline` (its class), `call` (an example) and `task` (its tag on the Hub).
+        """Facts for the model card: `name`, `description`, `data` (lines), `limits` (lines), `tags`.
+
+        What is no mask pipeline also has `task`, its tag on the Hub, and for the example `package`, `pipeline` (a
+        class), `variable` and `call`.
         """
 
 

@@ -1,0 +1,153 @@
+"""`training/train_instance_segmenter.py`: samples, overlapping detections, a run, its resumption, errors."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoImageProcessor, Mask2FormerForUniversalSegmentation
+
+from amodal_diffusion.data import read_annotations, record_masks
+from photo_helpers import write_photos
+from pipeline_helpers import ROOT
+from training_helpers import run_main
+
+sys.path.insert(0, str(ROOT / "training"))
+
+from train_instance_segmenter import predict_instances  # noqa: E402
+from trainer.instance_batches import InstanceSampler, read_instances, resize  # noqa: E402
+
+SMALL = [
+    "--image_size", "64", "--hidden_dim", "32", "--num_queries", "6", "--train_batch_size", "2",
+    "--validation_fraction", "0.3", "--logging_steps", "1", "--max_train_steps", "4", "--score_threshold", "0",
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    return write_photos(tmp_path_factory.mktemp("photos"), images=5)
+
+
+@pytest.fixture(scope="module")
+def rows(photos):
+    return read_annotations(photos, photos.parent)
+
+
+@pytest.fixture(scope="module")
+def run(photos, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "segmenter"
+    flags = ["--checkpointing_steps", "2", "--validation_steps", "2"]
+    run_main("train_instance_segmenter", "--dataset", photos, "--output_dir", folder, *SMALL, *flags)
+    return folder
+
+
+def test_instances_are_the_whole_masks(rows):
+    photo, masks, classes = read_instances(rows[0], {0: 3}, "amodal")
+    modal, amodal = record_masks(rows[0])
+    assert photo.shape[1:] == masks.shape[1:] and np.array_equal(masks.numpy(), amodal)
+    assert classes.tolist() == [3] * len(amodal)
+    assert np.array_equal(read_instances(rows[0], {0: 0}, "modal")[1].numpy(), modal)
+
+
+def test_samples(rows):
+    sampler = InstanceSampler(rows, {0: 0}, 48, seed=1)
+    first, again, other = sampler.sample(3, 4), sampler.sample(3, 4), sampler.sample(4, 4)
+    assert torch.equal(first.pixels, again.pixels) and not torch.equal(first.pixels, other.pixels)
+    assert first.pixels.shape == (4, 3, 48, 48) and first.inside.shape == (4, 48, 48)
+    for pixels, inside, masks in zip(first.pixels, first.inside, first.masks, strict=True):
+        assert masks.shape[1:] == (48, 48) and (masks.sum((1, 2)) >= 16).all()
+        assert not masks[:, inside == 0].any() and not pixels[:, inside == 0].any()
+    shares = [float(part.float().mean()) for part in torch.cat([first.inside, other.inside])]
+    assert min(shares) < 0.8 < max(shares)  # smaller and larger photos
+
+
+def test_masks_stay_on_their_objects():
+    photo = torch.zeros(3, 40, 60)
+    photo[:, 10:30, 20:50] = 1
+    resized, masks = resize(photo, photo[:1].clone(), 30)
+    assert resized.shape == (3, 20, 30) and masks.shape == (1, 20, 30)
+    assert ((resized[0] > 0.5) == (masks[0] > 0.5)).float().mean() > 0.98
+
+
+class Answers(torch.nn.Module):
+    """A network that always sees two overlapping squares, the second one of class 1."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, pixel_values, pixel_mask):
+        masks = torch.full((1, 2, 16, 16), -9.0)
+        masks[0, 0, 2:10, 2:10] = 9
+        masks[0, 1, 5:14, 5:14] = 9
+        logits = torch.tensor([[[5.0, 0.0, 0.0], [0.0, 1.0, 0.0]]])
+        return type("Output", (), {"class_queries_logits": logits, "masks_queries_logits": masks})
+
+
+def test_predicted_instances_may_overlap_and_fit_the_photo():
+    masks, classes, scores = predict_instances(Answers(), torch.zeros(3, 32, 64), 64, 0.0)
+    assert masks.shape == (2, 32, 64) and masks.dtype == torch.bool
+    assert classes.tolist() == [0, 1] and scores[0] > scores[1] > 0
+    assert (masks[0] & masks[1]).any()
+    columns = masks[0].any(0).nonzero()[:, 0]
+    assert columns.min() == pytest.approx(8, abs=1) and columns.max() == pytest.approx(39, abs=1)
+    assert len(predict_instances(Answers(), torch.zeros(3, 32, 64), 64, 0.9)[0]) == 1
+
+
+def test_a_run_leaves_what_transformers_loads(run, rows):
+    model = Mask2FormerForUniversalSegmentation.from_pretrained(run).eval()
+    assert model.config.id2label == {0: "thing"}
+    assert AutoImageProcessor.from_pretrained(run).size["longest_edge"] == 64
+    photo = read_instances(rows[0], {0: 0}, "amodal")[0]
+    assert len(predict_instances(model, photo, 64, 0.0)[0])
+    curve = json.loads((run / "learning_curve.json").read_text())
+    assert [point["step"] for point in curve] == [2, 4] and {"ap", "ap50", "ap75"} <= set(curve[0])
+    detections = json.loads((run / "detections.json").read_text())
+    assert detections and set(detections[0]) == {"image_id", "category_id", "score", "segmentation"}
+    card = (run / "README.md").read_text()
+    for fact in ("whole masks", "4 updates of 2 samples", "1 classes", "from transformers import Mask2Former"):
+        assert fact in card
+
+
+def test_resumed_run_equals_the_uninterrupted_one(photos, run, tmp_path):
+    flags = ["--checkpointing_steps", "2", "--validation_steps", "2", "--resume_from_checkpoint", "latest"]
+    arguments = ["--dataset", photos, "--output_dir", tmp_path, *SMALL, *flags]
+    run_main("train_instance_segmenter", *arguments, "--stop_after_steps", "2")
+    run_main("train_instance_segmenter", *arguments)
+    ours, theirs = load_file(tmp_path / "model.safetensors"), load_file(run / "model.safetensors")
+    assert all(torch.equal(value, theirs[key]) for key, value in ours.items())
+
+
+def test_goes_on_from_a_segmenter_with_other_classes(photos, run, tmp_path):
+    flags = ["--segmenter", run, "--class_agnostic", "--masks", "modal", "--learning_rate", "1e-9"]
+    run_main("train_instance_segmenter", "--dataset", photos, "--output_dir", tmp_path, *SMALL, *flags)
+    ours, theirs = load_file(tmp_path / "model.safetensors"), load_file(run / "model.safetensors")
+    key = next(name for name in ours if "encoder" in name and name.endswith("weight"))
+    torch.testing.assert_close(ours[key], theirs[key], atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--image_size", "50"], "`--image_size` must be a positive multiple of 32"),
+        (["--hidden_dim", "48"], "`--hidden_dim` must be a positive multiple of 32"),
+        (["--validation_fraction", "0"], r"`--validation_fraction` must lie in \(0, 1\)"),
+        (["--images", "a", "b"], "`--images` must have one folder"),
+    ],
+)
+def test_bad_flags(photos, tmp_path, flags, message):
+    with pytest.raises(ValueError, match=message):
+        run_main("train_instance_segmenter", "--dataset", photos, "--output_dir", tmp_path, *SMALL, *flags)
+
+
+def test_data_without_whole_masks_is_refused(tmp_path):
+    path = write_photos(tmp_path / "modal", images=3, amodal=False)
+    with pytest.raises(ValueError, match="lacks amodal masks: complete it with `amodal-diffusion annotate`"):
+        run_main("train_instance_segmenter", "--dataset", path, "--output_dir", tmp_path / "run", *SMALL)
