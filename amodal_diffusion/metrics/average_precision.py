@@ -275,11 +275,11 @@ def _resampled(rankings: Sequence[_Ranking], weights: npt.NDArray[np.int64]) -> 
     precision = np.full((len(rankings), sizes, len(_THRESHOLDS), len(_RECALLS)), np.nan)
     recall = np.full((len(rankings), sizes + len(_FEWER), len(_THRESHOLDS)), np.nan)
     for row, ranking in enumerate(rankings):
-        repeats = weights[ranking.images]  # [D]
+        repeats = weights[ranking.images].astype(np.int32)  # [D], half the memory to go through
         objects = ranking.objects @ weights  # [4]
         for size in np.flatnonzero(objects):
-            right = np.cumsum(repeats * ranking.right[size], axis=1)  # [10, D]
-            wrong = np.cumsum(repeats * ranking.wrong[size], axis=1)
+            right = np.cumsum(repeats * ranking.right[size], axis=1, dtype=np.int32)  # [10, D]
+            wrong = np.cumsum(repeats * ranking.wrong[size], axis=1, dtype=np.int32)
             precision[row, size] = _interpolated(right, wrong, objects[size])
             recall[row, size] = right[:, -1] / objects[size] if right.shape[1] else 0
         if objects[0]:
