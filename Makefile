@@ -1,5 +1,5 @@
 # Needs Python 3.11 or later with venv, and make. The first target that runs makes the virtual environment, once.
-#   make demo | test | test-slow | lint | format | typecheck | bench | docs | wheel | clean
+#   make demo | test | test-browser | test-slow | lint | format | typecheck | bench | docs | wheel | clean
 #   make VENV=/elsewhere test     use or make another environment
 #   make PYTHON=/path/to/python3  make it with that interpreter
 
@@ -11,6 +11,7 @@ PYTHON ?= python3.11 python3 python
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-amodal-diffusion
+BROWSER_STAMP := $(VENV)/.installed-browser
 
 .PHONY: help
 help:  ## List the targets.
@@ -56,6 +57,26 @@ typecheck: $(STAMP)  ## Check the types of the package with mypy.
 .PHONY: test
 test: lint typecheck  ## Style, types, and every test that is not slow.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 4 --dist loadfile
+
+# Chromium comes from the system; where there is none, and apt can, it is installed.
+$(BROWSER_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[demo,train,dev,browser]'
+	@touch $@
+
+.PHONY: chromium
+chromium:  ## Have a Chromium for test-browser: the system's, or Debian's package.
+	@for name in "$$CHROMIUM" chromium chromium-browser google-chrome chrome; do \
+		if command -v "$$name" >/dev/null 2>&1; then exit 0; fi; \
+	done; \
+	if test "$$(id -u)" = 0 && command -v apt-get >/dev/null; then \
+		apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; \
+	else \
+		echo "there is no Chromium: install one, or set CHROMIUM=/path/to/it" >&2; exit 1; \
+	fi
+
+.PHONY: test-browser
+test-browser: $(BROWSER_STAMP) chromium  ## The demo's page in a headless Chromium; screenshots land in out/browser.
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/browser -m browser
 
 .PHONY: test-slow
 test-slow: $(STAMP)  ## The slow tests.

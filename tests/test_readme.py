@@ -11,7 +11,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from amodal_diffusion import AmodalVAE, AmodalVAEPipeline, ASBUPipeline, ASBUPredictor, cli
+from amodal_diffusion import (
+    AmodalVAE,
+    AmodalVAEPipeline,
+    ASBUPipeline,
+    ASBUPredictor,
+    ContentPipeline,
+    PCNetContent,
+    Scene,
+    cli,
+)
+from amodal_diffusion.data import load_amodal_dataset
 from amodal_diffusion.masks import encode_rle
 from photo_helpers import tiny_occamodal
 from pipeline_helpers import tiny_pipeline
@@ -36,6 +46,10 @@ def tiny_asbu():
 
 def tiny_vae():
     return AmodalVAEPipeline(AmodalVAE(sample_size=16, latent_channels=4, block_out_channels=(4, 8)))
+
+
+def tiny_content():
+    return ContentPipeline(model=PCNetContent((4, 8), sample_size=32), background_size=32)
 
 
 @pytest.fixture
@@ -70,7 +84,11 @@ def workplace(tmp_path, monkeypatch):
     for name in ("masks.json", "annotations.json"):
         Path(name).write_text(json.dumps(document), encoding="utf-8")
     Image.fromarray(modal[1]).save("mask.png")
-    tiny_pipelines = {"pcnet-m": tiny_pipeline, "occamodal": tiny_occamodal, "asbu": tiny_asbu, "amodal-vae": tiny_vae}
+    tiny_pipelines = {
+        "pcnet-m": tiny_pipeline, "occamodal": tiny_occamodal, "asbu": tiny_asbu, "amodal-vae": tiny_vae,
+        "pcnet-c": tiny_content,
+    }  # fmt: skip
+    shutil.copytree(PIPELINES / "deocclusion", "pipelines/deocclusion")
     for name, tiny in tiny_pipelines.items():
         if (PIPELINES / name / "model_index.json").is_file():
             shutil.copytree(PIPELINES / name, Path("pipelines") / name)
@@ -101,7 +119,7 @@ def test_first_example_says_what_happens(workplace):
     assert (out.amodal_masks[1] & ~behind & ~bar).sum() < 0.1 * bar.sum()
 
 
-@pytest.mark.parametrize("name", ["complete", "evaluate", "convert"])
+@pytest.mark.parametrize("name", ["complete", "evaluate", "convert", "deocclude", "annotate", "dataset"])
 def test_commands_parse(name):
     written = [arguments for arguments in commands("amodal-diffusion") if arguments[0] == name]
     assert written, f"the README shows no `amodal-diffusion {name}`"
@@ -109,7 +127,7 @@ def test_commands_parse(name):
         assert cli.build_parser().parse_args(arguments).command == name
 
 
-@pytest.mark.parametrize("name", ["complete", "evaluate"])
+@pytest.mark.parametrize("name", ["complete", "evaluate", "deocclude", "annotate", "dataset"])
 def test_commands_run(workplace, capsys, name):
     for arguments in commands("amodal-diffusion"):
         if arguments[0] == name:
@@ -117,9 +135,14 @@ def test_commands_run(workplace, capsys, name):
     if name == "complete":
         assert {"amodal.json", "amodal_masks", "order_graph.png", "overlay.png"} <= _names("out")
         assert {"amodal.json", "amodal_masks", "occluder_masks", "overlay.png"} <= _names("one")
-    else:
+    elif name == "evaluate":
         printed = capsys.readouterr().out
         assert "pcnet-m" in printed and "pipelines/occamodal" in printed
+    elif name == "deocclude":
+        assert len(Scene.load("scene.psd").layers) == 2
+    else:
+        folder = {"annotate": "amodal", "dataset": "parquet"}[name]
+        assert len(load_amodal_dataset(folder)[0]["objects"]) == 2
 
 
 def _names(folder):
