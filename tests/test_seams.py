@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from amodal_diffusion._pull_push import pull_push
-from amodal_diffusion.pipelines.seams import match_seam, nearness, trusted_rim
+from amodal_diffusion.pipelines.seams import continue_photo, match_seam, nearness, trusted_rim
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (8, 8), (13, 21)])
@@ -81,3 +81,20 @@ def test_pixels_beside_the_core_count_little(width, little):
     core[..., 0] = True
     weights = trusted_rim(~core, core, width)[0, 0, 3]
     torch.testing.assert_close(weights, torch.tensor([0.0, *[1e-3] * little, *[1.0] * (5 - little)]))
+
+
+def test_painting_meets_the_photo_at_its_own_resolution():
+    """A cast that changes over the picture disappears; detail of the painting stays; what is far is not looked at."""
+    rows, columns = torch.meshgrid(torch.arange(40.0), torch.arange(40.0), indexing="ij")
+    photo = (0.3 + 0.005 * columns).expand(3, 40, 40).clone()
+    detail = 0.05 * torch.sin(rows * 1.3)
+    painted = photo + 0.1 + 0.004 * rows + detail
+    hole = torch.zeros(40, 40, dtype=torch.bool)
+    hole[12:28, 12:28] = True
+    photo[:, hole] = 0  # nobody knows it
+    found = continue_photo(painted, photo, (~hole).float())
+    truth = 0.3 + 0.005 * columns + detail
+    assert (painted[0] - truth)[hole].abs().mean() > 0.15
+    assert (found[0] - truth)[hole].abs().mean() < 0.03
+    torch.testing.assert_close(found[:, ~hole], photo[:, ~hole], atol=1e-5, rtol=0)
+    assert torch.equal(continue_photo(painted, photo, torch.zeros(40, 40)), painted.clamp(0, 1))

@@ -29,12 +29,14 @@ from .content_inputs import (
 from .content_output import ContentPipelineOutput
 from .inpainting import check_inpainter_kwargs, inpaint, split_generators, trained_size
 from .scene_inputs import batches, check_choice, check_integer, check_number, to_device
-from .seams import match_seam, trusted_rim
+from .seams import continue_photo, match_seam, trusted_rim
 
 _UNIT = 256
 """Side in pixels of the crops that lengths in the settings refer to."""
 
 _SIZE_STEP = 8
+_CONTEXT = 24  # pixels of the photo around an object that its seam looks at
+_OTHERS = 1e-3  # weight there of what is not the object
 
 
 @dataclass
@@ -83,6 +85,9 @@ class ContentPipeline(ContentComponents):
             8. None takes what it was trained on.
         feather: distance over which the correction at the seam fades out, in pixels of a crop of 256; 0 corrects
             nothing, as published.
+        seam_margin: what was painted is also made to meet the photo at its own resolution (`continue_photo`), but for
+            so many pixels next to the hole, in which masks are wrong and colours of both sides mix. None leaves it,
+            as published.
         erase_occluders: the network sees nothing of what hides an object, as far as an order or occluder masks tell.
             None: so for an `inpainter`, which would otherwise continue what is in front; a `model` sees it, as in its
             training.
@@ -103,6 +108,7 @@ class ContentPipeline(ContentComponents):
         background_dilation: float = 3.0,
         inpainter_size: int | None = None,
         feather: float = 64.0,
+        seam_margin: int | None = None,
         erase_occluders: bool | None = None,
     ) -> None:
         super().__init__()
@@ -114,6 +120,7 @@ class ContentPipeline(ContentComponents):
             background_dilation=check_number("background_dilation", background_dilation, 0, _UNIT / 4),
             inpainter_size=None if inpainter_size is None else check_integer("inpainter_size", inpainter_size, 8),
             feather=check_number("feather", feather, 0, _UNIT),
+            seam_margin=None if seam_margin is None else check_integer("seam_margin", seam_margin, 0),
             erase_occluders=None if erase_occluders is None else bool(erase_occluders),
         )
         if model is not None and background_size % model.multiple:
@@ -214,7 +221,7 @@ class ContentPipeline(ContentComponents):
                     options,
                 )  # [B, 3, s, s]
                 for index, patch in zip(chosen, filled, strict=True):
-                    _paste_hidden(tiles[index], patch, boxes[index], scene, index)
+                    _paste_hidden(tiles[index], patch, boxes[index], scene, index, self.config.seam_margin)
                 bar.update(len(chosen))
 
         # 4. Put the output together
@@ -318,6 +325,8 @@ class ContentPipeline(ContentComponents):
         whole = whole[:, above : above + size[0], left : left + size[1]]  # [3, H, W]
         if replace_rim:
             hole = dilate(hole, kernel="square", size=2 * self.background_rim(*size) + 1)
+        if self.config.seam_margin is not None:
+            whole = continue_photo(whole.cpu(), _to_planes(photo), _trust(~hole, hole, self.config.seam_margin))
         return _postprocess(np.where(hole[:, :, None], _to_pixels(whole), photo), output_type)
 
     def background_rim(self, height: int, width: int) -> int:
@@ -441,13 +450,38 @@ def _visible_tile(scene: ContentScene, index: int) -> np.ndarray:
     return tile
 
 
-def _paste_hidden(tile: np.ndarray, patch: Tensor, box: np.ndarray, scene: ContentScene, index: int) -> None:
-    """Put the colours of a patch (3, s, s) into the hidden part of a tile."""
+def _paste_hidden(
+    tile: np.ndarray, patch: Tensor, box: np.ndarray, scene: ContentScene, index: int, margin: int | None
+) -> None:
+    """Put the colours of a patch (3, s, s) into the hidden part of a tile; `margin` is that of the seam."""
     x, y, side, _ = box.tolist()
-    local = torch.tensor([[x - scene.boxes[index, 0], y - scene.boxes[index, 1], side, side]]).expand(3, -1)
-    colours = paste_patches(patch, local, *tile.shape[:2])  # [3, h, w]
+    height, width = scene.photo.shape[:2]
+    left, top, w, h = scene.boxes[index].tolist()
+    # With some of the surroundings, from which the colours go on.
+    rows = slice(max(0, top - _CONTEXT), min(height, top + h + _CONTEXT))
+    columns = slice(max(0, left - _CONTEXT), min(width, left + w + _CONTEXT))
+    place = torch.tensor([[x - columns.start, y - rows.start, side, side]]).expand(3, -1)
+    colours = paste_patches(patch, place, rows.stop - rows.start, columns.stop - columns.start)  # [3, h', w']
+    inner = (slice(top - rows.start, top - rows.start + h), slice(left - columns.start, left - columns.start + w))
     hidden = scene.hidden(index)
-    tile[..., :3][hidden] = _to_pixels(colours)[hidden]
+    if margin is not None:
+        hole = np.zeros(colours.shape[1:], bool) if scene.unknown is None else scene.unknown[rows, columns].copy()
+        hole[inner] |= hidden
+        trusted = _trust(scene.modal[index, rows, columns], hole, margin)
+        colours = continue_photo(colours.cpu(), _to_planes(scene.photo[rows, columns]), trusted)
+    tile[..., :3][hidden] = _to_pixels(colours[(slice(None), *inner)])[hidden]
+
+
+def _trust(own: np.ndarray, hole: np.ndarray, margin: int) -> Tensor:
+    """(h, w) float32 weights for `continue_photo`: `own` pixels before all others, none within `margin` of the hole.
+
+    Args:
+        own: (h, w) bool, pixels of what is continued.
+        hole: (h, w) bool.
+        margin: in pixels.
+    """
+    far = ~dilate(hole, kernel="square", size=2 * margin + 1) if margin else ~hole
+    return torch.from_numpy(np.where(own, np.float32(1), np.float32(_OTHERS)) * far)
 
 
 def _postprocess(pixels: np.ndarray, output_type: str) -> Any:

@@ -57,6 +57,25 @@ def match_seam(painted: Tensor, photo: Tensor, trusted: Tensor, known: Tensor, w
     return (painted + correction * nearness(known, width)).clamp(0, 1)
 
 
+def continue_photo(painted: Tensor, photo: Tensor, weights: Tensor) -> Tensor:
+    """Shift what was painted so that it meets the photo pixel by pixel, at the photo's own resolution.
+
+    What a network paints at 256 pixels misses the photo's colours by a little along the whole seam. The difference
+    there is continued over the hole as a membrane (`pull_push`) and added: the painting gives the detail, the photo
+    the colours, as when a cut-out is blended in by its gradients.
+
+    Args:
+        painted: (3, h, w) float32 in [0, 1].
+        photo: (3, h, w) float32 in [0, 1].
+        weights: (h, w) float32 in [0, 1], how far each pixel of the photo is to be trusted; 0 in the hole.
+
+    Returns:
+        (3, h, w) float32 in [0, 1]; `painted` where nothing is trusted.
+    """
+    correction = pull_push((photo - painted)[None], weights[None, None])[0]
+    return (painted + correction).clamp(0, 1)
+
+
 def trusted_rim(rim: Tensor, core: Tensor, width: int) -> Tensor:
     """Weights of the pixels of a rim: the inner half counts little, since colours of both sides mix next to the core.
 
