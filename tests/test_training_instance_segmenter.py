@@ -133,6 +133,23 @@ def test_goes_on_from_a_segmenter_with_other_classes(photos, run, tmp_path):
     torch.testing.assert_close(ours[key], theirs[key], atol=1e-6, rtol=0)
 
 
+def test_validates_on_a_data_set_of_its_own(photos, tmp_path):
+    other = write_photos(tmp_path / "other", images=2, first=40)
+    content = json.loads(other.read_text())
+    for number, image in enumerate(content["images"]):
+        content["annotations"][number]["image_id"] = image["id"] = 900 + number
+    other = other.with_name("test.json")
+    other.write_text(json.dumps(content))
+    flags = ["--validation_dataset", other, "--validation_images", tmp_path / "other", "--output_dir", tmp_path / "run"]
+    run_main("train_instance_segmenter", "--dataset", photos, *SMALL, *flags)
+    detections = json.loads((tmp_path / "run" / "detections.json").read_text())
+    assert {entry["image_id"] for entry in detections} == {"900", "901"}
+    card = (tmp_path / "run" / "README.md").read_text()
+    assert "annotations.json: 5 photos" in card and "validated on other/test.json" in card  # none is held out
+    truth = [thing["category_id"] for thing in read_annotations(other)[0]["objects"]]
+    assert {entry["category_id"] for entry in detections} <= {number or 0 for number in truth}
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -140,6 +157,11 @@ def test_goes_on_from_a_segmenter_with_other_classes(photos, run, tmp_path):
         (["--hidden_dim", "48"], "`--hidden_dim` must be a positive multiple of 32"),
         (["--validation_fraction", "0"], r"`--validation_fraction` must lie in \(0, 1\)"),
         (["--images", "a", "b"], "`--images` must have one folder"),
+        (["--validation_images", "a"], "`--validation_images` must have one folder for each of the 0"),
+        (
+            ["--validation_dataset", "a", "--validation_images", "a", "b"],
+            "each of the 1 of `--validation_d",
+        ),
     ],
 )
 def test_bad_flags(photos, tmp_path, flags, message):

@@ -43,8 +43,13 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add_images_flag(data)
     data.add_argument("--masks", choices=MASKS, default="amodal", help="What is segmented.")
     data.add_argument("--class_agnostic", action="store_true", help="One class for all objects.")
-    data.add_argument("--validation_fraction", type=float, default=0.05, help="Share of the photos held out.")
-    data.add_argument("--validation_samples", type=int, default=200, help="Photos of them that are looked at.")
+    data.add_argument("--validation_dataset", nargs="+", default=None, help="Photos to validate on, never trained on.")
+    data.add_argument("--validation_images", nargs="+", default=None, help="As --images.")
+    data.add_argument(
+        "--validation_fraction", type=float, default=0.05,
+        help="Share of the photos held out, where --validation_dataset is not given.",
+    )  # fmt: skip
+    data.add_argument("--validation_samples", type=int, default=200, help="Photos to validate on, at most.")
     data.add_argument("--on_error", choices=["raise", "skip"], default="skip", help="What to do with a bad record.")
     network = parser.add_argument_group("network")
     network.add_argument("--segmenter", default=None, help="Mask2Former to start from: folder or Hub id.")
@@ -64,6 +69,11 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         raise ValueError(f"`--image_size` must be a positive multiple of 32, got {args.image_size}.")
     if args.hidden_dim < 32 or args.hidden_dim % 32:  # the network normalises groups of 32 channels
         raise ValueError(f"`--hidden_dim` must be a positive multiple of 32, got {args.hidden_dim}.")
+    if args.validation_images is not None and len(args.validation_images) != len(args.validation_dataset or ()):
+        raise ValueError(
+            f"`--validation_images` must have one folder for each of the {len(args.validation_dataset or ())} of "
+            f"`--validation_dataset`, got {len(args.validation_images)}."
+        )
     if not 0 < args.validation_fraction < 1:
         raise ValueError(f"`--validation_fraction` must lie in (0, 1), got {args.validation_fraction}.")
     return args
@@ -89,11 +99,10 @@ class SegmenterTask(Task):
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
-        sources = read_photo_sources(args)
-        training, held_out = zip(*(split_photos(rows, args.validation_fraction) for rows in sources), strict=True)
+        training, held_out = _read_photos(args)
         self.training, self.held_out = concatenate_datasets(training), concatenate_datasets(held_out)
         self.counts = [(source_name(path), len(rows)) for path, rows in zip(args.dataset, training, strict=True)]
-        self.names, self.labels = _find_classes(sources, args.class_agnostic)
+        self.names, self.labels = _find_classes([*training, *held_out], args.class_agnostic)
         self.model = _make_model(args, self.names)
         self.processor = Mask2FormerImageProcessor(
             size={"longest_edge": args.image_size, "shortest_edge": args.image_size}, num_labels=len(self.names),
@@ -146,9 +155,11 @@ class SegmenterTask(Task):
     def card(self) -> dict[str, Any]:
         args = self.args
         kind = "whole" if args.masks == "amodal" else "visible"
-        data = [f"{name}: {photos:,} photos" for name, photos in self.counts] + [
-            f"{args.validation_fraction:.0%} of the photos held out for validation; {len(self.names)} classes."
-        ]
+        held_out = f"{args.validation_fraction:.0%} of the photos held out for validation"
+        if args.validation_dataset:
+            held_out = "validated on " + ", ".join(map(source_name, args.validation_dataset))
+        data = [f"{name}: {photos:,} photos" for name, photos in self.counts]
+        data.append(f"{held_out}; {len(self.names)} classes.")
         return {
             "name": "Amodal instance segmenter" if args.masks == "amodal" else "Instance segmenter",
             "description": f"Mask2Former that finds the objects of a photo with their {kind} masks.",
@@ -192,6 +203,16 @@ def predict_instances(
     kept = scores.argsort(descending=True)[:most]
     kept = kept[(scores[kept] >= threshold) & masks[kept].flatten(1).any(1)]
     return masks[kept].cpu(), classes[kept].cpu(), scores[kept].cpu()
+
+
+def _read_photos(args: argparse.Namespace) -> tuple[list[Any], list[Any]]:
+    """The rows of each data set for training, and those to validate on."""
+    sources = read_photo_sources(args)
+    if args.validation_dataset is None:
+        training, held_out = zip(*(split_photos(rows, args.validation_fraction) for rows in sources), strict=True)
+        return list(training), list(held_out)
+    other = {"dataset": args.validation_dataset, "images": args.validation_images}
+    return sources, read_photo_sources(argparse.Namespace(**{**vars(args), **other}))
 
 
 def _find_classes(sources: list[Any], agnostic: bool) -> tuple[list[str], dict[int, int]]:
