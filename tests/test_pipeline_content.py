@@ -71,6 +71,26 @@ def test_a_cast_of_the_network_leaves_no_edge():
     assert at_seam <= 5 and inside < 0.75 * errors(feather=0)[1]
 
 
+@pytest.mark.parametrize("margin", [0, 2])
+def test_paintings_meet_the_photo_at_its_resolution(margin):
+    """What the small crop of the network misses is corrected along the seam, and no visible pixel changes."""
+    modal, amodal = crossing_bars()
+    picture = smooth_photo()
+
+    def error(**settings):
+        pipe = painter(cast=(0.2, -0.2, 0.1), feather=0, **settings)
+        output = pipe(picture, modal, amodal)
+        check_tiles(output, picture, modal, amodal)
+        truth, hidden = tile_of(picture, amodal[0] & ~modal[0], output.boxes[0])
+        removed = np.asarray(pipe.background(picture, modal[1:]))
+        assert np.array_equal(removed[~modal[1]], picture[~modal[1]])
+        found = np.abs(output.objects[0][..., :3].astype(int) - truth)[hidden].mean()
+        return found, np.abs(removed.astype(int) - picture)[modal[1]].mean()
+
+    plain, corrected = error(), error(seam_margin=margin)
+    assert corrected[0] < 0.5 * plain[0] and corrected[1] < 0.5 * plain[1]
+
+
 def test_seam_colours_do_not_come_from_the_occluder():
     """The photo is black behind the occluder's outline; only pixels of the object itself decide the correction."""
     modal, amodal = crossing_bars()

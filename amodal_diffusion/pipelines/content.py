@@ -326,7 +326,8 @@ class ContentPipeline(ContentComponents):
         if replace_rim:
             hole = dilate(hole, kernel="square", size=2 * self.background_rim(*size) + 1)
         if self.config.seam_margin is not None:
-            whole = continue_photo(whole.cpu(), _to_planes(photo), _trust(~hole, hole, self.config.seam_margin))
+            trusted = _trust(~hole, hole, self.config.seam_margin)
+            whole = continue_photo(whole.cpu(), _to_planes(photo, None, trusted.device), trusted)
         return _postprocess(np.where(hole[:, :, None], _to_pixels(whole), photo), output_type)
 
     def background_rim(self, height: int, width: int) -> int:
@@ -468,7 +469,8 @@ def _paste_hidden(
         hole = np.zeros(colours.shape[1:], bool) if scene.unknown is None else scene.unknown[rows, columns].copy()
         hole[inner] |= hidden
         trusted = _trust(scene.modal[index, rows, columns], hole, margin)
-        colours = continue_photo(colours.cpu(), _to_planes(scene.photo[rows, columns]), trusted)
+        around = _to_planes(scene.photo[rows, columns], None, trusted.device)
+        colours = continue_photo(colours.cpu(), around, trusted)
     tile[..., :3][hidden] = _to_pixels(colours[(slice(None), *inner)])[hidden]
 
 
