@@ -1,7 +1,8 @@
 """Complete the objects of one photo and draw what was found: `make demo`, or `python demos/make_demo.py --help`.
 
 First all objects together, each of which can be hidden by the others; where ASBU is unsure of them; then one of them
-from the photo and its mask alone; and several shapes that it may have.
+from the photo and its mask alone; and several shapes that it may have. At last the photo as layers in colour, one of
+them removed and one moved.
 
 The photo is scikit-image's coffee.png (CC0, by Rachel Michetti); the visible masks in data/coffee.json were drawn by
 hand.
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import skimage.data
 import torch
+from edited import draw_objects, edit, load_scene_pipeline, write_scene
 from PIL import Image
 from woven import paint, woven
 
@@ -33,8 +35,10 @@ def parse_arguments() -> argparse.Namespace:
         ("--one-mask-model", "occamodal", "One that finds by itself what hides an object."),
         ("--uncertainty-model", "asbu", "One that says where it is unsure."),
         ("--samples-model", "amodal-vae", "One that draws several shapes of an object."),
+        ("--scene-model", "deocclusion", "One that makes layers in colour."),
     ):
         parser.add_argument(flag, default=HERE.parent / "pipelines" / name, help=what)
+    parser.add_argument("--content-model", help="Content pipeline to take instead of that of the scene model.")
     parser.add_argument("--output", type=Path, default=Path("out"), help="Folder for the pictures and amodal.json.")
     parser.add_argument("--docs", type=Path, help="Folder to write the pictures of the README to.")
     return parser.parse_args()
@@ -93,6 +97,7 @@ def side_by_side(pictures: list[Image.Image], width: int = 1600, gap: int = 24) 
 
 def main() -> int:
     args = parse_arguments()
+    scene_pipe = load_scene_pipeline(args.scene_model, args.content_model)  # first, since it may be missing
     photo = Image.fromarray(skimage.data.coffee())
     objects = read_object_masks(HERE / "data" / "coffee.json", size=(photo.height, photo.width))
 
@@ -115,17 +120,23 @@ def main() -> int:
         "uncertainty": show_uncertainty(args.uncertainty_model, photo, objects.masks),
         "samples": draw_several(args.samples_model, photo, objects.masks[0]),
     }
+    scene = scene_pipe(photo, objects.masks, names=objects.names)
+    edited = edit(scene)
+    pictures["whole_objects"] = draw_objects(scene)
+    written += write_scene(edited, args.output)
     for name, picture in pictures.items():
         picture.save(args.output / f"{name}.png")
         written.append(args.output / f"{name}.png")
     if args.docs:
         args.docs.mkdir(parents=True, exist_ok=True)
+        whole = pictures["whole_objects"].resize(photo.size, Image.Resampling.LANCZOS)
         strips = {
             "demo": side_by_side([overlay, graph]),
             "one_mask": side_by_side([given, found]),
             "uncertainty": pictures["uncertainty"],
             "samples": pictures["samples"],
             "woven": draw_woven(args.model, args.uncertainty_model),
+            "scene": side_by_side([photo, whole, edited.render()]),
         }
         for name, strip in strips.items():
             strip.save(args.docs / f"{name}.jpg", quality=92)

@@ -15,7 +15,7 @@ from amodal_diffusion import (
     ScenePipeline,
     Segmenter,
 )
-from amodal_diffusion.pipelines.scene_parts import SceneInputs, read_margins, split_overlaps, tidy_hidden
+from amodal_diffusion.pipelines.scene_parts import SceneInputs, read_margins, split_overlaps, tidy_hidden, trim_seams
 from pipeline_helpers import crossing_bars, gap_filler, iou, stacked_bars, tiny_pipeline
 from scene_helpers import photo_like, pixels, tiny_content
 from test_segmenter import PHOTO, mask2former_pipeline
@@ -152,6 +152,35 @@ def test_split_overlaps():
     split = split_overlaps(masks, cycle)
     assert (split.sum(axis=0) == masks.any(axis=0)).all() and split[2, 0, 3]  # where all three meet: the smallest
     np.testing.assert_array_equal(split_overlaps(masks[:0], none[:0, :0]), masks[:0])
+
+
+def test_trim_seams():
+    modal = np.zeros((4, 12, 20), bool)
+    modal[0, 2:8, :10], modal[1, 2:8, 10:], modal[2, 8, 2:9], modal[3, 0, 0:3] = True, True, True, True
+    order = np.zeros((4, 4), np.int8)
+    order[1, 0], order[0, 1], order[0, 2], order[2, 0] = 1, -1, 1, -1
+    trimmed = trim_seams(modal, order, 2)
+    expected = modal.copy()
+    expected[0, :, 8:10] = False  # beside what is in front, and there alone
+    np.testing.assert_array_equal(trimmed, expected)  # of the thin object nothing would be left
+    np.testing.assert_array_equal(trim_seams(modal, order, 0), modal)
+
+
+def test_seams_are_painted_and_the_untouched_scene_is_the_photo():
+    modal, _ = crossing_bars()
+    photo = photo_like(modal)
+    plain, trimmed = scene_pipeline()(photo, modal), scene_pipeline(seam_width=1)(photo, modal)
+    np.testing.assert_array_equal(pixels(trimmed), photo)
+    np.testing.assert_array_equal(trimmed.background, plain.background)
+    behind, whole = trimmed.layers[0], plain.layers[0]
+    seam = whole.modal & ~behind.modal
+    assert behind.box == whole.box and seam.any() and (behind.amodal == whole.amodal).all()
+    np.testing.assert_array_equal(behind.rgba[behind.modal], whole.rgba[behind.modal])
+    assert (behind.rgba[seam] != whole.rgba[seam]).any()
+    x, y, w, h = (int(value) for value in behind.box)
+    shown = pixels(trimmed.remove(1))[y : y + h, x : x + w]
+    np.testing.assert_array_equal(shown[seam], behind.rgba[seam][:, :3])
+    np.testing.assert_array_equal(trimmed.layers[1].modal, plain.layers[1].modal)
 
 
 def test_tidy_hidden():
@@ -328,6 +357,8 @@ def test_components_are_checked():
             ScenePipeline(*components)
     with pytest.raises(ValueError, match="`min_hidden_width` must be at least 0"):
         ScenePipeline(gap_filler(), tiny_content(), min_hidden_width=-1)
+    with pytest.raises(ValueError, match="`seam_width` must be at least 0"):
+        ScenePipeline(gap_filler(), tiny_content(), seam_width=-1)
 
 
 def test_devices_and_dtypes():

@@ -22,7 +22,7 @@ SHIPPED = ROOT / "pipelines" / "deocclusion"
 
 @pytest.fixture(scope="module")
 def plain():
-    return ScenePipeline(tiny_pipeline(), tiny_content(), min_hidden_width=2)
+    return ScenePipeline(tiny_pipeline(), tiny_content(), min_hidden_width=2, seam_width=1)
 
 
 @pytest.fixture(scope="module")
@@ -48,10 +48,11 @@ def test_saved_folder(saved, plain):
         "content_pipeline": ["amodal_diffusion", "ContentPipeline"],
         "segmenter": [None, None],
         "min_hidden_width": 2,
+        "seam_width": 1,
     }
     assert (saved / "pipeline.py").read_text() == "from amodal_diffusion import ScenePipeline  # noqa: F401\n"
     loaded = ScenePipeline.from_pretrained(saved)
-    assert loaded.config.min_hidden_width == 2 and loaded.segmenter is None
+    assert (loaded.config.min_hidden_width, loaded.config.seam_width) == (2, 1) and loaded.segmenter is None
     check(loaded, plain)
     check(ScenePipeline.from_pretrained(saved.parent, subfolder="deocclusion"), plain)
 

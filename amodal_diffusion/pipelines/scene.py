@@ -20,7 +20,7 @@ from .loading import SafePipeline
 from .mask_pipeline import MaskPipeline
 from .scene_inputs import check_integer, to_numpy
 from .scene_loading import COMPONENTS, SETTINGS, load_scene_pipeline, save_scene_pipeline
-from .scene_parts import SceneInputs, make_layer, read_margins, read_names, split_overlaps, tidy_hidden
+from .scene_parts import SceneInputs, make_layer, read_margins, read_names, split_overlaps, tidy_hidden, trim_seams
 from .segmenter import Segmenter
 
 ProgressCallback = Callable[[str, float], None]
@@ -37,6 +37,9 @@ class ScenePipeline(SafePipeline):
             pipeline or the id of a model. None: masks have to be given.
         min_hidden_width: pixels; hidden parts that are narrower are left out, and cracks that are narrower between a
             visible and a hidden part closed.
+        seam_width: pixels; visible pixels this near to an object in front, whose colours mix with theirs, count as
+            hidden: they are painted, so that no line stays behind where that object is moved away. The modal masks of
+            the layers are smaller by them. 0 keeps the masks as given.
 
     Raises:
         TypeError, ValueError: naming the component that is of another kind, or the setting.
@@ -46,7 +49,13 @@ class ScenePipeline(SafePipeline):
     _optional_components = ["segmenter"]
 
     def __init__(
-        self, mask_pipeline: Any, content_pipeline: Any, segmenter: Any = None, *, min_hidden_width: int = 3
+        self,
+        mask_pipeline: Any,
+        content_pipeline: Any,
+        segmenter: Any = None,
+        *,
+        min_hidden_width: int = 3,
+        seam_width: int = 0,
     ) -> None:
         super().__init__()
         if not isinstance(mask_pipeline, MaskPipeline):
@@ -56,7 +65,10 @@ class ScenePipeline(SafePipeline):
         if segmenter is not None and not isinstance(segmenter, Segmenter):
             segmenter = Segmenter(segmenter)
         self.register_modules(mask_pipeline=mask_pipeline, content_pipeline=content_pipeline, segmenter=segmenter)
-        self.register_to_config(min_hidden_width=check_integer("min_hidden_width", min_hidden_width, 0))
+        self.register_to_config(
+            min_hidden_width=check_integer("min_hidden_width", min_hidden_width, 0),
+            seam_width=check_integer("seam_width", seam_width, 0),
+        )
 
     # Loading and saving
 
@@ -69,9 +81,10 @@ class ScenePipeline(SafePipeline):
 
         Args:
             pretrained_model_name_or_path: folder, or Hub id.
-            kwargs: `mask_pipeline`, `content_pipeline`, `segmenter` (objects) and `min_hidden_width` take the place of
-                what was saved; `subfolder` names the folder of the pipeline where a folder or repository holds several;
-                all others, as `dtype`, `revision`, `cache_dir`, `token` and `local_files_only`, go to the components.
+            kwargs: `mask_pipeline`, `content_pipeline`, `segmenter` (objects), `min_hidden_width` and `seam_width` take
+                the place of what was saved; `subfolder` names the folder of the pipeline where a folder or repository
+                holds several; all others, as `dtype`, `revision`, `cache_dir`, `token` and `local_files_only`, go to
+                the components.
 
         Raises:
             FileNotFoundError: where the folder or what it refers to is not there.
@@ -204,12 +217,13 @@ class ScenePipeline(SafePipeline):
         amodal, uncertainty, relations = self._complete_masks(inputs, occluder_masks, options)
         modal = inputs.on_canvas(split_overlaps(inputs.masks, relations))
         amodal = tidy_hidden(amodal, modal, self.config.min_hidden_width)
+        seen = trim_seams(modal, relations, self.config.seam_width)
 
         # 3. Complete the contents
         report("contents", 0.4)
         unknown = inputs.outside if inputs.outside.any() else None
         contents = self.content_pipeline(
-            inputs.canvas, modal, amodal, order=relations, unknown=unknown, names=inputs.names, prompts=prompts,
+            inputs.canvas, seen, amodal, order=relations, unknown=unknown, names=inputs.names, prompts=prompts,
             category_ids=category_ids, generator=generator, inpainter_kwargs=inpainter_kwargs, batch_size=batch_size,
         )  # fmt: skip
 
@@ -222,7 +236,7 @@ class ScenePipeline(SafePipeline):
 
         # 5. Put the scene together
         layers = [
-            make_layer(index, name, contents.objects[index], contents.boxes[index], modal, amodal, uncertainty)
+            make_layer(index, name, contents.objects[index], contents.boxes[index], seen, amodal, uncertainty)
             for index, name in enumerate(inputs.names)
         ]
         rim = self.content_pipeline.background_rim(*inputs.outside.shape)

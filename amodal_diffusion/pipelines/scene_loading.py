@@ -23,7 +23,7 @@ LOADERS: dict[str, Any] = {
 """What loads each component of a scene pipeline."""
 
 COMPONENTS = tuple(LOADERS)
-SETTINGS = ("min_hidden_width",)
+SETTINGS = ("min_hidden_width", "seam_width")
 
 _REQUIRED = ("mask_pipeline", "content_pipeline")
 

@@ -120,6 +120,35 @@ def split_overlaps(masks: BoolArray, order: npt.NDArray[np.int8]) -> BoolArray:
     return owned
 
 
+def trim_seams(modal: BoolArray, order: npt.NDArray[np.int8], width: int) -> BoolArray:
+    """Take visible pixels beside an object in front for hidden ones: the colours of both mix there.
+
+    Lenses and masks that are a pixel or two off let the rim of what is behind show colours of what is in front, a line
+    that would stay behind when that is moved. An object of which nothing would be left stays as it is.
+
+    Args:
+        modal: (N, H, W) bool, no pixel in two masks.
+        order: (N, N) order matrix.
+        width: of the rim in pixels; 0 changes nothing.
+
+    Returns:
+        (N, H, W) bool, within `modal`.
+    """
+    trimmed = modal.copy()
+    size = 2 * width + 1
+    boxes = mask_boxes(modal).tolist()
+    for back, (x, y, w, h) in enumerate(boxes if width else ()):
+        fronts = [index for index in np.flatnonzero(order[:, back] == 1) if boxes[index][2]]
+        if not fronts or not w:
+            continue
+        window = (slice(max(y - size, 0), y + h + size), slice(max(x - size, 0), x + w + size))
+        visible = modal[(back, *window)]
+        kept = visible & ~dilate(modal[(fronts, *window)].any(axis=0), kernel="square", size=size)
+        if kept.any():
+            trimmed[(back, *window)] = kept
+    return trimmed
+
+
 def make_layer(
     index: int,
     name: str,
