@@ -54,12 +54,15 @@ class AnnotationStore:
                 if folder.exists()
                 else []
             )
-            if others:
+            if MANIFEST in others:  # of a process that started at the same moment
+                found = self._read()
+            elif others:
                 raise FileExistsError(
                     f"output {folder} holds other files, such as {min(others)!r}; choose a new folder."
                 )
-            write_text(folder / MANIFEST, json.dumps({"run": self.run, "finished": False}, indent=1) + "\n")
-        elif found["run"] != self.run:
+            else:
+                write_text(folder / MANIFEST, json.dumps({"run": self.run, "finished": False}, indent=1) + "\n")
+        if found is not None and found["run"] != self.run:
             differs = sorted(key for key in {*found["run"], *self.run} if found["run"].get(key) != self.run.get(key))
             raise ValueError(f"output {folder} holds another run; what differs is {', '.join(differs)}.")
 
@@ -105,6 +108,8 @@ class AnnotationStore:
             with atomic_path(path) as beside:  # ours from here on; whoever did the same at this moment does it too
                 beside.write_text(_identity(), encoding="utf-8")
             return True
+        except FileNotFoundError:  # swept at this moment, since the run is finished
+            return False
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(_identity())
         return True

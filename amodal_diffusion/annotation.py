@@ -238,6 +238,8 @@ def _join(store: AnnotationStore, run: Mapping[str, Any]) -> None:
         if not store.claim(_JOIN):
             time.sleep(_WAIT)
             continue
+        if store.finished:  # by another, who gave the claim back since we looked
+            return
         counts = RecordCounts()
         tables = _tables(store.pieces(), counts, lambda: store.stay(_JOIN))
         with replacing(store.folder / "data") as beside:

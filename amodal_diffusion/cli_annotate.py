@@ -106,6 +106,7 @@ def _annotate(options: argparse.Namespace, *, show: bool) -> list[BadRecord]:
     with tqdm(total=len(dataset), unit="image", desc="annotate", disable=not show) as bar:
 
         def progress(done: int) -> None:
+            multiprocessing.active_children()  # lets go of workers that died, so that what they claimed is free
             bar.update(max(0, done - bar.n))
 
         annotate_dataset(
