@@ -160,12 +160,22 @@ def test_starts_from_a_network_without_mask_plane(photos, tmp_path):
     plain = PCNetContent((4, 8, 8), sample_size=64, use_mask=False)
     ContentPipeline(model=plain).save_pretrained(tmp_path / "plain")
     flags = ["--pretrained_pipeline", tmp_path / "plain", "--adversarial_weight", "0", "--learning_rate", "1e-9"]
+    flags += ["--seam_margin", "2"]
     run_main("train_pcnet_c", "--dataset", photos, "--output_dir", tmp_path / "run", *SMALL, *flags)
-    state, config = weights(tmp_path / "run"), ContentPipeline.from_pretrained(tmp_path / "run").model.config
-    assert config.use_mask and config.sample_size == 32
+    pipeline = ContentPipeline.from_pretrained(tmp_path / "run")
+    state, config = weights(tmp_path / "run"), pipeline.model.config
+    assert config.use_mask and config.sample_size == 32 and pipeline.config.seam_margin == 2
     first = "encoder.0.conv.conv.weight"
     torch.testing.assert_close(state[first][:, :3], plain.state_dict()[first], atol=1e-6, rtol=0)
     assert state[first][:, 3:].abs().max() < 1e-6
+
+
+def test_goes_on_from_a_network_on_top_of_a_prior(photos, run, tmp_path):
+    flags = ["--pretrained_pipeline", run, "--use_prior", "--adversarial_weight", "0"]
+    run_main("train_pcnet_c", "--dataset", photos, "--output_dir", tmp_path, *SMALL, *flags)
+    assert ContentPipeline.from_pretrained(tmp_path).model.config.use_prior
+    state = weights(tmp_path)
+    assert state["encoder.0.conv.conv.weight"].shape[1] == 7 and state["decoder.2.conv.conv.weight"].abs().max() > 0
 
 
 @pytest.mark.parametrize(

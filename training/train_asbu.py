@@ -6,8 +6,9 @@ synthesised on the training device from a bank of masks, so compute sets the pac
     accelerate launch training/train_asbu.py --dataset train.json --output_dir runs/asbu
 
 `--occluder_input mask` (the whole occluder in place of the boundary) and `--loss cross_entropy` (no uncertainty) are
-the ablations of the paper; `--occluder_input both` and `--loss decoupled` are how `pipelines/asbu` was made.
-`--use_rgb` shows the photo to the network, with the other object pasted into it by matting.
+the ablations of the paper; `--occluder_input both` is how `pipelines/asbu` was made. `--loss decoupled` learns the mask
+by cross-entropy and the uncertainty apart from it. `--use_rgb` shows the photo to the network, with the other object
+pasted into it by matting.
 """
 
 import argparse

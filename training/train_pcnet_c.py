@@ -43,6 +43,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = base_parser(__doc__.split("\n")[0])
     _add_data_flags(parser.add_argument_group("data"))
     _add_network_flags(parser.add_argument_group("network"))
+    pipeline = parser.add_argument_group("pipeline", "Stored in the pipeline; see ContentPipeline.")
+    pipeline.add_argument("--seam_margin", type=int, default=None)
     losses = parser.add_argument_group("losses", "Weights; 0 leaves a part out.")
     published = ContentLossWeights()
     for name in vars(published):
@@ -90,6 +92,7 @@ def _add_network_flags(group: argparse._ArgumentGroup) -> None:
         "--pretrained_pipeline", default=None, help="Content pipeline to start from; a mask plane is added if need be."
     )
     group.add_argument("--block_out_channels", type=parse_size_list, default=(64, 128, 256, 512, 512, 512, 512))
+    group.add_argument("--use_prior", action="store_true", help="Start from the colours continued smoothly.")
     group.add_argument("--sample_size", type=int, default=None, help="None: 256, or that of the pretrained pipeline.")
 
 
@@ -164,7 +167,7 @@ class ContentTask(Task):
         return Validation(figures, {"held_out": picture} if picture is not None else {})
 
     def build_pipeline(self, model: nn.Module) -> ContentPipeline:
-        return ContentPipeline(model=model, enlarge_box=self.recipe.enlarge_box)
+        return ContentPipeline(model=model, enlarge_box=self.recipe.enlarge_box, seam_margin=self.args.seam_margin)
 
     def card(self) -> dict[str, Any]:
         args = self.args
@@ -203,7 +206,8 @@ def _picture(batch: ContentBatch, found: Tensor, truth: Tensor) -> np.ndarray:
 
 def _make_model(args: argparse.Namespace) -> PCNetContent:
     if not args.pretrained_pipeline:
-        return PCNetContent(args.block_out_channels, sample_size=args.sample_size or 256)
+        size = args.sample_size or 256
+        return PCNetContent(args.block_out_channels, sample_size=size, use_prior=args.use_prior)
     model = ContentPipeline.from_pretrained(args.pretrained_pipeline).model
     if model is None:
         raise ValueError(f"`--pretrained_pipeline` {args.pretrained_pipeline!r} holds no PCNet-C to train.")
@@ -214,6 +218,8 @@ def _make_model(args: argparse.Namespace) -> PCNetContent:
         )
     if not model.config.use_mask:
         model = model.with_mask_plane()
+    if args.use_prior and not model.config.use_prior:
+        model = model.with_prior()
     if args.sample_size:
         model.register_to_config(sample_size=args.sample_size)
     return model
