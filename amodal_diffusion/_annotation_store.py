@@ -78,8 +78,7 @@ class AnnotationStore:
             raise ValueError(_BROKEN.format(path=path))
         return found
 
-    @property
-    def finished(self) -> bool:
+    def is_finished(self) -> bool:
         """The whole result is in place."""
         found = self._read()
         return found is not None and found.get("finished") is True

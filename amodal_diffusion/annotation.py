@@ -110,7 +110,7 @@ def annotate_dataset(
     pieces = -(-len(dataset) // shard_rows)
     store = AnnotationStore(Path(folder), run, pieces, claim_timeout)
     report = on_progress or (lambda done: None)
-    if not store.finished:
+    if not store.is_finished():
         predictor = _Predictor(dataset, pipeline, call_options)
         with errors_alone():
             _work(store, predictor, shard_rows, report)
@@ -125,7 +125,7 @@ def _work(store: AnnotationStore, predictor: _Predictor, shard_rows: int, report
     count = len(predictor.dataset)
     start = os.getpid() % store.count  # so that processes that begin together do not race for the same piece
     while missing := store.missing():
-        if store.finished:
+        if store.is_finished():
             return
         taken = None
         for index in sorted(missing, key=lambda piece: (piece - start) % store.count):
@@ -234,11 +234,11 @@ def _completed_row(
 
 def _join(store: AnnotationStore, run: Mapping[str, Any]) -> None:
     """One process joins the pieces, the others wait for it."""
-    while not store.finished:
+    while not store.is_finished():
         if not store.claim(_JOIN):
             time.sleep(_WAIT)
             continue
-        if store.finished:  # by another, who gave the claim back since we looked
+        if store.is_finished():  # by another, who gave the claim back since we looked
             return
         counts = RecordCounts()
         tables = _tables(store.pieces(), counts, lambda: store.stay(_JOIN))
