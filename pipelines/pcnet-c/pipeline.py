@@ -1,0 +1,1 @@
+from amodal_diffusion import ContentPipeline  # noqa: F401
