@@ -10,7 +10,7 @@ from amodal_diffusion import ContentPipeline, Scene, ScenePipeline
 
 REMOVED = "coffee"
 """What was hidden beneath shows: the inside of the cup."""
-MOVED, OFFSET = "cup", (40, -12)
+MOVED, OFFSET = "cup", (34, -12)
 """To the right and up, in pixels; what the saucer had hidden beneath shows."""
 
 _SQUARE = 12  # of the checkerboard, in pixels

@@ -119,7 +119,7 @@ def check_edited_scene(out, objects):
     assert [layer.name for layer in scene.layers] == ["saucer", "cup", "spoon"]
     assert [layer.at_home for layer in scene.layers] == [True, False, True]
     cup = scene.layers[1]
-    assert (cup.transform - cup.origin).tolist() == [[0, 0, 40], [0, 0, -12]]
+    assert (cup.transform - cup.origin).tolist() == [[0, 0, 34], [0, 0, -12]]
     photo, coffee = skimage_data.coffee(), dict(zip(objects.names, objects.masks, strict=True))["coffee"]
     assert (picture != photo).any(axis=2)[coffee].mean() > 0.9
 

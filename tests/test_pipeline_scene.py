@@ -11,6 +11,8 @@ from amodal_diffusion import (
     AmodalPipelineOutput,
     ASBUPipeline,
     ASBUPredictor,
+    ContentPipeline,
+    PCNetContent,
     PCNetMaskPipeline,
     ScenePipeline,
     Segmenter,
@@ -181,6 +183,24 @@ def test_seams_are_painted_and_the_untouched_scene_is_the_photo():
     shown = pixels(trimmed.remove(1))[y : y + h, x : x + w]
     np.testing.assert_array_equal(shown[seam], behind.rgba[seam][:, :3])
     np.testing.assert_array_equal(trimmed.layers[1].modal, plain.layers[1].modal)
+
+
+@pytest.mark.parametrize("margin", [None, 6])
+def test_clean_seams_meet_the_colours_beside_them(margin):
+    modal = np.zeros((1, 64, 64), bool)
+    modal[0, 16:48, 8:30] = True
+    amodal = modal.copy()
+    amodal[0, 16:48, 30:56] = True
+    photo = np.full((64, 64, 3), 60, np.uint8)
+    photo[:, 26:30] = 160  # another colour within the margin
+    network = PCNetContent(block_out_channels=(8, 8, 8), sample_size=32, use_prior=True).eval()  # continues smoothly
+    content = ContentPipeline(network, background_size=32, seam_margin=margin)
+    off = {}
+    for clean in (False, True):
+        tile = content(photo, modal, amodal, clean_seams=clean).objects[0]
+        np.testing.assert_array_equal(tile[:, :22, :3], photo[16:48, 8:30])
+        off[clean] = np.abs(tile[4:28, 22, :3].astype(float) - 160).mean()
+    assert off[True] < 0.5 * off[False] if margin else off[True] == off[False]
 
 
 def test_tidy_hidden():

@@ -29,14 +29,13 @@ from .content_inputs import (
 from .content_output import ContentPipelineOutput
 from .inpainting import check_inpainter_kwargs, inpaint, split_generators, trained_size
 from .scene_inputs import batches, check_choice, check_integer, check_number, to_device
-from .seams import continue_photo, match_seam, trusted_rim
+from .seams import continue_photo, match_seam, trusted_photo, trusted_rim
 
 _UNIT = 256
 """Side in pixels of the crops that lengths in the settings refer to."""
 
 _SIZE_STEP = 8
 _CONTEXT = 24  # pixels of the photo around an object that its seam looks at
-_OTHERS = 1e-3  # weight there of what is not the object
 
 
 @dataclass
@@ -152,6 +151,7 @@ class ContentPipeline(ContentComponents):
         category_ids: Any = None,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
         inpainter_kwargs: Mapping[str, Any] | None = None,
+        clean_seams: bool = False,
         batch_size: int | None = None,
         output_type: str = "np",
         return_dict: bool = True,
@@ -177,6 +177,8 @@ class ContentPipeline(ContentComponents):
                 one an object. The batch size does not change the random numbers. PCNet-C draws none.
             inpainter_kwargs: further arguments of the inpainter's call: `num_inference_steps`, `guidance_scale`,
                 `strength`, `negative_prompt` (one for all), ...
+            clean_seams: the modal masks keep a pixel or two away from what hides the objects, so that no colour of it
+                is left in them: a `seam_margin` is then not needed, and taken for 0.
             batch_size: crops in one pass; None suits it to the device.
             output_type: "np", "pil" or "pt", see `ContentPipelineOutput`.
             return_dict: False returns a tuple of `objects`, `boxes`.
@@ -203,6 +205,7 @@ class ContentPipeline(ContentComponents):
         if self._class_conditioned and scene.category_ids is None:
             raise ValueError("`category_ids` must be given: the network is class-conditioned.")
 
+        margin = 0 if clean_seams and self.config.seam_margin is not None else self.config.seam_margin
         # 2. Cut the visible part of each object out of the photo
         tiles = [_visible_tile(scene, index) for index in range(len(scene))]
         rows = [index for index in range(len(scene)) if scene.hidden(index).any()]
@@ -221,7 +224,7 @@ class ContentPipeline(ContentComponents):
                     options,
                 )  # [B, 3, s, s]
                 for index, patch in zip(chosen, filled, strict=True):
-                    _paste_hidden(tiles[index], patch, boxes[index], scene, index, self.config.seam_margin)
+                    _paste_hidden(tiles[index], patch, boxes[index], scene, index, margin)
                 bar.update(len(chosen))
 
         # 4. Put the output together
@@ -326,7 +329,7 @@ class ContentPipeline(ContentComponents):
         if replace_rim:
             hole = dilate(hole, kernel="square", size=2 * self.background_rim(*size) + 1)
         if self.config.seam_margin is not None:
-            trusted = _trust(~hole, hole, self.config.seam_margin)
+            trusted = trusted_photo(~hole, hole, self.config.seam_margin)
             whole = continue_photo(whole.cpu(), _to_planes(photo, None, trusted.device), trusted)
         return _postprocess(np.where(hole[:, :, None], _to_pixels(whole), photo), output_type)
 
@@ -468,22 +471,10 @@ def _paste_hidden(
     if margin is not None:
         hole = np.zeros(colours.shape[1:], bool) if scene.unknown is None else scene.unknown[rows, columns].copy()
         hole[inner] |= hidden
-        trusted = _trust(scene.modal[index, rows, columns], hole, margin)
+        trusted = trusted_photo(scene.modal[index, rows, columns], hole, margin)
         around = _to_planes(scene.photo[rows, columns], None, trusted.device)
         colours = continue_photo(colours.cpu(), around, trusted)
     tile[..., :3][hidden] = _to_pixels(colours[(slice(None), *inner)])[hidden]
-
-
-def _trust(own: np.ndarray, hole: np.ndarray, margin: int) -> Tensor:
-    """(h, w) float32 weights for `continue_photo`: `own` pixels before all others, none within `margin` of the hole.
-
-    Args:
-        own: (h, w) bool, pixels of what is continued.
-        hole: (h, w) bool.
-        margin: in pixels.
-    """
-    far = ~dilate(hole, kernel="square", size=2 * margin + 1) if margin else ~hole
-    return torch.from_numpy(np.where(own, np.float32(1), np.float32(_OTHERS)) * far)
 
 
 def _postprocess(pixels: np.ndarray, output_type: str) -> Any:

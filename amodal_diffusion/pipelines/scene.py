@@ -225,6 +225,7 @@ class ScenePipeline(SafePipeline):
         contents = self.content_pipeline(
             inputs.canvas, seen, amodal, order=relations, unknown=unknown, names=inputs.names, prompts=prompts,
             category_ids=category_ids, generator=generator, inpainter_kwargs=inpainter_kwargs, batch_size=batch_size,
+            clean_seams=self.config.seam_width > 0,
         )  # fmt: skip
 
         # 4. Fill the background

@@ -143,7 +143,8 @@ def trim_seams(modal: BoolArray, order: npt.NDArray[np.int8], width: int) -> Boo
             continue
         window = (slice(max(y - size, 0), y + h + size), slice(max(x - size, 0), x + w + size))
         visible = modal[(back, *window)]
-        kept = visible & ~dilate(modal[(fronts, *window)].any(axis=0), kernel="square", size=size)
+        in_front = np.logical_or.reduce(modal[(fronts, *window)], axis=0)
+        kept = visible & ~dilate(in_front, kernel="square", size=size)
         if kept.any():
             trimmed[(back, *window)] = kept
     return trimmed

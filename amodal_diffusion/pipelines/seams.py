@@ -1,13 +1,17 @@
 """Seams between a photo and what a network painted: a smooth correction that makes the colours meet."""
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .._pull_push import pull_push
+from ..masks import dilate
 
 # Weight of a pixel that is believed only where nothing better is near.
 _DOUBTFUL = 1e-3
+# Weight of a pixel of the photo that is not of the object.
+_OTHERS = 1e-3
 _STEPS = 32
 
 
@@ -90,3 +94,15 @@ def trusted_rim(rim: Tensor, core: Tensor, width: int) -> Tensor:
     reach = (width + 1) // 2
     beside = F.max_pool2d(core.float(), 2 * reach + 1, stride=1, padding=reach)
     return rim.float() * torch.where(beside > 0, _DOUBTFUL, 1.0)
+
+
+def trusted_photo(own: np.ndarray, hole: np.ndarray, margin: int) -> Tensor:
+    """(h, w) float32 weights for `continue_photo`: `own` pixels before all others, none within `margin` of the hole.
+
+    Args:
+        own: (h, w) bool, pixels of what is continued.
+        hole: (h, w) bool.
+        margin: in pixels.
+    """
+    far = ~dilate(hole, kernel="square", size=2 * margin + 1) if margin else ~hole
+    return torch.from_numpy(np.where(own, np.float32(1), np.float32(_OTHERS)) * far)
