@@ -204,8 +204,8 @@ class ContentPipeline(ContentComponents):
         batch_size = self.check_call(batch_size, output_type, self.size)
         if self._class_conditioned and scene.category_ids is None:
             raise ValueError("`category_ids` must be given: the network is class-conditioned.")
-
         margin = 0 if clean_seams and self.config.seam_margin is not None else self.config.seam_margin
+
         # 2. Cut the visible part of each object out of the photo
         tiles = [_visible_tile(scene, index) for index in range(len(scene))]
         rows = [index for index in range(len(scene)) if scene.hidden(index).any()]
