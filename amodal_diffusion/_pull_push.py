@@ -9,8 +9,8 @@ _SWEEPS = 4
 def pull_push(values: Tensor, weights: Tensor) -> Tensor:
     """Continue scattered values smoothly over the whole picture.
 
-    A membrane fixed at the values, nearly: a pyramid of weighted means gives its shape, and a few sweeps of relaxation at
-    each level take out the blocks of the pyramid. Linear in the number of pixels.
+    A membrane fixed at the values, nearly: a pyramid of weighted means gives its shape, and a few sweeps of relaxation
+    at each level take out the blocks of the pyramid. Linear in the number of pixels.
 
     Args:
         values: (B, C, h, w) floats.

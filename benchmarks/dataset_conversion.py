@@ -6,8 +6,8 @@ A file of the layout and size of KINS is written first: photos of 1242 x 375, po
 run lengths for the visible mask, instances in random order of their images. Each part runs in a process of its own:
 
 - `import`: what the libraries take before anything is read.
-- `convert`: `amodal-diffusion dataset convert` to Parquet, for a quarter of the instances and for all. Memory is bounded
-  where both take about the same.
+- `convert`: `amodal-diffusion dataset convert` to Parquet, for a quarter of the instances and for all. Memory is
+  bounded where both take about the same.
 - `pycocotools`: `COCO(file)`, which holds the whole file, then `annToMask` of amodal and `decode` of modal masks.
 """
 
