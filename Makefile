@@ -33,7 +33,7 @@ $(STAMP): pyproject.toml constraints.txt
 venv: $(STAMP)  ## Make the virtual environment and install the package with all extras.
 
 .PHONY: demo
-demo: $(STAMP)  ## Complete the objects of one photo; the pictures land in out/.
+demo: $(STAMP)  ## Complete the objects of one photo and edit the scene; the pictures land in out/.
 	$(BIN)/python demos/make_demo.py --output $(OUT)
 
 .PHONY: docs

@@ -45,9 +45,8 @@ def panels(picture, columns, rows=1):
 
 class TestSamples:
     def test_public_names(self):
-        assert {"draw_samples", "draw_uncertainty", "draw_overlay", "draw_order_graph", "palette"} == set(
-            visualization.__all__
-        )
+        pictures = {"draw_samples", "draw_uncertainty", "draw_overlay", "draw_order_graph", "draw_curves"}
+        assert pictures | {"Curve", "palette"} == set(visualization.__all__)
 
     def test_panels_differ_where_the_samples_do_and_nowhere_else(self, photo, completions):
         right, left, none = panels(draw_samples(photo, *completions, size=1200), columns=3)
