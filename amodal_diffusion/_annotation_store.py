@@ -93,7 +93,10 @@ class AnnotationStore:
 
     def missing(self) -> list[int]:
         """Pieces that are not there yet."""
-        return [index for index in range(self.count) if not self.piece(index).exists()]
+        # One look into the folder, which may lie on another machine, instead of one for each piece.
+        folder = self.folder / SHARDS
+        there = set(os.listdir(folder)) if folder.is_dir() else set()
+        return [index for index in range(self.count) if self.piece(index).name not in there]
 
     def claim(self, name: str) -> bool:
         """Take a piece of work, unless another living process has it."""

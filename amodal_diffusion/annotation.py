@@ -24,7 +24,7 @@ from .data.card import RecordCounts, dataset_card
 from .data.schema import amodal_features, build_objects, record_masks
 from .data.shards import replacing, write_shards
 from .evaluation import call_pipeline
-from .export import amodal_scores
+from .export import AMODAL_JSON, amodal_scores
 from .image_processor import load_image
 from .masks import encode_rle, mask_areas
 from .ordering import order_pairs
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
     from .pipelines import MaskPipeline
 
-AMODAL_JSON = "amodal.json"
 _VERSION = 1
 _JOIN = "join"
 _WAIT = 0.5
@@ -124,6 +123,7 @@ def _work(store: AnnotationStore, predictor: _Predictor, shard_rows: int, report
     """Take pieces until all are there."""
     count = len(predictor.dataset)
     start = os.getpid() % store.count  # so that processes that begin together do not race for the same piece
+    done = _rows_done(store, shard_rows, count)
     while missing := store.missing():
         if store.is_finished():
             return
@@ -136,28 +136,28 @@ def _work(store: AnnotationStore, predictor: _Predictor, shard_rows: int, report
             if store.piece(index).exists():  # done since we looked
                 store.release(name)
                 continue
-            rows = range(index * shard_rows, min((index + 1) * shard_rows, count))
-            done = _rows_done(store, shard_rows, count)
 
             def sign_of_life(rows_done: int, name: str = name, done: int = done) -> None:
                 store.stay(name)
                 report(done + rows_done)
 
-            _write_piece(store.piece(index), predictor.rows(rows, sign_of_life))
+            _write_piece(store.piece(index), predictor.rows(_rows_of(index, shard_rows, count), sign_of_life))
             store.release(name)
-            report(_rows_done(store, shard_rows, count))
+            done = _rows_done(store, shard_rows, count)
+            report(done)
         if taken is None:
             time.sleep(_WAIT)
-            report(_rows_done(store, shard_rows, count))
+            done = _rows_done(store, shard_rows, count)
+            report(done)
+
+
+def _rows_of(index: int, shard_rows: int, count: int) -> range:
+    """The rows of a piece."""
+    return range(index * shard_rows, min((index + 1) * shard_rows, count))
 
 
 def _rows_done(store: AnnotationStore, shard_rows: int, count: int) -> int:
-    missing = set(store.missing())
-    return sum(
-        min((index + 1) * shard_rows, count) - index * shard_rows
-        for index in range(store.count)
-        if index not in missing
-    )
+    return count - sum(len(_rows_of(index, shard_rows, count)) for index in store.missing())
 
 
 def _write_piece(path: Path, rows: Iterable[dict[str, Any]]) -> None:

@@ -12,11 +12,11 @@ import torch
 from tqdm.auto import tqdm
 
 from .annotation import annotate_dataset
-from .cli_options import DTYPES, add_command, find_device, given_options, write_out
+from .cli_options import DTYPES, add_command, find_device, given_options, write_bad_records, write_out
 from .data import BadRecord, push_folder, read_annotations
 from .data.io import check_repo_id
 from .evaluation import check_call_options, load_pipeline
-from .export import check_output_folder
+from .export import AMODAL_JSON, check_output_folder
 
 _EXAMPLES = """\
 The output folder gets data/*.parquet (the one schema, with a column `predictions`), amodal.json (COCO: `segmentation`
@@ -30,7 +30,6 @@ examples:
   amodal-diffusion annotate instances.json --images photos/ --model pipelines/occamodal --output amodal/ --num-workers 2
   amodal-diffusion annotate user/data-set --model pipelines/asbu --output amodal/ --push-to-hub user/data-set-amodal
 """
-_SHOWN = 5
 
 
 def add_annotate(commands: Any, parents: list[Any]) -> None:
@@ -76,13 +75,11 @@ def run_annotate(options: argparse.Namespace) -> None:
         worker.join()
     for path in (
         *sorted((options.output / "data").iterdir()),
-        options.output / "amodal.json",
+        options.output / AMODAL_JSON,
         options.output / "README.md",
     ):
         write_out(f"{path}\n")
-    if bad_records:
-        write_out(f"skipped {len(bad_records):,} bad records, such as\n")
-        write_out("".join(f"  {record}\n" for record in bad_records[:_SHOWN]))
+    write_bad_records(bad_records)
     if options.push_to_hub:
         write_out(push_folder(options.output, options.push_to_hub) + "\n")
 

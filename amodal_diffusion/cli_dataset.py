@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from .cli_options import add_command, write_out
+from .cli_options import add_command, write_bad_records, write_out
 from .data import FILE_FORMATS, BadRecord, ColumnMap, iter_annotations, iter_columns, load_amodal_dataset, push_folder
 from .data.columns import open_dataset
 from .data.convert import PHOTOS, convert_dataset
@@ -18,7 +18,6 @@ from .data.io import check_repo_id
 from .data.shards import SHARD_BYTES
 
 SPLIT = re.compile(r"(?:(?P<split>[A-Za-z]\w*)=)?(?P<place>.+)", re.ASCII)
-_SHOWN = 5
 
 _EXAMPLES = """\
 formats:
@@ -116,10 +115,7 @@ def run_dataset_convert(options: argparse.Namespace) -> None:
     for split, counts in converted.counts.items():
         numbers = counts.numbers()
         write_out(f"{split}: " + ", ".join(f"{numbers[kind]:,} {kind}" for kind in _KINDS) + "\n")
-    if bad_records:
-        write_out(f"skipped {len(bad_records):,} bad records, such as\n")
-        for record in bad_records[:_SHOWN]:
-            write_out(f"  {record}\n")
+    write_bad_records(bad_records)
     if options.push_to_hub:
         write_out(push_folder(converted.folder, options.push_to_hub, private=options.private) + "\n")
 

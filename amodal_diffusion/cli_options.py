@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+_SHOWN = 5  # bad records
 
 MASKS_HELP = """\
 masks (--masks) are one of
@@ -108,6 +110,13 @@ def check_inputs_survive(output: Path, results: Iterable[Path], inputs: Iterable
     for path in inputs:
         if not written.isdisjoint([path.resolve(), *path.resolve().parents]):
             raise ValueError(f"--output {output} would replace {path}, which this run reads; choose another.")
+
+
+def write_bad_records(records: Sequence[object]) -> None:
+    """Say how many records of a data set were skipped, and show the first of them."""
+    if records:
+        write_out(f"skipped {len(records):,} bad records, such as\n")
+        write_out("".join(f"  {record}\n" for record in records[:_SHOWN]))
 
 
 def write_out(text: str) -> None:

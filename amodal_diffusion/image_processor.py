@@ -87,15 +87,13 @@ def image_size(image: ImageInput) -> tuple[int, int]:
 
 def normalize_images(images: torch.Tensor) -> torch.Tensor:
     """Shift and scale RGB in [0, 1], (..., 3, H, W) floats, by ImageNet's mean and standard deviation per channel."""
-    mean = torch.tensor(_IMAGENET_MEAN, device=images.device).view(3, 1, 1)
-    std = torch.tensor(_IMAGENET_STD, device=images.device).view(3, 1, 1)
+    mean, std = _imagenet(images.device)
     return (images - mean) / std
 
 
 def denormalize_images(images: torch.Tensor) -> torch.Tensor:
     """Undo `normalize_images`: (..., 3, H, W) floats, not clamped."""
-    mean = torch.tensor(_IMAGENET_MEAN, device=images.device).view(3, 1, 1)
-    std = torch.tensor(_IMAGENET_STD, device=images.device).view(3, 1, 1)
+    mean, std = _imagenet(images.device)
     return images * std + mean
 
 
@@ -129,6 +127,12 @@ def postprocess_masks(
     if output_type == "pil":
         return [Image.fromarray(mask.astype(np.uint8) * 255) for mask in array]
     raise ValueError(f"`output_type` must be 'np', 'pt' or 'pil', got {output_type!r}")
+
+
+def _imagenet(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation, (3, 1, 1) each."""
+    mean, std = (torch.tensor(values, device=device).view(3, 1, 1) for values in (_IMAGENET_MEAN, _IMAGENET_STD))
+    return mean, std
 
 
 def _open(path: str) -> Image.Image:

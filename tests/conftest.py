@@ -99,3 +99,9 @@ def hub(monkeypatch, tmp_path):
         shutil.copytree(folder, repository / inside, dirs_exist_ok=True)
 
     return SimpleNamespace(fill=fill, repository=repository, cache=cache, calls=calls)
+
+
+@pytest.fixture
+def offline(monkeypatch):
+    """The Hub is not asked for anything in this process."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from amodal_diffusion.masks import encode_rle
+
 SHARED = Path(os.environ.get("AMODAL_DATA", Path(__file__).parents[2] / "shared" / "data"))
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="needs the shared data; set AMODAL_DATA")
 
@@ -23,6 +25,20 @@ def box_mask(x, y, width, height):
     mask = np.zeros((HEIGHT, WIDTH), dtype=bool)
     mask[y : y + height, x : x + width] = True
     return mask
+
+
+def cocoa_pairs(pairs):
+    """COCOA content with one image for each (whole, front), (H, W) bool: `front` hides a part of `whole`."""
+    records, annotations = [], []
+    for index, (whole, front) in enumerate(pairs, start=1):
+        regions = [
+            {"segmentation": encode_rle(whole), "visible_mask": encode_rle(whole & ~front), "name": "back"},
+            {"segmentation": encode_rle(front), "name": "front"},
+        ]
+        height, width = whole.shape
+        records.append({"id": index, "file_name": f"{index}.png", "height": height, "width": width})
+        annotations.append({"id": index, "image_id": index, "depth_constraint": "2-1", "regions": regions})
+    return {"images": records, "annotations": annotations}
 
 
 def plain_rle(mask):

@@ -11,24 +11,19 @@ from PIL import Image
 
 from amodal_diffusion.data import read_annotations
 from amodal_diffusion.evaluation import METHODS, Prediction, evaluate_methods, make_sample, runs
-from amodal_diffusion.masks import encode_rle
+from data_helpers import cocoa_pairs
 
 HEIGHT, WIDTH = 24, 32
 
 
 def make_content(images):
     generator = np.random.default_rng(0)
-    records, annotations = [], []
+    pairs = []
     for index in range(1, images + 1):
         whole, front = np.zeros((2, HEIGHT, WIDTH), bool)
         whole[2:20, 3 : 12 + index], front[generator.integers(1, 12) : 21, 7 : 20 + index] = True, True
-        regions = [
-            {"segmentation": encode_rle(whole), "visible_mask": encode_rle(whole & ~front), "name": "back"},
-            {"segmentation": encode_rle(front), "name": "front"},
-        ]
-        records.append({"id": index, "file_name": f"{index}.png", "height": HEIGHT, "width": WIDTH})
-        annotations.append({"id": index, "image_id": index, "depth_constraint": "2-1", "regions": regions})
-    return {"images": records, "annotations": annotations}
+        pairs.append((whole, front))
+    return cocoa_pairs(pairs)
 
 
 @pytest.fixture(scope="module")

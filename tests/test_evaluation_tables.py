@@ -23,24 +23,19 @@ from amodal_diffusion.evaluation import (
     evaluate_methods,
     table_methods,
 )
-from amodal_diffusion.masks import encode_rle
+from data_helpers import cocoa_pairs
 
 HEIGHT, WIDTH = 24, 32
 
 
 def make_content(images=3):
     """Two squares in each image: object 2 hides a growing part of object 1."""
-    records, annotations = [], []
+    pairs = []
     for index in range(1, images + 1):
         whole, front = np.zeros((2, HEIGHT, WIDTH), bool)
         whole[4:20, 4:20], front[8:16, 20 - 2 * index : 30] = True, True
-        regions = [
-            {"segmentation": encode_rle(whole), "visible_mask": encode_rle(whole & ~front), "name": "back"},
-            {"segmentation": encode_rle(front), "name": "front"},
-        ]
-        records.append({"id": index, "file_name": f"{index}.png", "height": HEIGHT, "width": WIDTH})
-        annotations.append({"id": index, "image_id": index, "depth_constraint": "2-1", "regions": regions})
-    return {"images": records, "annotations": annotations}
+        pairs.append((whole, front))
+    return cocoa_pairs(pairs)
 
 
 @pytest.fixture(scope="module")

@@ -19,15 +19,12 @@ sys.path.insert(0, str(ROOT / "training"))
 from train_instance_segmenter import predict_instances  # noqa: E402
 from trainer.instance_batches import InstanceSampler, read_instances, resize  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("offline")
+
 SMALL = [
     "--image_size", "64", "--hidden_dim", "32", "--num_queries", "6", "--train_batch_size", "2",
     "--validation_fraction", "0.3", "--logging_steps", "1", "--max_train_steps", "4", "--score_threshold", "0",
 ]  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def offline(monkeypatch):
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
 
 
 @pytest.fixture(scope="module")

@@ -25,16 +25,13 @@ from trainer.content_losses import (  # noqa: E402
 )
 from trainer.perceptual import VGGFeatures, find_vgg_features, gram_matrix, load_vgg_features  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("offline")
+
 SMALL = [
     "--block_out_channels", "4,8,8", "--sample_size", "32", "--train_batch_size", "4", "--validation_samples", "8",
     "--validation_fraction", "0.3", "--min_area", "40", "--logging_steps", "1", "--max_grad_norm", "1",
     "--lr_scheduler", "warmup_stable_decay", "--max_train_steps", "4", "--perceptual_network", "none",
 ]  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def offline(monkeypatch):
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
 
 
 @pytest.fixture(scope="module")

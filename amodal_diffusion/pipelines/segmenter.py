@@ -262,17 +262,8 @@ def _read_settings(folder: str) -> dict[str, Any]:
         settings = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"'{path}' is not valid JSON: {error}") from error
-    known = (
-        "score_threshold",
-        "min_area",
-        "max_overlap",
-        "max_containment",
-        "max_objects",
-        "labels",
-        "eraser_dilation",
-    )
-    if not isinstance(settings, dict) or set(settings) - set(known):
-        raise ValueError(f"'{path}' must hold a JSON object of {', '.join(known)}.")
+    if not isinstance(settings, dict) or set(settings) - set(_SETTINGS):
+        raise ValueError(f"'{path}' must hold a JSON object of {', '.join(_SETTINGS)}.")
     return settings
 
 

@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-from safetensors.torch import load_file
 from torch import Tensor, nn
+
+from amodal_diffusion.conversion import load_published_state_dict
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ def load_vgg_features(path_or_id: str) -> VGGFeatures:
 
     Raises:
         FileNotFoundError: there is no such file, and the Hub does not give it.
-        ValueError: a file without these weights.
+        ValueError: a file without these weights; and as `load_published_state_dict` says.
     """
     path = Path(path_or_id)
     if not path.is_file():
@@ -58,7 +59,7 @@ def load_vgg_features(path_or_id: str) -> VGGFeatures:
             raise FileNotFoundError(
                 f"There is no file {path_or_id!r}, and the Hub does not give it: {error}"
             ) from error
-    state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+    state = load_published_state_dict(path)
     network = VGGFeatures()
     expected = network.state_dict()
     missing = [key for key, value in expected.items() if key not in state or state[key].shape != value.shape]
