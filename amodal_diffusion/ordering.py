@@ -11,9 +11,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from . import _packed
-from ._hull import convex_hull
 from .masks import BoolArray, mask_areas, mask_overlaps, to_mask_stack
+from .masks import packed as _packed
+from .masks.hull import convex_hull
 
 OrderArray = npt.NDArray[np.int8]
 

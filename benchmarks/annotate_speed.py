@@ -28,7 +28,7 @@ from common import environment, format_environment, median_ratio, time_in_turn, 
 from amodal_diffusion.annotation import annotate_dataset
 from amodal_diffusion.data import read_annotations, record_masks, save_parquet
 from amodal_diffusion.evaluation import call_pipeline, load_pipeline
-from amodal_diffusion.image_processor import load_image
+from amodal_diffusion.images import load_image
 
 _LOOK = 0.05
 """Seconds between two looks at the processes."""

@@ -24,8 +24,9 @@ from composed_scenes import make_scenes
 from PIL import Image, ImageDraw
 
 from amodal_diffusion import AmodalPipeline, ASBUPipeline
+from amodal_diffusion.crops import crop_boxes
 from amodal_diffusion.data import read_annotations, record_masks
-from amodal_diffusion.masks import crop_boxes, mask_boxes, mask_unions
+from amodal_diffusion.masks import mask_boxes, mask_unions
 from amodal_diffusion.ordering import neighbours
 
 DECILES = 10

@@ -26,7 +26,7 @@ from skimage.metrics import structural_similarity
 
 from amodal_diffusion import ContentPipeline
 from amodal_diffusion.data import read_annotations, record_masks
-from amodal_diffusion.image_processor import load_image
+from amodal_diffusion.images import load_image
 from amodal_diffusion.masks import mask_boxes
 
 sys.path.insert(0, str(REPOSITORY / "training"))

@@ -25,7 +25,7 @@ from PIL import Image
 from scene_speed import make_scene
 
 from amodal_diffusion import Scene, ScenePipeline
-from amodal_diffusion.image_processor import load_image
+from amodal_diffusion.images import load_image
 from amodal_diffusion.masks import to_mask_stack
 
 OBJECTS = (2, 5, 10, 20, 40)

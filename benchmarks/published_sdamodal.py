@@ -17,7 +17,8 @@ from diffusers import DDIMScheduler, StableDiffusionPipeline
 from PIL import Image
 from torch import Tensor
 
-from amodal_diffusion.masks import crop_boxes, mask_boxes
+from amodal_diffusion.crops import crop_boxes
+from amodal_diffusion.masks import mask_boxes
 
 Stage = Callable[[str], AbstractContextManager[Any]]
 """`with stage(name):` times what is inside of the block under this name."""

@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 
 from amodal_diffusion import Scene
-from amodal_diffusion.export import ObjectMasks, read_object_masks
-from amodal_diffusion.image_processor import load_image
+from amodal_diffusion.images import load_image
+from amodal_diffusion.io import ObjectMasks, read_object_masks
 from amodal_diffusion.masks import mask_areas
 
 MAX_OBJECTS = 60

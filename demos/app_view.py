@@ -17,7 +17,7 @@ from PIL import Image
 from woven import paint, woven
 
 from amodal_diffusion import Layer, Scene
-from amodal_diffusion.export import ObjectMasks, read_object_masks
+from amodal_diffusion.io import ObjectMasks, read_object_masks
 from amodal_diffusion.masks import mask_boxes
 from amodal_diffusion.visualization import draw_order_graph, draw_overlay, draw_uncertainty, palette
 

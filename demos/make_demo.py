@@ -21,7 +21,7 @@ from PIL import Image
 from woven import paint, woven
 
 from amodal_diffusion import AmodalPipeline, MaskPipeline, __version__
-from amodal_diffusion.export import coco_document, read_object_masks, save_completion
+from amodal_diffusion.io import coco_document, read_object_masks, save_completion
 from amodal_diffusion.ordering import order_pairs
 from amodal_diffusion.visualization import draw_order_graph, draw_overlay, draw_samples, draw_uncertainty
 

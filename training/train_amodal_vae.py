@@ -37,9 +37,9 @@ from trainer.streams import add_streaming_flag
 from trainer.synthetic_masks import read_mask_sources, split_bank
 
 from amodal_diffusion import AmodalPipeline, AmodalVAE, AmodalVAEPipeline
+from amodal_diffusion.crops import crop_to_boxes
 from amodal_diffusion.data.complete_masks import MAX_TRUNCATION
-from amodal_diffusion.data.synthesis import mix_seed
-from amodal_diffusion.masks import crop_to_boxes
+from amodal_diffusion.data.synthesis.occlusion import mix_seed
 from amodal_diffusion.models import DiagonalGaussian
 
 logger = logging.getLogger(__name__)

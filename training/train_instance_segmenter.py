@@ -27,7 +27,7 @@ from trainer.loop import Task, Validation, train
 from trainer.photo_sources import add_images_flag, check_images, read_photo_sources, split_photos
 from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, Mask2FormerImageProcessor, SwinConfig
 
-from amodal_diffusion.export import write_text
+from amodal_diffusion.io import write_text
 from amodal_diffusion.masks import encode_rle
 from amodal_diffusion.metrics import AmodalAP
 

@@ -26,8 +26,8 @@ from trainer.photo_objects import ObjectFilter, ObjectSampler, Photo, PhotoError
 
 from amodal_diffusion.hub import read_model_index
 from amodal_diffusion.models import SDAmodalDecoder
-from amodal_diffusion.pipelines.diffusion_features import DiffusionFeatureExtractor
-from amodal_diffusion.pipelines.sdamodal import SDAmodalPipeline, crop_features
+from amodal_diffusion.pipelines.sdamodal.features import DiffusionFeatureExtractor
+from amodal_diffusion.pipelines.sdamodal.pipeline import SDAmodalPipeline, crop_features
 
 logger = logging.getLogger(__name__)
 

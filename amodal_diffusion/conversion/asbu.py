@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from ..models.asbu import ASBUPredictor
-from ..pipelines.asbu import ASBUPipeline
+from ..pipelines.completion.asbu import ASBUPipeline
 from .checkpoint import convert_file, save_pipeline
 from .pcnet_mask import convert_mask_unet, published_key
 

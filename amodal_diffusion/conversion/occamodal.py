@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..models.occamodal_predictor import OccAmodalPredictor
-from ..pipelines.occamodal import OccAmodalPipeline
+from ..pipelines.completion.occamodal import OccAmodalPipeline
 from .checkpoint import check_keys, convert_file, save_pipeline
 from .conditioned_unet import FIRST_CONV, resnet_published_key, unet_published_key, unet_sizes
 

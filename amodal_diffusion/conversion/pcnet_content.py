@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..models.pcnet_content import PartialConv, PCNetContent
-from ..pipelines.content import ContentPipeline
+from ..pipelines.content.pipeline import ContentPipeline
 from .checkpoint import check_keys, convert_file, save_pipeline
 
 _NAME = "PCNet-C"

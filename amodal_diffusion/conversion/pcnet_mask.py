@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..models.pcnet_mask import PCNetMask
-from ..pipelines.pcnet_mask import PCNetMaskPipeline
+from ..pipelines.completion.pcnet_mask import PCNetMaskPipeline
 from .checkpoint import Network, check_keys, convert_file, save_pipeline
 
 _FIRST_CONV = "inc.conv.conv.0.weight"

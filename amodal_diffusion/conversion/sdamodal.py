@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from ..models.sdamodal_decoder import SDAmodalDecoder
-from ..pipelines.diffusion_components import COMPONENTS, load_components, load_unet_config
-from ..pipelines.sdamodal import SDAmodalPipeline
+from ..pipelines.sdamodal.components import COMPONENTS, load_components, load_unet_config
+from ..pipelines.sdamodal.pipeline import SDAmodalPipeline
 from .checkpoint import check_keys, convert_file, save_pipeline
 from .conditioned_unet import FIRST_CONV, unet_published_key, unet_sizes
 

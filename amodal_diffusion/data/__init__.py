@@ -1,13 +1,13 @@
 """Readers of annotation files into one schema, and data sets on disk and on the Hub."""
 
-from .cityscapes import iter_cityscapes
-from .coco import iter_coco, read_coco
-from .cocoa import iter_cocoa, read_cocoa
-from .columns import ColumnMap, iter_columns
 from .convert import ConvertedDataset, convert_dataset
-from .formats import FILE_FORMATS, FORMATS, detect_format, iter_annotations, read_annotations
-from .io import load_amodal_dataset, push_dataset, push_folder, save_parquet
-from .records import AnnotationError, BadRecord
+from .dataset import load_amodal_dataset, push_dataset, push_folder, save_parquet
+from .readers.cityscapes import iter_cityscapes
+from .readers.coco import iter_coco, read_coco
+from .readers.cocoa import iter_cocoa, read_cocoa
+from .readers.columns import ColumnMap, iter_columns
+from .readers.formats import FILE_FORMATS, FORMATS, detect_format, iter_annotations, read_annotations
+from .readers.records import AnnotationError, BadRecord
 from .schema import amodal_features, record_masks, record_order
 
 __all__ = [

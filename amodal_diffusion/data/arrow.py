@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from .records import AnnotationError
+from .readers.records import AnnotationError
 from .schema import amodal_features
 
 if TYPE_CHECKING:

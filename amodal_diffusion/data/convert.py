@@ -11,11 +11,11 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
-from .._files import write_text
-from .card import RecordCounts, dataset_card
-from .io import PHOTO_FOLDER
+from ..files import write_text
+from .cards import RecordCounts, dataset_card
+from .dataset import PHOTO_FOLDER
+from .parquet import SHARD_BYTES, check_target, replacing, row_tables, write_shards
 from .schema import amodal_features
-from .shards import SHARD_BYTES, check_target, replacing, row_tables, write_shards
 
 Photos = Literal["embed", "beside", "none"]
 PHOTOS = ("embed", "beside", "none")

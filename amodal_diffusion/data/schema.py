@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pycocotools import mask as mask_utils
 
-from .._segmentation import Rle
+from ..masks.rle import Rle
 
 if TYPE_CHECKING:
     from datasets import Features

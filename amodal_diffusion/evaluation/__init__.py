@@ -8,17 +8,17 @@ at the truth (`uses_truth`) gets a " *" behind its name wherever its figures are
 """
 
 from .calls import call_pipeline, check_call_options, load_pipeline
-from .curves import CurveReport, draw_occlusion_curves
 from .detections import DetectedMethod, DetectionResults, ResultsMethod, match_boxes
 from .loading import load_methods
 from .methods import METHODS, NEAREST_MASK, AloneMethod, MaskBaseline, PipelineMethod
 from .model_card import evaluation_results, write_model_card
+from .papers.curves import CurveReport, draw_occlusion_curves
+from .papers.published import OCCLUSION_BINS, PAPER_TABLES, PaperTable, PublishedRow
+from .papers.tables import DIFFERS, TableMethod, TableReport, table_methods
 from .posterior import PosteriorDraws, PosteriorMethod, TrueBoxMethod, posterior_methods
-from .published import OCCLUSION_BINS, PAPER_TABLES, PaperTable, PublishedRow
 from .report import TRUTH_MARK, EvaluationReport, OcclusionBin, format_markdown, format_table, write_report
 from .runs import ORDER_BASELINES, evaluate_methods
 from .samples import ORDER_SOURCES, Detections, Method, OrderSource, Prediction, Sample, make_sample
-from .tables import DIFFERS, TableMethod, TableReport, table_methods
 
 __all__ = [
     "DIFFERS", "METHODS", "NEAREST_MASK", "OCCLUSION_BINS", "ORDER_BASELINES", "ORDER_SOURCES", "PAPER_TABLES",

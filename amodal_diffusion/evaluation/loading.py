@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ..data.nearest_masks import NearestMaskBank
+from ..baselines.nearest_mask import NearestMaskBank
 from .calls import load_pipeline, takes_option
 from .methods import METHODS, NEAREST_MASK, MaskBaseline, PipelineMethod
 from .posterior import posterior_methods

@@ -9,7 +9,7 @@ from pathlib import Path
 from huggingface_hub import EvalResult, ModelCard, ModelCardData, metadata_update
 from huggingface_hub.repocard_data import eval_results_to_model_index
 
-from .._files import atomic_path
+from ..files import atomic_path
 from .report import EvaluationReport
 
 _NAMES = {

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .._files import write_text
+from ..files import write_text
 from ..metrics.bootstrap import Interval
 from .samples import OrderSource
 

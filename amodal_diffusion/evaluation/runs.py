@@ -8,8 +8,8 @@ from typing import Any
 
 from ..metrics.bootstrap import check_bootstrap
 from ..pipelines.quiet import errors_alone
+from .counts import ImageRecord, score_sample, skipped_image
 from .methods import METHODS, AloneMethod
-from .records import ImageRecord, score_sample, skipped_image
 from .report import EvaluationReport
 from .samples import ORDER_SOURCES, Method, OrderSource, Sample, make_sample
 from .summary import summarize

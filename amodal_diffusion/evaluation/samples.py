@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from ..data import record_masks, record_order
-from ..image_processor import load_image
+from ..images import load_image
 from ..masks import mask_unions
 from ..ordering import order_from_masks
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..metrics import AmodalAP, CompletionMetrics, MatchMetrics, OccluderMetrics, OrderMetrics, bootstrap_intervals
-from .records import COUNTS, ImageRecord, MethodRecord
+from .counts import COUNTS, ImageRecord, MethodRecord
 from .report import TRUTH_MARK, EvaluationReport, Intervals, OcclusionBin
 from .samples import Method, OrderSource
 

@@ -12,7 +12,8 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from ..masks import BoolArray, IntArray, MaskInput, crop_boxes, mask_boxes, to_mask_stack
+from ..crops import crop_boxes
+from ..masks import BoolArray, IntArray, MaskInput, mask_boxes, to_mask_stack
 from .functional import object_counts, occluded, order_counts, ratios
 
 FloatArray = npt.NDArray[np.float64]

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .._packed import areas, pack
 from ..masks import BoolArray, IntArray, MaskInput, to_mask_stack
+from ..masks.packed import areas, pack
 from ..ordering import check_order
 
 IOU_COUNTS = ("intersection", "union", "target", "invisible_intersection", "invisible_union")

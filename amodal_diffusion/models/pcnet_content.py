@@ -12,7 +12,7 @@ from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from .._pull_push import pull_push
+from .pull_push import pull_push
 from .unet_blocks import check_condition, check_mask_plane, check_positive_integers
 
 _RGB = 3

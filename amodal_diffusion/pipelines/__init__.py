@@ -1,18 +1,18 @@
 """The pipelines. All mask pipelines take the same call, `pipe(image, masks, *, occluder_masks=None, ...)`."""
 
-from .amodal_vae import AmodalVAEPipeline
-from .asbu import ASBUPipeline
 from .auto import AmodalPipeline
-from .content import ContentPipeline
-from .content_output import ContentPipelineOutput
-from .diffusion_features import DiffusionFeatureExtractor, ImageFeatures
-from .mask_pipeline import MaskPipeline
-from .occamodal import OccAmodalPipeline
-from .pcnet_mask import PCNetMaskPipeline
-from .pipeline_output import AmodalPipelineOutput
-from .scene import ScenePipeline
-from .sdamodal import SDAmodalPipeline
-from .segmenter import Segmenter, SegmenterOutput
+from .completion.amodal_vae import AmodalVAEPipeline
+from .completion.asbu import ASBUPipeline
+from .completion.mask_pipeline import MaskPipeline
+from .completion.occamodal import OccAmodalPipeline
+from .completion.pcnet_mask import PCNetMaskPipeline
+from .content.output import ContentPipelineOutput
+from .content.pipeline import ContentPipeline
+from .deocclusion.pipeline import ScenePipeline
+from .deocclusion.segmenter import Segmenter, SegmenterOutput
+from .output import AmodalPipelineOutput
+from .sdamodal.features import DiffusionFeatureExtractor, ImageFeatures
+from .sdamodal.pipeline import SDAmodalPipeline
 
 __all__ = [
     "ASBUPipeline",

@@ -4,12 +4,12 @@ import os
 from typing import Any
 
 from ..hub import HUB_KEYS, read_model_index, resolve_subfolder
-from .amodal_vae import AmodalVAEPipeline
-from .asbu import ASBUPipeline
-from .mask_pipeline import MaskPipeline
-from .occamodal import OccAmodalPipeline
-from .pcnet_mask import PCNetMaskPipeline
-from .sdamodal import SDAmodalPipeline
+from .completion.amodal_vae import AmodalVAEPipeline
+from .completion.asbu import ASBUPipeline
+from .completion.mask_pipeline import MaskPipeline
+from .completion.occamodal import OccAmodalPipeline
+from .completion.pcnet_mask import PCNetMaskPipeline
+from .sdamodal.pipeline import SDAmodalPipeline
 
 OTHERS = ("ContentPipeline", "ScenePipeline")
 """Pipelines of this package that take another call, so that they are loaded by their own names."""

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from amodal_diffusion.image_processor import crop_images, image_to_tensor
-from amodal_diffusion.masks import crop_boxes, crop_masks, mask_boxes
+from amodal_diffusion.crops import crop_boxes, crop_images, crop_masks
+from amodal_diffusion.images import image_to_tensor
+from amodal_diffusion.masks import mask_boxes
 
 from .photo_objects import Photo, PhotoObjects
 

@@ -7,8 +7,12 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from amodal_diffusion.data.photo_synthesis import PhotoBatch, PhotoOcclusionSynthesizer, PhotoSynthesisConfig
-from amodal_diffusion.data.synthesis import OcclusionBatch
+from amodal_diffusion.data.synthesis.occlusion import OcclusionBatch
+from amodal_diffusion.data.synthesis.photo_occlusion import (
+    PhotoBatch,
+    PhotoOcclusionSynthesizer,
+    PhotoSynthesisConfig,
+)
 
 from .photo_sources import Counts, check_images, make_photo_synthesizers
 

@@ -8,7 +8,7 @@ from accelerate import Accelerator
 from PIL import Image
 from torch import Tensor
 
-from amodal_diffusion.pipelines.diffusion_features import DiffusionFeatureExtractor
+from amodal_diffusion.pipelines.sdamodal.features import DiffusionFeatureExtractor
 
 from .feature_cache import FeatureCache, clear_cache, remove_abandoned
 from .photo_objects import Photo, PhotoError, PhotoObjects

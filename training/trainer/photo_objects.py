@@ -14,7 +14,7 @@ from PIL import Image, UnidentifiedImageError
 from pycocotools import mask as mask_utils
 
 from amodal_diffusion.data import read_annotations
-from amodal_diffusion.image_processor import load_image
+from amodal_diffusion.images import load_image
 from amodal_diffusion.masks import decode_rle
 
 from .arguments import source_name

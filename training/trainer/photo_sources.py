@@ -13,9 +13,9 @@ from datasets import IterableDataset
 from tqdm.auto import tqdm
 
 from amodal_diffusion.data import read_annotations
-from amodal_diffusion.data.content_synthesis import ContentSynthesisConfig
-from amodal_diffusion.data.photo_bank import PhotoBank
-from amodal_diffusion.data.photo_synthesis import PhotoOcclusionSynthesizer, PhotoSynthesisConfig
+from amodal_diffusion.data.synthesis.holes import ContentSynthesisConfig
+from amodal_diffusion.data.synthesis.photo_bank import PhotoBank
+from amodal_diffusion.data.synthesis.photo_occlusion import PhotoOcclusionSynthesizer, PhotoSynthesisConfig
 from amodal_diffusion.pipelines.quiet import errors_alone
 
 from .arguments import source_name

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from amodal_diffusion.data.mask_bank import MaskBank
-from amodal_diffusion.data.synthesis import OcclusionSynthesizer, SynthesisConfig, mix_seed
-from amodal_diffusion.masks import crop_to_boxes, tight_boxes, to_relative_boxes
+from amodal_diffusion.crops import crop_to_boxes, tight_boxes, to_relative_boxes
+from amodal_diffusion.data.synthesis.mask_bank import MaskBank
+from amodal_diffusion.data.synthesis.occlusion import OcclusionSynthesizer, SynthesisConfig, mix_seed
 
 from .shape_sources import FRAME, PartialShapes
 

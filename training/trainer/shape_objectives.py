@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from amodal_diffusion.masks import paste_from_boxes, to_absolute_boxes
+from amodal_diffusion.crops import paste_from_boxes, to_absolute_boxes
 from amodal_diffusion.models import AmodalVAE, DiagonalGaussian
 
 from .losses import bernoulli_nll, placed_nll

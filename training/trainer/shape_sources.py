@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from amodal_diffusion.crops import crop_to_boxes
 from amodal_diffusion.data.complete_masks import complete_objects, partial_objects
-from amodal_diffusion.data.mask_bank import MaskBank
-from amodal_diffusion.masks import crop_to_boxes, decode_rle, mask_areas, mask_boxes
+from amodal_diffusion.data.synthesis.mask_bank import MaskBank
+from amodal_diffusion.masks import decode_rle, mask_areas, mask_boxes
 from amodal_diffusion.ordering import neighbours
 
 logger = logging.getLogger(__name__)

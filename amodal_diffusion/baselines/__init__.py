@@ -1,0 +1,9 @@
+"""Completion without a trained network: raw, convex hull, ConvexR [Z20], nearest mask [L20]."""
+
+from .convex import complete_convex, complete_convex_refined, complete_raw
+
+__all__ = [
+    "complete_convex",
+    "complete_convex_refined",
+    "complete_raw",
+]

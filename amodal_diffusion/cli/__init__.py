@@ -1,0 +1,1 @@
+"""The command `amodal-diffusion`: one file for each of its commands."""

@@ -1,0 +1,189 @@
+"""The command `amodal-diffusion dataset`: convert data sets into Parquet of the one schema."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ..data import FILE_FORMATS, BadRecord, ColumnMap, iter_annotations, iter_columns, load_amodal_dataset, push_folder
+from ..data.convert import PHOTOS, convert_dataset
+from ..data.dataset import check_repo_id
+from ..data.parquet import SHARD_BYTES
+from ..data.readers.columns import open_dataset
+from ..data.readers.formats import detect_format
+from .options import add_command, write_bad_records, write_out
+
+SPLIT = re.compile(r"(?:(?P<split>[A-Za-z]\w*)=)?(?P<place>.+)", re.ASCII)
+
+_EXAMPLES = """\
+formats:
+{formats}
+  columns      any Hub id, Parquet file or folder with instance masks; --columns says where they are
+  parquet      a data set of our schema, to change its shards, its photos or its card
+Without --format the file says what it is; formats of the same layout are then taken for COCO, COCOA or COCOA-cls, and
+the card cannot name licence and citation.
+
+columns: masks (a list of polygons, run lengths or mask images of the objects, or one label map), amodal_masks, image,
+category, is_crowd, image_id, file_name, height, width. A dot leads into a column: objects.segmentation.
+
+examples:
+  amodal-diffusion dataset convert --format kins train=instances_train.json test=instances_val.json \\
+      --images training/image_2 testing/image_2 --output kins/
+  amodal-diffusion dataset convert --format mp3d-amodal test=MP3D_seleted_eval_10.29.pkl --images images/ \\
+      --output mp3d/ --photos beside
+  amodal-diffusion dataset convert --format columns train=user/cups --output cups/ \\
+      --columns masks=objects.segmentation category=objects.category image=image
+  amodal-diffusion dataset convert annotations.json --images photos/ --output mine/ --push-to-hub user/mine
+
+The output folder gets data/SPLIT-00000-of-0000n.parquet, README.md (the card) and, with --photos beside, photos/SPLIT/.
+""".format(formats="\n".join(f"  {name:<12} {entry.title}" for name, entry in FILE_FORMATS.items()))
+
+
+def add_dataset(commands: Any, parents: list[Any]) -> None:
+    """Add `dataset` and its own commands to the parser."""
+    text = "Prepare data sets."
+    parser = commands.add_parser("dataset", help=text, description=text)
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION", title="actions")
+    text = "Convert annotations of any known format into Parquet shards with a data-set card."
+    convert = add_command(actions, "convert", run_dataset_convert, text, _EXAMPLES, parents)
+    _add_inputs(convert)
+    _add_outputs(convert)
+
+
+def _add_inputs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "annotations", nargs="+", metavar="[SPLIT=]ANNOTATIONS", help="file, folder or Hub id of a split (train)"
+    )
+    formats = ("auto", *FILE_FORMATS, "columns", "parquet")
+    parser.add_argument("--format", choices=formats, default="auto", help="see below (auto)")
+    parser.add_argument(
+        "--images", nargs="+", type=Path, metavar="DIR", help="folder of the photos: one for all, or one a split"
+    )
+    parser.add_argument("--columns", nargs="+", metavar="KEY=COLUMN", help="of --format columns, see below")
+    parser.add_argument("--config", metavar="NAME", help="of a Hub data set of --format columns that has several")
+    parser.add_argument("--source", metavar="NAME", help="what the rows call the data set (the format, or the file)")
+    parser.add_argument(
+        "--on-error", choices=("raise", "skip"), default="raise", help="what to do with a bad record (raise)"
+    )
+
+
+def _add_outputs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the result")
+    parser.add_argument(
+        "--photos", choices=PHOTOS, default="embed", help="in the shards, in a folder beside them, or left out (embed)"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace shards and card that are there")
+    parser.add_argument(
+        "--shard-size", type=float, default=SHARD_BYTES / 2**20, metavar="MB", help="about, uncompressed (500)"
+    )
+    parser.add_argument("--license", metavar="NAME", help="the Hub's name of the licence, for the card")
+    parser.add_argument("--description", metavar="TEXT", help="first paragraph of the card")
+    parser.add_argument("--push-to-hub", "--push_to_hub", metavar="ID", help="also publish it there; mind the licence")
+    parser.add_argument("--private", action="store_true", help="make that repository private")
+
+
+def run_dataset_convert(options: argparse.Namespace) -> None:
+    """Run `amodal-diffusion dataset convert`."""
+    _check(options)
+    bad_records: list[BadRecord] = []
+    places = _places(options.annotations)
+    folders = options.images or [None]
+    if len(folders) == 1:
+        folders = folders * len(places)
+    if len(folders) != len(places):
+        raise ValueError(f"--images must have one folder, or one for each of the {len(places)} splits.")
+    rows = {
+        split: _Rows(partial(_read_rows, options, split, place, folder, bad_records))
+        for (split, place), folder in zip(places.items(), folders, strict=True)
+    }
+    converted = convert_dataset(
+        rows,
+        options.output,
+        photos=options.photos,
+        overwrite=options.overwrite,
+        max_shard_bytes=max(1, int(options.shard_size * 2**20)),
+        repo_id=options.push_to_hub,
+        license=options.license,
+        description=options.description,
+    )
+    for path in (*converted.files, converted.folder / "README.md"):
+        write_out(f"{path}\n")
+    for split, counts in converted.counts.items():
+        numbers = counts.numbers()
+        write_out(f"{split}: " + ", ".join(f"{numbers[kind]:,} {kind}" for kind in _KINDS) + "\n")
+    write_bad_records(bad_records)
+    if options.push_to_hub:
+        write_out(push_folder(converted.folder, options.push_to_hub, private=options.private) + "\n")
+
+
+_KINDS = ("images", "objects", "amodal", "occluded", "hidden", "relations")
+
+
+class _Rows:
+    """Rows that are opened when their turn comes."""
+
+    def __init__(self, make: Any) -> None:
+        self.make = make
+
+    def __iter__(self) -> Iterator[Mapping[str, Any]]:
+        return iter(self.make())
+
+
+def _check(options: argparse.Namespace) -> None:
+    if (options.format == "columns") != bool(options.columns):
+        raise ValueError("--format columns and --columns KEY=COLUMN ... need each other.")
+    if options.config and options.format != "columns":
+        raise ValueError("--config is of --format columns alone.")
+    if options.format == "columns" and options.images:
+        raise ValueError("--images is not for --format columns, which has its own photos.")
+    if options.photos == "beside" and options.push_to_hub:
+        raise ValueError("--push-to-hub needs --photos embed or none: load_dataset finds no photos beside the shards.")
+    if options.private and not options.push_to_hub:
+        raise ValueError("--private is of --push-to-hub alone.")
+    if options.push_to_hub:
+        check_repo_id(options.push_to_hub)
+    if not options.shard_size > 0:
+        raise ValueError(f"--shard-size must be positive, got {options.shard_size:g}.")
+
+
+def _places(texts: Sequence[str]) -> dict[str, str]:
+    """Source of each split."""
+    places: dict[str, str] = {}
+    for text in texts:
+        match = SPLIT.fullmatch(text)
+        # A file may have = in its name.
+        named = match is not None and match["split"] is not None and not Path(text).exists()
+        split, place = (match["split"], match["place"]) if match is not None and named else ("train", text)
+        if split in places:
+            raise ValueError(f"split {split!r} is given twice; write SPLIT=ANNOTATIONS.")
+        places[split] = place
+    return places
+
+
+def _read_rows(
+    options: argparse.Namespace, split: str, place: str, folder: Path | None, bad_records: list[BadRecord]
+) -> Iterator[Mapping[str, Any]]:
+    if options.format == "columns":
+        return iter_columns(
+            open_dataset(place, split, config=options.config),
+            ColumnMap.parse(options.columns),
+            with_image=options.photos != "none",
+            on_error=options.on_error,
+            bad_records=bad_records,
+            source=options.source or place,
+        )
+    name = detect_format(place) if options.format == "auto" else options.format
+    if name == "parquet":
+        return iter(load_amodal_dataset(place, split, streaming=True, images=folder).decode(False))
+    return iter_annotations(
+        place,
+        None if options.photos == "none" else folder,
+        format=name,
+        on_error=options.on_error,
+        bad_records=bad_records,
+        source=options.source or (options.format if options.format != "auto" else None),
+    )

@@ -1,0 +1,344 @@
+"""The command `amodal-diffusion evaluate`: methods on images with amodal ground truth, and the tables of the papers."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..baselines.nearest_mask import NearestMaskBank
+from ..data import FORMATS, read_annotations
+from ..evaluation import (
+    METHODS,
+    NEAREST_MASK,
+    OCCLUSION_BINS,
+    ORDER_SOURCES,
+    PAPER_TABLES,
+    CurveReport,
+    DetectionResults,
+    EvaluationReport,
+    PaperTable,
+    ResultsMethod,
+    Sample,
+    TableMethod,
+    TableReport,
+    evaluate_methods,
+    evaluation_results,
+    load_methods,
+    table_methods,
+    write_model_card,
+    write_report,
+)
+from ..io import atomic_path, check_output_file
+from .options import DTYPES, add_command, find_device, given_options, write_out
+
+FIGURE = "z20-fig12"
+_DILATION = 3  # pixels; [Z20] advises 3 to 5 where a segmenter's masks leave gaps
+_SAMPLES = 20  # [L20] Table 4
+
+_EXAMPLES = f"""\
+methods: {", ".join(METHODS)}, {NEAREST_MASK}, or folders or Hub ids of pipelines.
+The true order is computed from the masks; `--order-source annotated` takes the relations of the annotations (COCOA's
+`depth_constraint`) instead. `--no-occluders` has every object completed alone, as from a photo and one mask: no method
+is given the other masks, and there is no order to score. {NEAREST_MASK} looks masks up in a bank that is made from
+the annotations of `--nearest-masks`, which must hold none of the photos that are scored. `--posterior K` adds rows for
+models that draw samples: the best of K by the visible part, the best by the ground truth, and the completion in the
+true box; a * marks those that look at the ground truth. Intervals are percentiles over resampled images.
+
+tables: `--table NAME` lays out a table of a paper, with the published numbers beside those of `--methods`, and says in
+what ours was not computed as published; `--table list` names them. The baselines of a table come by themselves.
+Detections are JSON lists of COCO results: `--detections` has predicted modal masks, which are completed with erasers
+dilated by {_DILATION} pixels (--eraser-dilation); `--results` has amodal masks, and NAME, if it is the role of a row
+(gt, raw, convex, convex-refined, pcnet-m), puts them there.
+
+Several processes share the images out: `torchrun --nproc-per-node 2 -m amodal_diffusion.cli evaluate ...`, or
+`accelerate launch --multi_gpu --num_processes 2 -m amodal_diffusion.cli evaluate ...`; the figures stay the same.
+
+examples:
+  amodal-diffusion evaluate --annotations annotations.json --images images/ \\
+      --methods raw,convex,convex-refined,pipelines/pcnet-m --json report.json
+  amodal-diffusion evaluate --annotations annotations.json --images images/ --no-occluders \\
+      --methods raw,convex,pipelines/pcnet-m,pipelines/occamodal
+  amodal-diffusion evaluate --annotations annotations.json --posterior 20 --seed 0 \\
+      --methods raw,nearest-mask,pipelines/amodal-vae --nearest-masks instances.json
+  amodal-diffusion evaluate --table z20-2 --annotations annotations.json --methods pipelines/pcnet-m
+  amodal-diffusion evaluate --table z20-3 --annotations annotations.json --methods pipelines/pcnet-m \\
+      --detections results.json
+  amodal-diffusion evaluate --table z20-4 --annotations annotations.json --results gt=a.json pcnet-m=b.json
+  amodal-diffusion evaluate --table {FIGURE} --annotations annotations.json --methods pipelines/pcnet-m \\
+      --plot curves.png
+"""
+
+
+def add_evaluate(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
+    """Add the command to the subparsers `commands`."""
+    text = "Score methods on images with amodal ground truth, also as a table of a paper."
+    parser = add_command(commands, "evaluate", run_evaluate, text, _EXAMPLES, parents)
+    parser.add_argument("--table", metavar="NAME", help="table of a paper, see below; list names them")
+    _add_inputs(parser)
+    _add_settings(parser)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures as JSON")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="also write the tables as Markdown")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help=f"picture of the curves of --table {FIGURE}")
+    parser.add_argument(
+        "--push-to-hub",
+        "--push_to_hub",
+        action="store_true",
+        help="write the figures into the model cards: README.md of a folder, a commit for a Hub id",
+    )
+    parser.add_argument("--data-name", metavar="NAME", help="what tables and cards call the data (the file's name)")
+
+
+def _add_inputs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--annotations", metavar="FILE", help="file of any known format, Parquet, or Hub id of a data set"
+    )
+    parser.add_argument("--format", choices=("auto", *FORMATS), default="auto", help="of the annotations (auto)")
+    parser.add_argument("--images", type=Path, metavar="DIR", help="folder of the photos of annotations without")
+    parser.add_argument("--split", metavar="NAME", help="split of Parquet or Hub data")
+    parser.add_argument("--streaming", action="store_true", help="read row by row; nothing is stored on disk")
+    parser.add_argument(
+        "--on-error", choices=("raise", "skip"), default="raise", help="what to do with a bad record (raise)"
+    )
+    parser.add_argument("--limit", type=int, metavar="N", help="images to read at most")
+    parser.add_argument("--methods", default="", metavar="A,B,...", help="rows of the table, with commas between")
+    parser.add_argument(
+        "--nearest-masks", nargs="+", metavar="FILE", help=f"annotations of the bank of {NEAREST_MASK}, see below"
+    )
+    parser.add_argument(
+        "--nearest-limit", type=int, default=100_000, metavar="N", help="pairs of masks in that bank at most (100,000)"
+    )
+    parser.add_argument("--detections", metavar="FILE", help="predicted modal masks, for some tables, see below")
+    parser.add_argument("--results", nargs="+", metavar="NAME=FILE", help="predicted amodal masks, for tables of AP")
+    parser.add_argument(
+        "--min-score", type=float, default=0.0, metavar="P", help="of predictions that are used at all (0)"
+    )
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--order-source", choices=ORDER_SOURCES, default="masks", help="the true order (masks)")
+    parser.add_argument("--no-occluders", action="store_true", help="complete every object alone, see below")
+    parser.add_argument(
+        "--no-categories", action="store_true", help="withhold category ids from pipelines of another taxonomy"
+    )
+    parser.add_argument("--class-aware", action="store_true", help="AP by class, as for KINS; else all are one class")
+    parser.add_argument("--posterior", type=int, metavar="K", help="also score the best of K samples, see below")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="S", help="of samples, the bank of masks and intervals (0)"
+    )
+    parser.add_argument(
+        "--resamples", type=int, default=1000, metavar="N", help="data sets drawn for the intervals; 0 for none (1,000)"
+    )
+    parser.add_argument("--confidence", type=float, default=0.95, metavar="P", help="of the intervals (0.95)")
+
+
+def run_evaluate(options: argparse.Namespace) -> None:
+    """Run `amodal-diffusion evaluate`."""
+    if options.table == "list":
+        write_out("".join(f"{name:<10}  {table.source}. {table.title}\n" for name, table in PAPER_TABLES.items()))
+        return
+    table = _check(options)
+    import datasets  # here, since no other command needs it
+
+    datasets.disable_progress_bars()
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    device = _device(options.device, processes)
+    names = [name.strip() for name in options.methods.split(",") if name.strip()]
+    entries = _methods(options, table, names, device)
+    report = evaluate_methods(
+        _rows(options),
+        [entry.method for entry in entries],
+        **({} if table is None else {"order_methods": ()}),
+        order_source=options.order_source,
+        occluders_given=not options.no_occluders,
+        limit=options.limit,
+        on_sample=_log_sample,
+        use_categories=not options.no_categories,
+        class_aware=options.class_aware,
+        occlusion_bins=OCCLUSION_BINS if options.table == FIGURE else (),
+        resamples=options.resamples,
+        confidence=options.confidence,
+        seed=options.seed,
+        distributed=processes > 1,
+    )
+    if processes == 1 or _is_main_process():
+        _write(options, table, entries, report)
+    if processes > 1:
+        _end_processes()
+
+
+def _check(options: argparse.Namespace) -> PaperTable | None:
+    """The table, after what can be found wrong before any work is done."""
+    if options.annotations is None:
+        raise ValueError("--annotations FILE is needed.")
+    if options.table is not None and options.table not in PAPER_TABLES:
+        raise ValueError(f"--table must be list or one of {', '.join(PAPER_TABLES)}, got {options.table!r}.")
+    if options.table is None and not options.methods:
+        raise ValueError("--methods A,B,... or --table NAME is needed.")
+    for name in ("detections", "results"):
+        if getattr(options, name) and options.table is None:
+            raise ValueError(f"--{name} is for --table NAME alone.")
+    if options.table is not None and options.no_occluders:
+        raise ValueError("--no-occluders is not for --table NAME: a table says itself what is given.")
+    if options.plot is not None and options.table != FIGURE:
+        raise ValueError(f"--plot is of --table {FIGURE} alone.")
+    if options.resamples < 0:
+        raise ValueError(f"--resamples must be at least 0, got {options.resamples}.")
+    for path in (options.json, options.markdown, options.plot):
+        if path is not None:
+            check_output_file(path)
+    return None if options.table is None else PAPER_TABLES[options.table]
+
+
+def _device(name: str, processes: int) -> torch.device:
+    """The device of this process; of several, each takes its own where none is named."""
+    if processes == 1:
+        return find_device(name)
+    from accelerate import PartialState
+
+    on_cpu = name == "cpu" or (name == "auto" and not torch.cuda.is_available())
+    state = PartialState(cpu=on_cpu)
+    return state.device if name == "auto" or on_cpu else find_device(name)
+
+
+def _is_main_process() -> bool:
+    from accelerate import PartialState
+
+    return bool(PartialState().is_main_process)
+
+
+def _end_processes() -> None:
+    from accelerate import PartialState
+
+    PartialState().destroy_process_group()
+
+
+def _methods(
+    options: argparse.Namespace, table: PaperTable | None, names: Sequence[str], device: torch.device
+) -> list[TableMethod]:
+    """The methods of the run, with their rows in the table where there is one."""
+    given = given_options(options)
+    loading: dict[str, Any] = {"device": device, "dtype": DTYPES[options.dtype], "seed": options.seed}
+    bank = _nearest_masks(options, names, table)
+    if table is None:
+        methods = load_methods(names, posterior=options.posterior, nearest_masks=bank, **loading, **given)
+        return [TableMethod("", method, learned=_is_pipeline(method.name)) for method in methods]
+    results = [_results(text, options.min_score) for text in options.results or ()]
+    detections = options.detections and DetectionResults.read(options.detections, min_score=options.min_score)
+    if detections:
+        given = {"eraser_dilation": _DILATION} | given
+    baselines = [name for name in table.baselines if name not in names and not results]
+    if bank is not None and NEAREST_MASK not in names:
+        baselines.append(NEAREST_MASK)
+    wanted = [*baselines, *names]
+    methods = load_methods(wanted, nearest_masks=bank, options_if_taken=given, **loading) if wanted else []
+    return table_methods(
+        table,
+        methods,
+        detections=detections or None,
+        results=results,
+        num_samples=options.posterior or _SAMPLES,
+        seed=options.seed,
+    )
+
+
+def _is_pipeline(name: str) -> bool:
+    return name not in METHODS and name != NEAREST_MASK
+
+
+def _results(text: str, min_score: float) -> ResultsMethod:
+    name, sign, file = text.partition("=")
+    if not (name and sign and file):
+        raise ValueError(f"--results must be NAME=FILE, got {text!r}.")
+    return ResultsMethod(name, DetectionResults.read(file, min_score=min_score))
+
+
+def _write(
+    options: argparse.Namespace, table: PaperTable | None, entries: Sequence[TableMethod], report: EvaluationReport
+) -> None:
+    """Print the tables, and write the files and cards that were asked for."""
+    data_name = options.data_name or "/".join(Path(options.annotations).parts[-2:])
+    if table is None:
+        write_out(report.to_text())
+        write_report(report, json_path=options.json, markdown_path=options.markdown)
+    else:
+        kind = CurveReport if options.table == FIGURE else TableReport
+        shown = kind(table, entries, report, data_name, _differences(options, table))
+        write_out(shown.to_text())
+        shown.write(json_path=options.json, markdown_path=options.markdown)
+        if options.plot is not None and isinstance(shown, CurveReport):
+            with atomic_path(options.plot) as temporary:
+                shown.draw().save(temporary)
+    if options.push_to_hub:
+        for model, labels in _models(options, entries).items():
+            results = [
+                result
+                for method, label in labels.items()
+                for result in evaluation_results(report, method, data_name=data_name, label=label)
+            ]
+            write_out(write_model_card(model, results) + "\n")
+
+
+def _differences(options: argparse.Namespace, table: PaperTable) -> list[str]:
+    """What this run does otherwise than the paper because of its options."""
+    found = []
+    if options.limit is not None:
+        found.append(f"No more than the first {options.limit} images are read.")
+    if options.no_categories:
+        found.append("Category ids are withheld from the pipelines.")
+    if table.roles == "posterior" and (options.posterior or _SAMPLES) != _SAMPLES:
+        found.append(f"{options.posterior} samples an object; published: {_SAMPLES}.")
+    if table.needs == "detections" and options.eraser_dilation is None:
+        found.append(f"Erasers are dilated by {_DILATION} pixels; the paper names no number for its table.")
+    return found
+
+
+def _models(options: argparse.Namespace, entries: Sequence[TableMethod]) -> Mapping[str, Mapping[str, str]]:
+    """Pipelines → names of their methods in the report → what tells them apart in a card."""
+    setting = ["predicted masks"] if options.detections else ["no occluders"] if options.no_occluders else []
+    models: dict[str, dict[str, str]] = {}
+    for model in (name.strip() for name in options.methods.split(",")):
+        for entry in entries:
+            name = entry.method.name
+            its_own = name == model or name.startswith(f"{model}, ")
+            if entry.learned and its_own and not getattr(entry.method, "uses_truth", False):
+                variant = [name.removeprefix(model).removeprefix(", ")] if name != model else []
+                models.setdefault(model, {})[name] = ", ".join([*variant, *setting])
+    return models
+
+
+def _rows(options: argparse.Namespace) -> Any:
+    names = ("images", "format", "split", "on_error", "streaming")
+    return _read(options.annotations, **{name: getattr(options, name) for name in names})
+
+
+def _read(path: str, **options: Any) -> Any:
+    import datasets
+
+    try:
+        return read_annotations(path, **options)
+    except datasets.exceptions.DatasetGenerationError as error:  # its own message does not say what is wrong
+        raise ValueError(f"annotations {path}: {error.__cause__ or error}") from error
+
+
+def _nearest_masks(
+    options: argparse.Namespace, names: Sequence[str], table: PaperTable | None
+) -> NearestMaskBank | None:
+    belongs = table is not None and any(row.role == NEAREST_MASK for row in table.rows)
+    if (NEAREST_MASK in names) != bool(options.nearest_masks) and not belongs:
+        raise ValueError(f"the method {NEAREST_MASK} and --nearest-masks FILE [FILE ...] need each other.")
+    if not options.nearest_masks:
+        return None
+    if str(options.annotations) in options.nearest_masks:
+        raise ValueError(f"--nearest-masks {options.annotations} are the annotations that are scored; give others.")
+    sources = [_read(path, on_error=options.on_error).select_columns(["objects"]) for path in options.nearest_masks]
+    return NearestMaskBank.from_sources(sources, limit=options.nearest_limit, seed=options.seed)
+
+
+def _log_sample(sample: Sample) -> None:
+    logging.getLogger(__name__).info("image %s, %d objects", sample.image_id, len(sample.modal))

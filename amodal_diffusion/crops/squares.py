@@ -1,0 +1,286 @@
+"""Square crops of masks and photos, and patches pasted back, batched over objects and exact to OpenCV's resizing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ..masks.packed import IntArray
+
+_CHUNK = 2**24
+"""Values in the largest temporary of a batched operation: bounds memory, not results."""
+
+_CUBIC = -0.75  # the parameter of OpenCV's bicubic kernel
+
+Boxes = torch.Tensor | npt.NDArray[Any]
+
+
+ENLARGE_BOX = 3.0
+"""Area of a crop box over the area of its object's box [Z20]."""
+
+MIN_MARGIN = 1.1
+"""Least side of a crop box over the longer side of its object's box [Z20]."""
+
+
+def crop_boxes(boxes: npt.ArrayLike, *, enlarge_box: float = ENLARGE_BOX, min_margin: float = MIN_MARGIN) -> IntArray:
+    """Square crops around objects [Z20].
+
+    The side is `max(sqrt(enlarge_box * w * h), min_margin * w, min_margin * h)`; left, top and side are truncated
+    towards zero, as published. A crop may leave the image.
+
+    Args:
+        boxes: (N, 4) numbers (x, y, w, h), the box of each object.
+        enlarge_box: area of the crop over the area of the box, where the margin does not ask for more.
+        min_margin: least side of the crop over the longer side of the box.
+
+    Returns:
+        (N, 4) int64 (x, y, side, side). A box of w = h = 0 (an empty mask) gives side 0.
+
+    Raises:
+        ValueError: another shape, NaN or infinity, a negative side, a factor that is not positive.
+    """
+    values = np.asarray(boxes, dtype=np.float64)
+    if values.ndim != 2 or values.shape[1] != 4:
+        raise ValueError(f"`boxes` must have shape (N, 4), got {values.shape}")
+    if not np.isfinite(values).all() or (values[:, 2:] < 0).any():
+        raise ValueError("`boxes` must hold finite numbers and no negative width or height")
+    for name, factor in (("enlarge_box", enlarge_box), ("min_margin", min_margin)):
+        if not (np.isfinite(factor) and factor > 0):
+            raise ValueError(f"`{name}` must be a positive number, got {factor}")
+    x, y, w, h = values.T
+    side = np.maximum(np.sqrt(w * h * enlarge_box), np.maximum(w, h) * min_margin)
+    crops = np.stack([x + w / 2 - side / 2, y + h / 2 - side / 2, side, side], axis=1)
+    return np.trunc(crops).astype(np.int64)
+
+
+def crop_masks(
+    masks: torch.Tensor, boxes: Boxes, size: int, *, indices: torch.Tensor | npt.NDArray[Any] | None = None
+) -> torch.Tensor:
+    """Crop masks by square boxes and resize the crops with nearest neighbour, exactly as OpenCV's INTER_NEAREST [Z20].
+
+    Args:
+        masks: (M, H, W), any dtype and device.
+        boxes: (N, 4) integers (x, y, side, side); what lies outside the image is 0.
+        size: side of the patches in pixels.
+        indices: (N,) integers, which mask each box crops. None pairs box n with mask n, which needs N = M.
+
+    Returns:
+        (N, size, size) of the dtype and on the device of `masks`. An empty mask and a box of side 0 give zeros.
+
+    Raises:
+        ValueError: wrong shapes, sizes, boxes that are not square, or indices out of range.
+    """
+    if masks.ndim != 3:
+        raise ValueError(f"`masks` must have shape (M, height, width), got {tuple(masks.shape)}")
+    _check_size(size)
+    boxes = check_boxes(boxes)
+    which = _check_indices(indices, len(boxes), len(masks))
+    height, width = masks.shape[1:]
+    if not len(boxes) or not masks.numel():
+        return masks.new_zeros((len(boxes), size, size))
+    offsets = _nearest_offsets(boxes[:, 2], size)
+    rows, row_inside = _clip(boxes[:, 1:2] + offsets, height)
+    columns, column_inside = _clip(boxes[:, 0:1] + offsets, width)
+    row_inside &= boxes[:, 2:3] > 0
+    rows += which[:, None] * height
+    rows, columns, row_inside, column_inside = (
+        tensor.to(masks.device) for tensor in (rows, columns, row_inside, column_inside)
+    )
+    lines = masks.reshape(-1, width)
+    patches = masks.new_empty((len(boxes), size, size))
+    step = max(1, _CHUNK // (size * width))
+    for start in range(0, len(boxes), step):
+        part = slice(start, start + step)
+        # Whole rows are copied first: picking single pixels out of all masks at once is several times slower on a CPU.
+        strips = lines.index_select(0, rows[part].flatten()).view(-1, size, width)
+        torch.gather(strips, 2, columns[part, None].expand(-1, size, -1), out=patches[part])
+    return patches.masked_fill_(~(row_inside[:, :, None] & column_inside[:, None, :]), 0)
+
+
+def paste_patches(
+    patches: torch.Tensor, boxes: Boxes, height: int, width: int, *, threshold: float | None = None
+) -> torch.Tensor:
+    """Resize square patches to their boxes with bilinear interpolation and paste each into its own frame [Z20].
+
+    Pixel centres are at halves and the patch is continued at its edges, as in OpenCV's INTER_LINEAR. To paste a
+    probability pass it and a threshold; to paste a binary patch as published pass `patch > t` and 0.5.
+
+    Args:
+        patches: (N, s, s), bool or float without NaN.
+        boxes: (N, 4) integers (x, y, side, side); what lies outside the frame is cut off.
+        height: height of the frame in pixels.
+        width: width of the frame in pixels.
+        threshold: at least 0; where given, the result is `pasted > threshold`, made without holding float frames.
+
+    Returns:
+        (N, height, width) on the device of `patches`, 0 outside the box: float32, or bool where there is a threshold.
+        A box of side 0 pastes nothing.
+
+    Raises:
+        ValueError: wrong shapes, sizes, boxes that are not square, or a negative threshold.
+    """
+    if patches.ndim != 3 or patches.shape[1] != patches.shape[2] or not patches.shape[1]:
+        raise ValueError(f"`patches` must have shape (N, size, size), got {tuple(patches.shape)}")
+    if height < 1 or width < 1:
+        raise ValueError(f"`height` and `width` must be at least 1, got {height} and {width}")
+    if threshold is not None and not threshold >= 0:
+        raise ValueError(f"`threshold` must be at least 0, got {threshold}")
+    boxes = check_boxes(boxes)
+    if len(boxes) != len(patches):
+        raise ValueError(f"`boxes` has {len(boxes)} boxes, `patches` has {len(patches)} patches")
+    size, device = patches.shape[1], patches.device
+    frames = torch.zeros(
+        (len(patches), height, width), dtype=torch.float32 if threshold is None else torch.bool, device=device
+    )
+    # Weights in half precision would shift edges by whole pixels, so an enclosing autocast is switched off.
+    with torch.autocast(device.type, enabled=False):
+        for part, top, bottom, left, right in _windows(boxes, height, width, max(size, width), device):
+            rows = _linear_weights(boxes[part, 1], boxes[part, 2], top, bottom, size)
+            columns = _linear_weights(boxes[part, 0], boxes[part, 2], left, right, size)
+            pasted = rows.to(device) @ patches[part].float() @ columns.to(device).mT  # [n, bottom - top, right - left]
+            frames[part, top:bottom, left:right] = pasted if threshold is None else pasted > threshold
+    return frames
+
+
+def crop_images(image: torch.Tensor, boxes: Boxes, size: int) -> torch.Tensor:
+    """Crop a photo by square boxes and resize the crops with the bicubic kernel, as OpenCV's INTER_CUBIC [Z20].
+
+    Args:
+        image: (C, H, W) floats without NaN, on any device.
+        boxes: (N, 4) integers (x, y, side, side); what lies outside the photo is 0.
+        size: side of the patches in pixels.
+
+    Returns:
+        (N, C, size, size) float32 on the device of `image`; the kernel may overshoot the range of the photo a little.
+        A box of side 0 gives zeros.
+
+    Raises:
+        ValueError: wrong shapes, sizes, or boxes that are not square.
+        TypeError: an image that does not hold floats.
+    """
+    if image.ndim != 3:
+        raise ValueError(f"`image` must have shape (C, height, width), got {tuple(image.shape)}")
+    if not image.is_floating_point():
+        raise TypeError(f"`image` must hold floats, got {image.dtype}")
+    _check_size(size)
+    boxes = check_boxes(boxes)
+    channels, height, width = image.shape
+    patches = torch.zeros((len(boxes), channels, size, size), dtype=torch.float32, device=image.device)
+    image = image.float()
+    with torch.autocast(image.device.type, enabled=False):
+        for part, top, bottom, left, right in _windows(boxes, height, width, channels * max(size, width), image.device):
+            rows = _cubic_weights(boxes[part, 1], boxes[part, 2], top, bottom, size).to(image.device)
+            columns = _cubic_weights(boxes[part, 0], boxes[part, 2], left, right, size).to(image.device)
+            strips = rows[:, None] @ image[None, :, top:bottom, left:right]  # [n, C, size, right - left]
+            patches[part] = strips @ columns[:, None].mT
+    return patches
+
+
+def check_boxes(boxes: Boxes) -> torch.Tensor:
+    """Check square boxes (x, y, side, side) and give them as (N, 4) int64 on the CPU, where indices are computed.
+
+    Raises ValueError for another shape, fractions, or boxes that are not square.
+    """
+    tensor = torch.as_tensor(boxes).detach().cpu()
+    if tensor.ndim != 2 or tensor.shape[1] != 4:
+        raise ValueError(f"`boxes` must have shape (N, 4), got {tuple(tensor.shape)}")
+    if tensor.is_floating_point() and not bool((tensor.isfinite() & (tensor == tensor.floor())).all()):
+        raise ValueError("`boxes` must hold whole numbers, got fractions, NaN or infinity")
+    tensor = tensor.to(torch.int64)
+    wrong = ((tensor[:, 2] != tensor[:, 3]) | (tensor[:, 2] < 0)).nonzero()
+    if len(wrong):
+        index = int(wrong[0])
+        raise ValueError(f"`boxes` must be squares (x, y, side, side), boxes[{index}] is {tensor[index].tolist()}")
+    return tensor
+
+
+def _check_size(size: int) -> None:
+    if size < 1:
+        raise ValueError(f"`size` must be at least 1, got {size}")
+
+
+def _check_indices(indices: torch.Tensor | npt.NDArray[Any] | None, boxes: int, masks: int) -> torch.Tensor:
+    if indices is None:
+        if boxes != masks:
+            raise ValueError(f"`boxes` has {boxes} boxes for {masks} masks: pass `indices` to pair them")
+        return torch.arange(boxes)
+    tensor = torch.as_tensor(indices).detach().cpu()
+    if tensor.shape != (boxes,):
+        raise ValueError(f"`indices` must have shape ({boxes},), one a box, got {tuple(tensor.shape)}")
+    if boxes and (tensor.is_floating_point() or tensor.dtype == torch.bool):
+        raise ValueError(f"`indices` must hold integers, got {tensor.dtype}")
+    if boxes and not (0 <= int(tensor.min()) and int(tensor.max()) < masks):
+        raise ValueError(f"`indices` must lie in [0, {masks}), got {int(tensor.min())} to {int(tensor.max())}")
+    return tensor.to(torch.int64)
+
+
+def _clip(places: torch.Tensor, length: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Places within [0, length), and which of them were."""
+    return places.clamp(0, length - 1), (places >= 0) & (places < length)
+
+
+def _windows(
+    boxes: torch.Tensor, height: int, width: int, row_values: int, device: torch.device
+) -> Iterator[tuple[slice, int, int, int, int]]:
+    """Batches of boxes with the part of the frame (top, bottom, left, right) that they cover together.
+
+    An accelerator takes as many boxes at once as memory allows. A CPU takes one: there the time goes with the pixels of
+    the window, and the window of several boxes is mostly empty.
+    """
+    step = 1 if device.type == "cpu" else max(1, _CHUNK // (height * row_values))
+    for start in range(0, len(boxes), step):
+        part = slice(start, start + step)
+        x, y, side = boxes[part, 0], boxes[part, 1], boxes[part, 2]
+        top, left = max(0, int(y.min())), max(0, int(x.min()))
+        bottom, right = min(height, int((y + side).max())), min(width, int((x + side).max()))
+        if top < bottom and left < right:
+            yield part, top, bottom, left, right
+
+
+def _scale(sides: torch.Tensor, size: int) -> torch.Tensor:
+    """Frame pixels a patch pixel, (n,) float64, rounded twice as in OpenCV: the last bit decides between neighbours.
+
+    `size / sides` would not do: torch multiplies by the reciprocal instead of dividing.
+    """
+    return torch.full_like(sides, size, dtype=torch.float64).div(sides.clamp(min=1)).reciprocal()
+
+
+def _nearest_offsets(sides: torch.Tensor, size: int) -> torch.Tensor:
+    """Source pixel of each patch pixel, counted from the corner of the box: (N, size) int64."""
+    sides = sides.clamp(min=1)
+    offsets = (torch.arange(size, dtype=torch.float64) * _scale(sides, size)[:, None]).floor().to(torch.int64)
+    return torch.minimum(offsets, sides[:, None] - 1)
+
+
+def _linear_weights(starts: torch.Tensor, sides: torch.Tensor, low: int, high: int, size: int) -> torch.Tensor:
+    """Weight of each of `size` patch pixels in each frame pixel of [low, high): (n, high - low, size) float32.
+
+    Frame pixels outside the box have none.
+    """
+    offsets = torch.arange(low, high) - starts[:, None]
+    inside = (offsets >= 0) & (offsets < sides[:, None])
+    centres = ((offsets + 0.5) / _scale(sides, size)[:, None] - 0.5).to(torch.float32).clamp(0, size - 1)
+    hat = (1 - (centres[:, :, None] - torch.arange(size, dtype=torch.float32)).abs()).clamp_(min=0)
+    return hat.mul_(inside[:, :, None])
+
+
+def _cubic_weights(starts: torch.Tensor, sides: torch.Tensor, low: int, high: int, size: int) -> torch.Tensor:
+    """Weight of each photo pixel of [low, high) in each of `size` patch pixels: (n, size, high - low) float32.
+
+    The crop ends at its own border: its outermost pixels repeat there, also where they lie outside the photo and are 0.
+    """
+    centres = (torch.arange(size, dtype=torch.float64) + 0.5) * _scale(sides, size)[:, None] - 0.5
+    neighbours = torch.arange(-1, 3)
+    taps = centres.floor().to(torch.int64)[..., None] + neighbours
+    distance = ((centres - centres.floor())[..., None] - neighbours).abs()
+    near = ((_CUBIC + 2) * distance - (_CUBIC + 3)) * distance * distance + 1
+    far = ((_CUBIC * distance - 5 * _CUBIC) * distance + 8 * _CUBIC) * distance - 4 * _CUBIC
+    taps = torch.minimum(taps.clamp(min=0), (sides - 1).clamp(min=0)[:, None, None]) + starts[:, None, None] - low
+    taps, inside = _clip(taps, high - low)
+    weights = torch.where(distance <= 1, near, far) * (inside & (sides > 0)[:, None, None])
+    dense = torch.zeros((len(sides), size, high - low), dtype=torch.float32)
+    return dense.scatter_add_(2, taps, weights.to(torch.float32))

@@ -1,0 +1,281 @@
+"""Data sets of the schema on disk and on the Hub, as Parquet."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+from huggingface_hub import HfApi
+
+from .cards import dataset_card
+from .parquet import SHARD_BYTES, check_target, dataset_tables, replacing, write_shards
+from .schema import amodal_features
+
+if TYPE_CHECKING:
+    from datasets import Dataset, DatasetDict, IterableDataset
+
+HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
+SHARD_NAME = re.compile(r"(?P<split>\w+)-\d{5}-of-\d{5}\.parquet")
+PHOTO_FOLDER = "photos"
+"""Folder of a converted data set whose photos lie beside the shards, with a folder for each split."""
+
+
+def save_parquet(
+    dataset: Dataset | DatasetDict,
+    folder: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+    max_shard_bytes: int = SHARD_BYTES,
+) -> list[Path]:
+    """Write a data set as Parquet shards `data/<split>-00000-of-0000n.parquet`, photos embedded.
+
+    The shards are written beside `data` and renamed into place when all are complete. A folder laid out like this is
+    what `load_amodal_dataset` reads and what the Hub shows as a data set.
+
+    Args:
+        dataset: rows of `amodal_features`; a `Dataset` without split is written as "train".
+        folder: made where it lacks; other files in it stay.
+        overwrite: replace the shards that are there, those of other splits too.
+        max_shard_bytes: about how large a shard is before compression.
+
+    Returns:
+        The files written.
+
+    Raises:
+        FileExistsError: `data` is there and `overwrite` is False, or it holds other files than Parquet.
+        ValueError: the data set lacks columns of the schema, or a split has no rows.
+    """
+    target = Path(folder) / "data"
+    if max_shard_bytes < 1:
+        raise ValueError(f"max_shard_bytes must be positive, got {max_shard_bytes}")
+    check_target(target, overwrite)
+    splits = _splits(dataset)
+    for split, part in splits.items():
+        _check_columns(part.column_names, f"split {split!r}")
+        splits[split] = part.select_columns([name for name in amodal_features(True) if name in part.column_names])
+    with replacing(target) as beside:
+        names = [
+            name
+            for split, part in splits.items()
+            for name in write_shards(dataset_tables(part), part.features, beside, split, max_shard_bytes)
+        ]
+    return [target / name for name in names]
+
+
+@overload
+def load_amodal_dataset(
+    path_or_id: str | os.PathLike[str],
+    split: str | None = ...,
+    streaming: Literal[False] = ...,
+    *,
+    images: str | os.PathLike[str] | None = ...,
+    revision: str | None = ...,
+    cache_dir: str | os.PathLike[str] | None = ...,
+) -> Dataset: ...
+@overload
+def load_amodal_dataset(
+    path_or_id: str | os.PathLike[str],
+    split: str | None = ...,
+    *,
+    streaming: Literal[True],
+    images: str | os.PathLike[str] | None = ...,
+    revision: str | None = ...,
+    cache_dir: str | os.PathLike[str] | None = ...,
+) -> IterableDataset: ...
+
+
+def load_amodal_dataset(
+    path_or_id: str | os.PathLike[str],
+    split: str | None = None,
+    streaming: bool = False,
+    *,
+    images: str | os.PathLike[str] | None = None,
+    revision: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+) -> Dataset | IterableDataset:
+    """Load a data set of the schema from Parquet files or from the Hub.
+
+    Args:
+        path_or_id: Parquet file, folder written by `save_parquet` (or any folder of Parquet files), or Hub id.
+        split: may be left out where there is only one.
+        streaming: read rows as they are asked for (`IterableDataset`), instead of converting all first.
+        images: folder of the photos of a data set that has none in it, found there by `file_name`. None takes
+            `photos/<split>` in the folder, where `amodal-diffusion dataset convert --photos beside` puts them.
+        revision: branch, tag or commit on the Hub.
+        cache_dir: folder for the Arrow files; the cache of `datasets` where None.
+
+    Raises:
+        FileNotFoundError: no such file or folder, and no Hub id either; a folder without Parquet files.
+        NotADirectoryError: `images` is no folder.
+        ValueError: the split is not there, or must be named; the data set is not of the schema; `images` for a data set
+            that has its photos in it, or a file name that leads out of that folder.
+    """
+    from datasets import load_dataset
+
+    cache = None if cache_dir is None else os.fspath(cache_dir)
+    if is_hub_id(path_or_id):
+        parts = load_dataset(os.fspath(path_or_id), streaming=streaming, revision=revision, cache_dir=cache)
+    else:
+        files = _parquet_files(Path(path_or_id))
+        parts = load_dataset("parquet", data_files=files, streaming=streaming, cache_dir=cache)
+    if split is None and len(parts) == 1:
+        split = next(iter(parts))
+    if split not in parts:
+        raise ValueError(f"split must be one of {sorted(parts)} of {os.fspath(path_or_id)!r}, got {split!r}")
+    part = _as_schema(parts[split], os.fspath(path_or_id))
+    beside = Path(path_or_id) / PHOTO_FOLDER / str(split)
+    if images is None and "image" not in part.column_names and beside.is_dir():
+        images = beside
+    return part if images is None else _with_photos(part, Path(images))
+
+
+def push_dataset(
+    dataset: Dataset | DatasetDict,
+    repo_id: str,
+    *,
+    private: bool = False,
+    token: str | None = None,
+    revision: str | None = None,
+    license: str | None = None,  # noqa: A002 - the Hub's word
+    description: str | None = None,
+    max_shard_bytes: int = SHARD_BYTES,
+) -> str:
+    """Publish a data set on the Hub as Parquet with a data-set card (counts, licences, citations), in one commit.
+
+    Args:
+        dataset: rows of `amodal_features`.
+        repo_id: "user/name"; made where it does not exist. Parquet files of an earlier push are deleted.
+        private: make the repository private where it is made.
+        token: access token; the stored one where None.
+        revision: branch to commit to.
+        license: the Hub's name of the licence; where None the card says "other" and gives the notes of each source.
+        description: first paragraph of the card.
+        max_shard_bytes: see `save_parquet`.
+
+    Returns:
+        URL of the commit.
+
+    Raises:
+        ValueError: the data set lacks columns of the schema, or `repo_id` is no Hub id.
+    """
+    check_repo_id(repo_id)
+    with tempfile.TemporaryDirectory(prefix="amodal_diffusion-") as temporary:
+        folder = Path(temporary) / "repository"
+        save_parquet(dataset, folder, max_shard_bytes=max_shard_bytes)
+        card = dataset_card(_splits(dataset), repo_id, license=license, description=description)
+        (folder / "README.md").write_text(card, encoding="utf-8")
+        return push_folder(folder, repo_id, private=private, token=token, revision=revision)
+
+
+def push_folder(
+    folder: str | os.PathLike[str],
+    repo_id: str,
+    *,
+    private: bool = False,
+    token: str | None = None,
+    revision: str | None = None,
+) -> str:
+    """Publish the card and the shards of a folder that `save_parquet` or `convert_dataset` wrote, in one commit.
+
+    Args:
+        folder: holds `README.md` and `data`.
+        repo_id: see `push_dataset`, and so on.
+        private: see there.
+        token: see there.
+        revision: see there.
+
+    Returns:
+        URL of the commit.
+
+    Raises:
+        ValueError: `repo_id` is no Hub id.
+    """
+    check_repo_id(repo_id)
+    api = HfApi(token=token)
+    api.create_repo(repo_id, repo_type="dataset", private=private, exist_ok=True)
+    commit = api.upload_folder(
+        repo_id=repo_id,
+        repo_type="dataset",
+        folder_path=os.fspath(folder),
+        revision=revision,
+        commit_message="Upload amodal data set",
+        allow_patterns=["README.md", "data/*.parquet"],
+        delete_patterns=["data/*.parquet"],
+    )
+    return str(commit.commit_url)
+
+
+def check_repo_id(repo_id: str) -> None:
+    """Raise ValueError for what is no id of a repository on the Hub."""
+    if not HUB_ID.fullmatch(repo_id):
+        raise ValueError(f"repo_id must be of the form 'user/name', got {repo_id!r}")
+
+
+def is_hub_id(path: str | os.PathLike[str]) -> bool:
+    """Whether a text has the form of a Hub id and is no file here."""
+    text = os.fspath(path)
+    suffix = Path(text).suffix.lower()
+    return HUB_ID.fullmatch(text) is not None and suffix not in (".json", ".parquet") and not os.path.exists(text)
+
+
+def _parquet_files(path: Path) -> dict[str, list[str]]:
+    """Parquet files by split: that in the file name, as `save_parquet` and the Hub write it, else "train"."""
+    if not path.exists():
+        raise FileNotFoundError(f"no such file or folder, and no Hub id: {os.fspath(path)!r}")
+    found = [path] if path.is_file() else sorted(path.rglob("*.parquet"))
+    if not found:
+        raise FileNotFoundError(f"folder {os.fspath(path)!r} has no Parquet files")
+    files: dict[str, list[str]] = {}
+    for file in found:
+        match = SHARD_NAME.fullmatch(file.name)
+        files.setdefault(match["split"] if match else "train", []).append(os.fspath(file))
+    return files
+
+
+def _splits(dataset: Dataset | DatasetDict) -> dict[str, Dataset]:
+    from datasets import Dataset, DatasetDict
+
+    if isinstance(dataset, DatasetDict):
+        return {str(split): part for split, part in dataset.items()}
+    if not isinstance(dataset, Dataset):
+        raise TypeError(f"dataset must be a datasets.Dataset or DatasetDict, got {type(dataset).__name__}")
+    return {str(dataset.split or "train"): dataset}
+
+
+def _check_columns(names: list[str] | None, what: str) -> None:
+    missing = sorted(set(amodal_features()) - set(names or []))
+    if missing:
+        raise ValueError(f"{what} is not an amodal data set: it lacks the columns {missing}")
+
+
+def _as_schema(part: Any, name: str) -> Any:
+    _check_columns(part.column_names, repr(name))
+    features = amodal_features(with_image="image" in part.column_names)
+    part = part.select_columns(list(features))
+    return part if part.features == features else part.cast(features)
+
+
+def _with_photos(part: Any, folder: Path) -> Any:
+    from datasets import Image, IterableDataset
+
+    if "image" in part.column_names:
+        raise ValueError(f"images must be None for a data set with photos in it, got {os.fspath(folder)!r}")
+    if not folder.is_dir():
+        raise NotADirectoryError(f"images must be a folder of photos, got {os.fspath(folder)!r}")
+    if isinstance(part, IterableDataset):
+        # Not `map(features=...)`, after which `datasets` decodes no photos.
+        part = part.map(lambda row: {"image": _photo_path(folder, row["file_name"])})
+        return part.cast(amodal_features(with_image=True))
+    paths = [_photo_path(folder, name) for name in part["file_name"]]
+    return part.add_column("image", paths).cast_column("image", Image())
+
+
+def _photo_path(folder: Path, file_name: str) -> str:
+    # A file name that leads out of the folder could carry a private file into a published data set.
+    parts = PurePosixPath(file_name)
+    if not parts.parts or parts.is_absolute() or ".." in parts.parts:
+        raise ValueError(f"file_name {file_name!r} is no name of a photo in {os.fspath(folder)!r}")
+    return os.fspath(folder / file_name)

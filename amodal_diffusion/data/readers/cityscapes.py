@@ -1,0 +1,115 @@
+"""Cityscapes (gtFine): the instances of a photo as one PNG of labels."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, UnidentifiedImageError
+
+from ...masks import encode_rle
+from ..schema import build_objects
+from .records import MAX_PIXELS, BadRecord, OnError, RecordLog, make_row, read_images
+
+LABEL_SUFFIX = "_instanceIds.png"
+PHOTO_SUFFIX = "_leftImg8bit.png"
+CLASSES = {
+    24: "person", 25: "rider", 26: "car", 27: "truck", 28: "bus", 29: "caravan", 30: "trailer", 31: "train",
+    32: "motorcycle", 33: "bicycle",
+}  # fmt: skip
+"""Classes with instances; all other labels are regions without."""
+INSTANCES = 1000
+"""A label is class · 1000 + number of the instance; below it is the class alone, of a region or a group of objects."""
+
+
+def iter_cityscapes(
+    annotations: str | os.PathLike[str],
+    images: str | os.PathLike[str] | None = None,
+    *,
+    on_error: OnError = "raise",
+    bad_records: list[BadRecord] | None = None,
+    source: str | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Rows of Cityscapes in plain Python, one per `*_instanceIds.png`, sorted by path; amodal masks are unknown.
+
+    Objects are the instances of the ten classes that have some; groups of them that are not told apart are crowd
+    regions. Regions such as road and sky are left out. `objects.id` is the label in the PNG.
+
+    Args:
+        annotations: `gtFine`, or any folder in it.
+        images: `leftImg8bit`, or the same folder in it: photos are looked up by the path of the labels. Each row then
+            has the path of its photo under `image`.
+        on_error: "raise" refuses the first bad file; "skip" leaves it out.
+        bad_records: list that takes the files skipped.
+        source: name of the data set for the column `source`; "cityscapes" where None.
+
+    Raises:
+        FileNotFoundError: no such folder, or no labels in it.
+        NotADirectoryError: `annotations` or `images` is no folder.
+        AnnotationError: a file is bad and `on_error` is "raise".
+    """
+    folder = Path(annotations)
+    if not folder.exists():
+        raise FileNotFoundError(f"no such folder: {os.fspath(annotations)!r}")
+    if not folder.is_dir():
+        raise NotADirectoryError(f"annotations must be a folder with *{LABEL_SUFFIX}, got {os.fspath(annotations)!r}")
+    paths = sorted(folder.rglob(f"*{LABEL_SUFFIX}"))
+    if not paths:
+        raise FileNotFoundError(f"folder {os.fspath(annotations)!r} has no *{LABEL_SUFFIX}")
+    return _rows(folder, paths, images, RecordLog(os.fspath(annotations), on_error, bad_records), source)
+
+
+def _rows(
+    folder: Path, paths: list[Path], images: str | os.PathLike[str] | None, log: RecordLog, source: str | None
+) -> Iterator[dict[str, Any]]:
+    for path in paths:
+        name = path.relative_to(folder).as_posix()
+        # aachen_000000_000019_gtFine_instanceIds.png -> aachen_000000_000019
+        frame = name.removesuffix(LABEL_SUFFIX).rsplit("_", 1)[0]
+        try:
+            labels = _read_labels(path)
+        except ValueError as error:
+            log.bad(f"labels {name}", error)
+            continue
+        height, width = labels.shape
+        entry = {"id": frame, "file_name": frame + PHOTO_SUFFIX, "height": height, "width": width}
+        records, _ = read_images([entry], images, log)
+        for record in records.values():
+            yield make_row(record, build_objects(_things(labels)), None, source or "cityscapes")
+
+
+def _read_labels(path: Path) -> npt.NDArray[np.int64]:
+    try:
+        with Image.open(path) as picture:
+            if picture.width * picture.height > MAX_PIXELS:
+                raise ValueError(f"must have at most {MAX_PIXELS} pixels, got {picture.height} x {picture.width}")
+            labels = np.asarray(picture)
+    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"cannot be read: {error}") from error
+    if labels.ndim != 2 or labels.dtype.kind not in "iu":
+        raise ValueError(f"must be one plane of whole numbers, got shape {labels.shape} and type {labels.dtype}")
+    return labels.astype(np.int64)
+
+
+def _things(labels: npt.NDArray[np.int64]) -> list[dict[str, Any]]:
+    things = []
+    for label in np.unique(labels).tolist():
+        category = label // INSTANCES if label >= INSTANCES else label
+        if category not in CLASSES:
+            continue
+        things.append(
+            {
+                "id": label,
+                "name": CLASSES[category],
+                "category_id": category,
+                "is_stuff": False,
+                "is_crowd": label < INSTANCES,
+                "modal_mask": encode_rle(labels == label),
+                "amodal_mask": None,
+            }
+        )
+    return things

@@ -1,0 +1,167 @@
+"""COCOA, BSDS-A and MP3D-Amodal annotation files: one annotation per image with regions and their order."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from reprlib import repr as short
+from typing import TYPE_CHECKING, Any
+
+from pycocotools import mask as mask_utils
+
+from ...masks.rle import segmentation_to_rle
+from ..arrow import dataset_from_rows
+from ..schema import build_objects
+from .records import (
+    Annotations,
+    BadRecord,
+    ImageRecord,
+    OnError,
+    RecordLog,
+    group_by_image,
+    labelled,
+    load_annotations,
+    make_relations,
+    make_row,
+    read_category_names,
+    read_images,
+    to_flag,
+    to_int,
+    to_name,
+)
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+CONSTRAINT = re.compile(r"\s*(\d{1,9})\s*-\s*(\d{1,9})\s*")
+
+
+def iter_cocoa(
+    annotations: Annotations,
+    images: str | os.PathLike[str] | None = None,
+    *,
+    on_error: OnError = "raise",
+    bad_records: list[BadRecord] | None = None,
+    source: str | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Rows of a COCOA file in plain Python, in the order of `images`: one per annotation, one for an image without any.
+
+    A region without `visible_mask` has nothing hidden; an empty `visible_mask` is a fully hidden region.
+    `depth_constraint` "1-2" says that region 1 is in front of region 2, counted from 1; a skipped region takes its
+    relations with it.
+
+    Args:
+        annotations: JSON file, or its content; for MP3D-Amodal a pickle (see `load_annotations`).
+        images: folder of the photos. Each row then has the path of its photo under `image`.
+        on_error: "raise" refuses the first bad record; "skip" leaves it out, the rest of its image stays.
+        bad_records: list that takes the records skipped.
+        source: name of the data set for the column `source`; the file's name without extension where None.
+
+    Raises:
+        FileNotFoundError, NotADirectoryError: `annotations` or `images` is not there.
+        AnnotationError: the file is broken, or a record is bad and `on_error` is "raise".
+    """
+    content, name = load_annotations(annotations)
+    return _rows(content, images, RecordLog(name, on_error, bad_records), source or Path(name).stem)
+
+
+def read_cocoa(
+    annotations: Annotations,
+    images: str | os.PathLike[str] | None = None,
+    *,
+    on_error: OnError = "raise",
+    bad_records: list[BadRecord] | None = None,
+    source: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+) -> Dataset:
+    """Read a COCOA file into a `datasets.Dataset` of `amodal_features`, written as a stream.
+
+    Args:
+        annotations: see `iter_cocoa`.
+        images: folder of the photos; None leaves the column `image` out.
+        on_error: see `iter_cocoa`.
+        bad_records: see `iter_cocoa`.
+        source: see `iter_cocoa`.
+        cache_dir: folder for the Arrow files; None takes a temporary one that lasts as long as the process.
+
+    Raises:
+        FileNotFoundError, NotADirectoryError, AnnotationError: see `iter_cocoa`.
+    """
+    rows = iter_cocoa(annotations, images, on_error=on_error, bad_records=bad_records, source=source)
+    return dataset_from_rows(rows, with_image=images is not None, cache_dir=cache_dir)
+
+
+def _rows(
+    content: Mapping[str, Any], images: str | os.PathLike[str] | None, log: RecordLog, source: str
+) -> Iterator[dict[str, Any]]:
+    records, refused = read_images(content["images"], images, log)
+    names = read_category_names(content.get("categories"), log)
+    groups = group_by_image(content["annotations"], records, refused, log)
+    for key, image in records.items():
+        if key not in groups:
+            yield make_row(image, [], None, source)
+        for label, annotation in labelled(content["annotations"], groups.get(key, ())):
+            regions = annotation.get("regions")
+            if not isinstance(regions, list):
+                log.bad(label, f"regions must be a list, got {type(regions).__name__}")
+                continue
+            things = _things(regions, image, names, label, log)
+            order = _relations(annotation.get("depth_constraint"), len(regions), things, label, log)
+            yield make_row(image, build_objects(things), order, source)
+
+
+def _things(
+    regions: list[Any], image: ImageRecord, names: Mapping[int, str | None], label: str, log: RecordLog
+) -> list[dict[str, Any]]:
+    things = []
+    for number, region in enumerate(regions, start=1):
+        try:
+            if not isinstance(region, Mapping):
+                raise ValueError(f"expected an object, got {type(region).__name__}")
+            things.append(_thing(number, region, image.height, image.width, names))
+        except ValueError as error:
+            log.bad(f"{label} region {number}", error)
+    return things
+
+
+def _thing(
+    number: int, region: Mapping[str, Any], height: int, width: int, names: Mapping[int, str | None]
+) -> dict[str, Any]:
+    amodal = segmentation_to_rle(region.get("segmentation"), height, width)
+    if not mask_utils.area(amodal):
+        raise ValueError(f"segmentation has no pixel inside the {height} x {width} image")
+    visible = region.get("visible_mask")
+    if visible is None and region.get("invisible_mask") is not None:
+        raise ValueError("invisible_mask without visible_mask")
+    category = region.get("category_id")
+    category_id = None if category is None else to_int(category, "category_id")
+    return {
+        "id": number,
+        "name": to_name(region.get("name")) or (None if category_id is None else names.get(category_id)),
+        "category_id": category_id,
+        "is_stuff": to_flag(region.get("isStuff"), "isStuff"),
+        "is_crowd": False,
+        "modal_mask": amodal if visible is None else segmentation_to_rle(visible, height, width),
+        "amodal_mask": amodal,
+    }
+
+
+def _relations(
+    text: Any, count: int, things: list[dict[str, Any]], label: str, log: RecordLog
+) -> list[dict[str, int]] | None:
+    """Relations of `depth_constraint`; None where the annotation has none."""
+    if text is None:
+        return None
+    if not isinstance(text, str):
+        log.bad(label, f"depth_constraint must be a string such as '1-2,1-3', got {short(text)}")
+        return None
+    pairs = []
+    for part in text.split(",") if text.strip() else []:
+        match = CONSTRAINT.fullmatch(part)
+        if match is None:
+            log.bad(label, f"depth_constraint {short(part)} is not of the form '1-2'")
+        else:
+            pairs.append((int(match[1]), int(match[2]), f"depth_constraint {match[0].strip()!r}"))
+    return make_relations(pairs, things, range(1, count + 1), lambda reason: log.bad(label, reason))

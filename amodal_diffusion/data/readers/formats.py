@@ -1,0 +1,199 @@
+"""Every format of annotations by its name, and which one a file has."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+from ..arrow import dataset_from_rows, stream_from_rows
+from ..dataset import is_hub_id, load_amodal_dataset
+from .cityscapes import LABEL_SUFFIX, iter_cityscapes
+from .coco import detect_layout, iter_coco
+from .cocoa import iter_cocoa
+from .records import Annotations, BadRecord, OnError, load_annotations
+from .restricted_pickle import PICKLE_SUFFIXES
+
+if TYPE_CHECKING:
+    from datasets import Dataset, IterableDataset
+
+Format = Literal[
+    "auto", "bsds-a", "cityscapes", "coco", "cocoa", "cocoa-cls", "d2sa", "kins", "lvis", "mp3d-amodal", "parquet"
+]
+
+
+@dataclass(frozen=True)
+class FileFormat:
+    """A format of annotation files.
+
+    Attributes:
+        title: what it is, for help texts.
+        rows: reader of the arguments of `iter_coco` but `layout`.
+    """
+
+    title: str
+    rows: Callable[..., Iterator[dict[str, Any]]]
+
+
+FILE_FORMATS = {
+    "cocoa": FileFormat("COCO Amodal, JSON", iter_cocoa),
+    "bsds-a": FileFormat("BSDS-A, JSON as COCOA", iter_cocoa),
+    "cocoa-cls": FileFormat("COCOA-cls, JSON", partial(iter_coco, layout="cocoa-cls")),
+    "kins": FileFormat("KINS, JSON, the older files and those of 2020", partial(iter_coco, layout="kins")),
+    "d2sa": FileFormat("D2SA, JSON", partial(iter_coco, layout="cocoa-cls")),
+    "mp3d-amodal": FileFormat("MP3D-Amodal, pickle, of which nothing is run", iter_cocoa),
+    "coco": FileFormat("COCO, JSON", partial(iter_coco, layout="coco")),
+    "lvis": FileFormat("LVIS, JSON", partial(iter_coco, layout="coco")),
+    "cityscapes": FileFormat("Cityscapes, the folder gtFine", iter_cityscapes),
+}
+FORMATS = (*sorted(FILE_FORMATS), "parquet")
+
+
+def detect_format(annotations: Annotations) -> str:
+    """Format of a source of annotations.
+
+    Args:
+        annotations: JSON file or its content, pickle, folder of Cityscapes, Parquet file or folder of them, Hub id.
+
+    Returns:
+        "parquet" for a Parquet file, a folder or a Hub id; "cityscapes" for a folder with its label files;
+        "mp3d-amodal" for a pickle; "cocoa" where annotations have `regions`; else the layout of a COCO-flat file (see
+        `iter_coco`), "coco" for a file without annotations. Formats of the same layout are not told apart: "coco" may
+        be LVIS, "cocoa-cls" D2SA, "cocoa" BSDS-A.
+
+    Raises:
+        FileNotFoundError: no such file, and no Hub id either.
+        AnnotationError: the file is broken.
+    """
+    name = _format_of_place(annotations)
+    if name is not None:
+        return name
+    file = load_annotations(annotations)
+    return "cocoa" if file.has_field("regions") else detect_layout(file)
+
+
+def iter_annotations(
+    annotations: Annotations,
+    images: str | os.PathLike[str] | None = None,
+    *,
+    format: str = "auto",  # noqa: A002 - the word of the command line
+    on_error: OnError = "raise",
+    bad_records: list[BadRecord] | None = None,
+    source: str | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Rows of an annotation file of any known format but Parquet, in plain Python; see `read_annotations`.
+
+    Raises:
+        FileNotFoundError, NotADirectoryError: `annotations` or `images` is not there.
+        AnnotationError: the file is broken, or a record is bad and `on_error` is "raise".
+        ValueError: unknown `format` or `on_error`; Parquet, which `load_amodal_dataset` reads.
+    """
+    _check_options(format, on_error)
+    name = detect_format(annotations) if format == "auto" else format
+    if name == "parquet":
+        raise ValueError(f"{annotations!s:.200} is Parquet, read it with load_amodal_dataset")
+    options: dict[str, Any] = {"on_error": on_error, "bad_records": bad_records, "source": source}
+    return FILE_FORMATS[name].rows(annotations, images, **options)
+
+
+@overload
+def read_annotations(
+    annotations: Annotations,
+    images: str | os.PathLike[str] | None = ...,
+    *,
+    format: Format = ...,  # noqa: A002
+    split: str | None = ...,
+    on_error: OnError = ...,
+    bad_records: list[BadRecord] | None = ...,
+    source: str | None = ...,
+    cache_dir: str | os.PathLike[str] | None = ...,
+    streaming: Literal[False] = ...,
+) -> Dataset: ...
+@overload
+def read_annotations(
+    annotations: Annotations,
+    images: str | os.PathLike[str] | None = ...,
+    *,
+    format: Format = ...,  # noqa: A002
+    split: str | None = ...,
+    on_error: OnError = ...,
+    bad_records: list[BadRecord] | None = ...,
+    source: str | None = ...,
+    cache_dir: str | os.PathLike[str] | None = ...,
+    streaming: bool,
+) -> Any: ...
+
+
+def read_annotations(
+    annotations: Annotations,
+    images: str | os.PathLike[str] | None = None,
+    *,
+    format: Format = "auto",  # noqa: A002 - the word of the command line
+    split: str | None = None,
+    on_error: OnError = "raise",
+    bad_records: list[BadRecord] | None = None,
+    source: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    streaming: bool = False,
+) -> Dataset | IterableDataset:
+    """Read annotations of any known format into a data set of `amodal_features`.
+
+    Args:
+        annotations: JSON file or its content, pickle of MP3D-Amodal, folder of Cityscapes, Parquet file or folder of
+            them, Hub id of a data set.
+        images: folder of the photos; None leaves the column `image` out. Parquet may have its own photos.
+        format: a key of `FILE_FORMATS`, "parquet", or "auto" to look into the file.
+        split: see `load_amodal_dataset`; only for Parquet.
+        on_error: "raise" refuses the first bad record of an annotation file; "skip" leaves it out, its image stays.
+        bad_records: list that takes the records skipped.
+        source: name of the data set for the column `source`; the file's name without extension where None, for
+            Cityscapes "cityscapes". Parquet has its own.
+        cache_dir: folder for the Arrow files; None takes a temporary one that lasts as long as the process, for
+            Parquet the cache of `datasets`.
+        streaming: read rows as they are asked for (`IterableDataset`); nothing is written to disk.
+
+    Raises:
+        FileNotFoundError, NotADirectoryError: `annotations` or `images` is not there.
+        AnnotationError: the file is broken, or a record is bad and `on_error` is "raise".
+        ValueError: unknown `format` or `on_error`; `images` for Parquet with photos, `split` without Parquet.
+    """
+    _check_options(format, on_error)
+    name: str | None = _format_of_place(annotations) if format == "auto" else format
+    if name == "parquet":
+        if not isinstance(annotations, (str, os.PathLike)):
+            raise ValueError(f"format 'parquet' needs a path or a Hub id, got {type(annotations).__name__}")
+        options: dict[str, Any] = {"images": images, "cache_dir": cache_dir, "streaming": streaming}
+        return load_amodal_dataset(annotations, split, **options)
+    if split is not None:
+        raise ValueError(f"split must be None for an annotation file, got {split!r}")
+    # Opened once, so that nothing is parsed again to look which format it is, or for another pass of a stream.
+    opened = annotations if name == "cityscapes" else load_annotations(annotations)
+    make_rows = partial(
+        iter_annotations, opened, images, format=name or "auto", on_error=on_error, bad_records=bad_records,
+        source=source,
+    )  # fmt: skip
+    if streaming:
+        return stream_from_rows(make_rows, with_image=images is not None)
+    return dataset_from_rows(make_rows(), with_image=images is not None, cache_dir=cache_dir)
+
+
+def _check_options(name: str, on_error: str) -> None:
+    if name not in ("auto", *FORMATS):
+        raise ValueError(f"format must be 'auto' or one of {list(FORMATS)}, got {name!r}")
+    if on_error not in ("raise", "skip"):
+        raise ValueError(f"on_error must be 'raise' or 'skip', got {on_error!r}")
+
+
+def _format_of_place(annotations: Annotations) -> str | None:
+    """The format where a look at the path tells it."""
+    if not isinstance(annotations, (str, os.PathLike)):
+        return None
+    path = Path(annotations)
+    if path.is_dir() and next(path.rglob(f"*{LABEL_SUFFIX}"), None) is not None:
+        return "cityscapes"
+    if path.suffix == ".parquet" or path.is_dir() or is_hub_id(annotations):
+        return "parquet"
+    return "mp3d-amodal" if path.suffix in PICKLE_SUFFIXES else None

@@ -1,0 +1,1 @@
+"""Training samples made of visible masks and photos: banks, occlusion, holes, regions."""

@@ -1,0 +1,192 @@
+"""A bank of objects in their photos: square crops with pixels and masks, kept together on the training device.
+
+Every object is one square of its photo, larger than the crop that the network will see, so that the crop can still be
+shifted, turned and scaled. 5,000 objects at 192² take 740 MB, and no training step reads a file or decodes a photo.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...crops import crop_boxes, crop_images, crop_masks
+from ...images import image_to_tensor
+from ...masks import mask_areas, mask_boxes
+from ...ordering import order_from_masks
+from ..schema import record_masks
+
+MODAL, AMODAL, OCCLUDER, OTHERS, INSIDE = (1 << bit for bit in range(5))
+"""Bits of `PhotoBank.layers`: visible part, whole object, what hides it, all other objects, the photo's frame."""
+
+Labeller = Callable[[Any, np.ndarray], tuple[np.ndarray, np.ndarray]]
+"""Photo and modal masks (N, H, W) bool -> amodal masks (N, H, W) bool and order (N, N) int8."""
+
+
+class PhotoBank:
+    """Objects in their photos.
+
+    Args:
+        pixels: (N, 3, r, r) uint8 RGB, 0 outside of the photo.
+        layers: (N, r, r) uint8, the bits `MODAL`, `AMODAL`, `OCCLUDER`, `OTHERS` and `INSIDE` of each pixel.
+        known: (N,) bool, what hides the object is known; otherwise its `OCCLUDER` bits are 0 without saying so.
+        sources: (N,) int64, which data set an object comes from.
+        context: side of the squares in sides of the crop rule.
+
+    Raises:
+        ValueError: where the shapes do not belong together or there is no object.
+    """
+
+    def __init__(self, pixels: Tensor, layers: Tensor, known: Tensor, sources: Tensor, context: float) -> None:
+        count, resolution = pixels.shape[0], pixels.shape[-1]
+        if not count:
+            raise ValueError("`pixels` holds no object: no mask of the data passed the filters.")
+        expected = ((count, 3, resolution, resolution), (count, resolution, resolution), (count,), (count,))
+        shapes = tuple(tuple(part.shape) for part in (pixels, layers, known, sources))
+        if shapes != expected:
+            raise ValueError(f"`pixels`, `layers`, `known` and `sources` must have shapes {expected}, got {shapes}.")
+        if context < 1:
+            raise ValueError(f"`context` must be at least 1, got {context}.")
+        self.pixels = pixels
+        self.layers = layers
+        self.known = known
+        self.sources = sources
+        self.context = context
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    @property
+    def resolution(self) -> int:
+        """Side r of the stored squares in pixels."""
+        return self.pixels.shape[-1]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the bank lies."""
+        return self.pixels.device
+
+    def to(self, device: torch.device | str) -> "PhotoBank":
+        """The bank on another device."""
+        return self._with(lambda part: part.to(device))
+
+    def subset(self, indices: Tensor) -> "PhotoBank":
+        """The bank of the objects at `indices` (M,) int64."""
+        return self._with(lambda part: part[indices])
+
+    def _with(self, change: Callable[[Tensor], Tensor]) -> "PhotoBank":
+        pixels, layers, known, sources = map(change, (self.pixels, self.layers, self.known, self.sources))
+        return PhotoBank(pixels, layers, known, sources, self.context)
+
+    @classmethod
+    def from_sources(
+        cls,
+        sources: Sequence[Iterable[Mapping[str, Any]]],
+        *,
+        resolution: int = 192,
+        context: float = 1.5,
+        enlarge_box: float = 3.0,
+        min_area: int = 256,
+        labeller: Labeller | None = None,
+        alone_is_known: bool = False,
+        on_row: Callable[[Mapping[str, Any]], None] | None = None,
+    ) -> "PhotoBank":
+        """Collect the objects of one or many data sets with photos, in the common schema.
+
+        Where a photo has amodal masks, they are the targets, and what hides an object is what the order computed from
+        the masks puts in front of it. Where it has none, `labeller` predicts both from the modal
+        masks; without a labeller, or for a photo with a single mask, the modal mask stands for the whole object and
+        nothing is known of what hides it.
+
+        Args:
+            sources: the rows of each data set, with the column `image`.
+            resolution: side of the stored squares in pixels.
+            context: their side in sides of the crop rule.
+            enlarge_box: of the crop rule.
+            min_area: objects of fewer visible pixels are left out; crowd regions always are.
+            labeller: see above.
+            alone_is_known: take an object that is alone in its photo as hidden by nothing.
+            on_row: called with each row, e.g. to show progress.
+
+        Returns:
+            The bank, on the CPU.
+
+        Raises:
+            ValueError: where a photo is missing or has another size than its masks, or no object is left.
+        """
+        pixels, layers, known, origins = [], [], [], []
+        for source, rows in enumerate(sources):
+            for row in rows:
+                if on_row is not None:
+                    on_row(row)
+                modal, amodal, front, is_known = _read_scene(row, labeller, alone_is_known)
+                kept = np.flatnonzero(mask_areas(modal) >= max(1, min_area))
+                kept = np.array([i for i in kept if not row["objects"][i]["is_crowd"]], dtype=np.int64)
+                if not len(kept):
+                    continue
+                boxes = _context_boxes(modal[kept], enlarge_box, context)
+                pixels.append(_crop_photo(row, modal.shape[1:], boxes, resolution))
+                layers.append(_crop_layers(modal, amodal, front, kept, boxes, resolution))
+                known += [is_known] * len(kept)
+                origins += [source] * len(kept)
+        side = resolution
+        return cls(
+            torch.cat([torch.zeros(0, 3, side, side, dtype=torch.uint8), *pixels]),
+            torch.cat([torch.zeros(0, side, side, dtype=torch.uint8), *layers]),
+            torch.tensor(known, dtype=torch.bool),
+            torch.tensor(origins, dtype=torch.int64),
+            context,
+        )
+
+
+def _read_scene(
+    row: Mapping[str, Any], labeller: Labeller | None, alone_is_known: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]:
+    """Modal and amodal masks (N, H, W), [i, j] = j hides a part of i (N, N), and whether that is known."""
+    modal, amodal = record_masks(row)
+    nothing = np.zeros((len(modal), len(modal)), bool)
+    if amodal is not None:
+        # Not the annotated order: annotators leave it out where the masks say enough.
+        return modal, amodal, order_from_masks(modal, amodal) == -1, True
+    if labeller is None or len(modal) < 2:
+        return modal, modal, nothing, alone_is_known and len(modal) == 1
+    amodal, order = labeller(row.get("image"), modal)
+    return modal, amodal, order == -1, True
+
+
+def _context_boxes(modal: np.ndarray, enlarge_box: float, context: float) -> Tensor:
+    """(N, 4) int64 squares of `context` times the crop rule's side around the same centres."""
+    boxes = crop_boxes(mask_boxes(modal), enlarge_box=enlarge_box)
+    side = np.round(boxes[:, 2:] * context).astype(np.int64)
+    return torch.from_numpy(np.concatenate([boxes[:, :2] + (boxes[:, 2:] - side) // 2, side], axis=1))
+
+
+def _crop_photo(row: Mapping[str, Any], size: tuple[int, ...], boxes: Tensor, resolution: int) -> Tensor:
+    if row.get("image") is None:
+        raise ValueError(f"image {row['image_id']} of {row['source']!r} has no photo.")
+    photo = image_to_tensor(row["image"])
+    if tuple(photo.shape[1:]) != tuple(size):
+        raise ValueError(
+            f"photo of image {row['image_id']} is {photo.shape[2]}x{photo.shape[1]} pixels, its masks are "
+            f"{size[1]}x{size[0]}."
+        )
+    return (crop_images(photo, boxes, resolution) * 255).round_().clamp_(0, 255).to(torch.uint8)
+
+
+def _crop_layers(
+    modal: np.ndarray, amodal: np.ndarray, front: np.ndarray, kept: np.ndarray, boxes: Tensor, resolution: int
+) -> Tensor:
+    """(K, r, r) uint8 of the objects at `kept` (K,)."""
+    counts = modal.sum(axis=0, dtype=np.uint16)
+    layers = np.full((len(kept), *modal.shape[1:]), INSIDE, np.uint8)
+    for layer, index in zip(layers, kept, strict=True):
+        planes = {
+            MODAL: modal[index],
+            AMODAL: amodal[index],
+            OCCLUDER: modal[front[index]].any(axis=0),
+            OTHERS: counts > modal[index],
+        }
+        for bit, plane in planes.items():
+            layer |= plane.astype(np.uint8) * np.uint8(bit)
+    return crop_masks(torch.from_numpy(layers), boxes, resolution)

@@ -1,0 +1,1 @@
+"""Tables and curves of the papers, with their published numbers."""

@@ -1,0 +1,73 @@
+"""Figure 12 of [Z20]: the pooled mIoU of each method by the hidden share of the objects, as a table and a picture."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from PIL import Image
+
+from ...visualization import Curve, draw_curves
+from ..report import Cell, EvaluationReport, interval_text, percent
+from .tables import DIFFERS, TableReport
+
+METRICS = {"miou_pooled": "mIoU", "inv_miou_pooled": "inv-mIoU"}
+
+
+class CurveReport(TableReport):
+    """The table of a figure: a row a method and a column a bin of the hidden share; see `TableReport`.
+
+    The evaluation must have been run with `occlusion_bins`.
+    """
+
+    def draw(self, *, metric: str = "miou_pooled", size: int = 1000) -> Image.Image:
+        """The curves as an RGB picture, with the intervals as bands; see `draw_occlusion_curves`."""
+        return draw_occlusion_curves(self.evaluation, metric=metric, size=size)
+
+    def _side_by_side(self) -> tuple[list[str], list[list[Cell]]]:
+        bins = self.evaluation.by_occlusion
+        shown: Sequence[Any] = next(iter(bins.values()), ())
+        mark = DIFFERS if self.all_differences() else ""
+        ranges = [f"{100 * entry.low:g}–{100 * entry.high:g} %" for entry in shown]
+        counts: list[Cell] = ["objects", *(str(entry.objects) for entry in shown)]
+        rows: list[list[Cell]] = [
+            [
+                name,
+                *((percent(e.figures["miou_pooled"]), interval_text(e.intervals.get("miou_pooled"))) for e in entries),
+            ]
+            for name, entries in bins.items()
+        ]
+        return [f"hidden share{mark}", *ranges], [counts, *rows]
+
+
+def draw_occlusion_curves(report: EvaluationReport, *, metric: str = "miou_pooled", size: int = 1000) -> Image.Image:
+    """Draw a metric of each method over the hidden share of the objects.
+
+    Args:
+        report: of `evaluate_methods` with `occlusion_bins`.
+        metric: "miou_pooled" or "inv_miou_pooled".
+        size: pixels of the longer side.
+
+    Raises:
+        ValueError: the report has no bins, or another metric.
+    """
+    if not report.by_occlusion:
+        raise ValueError("`report` has no bins: evaluate with `occlusion_bins`.")
+    if metric not in METRICS:
+        raise ValueError(f"`metric` must be one of {', '.join(METRICS)}, got {metric!r}.")
+    curves = []
+    for name, bins in report.by_occlusion.items():
+        known = [entry for entry in bins if not math.isnan(entry.figures[metric])]
+        intervals = [entry.intervals.get(metric, (math.nan, math.nan)) for entry in known]
+        curves.append(
+            Curve(
+                name,
+                [50 * (entry.low + entry.high) for entry in known],
+                [100 * entry.figures[metric] for entry in known],
+                [(100 * low, 100 * high) for low, high in intervals],
+            )
+        )
+    return draw_curves(
+        curves, x_label="hidden share of the object, percent", y_label=f"{METRICS[metric]}, percent", size=size
+    )

@@ -1,0 +1,210 @@
+"""Photos in and masks out: any common form of a photo to RGB, batched crops, masks in the form asked for."""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from typing import Any, Literal, overload
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image, ImageOps
+
+from .masks.packed import BoolArray
+
+__all__ = [
+    "ImageInput",
+    "OutputType",
+    "denormalize_images",
+    "image_size",
+    "image_to_tensor",
+    "load_image",
+    "normalize_images",
+    "postprocess_masks",
+]
+
+ImageInput = str | os.PathLike[str] | Image.Image | np.ndarray | torch.Tensor
+"""A photo: a path, a PIL image, an array (H, W[, C]) or a tensor ([1,] C, H, W)."""
+
+OutputType = Literal["np", "pt", "pil"]
+
+_CHANNELS = (1, 3, 4)
+_NUMBERS = ("I", "F")  # modes of 32-bit values, which Pillow would clip at 255 instead of scaling
+_TOLERANCE = 1e-3
+_IMAGENET_MEAN = (0.485, 0.456, 0.406)
+_IMAGENET_STD = (0.229, 0.224, 0.225)
+# What Pillow raises for broken files, by format.
+_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
+
+
+def load_image(image: ImageInput) -> Image.Image:
+    """Load a photo as 8-bit RGB, upright.
+
+    Args:
+        image: one of
+            - path of a file that Pillow reads;
+            - PIL image of any mode that converts to RGB;
+            - array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), or tensor (H, W), (C, H, W) or (1, C, H, W) with the same
+              numbers of channels: uint8, uint16 (scaled to 8 bits) or floats in [0, 1], within 0.001.
+            EXIF orientation is applied. Grey becomes RGB. Transparent pixels are composited over white. Images of
+            16-bit or 32-bit integers are read as 0 to 65535, of floats as 0 to 1.
+
+    Returns:
+        A new PIL image of mode RGB.
+
+    Raises:
+        FileNotFoundError: no such file.
+        TypeError: an input or a dtype that is none of these.
+        ValueError: a file that is no image, truncated or too large to be safe (it is named); another shape; values
+            out of range or NaN.
+    """
+    if isinstance(image, (str, os.PathLike)):
+        return _open(os.fspath(image))
+    if isinstance(image, Image.Image):
+        return _decoded(image, "`image`")
+    if isinstance(image, torch.Tensor):
+        return _from_array(_tensor_to_array(image))
+    if isinstance(image, np.ndarray):
+        return _from_array(image)
+    raise TypeError(f"`image` must be a path, a PIL image, an array or a tensor, got {type(image).__name__}")
+
+
+def image_to_tensor(image: ImageInput) -> torch.Tensor:
+    """Load a photo as (3, H, W) float32 RGB in [0, 1], on the CPU. Inputs and errors are those of `load_image`."""
+    array = np.array(load_image(image), dtype=np.uint8)
+    return torch.from_numpy(array).permute(2, 0, 1).to(torch.float32).div_(255).contiguous()
+
+
+def image_size(image: ImageInput) -> tuple[int, int]:
+    """Size (height, width) in pixels of the upright photo. Inputs and errors are those of `load_image`."""
+    width, height = load_image(image).size
+    return height, width
+
+
+def normalize_images(images: torch.Tensor) -> torch.Tensor:
+    """Shift and scale RGB in [0, 1], (..., 3, H, W) floats, by ImageNet's mean and standard deviation per channel."""
+    mean, std = _imagenet(images.device)
+    return (images - mean) / std
+
+
+def denormalize_images(images: torch.Tensor) -> torch.Tensor:
+    """Undo `normalize_images`: (..., 3, H, W) floats, not clamped."""
+    mean, std = _imagenet(images.device)
+    return images * std + mean
+
+
+@overload
+def postprocess_masks(masks: torch.Tensor | npt.NDArray[Any], output_type: Literal["np"] = ...) -> BoolArray: ...
+@overload
+def postprocess_masks(masks: torch.Tensor | npt.NDArray[Any], output_type: Literal["pt"]) -> torch.Tensor: ...
+@overload
+def postprocess_masks(masks: torch.Tensor | npt.NDArray[Any], output_type: Literal["pil"]) -> list[Image.Image]: ...
+def postprocess_masks(
+    masks: torch.Tensor | npt.NDArray[Any], output_type: OutputType = "np"
+) -> BoolArray | torch.Tensor | list[Image.Image]:
+    """Give masks in the form asked for.
+
+    Args:
+        masks: (N, H, W) bool or {0, 1}, array or tensor on any device.
+        output_type: "np" for a bool array, "pt" for a bool tensor (on the device it is on), both (N, H, W); "pil" for
+            a list of N images of mode L with 0 and 255.
+
+    Raises:
+        ValueError: another shape or output type.
+    """
+    if masks.ndim != 3:
+        raise ValueError(f"`masks` must have shape (N, height, width), got {tuple(masks.shape)}")
+    if output_type == "pt":
+        return torch.as_tensor(masks).to(torch.bool)
+    array = masks.detach().cpu().numpy() if isinstance(masks, torch.Tensor) else masks
+    array = array.astype(bool, copy=False)
+    if output_type == "np":
+        return array
+    if output_type == "pil":
+        return [Image.fromarray(mask.astype(np.uint8) * 255) for mask in array]
+    raise ValueError(f"`output_type` must be 'np', 'pt' or 'pil', got {output_type!r}")
+
+
+def _imagenet(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation, (3, 1, 1) each."""
+    mean, std = (torch.tensor(values, device=device).view(3, 1, 1) for values in (_IMAGENET_MEAN, _IMAGENET_STD))
+    return mean, std
+
+
+def _open(path: str) -> Image.Image:
+    if not os.path.exists(path):
+        raise FileNotFoundError(f"photo {path} does not exist")
+    if not os.path.isfile(path):
+        raise ValueError(f"photo {path} is not a file")
+    try:
+        image = Image.open(path)
+    except _UNREADABLE as error:
+        raise ValueError(f"photo {path} cannot be read: {error}") from error
+    with image:
+        return _decoded(image, f"photo {path}")
+
+
+def _decoded(image: Image.Image, name: str) -> Image.Image:
+    try:
+        image.load()
+        image = ImageOps.exif_transpose(image)
+        if image.mode not in _NUMBERS and not image.mode.startswith("I;"):
+            return _to_rgb(image)
+    except _UNREADABLE as error:
+        raise ValueError(f"{name} cannot be read: {error}") from error
+    array = np.asarray(image)
+    return _from_array(array if image.mode == "F" else _as_uint16(array, name), name)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    image = image.convert("RGBA")
+    white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+    return Image.alpha_composite(white, image).convert("RGB")
+
+
+def _as_uint16(array: npt.NDArray[Any], name: str) -> npt.NDArray[np.uint16]:
+    if array.size and (array.min() < 0 or array.max() > 65535):
+        raise ValueError(f"{name} has values from {array.min()} to {array.max()}, expected 0 to 65535")
+    return array.astype(np.uint16)
+
+
+def _tensor_to_array(tensor: torch.Tensor) -> npt.NDArray[Any]:
+    shape = tuple(tensor.shape)
+    if tensor.ndim == 4 and shape[0] == 1:
+        tensor = tensor[0]
+    if tensor.ndim == 2:
+        tensor = tensor[None]
+    if tensor.ndim != 3 or tensor.shape[0] not in _CHANNELS:
+        raise ValueError(f"`image` must be a tensor (C, height, width) with 1, 3 or 4 channels, got {shape}")
+    tensor = tensor.detach().cpu()
+    if tensor.dtype == torch.bfloat16:
+        tensor = tensor.float()
+    return tensor.permute(1, 2, 0).numpy()
+
+
+def _from_array(array: npt.NDArray[Any], name: str = "`image`") -> Image.Image:
+    shape = array.shape
+    if array.ndim == 2:
+        array = array[:, :, None]
+    if array.ndim != 3 or array.shape[2] not in _CHANNELS:
+        raise ValueError(f"{name} must have shape (height, width[, channels]) with 1, 3 or 4 channels, got {shape}")
+    if not array.size:
+        raise ValueError(f"{name} has no pixels, its shape is {shape}")
+    if array.dtype == np.uint16:
+        array = (array.astype(np.uint32) * 255 + 32767) // 65535
+    elif np.issubdtype(array.dtype, np.floating):
+        low, high = array.min(), array.max()
+        if not (low >= -_TOLERANCE and high <= 1 + _TOLERANCE):
+            raise ValueError(f"{name} holds floats from {low:g} to {high:g}, expected 0 to 1 without NaN")
+        array = np.rint(array.astype(np.float32).clip(0, 1) * 255)
+    elif array.dtype != np.uint8:
+        raise TypeError(f"{name} must hold uint8, uint16 or floats in [0, 1], got dtype {array.dtype}")
+    array = np.ascontiguousarray(array.astype(np.uint8))
+    if array.shape[2] == 1:
+        array = np.repeat(array, 3, axis=2)
+    image = Image.fromarray(array)
+    return _to_rgb(image) if image.mode == "RGBA" else image

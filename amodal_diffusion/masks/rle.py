@@ -1,0 +1,200 @@
+"""Segmentations as annotation files write them (polygons, run lengths) to compressed run lengths, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from reprlib import repr as short
+from typing import Any, TypedDict
+
+import numpy as np
+import numpy.typing as npt
+from pycocotools import mask as mask_utils
+
+from .packed import BoolArray
+
+MAX_PIXELS = 2**28
+"""Pixels of the largest frame that run lengths or polygons are decoded to."""
+
+MAX_OVERHANG = 10
+"""How far, in frame sides, a polygon may reach beyond the frame."""
+MAX_OUTLINE = 1000
+"""How long, in heights plus widths of the frame, an outline may be: rasterising takes memory in proportion to it."""
+
+
+class Rle(TypedDict):
+    """Compressed COCO run lengths, column by column: `size` is [height, width]."""
+
+    size: list[int]
+    counts: str
+
+
+def segmentation_to_rle(segmentation: Any, height: int, width: int) -> Rle:
+    """Turn polygons or run lengths into compressed run lengths of the frame.
+
+    Args:
+        segmentation: one flat polygon `[x0, y0, x1, y1, ...]`, a list of such polygons (their union), or run lengths
+            `{"size": [height, width], "counts": ...}` with compressed (str, bytes) or plain (list of int) counts.
+            Numbers may be strings. A polygon is clipped to the frame. An empty list is an empty mask.
+        height: height of the frame in pixels.
+        width: width of the frame in pixels.
+
+    Raises:
+        ValueError: says what is wrong: a polygon with fewer than three points, an odd number of coordinates, NaN, far
+            outside the frame; run lengths of another size or that do not fill the frame.
+    """
+    if isinstance(segmentation, Mapping):
+        return _checked_rle(segmentation, height, width)
+    if not isinstance(segmentation, Sequence) or isinstance(segmentation, (str, bytes)):
+        raise ValueError(f"segmentation must be polygons or run lengths, got {type(segmentation).__name__}")
+    if len(segmentation) == 0:
+        return _encode_counts([height * width], height, width)
+    nested = isinstance(segmentation[0], Sequence) and not isinstance(segmentation[0], str)
+    polygons = segmentation if nested else [segmentation]
+    points = [_checked_polygon(polygon, index, height, width) for index, polygon in enumerate(polygons)]
+    rles = mask_utils.frPyObjects(points, height, width)
+    return _with_text_counts(rles[0] if len(rles) == 1 else mask_utils.merge(rles))
+
+
+def run_lengths(counts: str | bytes) -> np.ndarray:
+    """Decode the compressed counts of a COCO run-length mask: (R,) int64, background first.
+
+    Raises:
+        ValueError: the text is not a run-length code.
+    """
+    # UTF-8 turns every character outside ASCII into bytes that are no code.
+    raw = counts.encode("utf-8", "surrogatepass") if isinstance(counts, str) else counts
+    codes = np.frombuffer(raw, dtype=np.uint8).astype(np.int64) - 48
+    if not codes.size:
+        return codes
+    if codes.min() < 0 or codes.max() > 63 or codes[-1] & 32:
+        raise ValueError("counts is not a compressed run-length code")
+    last = np.flatnonzero((codes & 32) == 0)
+    first = np.concatenate(([0], last[:-1] + 1))
+    length = last - first + 1
+    if length.max() > 7:
+        raise ValueError("counts has a run longer than any image")
+    shift = 5 * (np.arange(codes.size) - np.repeat(first, length))
+    runs = np.add.reduceat((codes & 31) << shift, first)
+    runs -= np.where(codes[last] & 16, np.int64(1) << (5 * length), 0)
+    # From the fourth run on the code holds the difference to the run before the last one.
+    runs[1::2] = np.cumsum(runs[1::2])
+    runs[2::2] = np.cumsum(runs[2::2])
+    return runs
+
+
+def _checked_rle(rle: Mapping[str, Any], height: int, width: int) -> Rle:
+    size, counts = rle.get("size"), rle.get("counts")
+    if not isinstance(size, Sequence) or [str(side) for side in size] != [str(height), str(width)]:
+        raise ValueError(f"run lengths have size {short(size)}, the image has [height, width] {[height, width]}")
+    if isinstance(counts, (str, bytes)):
+        runs = run_lengths(counts)
+        text = counts.decode("ascii") if isinstance(counts, bytes) else counts
+        _check_runs(runs, height, width)
+        return {"size": [height, width], "counts": text}
+    if not isinstance(counts, Sequence):
+        raise ValueError(f"counts must be a string or a list of integers, got {type(counts).__name__}")
+    return _encode_counts(counts, height, width)
+
+
+def _encode_counts(counts: Sequence[Any], height: int, width: int) -> Rle:
+    try:
+        values = np.asarray(counts, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"counts must be integers: {error}") from error
+    if values.ndim != 1 or not np.isfinite(values).all() or (values != np.floor(values)).any():
+        raise ValueError("counts must be a flat list of integers")
+    _check_runs(values, height, width)
+    runs = {"size": [height, width], "counts": values.astype(np.int64).tolist()}
+    return _with_text_counts(mask_utils.frPyObjects(runs, height, width))
+
+
+def _check_runs(runs: np.ndarray, height: int, width: int) -> None:
+    if runs.size and runs.min() < 0:
+        raise ValueError("counts has a negative run")
+    if runs.sum() != height * width:
+        raise ValueError(f"counts cover {int(runs.sum())} pixels, the image has {height * width} ({height} x {width})")
+
+
+def _checked_polygon(polygon: Any, index: int, height: int, width: int) -> list[float]:
+    if not isinstance(polygon, Sequence) or isinstance(polygon, (str, bytes)):
+        raise ValueError(f"polygon {index} must be a list of coordinates, got {type(polygon).__name__}")
+    try:
+        points = np.asarray(polygon, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"polygon {index} has a coordinate that is not a number: {error}") from error
+    if points.ndim != 1 or points.size % 2:
+        raise ValueError(f"polygon {index} must be a flat list x0, y0, x1, y1, ..., got shape {points.shape}")
+    if points.size < 6:
+        raise ValueError(f"polygon {index} has {points.size // 2} points, at least 3 are needed")
+    if not np.isfinite(points).all():
+        raise ValueError(f"polygon {index} has a coordinate that is NaN or infinite")
+    reach = MAX_OVERHANG * max(height, width)
+    if points.min() < -reach or points.max() > max(height, width) + reach:
+        raise ValueError(
+            f"polygon {index} has coordinates from {points.min():g} to {points.max():g}, "
+            f"more than {MAX_OVERHANG} frame sides outside the {height} x {width} image"
+        )
+    steps = np.abs(np.diff(points.reshape(-1, 2), axis=0)).sum()
+    if steps > MAX_OUTLINE * (height + width):
+        raise ValueError(f"polygon {index} has an outline of {steps:g} pixels, too long for a {height} x {width} image")
+    return points.tolist()
+
+
+def _with_text_counts(rle: Mapping[str, Any]) -> Rle:
+    counts = rle["counts"]
+    return {
+        "size": [int(side) for side in rle["size"]],
+        "counts": counts.decode("ascii") if isinstance(counts, bytes) else counts,
+    }
+
+
+def encode_rle(mask: npt.ArrayLike) -> Rle:
+    """Encode one (H, W) mask (nonzero is the object) as compressed COCO run lengths with text counts.
+
+    An empty mask is one run of background. Raises ValueError for an array that is not (H, W).
+    """
+    array = np.asarray(mask)
+    if array.ndim != 2:
+        raise ValueError(f"`mask` must have shape (height, width), got {array.shape}")
+    rle = mask_utils.encode(np.asfortranarray(array != 0, dtype=np.uint8))
+    return {"size": [int(side) for side in rle["size"]], "counts": rle["counts"].decode("ascii")}
+
+
+def decode_rle(rle: Mapping[str, Any]) -> BoolArray:
+    """Decode COCO run lengths `{"size": [height, width], "counts": ...}` to an (H, W) bool mask.
+
+    `counts` is compressed (str or bytes) or a list of run lengths. Raises ValueError where `size` is missing or too
+    large, or the runs do not fill the frame.
+    """
+    size = rle.get("size")
+    if not isinstance(size, (list, tuple)) or len(size) != 2:
+        raise ValueError(f"run lengths need a `size` of [height, width], got {size!r}")
+    height, width = (_side(value, name) for value, name in zip(size, ("height", "width"), strict=True))
+    return decode_segmentation(rle, height, width)
+
+
+def decode_segmentation(segmentation: Any, height: int, width: int) -> BoolArray:
+    """Decode a COCO `segmentation` to an (H, W) bool mask.
+
+    Args:
+        segmentation: polygon `[x0, y0, x1, y1, ...]`, a list of polygons (their union), or run lengths. An empty list
+            is an empty mask. What reaches beyond the frame is cut off.
+        height: height of the frame in pixels.
+        width: width of the frame in pixels.
+
+    Raises:
+        ValueError: a polygon or a run-length code that cannot be right; the message says which and why. A frame of
+            more than 2**28 pixels: a few bytes of run lengths could ask for any amount of memory.
+    """
+    if height < 1 or width < 1 or height * width > MAX_PIXELS:
+        raise ValueError(
+            f"height and width must be at least 1 and hold at most {MAX_PIXELS} pixels, got {height} x {width}"
+        )
+    rle = segmentation_to_rle(segmentation, height, width)
+    return mask_utils.decode({"size": rle["size"], "counts": rle["counts"].encode("ascii")}).astype(bool)
+
+
+def _side(value: Any, name: str) -> int:
+    if isinstance(value, bool) or not str(value).isdigit():
+        raise ValueError(f"`size` of run lengths: {name} must be a whole number, got {value!r}")
+    return int(value)

@@ -1,0 +1,1 @@
+"""Pipelines that complete masks, and the contract that they share."""

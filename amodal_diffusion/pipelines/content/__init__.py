@@ -1,0 +1,1 @@
+"""Pipelines that fill hidden parts and backgrounds with colour."""

@@ -1,0 +1,187 @@
+"""Inpainting pipelines of diffusers: loaded, checked, and called for a batch of holes."""
+
+import inspect
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import DiffusionPipeline
+from diffusers.utils import logging
+from PIL import Image
+from torch import Tensor
+
+from ...hub import INDEX_NAME, check_repo_id
+
+# What this package decides itself in a call of an inpainting pipeline.
+_OWN_ARGUMENTS = (
+    "prompt", "image", "mask_image", "height", "width", "generator", "output_type", "return_dict",
+    "num_images_per_prompt", "padding_mask_crop",
+)  # fmt: skip
+_DEFAULT_SIZE = 512
+
+logger = logging.get_logger(__name__)
+
+
+def load_inpainter(id_or_path: str | os.PathLike[str], **options: Any) -> Any:
+    """Load an inpainting pipeline with diffusers' `AutoPipelineForInpainting`; never pickled weights.
+
+    Args:
+        id_or_path: folder of a saved diffusers pipeline, or its Hub id; a text-to-image or image-to-image checkpoint of
+            a kind that diffusers can inpaint with does as well.
+        options: `dtype`, `variant`, `cache_dir`, `token`, ...; those that are None are left out.
+
+    Raises:
+        FileNotFoundError: no such folder, and no Hub id either.
+        ValueError: a file instead of a folder, a folder without index, a pipeline that diffusers cannot inpaint with.
+        OSError: where the Hub does not give a file.
+    """
+    from diffusers import AutoPipelineForInpainting  # here, since it imports every pipeline of diffusers
+
+    text = os.fspath(id_or_path)
+    if not os.path.isdir(text):
+        check_repo_id(id_or_path)
+    elif not Path(text, INDEX_NAME).is_file():
+        raise ValueError(f"The folder '{text}' holds no {INDEX_NAME}, so it is no saved diffusers pipeline.")
+    chosen = {key: value for key, value in options.items() if value is not None}
+    return AutoPipelineForInpainting.from_pretrained(text, use_safetensors=True, **chosen)
+
+
+def check_inpainter(inpainter: Any) -> Any:
+    """An inpainting pipeline that shares the components of `inpainter`, or `inpainter` itself where it is one.
+
+    Raises:
+        TypeError: no diffusers pipeline.
+        ValueError: a pipeline that diffusers cannot inpaint with.
+    """
+    if not isinstance(inpainter, DiffusionPipeline):
+        raise TypeError(
+            "`inpainter` must be a diffusers pipeline, a Hub id or the path of a folder, "
+            f"got {type(inpainter).__name__}."
+        )
+    if {"image", "mask_image"} <= set(_call_arguments(inpainter)):
+        return inpainter
+    from diffusers import AutoPipelineForInpainting  # here, since it imports every pipeline of diffusers
+
+    try:
+        return AutoPipelineForInpainting.from_pipe(inpainter)
+    except ValueError as error:
+        raise ValueError(
+            f"`inpainter` must be a pipeline that diffusers can inpaint with, got a {type(inpainter).__name__}: {error}"
+        ) from error
+
+
+def trained_size(inpainter: Any) -> int:
+    """Side in pixels of the squares that a pipeline was trained on; 512 where it does not say."""
+    scale = getattr(inpainter, "vae_scale_factor", None)
+    unet = getattr(inpainter, "unet", None)
+    side = (
+        getattr(unet.config, "sample_size", None)
+        if unet is not None
+        else getattr(inpainter, "default_sample_size", None)
+    )
+    if not isinstance(side, int) or not isinstance(scale, int):
+        return _DEFAULT_SIZE
+    return side * scale
+
+
+def check_inpainter_kwargs(inpainter: Any, options: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The caller's arguments for an inpainting pipeline, as a new dictionary.
+
+    Raises:
+        TypeError: no mapping, or a name that the pipeline does not take.
+        ValueError: a name that the content pipeline decides itself, or options without an inpainter.
+    """
+    if options is None:
+        return {}
+    if not isinstance(options, Mapping):
+        raise TypeError(f"`inpainter_kwargs` must be a dictionary, got {type(options).__name__}.")
+    if options and inpainter is None:
+        raise ValueError("`inpainter_kwargs` are for an `inpainter`, and this pipeline has a `model`.")
+    known = _call_arguments(inpainter) if options else {}
+    for name in options:
+        if name in _OWN_ARGUMENTS:
+            raise ValueError(f"`inpainter_kwargs` must not have {name!r}: the content pipeline sets it.")
+        if name not in known:
+            raise TypeError(f"`inpainter_kwargs` has {name!r}, which a {type(inpainter).__name__} does not take.")
+    return dict(options)
+
+
+def split_generators(generator: Any, count: int) -> list[torch.Generator] | None:
+    """One generator for each of `count` pictures, so that the answer to each does not depend on the batches.
+
+    Args:
+        generator: one, from which as many are derived; a list with one each; None for none.
+        count: number of pictures.
+
+    Raises:
+        TypeError, ValueError: naming `generator`.
+    """
+    if generator is None:
+        return None
+    if isinstance(generator, torch.Generator):
+        seeds = torch.randint(2**62, (count,), generator=generator, device=generator.device).tolist()
+        return [torch.Generator(generator.device).manual_seed(seed) for seed in seeds]
+    if not isinstance(generator, list | tuple) or not all(isinstance(one, torch.Generator) for one in generator):
+        raise TypeError("`generator` must be a torch.Generator, or a list with one for each object.")
+    if len(generator) != count:
+        raise ValueError(f"`generator` must have one entry for each of the {count} objects, got {len(generator)}.")
+    return list(generator)
+
+
+def inpaint(
+    inpainter: Any,
+    images: Tensor,
+    holes: Tensor,
+    prompts: Sequence[str],
+    generators: Sequence[torch.Generator] | None,
+    options: Mapping[str, Any],
+) -> Tensor:
+    """Fill a batch of holes in one call.
+
+    Args:
+        inpainter: the pipeline.
+        images: (B, 3, h, w) float32 in [0, 1]; the sides are multiples of 8.
+        holes: (B, 1, h, w) bool, where to paint.
+        prompts: one each.
+        generators: one each, or None.
+        options: further arguments of the call; one negative prompt serves all.
+
+    Returns:
+        (B, 3, h, w) float32 in [0, 1], on the device of `images`: the answer for every pixel.
+
+    Raises:
+        ValueError: an answer of NaN.
+    """
+    height, width = images.shape[-2:]
+    options = dict(options)
+    if isinstance(options.get("negative_prompt"), str):
+        options["negative_prompt"] = [options["negative_prompt"]] * len(images)
+    # PIL images are what every pipeline of diffusers takes a list of.
+    pixels = (images.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+    masks = (holes[:, 0].to(torch.uint8) * 255).cpu().numpy()
+    output = inpainter(
+        prompt=list(prompts),
+        image=[Image.fromarray(picture) for picture in pixels],
+        mask_image=[Image.fromarray(mask) for mask in masks],
+        height=height,
+        width=width,
+        generator=None if generators is None else list(generators),
+        output_type="np",
+        **options,
+    )
+    if any(getattr(output, "nsfw_content_detected", None) or ()):
+        logger.warning("The safety checker of the inpainting pipeline blacked a picture out; its hidden part is black.")
+    answer = torch.from_numpy(np.asarray(output.images, np.float32)).permute(0, 3, 1, 2).to(images.device)
+    if not bool(answer.isfinite().all()):
+        raise ValueError("The inpainting pipeline gave NaN or infinity; its weights may not suit its dtype.")
+    if answer.shape[-2:] != (height, width):
+        answer = F.interpolate(answer, size=(height, width), mode="bilinear", align_corners=False)
+    return answer
+
+
+def _call_arguments(pipeline: Any) -> Mapping[str, Any]:
+    return inspect.signature(type(pipeline).__call__).parameters

@@ -1,0 +1,480 @@
+"""Content completion: the colours of what is hidden, of objects and of the background [Z20]."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from ...crops import crop_images, crop_masks, paste_patches
+from ...images import denormalize_images, normalize_images
+from ...masks import dilate
+from ...models.pcnet_content import PCNetContent
+from ...models.pull_push import pull_push
+from ..inputs import batches, check_choice, check_integer, check_number, to_device
+from .components import ContentComponents
+from .inpainting import check_inpainter_kwargs, inpaint, split_generators, trained_size
+from .inputs import ContentScene, content_boxes, cover, crop_erased, read_content_scene, read_mask, read_photo, window
+from .output import ContentPipelineOutput
+from .seams import continue_photo, match_seam, trusted_photo, trusted_rim
+
+_UNIT = 256
+"""Side in pixels of the crops that lengths in the settings refer to."""
+
+_SIZE_STEP = 8
+_CONTEXT = 24  # pixels of the photo around an object that its seam looks at
+
+
+@dataclass
+class ContentPatches:
+    """A batch of crops at the network's resolution; planes are (B, 1, h, w) bool.
+
+    Args:
+        image: (B, 3, h, w) float32 in [0, 1], the photo.
+        unseen: what the network must fill, dilated.
+        modal: the visible part of the object; none for the background.
+        known: what stays the photo on the other side of the seam.
+        trusted: (B, 1, h, w) float32 in [0, 1], see `match_seam`.
+        category_ids: (B,) int64, or None.
+    """
+
+    image: Tensor
+    unseen: Tensor
+    modal: Tensor
+    known: Tensor
+    trusted: Tensor
+    category_ids: Tensor | None = None
+
+
+class ContentPipeline(ContentComponents):
+    """Fills the hidden parts of objects, and the place of removed objects, with colour.
+
+    Either PCNet-C does it [Z20], or any inpainting pipeline of diffusers. Visible pixels of the photo are kept bit for
+    bit. At the seam the smooth part of the network's error, which shows on the rim that it painted unseen, is taken off
+    the hidden side (`match_seam`): no pixel of the photo is mixed, and a cast of the network leaves no edge.
+
+    A folder may hold an inpainter, or only the id where it is (`save_pretrained(..., include_inpainter=False)`).
+
+    Args:
+        model: the network; None with an `inpainter`.
+        inpainter: an inpainting pipeline of diffusers, its Hub id or the path of its folder; a text-to-image or
+            image-to-image pipeline is taken as `AutoPipelineForInpainting` makes an inpainting one of it. None with a
+            `model`.
+        inpainter_id: Hub id or folder of the inpainter, for a folder that does not hold it; set by itself where the
+            inpainter is given by one.
+        enlarge_box: area of the crop box in areas of the box of the whole object.
+        hole_dilation: the network does not see the hidden part and as many pixels around it, of a crop of 256.
+        background_size: side in pixels of the square that the background is filled at, for a `model`; a multiple of
+            what its levels halve.
+        background_dilation: as `hole_dilation` for the background, on a picture of 256; published: 3.
+        inpainter_size: side in pixels of the crops of an `inpainter`, and longer side of the background; a multiple of
+            8. None takes what it was trained on.
+        feather: distance over which the correction at the seam fades out, in pixels of a crop of 256; 0 corrects
+            nothing, as published.
+        seam_margin: what was painted is also made to meet the photo at its own resolution (`continue_photo`), but for
+            so many pixels next to the hole, in which masks are wrong and colours of both sides mix. None leaves it,
+            as published.
+        erase_occluders: the network sees nothing of what hides an object, as far as an order or occluder masks tell.
+            None: so for an `inpainter`, which would otherwise continue what is in front; a `model` sees it, as in its
+            training.
+
+    Raises:
+        ValueError, TypeError: naming the setting or the component.
+    """
+
+    def __init__(
+        self,
+        model: PCNetContent | None = None,
+        inpainter: Any = None,
+        *,
+        inpainter_id: str | None = None,
+        enlarge_box: float = 3.0,
+        hole_dilation: float = 5.0,
+        background_size: int = 384,
+        background_dilation: float = 3.0,
+        inpainter_size: int | None = None,
+        feather: float = 64.0,
+        seam_margin: int | None = None,
+        erase_occluders: bool | None = None,
+    ) -> None:
+        super().__init__()
+        self.register_components(model, inpainter, inpainter_id)
+        self.register_to_config(
+            enlarge_box=check_number("enlarge_box", enlarge_box, 1, 100),
+            hole_dilation=check_number("hole_dilation", hole_dilation, 0, _UNIT / 4),
+            background_size=check_integer("background_size", background_size, 1),
+            background_dilation=check_number("background_dilation", background_dilation, 0, _UNIT / 4),
+            inpainter_size=None if inpainter_size is None else check_integer("inpainter_size", inpainter_size, 8),
+            feather=check_number("feather", feather, 0, _UNIT),
+            seam_margin=None if seam_margin is None else check_integer("seam_margin", seam_margin, 0),
+            erase_occluders=None if erase_occluders is None else bool(erase_occluders),
+        )
+        if model is not None and background_size % model.multiple:
+            raise ValueError(f"`background_size` must be a multiple of {model.multiple}, got {background_size}.")
+        if self.size % _SIZE_STEP and model is None:
+            raise ValueError(f"`inpainter_size` must be a multiple of {_SIZE_STEP}, got {self.size}.")
+
+    @property
+    def size(self) -> int:
+        """Side in pixels of the crops that objects are filled at."""
+        if self.model is not None:
+            return int(self.model.config.sample_size)
+        return int(self.config.inpainter_size or trained_size(self.inpainter))
+
+    # Objects
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        image: Any,
+        modal_masks: Any,
+        amodal_masks: Any,
+        *,
+        order: Any = None,
+        occluder_masks: Any = None,
+        unknown: Any = None,
+        names: Sequence[str | None] | None = None,
+        prompts: str | Sequence[str | None] | None = None,
+        category_ids: Any = None,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
+        inpainter_kwargs: Mapping[str, Any] | None = None,
+        clean_seams: bool = False,
+        batch_size: int | None = None,
+        output_type: str = "np",
+        return_dict: bool = True,
+    ) -> ContentPipelineOutput | tuple[Any, ...]:
+        """Give each object the colours of its hidden part.
+
+        What is filled is `amodal & ~modal`. The network does not see it, nor the rim around it (`hole_dilation`), nor
+        what lies beyond the photo; of an object whose masks overlap with those of what is in front of it, it does not
+        see the overlap either, as far as `order` or `occluder_masks` tell what is in front.
+
+        Args:
+            image: the photo in any form that `load_image` reads.
+            modal_masks: (N, H, W) visible parts, in any form that `to_mask_stack` reads.
+            amodal_masks: (N, H, W) whole objects, likewise. Visible pixels that a whole mask lacks are added to it.
+            order: (N, N) order matrix, see `ordering`; the ancestors of an object are in front of it.
+            occluder_masks: (H, W) or (N, H, W), what else is in front of the objects.
+            unknown: (H, W), pixels of the photo that hold nothing, such as the border of an extended canvas: nobody
+                sees them, and hidden parts may lie there.
+            names: category names of the objects, None for one without.
+            prompts: for an inpainter, one text for all objects or one each; None takes the name, or an empty text.
+            category_ids: (N,) positive integers; needed where the network is class-conditioned, else ignored.
+            generator: random numbers of an inpainter: one, from which one for each object is derived, or a list with
+                one an object. The batch size does not change the random numbers. PCNet-C draws none.
+            inpainter_kwargs: further arguments of the inpainter's call: `num_inference_steps`, `guidance_scale`,
+                `strength`, `negative_prompt` (one for all), ...
+            clean_seams: the modal masks keep a pixel or two away from what hides the objects, so that no colour of it
+                is left in them: a `seam_margin` is then not needed, and taken for 0.
+            batch_size: crops in one pass; None suits it to the device.
+            output_type: "np", "pil" or "pt", see `ContentPipelineOutput`.
+            return_dict: False returns a tuple of `objects`, `boxes`.
+
+        Returns:
+            `ContentPipelineOutput`. Visible pixels are those of the photo bit for bit. An object without hidden part
+            costs nothing; one without visible part is painted from its surroundings; one without any pixel has an empty
+            tile.
+
+        Raises:
+            ValueError: naming the argument: sizes or numbers of masks, names, prompts or generators that differ, NaN,
+                an order that is no antisymmetric (N, N) matrix of -1, 0 and 1, visible pixels in `unknown`, missing
+                category ids.
+            TypeError: naming the argument that is of another kind.
+        """
+        # 1. Check the inputs
+        scene = read_content_scene(
+            image, modal_masks, amodal_masks, order=order, occluder_masks=occluder_masks, unknown=unknown, names=names,
+            prompts=prompts, category_ids=category_ids,
+        )  # fmt: skip
+        options = check_inpainter_kwargs(self.inpainter, inpainter_kwargs)
+        generators = split_generators(generator, len(scene))
+        batch_size = self.check_call(batch_size, output_type, self.size)
+        if self._class_conditioned and scene.category_ids is None:
+            raise ValueError("`category_ids` must be given: the network is class-conditioned.")
+        margin = 0 if clean_seams and self.config.seam_margin is not None else self.config.seam_margin
+
+        # 2. Cut the visible part of each object out of the photo
+        tiles = [_visible_tile(scene, index) for index in range(len(scene))]
+        rows = [index for index in range(len(scene)) if scene.hidden(index).any()]
+
+        # 3. Crop, fill, and paste the hidden part, in batches of objects
+        boxes = content_boxes(scene.boxes, self.config.enlarge_box)
+        photo = _to_planes(scene.photo, scene.unknown, self._execution_device)  # [3, H, W]
+        with self.evaluation_mode(), self.progress_bar(total=len(rows)) as bar:
+            for part in batches(len(rows), batch_size):
+                chosen = rows[part]
+                patches = self.crop_objects(scene, photo, chosen, boxes)
+                filled = self.fill(
+                    patches,
+                    [scene.prompts[index] for index in chosen],
+                    None if generators is None else [generators[index] for index in chosen],
+                    options,
+                )  # [B, 3, s, s]
+                for index, patch in zip(chosen, filled, strict=True):
+                    _paste_hidden(tiles[index], patch, boxes[index], scene, index, margin)
+                bar.update(len(chosen))
+
+        # 4. Put the output together
+        self.maybe_free_model_hooks()
+        output = ContentPipelineOutput(
+            objects=[_postprocess(tile, output_type) for tile in tiles],
+            boxes=torch.from_numpy(scene.boxes) if output_type == "pt" else scene.boxes,
+        )
+        return output if return_dict else (output.objects, output.boxes)
+
+    def crop_objects(
+        self, scene: ContentScene, photo: Tensor, rows: Sequence[int], boxes: np.ndarray
+    ) -> ContentPatches:
+        """Crop some objects.
+
+        Args:
+            scene: the photo and its objects.
+            photo: (3, H, W) float32 in [0, 1] on the device of the work.
+            rows: indices of the B objects.
+            boxes: (N, 4) int64 (x, y, side, side), crops of all objects.
+        """
+        size, device = self.size, photo.device
+        chosen = boxes[list(rows)]
+        everything = self.model is None if self.config.erase_occluders is None else self.config.erase_occluders
+        erased = torch.stack(
+            [crop_erased(scene, row, box, size, everything=everything) for row, box in zip(rows, chosen, strict=True)]
+        )[:, None].to(device)  # [B, 1, s, s]
+        reach = ceil(self.config.hole_dilation * size / _UNIT)
+        unseen = _grow(erased, reach)
+        modal = crop_masks(to_device(scene.modal[list(rows)], device), chosen, size)[:, None]  # [B, 1, s, s]
+        ids = scene.category_ids if self._class_conditioned else None
+        categories = None if ids is None else to_device(ids[list(rows)], device)
+        return ContentPatches(
+            image=crop_images(photo, chosen, size).clamp_(0, 1),
+            unseen=unseen,
+            modal=modal,
+            known=modal,
+            trusted=trusted_rim(modal & unseen, erased & ~modal, reach),
+            category_ids=categories,
+        )
+
+    # Background
+
+    @torch.no_grad()
+    def background(
+        self,
+        image: Any,
+        masks: Any,
+        *,
+        unknown: Any = None,
+        replace_rim: bool = False,
+        prompt: str = "",
+        generator: torch.Generator | None = None,
+        inpainter_kwargs: Mapping[str, Any] | None = None,
+        output_type: str = "np",
+    ) -> Any:
+        """Remove all objects of a photo and fill their place.
+
+        The whole photo is filled at once: for a `model` padded to a square of `background_size`, for an `inpainter`
+        scaled to `inpainter_size`.
+
+        Args:
+            image: the photo in any form that `load_image` reads.
+            masks: (N, H, W) what to remove, in any form that `to_mask_stack` reads; their union is the hole.
+            unknown: (H, W), pixels of the photo that hold nothing; they belong to the hole.
+            replace_rim: fill `background_rim` pixels around the hole too, where halos and shadows of the objects are.
+            prompt: for an inpainter.
+            generator: of the random numbers of an inpainter.
+            inpainter_kwargs: see `__call__`.
+            output_type: "np" for a (H, W, 3) uint8 array, "pil" for an image, "pt" for a (3, H, W) uint8 tensor.
+
+        Returns:
+            The background. Every pixel outside of the hole, or with `replace_rim` of the hole and its rim, is that of
+            the photo bit for bit. Without a hole it is the photo. A hole that is the whole photo leaves nothing to
+            continue: then it is what the network makes of nothing.
+
+        Raises:
+            ValueError, TypeError: naming the argument, as `__call__` says.
+        """
+        photo = read_photo(image)
+        size = photo.shape[:2]
+        hole = read_mask("masks", masks, size)
+        unknown = None if unknown is None else read_mask("unknown", unknown, size)
+        hole = hole if unknown is None else hole | unknown
+        if not isinstance(prompt, str):
+            raise TypeError(f"`prompt` must be a text, got {type(prompt).__name__}.")
+        options = check_inpainter_kwargs(self.inpainter, inpainter_kwargs)
+        generators = split_generators(generator, 1)
+        check_choice("output_type", output_type, ("np", "pt", "pil"))
+        if not hole.any():
+            return _postprocess(photo.copy(), output_type)
+        padding, inner = self._background_frame(*size)
+        with self.evaluation_mode():
+            planes = _to_planes(photo, unknown, self._execution_device)  # [3, H, W]
+            patches = self.crop_background(planes, hole, padding, inner, replace_rim)
+            filled = self.fill(patches, [prompt], generators, options)  # [1, 3, h, w]
+        self.maybe_free_model_hooks()
+        left, right, above, below = padding
+        square = (size[0] + above + below, size[1] + left + right)
+        whole = F.interpolate(filled, size=square, mode="bilinear", align_corners=False)[0]
+        whole = whole[:, above : above + size[0], left : left + size[1]]  # [3, H, W]
+        if replace_rim:
+            hole = dilate(hole, kernel="square", size=2 * self.background_rim(*size) + 1)
+        if self.config.seam_margin is not None:
+            trusted = trusted_photo(~hole, hole, self.config.seam_margin)
+            whole = continue_photo(whole.cpu(), _to_planes(photo, None, trusted.device), trusted)
+        return _postprocess(np.where(hole[:, :, None], _to_pixels(whole), photo), output_type)
+
+    def background_rim(self, height: int, width: int) -> int:
+        """Width in pixels of the rim around the hole that `background(..., replace_rim=True)` fills, for a photo.
+
+        It is what the dilation of the hole covers, rounded, at least 1.
+        """
+        return max(1, round(self.config.background_dilation / _UNIT * max(height, width)))
+
+    def _background_frame(self, height: int, width: int) -> tuple[tuple[int, int, int, int], tuple[int, int]]:
+        """What to add to a photo left, right, above and below, and the size that the network then sees it in."""
+        if self.model is not None:
+            spare = max(height, width) - np.array([width, height])
+            left, above = (int(value) for value in spare // 2)
+            size = int(self.config.background_size)
+            return (left, int(spare[0]) - left, above, int(spare[1]) - above), (size, size)
+        scale = self.size / max(height, width)
+        step = 2 * _SIZE_STEP  # which suits transformers over patches too
+        sides = (max(step, round(side * scale / step) * step) for side in (height, width))
+        return (0, 0, 0, 0), tuple(sides)  # type: ignore[return-value]
+
+    def crop_background(
+        self,
+        photo: Tensor,
+        hole: np.ndarray,
+        padding: tuple[int, int, int, int],
+        size: tuple[int, int],
+        replace_rim: bool,
+    ) -> ContentPatches:
+        """The whole photo at the network's resolution.
+
+        Args:
+            photo: (3, H, W) float32 in [0, 1].
+            hole: (H, W) bool.
+            padding: pixels to add left, right, above and below.
+            size: (h, w) of the result.
+            replace_rim: the photo begins outside of the dilated hole.
+        """
+        # The last row and column are repeated into the padding, so that no black mixes in when the photo is resized.
+        framed = F.pad(photo[None], padding, mode="replicate")
+        image = F.interpolate(framed, size=size, mode="bicubic", align_corners=False, antialias=True).clamp_(0, 1)
+        core = cover(hole, padding, size, outside=False).to(photo.device)
+        outside = cover(np.zeros_like(hole), padding, size, outside=True).to(photo.device)
+        reach = ceil(self.config.background_dilation * max(size) / _UNIT)
+        unseen = _grow(core, reach) | outside
+        rim = unseen & ~core & ~outside
+        if replace_rim:
+            # The outermost pixels of the rim are painted unseen too, and furthest from halos of the objects.
+            known = dilate(~unseen)
+            trusted = (rim & known).float()
+        else:
+            known, trusted = ~core & ~outside, trusted_rim(rim, core, reach)
+        nothing = torch.zeros_like(core)  # no object: what the network has learned to take for the background
+        categories = torch.ones(1, dtype=torch.int64, device=photo.device) if self._class_conditioned else None
+        return ContentPatches(image, unseen, nothing, known, trusted, categories)
+
+    # Both
+
+    @property
+    def _class_conditioned(self) -> bool:
+        return self.model is not None and bool(self.model.config.class_conditioned)
+
+    def fill(
+        self,
+        patches: ContentPatches,
+        prompts: Sequence[str],
+        generators: Sequence[torch.Generator] | None,
+        options: Mapping[str, Any],
+    ) -> Tensor:
+        """The colours of a batch of crops, to be used where the photo is not known.
+
+        Returns:
+            (B, 3, h, w) float32 in [0, 1].
+        """
+        if self.model is not None:
+            planes = {"mask": patches.modal & ~patches.unseen} if self.model.config.use_mask else {}
+            planes = {name: plane.to(self.model.dtype) for name, plane in planes.items()}
+            output = self.model(
+                image=normalize_images(patches.image).to(self.model.dtype),
+                visible=(~patches.unseen).to(self.model.dtype),
+                category_ids=patches.category_ids,
+                **planes,
+            )
+            painted = denormalize_images(output.image.float())
+        else:
+            # Under the hole the colours of the object go on, so that nothing of what hides it is left to start from.
+            weights = (0.02 + 0.98 * patches.modal.float()) * ~patches.unseen
+            start = torch.where(patches.unseen, pull_push(patches.image, weights), patches.image)
+            painted = inpaint(self.inpainter, start, patches.unseen, prompts, generators, options)
+        width = ceil(self.config.feather * max(patches.image.shape[-2:]) / _UNIT)
+        return match_seam(painted, patches.image, patches.trusted, patches.known, width)
+
+
+def _grow(mask: Tensor, radius: int) -> Tensor:
+    return dilate(mask, kernel="square", size=2 * radius + 1)
+
+
+def _to_planes(photo: np.ndarray, unknown: np.ndarray | None, device: torch.device) -> Tensor:
+    """(3, H, W) float32 in [0, 1] from (H, W, 3) uint8.
+
+    Colours of known pixels go on over unknown ones, so that nothing of those mixes in when the photo is resized.
+    """
+    planes = torch.tensor(photo, device=device).permute(2, 0, 1).float().div_(255).contiguous()
+    if unknown is None:
+        return planes
+    known = ~to_device(unknown, device)
+    return torch.where(known, planes, pull_push(planes[None], known[None, None].float())[0])
+
+
+def _to_pixels(planes: Tensor) -> np.ndarray:
+    """(H, W, 3) uint8 from (3, H, W) floats in [0, 1]."""
+    return (planes * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+
+
+def _visible_tile(scene: ContentScene, index: int) -> np.ndarray:
+    """(h, w, 4) uint8: the photo where the object is visible, black and opaque where it is hidden."""
+    rows, columns = window(scene.boxes[index])
+    tile = np.zeros((rows.stop - rows.start, columns.stop - columns.start, 4), np.uint8)
+    tile[..., :3] = scene.photo[rows, columns] * scene.modal[index, rows, columns, None]
+    tile[..., 3] = scene.amodal[index, rows, columns] * np.uint8(255)
+    return tile
+
+
+def _paste_hidden(
+    tile: np.ndarray, patch: Tensor, box: np.ndarray, scene: ContentScene, index: int, margin: int | None
+) -> None:
+    """Put the colours of a patch (3, s, s) into the hidden part of a tile; `margin` is that of the seam."""
+    x, y, side, _ = box.tolist()
+    height, width = scene.photo.shape[:2]
+    left, top, w, h = scene.boxes[index].tolist()
+    # With some of the surroundings, from which the colours go on.
+    rows = slice(max(0, top - _CONTEXT), min(height, top + h + _CONTEXT))
+    columns = slice(max(0, left - _CONTEXT), min(width, left + w + _CONTEXT))
+    place = torch.tensor([[x - columns.start, y - rows.start, side, side]]).expand(3, -1)
+    colours = paste_patches(patch, place, rows.stop - rows.start, columns.stop - columns.start)  # [3, h', w']
+    inner = (slice(top - rows.start, top - rows.start + h), slice(left - columns.start, left - columns.start + w))
+    hidden = scene.hidden(index)
+    if margin is not None:
+        hole = np.zeros(colours.shape[1:], bool) if scene.unknown is None else scene.unknown[rows, columns].copy()
+        hole[inner] |= hidden
+        trusted = trusted_photo(scene.modal[index, rows, columns], hole, margin)
+        around = _to_planes(scene.photo[rows, columns], None, trusted.device)
+        colours = continue_photo(colours.cpu(), around, trusted)
+    tile[..., :3][hidden] = _to_pixels(colours[(slice(None), *inner)])[hidden]
+
+
+def _postprocess(pixels: np.ndarray, output_type: str) -> Any:
+    """(h, w, C) uint8 in the form asked for."""
+    if output_type == "pt":
+        return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+    if output_type == "pil":
+        if not pixels.size:  # which PIL has no image for
+            pixels = np.zeros((1, 1, pixels.shape[2]), np.uint8)
+        return Image.fromarray(pixels)
+    return pixels

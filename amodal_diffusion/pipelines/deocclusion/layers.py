@@ -1,0 +1,214 @@
+"""What a scene is made of: the arguments of a call on one canvas, masks without overlaps, layers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...masks import BoolArray, dilate, erode, mask_areas, mask_boxes, mask_overlaps
+from ...scene import Layer
+from ...scene.layer import translation
+from ..inputs import check_integer
+
+MAX_PIXELS = 2**28
+"""Pixels of the largest canvas."""
+
+
+@dataclass
+class SceneInputs:
+    """What a call works on.
+
+    Args:
+        photo: (h, w, 3) uint8.
+        masks: (N, h, w) bool, as given.
+        names: of the N objects.
+        eraser_dilation: in pixels.
+        margins: pixels (left, top, right, bottom) by which the canvas is larger than the photo.
+    """
+
+    photo: npt.NDArray[np.uint8]
+    masks: BoolArray
+    names: list[str]
+    eraser_dilation: int
+    margins: tuple[int, int, int, int]
+
+    @property
+    def extended(self) -> bool:
+        """The canvas is larger than the photo."""
+        return any(self.margins)
+
+    def on_canvas(self, planes: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """(..., H, W) on the canvas from (..., h, w) on the photo, 0 beyond its frame; a view without margins."""
+        if not self.extended:
+            return planes
+        left, top, right, bottom = self.margins
+        return np.pad(planes, [(0, 0)] * (planes.ndim - 2) + [(top, bottom), (left, right)])
+
+    @cached_property
+    def canvas(self) -> npt.NDArray[np.uint8]:
+        """(H, W, 3) uint8, the photo; beyond its frame its edge goes on."""
+        left, top, right, bottom = self.margins
+        return np.pad(self.photo, ((top, bottom), (left, right), (0, 0)), mode="edge")
+
+    @cached_property
+    def outside(self) -> BoolArray:
+        """(H, W) bool, the canvas beyond the frame."""
+        return ~self.on_canvas(np.ones(self.photo.shape[:2], bool))
+
+    @property
+    def cut_by_frame(self) -> BoolArray:
+        """(N,) bool, the object touches the frame on a side where the canvas goes on."""
+        left, top, right, bottom = self.margins
+        edges = ((left, np.s_[:, :, 0]), (top, np.s_[:, 0]), (right, np.s_[:, :, -1]), (bottom, np.s_[:, -1]))
+        return np.any([self.masks[edge].any(axis=1) & (margin > 0) for margin, edge in edges], axis=0)
+
+
+def tidy_hidden(amodal: BoolArray, modal: BoolArray, width: int) -> BoolArray:
+    """Leave out hidden parts that are slivers, and close cracks between visible and hidden parts.
+
+    Networks let an object grow by a pixel or two along its outline, which colours nothing and shows as a fringe; and
+    masks do not quite touch, so that a hidden part can lie beside the visible one.
+
+    Args:
+        amodal: (N, H, W) bool.
+        modal: (N, H, W) bool.
+        width: pixels: hidden parts that are narrower are left out, and cracks that are narrower closed; 0 and 1 change
+            nothing.
+
+    Returns:
+        (N, H, W) bool, which hold the visible parts.
+    """
+    if width < 2:
+        return amodal | modal
+    size = width + (width + 1) % 2
+    tidy = amodal | modal
+    for index, (x, y, w, h) in enumerate(mask_boxes(tidy).tolist()):
+        window = (slice(max(y - size, 0), y + h + size), slice(max(x - size, 0), x + w + size))
+        visible = modal[(index, *window)]
+        hidden = amodal[(index, *window)] & ~visible
+        hidden &= dilate(erode(hidden, kernel="square", size=size), kernel="square", size=size)
+        whole = visible | hidden
+        closed = erode(dilate(whole, kernel="square", size=size), kernel="square", size=size)
+        tidy[(index, *window)] = whole | (closed & dilate(hidden, kernel="square", size=size))
+    return tidy
+
+
+def split_overlaps(masks: BoolArray, order: npt.NDArray[np.int8]) -> BoolArray:
+    """Give each pixel that several visible masks claim to the one in front.
+
+    Args:
+        masks: (N, H, W) bool.
+        order: (N, N) order matrix. Of masks without relation the smaller is in front.
+
+    Returns:
+        (N, H, W) bool, no pixel in two masks.
+    """
+    areas = mask_areas(masks)
+    index = np.arange(len(masks))
+    smaller = (areas[:, None] < areas[None]) | ((areas[:, None] == areas[None]) & (index[:, None] > index[None]))
+    front = np.where(order == 0, smaller, order == 1)
+    owned = masks.copy()
+    for back in np.flatnonzero((mask_overlaps(masks, masks) > 0).sum(axis=1) > 1):
+        owned[back] &= ~masks[front[:, back]].any(axis=0)
+    claimed = masks.any(axis=0) & ~owned.any(axis=0)  # in a cycle each loses the pixel to another: the smallest has it
+    for number in np.argsort(areas, kind="stable") if claimed.any() else ():
+        owned[number] |= masks[number] & claimed
+        claimed &= ~masks[number]
+    return owned
+
+
+def trim_seams(modal: BoolArray, order: npt.NDArray[np.int8], width: int) -> BoolArray:
+    """Take visible pixels beside an object in front for hidden ones: the colours of both mix there.
+
+    Lenses and masks that are a pixel or two off let the rim of what is behind show colours of what is in front, a line
+    that would stay behind when that is moved. An object of which nothing would be left stays as it is.
+
+    Args:
+        modal: (N, H, W) bool, no pixel in two masks.
+        order: (N, N) order matrix.
+        width: of the rim in pixels; 0 changes nothing.
+
+    Returns:
+        (N, H, W) bool, within `modal`.
+    """
+    trimmed = modal.copy()
+    size = 2 * width + 1
+    boxes = mask_boxes(modal).tolist()
+    for back, (x, y, w, h) in enumerate(boxes if width else ()):
+        fronts = [index for index in np.flatnonzero(order[:, back] == 1) if boxes[index][2]]
+        if not fronts or not w:
+            continue
+        window = (slice(max(y - size, 0), y + h + size), slice(max(x - size, 0), x + w + size))
+        visible = modal[(back, *window)]
+        in_front = np.logical_or.reduce(modal[(fronts, *window)], axis=0)
+        kept = visible & ~dilate(in_front, kernel="square", size=size)
+        if kept.any():
+            trimmed[(back, *window)] = kept
+    return trimmed
+
+
+def make_layer(
+    index: int,
+    name: str,
+    tile: npt.NDArray[np.uint8],
+    box: npt.NDArray[np.int64],
+    modal: BoolArray,
+    amodal: BoolArray,
+    uncertainty: npt.NDArray[np.float32] | None,
+) -> Layer:
+    """The layer of one object where the photo shows it.
+
+    Args:
+        index: of the object; its id too.
+        name: of the layer.
+        tile: (h, w, 4) uint8.
+        box: (x, y, w, h) of the tile on the canvas.
+        modal: (N, H, W) of all objects.
+        amodal: likewise.
+        uncertainty: (N, H, W) float32, or None.
+    """
+    x, y, width, height = (int(value) for value in box)
+    if not tile.size:  # nothing of the object: one transparent pixel stands for it
+        width = height = 1
+        tile = np.zeros((1, 1, 4), np.uint8)
+    where = (index, slice(y, y + height), slice(x, x + width))
+    place = translation(x, y)
+    unsure = None if uncertainty is None else np.ascontiguousarray(uncertainty[where], np.float32)
+    return Layer(tile, modal[where], (amodal | modal)[where], unsure, place, name=name, id=index, origin=place)
+
+
+def read_margins(extend_canvas: Any, height: int, width: int) -> tuple[int, int, int, int]:
+    """Pixels (left, top, right, bottom) to add to a photo; see `ScenePipeline.__call__`."""
+    if isinstance(extend_canvas, float | np.floating):
+        if not 0 <= extend_canvas <= 1:
+            raise ValueError(f"`extend_canvas` as a share must lie in [0, 1], got {extend_canvas!r}.")
+        margins = [round(float(extend_canvas) * max(height, width))] * 4
+    elif isinstance(extend_canvas, Sequence | np.ndarray) and not isinstance(extend_canvas, str):
+        if len(extend_canvas) != 4:
+            raise ValueError(
+                f"`extend_canvas` must be one number or (left, top, right, bottom), got {extend_canvas!r}."
+            )
+        margins = [check_integer("extend_canvas", value, 0) for value in extend_canvas]
+    else:
+        margins = [check_integer("extend_canvas", extend_canvas, 0)] * 4
+    left, top, right, bottom = margins
+    if (height + top + bottom) * (width + left + right) > MAX_PIXELS:
+        raise ValueError(f"`extend_canvas` must leave the canvas at most {MAX_PIXELS} pixels, got {extend_canvas!r}.")
+    return left, top, right, bottom
+
+
+def read_names(names: Any, count: int) -> list[str]:
+    """The names of the objects, checked; None numbers them."""
+    if names is None:
+        return [f"object {index + 1}" for index in range(count)]
+    if isinstance(names, str) or not isinstance(names, Sequence | np.ndarray):
+        raise TypeError(f"`names` must be a list with one text for each object, got {type(names).__name__}.")
+    if len(names) != count:
+        raise ValueError(f"`names` must have one entry for each of the {count} objects, got {len(names)}.")
+    wrong = [name for name in names if not isinstance(name, str)]
+    if wrong:
+        raise TypeError(f"`names` must hold texts, got {wrong[0]!r}.")
+    return [str(name) for name in names]

@@ -1,0 +1,331 @@
+"""From a photo and the masks of its objects to a scene whose layers can be edited [Z20]."""
+
+import inspect
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import nn
+
+from ...images import load_image
+from ...masks import BoolArray, mask_unions, to_mask_stack
+from ...ordering import ancestors, check_order, order_from_masks
+from ...scene import Scene
+from ..base import SafePipeline
+from ..completion.mask_pipeline import MaskPipeline
+from ..content.pipeline import ContentPipeline
+from ..inputs import check_integer, to_numpy
+from .layers import SceneInputs, make_layer, read_margins, read_names, split_overlaps, tidy_hidden, trim_seams
+from .loading import COMPONENTS, SETTINGS, load_scene_pipeline, save_scene_pipeline
+from .segmenter import Segmenter
+
+ProgressCallback = Callable[[str, float], None]
+"""Called with what is being done and the share of all work that is done, from 0 to 1."""
+
+
+class ScenePipeline(SafePipeline):
+    """Takes a photo apart into a background and whole objects. Source: [Z20].
+
+    Args:
+        mask_pipeline: completes the masks and tells who is in front; any `MaskPipeline`.
+        content_pipeline: fills hidden parts and the background with colour.
+        segmenter: finds the objects in calls without masks; a `Segmenter`, or what one is made of: a transformers
+            pipeline or the id of a model. None: masks have to be given.
+        min_hidden_width: pixels; hidden parts that are narrower are left out, and cracks that are narrower between a
+            visible and a hidden part closed.
+        seam_width: pixels; visible pixels this near to an object in front, whose colours mix with theirs, count as
+            hidden: they are painted, so that no line stays behind where that object is moved away. The modal masks of
+            the layers are smaller by them. 0 keeps the masks as given.
+
+    Raises:
+        TypeError, ValueError: naming the component that is of another kind, or the setting.
+    """
+
+    model_cpu_offload_seq = ""
+    _optional_components = ["segmenter"]
+
+    def __init__(
+        self,
+        mask_pipeline: Any,
+        content_pipeline: Any,
+        segmenter: Any = None,
+        *,
+        min_hidden_width: int = 3,
+        seam_width: int = 0,
+    ) -> None:
+        super().__init__()
+        if not isinstance(mask_pipeline, MaskPipeline):
+            raise TypeError(f"`mask_pipeline` must be a MaskPipeline, got {type(mask_pipeline).__name__}.")
+        if not isinstance(content_pipeline, ContentPipeline):
+            raise TypeError(f"`content_pipeline` must be a ContentPipeline, got {type(content_pipeline).__name__}.")
+        if segmenter is not None and not isinstance(segmenter, Segmenter):
+            segmenter = Segmenter(segmenter)
+        self.register_modules(mask_pipeline=mask_pipeline, content_pipeline=content_pipeline, segmenter=segmenter)
+        self.register_to_config(
+            min_hidden_width=check_integer("min_hidden_width", min_hidden_width, 0),
+            seam_width=check_integer("seam_width", seam_width, 0),
+        )
+
+    # Loading and saving
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any) -> Any:
+        """Load from a local folder or a Hub id.
+
+        `model_index.json` may hold `references`, from the name of a component to where it lies: a path relative to the
+        folder, such as "../asbu", or a Hub id. Components without one lie in the subfolder of their name.
+
+        Args:
+            pretrained_model_name_or_path: folder, or Hub id.
+            kwargs: `mask_pipeline`, `content_pipeline`, `segmenter` (objects), `min_hidden_width` and `seam_width` take
+                the place of what was saved; `subfolder` names the folder of the pipeline where a folder or repository
+                holds several; all others, as `dtype`, `revision`, `cache_dir`, `token` and `local_files_only`, go to
+                the components.
+
+        Raises:
+            FileNotFoundError: where the folder or what it refers to is not there.
+            ValueError: where the index is broken, is of another pipeline, or refers to what lies outside of its Hub
+                repository; where `use_safetensors` is False.
+        """
+        if kwargs.pop("use_safetensors", None) is False:
+            raise ValueError("`use_safetensors` must be True: pickled weights can run code when they are loaded.")
+        given = {name: kwargs.pop(name) for name in (*COMPONENTS, *SETTINGS) if name in kwargs}
+        return cls(**load_scene_pipeline(pretrained_model_name_or_path, cls.__name__, given, **kwargs))
+
+    def save_pretrained(
+        self, save_directory: str | os.PathLike[str], safe_serialization: bool = True, **kwargs: Any
+    ) -> None:
+        """Save a folder that holds all components, each a pipeline folder of its own.
+
+        Args:
+            save_directory: folder, made where it is missing.
+            safe_serialization: only True: weights are written as safetensors.
+            kwargs: `variant` and `max_shard_size` go to the components. To publish, call `push_to_hub(repo_id)`.
+
+        Raises:
+            ValueError: where `safe_serialization` is False or `save_directory` is a file.
+        """
+        if not safe_serialization:
+            raise ValueError("`safe_serialization` must be True: pickled weights can run code when they are loaded.")
+        if kwargs.pop("push_to_hub", False):
+            raise ValueError("`push_to_hub` is no argument here: call the method `push_to_hub(repo_id)`.")
+        components = {name: getattr(self, name) for name in COMPONENTS}
+        settings = {name: self.config[name] for name in SETTINGS}
+        save_scene_pipeline(save_directory, type(self).__name__, components, settings, **kwargs)
+
+    # Devices: what diffusers does to networks is done to those of the components
+
+    @property
+    def networks(self) -> list[nn.Module]:
+        """The networks of both pipelines."""
+        return [*self.mask_pipeline.networks, *self.content_pipeline.networks]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the mask pipeline is."""
+        return self.mask_pipeline.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """That of the mask pipeline."""
+        return self.mask_pipeline.dtype
+
+    def to(self, *args: Any, **kwargs: Any) -> "ScenePipeline":
+        """Move or convert the components; arguments as of `DiffusionPipeline.to`."""
+        for part in self._parts():
+            part.to(*args, **kwargs)
+        return self
+
+    def enable_model_cpu_offload(self, *args: Any, **kwargs: Any) -> None:
+        """Keep the networks of both pipelines in main memory while they do not compute."""
+        self.mask_pipeline.enable_model_cpu_offload(*args, **kwargs)
+        self.content_pipeline.enable_model_cpu_offload(*args, **kwargs)
+
+    def set_progress_bar_config(self, **kwargs: Any) -> None:
+        """Settings of the progress bars of both pipelines, see tqdm."""
+        self.mask_pipeline.set_progress_bar_config(**kwargs)
+        self.content_pipeline.set_progress_bar_config(**kwargs)
+
+    def _parts(self) -> list[Any]:
+        return [part for part in (getattr(self, name) for name in COMPONENTS) if part is not None]
+
+    # A call
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        image: Any,
+        masks: Any = None,
+        *,
+        names: Sequence[str] | None = None,
+        category_ids: Any = None,
+        occluder_masks: Any = None,
+        order: Any = None,
+        extend_canvas: float | Sequence[int] = 0,
+        prompts: Any = None,
+        background_prompt: str = "",
+        inpainter_kwargs: Mapping[str, Any] | None = None,
+        eraser_dilation: int | None = None,
+        batch_size: int | None = None,
+        generator: torch.Generator | None = None,
+        progress_callback: ProgressCallback | None = None,
+    ) -> Scene:
+        """Take a photo apart.
+
+        Args:
+            image: the photo in any form that `load_image` reads.
+            masks: modal masks, one (H, W) or a stack (N, H, W) in any form that `to_mask_stack` reads. None lets the
+                segmenter find the objects.
+            names: of the N objects; None takes the segmenter's, or numbers them.
+            category_ids: (N,), for mask pipelines that need them.
+            occluder_masks: (H, W) or (N, H, W), what hides the objects, where it is none of the other masks.
+            order: (N, N), 1 where i occludes j, -1 where j occludes i; used instead of the one of the mask pipeline.
+            extend_canvas: by how much the canvas is larger than the photo on each side, so that objects that the frame
+                cuts can grow beyond it: pixels (an integer), a share of the longer side (a float up to 1), or pixels
+                (left, top, right, bottom).
+            prompts: one for each object, where the content pipeline takes any; None takes the names.
+            background_prompt: for an inpainter.
+            inpainter_kwargs: further arguments of an inpainter's call, see `ContentPipeline`.
+            eraser_dilation: pixels by which masks that hide others grow, to close the gaps between the masks of a
+                segmenter. None: the segmenter's setting where it made the masks, else 0.
+            batch_size: objects in one pass through the networks; None suits it to the device.
+            generator: for content pipelines that draw random numbers.
+            progress_callback: called with a stage ("segment", "masks", "contents", "background", "done") and the share
+                of the work that is done.
+
+        Returns:
+            A `Scene` with one layer for each object, in the order of `masks`, with ids from 0. An object without
+            visible pixels becomes a transparent layer of one pixel. Where visible masks overlap, the pixel goes to the
+            object in front. Untouched, the scene renders as the photo, bit for bit.
+
+        Raises:
+            ValueError, TypeError: naming the argument: see `MaskPipeline` and `ContentPipeline`; no masks and no
+                segmenter; a number of names that is not that of the masks.
+        """
+        report = progress_callback or _silent
+        # 1. Check the inputs; find the objects where no masks are given
+        inputs = self._read_inputs(image, masks, names, extend_canvas, eraser_dilation, report)
+        given = None if order is None else check_order(to_numpy(order), len(inputs.masks))
+
+        # 2. Complete the masks
+        report("masks", 0.1)
+        options = {"category_ids": category_ids, "batch_size": batch_size, "generator": generator, "order": given}
+        amodal, uncertainty, relations = self._complete_masks(inputs, occluder_masks, options)
+        modal = inputs.on_canvas(split_overlaps(inputs.masks, relations))
+        amodal = tidy_hidden(amodal, modal, self.config.min_hidden_width)
+        seen = trim_seams(modal, relations, self.config.seam_width)
+
+        # 3. Complete the contents
+        report("contents", 0.4)
+        unknown = inputs.outside if inputs.outside.any() else None
+        contents = self.content_pipeline(
+            inputs.canvas, seen, amodal, order=relations, unknown=unknown, names=inputs.names, prompts=prompts,
+            category_ids=category_ids, generator=generator, inpainter_kwargs=inpainter_kwargs, batch_size=batch_size,
+            clean_seams=self.config.seam_width > 0,
+        )  # fmt: skip
+
+        # 4. Fill the background
+        report("background", 0.8)
+        background = self.content_pipeline.background(
+            inputs.canvas, modal, unknown=unknown, replace_rim=True, prompt=background_prompt, generator=generator,
+            inpainter_kwargs=inpainter_kwargs,
+        )  # fmt: skip
+
+        # 5. Put the scene together
+        layers = [
+            make_layer(index, name, contents.objects[index], contents.boxes[index], seen, amodal, uncertainty)
+            for index, name in enumerate(inputs.names)
+        ]
+        rim = self.content_pipeline.background_rim(*inputs.outside.shape)
+        report("done", 1.0)
+        return Scene(background, tuple(layers), relations, inputs.canvas, rim=rim, replaced=inputs.outside)
+
+    # 1.
+
+    def _read_inputs(
+        self, image: Any, masks: Any, names: Any, extend_canvas: Any, eraser_dilation: Any, report: ProgressCallback
+    ) -> SceneInputs:
+        photo = np.asarray(load_image(image))
+        height, width = photo.shape[:2]
+        margins = read_margins(extend_canvas, height, width)
+        dilation = 0
+        if masks is None:
+            if self.segmenter is None:
+                raise ValueError("`masks` must be given: this pipeline has no segmenter that finds the objects.")
+            report("segment", 0.0)
+            found = self.segmenter(photo)
+            stack, dilation = found.masks, self.segmenter.eraser_dilation
+            names = found.names if names is None else names
+        else:
+            stack = to_mask_stack(masks, height=height, width=width)
+        if eraser_dilation is not None:
+            dilation = check_integer("eraser_dilation", eraser_dilation, 0)
+        return SceneInputs(photo, stack, read_names(names, len(stack)), dilation, margins)
+
+    # 2.
+
+    def _complete_masks(
+        self, inputs: SceneInputs, occluder_masks: Any, options: Mapping[str, Any]
+    ) -> tuple[BoolArray, npt.NDArray[np.float32] | None, npt.NDArray[np.int8]]:
+        """Whole masks (N, H, W) on the canvas, their uncertainty where the pipeline knows it, and the order (N, N)."""
+        photo, masks = inputs.photo, inputs.masks
+        if not len(masks):
+            return inputs.on_canvas(masks), None, np.zeros((0, 0), np.int8)
+        options = {**options, "eraser_dilation": inputs.eraser_dilation}
+        found = self._call_mask_pipeline(photo, masks, occluder_masks, options)
+        amodal, uncertainty = found.amodal_masks | masks, found.uncertainty
+        order = options["order"] if options["order"] is not None else found.order
+        if order is None:
+            order = order_from_masks(masks, amodal)
+        amodal = inputs.on_canvas(amodal)
+        uncertainty = None if uncertainty is None else inputs.on_canvas(uncertainty)
+        if inputs.extended:
+            self._grow_beyond_frame(inputs, order, amodal, uncertainty, occluder_masks, options)
+        return amodal, uncertainty, order
+
+    def _grow_beyond_frame(
+        self,
+        inputs: SceneInputs,
+        order: npt.NDArray[np.int8],
+        amodal: BoolArray,
+        uncertainty: npt.NDArray[np.float32] | None,
+        occluder_masks: Any,
+        options: Mapping[str, Any],
+    ) -> None:
+        """Complete the objects that the frame cuts once more, with all that lies beyond it as an occluder.
+
+        `amodal` and `uncertainty`, (N, H, W) on the canvas, change beyond the frame and stay as they are within it.
+        """
+        cut = np.flatnonzero(inputs.cut_by_frame)
+        if not len(cut):
+            return
+        outside = inputs.outside
+        modal = inputs.on_canvas(inputs.masks)
+        hiders = mask_unions(modal, ancestors(order))[cut] | outside
+        if occluder_masks is not None:
+            given = to_mask_stack(occluder_masks, height=inputs.photo.shape[0], width=inputs.photo.shape[1])
+            hiders |= inputs.on_canvas(given if len(given) == 1 else given[cut])
+        categories = options["category_ids"]
+        if categories is not None:
+            options = {**options, "category_ids": np.asarray(categories)[cut]}
+        options = {**options, "order": None}
+        found = self._call_mask_pipeline(inputs.canvas, modal[cut], hiders & ~modal[cut], options)
+        amodal[cut] |= found.amodal_masks & outside
+        if uncertainty is not None and found.uncertainty is not None:
+            uncertainty[cut] = np.where(outside, found.uncertainty, uncertainty[cut])
+
+    def _call_mask_pipeline(
+        self, photo: npt.NDArray[np.uint8], masks: BoolArray, occluder_masks: Any, options: Mapping[str, Any]
+    ) -> Any:
+        """Call the mask pipeline with those of the options that it takes and that are not None."""
+        known = inspect.signature(type(self.mask_pipeline).__call__).parameters
+        taken = {name: value for name, value in options.items() if name in known and value is not None}
+        return self.mask_pipeline(Image.fromarray(photo), masks, occluder_masks=occluder_masks, **taken)
+
+
+def _silent(stage: str, share: float) -> None:
+    """Reports to nobody."""

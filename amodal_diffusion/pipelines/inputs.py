@@ -1,0 +1,229 @@
+"""The arguments of a mask pipeline's call, checked and brought to one form."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..images import image_size, image_to_tensor
+from ..masks import mask_areas, to_mask_stack
+from ..ordering import check_order
+
+OUTPUT_TYPES = ("np", "pt", "pil")
+
+
+@dataclass
+class Scene:
+    """One photo and its N objects.
+
+    Args:
+        masks: (N, H, W) bool, the modal masks.
+        image: (3, H, W) float32 in [0, 1], where the network needs it.
+        occluder_masks: (N, H, W) or (1, H, W) bool.
+        category_ids: (N,) int64.
+        order: (N, N) int8.
+        amodal_boxes: (N, 4) float64 (x, y, w, h) in pixels, NaN in all four where unknown.
+    """
+
+    masks: np.ndarray
+    image: Tensor | None = None
+    occluder_masks: np.ndarray | None = None
+    category_ids: np.ndarray | None = None
+    order: np.ndarray | None = None
+    amodal_boxes: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return self.masks.shape[0]
+
+    @property
+    def visible(self) -> np.ndarray:
+        """(N,) bool: the object has a visible pixel."""
+        return mask_areas(self.masks) > 0
+
+
+def read_scenes(
+    image: Any, masks: Any, *, read_image: bool = False, lowest_category: int = 1, **per_object: Any
+) -> tuple[list[Scene], bool]:
+    """One scene a photo, and whether the caller gave lists.
+
+    A list of photos (None for a photo that is not at hand) goes with a list of as many mask stacks, and every other
+    argument is then None or a list of that length as well. Without `image`, a list of stacks with three or more
+    dimensions is a list of scenes.
+
+    Args:
+        image: a photo, a list of photos, or None.
+        masks: one mask, a stack, or a list of stacks.
+        read_image: keep the pixels of the photo; otherwise only its size is compared with the masks.
+        lowest_category: least of the ids that are taken, 1 or, where the network knows an unknown category, 0.
+        per_object: `occluder_masks`, `category_ids`, `order`, `amodal_box`.
+
+    Raises:
+        ValueError, TypeError: naming the argument, and its index where lists were given.
+    """
+    batched = isinstance(image, list | tuple) or (image is None and _is_list_of_stacks(masks))
+    if not batched:
+        return [_read_scene(image, masks, read_image, "", lowest_category, **per_object)], False
+    if not isinstance(masks, list | tuple):
+        raise TypeError(
+            f"`masks` must be a list with one stack a photo, as `image` is a list; got {type(masks).__name__}."
+        )
+    count = len(masks)
+    columns: dict[str, Sequence[Any]] = {"image": [None] * count if image is None else image, "masks": masks}
+    for name, value in per_object.items():
+        if value is not None and not isinstance(value, list | tuple):
+            raise TypeError(f"`{name}` must be a list with one entry a photo, got {type(value).__name__}.")
+        columns[name] = [None] * count if value is None else value
+    for name, column in columns.items():
+        if len(column) != count:
+            raise ValueError(
+                f"`{name}` must have one entry for each of the {count} stacks in `masks`, got {len(column)}."
+            )
+    rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    options: dict[str, Any] = {"read_image": read_image, "lowest_category": lowest_category}
+    return [_read_scene(suffix=f"[{index}]", **options, **row) for index, row in enumerate(rows)], True
+
+
+def _is_list_of_stacks(masks: Any) -> bool:
+    if not isinstance(masks, list | tuple) or not masks:
+        return False
+    return all(isinstance(stack, np.ndarray | Tensor) and stack.ndim >= 3 for stack in masks)
+
+
+def _read_scene(
+    image: Any,
+    masks: Any,
+    read_image: bool,
+    suffix: str,
+    lowest_category: int,
+    occluder_masks: Any = None,
+    category_ids: Any = None,
+    order: Any = None,
+    amodal_box: Any = None,
+) -> Scene:
+    with named("image", suffix):
+        height, width = (None, None) if image is None else image_size(image)
+    with named("masks", suffix):
+        stack = to_mask_stack(masks, height=height, width=width)
+    count, height, width = stack.shape
+    scene = Scene(stack)
+    if image is not None and read_image:
+        with named("image", suffix):
+            scene.image = image_to_tensor(image)
+    if occluder_masks is not None:
+        with named("occluder_masks", suffix):
+            scene.occluder_masks = to_mask_stack(occluder_masks, height=height, width=width)
+        if len(scene.occluder_masks) not in (1, count):
+            raise ValueError(
+                f"`occluder_masks{suffix}` must hold one mask, or one for each of the {count} objects, "
+                f"got {len(scene.occluder_masks)}."
+            )
+    if category_ids is not None:
+        scene.category_ids = read_category_ids(category_ids, count, suffix, lowest_category)
+    if order is not None:
+        with named("order", suffix):
+            scene.order = check_order(to_numpy(order), count)
+    if amodal_box is not None:
+        scene.amodal_boxes = _read_boxes(amodal_box, count, f"`amodal_box{suffix}`")
+    return scene
+
+
+@contextmanager
+def named(name: str, suffix: str) -> Iterator[None]:
+    """Put the argument's name before the message of a ValueError or TypeError that a reader raises."""
+    full_name = f"`{name}{suffix}`"
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        if full_name in str(error):
+            raise
+        raise type(error)(f"{full_name}: {error}") from error
+
+
+def to_numpy(value: Any) -> np.ndarray:
+    """An array from a tensor on any device, or from whatever numpy takes."""
+    return value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
+
+
+def read_category_ids(category_ids: Any, count: int, suffix: str = "", lowest: int = 1) -> np.ndarray:
+    """(N,) int64 ids of at least `lowest`; ValueError naming `category_ids{suffix}` otherwise."""
+    ids = to_numpy(category_ids)
+    if ids.ndim == 0:
+        ids = ids[None]
+    if ids.shape != (count,):
+        raise ValueError(f"`category_ids{suffix}` must have shape ({count},), one for each object, got {ids.shape}.")
+    if count and (not np.issubdtype(ids.dtype, np.integer) or ids.min() < lowest):
+        kind = "positive integers" if lowest == 1 else f"integers of at least {lowest}"
+        raise ValueError(f"`category_ids{suffix}` must be {kind}, got {ids.tolist()[:8]} of dtype {ids.dtype}.")
+    return ids.astype(np.int64)
+
+
+def _read_boxes(boxes: Any, count: int, name: str) -> np.ndarray:
+    """(N, 4) float64 (x, y, w, h), NaN in a row that was None or all NaN; one object may give its four numbers."""
+    rows = list(boxes) if isinstance(boxes, list | tuple) else to_numpy(boxes)
+    if count == 1 and len(rows) == 4 and not any(np.ndim(value) or value is None for value in rows):
+        rows = [rows]
+    try:
+        stack = np.array([[np.nan] * 4 if row is None else to_numpy(row) for row in rows], np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must hold boxes (x, y, width, height) or None: {error}") from error
+    stack = stack.reshape(0, 4) if not len(rows) else stack
+    if stack.shape != (count, 4):
+        raise ValueError(
+            f"{name} must have shape ({count}, 4), a box (x, y, width, height) for each object, got {stack.shape}."
+        )
+    unknown = np.isnan(stack).all(axis=1)
+    wrong = ~unknown & (~np.isfinite(stack).all(axis=1) | ~(stack[:, 2:] > 0).all(axis=1))
+    if wrong.any():
+        index = int(wrong.argmax())
+        raise ValueError(
+            f"{name} must hold finite numbers with a width and a height above 0, or None for an unknown box, "
+            f"got {stack[index].tolist()} for object {index}."
+        )
+    return stack
+
+
+def check_number(name: str, value: Any, low: float, high: float) -> float:
+    """`value` as a float in [low, high); ValueError or TypeError naming it otherwise."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"`{name}` must be a number, got {value!r}.")
+    if not low <= float(value) < high:
+        raise ValueError(f"`{name}` must lie in [{low:g}, {high:g}), got {value!r}.")
+    return float(value)
+
+
+def check_integer(name: str, value: Any, low: int) -> int:
+    """`value` as an int of at least `low`; ValueError or TypeError naming it otherwise."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"`{name}` must be an integer, got {value!r}.")
+    if value < low:
+        raise ValueError(f"`{name}` must be at least {low}, got {value!r}.")
+    return int(value)
+
+
+def check_choice(name: str, value: Any, choices: Sequence[str]) -> str:
+    """`value` where it is one of `choices`; ValueError naming it otherwise."""
+    if value not in choices:
+        raise ValueError(f"`{name}` must be one of {', '.join(map(repr, choices))}, got {value!r}.")
+    return value
+
+
+def batches(count: int, batch_size: int) -> Iterator[slice]:
+    """Consecutive slices of at most `batch_size` that cover `range(count)`."""
+    for start in range(0, count, batch_size):
+        yield slice(start, min(start + batch_size, count))
+
+
+def rows_of(counts: Sequence[int]) -> list[slice]:
+    """Where each scene's objects lie when the objects of all scenes are put one after another."""
+    ends = np.cumsum([0, *counts]).tolist()
+    return [slice(start, end) for start, end in zip(ends, ends[1:], strict=False)]
+
+
+def to_device(array: np.ndarray, device: torch.device) -> Tensor:
+    """A tensor on `device`; shares memory with `array` on the CPU, unless that is read-only."""
+    return torch.from_numpy(np.require(array, requirements=["C", "W"])).to(device)

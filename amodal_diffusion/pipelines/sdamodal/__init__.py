@@ -1,0 +1,1 @@
+"""SDAmodal [Z24]: masks completed from features of a frozen Stable Diffusion."""

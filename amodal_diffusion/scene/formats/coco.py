@@ -1,0 +1,72 @@
+"""A scene as COCO JSON with amodal masks, for tools that read annotations, and the pictures in a folder beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ...files import PathLike, check_output_file, check_output_folder, write_text
+from ...io import ObjectMasks, coco_document
+from ..scene import Scene
+from .document import DOCUMENT, FORMAT, check_document, decode_scene, dump_document, encode_scene, parse_json, png_bytes
+from .layer_stack import visible_layers
+from .png_folder import RENDERED, folder_reader, load_png_folder, read_file, write_folder
+
+SCENE_KEY = "amodal_diffusion"
+"""Key of the document under which the scene itself lies, which COCO tools pass over."""
+
+
+def save_coco_amodal(scene: Scene, path: PathLike) -> None:
+    """Write a scene as COCO JSON, and its pictures into the folder `NAME_files` beside NAME.json.
+
+    The annotations are those of `export.coco_document`, of the scene as it is rendered: `segmentation` is the whole
+    object on the canvas, `visible_mask` what of it is seen, `bbox`, `area` and `occlude_rate` follow from them, and the
+    image has the `order_relations`. Its `file_name` is that of the rendered scene.
+
+    Raises:
+        IsADirectoryError: where `path` is a folder.
+        TypeError, ValueError: as for all formats.
+    """
+    path = Path(path)
+    check_coco_output(path)
+    rendered = scene.render(output_type="np")
+    document, files = encode_scene(scene)
+    whole, visible = visible_layers(scene, rendered)
+    objects = ObjectMasks(visible, names=[layer.name for layer in scene.layers])
+    folder = files_folder(path)
+    coco = coco_document(objects, whole, scene.order, file_name=f"{folder.name}/{RENDERED}", info={"format": FORMAT})
+    coco[SCENE_KEY] = document
+    text = dump_document(coco).decode("ascii")
+    path.unlink(missing_ok=True)  # its pictures go now
+    write_folder(folder, {**files, RENDERED: png_bytes(rendered)})
+    write_text(path, text)
+
+
+def check_coco_output(path: PathLike) -> None:
+    """Refuse a path at which the JSON or the folder beside it cannot be written; errors as `check_output_file`."""
+    check_output_file(path)
+    check_output_folder(files_folder(Path(path)))
+
+
+def load_coco_amodal(path: PathLike) -> Scene:
+    """Read the scene that `save_coco_amodal` has written, or that of a folder whose `scene.json` it is.
+
+    Raises:
+        FileNotFoundError: where there is no such file.
+        ValueError: naming the file or the key that is wrong; for COCO JSON without a scene.
+    """
+    path = Path(path)
+    coco = parse_json(read_file(path), path.name)
+    if path.name == DOCUMENT and coco.get("format") == FORMAT:  # not COCO: the document of a folder of PNG layers
+        return load_png_folder(path.parent)
+    document = coco.get(SCENE_KEY)
+    if not isinstance(document, dict):
+        raise ValueError(
+            f"`{SCENE_KEY}` must be an object, got {type(document).__name__}: this is COCO without a scene."
+        )
+    check_document(document, set())
+    return decode_scene(document, folder_reader(files_folder(path)))
+
+
+def files_folder(path: Path) -> Path:
+    """Where the pictures of the scene in `path` lie."""
+    return path.with_name(f"{path.stem}_files")

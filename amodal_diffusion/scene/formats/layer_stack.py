@@ -1,0 +1,225 @@
+"""Scenes as plain stacks of pictures, which is all that layered image files know. Internal."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ...masks import mask_boxes
+from ..layer import translation
+from ..render import PlacedLayer, composite, place_layer, standing_evidence, to_bytes
+from ..scene import Layer, Scene
+from .document import check_layer_count, check_pixels
+
+BACKGROUND = "Background"
+PHOTO = "Photo around the objects"
+CORRECTIONS = "In front in the photo"
+
+_TOLERANCE = 2  # levels of 255: programs round a soft edge differently
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """One plain layer of an image file.
+
+    Args:
+        rgba: (h, w, 4) uint8, straight alpha.
+        x: left edge on the canvas, which it may leave.
+        y: top edge.
+        name: of the layer.
+    """
+
+    rgba: npt.NDArray[np.uint8]
+    x: int
+    y: int
+    name: str
+
+
+def stack_of(scene: Scene, rendered: npt.NDArray[np.uint8]) -> list[Picture]:
+    """A scene as pictures, back to front, which show `rendered` when they are put over each other.
+
+    The lowest is the background and each object is one picture, whole. What a plain stack cannot show gets a picture
+    of its own, where there is such: the photo next to the objects, whose rims the background has filled; and, before
+    everything, pixels of objects that are in front of each other in turn.
+
+    Args:
+        scene: with N layers.
+        rendered: (H, W, 3) uint8, `scene.render(output_type="np")`.
+    """
+    height, width = rendered.shape[:2]
+    pictures = [Picture(_opaque(scene.background), 0, 0, BACKGROUND)]
+    placed = [place_layer(layer, layer.transform, height, width) for layer in scene.layers]
+    canvas = scene.background.astype(np.float32)
+    covered = np.zeros((height, width), bool)
+    for part in placed:
+        if part is not None:
+            covered[part.window] |= part.alpha > 0
+    around = ~covered & (rendered != scene.background).any(axis=2)
+    if around.any():
+        pictures.append(_cut_out(rendered, around, PHOTO))
+        canvas[around] = rendered[around]
+    for index in scene.stacking():
+        picture = _rasterised(placed[index], scene.layers[index].name)
+        pictures.append(picture)
+        if placed[index] is not None:
+            window = canvas[placed[index].window]  # type: ignore[union-attr]
+            alpha = picture.rgba[..., 3:] / np.float32(255)
+            window += alpha * (picture.rgba[..., :3] - window)
+    wrong = (np.abs(canvas - rendered) > _TOLERANCE).any(axis=2)
+    if wrong.any():
+        pictures.append(_cut_out(rendered, wrong, CORRECTIONS))
+    return pictures
+
+
+def visible_layers(scene: Scene, rendered: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.bool_], ...]:
+    """Where each layer lies on the canvas, and where it is seen.
+
+    Args:
+        scene: with N layers.
+        rendered: (H, W, 3) uint8, `scene.render(output_type="np")`.
+
+    Returns:
+        Two (N, H, W) bool stacks: whole layers, and what of them `rendered` shows, a part of the former.
+    """
+    height, width = rendered.shape[:2]
+    whole = np.zeros((len(scene), height, width), bool)
+    marked: list[PlacedLayer | None] = []
+    own = np.zeros((len(scene), height, width), bool)
+    for index, layer in enumerate(scene.layers):
+        placed = place_layer(layer, layer.transform, height, width)
+        if placed is None:
+            marked.append(None)
+            continue
+        solid = placed.alpha > 0.5
+        whole[index][placed.window] = solid
+        # A hidden part shows where the scene has its colour: the photo may show something that has no layer there.
+        colour = placed.premultiplied / np.maximum(placed.alpha, 1e-3)[..., None]
+        same = (np.abs(colour - rendered[placed.window]) <= _TOLERANCE).all(axis=2)
+        own[index][placed.window] = placed.seen | same
+        # Every pixel is of one layer alone when its colour is the layer's number and no alpha is between 0 and 1.
+        number = np.repeat(solid[..., None] * np.float32(index + 1), 3, axis=2)
+        marked.append(PlacedLayer(placed.window, number, solid.astype(np.float32), placed.seen))
+    numbers = composite(
+        np.zeros((height, width, 3), np.float32), marked, scene.order, standing_evidence(scene.layers, scene.evidence)
+    )
+    seen = np.rint(numbers[..., 0]) == np.arange(1, len(scene) + 1)[:, None, None]
+    return whole, seen & whole & own
+
+
+def scene_of(pictures: Sequence[Picture], width: int, height: int) -> Scene:
+    """A scene of a plain stack: the lowest picture is the background (on white), the others are objects.
+
+    What is in front of what is known from the stack for objects that overlap. The scene has no photo: pictures can be
+    moved as they are.
+
+    Args:
+        pictures: back to front, at least one.
+        width: of the canvas.
+        height: of the canvas.
+    """
+    check_pixels(width, height, "the canvas")
+    check_layer_count(len(pictures) - 1)
+    ground = np.full((height, width, 4), 255, np.float32)
+    solid = pictures[0].rgba[..., 3] > 0
+    lowest = Layer(pictures[0].rgba, modal=solid, amodal=solid, transform=_at(pictures[0]))
+    one = np.zeros((1, 1), np.int8)
+    background = to_bytes(composite(ground, [place_layer(lowest, lowest.transform, height, width)], one, one > 0))
+    objects = pictures[1:]
+    modal = _uncovered(objects, width, height)
+    layers = [
+        Layer(
+            picture.rgba,
+            modal=seen,
+            amodal=picture.rgba[..., 3] > 0,
+            transform=_at(picture),
+            name=picture.name,
+            id=index,
+        )
+        for index, (picture, seen) in enumerate(zip(objects, modal, strict=True))
+    ]
+    order = np.zeros((len(objects), len(objects)), np.int8)
+    for j, above in enumerate(objects):
+        for i, below in enumerate(objects[:j]):
+            if _overlap(above, below):
+                order[j, i], order[i, j] = 1, -1
+    return Scene(background=np.ascontiguousarray(background[..., :3]), layers=tuple(layers), order=order)
+
+
+def fingerprint(pictures: Sequence[Picture]) -> str:
+    """A digest of a stack, which tells whether another program has changed the file since it was written."""
+    digest = hashlib.sha256()
+    for picture in pictures:
+        digest.update(repr((picture.name, picture.x, picture.y, picture.rgba.shape)).encode("utf-8", "surrogatepass"))
+        digest.update(np.ascontiguousarray(picture.rgba).data)
+    return digest.hexdigest()
+
+
+def plain_name(name: str, limit: int = 255) -> str:
+    """A name that XML and Photoshop can hold: without control characters and halves of characters, not too long."""
+    kept = "".join("\ufffd" if not char.isprintable() and not char.isspace() else char for char in name)
+    return " ".join(kept.split())[:limit]
+
+
+def _opaque(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    return np.pad(rgb, ((0, 0), (0, 0), (0, 1)), constant_values=255)
+
+
+def _cut_out(rgb: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_], name: str) -> Picture:
+    """The masked pixels of a picture of the canvas, cut to their box."""
+    x, y, w, h = (int(value) for value in mask_boxes(mask[None])[0])
+    part = mask[y : y + h, x : x + w, None]
+    return Picture(_opaque(rgb[y : y + h, x : x + w]) * part, x, y, name)
+
+
+def _rasterised(placed: PlacedLayer | None, name: str) -> Picture:
+    """A placed layer as it lies on the canvas; one transparent pixel where it lies outside of it."""
+    if placed is None:
+        return Picture(np.zeros((1, 1, 4), np.uint8), 0, 0, name)
+    alpha = placed.alpha[..., None] * np.float32(255)
+    rgba = to_bytes(np.concatenate([placed.premultiplied, alpha], axis=2))
+    rows, columns = placed.window
+    return Picture(rgba, int(columns.start), int(rows.start), name)
+
+
+def _at(picture: Picture) -> npt.NDArray[np.float64]:
+    return translation(picture.x, picture.y)
+
+
+def _uncovered(pictures: Sequence[Picture], width: int, height: int) -> list[npt.NDArray[np.bool_]]:
+    """What the pictures above leave of each picture on the canvas, as masks of the pictures."""
+    covered = np.zeros((height, width), bool)
+    masks = []
+    for picture in reversed(pictures):
+        mask = np.zeros(picture.rgba.shape[:2], bool)
+        inside, on_canvas = _windows(picture, width, height)
+        opaque = picture.rgba[inside][..., 3] > 0
+        mask[inside] = opaque & ~covered[on_canvas]
+        covered[on_canvas] |= picture.rgba[inside][..., 3] > 127
+        masks.append(mask)
+    return masks[::-1]
+
+
+def _windows(picture: Picture, width: int, height: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """The part of a picture that lies on the canvas: rows and columns in the picture, and on the canvas."""
+    h, w = picture.rgba.shape[:2]
+    top, bottom = (min(max(value, 0), height) for value in (picture.y, picture.y + h))
+    left, right = (min(max(value, 0), width) for value in (picture.x, picture.x + w))
+    on_canvas = (slice(top, bottom), slice(left, right))
+    if top >= bottom or left >= right:
+        return (slice(0, 0), slice(0, 0)), (slice(0, 0), slice(0, 0))
+    return (slice(top - picture.y, bottom - picture.y), slice(left - picture.x, right - picture.x)), on_canvas
+
+
+def _overlap(first: Picture, second: Picture) -> bool:
+    """Whether two pictures have a common pixel that neither leaves transparent."""
+    top, left = max(first.y, second.y), max(first.x, second.x)
+    bottom = min(first.y + first.rgba.shape[0], second.y + second.rgba.shape[0])
+    right = min(first.x + first.rgba.shape[1], second.x + second.rgba.shape[1])
+    if top >= bottom or left >= right:
+        return False
+    alphas = [p.rgba[top - p.y : bottom - p.y, left - p.x : right - p.x, 3] > 0 for p in (first, second)]
+    return bool((alphas[0] & alphas[1]).any())

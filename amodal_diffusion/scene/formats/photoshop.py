@@ -1,0 +1,212 @@
+"""Photoshop documents (.psd), written and read with psd-tools."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from ...files import PathLike, atomic_path
+from ..scene import Scene
+from .archive import archive_bytes, open_archive
+from .document import (
+    DOCUMENT,
+    MAX_BYTES,
+    check_document,
+    check_layer_count,
+    check_pixels,
+    check_total,
+    decode_scene,
+    dump_document,
+    encode_scene,
+    parse_json,
+)
+from .layer_stack import Picture, fingerprint, plain_name, scene_of, stack_of
+
+RESOURCE = 4905
+"""Id of the image resource that holds the scene itself; Photoshop leaves 4000 to 4999 to plug-ins."""
+
+RESOURCE_NAME = "amodal_diffusion"
+STACK_KEY = "stack_sha256"
+MAX_SIDE = 30_000
+"""Pixels of the longest side of a PSD."""
+
+_SIGNATURE = b"8BPS"
+_HEADER = struct.Struct(">4sH6xHIIHH")  # signature, version, channels, height, width, depth, colour mode
+_RAW, _RUN_LENGTHS = b"\0\0", b"\0\1"
+
+
+def save_photoshop(scene: Scene, path: PathLike) -> None:
+    """Write a scene as a Photoshop document.
+
+    Other programs see the background and one layer for each object, whole, back to front, in place (`stack_of`), and
+    the rendered scene as the flattened picture. The scene itself lies in an image resource and reads back equal, as
+    long as no other program changed the layers.
+
+    Raises:
+        IsADirectoryError: where `path` is a folder.
+        TypeError, ValueError: as for all formats; a canvas or a layer with a side of more than 30,000 pixels.
+    """
+    from psd_tools.api.layers import PixelLayer  # slow to import, and no other format needs it
+    from psd_tools.psd.image_resources import ImageResource
+
+    if max(scene.size) > MAX_SIDE:
+        raise ValueError(f"a PSD may have sides of {MAX_SIDE} pixels at most, got {scene.size}; choose another format.")
+    rendered = scene.render(output_type="np")
+    document, files = encode_scene(scene)
+    pictures = stack_of(scene, rendered)
+    written = _flattened_document(rendered)
+    for picture in pictures:
+        layer = PixelLayer.fromarray(picture.rgba, written, name="layer", top=picture.y, left=picture.x)
+        layer.name = _name(picture)
+    document[STACK_KEY] = fingerprint(_named(pictures))
+    content = archive_bytes({DOCUMENT: dump_document(document), **files})
+    written.image_resources[RESOURCE] = ImageResource(key=RESOURCE, name=RESOURCE_NAME, data=content)
+    with atomic_path(path) as temporary:
+        written.save(temporary)
+
+
+def _flattened_document(rendered: npt.NDArray[np.uint8]) -> Any:
+    """A document without layers yet, whose flattened picture stays `rendered`, (H, W, 3) uint8."""
+    from psd_tools import PSDImage
+
+    class Document(PSDImage):
+        """One that psd-tools does not flatten anew on saving, which is slow and knows nothing of cycles."""
+
+        def is_updated(self) -> bool:
+            return False
+
+    return Document.frompil(Image.fromarray(rendered))
+
+
+def load_photoshop(path: PathLike) -> Scene:
+    """Read a scene from a Photoshop document.
+
+    A file from another program, or one whose layers another program changed, gives a scene of its visible layers: the
+    lowest is the background, the others are objects; a document without layers is all background. Groups are
+    flattened, opacity and masks go into the alpha; blend modes, adjustments and effects are left out.
+
+    Raises:
+        FileNotFoundError: where there is no such file.
+        ValueError: naming what is wrong: no PSD or a damaged one, too large a canvas or layer.
+    """
+    path = Path(path)
+    with path.open("rb") as file:
+        _check_sections(file, path.stat().st_size)
+    try:
+        document, pictures, content = _read(path)
+    except Exception as error:
+        # psd-tools meets damaged bytes with whatever the line that reads them raises.
+        raise ValueError(f"the Photoshop document cannot be read: {str(error) or type(error).__name__}") from error
+    if content is not None:
+        scene = _embedded(content, fingerprint(pictures))
+        if scene is not None:
+            return scene
+    check_layer_count(len(pictures) - 1)
+    return scene_of(pictures, *document.size)
+
+
+def _check_sections(file: BinaryIO, size: int) -> None:
+    """Refuse a file that is no PSD, is too large or ends before its flattened picture does.
+
+    That picture is the last of the sections, whose lengths stand before them; psd-tools reads files without it.
+    """
+    if size > MAX_BYTES:
+        raise ValueError(f"the file may have {MAX_BYTES} bytes at most, got {size}.")
+    header = file.read(_HEADER.size)
+    if header[:4] != _SIGNATURE:
+        raise ValueError("the file is no Photoshop document.")
+    if len(header) < _HEADER.size:
+        raise ValueError("the Photoshop document is cut off.")
+    _, version, channels, height, width, depth, _ = _HEADER.unpack(header)
+    check_pixels(width, height, "the canvas")
+    wide = version == 2  # PSB, whose lengths take more bytes
+    for length in (4, 4, 8 if wide else 4):
+        file.seek(min(int.from_bytes(file.read(length)), size), os.SEEK_CUR)
+    compression = file.read(2)
+    needed = 0
+    if compression == _RAW:
+        needed = channels * height * ((width * depth + 7) // 8)
+    elif compression == _RUN_LENGTHS:
+        rows = file.read(channels * height * (4 if wide else 2))
+        needed = int(np.frombuffer(rows, ">u4" if wide else ">u2", len(rows) // (4 if wide else 2)).sum())
+    if len(compression) < 2 or file.tell() + max(needed, 1) > size:
+        raise ValueError("the Photoshop document is cut off.")
+
+
+def _read(path: Path) -> tuple[Any, list[Picture], bytes | None]:
+    """The document, its visible layers back to front, and the content of our resource."""
+    from psd_tools import ParseLimits, PSDImage
+
+    document = PSDImage.open(path, parse_limits=ParseLimits(max_total_bytes=4 * MAX_BYTES))
+    document.max_alloc_bytes = MAX_BYTES
+    pictures = list(_pictures(document))
+    if not pictures:
+        flat = document.topil()
+        if flat is None:
+            raise ValueError("it has neither layers nor a flattened picture.")
+        pictures = [Picture(np.array(flat.convert("RGBA")), 0, 0, "")]
+    content = document.image_resources.get_data(RESOURCE)
+    return document, pictures, content if isinstance(content, bytes) else None
+
+
+def _embedded(content: bytes, stack: str) -> Scene | None:
+    """The scene in our resource; None where the layers are no longer those that it was written with."""
+    with open_archive(io.BytesIO(content)) as archive:
+        try:
+            document = parse_json(archive.read(DOCUMENT), DOCUMENT)
+        except FileNotFoundError as error:
+            raise ValueError(f"{DOCUMENT} is missing in the image resource {RESOURCE}.") from error
+        check_document(document, {STACK_KEY})
+        if document.get(STACK_KEY) != stack:
+            return None
+        return decode_scene(document, archive.read)
+
+
+def _pictures(document: Any) -> Iterator[Picture]:
+    """The visible layers that have pixels, back to front."""
+    total = 0
+    for layer in document.descendants():
+        if layer.is_group() or not layer.is_visible() or not layer.has_pixels():
+            continue
+        check_pixels(layer.width, layer.height, f"layer {layer.name!r}")
+        total += layer.width * layer.height
+        check_total(total)
+        image = layer.topil()
+        if image is None:
+            continue
+        rgba = np.array(image.convert("RGBA"))
+        opacity, part = 1.0, layer
+        while part is not document:
+            opacity *= part.opacity / 255
+            if part.has_mask() and not part.mask.disabled:
+                rgba[..., 3] = np.rint(rgba[..., 3] * (_mask(part.mask, layer) / 255))
+            part = part.parent
+        if opacity < 1:
+            rgba[..., 3] = np.rint(rgba[..., 3] * opacity)
+        yield Picture(rgba, int(layer.left), int(layer.top), layer.name)
+
+
+def _mask(mask: Any, layer: Any) -> np.ndarray:
+    """A mask of a layer or of a group around it on the pixels of the layer: (h, w) uint8."""
+    values = Image.new("L", (layer.width, layer.height), mask.background_color)
+    pixels = mask.topil()
+    if pixels is not None:
+        values.paste(pixels.convert("L"), (mask.left - layer.left, mask.top - layer.top))
+    return np.asarray(values)
+
+
+def _named(pictures: list[Picture]) -> list[Picture]:
+    return [Picture(picture.rgba, picture.x, picture.y, _name(picture)) for picture in pictures]
+
+
+def _name(picture: Picture) -> str:
+    """The name as the file holds it: 255 units of UTF-16 at most."""
+    return plain_name(picture.name, 127)

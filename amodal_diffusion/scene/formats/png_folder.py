@@ -1,0 +1,80 @@
+"""A scene as a folder: one PNG for each layer, masks, and scene.json, which says where everything stands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ...files import PathLike, publish, staging_folder
+from ..scene import Scene
+from .document import (
+    DOCUMENT,
+    LAYER_FOLDER,
+    MAX_BYTES,
+    ReadFile,
+    check_document,
+    decode_scene,
+    dump_document,
+    encode_scene,
+    parse_json,
+    png_bytes,
+)
+
+RENDERED = "render.png"
+NAMES = (LAYER_FOLDER, "background.png", "photo.png", "replaced.png", RENDERED, DOCUMENT)
+"""What a scene's folder may hold, in the order in which it is written."""
+
+
+def save_png_folder(scene: Scene, path: PathLike) -> None:
+    """Write a scene into a folder, which is made where it lacks.
+
+    `scene.json` names the pictures: `background.png`, `photo.png` and so on of the canvas, `layers/000-name_rgba.png`
+    and the masks of the layers, floats as 32-bit TIFF. `render.png`, the whole scene, is for people. They replace what
+    an earlier scene left there; other files stay.
+
+    Args:
+        scene: any scene.
+        path: the folder.
+
+    Raises:
+        NotADirectoryError: where `path` is a file.
+        TypeError, ValueError: as for all formats: a scene larger than what `load_png_folder` takes in.
+    """
+    document, files = encode_scene(scene)
+    write_folder(
+        Path(path), {**files, RENDERED: png_bytes(scene.render(output_type="np")), DOCUMENT: dump_document(document)}
+    )
+
+
+def load_png_folder(path: PathLike) -> Scene:
+    """Read the scene in a folder.
+
+    Raises:
+        FileNotFoundError: where it holds no scene.json.
+        ValueError: naming the file or the key that is wrong.
+    """
+    folder = Path(path)
+    document = parse_json(read_file(folder / DOCUMENT), DOCUMENT)
+    check_document(document, set())
+    return decode_scene(document, folder_reader(folder))
+
+
+def write_folder(folder: Path, files: dict[str, bytes]) -> None:
+    """Write the files of a scene beside and put them in their place, the last of `NAMES` last."""
+    with staging_folder(folder) as staged:
+        (staged / LAYER_FOLDER).mkdir()
+        for name, content in files.items():
+            (staged / name).write_bytes(content)
+        publish(staged, folder, NAMES)
+
+
+def folder_reader(folder: Path) -> ReadFile:
+    """A function that reads a file of the folder by its name."""
+    return lambda name: read_file(folder / name)
+
+
+def read_file(path: Path) -> bytes:
+    """The content of a file that is not larger than a scene may be."""
+    size = path.stat().st_size
+    if size > MAX_BYTES:
+        raise ValueError(f"{path.name} may have {MAX_BYTES} bytes at most, got {size}.")
+    return path.read_bytes()

@@ -1,0 +1,374 @@
+"""Scenes: a photo as a background and whole objects in layers, which can be edited and put together again [Z20, L20].
+
+Coordinates are (x, y) in pixels of the canvas, from the outer corner of its top left pixel, x to the right, y down.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+
+from ..images import OutputType
+from ..ordering import check_order
+from .layer import Layer, about, compose, frozen_array, same_array, translation
+from .render import composite, place_layer, place_mask, render_layers, stacking, to_bytes
+
+__all__ = ["Layer", "RgbaInput", "Scene"]
+
+RgbaInput = str | os.PathLike[str] | Image.Image | np.ndarray
+"""A picture with transparency: a path, a PIL image, or an array (h, w, 3 or 4) of uint8."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """A background and N layers on one canvas. Edits give a new scene and leave this one, so undo is keeping it.
+
+    Which of two layers is in front is decided for each pixel and pair: a pixel that the photo showed of one of them is
+    in front while both stand to each other as in the photo (`evidence`), which is how two objects can each hide a part
+    of the other; elsewhere the `order` decides, and where that knows nothing, the place in `layers`. Orders may hold
+    cycles. The photo is shown wherever nothing changed, so an untouched scene renders as the photo, bit for bit.
+
+    Arrays are read-only and shared between scenes; what is writeable when a scene is made is copied.
+
+    Args:
+        background: (H, W, 3) uint8, the photo without any of the objects.
+        layers: N layers, back to front where the order knows nothing. Edits keep their places; new ones come last.
+        order: (N, N) int8, `order[i, j]` is 1 where i occludes j, -1 where j occludes i, 0 without relation; cycles
+            are allowed. None: no relations.
+        photo: (H, W, 3) uint8, or None, which shows the background everywhere.
+        evidence: (N, N) bool, symmetric: pairs whose visible pixels decide who is in front. None: all pairs of layers
+            with an `origin`. A pair that was moved relative to each other does not count, whatever stands here.
+        rim: pixels around an object in which the background differs from the photo as well.
+        replaced: (H, W) bool, where the background is shown though no layer that is left left it. None: nowhere.
+
+    Raises:
+        TypeError, ValueError: naming the argument: shapes or dtypes that differ, an order that is not antisymmetric,
+            ids that are not unique.
+    """
+
+    background: npt.NDArray[np.uint8]
+    layers: tuple[Layer, ...] = ()
+    order: npt.NDArray[np.int8] = None  # type: ignore[assignment]
+    photo: npt.NDArray[np.uint8] | None = None
+    evidence: npt.NDArray[np.bool_] = None  # type: ignore[assignment]
+    rim: int = 0
+    replaced: npt.NDArray[np.bool_] = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        background = frozen_array("background", self.background, np.uint8, (None, None, 3))
+        if not background.size:
+            raise ValueError(f"`background` must have pixels, got shape {background.shape}.")
+        layers = tuple(self.layers)
+        for layer in layers:
+            if not isinstance(layer, Layer):
+                raise TypeError(f"`layers` must hold `Layer` objects, got {type(layer).__name__}.")
+        ids = [layer.id for layer in layers]
+        if len(set(ids)) != len(ids):
+            raise ValueError(f"`layers` must have unique ids, got {ids}.")
+        fields: dict[str, Any] = {"background": background, "layers": layers}
+        if self.photo is not None:
+            fields["photo"] = frozen_array("photo", self.photo, np.uint8, background.shape)
+        replaced = np.zeros(background.shape[:2], bool) if self.replaced is None else self.replaced
+        fields["replaced"] = frozen_array("replaced", replaced, np.bool_, background.shape[:2])
+        fields |= _check_relations(layers, self.order, self.evidence)
+        if isinstance(self.rim, bool) or not isinstance(self.rim, int | np.integer):
+            raise TypeError(f"`rim` must be an integer, got {self.rim!r}.")
+        if self.rim < 0:
+            raise ValueError(f"`rim` must be at least 0, got {self.rim}.")
+        fields["rim"] = int(self.rim)
+        for name, value in fields.items():
+            object.__setattr__(self, name, value)
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the canvas in pixels."""
+        return self.background.shape[1], self.background.shape[0]
+
+    def index(self, name_or_id: str | int) -> int:
+        """The place in `layers` of the layer with this name or id.
+
+        Raises:
+            ValueError: where none has it, or several have the name.
+        """
+        key = "name" if isinstance(name_or_id, str) else "id"
+        found = [index for index, layer in enumerate(self.layers) if getattr(layer, key) == name_or_id]
+        if len(found) == 1:
+            return found[0]
+        known = [getattr(layer, key) for layer in self.layers]
+        problem = "no layer has" if not found else f"layers {found} all have"
+        raise ValueError(f"`name_or_id`: {problem} the {key} {name_or_id!r}; there are {known}.")
+
+    def stacking(self) -> list[int]:
+        """All layers back to front, as one list that agrees with the order as far as its cycles allow."""
+        return stacking(self.order)
+
+    def in_front(self, i: int, j: int) -> bool:
+        """Whether layer i is in front of layer j where no visible pixel decides."""
+        i, j = self._check_index("i", i), self._check_index("j", j)
+        if self.order[i, j]:
+            return bool(self.order[i, j] == 1)
+        stack = self.stacking()
+        return stack.index(i) > stack.index(j)
+
+    # Pictures
+
+    def render(self, *, output_type: OutputType = "pil") -> Any:
+        """The scene as a picture.
+
+        Args:
+            output_type: "pil" for an image of mode RGB, "np" for (H, W, 3) uint8, "pt" for a tensor (3, H, W) uint8.
+
+        Raises:
+            ValueError: naming `output_type`.
+        """
+        picture = render_layers(
+            self.background, self.photo, self.layers, self.order, self.evidence, self.rim, self.replaced
+        )
+        return _as_output(picture, output_type)
+
+    def layer_image(self, i: int, *, canvas: bool = True, output_type: OutputType = "pil") -> Any:
+        """One layer alone, whole, with transparency.
+
+        Args:
+            i: place in `layers`.
+            canvas: as it stands on the canvas; False gives the tile as it is, without its transform.
+            output_type: "pil" for an image of mode RGBA, "np" for an array (H, W, 4) uint8, "pt" for a tensor
+                (4, H, W).
+        """
+        layer = self.layers[self._check_index("i", i)]
+        if not canvas:
+            return _as_output(layer.rgba, output_type)
+        height, width = self.background.shape[:2]
+        placed = place_layer(layer, layer.transform, height, width)
+        empty = np.zeros((height, width, 4), np.float32)
+        one = np.zeros((1, 1), np.int8)
+        return _as_output(to_bytes(composite(empty, [placed], one, one.astype(bool))), output_type)
+
+    # Edits
+
+    def remove(self, i: int) -> Scene:
+        """Without layer i; the background fills its place."""
+        i = self._check_index("i", i)
+        layer, replaced = self.layers[i], self.replaced
+        if layer.origin is not None:
+            window, mask = place_mask(layer, layer.origin, replaced.shape, self.rim)
+            replaced = replaced.copy()
+            replaced[window] |= mask
+        return replace(
+            self,
+            layers=self.layers[:i] + self.layers[i + 1 :],
+            order=np.delete(np.delete(self.order, i, 0), i, 1),
+            evidence=np.delete(np.delete(self.evidence, i, 0), i, 1),
+            replaced=replaced,
+        )
+
+    def move(self, i: int, dx: float = 0, dy: float = 0) -> Scene:
+        """Shift layer i by (dx, dy) pixels, right and down. Whole pixels keep its colours bit for bit."""
+        return self._transformed(i, translation(_finite("dx", dx), _finite("dy", dy)))
+
+    def place(self, i: int, x: float, y: float) -> Scene:
+        """Move layer i so that the top left corner of its `box` comes to (x, y)."""
+        left, top, _, _ = self.layers[self._check_index("i", i)].box
+        return self.move(i, _finite("x", x) - left, _finite("y", y) - top)
+
+    def scale(self, i: int, factor: float, about: tuple[float, float] | None = None) -> Scene:
+        """Scale layer i by `factor` > 0, keeping the point `about` (x, y); None keeps its centre."""
+        if not _finite("factor", factor) > 0:
+            raise ValueError(f"`factor` must be above 0, got {factor!r}.")
+        return self._transformed(i, [[factor, 0], [0, factor]], about)
+
+    def rotate(self, i: int, degrees: float, about: tuple[float, float] | None = None) -> Scene:
+        """Rotate layer i counter-clockwise about the point `about` (x, y); None rotates it about its centre."""
+        angle = math.radians(_finite("degrees", degrees))
+        cosine, sine = math.cos(angle), math.sin(angle)
+        return self._transformed(i, [[cosine, sine], [-sine, cosine]], about)
+
+    def flip(self, i: int, horizontal: bool = True) -> Scene:
+        """Mirror layer i in place, left to right, or top to bottom with `horizontal=False`."""
+        return self._transformed(i, [[-1, 0], [0, 1]] if horizontal else [[1, 0], [0, -1]], None)
+
+    def bring_to_front(self, i: int) -> Scene:
+        """Put layer i in front of all others, its hidden parts included."""
+        return self._reordered(i, 1)
+
+    def send_to_back(self, i: int) -> Scene:
+        """Put layer i behind all others."""
+        return self._reordered(i, -1)
+
+    def swap_order(self, i: int, j: int) -> Scene:
+        """Exchange who of layers i and j is in front; nothing else changes.
+
+        Of two objects that each hide a part of the other, one is wholly in front afterwards.
+        """
+        i, j = self._check_index("i", i), self._check_index("j", j)
+        if i == j:
+            raise ValueError(f"`j` must be another layer than `i`, got {j} twice.")
+        order, evidence = self.order.copy(), self.evidence.copy()
+        order[i, j] = -1 if self.in_front(i, j) else 1
+        order[j, i] = -order[i, j]
+        evidence[i, j] = evidence[j, i] = False
+        return replace(self, order=order, evidence=evidence)
+
+    def insert(self, rgba: RgbaInput, x: float = 0, y: float = 0, name: str = "") -> Scene:
+        """Add a picture as the last layer, in front of all others.
+
+        Args:
+            rgba: a path, a PIL image, or (h, w, 4) uint8 with straight alpha; without alpha it is opaque.
+            x: left edge on the canvas.
+            y: top edge on the canvas.
+            name: of the layer.
+
+        Raises:
+            FileNotFoundError, TypeError, ValueError: where `rgba` cannot be read or is of another kind.
+        """
+        tile = _read_rgba(rgba)
+        mask = tile[..., 3] > 127
+        transform = translation(_finite("x", x), _finite("y", y))
+        layer = Layer(tile, mask, mask, None, transform, name=name, id=self._new_id())
+        return self._added(layer, np.ones(len(self), np.int8))
+
+    def duplicate(self, i: int, dx: float = 0, dy: float = 0) -> Scene:
+        """Add a copy of layer i as the last layer, (dx, dy) pixels away; it is in front of layer i and nothing else."""
+        i = self._check_index("i", i)
+        transform = compose(translation(_finite("dx", dx), _finite("dy", dy)), self.layers[i].transform)
+        copy = replace(self.layers[i], transform=transform, id=self._new_id(), origin=None)
+        relations = [1 if i == j or self.in_front(i, j) else -1 for j in range(len(self))]
+        return self._added(copy, np.array(relations, np.int8))
+
+    def rename(self, i: int, name: str) -> Scene:
+        """Give layer i another name."""
+        i = self._check_index("i", i)
+        return self._with_layer(i, replace(self.layers[i], name=name))
+
+    # Files
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the scene in the format that the suffix of `path` names.
+
+        Args:
+            path: a folder (PNG layers and scene.json), .ora (OpenRaster), .psd (Photoshop) or .json (COCO amodal).
+        """
+        _formats().save_scene(self, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Scene:
+        """Read a scene that `save` has written; it equals the one that was saved."""
+        return _formats().load_scene(path)
+
+    def equals(self, other: object) -> bool:
+        """Whether all fields of both scenes are the same, pixel by pixel."""
+        if not isinstance(other, Scene) or len(self) != len(other) or self.rim != other.rim:
+            return False
+        arrays = ("background", "photo", "order", "evidence", "replaced")
+        return all(same_array(getattr(self, name), getattr(other, name)) for name in arrays) and all(
+            first.equals(second) for first, second in zip(self.layers, other.layers, strict=True)
+        )
+
+    # Helpers
+
+    def _check_index(self, name: str, index: Any) -> int:
+        if isinstance(index, bool) or not isinstance(index, int | np.integer):
+            raise TypeError(f"`{name}` must be the index of a layer, got {index!r}.")
+        if not 0 <= index < len(self):
+            raise IndexError(f"`{name}` must be the index of one of {len(self)} layers, got {index}.")
+        return int(index)
+
+    def _new_id(self) -> int:
+        return max((layer.id for layer in self.layers), default=-1) + 1
+
+    def _with_layer(self, i: int, layer: Layer) -> Scene:
+        return replace(self, layers=(*self.layers[:i], layer, *self.layers[i + 1 :]))
+
+    def _transformed(self, i: int, change: Any, point: tuple[float, float] | None = None) -> Scene:
+        """With layer i after an affine map of the canvas, or a 2x2 matrix about a point, its centre where None."""
+        i = self._check_index("i", i)
+        layer = self.layers[i]
+        if np.shape(change) == (2, 2):
+            change = about(change, *(layer.centre if point is None else _check_point(point)))
+        return self._with_layer(i, replace(layer, transform=compose(change, layer.transform)))
+
+    def _reordered(self, i: int, relation: int) -> Scene:
+        i = self._check_index("i", i)
+        order, evidence = self.order.copy(), self.evidence.copy()
+        order[i, :], order[:, i] = relation, -relation
+        order[i, i] = 0
+        evidence[i, :] = evidence[:, i] = False
+        return replace(self, order=order, evidence=evidence)
+
+    def _added(self, layer: Layer, relations: npt.NDArray[np.int8]) -> Scene:
+        order, evidence = np.pad(self.order, (0, 1)), np.pad(self.evidence, (0, 1))
+        order[-1, :-1], order[:-1, -1] = relations, -relations
+        return replace(self, layers=(*self.layers, layer), order=order, evidence=evidence)
+
+
+def _check_relations(layers: Sequence[Layer], order: Any, evidence: Any) -> dict[str, npt.NDArray[Any]]:
+    count = len(layers)
+    matrix = np.zeros((count, count), np.int8) if order is None else check_order(order, count)
+    if evidence is None:
+        seen = np.array([layer.origin is not None for layer in layers], bool)
+        evidence = np.outer(seen, seen) & ~np.eye(count, dtype=bool)
+    evidence = frozen_array("evidence", evidence, np.bool_, (count, count))
+    if (evidence != evidence.T).any() or evidence.diagonal().any():
+        raise ValueError("`evidence` must be symmetric and False on its diagonal.")
+    return {"order": frozen_array("order", matrix, np.int8, (count, count)), "evidence": evidence}
+
+
+def _finite(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        raise TypeError(f"`{name}` must be a number, got {value!r}.")
+    if not math.isfinite(value):
+        raise ValueError(f"`{name}` must be finite, got {value!r}.")
+    return float(value)
+
+
+def _check_point(point: Any) -> tuple[float, float]:
+    if not isinstance(point, Sequence | np.ndarray) or len(point) != 2:
+        raise ValueError(f"`about` must be a point (x, y), got {point!r}.")
+    return _finite("about", point[0]), _finite("about", point[1])
+
+
+def _read_rgba(rgba: Any) -> npt.NDArray[np.uint8]:
+    if isinstance(rgba, str | os.PathLike):
+        path = Path(rgba)
+        if not path.is_file():
+            raise FileNotFoundError(f"`rgba`: there is no picture {path}.")
+        try:
+            with Image.open(path) as image:
+                return np.asarray(image.convert("RGBA"))
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise ValueError(f"`rgba`: {path} cannot be read: {error}") from error
+    if isinstance(rgba, Image.Image):
+        return np.asarray(rgba.convert("RGBA"))
+    if not isinstance(rgba, np.ndarray):
+        raise TypeError(f"`rgba` must be a path, a PIL image or an array, got {type(rgba).__name__}.")
+    if rgba.dtype == np.uint8 and rgba.ndim == 3 and rgba.shape[2] == 3:
+        return np.pad(rgba, ((0, 0), (0, 0), (0, 1)), constant_values=255)
+    return frozen_array("rgba", rgba, np.uint8, (None, None, 4))
+
+
+def _as_output(picture: npt.NDArray[np.uint8], output_type: str) -> Any:
+    if output_type == "np":
+        return picture
+    if output_type == "pil":
+        return Image.fromarray(picture)
+    if output_type == "pt":
+        return torch.from_numpy(picture.transpose(2, 0, 1).copy())
+    raise ValueError(f"`output_type` must be 'np', 'pt' or 'pil', got {output_type!r}.")
+
+
+def _formats() -> Any:
+    # They are built on this module, which therefore cannot import them while it is loaded.
+    return importlib.import_module(".formats", __package__)

@@ -1,0 +1,327 @@
+"""`amodal-diffusion annotate`: what it writes, what it refuses, and that killing it changes nothing."""
+
+import json
+import multiprocessing
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as parquet
+import pytest
+import torch
+
+from amodal_diffusion import ASBUPipeline, ASBUPredictor
+from amodal_diffusion.annotation import annotate_dataset
+from amodal_diffusion.annotation.folder_store import AnnotationStore
+from amodal_diffusion.cli.main import main
+from amodal_diffusion.data import load_amodal_dataset, read_annotations, record_masks, record_order
+from amodal_diffusion.evaluation import call_pipeline, load_pipeline
+from pipeline_helpers import tiny_pipeline
+from training_helpers import script_environment, write_coco
+
+FILES = ("amodal.json", "README.md", "data/train-00000-of-00001.parquet")
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    path = write_coco(tmp_path_factory.mktemp("source") / "instances.json", images=9)
+    content = json.loads(path.read_text())
+    content["annotations"][1]["iscrowd"] = 1  # a region that hides others and is not completed
+    for image in content["images"]:
+        image["id"] += 100
+    for thing in content["annotations"]:
+        thing["image_id"] += 100
+    content["images"].append({"id": 500, "file_name": "empty.jpg", "height": 20, "width": 30})
+    path.write_text(json.dumps(content))
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    tiny_pipeline(mask_threshold=0.3).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def result(source, model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("out") / "the-result"
+    annotate(source, model, folder)
+    return folder
+
+
+def annotate(source, model, folder, *flags):
+    arguments = ["annotate", source, "--model", model, "--output", folder, "--shard-rows", "2", *flags]
+    assert main([str(part) for part in arguments]) in (0, None)
+
+
+def content(folder):
+    return {name: (folder / name).read_bytes() for name in FILES}
+
+
+def test_masks_order_and_rates_are_the_pipelines(source, model, result):
+    rows, annotated = read_annotations(source), load_amodal_dataset(result)
+    assert annotated["image_id"][:] == rows["image_id"][:]
+    pipeline, some = load_pipeline(str(model)), 0
+    for row, found in zip(rows, annotated, strict=True):
+        modal, _ = record_masks(row)
+        if not len(modal):
+            assert found["objects"] == [] and found["order_relations"] == []
+            continue
+        output = call_pipeline(pipeline, None, modal, [1] * len(modal))
+        crowd = np.array([thing["is_crowd"] for thing in row["objects"]])
+        expected = np.where(crowd[:, None, None], modal, output.amodal_masks)
+        again, amodal = record_masks(found)
+        assert np.array_equal(again, modal) and np.array_equal(amodal, expected)
+        assert np.array_equal(record_order(found), output.order)
+        for thing, whole, seen in zip(found["objects"], expected, modal, strict=True):
+            rate = (whole & ~seen).sum() / whole.sum()
+            assert thing["occlusion_rate"] == pytest.approx(rate)
+            some += rate > 0
+    assert some > 3
+
+
+def test_coco_document_says_the_same(source, result):
+    document = json.loads((result / "amodal.json").read_text())
+    assert [image["id"] for image in document["images"]] == [*range(101, 110), 500]
+    assert {entry["id"]: entry["name"] for entry in document["categories"]} == {1: "thing", 2: "other"}
+    assert len({entry["id"] for entry in document["annotations"]}) == len(document["annotations"]) == 36
+    again = read_annotations(result / "amodal.json")
+    for row, found in zip(load_amodal_dataset(result), again, strict=True):
+        for first, second in zip(record_masks(row), record_masks(found), strict=True):
+            assert np.array_equal(first, second) if first is not None else second is None
+    predictions = [p for row in parquet.read_table(result / FILES[2])["predictions"].to_pylist() for p in row]
+    for entry, prediction in zip(document["annotations"], predictions, strict=True):
+        assert entry["score"] == pytest.approx(prediction["score"], abs=1e-6) and 0 < entry["score"] <= 1
+        assert entry["uncertainty"] == pytest.approx(prediction["uncertainty"], abs=1e-6)
+        assert entry["area"] > 0 and len(entry["bbox"]) == 4
+    fronts = [pair for image in document["images"] for pair in image["order_relations"]]
+    ids = {entry["id"]: entry["image_id"] for entry in document["annotations"]}
+    assert fronts and all(ids[pair["front"]] == ids[pair["behind"]] for pair in fronts)
+
+
+def test_card_says_that_it_is_no_ground_truth(result, model):
+    card = (result / "README.md").read_text()
+    assert "not ground truth" in card and str(model) in card and "36" in card
+
+
+def test_nothing_is_left_behind(result):
+    assert sorted(path.name for path in result.iterdir()) == ["README.md", "amodal.json", "annotation.json", "data"]
+
+
+def test_the_same_command_again_does_nothing(source, model, result, monkeypatch):
+    before = {path: path.stat().st_mtime_ns for path in result.rglob("*")}
+    monkeypatch.setattr("amodal_diffusion.annotation.worker.call_pipeline", None)
+    annotate(source, model, result)
+    assert {path: path.stat().st_mtime_ns for path in result.rglob("*")} == before
+
+
+def test_uncertainty_of_a_pipeline_that_has_it(source, tmp_path):
+    torch.manual_seed(0)
+    pipeline = ASBUPipeline(ASBUPredictor(block_out_channels=(4, 4), sample_size=32))
+    pipeline.set_progress_bar_config(disable=True)
+    rows = read_annotations(source)
+    annotate_dataset(rows, pipeline, tmp_path / "out", pipeline_name="tiny")
+    predictions = parquet.read_table(tmp_path / "out" / FILES[2])["predictions"].to_pylist()
+    modal = record_masks(rows[0])[0]
+    output = pipeline(None, modal)
+    expected = [float(output.uncertainty[i][output.amodal_masks[i]].mean()) for i in (0, 2, 3)]
+    assert [predictions[0][i]["uncertainty"] for i in (0, 2, 3)] == pytest.approx(expected, rel=1e-4)
+
+
+def test_two_workers_make_the_same(source, model, result, tmp_path):
+    annotate(source, model, tmp_path / "two" / "the-result", "--num-workers", "2")
+    assert content(tmp_path / "two" / "the-result") == content(result)
+
+
+KILLER = """
+import os, random, signal, sys
+from pathlib import Path
+from amodal_diffusion.cli import main
+from amodal_diffusion.data import read_annotations
+read_annotations(sys.argv[2])[0]  # imports what reading needs
+pieces = Path(sys.argv[6]) / "shards"
+watched = {f"amodal_diffusion.{name}" for name in ("annotation", "_annotation_store", "_files", "data.shards")}
+
+def die_after(steps):
+    started = False
+    def watch(frame, event, argument):
+        nonlocal started, steps
+        if frame.f_globals.get("__name__") in watched:
+            started = started or frame.f_code.co_name == "claim"
+            steps -= started
+        if steps <= 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+    sys.setprofile(watch)
+
+rng, kills, seen = random.Random(0), 0, set()
+for attempt in range(10):  # forked, since importing torch takes longer than the work
+    for _ in range(2):
+        steps = rng.randint(1, 600) if attempt < 6 else rng.randint(600, 5000)  # early ones may end no piece
+        child = os.fork()
+        if not child:
+            die_after(steps)
+            os._exit(main(sys.argv[1:]))
+    kills += sum(os.WIFSIGNALED(os.wait()[1]) for _ in range(2))
+    finished = '"finished": true' in (pieces.parent / "annotation.json").read_text()
+    seen.add("all" if finished else len(list(pieces.glob("*.parquet"))))
+sys.stdout.write(f"killed {kills} {len(seen)}")
+"""
+"""Moments are counted in calls from the first claim on, not in seconds, so that a busy machine changes nothing."""
+
+
+def test_killed_and_started_again_it_is_the_same(source, model, result, tmp_path):
+    """Two processes at once, killed at random moments, ten times; then one runs to the end."""
+    folder = tmp_path / "killed" / "the-result"
+    flags = [source, "--model", model, "--output", folder, "--shard-rows", "2", "--claim-timeout", "1"]
+    done = subprocess.run(
+        [sys.executable, "-c", KILLER, "annotate", *map(str, flags)], env=script_environment(), capture_output=True,
+        text=True, timeout=300,
+    )  # fmt: skip
+    kills, stages = map(int, done.stdout.split("killed")[-1].split())
+    assert kills > 5 and stages > 1, done.stderr[-2000:]
+    annotate(source, model, folder)
+    assert content(folder) == content(result)
+    assert sorted(path.name for path in folder.iterdir()) == ["README.md", "amodal.json", "annotation.json", "data"]
+
+
+def test_claims(tmp_path):
+    stores = [AnnotationStore(tmp_path / "run", {"a": 1}, 2, claim_timeout=50) for _ in range(2)]
+    claim = tmp_path / "run" / "shards" / "00000.claim"
+    assert stores[0].claim("00000")
+    claim.write_text(f"{socket.gethostname()} {os.getppid()}")  # somebody alive
+    assert not stores[1].claim("00000")
+    os.utime(claim, (0, 0))
+    stores[0].stay("00000")
+    assert not stores[1].claim("00000")
+    os.utime(claim, (0, 0))
+    assert stores[1].claim("00000")  # silent for too long
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    claim.write_text(f"{socket.gethostname()} {dead.pid}")
+    assert stores[0].claim("00000")  # of a process that is gone
+    claim.write_text(f"elsewhere {dead.pid}")
+    assert not stores[0].claim("00000")  # of another machine, which we cannot see
+    claim.write_text("")
+    assert not stores[0].claim("00000")  # being written
+    os.utime(claim, (0, 0))
+    assert stores[0].claim("00000")
+    stores[0].release("00000")
+    assert stores[1].claim("00000")
+
+
+def test_a_process_that_starts_at_the_same_moment_is_no_foreign_file(tmp_path, monkeypatch):
+    AnnotationStore(tmp_path / "run", {"a": 1}, 2)
+    (tmp_path / "run" / "shards").mkdir()
+    read, answers = AnnotationStore._read, [None]
+    monkeypatch.setattr(AnnotationStore, "_read", lambda self: answers.pop() if answers else read(self))
+    assert AnnotationStore(tmp_path / "run", {"a": 1}, 2).missing() == [0, 1]
+    answers.append(None)
+    with pytest.raises(ValueError, match="what differs is a"):
+        AnnotationStore(tmp_path / "run", {"a": 2}, 2)
+
+
+def test_another_process_may_join_and_sweep_before_we_claim(source, model, result, tmp_path, monkeypatch):
+    claim = AnnotationStore.claim
+
+    def after_the_other(self, name):
+        if name == "join":  # the other one was quicker, and is done
+            self.finish()
+        return claim(self, name)
+
+    monkeypatch.setattr(AnnotationStore, "claim", after_the_other)
+    annotate_dataset(read_annotations(source), load_pipeline(str(model)), tmp_path / "out", shard_rows=5)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["annotation.json"]  # nothing was joined twice
+
+
+def test_what_a_worker_that_died_had_claimed_is_free(source, model, result, tmp_path, monkeypatch):
+    folder = tmp_path / "out" / "the-result"
+    monkeypatch.setattr("amodal_diffusion.annotation.worker._write_piece", lambda path, rows: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        annotate(source, model, folder)
+    monkeypatch.undo()
+    worker = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+    worker.start()
+    worker.kill()
+    os.waitid(os.P_PID, worker.pid, os.WEXITED | os.WNOWAIT)  # dead, but nobody has asked for its exit status
+    (claim,) = (folder / "shards").glob("*.claim")
+    claim.write_text(f"{socket.gethostname()} {worker.pid}")
+    looks = []
+
+    def look(seconds):
+        looks.append(seconds)
+        assert len(looks) < 20, "waits for a process that is gone"
+
+    monkeypatch.setattr("amodal_diffusion.annotation.worker.time.sleep", look)
+    annotate(source, model, folder)
+    assert content(folder) == content(result)
+
+
+def test_another_run_in_the_folder_is_refused(source, model, tmp_path, capsys):
+    folder = tmp_path / "out"
+    annotate(source, model, folder)
+    assert main([*map(str, ["annotate", source, "--model", model, "--output", folder, "--shard-rows", "3"])]) == 2
+    assert "holds another run; what differs is shard_rows" in capsys.readouterr().err
+    flags = ["--shard-rows", "2", "--mask-threshold", "0.9"]
+    assert main([*map(str, ["annotate", source, "--model", model, "--output", folder, *flags])]) == 2
+    assert "what differs is options" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"run": 3}'])
+def test_broken_record_is_refused(source, model, tmp_path, text):
+    (tmp_path / "annotation.json").write_text(text)
+    with pytest.raises(ValueError, match="no valid record of an annotation run"):
+        annotate_dataset(read_annotations(source), load_pipeline(str(model)), tmp_path)
+
+
+def test_foreign_folders_are_left_alone(source, model, tmp_path, capsys):
+    (tmp_path / "mine.txt").write_text("keep")
+    for folder, message in ((tmp_path, "holds other files, such as 'mine.txt'"), (tmp_path / "mine.txt", "is a file")):
+        assert main([*map(str, ["annotate", source, "--model", model, "--output", folder])]) == 2
+        assert message in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--num-workers", "0"], "--num-workers must be at least 1"),
+        (["--shard-rows", "0"], "`shard_rows` must be at least 1"),
+        (["--push-to-hub", "x"], "repo_id must be of the form"),
+        (["--split", "test"], "split must be None for an annotation file"),
+    ],
+)
+def test_bad_flags(source, model, tmp_path, capsys, flags, message):
+    assert main([*map(str, ["annotate", source, "--model", model, "--output", tmp_path / "out", *flags])]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_photo_that_is_missing_is_named(tmp_path, model):
+    rows = read_annotations(write_coco(tmp_path / "a.json", images=1))
+    with pytest.raises(ValueError, match="image 1: "):
+        annotate_dataset(rows, _Refusing(), tmp_path / "out")
+    assert not list((tmp_path / "out").rglob("*.parquet"))
+    with pytest.raises(ValueError, match="at least one row"):
+        annotate_dataset(rows.select([]), _Refusing(), tmp_path / "none")
+
+
+class _Refusing:
+    """A pipeline that refuses everything."""
+
+    config: dict = {}
+    networks: list = []
+
+    def __call__(self, image, masks, *, output_type="np"):
+        raise ValueError("no")
+
+
+def test_push(source, model, tmp_path, monkeypatch):
+    pushed = []
+    monkeypatch.setattr("amodal_diffusion.cli.annotate.push_folder", lambda *call: pushed.append(call) or "url")
+    annotate(source, model, tmp_path / "out", "--push-to-hub", "me/amodal")
+    assert pushed == [(tmp_path / "out", "me/amodal")] and Path(tmp_path / "out" / "README.md").is_file()

@@ -1,0 +1,439 @@
+"""The command line: what it writes, and one line for every error."""
+
+import inspect
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from amodal_diffusion import OccAmodalPipeline, OccAmodalPredictor, PCNetMask, PCNetMaskPipeline, __version__
+from amodal_diffusion.cli import evaluate as cli_evaluate
+from amodal_diffusion.cli import main as cli
+from amodal_diffusion.masks import decode_rle, encode_rle
+
+HEIGHT, WIDTH = 40, 56
+
+
+def make_model(folder, **config):
+    torch.manual_seed(0)
+    PCNetMaskPipeline(PCNetMask(block_out_channels=(2, 4), sample_size=16, **config)).save_pretrained(folder)
+    return str(folder)
+
+
+def make_occamodal(folder):
+    torch.manual_seed(0)
+    config = {"block_out_channels": (2, 4), "reduced_channels": 2, "sample_size": 32}
+    config.update(image_hidden_sizes=(4,), image_depths=(1,), image_embedding_size=4, image_feature_stages=(1,))
+    networks = [OccAmodalPredictor(mask_channels=planes, **config) for planes in (1, 2)]
+    OccAmodalPipeline(*networks).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def model(tmp_path):
+    return make_model(tmp_path / "model")
+
+
+@pytest.fixture
+def labels(tmp_path):
+    labels = np.zeros((HEIGHT, WIDTH), np.uint8)
+    labels[10:30, 8:28], labels[16:24, 28:50], labels[2:6, 2:6] = 1, 2, 5
+    Image.fromarray(labels).save(tmp_path / "labels.png")
+    return labels
+
+
+@pytest.fixture
+def photo(tmp_path):
+    pixels = np.random.RandomState(0).randint(0, 255, (HEIGHT, WIDTH, 3)).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "photo.png")
+    return str(tmp_path / "photo.png")
+
+
+@pytest.fixture
+def annotations(tmp_path):
+    whole, front = np.zeros((2, HEIGHT, WIDTH), bool)
+    whole[10:30, 8:28], front[16:24, 20:50] = True, True
+    regions = [
+        {"segmentation": encode_rle(whole), "visible_mask": encode_rle(whole & ~front), "name": "back"},
+        {"segmentation": encode_rle(front), "name": "front"},
+    ]
+    image = {"id": 1, "file_name": "photo.png", "height": HEIGHT, "width": WIDTH}
+    annotation = {"id": 1, "image_id": 1, "depth_constraint": "2-1", "regions": regions}
+    path = tmp_path / "annotations.json"
+    path.write_text(json.dumps({"images": [image], "annotations": [annotation]}), encoding="utf-8")
+    return str(path)
+
+
+def fail(capsys, *arguments):
+    """Run a command that must fail, and return its one line."""
+    assert cli.main([str(argument) for argument in arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1 and "Traceback" not in err
+    return err
+
+
+# complete
+
+
+def test_complete_writes_masks_pictures_and_json(tmp_path, model, labels, photo, capsys):
+    out = tmp_path / "out"
+    arguments = ["complete", photo, "--masks", tmp_path / "labels.png", "--model", model, "--output", out]
+    assert cli.main([str(argument) for argument in arguments]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed == [str(out / name) for name in ("amodal_masks", "overlay.png", "order_graph.png", "amodal.json")]
+    content = json.loads((out / "amodal.json").read_text(encoding="utf-8"))
+    assert content["images"][0]["file_name"] == "photo.png"
+    assert content["info"]["version"] == __version__
+    modal = np.stack([labels == value for value in (1, 2, 5)])
+    expected = PCNetMaskPipeline.from_pretrained(model)(None, modal)
+    for index, annotation in enumerate(content["annotations"]):
+        np.testing.assert_array_equal(decode_rle(annotation["segmentation"]), expected.amodal_masks[index])
+        np.testing.assert_array_equal(decode_rle(annotation["visible_mask"]), modal[index])
+    for name in ("overlay.png", "order_graph.png"):
+        Image.open(out / name).verify()
+
+
+def test_complete_without_photo_and_graph(tmp_path, model, labels, capsys):
+    out = tmp_path / "out"
+    arguments = ["complete", "--no-photo", "--masks", tmp_path / "labels.png", "--model", model, "--output", out]
+    assert cli.main([*map(str, arguments), "--no-order-graph", "--dtype", "bf16"]) == 0
+    assert sorted(os.listdir(out)) == ["amodal.json", "amodal_masks", "overlay.png"]
+    assert json.loads((out / "amodal.json").read_text(encoding="utf-8"))["images"][0]["file_name"] == ""
+
+
+def test_complete_passes_the_options_on(tmp_path, model, labels, monkeypatch):
+    seen = {}
+    original = PCNetMaskPipeline.__call__
+
+    def spy(self, image, masks, **options):
+        seen.update(options)
+        return original(self, image, masks, **options)
+
+    monkeypatch.setattr(PCNetMaskPipeline, "__call__", spy)
+    arguments = [
+        "complete",
+        "--no-photo",
+        "--masks",
+        tmp_path / "labels.png",
+        "--model",
+        model,
+        "--output",
+        tmp_path / "o",
+    ]
+    arguments += ["--order-threshold", 0.3, "--mask-threshold", 0.4, "--eraser-dilation", 3, "--batch-size", 2]
+    assert cli.main([str(argument) for argument in arguments]) == 0
+    wanted = {"order_threshold": 0.3, "mask_threshold": 0.4, "eraser_dilation": 3, "batch_size": 2, "output_type": "np"}
+    assert seen == wanted
+
+
+def test_complete_gives_category_ids_to_a_class_conditioned_model(tmp_path):
+    model = make_model(tmp_path / "kins", class_conditioned=True)
+    masks = np.zeros((2, HEIGHT, WIDTH), bool)
+    masks[0, 4:20, 4:20], masks[1, 4:20, 20:40] = True, True
+    things = [{"image_id": 1, "category_id": i + 2, "segmentation": encode_rle(m)} for i, m in enumerate(masks)]
+    (tmp_path / "results.json").write_text(json.dumps(things), encoding="utf-8")
+    arguments = [
+        "complete",
+        "--no-photo",
+        "--masks",
+        tmp_path / "results.json",
+        "--model",
+        model,
+        "--output",
+        tmp_path / "o",
+    ]
+    assert cli.main([str(argument) for argument in arguments]) == 0
+    content = json.loads((tmp_path / "o/amodal.json").read_text(encoding="utf-8"))
+    assert [annotation["category_id"] for annotation in content["annotations"]] == [2, 3]
+
+
+def test_complete_names_what_is_wrong(tmp_path, model, labels, photo, capsys):
+    masks, out = tmp_path / "labels.png", tmp_path / "out"
+    small = tmp_path / "small.png"
+    Image.new("RGB", (8, 9)).save(small)
+    (tmp_path / "broken.jpg").write_bytes(b"no photo")
+    rest = ["--model", model, "--output", out]
+    for arguments, message in (
+        ([photo, "--masks", tmp_path / "none.png", *rest], "none.png do not exist"),
+        (
+            [small, "--masks", masks, *rest],
+            "labels.png is 56x40 pixels (width x height), expected 8x9, the size of the photo.",
+        ),
+        ([tmp_path / "broken.jpg", "--masks", masks, *rest], "broken.jpg"),
+        ([tmp_path / "none.jpg", "--masks", masks, *rest], "none.jpg"),
+        (["--masks", masks, *rest], "give either PHOTO (before --masks) or --no-photo"),
+        ([photo, "--no-photo", "--masks", masks, *rest], "give either PHOTO"),
+        ([photo, "--masks", masks, "--model", tmp_path, "--output", out], "model_index.json"),
+        ([photo, "--masks", masks, "--model", tmp_path / "no/where/here", "--output", out], "where"),
+        ([photo, "--masks", masks, *rest, "--mask-threshold", 2], "mask_threshold"),
+        ([photo, "--masks", masks, *rest, "--batch-size", 0], "batch_size"),
+        ([photo, "--masks", masks, *rest, "--eraser-dilation", -1], "eraser_dilation"),
+        ([photo, "--masks", masks, *rest, "--device", "toaster"], "--device 'toaster' cannot be used here"),
+        ([photo, "--masks", masks, "--model", model, "--output", masks], "is a file, expected a folder"),
+    ):
+        line = fail(capsys, "complete", *arguments)
+        assert line.startswith("amodal-diffusion complete: error: ") and message in line
+        assert not out.exists()
+
+
+def test_complete_does_not_overwrite_its_own_input(tmp_path, model, labels, capsys):
+    folder = tmp_path / "out" / "amodal_masks"
+    folder.mkdir(parents=True)
+    Image.fromarray(labels).save(folder / "a.png")
+    for masks in (folder, folder / "a.png"):
+        line = fail(capsys, "complete", "--no-photo", "--masks", masks, "--model", model, "--output", tmp_path / "out")
+        assert f"would replace {masks}, which this run reads" in line
+    assert os.listdir(folder) == ["a.png"]
+
+
+@pytest.mark.parametrize("name", ["overlay.png", "order_graph.png", "amodal.json"])
+def test_complete_does_not_overwrite_its_photo_or_masks_file(name, tmp_path, model, labels, photo, capsys):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "labels.png").write_bytes(b"not read")
+    (tmp_path / "out" / name).write_bytes(b"mine")
+    output = ("--model", model, "--output", tmp_path / "out")
+    for inputs in (
+        (tmp_path / "out" / name, "--masks", tmp_path / "labels.png"),
+        (photo, "--masks", tmp_path / "out" / name),
+    ):
+        line = fail(capsys, "complete", *inputs, *output)
+        assert f"would replace {tmp_path / 'out' / name}, which this run reads" in line
+    assert (tmp_path / "out" / name).read_bytes() == b"mine"
+
+
+def test_complete_from_a_photo_and_one_mask(tmp_path, labels, photo, capsys):
+    model, out = make_occamodal(tmp_path / "occamodal"), tmp_path / "out"
+    Image.fromarray((labels == 1).astype(np.uint8) * 255).save(tmp_path / "mask.png")
+    arguments = ["complete", photo, "--masks", tmp_path / "mask.png", "--model", model, "--output", out]
+    assert cli.main([str(argument) for argument in arguments]) == 0
+    names = ["amodal_masks", "occluder_masks", "overlay.png", "amodal.json"]
+    captured = capsys.readouterr()
+    assert captured.out.splitlines() == [str(out / name) for name in names] and captured.err == ""
+    assert sorted(os.listdir(out)) == sorted(names)
+    expected = OccAmodalPipeline.from_pretrained(model)(Image.open(photo), labels == 1)
+    assert expected.occluder_masks.any()  # or nothing would be compared
+    (annotation,) = json.loads((out / "amodal.json").read_text(encoding="utf-8"))["annotations"]
+    np.testing.assert_array_equal(decode_rle(annotation["occluder_mask"]), expected.occluder_masks[0])
+    np.testing.assert_array_equal(decode_rle(annotation["segmentation"]), expected.amodal_masks[0])
+    (file,) = (out / "occluder_masks").iterdir()
+    np.testing.assert_array_equal(np.asarray(Image.open(file)) > 0, expected.occluder_masks[0])
+
+
+def test_complete_refuses_options_that_the_model_does_not_know(tmp_path, labels, photo, capsys):
+    model, out = make_occamodal(tmp_path / "occamodal"), tmp_path / "out"
+    base = ["complete", photo, "--masks", tmp_path / "labels.png", "--model", model, "--output", out]
+    for option, value in (("--order-threshold", 0.2), ("--eraser-dilation", 3)):
+        name = option.strip("-").replace("-", "_")
+        assert f"OccAmodalPipeline takes no `{name}`; its options are" in fail(capsys, *base, option, value)
+    no_photo = ["complete", "--no-photo", *base[2:]]
+    assert "`image` must be given" in fail(capsys, *no_photo)
+    assert not out.exists()
+    assert cli.main([str(argument) for argument in [*base, "--mask-threshold", 0.4, "--batch-size", 1]]) == 0
+
+
+def test_complete_finds_an_unwritable_output_before_it_works(tmp_path, model, labels, monkeypatch, capsys):
+    def work(*args, **options):
+        raise AssertionError("the model was loaded")
+
+    monkeypatch.setattr(cli, "load_pipeline", work)
+    base = ["complete", "--no-photo", "--masks", tmp_path / "labels.png", "--model", model, "--output"]
+    assert "is a file, expected a folder" in fail(capsys, *base, tmp_path / "labels.png")
+    assert "labels.png is a file" in fail(capsys, *base, tmp_path / "labels.png" / "out")
+
+
+# evaluate
+
+
+def test_evaluate_without_occluders(tmp_path, model, annotations, photo, capsys):
+    occamodal, report = make_occamodal(tmp_path / "occamodal"), tmp_path / "r.json"
+    methods = f"raw,convex-refined,{model},{occamodal}"
+    arguments = ["evaluate", "--annotations", annotations, "--images", str(tmp_path), "--methods", methods]
+    assert cli.main([*arguments, "--no-occluders", "--json", str(report)]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""  # no warning for every photo that nothing hides its objects
+    assert captured.out.startswith("Completion without occluders given, each object alone")
+    assert "Predicted occluders" in captured.out and "Order accuracy" not in captured.out
+    alone = json.loads(report.read_text(encoding="utf-8"))
+    assert alone["occluders_given"] is False and alone["order"] == {}
+    assert alone["completion"]["raw"] == alone["completion"]["convex-refined"] == alone["completion"][model]
+    assert list(alone["occluders"]) == [occamodal]
+    assert cli.main([*arguments, "--json", str(report)]) == 0
+    given = json.loads(report.read_text(encoding="utf-8"))
+    assert given["occluders_given"] is True and model in given["order"] and occamodal not in given["order"]
+    assert given["completion"][occamodal] == alone["completion"][occamodal]
+    assert given["completion"]["raw"] != given["completion"]["convex-refined"]
+
+
+def test_evaluate_finds_an_unwritable_report_before_it_works(tmp_path, annotations, monkeypatch, capsys):
+    def work(*args, **options):
+        raise AssertionError("a method was loaded")
+
+    monkeypatch.setattr(cli_evaluate, "load_methods", work)
+    base = ["evaluate", "--annotations", annotations, "--methods", "raw"]
+    for option in ("--json", "--markdown"):
+        assert "is a folder, expected the path of a file" in fail(capsys, *base, option, tmp_path)
+        assert "annotations.json is a file" in fail(capsys, *base, option, f"{annotations}/report")
+
+
+def test_evaluate_refuses_options_that_a_pipeline_does_not_know(tmp_path, annotations, photo, capsys):
+    model = make_occamodal(tmp_path / "occamodal")
+    base = ["evaluate", "--annotations", annotations, "--images", tmp_path, "--methods", f"raw,{model}"]
+    assert "takes no `eraser_dilation`" in fail(capsys, *base, "--eraser-dilation", 3)
+    assert "method 'hull' predicts no masks" in fail(capsys, *base[:-1], "raw,hull", "--no-occluders")
+
+
+def test_evaluate_prints_a_table_and_writes_reports(tmp_path, model, annotations, photo, capsys):
+    reports = ["--json", str(tmp_path / "r.json"), "--markdown", str(tmp_path / "r.md")]
+    methods = f"raw,convex,convex-refined,{model}"
+    arguments = ["evaluate", "--annotations", annotations, "--images", str(tmp_path), "--methods", methods, *reports]
+    assert cli.main(arguments) == 0
+    table = capsys.readouterr().out
+    for text in ("inv-mIoU pooled", "pixel acc.", "related pairs", "area-smaller", "y-axis", "hull", model):
+        assert text in table
+    values = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))
+    assert set(values["completion"]) == {"raw", "convex", "convex-refined", model}
+    assert (tmp_path / "r.md").read_text(encoding="utf-8").count("| --- |") == 3
+
+
+def test_evaluate_names_what_is_wrong(tmp_path, annotations, capsys):
+    base = ["evaluate", "--annotations", annotations, "--methods"]
+    for arguments, message in (
+        ([*base, "best"], "method 'best' is none of raw, convex"),
+        ([*base, str(tmp_path)], "loads as no pipeline"),
+        ([*base, ","], "at least one method"),
+        ([*base, "raw,raw"], "'raw' twice"),
+        ([*base, "raw", "--limit", "0"], "`limit` must be at least 1, got 0"),
+        ([*base, "raw", "--images", str(tmp_path / "none")], "none"),
+        ([*base, "raw", "--images", str(tmp_path)], "photo.png"),
+        (["evaluate", "--annotations", str(tmp_path / "none.json"), "--methods", "raw"], "none.json"),
+    ):
+        assert message in fail(capsys, *arguments)
+
+
+# convert
+
+
+@pytest.mark.parametrize(
+    ("system", "files", "options", "settings"),
+    [
+        ("pcnet-m", ["in.pth.tar"], [], {"category_aware": False}),
+        (
+            "pcnet-m",
+            ["in.pth.tar"],
+            ["--category-aware", "--sample-size", "128"],
+            {"category_aware": True, "sample_size": 128},
+        ),
+        (
+            "sdamodal",
+            ["in.tar"],
+            ["--stable-diffusion", "a/b"],
+            {"stable_diffusion": "a/b", "include_stable_diffusion": False},
+        ),
+        (
+            "sdamodal",
+            ["in.tar"],
+            ["--stable-diffusion", "a/b", "--include-stable-diffusion", "--sample-size", "256"],
+            {"stable_diffusion": "a/b", "include_stable_diffusion": True, "sample_size": 256},
+        ),
+        ("occamodal", ["occluder.pth", "amodal.pth"], [], {}),
+        ("occamodal", ["occluder.pth", "amodal.pth"], ["--sample-size", "128"], {"sample_size": 128}),
+    ],
+)
+def test_convert_hands_on_files_and_options(system, files, options, settings, tmp_path, monkeypatch, capsys):
+    seen = {}
+    monkeypatch.setitem(cli.CONVERTERS, system, lambda *args, **given: seen.update(args=args, given=given))
+    out = str(tmp_path / "out")
+    assert cli.main(["convert", system, *files, out, *options]) == 0
+    assert [str(path) for path in seen["args"]] == [*files, out] and seen["given"] == settings
+    assert capsys.readouterr().out == f"{out}\n"
+
+
+def test_convert_knows_every_converter_and_its_options():
+    (commands,) = (action for action in cli.build_parser()._actions if action.dest == "command")
+    (systems,) = (action for action in commands.choices["convert"]._actions if action.dest == "system")
+    assert set(systems.choices) == set(cli.CONVERTERS)
+    for name, parser in systems.choices.items():
+        actions = {action.dest: action for action in parser._actions}
+        parameters = inspect.signature(cli.CONVERTERS[name]).parameters
+        positional = [key for key, value in parameters.items() if value.kind is value.POSITIONAL_OR_KEYWORD]
+        assert len(positional) == len(parser.get_default("files")) + 1, name
+        options = {key for key, action in actions.items() if action.option_strings} - {"help", "verbose", "debug"}
+        assert options <= {key for key, value in parameters.items() if value.kind is value.KEYWORD_ONLY}, name
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["pcnet-m", "a", "out", "--stable-diffusion", "x"], "unrecognized arguments: --stable-diffusion x"),
+        (["occamodal", "a", "b", "out", "--category-aware"], "unrecognized arguments: --category-aware"),
+        (["sdamodal", "a", "out"], "the following arguments are required: --stable-diffusion"),
+        (["occamodal", "a", "out"], "the following arguments are required: OUT"),
+        (["pcnet-m", "a"], "the following arguments are required: OUT"),
+        ([], "the following arguments are required: SYSTEM"),
+        (["pcnet-x", "a", "b"], "invalid choice: 'pcnet-x' (choose from"),
+    ],
+)
+def test_convert_refuses_what_does_not_belong(arguments, message, capsys):
+    with pytest.raises(SystemExit) as info:
+        cli.main(["convert", *arguments])
+    err = capsys.readouterr().err
+    assert info.value.code == 2 and err.count("\n") == 1 and message in err
+
+
+def test_convert_names_what_is_wrong(tmp_path, capsys):
+    (tmp_path / "bad.pth.tar").write_bytes(b"no checkpoint")
+    assert "bad.pth.tar" in fail(capsys, "convert", "pcnet-m", tmp_path / "bad.pth.tar", tmp_path / "out")
+    assert "none.pth" in fail(capsys, "convert", "pcnet-m", tmp_path / "none.pth", tmp_path / "out")
+    assert "b.pth" in fail(capsys, "convert", "occamodal", tmp_path / "b.pth", tmp_path / "c.pth", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+# the parser
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["fly"], ["complete"], ["convert", "pcnet-x", "a", "b"], ["evaluate", "--limit", "x"]]
+)
+def test_usage_errors_are_one_line(arguments, capsys):
+    with pytest.raises(SystemExit) as info:
+        cli.main(arguments)
+    err = capsys.readouterr().err
+    assert info.value.code == 2 and err.count("\n") == 1 and err.startswith("amodal-diffusion") and "--help" in err
+
+
+@pytest.mark.parametrize("command", ["complete", "evaluate", "convert"])
+def test_help_shows_an_example(command, capsys):
+    with pytest.raises(SystemExit) as info:
+        cli.main([command, "--help"])
+    assert info.value.code == 0 and f"amodal-diffusion {command} " in capsys.readouterr().out.split("example")[1]
+
+
+def test_debug_shows_the_trace(tmp_path):
+    with pytest.raises(FileNotFoundError, match="do not exist"):
+        cli.main(["complete", "--debug", "--no-photo", "--masks", str(tmp_path / "x"), "--model", "m", "--output", "o"])
+
+
+def test_a_fault_of_ours_keeps_its_trace(monkeypatch):
+    monkeypatch.setitem(cli.CONVERTERS, "pcnet-m", lambda *args, **options: {}["gone"])
+    with pytest.raises(KeyError, match="gone"):
+        cli.main(["convert", "pcnet-m", "a", "b"])
+
+
+def test_interruption_has_its_exit_code(monkeypatch):
+    def interrupted(*args, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(cli.CONVERTERS, "pcnet-m", interrupted)
+    assert cli.main(["convert", "pcnet-m", "a", "b"]) == 130
+
+
+def test_module_runs_as_a_program():
+    command = [sys.executable, "-m", "amodal_diffusion.cli.main", "--version"]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert result.stdout == f"amodal-diffusion {__version__}\n"

@@ -1,0 +1,422 @@
+"""Masks in from every kind of file, completed masks out."""
+
+import contextlib
+import io
+import json
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools.coco import COCO
+
+from amodal_diffusion.io import (
+    ObjectMasks,
+    amodal_scores,
+    atomic_path,
+    check_output_file,
+    check_output_folder,
+    coco_document,
+    read_object_masks,
+    save_completion,
+    write_text,
+)
+from amodal_diffusion.masks import decode_rle, encode_rle
+
+HEIGHT, WIDTH = 12, 20
+
+
+@pytest.fixture
+def masks():
+    stack = np.zeros((3, HEIGHT, WIDTH), bool)
+    stack[0, 2:8, 3:9] = stack[1, 4:11, 9:15] = stack[2, 0:3, 12:20] = True
+    return stack
+
+
+@pytest.fixture
+def document(masks):
+    """Two images; the second has the objects, one of them a polygon."""
+    square = [[3.0, 2.0, 9.0, 2.0, 9.0, 8.0, 3.0, 8.0]]
+    return {
+        "images": [
+            {"id": 1, "file_name": "other.jpg", "height": 5, "width": 5},
+            {"id": 7, "file_name": "val/photo.jpg", "height": HEIGHT, "width": WIDTH},
+        ],
+        "categories": [{"id": 3, "name": "cup"}],
+        "annotations": [
+            {"id": 1, "image_id": 7, "category_id": 3, "segmentation": square, "score": 0.5},
+            {"id": 2, "image_id": 7, "category_id": 3, "segmentation": encode_rle(masks[1])},
+            {"id": 3, "image_id": 1, "category_id": 3, "segmentation": [[0, 0, 4, 0, 4, 4]]},
+        ],
+    }
+
+
+def write(path, content):
+    path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+    return path
+
+
+def save_mask(path, mask, mode="L"):
+    Image.fromarray(mask.astype(np.uint8) * 255).convert(mode).save(path)
+    return path
+
+
+# Reading
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_label_map_gives_one_object_for_each_value(tmp_path, masks, dtype):
+    values = [2, 7, 200 if dtype is np.uint8 else 40_000]
+    labels = sum(mask.astype(dtype) * value for mask, value in zip(masks, values, strict=True)).astype(dtype)
+    Image.fromarray(labels).save(tmp_path / "labels.png")
+    objects = read_object_masks(tmp_path / "labels.png", size=(HEIGHT, WIDTH))
+    np.testing.assert_array_equal(objects.masks, masks)
+    assert objects.masks.dtype == bool
+    assert objects.names == [f"label {value}" for value in values]
+    assert objects.category_ids == [0, 0, 0] and objects.scores == [1.0, 1.0, 1.0]
+
+
+def test_palette_label_map_counts_indices_not_colours(tmp_path):
+    labels = Image.fromarray(np.repeat(np.uint8([[0, 1, 2]]), 4, axis=0)).convert("P")
+    labels.putpalette([9, 9, 9, 9, 9, 9, 0, 0, 0])
+    labels.putdata(np.repeat(np.uint8([[0, 1, 2]]), 4, axis=0).ravel().tolist())
+    labels.save(tmp_path / "labels.png")
+    assert read_object_masks(tmp_path / "labels.png").names == ["label 1", "label 2"]
+
+
+def test_folder_is_read_in_natural_order_and_skips_other_files(tmp_path, masks):
+    for name, mask in zip(("mask 10.png", "mask 2.PNG", "cup.png"), masks, strict=True):
+        save_mask(tmp_path / name, mask, mode="1" if name == "cup.png" else "L")
+    write(tmp_path / "notes.txt", "no mask")
+    objects = read_object_masks(tmp_path)
+    assert objects.names == ["cup", "mask 2", "mask 10"]
+    np.testing.assert_array_equal(objects.masks, masks[[2, 1, 0]])
+
+
+def test_several_files_keep_their_order_and_may_be_empty_or_full(tmp_path, masks):
+    empty, full = np.zeros_like(masks[0]), np.ones_like(masks[0])
+    paths = [save_mask(tmp_path / f"{n}.png", m) for n, m in (("b", full), ("a", empty))]
+    objects = read_object_masks(paths, size=(HEIGHT, WIDTH))
+    assert objects.names == ["b", "a"] and objects.masks.sum(axis=(1, 2)).tolist() == [HEIGHT * WIDTH, 0]
+
+
+@pytest.mark.parametrize("name", ["photo.jpg", "/somewhere/photo.jpg", "photo.png"])
+def test_coco_chooses_the_image_by_the_name_of_the_photo(tmp_path, document, masks, name):
+    objects = read_object_masks(write(tmp_path / "a.json", document), size=(HEIGHT, WIDTH), file_name=name)
+    np.testing.assert_array_equal(objects.masks, masks[:2])
+    assert objects.names == ["cup", "cup"] and objects.category_ids == [3, 3] and objects.scores == [0.5, 1.0]
+
+
+def test_coco_with_one_image_needs_no_name(tmp_path, document, masks):
+    document["images"] = document["images"][1:]
+    np.testing.assert_array_equal(read_object_masks(write(tmp_path / "a.json", document)).masks, masks[:2])
+
+
+def test_coco_without_image_size_takes_that_of_the_photo(tmp_path, document, masks):
+    del document["images"][1]["height"], document["images"][1]["width"]
+    path = write(tmp_path / "a.json", document)
+    objects = read_object_masks(path, size=(HEIGHT, WIDTH), file_name="photo.jpg")
+    np.testing.assert_array_equal(objects.masks, masks[:2])
+    with pytest.raises(ValueError, match="height"):
+        read_object_masks(path, file_name="photo.jpg")
+
+
+def test_results_list(tmp_path, masks):
+    results = [
+        {"image_id": 42, "category_id": 3, "segmentation": encode_rle(masks[0]), "score": 0.9},
+        {"image_id": 42, "category_id": 4, "segmentation": encode_rle(masks[1]), "score": 0.8},
+        {"image_id": 43, "category_id": 4, "segmentation": encode_rle(masks[2]), "score": 0.7},
+    ]
+    path = write(tmp_path / "results.json", results)
+    objects = read_object_masks(path, file_name="000000000042.jpg")
+    np.testing.assert_array_equal(objects.masks, masks[:2])
+    assert objects.scores == [0.9, 0.8] and objects.category_ids == [3, 4]
+    with pytest.raises(ValueError, match="results for 2 images, none with the id photo"):
+        read_object_masks(path, file_name="photo.jpg")
+
+
+def test_results_of_polygons_need_the_photo(tmp_path):
+    path = write(tmp_path / "r.json", [{"image_id": 1, "category_id": 1, "segmentation": [[0, 0, 4, 0, 4, 4]]}])
+    with pytest.raises(ValueError, match="polygons without the size of their image; give the photo"):
+        read_object_masks(path)
+    assert read_object_masks(path, size=(6, 6)).masks.shape == (1, 6, 6)
+
+
+def test_cocoa_gives_visible_masks(tmp_path, masks):
+    whole = masks[0] | masks[1]
+    regions = [
+        {"segmentation": [3, 2, 9, 2, 9, 8, 3, 8], "name": "front ", "order": "1"},
+        {"segmentation": encode_rle(whole), "visible_mask": encode_rle(masks[1]), "name": "back"},
+    ]
+    image = {"id": 1, "file_name": "photo.jpg", "height": HEIGHT, "width": WIDTH}
+    content = {"images": [image], "annotations": [{"id": 5, "image_id": 1, "regions": regions}]}
+    objects = read_object_masks(write(tmp_path / "cocoa.json", content))
+    np.testing.assert_array_equal(objects.masks, masks[:2])
+    assert objects.names == ["front", "back"]
+
+
+def test_own_output_is_a_valid_input(tmp_path, masks):
+    amodal = masks.copy()
+    amodal[0] |= masks[1]
+    path = write(tmp_path / "amodal.json", coco_document(ObjectMasks(masks, names=["a", "", "c"]), amodal))
+    np.testing.assert_array_equal(read_object_masks(path).masks, masks)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "no valid JSON"),
+        ("{} {}", "no valid JSON"),
+        ("[" * 100_000, "no valid JSON"),
+        ("[" + "9" * 5000 + "]", "no valid JSON"),
+        ("3", "no COCO JSON: expected a list of results, or an object with `annotations`"),
+        ("{}", "no COCO JSON"),
+        ("[]", "its list must hold objects, at least one"),
+        ("[1]", "its list must hold objects"),
+        ({"annotations": []}, "lists no `images`"),
+        (
+            {"images": [{"id": 1, "file_name": "a", "height": 4, "width": 4}], "annotations": []},
+            "no object for image 'a'",
+        ),
+        ({"images": [{"id": 1, "file_name": "a", "height": 0, "width": 4}], "annotations": []}, "image 1: height"),
+    ],
+)
+def test_broken_json_is_named(tmp_path, content, message):
+    with pytest.raises(ValueError, match=message) as info:
+        read_object_masks(write(tmp_path / "bad.json", content))
+    assert "bad.json" in str(info.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"segmentation": [[1, 2, 3]]}, "annotation 1"),
+        ({"segmentation": None}, "annotation 1"),
+        ({"segmentation": {"size": [3, 3], "counts": "9"}}, "annotation 1"),
+        ({"score": "high"}, "`score` of annotation 1 must be a finite number, got 'high'"),
+        ({"score": float("nan")}, "`score` of annotation 1 must be a finite number"),
+        ({"category_id": "cup"}, "category_id"),
+    ],
+)
+def test_bad_annotation_is_named(tmp_path, document, change, message):
+    document["annotations"][0] |= change
+    with pytest.raises(ValueError, match=message) as info:
+        read_object_masks(write(tmp_path / "bad.json", document), file_name="photo.jpg")
+    assert "bad.json" in str(info.value)
+
+
+def test_image_of_the_json_must_be_clear(tmp_path, document):
+    path = write(tmp_path / "a.json", document)
+    with pytest.raises(ValueError, match="lists no image named cat.jpg; it has 2, such as other.jpg, val/photo.jpg"):
+        read_object_masks(path, file_name="cat.jpg")
+    with pytest.raises(ValueError, match="lists 2 images; the name of the photo must choose one"):
+        read_object_masks(path)
+    document["images"][0]["file_name"] = "train/photo.jpg"
+    with pytest.raises(ValueError, match="lists 2 images named photo.jpg"):
+        read_object_masks(write(path, document), file_name="photo.jpg")
+
+
+def test_size_mismatch_names_both_sizes(tmp_path, document, masks):
+    message = "is 20x12 pixels .width x height., expected 12x20, the size of the photo"
+    with pytest.raises(ValueError, match=message):
+        read_object_masks(write(tmp_path / "a.json", document), size=(WIDTH, HEIGHT), file_name="photo.jpg")
+    with pytest.raises(ValueError, match=message):
+        read_object_masks(save_mask(tmp_path / "m.png", masks[0]), size=(WIDTH, HEIGHT))
+    other = save_mask(tmp_path / "n.png", masks[0].T)
+    with pytest.raises(ValueError, match="n.png is 12x20 pixels .width x height., expected 20x12 as in .*m.png"):
+        read_object_masks([tmp_path / "m.png", other])
+
+
+def test_unusable_mask_files_are_named(tmp_path, masks):
+    photo = Image.new("RGB", (WIDTH, HEIGHT))
+    photo.save(tmp_path / "p.jpg")
+    photo.save(tmp_path / "rgb.png")
+    photo.convert("RGBA").save(tmp_path / "rgba.png")
+    save_mask(tmp_path / "zero.png", np.zeros_like(masks[0]))
+    noise = np.random.RandomState(0).randint(0, 255, (64, 64)).astype(np.uint8)
+    Image.fromarray(noise).save(tmp_path / "whole.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:900])
+    (tmp_path / "empty.png").write_bytes(b"")
+    (tmp_path / "folder").mkdir()
+    for name, message in {
+        "p.jpg": "p.jpg is JPEG; expected one of PNG",
+        "rgb.png": "rgb.png has image mode RGB; expected one channel",
+        "rgba.png": "rgba.png has image mode RGBA",
+        "zero.png": "zero.png holds no object: all pixels are 0",
+        "cut.png": "cut.png cannot be read as an image",
+        "empty.png": "empty.png cannot be read as an image",
+        "folder": "holds no PNG, TIFF or BMP masks",
+    }.items():
+        with pytest.raises(ValueError, match=message):
+            read_object_masks(tmp_path / name)
+    with pytest.raises(FileNotFoundError, match="missing.png do not exist"):
+        read_object_masks(tmp_path / "missing.png")
+    with pytest.raises(ValueError, match="`sources` must name at least one"):
+        read_object_masks([])
+
+
+def test_object_masks_check_their_lengths(masks):
+    with pytest.raises(ValueError, match="`names` must have one entry for each of 3 masks, got 2"):
+        ObjectMasks(masks, names=["a", "b"])
+
+
+# Writing
+
+
+def test_document_holds_masks_boxes_and_order(masks):
+    amodal = masks.copy()
+    amodal[0, 2:8, 9:12] = True
+    order = np.zeros((3, 3), np.int8)
+    order[1, 0], order[0, 1] = 1, -1
+    probabilities = np.where(amodal, 0.75, 0.1).astype(np.float32)
+    objects = ObjectMasks(masks, names=["cup", "plate", ""], category_ids=[5, 6, 6], scores=[1.0, 0.5, 1.0])
+    content = coco_document(objects, amodal, order, probabilities=probabilities, file_name="p.jpg", info={"model": "m"})
+    json.dumps(content, allow_nan=False)
+    assert content["info"]["model"] == "m"
+    assert content["images"] == [
+        {"id": 1, "file_name": "p.jpg", "height": 12, "width": 20, "order_relations": [{"front": 2, "behind": 1}]}
+    ]
+    assert content["categories"] == [{"id": 5, "name": "cup"}, {"id": 6, "name": "object"}]
+    first = content["annotations"][0]
+    assert first["bbox"] == [3.0, 2.0, 9.0, 6.0] and first["area"] == 54
+    assert first["occlude_rate"] == pytest.approx(18 / 54, abs=1e-6)
+    assert [a["score"] for a in content["annotations"]] == [0.75, 0.375, 0.75]
+    for index, annotation in enumerate(content["annotations"]):
+        np.testing.assert_array_equal(decode_rle(annotation["segmentation"]), amodal[index])
+        np.testing.assert_array_equal(decode_rle(annotation["visible_mask"]), masks[index])
+
+
+def test_document_loads_in_pycocotools(tmp_path, masks):
+    masks[2] = False
+    path = write(tmp_path / "amodal.json", coco_document(ObjectMasks(masks), masks))
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCO(str(path))
+    for index, annotation in enumerate(coco.loadAnns(coco.getAnnIds(imgIds=[1]))):
+        np.testing.assert_array_equal(coco.annToMask(annotation), masks[index])
+
+
+def test_document_checks_shapes(masks):
+    with pytest.raises(
+        ValueError, match=r"`amodal` must have the shape of the modal masks \(3, 12, 20\), got \(2, 12, 20\)"
+    ):
+        coco_document(ObjectMasks(masks), masks[:2])
+    with pytest.raises(ValueError, match="order"):
+        coco_document(ObjectMasks(masks), masks, np.zeros((2, 2), np.int8))
+
+
+def test_score_of_an_empty_mask_is_zero(masks):
+    masks[1] = False
+    assert amodal_scores(masks, None, [0.5, 1.0, 1.0]) == [0.5, 0.0, 1.0]
+    assert amodal_scores(masks, np.full(masks.shape, 0.5), [1.0, 1.0, 1.0]) == [0.5, 0.0, 0.5]
+
+
+def complete_into(folder, masks, names, **pictures):
+    content = coco_document(ObjectMasks(masks, names=names), masks)
+    return save_completion(folder, content, masks, **pictures)
+
+
+def test_save_completion_writes_masks_that_read_back(tmp_path, masks):
+    picture = Image.new("RGB", (4, 4))
+    names = ["Tea cup", "../../etc/passwd", ""]
+    written = complete_into(tmp_path / "new/out", masks, names, overlay=picture, order_graph=picture)
+    assert [path.name for path in written] == ["amodal_masks", "overlay.png", "order_graph.png", "amodal.json"]
+    files = sorted(path.name for path in (tmp_path / "new/out/amodal_masks").iterdir())
+    assert files == ["000-tea-cup.png", "001-etc-passwd.png", "002.png"]
+    assert set(np.unique(np.asarray(Image.open(written[0] / files[0])))) == {0, 255}
+    np.testing.assert_array_equal(read_object_masks(written[0]).masks, masks)
+    assert sorted(os.listdir(tmp_path / "new/out")) == ["amodal.json", "amodal_masks", "order_graph.png", "overlay.png"]
+
+
+def test_second_run_replaces_its_own_files_only(tmp_path, masks):
+    picture = Image.new("RGB", (4, 4))
+    complete_into(tmp_path, masks, ["a", "b", "c"], overlay=picture, order_graph=picture)
+    write(tmp_path / "mine.txt", "keep")
+    complete_into(tmp_path, masks[:1], ["z"], overlay=picture)
+    assert sorted(os.listdir(tmp_path)) == ["amodal.json", "amodal_masks", "mine.txt", "overlay.png"]
+    assert os.listdir(tmp_path / "amodal_masks") == ["000-z.png"]
+
+
+def test_failed_run_leaves_the_earlier_result(tmp_path, masks):
+    complete_into(tmp_path, masks, ["a", "b", "c"])
+    before = (tmp_path / "amodal.json").read_bytes()
+    content = coco_document(ObjectMasks(masks), masks)
+    content["info"]["score"] = float("nan")
+    with pytest.raises(ValueError, match="JSON compliant"):
+        save_completion(tmp_path, content, masks)
+    assert (tmp_path / "amodal.json").read_bytes() == before
+    assert sorted(os.listdir(tmp_path / "amodal_masks")) == ["000-a.png", "001-b.png", "002-c.png"]
+    assert sorted(os.listdir(tmp_path)) == ["amodal.json", "amodal_masks"]
+
+
+def test_output_that_is_a_file_is_refused(tmp_path, masks):
+    write(tmp_path / "out", "")
+    with pytest.raises(NotADirectoryError, match="is a file, expected a folder"):
+        complete_into(tmp_path / "out", masks, ["a", "b", "c"])
+
+
+def test_atomic_path_keeps_the_old_file_when_the_block_fails(tmp_path):
+    write_text(tmp_path / "deep/report.md", "old")
+    with pytest.raises(RuntimeError, match="half way"), atomic_path(tmp_path / "deep/report.md") as path:
+        path.write_text("new", encoding="utf-8")
+        raise RuntimeError("half way")
+    assert (tmp_path / "deep/report.md").read_text(encoding="utf-8") == "old"
+    assert os.listdir(tmp_path / "deep") == ["report.md"]
+    with pytest.raises(IsADirectoryError, match="deep is a folder, expected the path of a file"):
+        write_text(tmp_path / "deep", "x")
+
+
+@pytest.mark.parametrize("wrap", ["results", "document"])
+def test_run_lengths_of_another_photo_are_refused_like_masks(tmp_path, masks, wrap):
+    results = [{"image_id": 1, "category_id": 1, "segmentation": encode_rle(masks[0])}]
+    image = {"id": 1, "file_name": "photo.jpg"}
+    content = results if wrap == "results" else {"images": [image], "annotations": results}
+    path = write(tmp_path / "a.json", content)
+    assert len(read_object_masks(path, size=(HEIGHT, WIDTH), file_name="photo.jpg").masks) == 1
+    with pytest.raises(ValueError, match="a.json is 20x12 pixels .width x height., expected 12x20, the size of the"):
+        read_object_masks(path, size=(WIDTH, HEIGHT), file_name="photo.jpg")
+
+
+def test_occluders_are_written_and_removed(tmp_path, masks):
+    objects = ObjectMasks(masks, names=["", "Cup!", ""][: len(masks)])
+    occluders = ~masks
+    content = coco_document(objects, masks, occluders=occluders)
+    for annotation, occluder in zip(content["annotations"], occluders, strict=True):
+        np.testing.assert_array_equal(decode_rle(annotation["occluder_mask"]), occluder)
+    written = save_completion(tmp_path, content, masks, occluders=occluders)
+    assert [path.name for path in written] == ["amodal_masks", "occluder_masks", "amodal.json"]
+    folders = [tmp_path / name for name in ("amodal_masks", "occluder_masks")]
+    assert len({tuple(sorted(file.name for file in folder.iterdir())) for folder in folders}) == 1
+    np.testing.assert_array_equal(read_object_masks(folders[1]).masks, occluders)
+    plain = coco_document(objects, masks)
+    assert "occluder_mask" not in plain["annotations"][0]
+    save_completion(tmp_path, plain, masks)  # what an earlier run left would belong to other masks
+    assert not folders[1].exists() and folders[0].exists()
+    with pytest.raises(ValueError, match="`occluders` must have the shape of the modal masks"):
+        coco_document(objects, masks, occluders=occluders[:1])
+
+
+def test_outputs_are_checked_without_leaving_anything(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("mine")
+    check_output_folder(tmp_path / "deep" / "er")
+    check_output_folder(tmp_path)
+    check_output_file(tmp_path / "deep" / "r.json")
+    check_output_file(tmp_path / "file")
+    monkeypatch.chdir(tmp_path)
+    check_output_folder("out")
+    check_output_file("r.json")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    with pytest.raises(NotADirectoryError, match="file is a file, expected a folder"):
+        check_output_folder(tmp_path / "file")
+    for check in (check_output_folder, check_output_file):
+        with pytest.raises(NotADirectoryError, match="cannot be made: .*file is a file"):
+            check(tmp_path / "file" / "deep" / "er")
+    with pytest.raises(IsADirectoryError, match="is a folder, expected the path of a file"):
+        check_output_file(tmp_path)
+
+    def refuse(**_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)  # root may write everywhere
+    for check in (check_output_folder, check_output_file):
+        with pytest.raises(OSError, match="out.* cannot be written: Permission denied"):
+            check(tmp_path / "out" / "r.json")

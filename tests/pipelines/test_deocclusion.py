@@ -1,0 +1,396 @@
+"""ScenePipeline: from a photo to a scene."""
+
+import functools
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from amodal_diffusion import (
+    AmodalPipelineOutput,
+    ASBUPipeline,
+    ASBUPredictor,
+    ContentPipeline,
+    PCNetContent,
+    PCNetMaskPipeline,
+    ScenePipeline,
+    Segmenter,
+)
+from amodal_diffusion.pipelines.deocclusion.layers import (
+    SceneInputs,
+    read_margins,
+    split_overlaps,
+    tidy_hidden,
+    trim_seams,
+)
+from pipeline_helpers import crossing_bars, gap_filler, iou, stacked_bars, tiny_pipeline
+from scene_helpers import photo_like, pixels, tiny_content
+from segmenter_helpers import PHOTO, mask2former_pipeline
+
+
+def scene_pipeline(mask_pipeline=None, **components):
+    pipeline = ScenePipeline(mask_pipeline or gap_filler(), tiny_content(), **components)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+@pytest.fixture(scope="module")
+def pipeline():
+    return scene_pipeline()
+
+
+def test_scene_of_crossing_bars(pipeline):
+    modal, amodal = crossing_bars()
+    photo = photo_like(modal)
+    scene = pipeline(photo, modal, names=["long", "upright"])
+    np.testing.assert_array_equal(pixels(scene), photo)
+    assert [(layer.name, layer.id) for layer in scene.layers] == [("long", 0), ("upright", 1)]
+    assert all(layer.uncertainty is None for layer in scene.layers)
+    assert scene.order.tolist() == [[0, -1], [1, 0]] and scene.evidence.tolist() == [[False, True], [True, False]]
+    assert all(layer.at_home for layer in scene.layers)
+    assert scene.rim == pipeline.content_pipeline.background_rim(60, 80)
+    for index, layer in enumerate(scene.layers):
+        x, y, w, h = (int(value) for value in layer.box)
+        part = np.s_[y : y + h, x : x + w]
+        np.testing.assert_array_equal(layer.modal, modal[index][part])
+        assert (layer.amodal & ~layer.modal).sum() == (scene.layers[index].rgba[..., 3] > 0).sum() - modal[index].sum()
+        np.testing.assert_array_equal(layer.rgba[..., :3][layer.modal], photo[part][layer.modal])
+    found = gap_filler()(photo, modal).amodal_masks
+    assert iou(scene.layer_image(0, output_type="np")[..., 3] > 0, found[0]) > 0.97 > iou(modal[0], found[0])
+    background = pipeline.content_pipeline.background(photo, modal, replace_rim=True)
+    np.testing.assert_array_equal(scene.background, background)
+    removed = pixels(scene.remove(1))
+    np.testing.assert_array_equal(removed[22:38, 32:44], scene.layer_image(0, output_type="np")[22:38, 32:44, :3])
+
+
+def test_names_are_numbered(pipeline):
+    modal, _ = stacked_bars()
+    scene = pipeline(Image.fromarray(photo_like(modal)), modal)
+    assert [layer.name for layer in scene.layers] == ["object 1", "object 2", "object 3"]
+
+
+def test_given_order_wins():
+    modal, _ = crossing_bars()
+    order = np.array([[0, 1], [-1, 0]])
+    for mask_pipeline in (gap_filler(), asbu()):
+        scene = scene_pipeline(mask_pipeline)(photo_like(modal), modal, order=torch.tensor(order))
+        np.testing.assert_array_equal(scene.order, order)
+
+
+def asbu():
+    torch.manual_seed(0)
+    return ASBUPipeline(ASBUPredictor(block_out_channels=(4, 8), sample_size=32).eval())
+
+
+def test_uncertainty():
+    modal, _ = crossing_bars()
+    mask_pipeline = asbu()
+    photo = photo_like(modal)
+    scene = scene_pipeline(mask_pipeline)(photo, modal)
+    expected = mask_pipeline(photo, modal).uncertainty
+    for index, layer in enumerate(scene.layers):
+        x, y, w, h = (int(value) for value in layer.box)
+        np.testing.assert_allclose(layer.uncertainty, expected[index, y : y + h, x : x + w], atol=1e-6)
+    np.testing.assert_array_equal(pixels(scene), photo)
+
+
+class WithoutOrder(PCNetMaskPipeline):
+    """A mask pipeline that tells no order."""
+
+    def __call__(self, *args, **kwargs):
+        output = super().__call__(*args, **kwargs)
+        return AmodalPipelineOutput(output.amodal_masks, output.probabilities)
+
+
+def test_order_from_masks_where_the_pipeline_tells_none():
+    modal, _ = crossing_bars()
+    scene = scene_pipeline(WithoutOrder(gap_filler().model))(photo_like(modal), modal)
+    assert scene.order.tolist() == [[0, -1], [1, 0]]
+
+
+def test_occluder_masks_are_passed_on(pipeline):
+    modal, amodal = crossing_bars()
+    photo = photo_like(modal)
+    scene = pipeline(photo, modal[:1], occluder_masks=amodal[1])
+    assert scene.layers[0].amodal.sum() > modal[0].sum()
+    np.testing.assert_array_equal(pixels(scene), photo)  # the photo shows that something else is before it
+    shown = pixels(scene.move(0, 0, 10))
+    tile = scene.layers[0].rgba
+    x, y, w, h = (int(value) for value in scene.layers[0].box)
+    np.testing.assert_array_equal(shown[y + 10 : y + 10 + h, x : x + w][tile[..., 3] > 0], tile[tile[..., 3] > 0, :3])
+
+
+def test_objects_without_pixels_and_no_objects(pipeline):
+    modal, _ = crossing_bars()
+    modal = np.concatenate([modal, np.zeros_like(modal[:1])])
+    photo = photo_like(modal)
+    scene = pipeline(photo, modal)
+    empty = scene.layers[2]
+    assert empty.size == (1, 1) and not empty.rgba.any() and not empty.amodal.any() and not scene.order[2].any()
+    np.testing.assert_array_equal(pixels(scene.move(2, 4).remove(2)), photo)
+    nothing = pipeline(photo, modal[:0])
+    assert len(nothing) == 0 and nothing.order.shape == (0, 0)
+    np.testing.assert_array_equal(nothing.background, photo)
+    np.testing.assert_array_equal(pixels(nothing), photo)
+
+
+def test_overlapping_masks_are_split(pipeline):
+    modal, amodal = crossing_bars()
+    photo = photo_like(modal)
+    scene = pipeline(photo, amodal)
+    np.testing.assert_array_equal(pixels(scene), photo)
+    owned = np.zeros(photo.shape[:2], int)
+    for layer in scene.layers:
+        x, y, w, h = (int(value) for value in layer.box)
+        owned[y : y + h, x : x + w] += layer.modal
+    assert owned.max() == 1 and ((owned == 1) == amodal.any(axis=0)).all()
+
+
+def test_split_overlaps():
+    masks = np.zeros((3, 1, 6), bool)
+    masks[0, 0, :4], masks[1, 0, 2:6], masks[2, 0, 3:5] = True, True, True
+    none = np.zeros((3, 3), np.int8)
+    split = split_overlaps(masks, none)
+    assert split[:, 0].astype(int).tolist() == [[1, 1, 0, 0, 0, 0], [0, 0, 1, 0, 0, 1], [0, 0, 0, 1, 1, 0]]
+    order = np.array([[0, 1, 1], [-1, 0, 1], [-1, -1, 0]], np.int8)
+    split = split_overlaps(masks, order)
+    assert split[:, 0].astype(int).tolist() == [[1, 1, 1, 1, 0, 0], [0, 0, 0, 0, 1, 1], [0, 0, 0, 0, 0, 0]]
+    cycle = np.array([[0, 1, -1], [-1, 0, 1], [1, -1, 0]], np.int8)
+    split = split_overlaps(masks, cycle)
+    assert (split.sum(axis=0) == masks.any(axis=0)).all() and split[2, 0, 3]  # where all three meet: the smallest
+    np.testing.assert_array_equal(split_overlaps(masks[:0], none[:0, :0]), masks[:0])
+
+
+def test_trim_seams():
+    modal = np.zeros((4, 12, 20), bool)
+    modal[0, 2:8, :10], modal[1, 2:8, 10:], modal[2, 8, 2:9], modal[3, 0, 0:3] = True, True, True, True
+    order = np.zeros((4, 4), np.int8)
+    order[1, 0], order[0, 1], order[0, 2], order[2, 0] = 1, -1, 1, -1
+    trimmed = trim_seams(modal, order, 2)
+    expected = modal.copy()
+    expected[0, :, 8:10] = False  # beside what is in front, and there alone
+    np.testing.assert_array_equal(trimmed, expected)  # of the thin object nothing would be left
+    np.testing.assert_array_equal(trim_seams(modal, order, 0), modal)
+
+
+def test_seams_are_painted_and_the_untouched_scene_is_the_photo():
+    modal, _ = crossing_bars()
+    photo = photo_like(modal)
+    plain, trimmed = scene_pipeline()(photo, modal), scene_pipeline(seam_width=1)(photo, modal)
+    np.testing.assert_array_equal(pixels(trimmed), photo)
+    np.testing.assert_array_equal(trimmed.background, plain.background)
+    behind, whole = trimmed.layers[0], plain.layers[0]
+    seam = whole.modal & ~behind.modal
+    assert behind.box == whole.box and seam.any() and (behind.amodal == whole.amodal).all()
+    np.testing.assert_array_equal(behind.rgba[behind.modal], whole.rgba[behind.modal])
+    assert (behind.rgba[seam] != whole.rgba[seam]).any()
+    x, y, w, h = (int(value) for value in behind.box)
+    shown = pixels(trimmed.remove(1))[y : y + h, x : x + w]
+    np.testing.assert_array_equal(shown[seam], behind.rgba[seam][:, :3])
+    np.testing.assert_array_equal(trimmed.layers[1].modal, plain.layers[1].modal)
+
+
+@pytest.mark.parametrize("margin", [None, 6])
+def test_clean_seams_meet_the_colours_beside_them(margin):
+    modal = np.zeros((1, 64, 64), bool)
+    modal[0, 16:48, 8:30] = True
+    amodal = modal.copy()
+    amodal[0, 16:48, 30:56] = True
+    photo = np.full((64, 64, 3), 60, np.uint8)
+    photo[:, 26:30] = 160  # another colour within the margin
+    network = PCNetContent(block_out_channels=(8, 8, 8), sample_size=32, use_prior=True).eval()  # continues smoothly
+    content = ContentPipeline(network, background_size=32, seam_margin=margin)
+    off = {}
+    for clean in (False, True):
+        tile = content(photo, modal, amodal, clean_seams=clean).objects[0]
+        np.testing.assert_array_equal(tile[:, :22, :3], photo[16:48, 8:30])
+        off[clean] = np.abs(tile[4:28, 22, :3].astype(float) - 160).mean()
+    assert off[True] < 0.5 * off[False] if margin else off[True] == off[False]
+
+
+def test_tidy_hidden():
+    modal = np.zeros((2, 30, 40), bool)
+    modal[0, 5:25, 5:20] = True
+    amodal = modal.copy()
+    amodal[0, 5:25, 20:22] = True  # a fringe
+    amodal[0, 10:20, 24:34] = True  # a hidden part beyond a crack
+    amodal[0, 10:20, 22:23] = True
+    tidy = tidy_hidden(amodal, modal, 3)
+    assert tidy[0, 10:20, 5:34].all() and tidy[0, 12:18, 23].all()  # the crack beside the hidden part is closed
+    assert not tidy[0, 5:7, 20:].any() and not tidy[0, 22:25, 20:].any()
+    assert not tidy[1].any() and (tidy & modal == modal).all()
+    np.testing.assert_array_equal(tidy_hidden(amodal, modal, 0), amodal)
+    np.testing.assert_array_equal(tidy_hidden(amodal & ~modal, modal, 1), amodal)
+    edge = np.zeros((1, 8, 8), bool)
+    edge[0, :4] = True
+    whole = np.ones((1, 8, 8), bool)
+    np.testing.assert_array_equal(tidy_hidden(whole, edge, 3), whole)  # the frame is no sliver
+
+
+class Overgrown(PCNetMaskPipeline):
+    """Completes everything to the whole crop box of the photo where an occluder is."""
+
+    calls = []
+
+    @functools.wraps(PCNetMaskPipeline.__call__)
+    def __call__(self, image, masks, *, occluder_masks=None, **kwargs):
+        type(self).calls.append((masks, occluder_masks, kwargs))
+        output = super().__call__(image, masks, occluder_masks=occluder_masks, **kwargs)
+        if occluder_masks is not None:
+            grown = (
+                masks | (occluder_masks & np.roll(masks, 3, axis=-1)) | (occluder_masks & np.roll(masks, -3, axis=-1))
+            )
+            output.amodal_masks = grown
+        return output
+
+
+def test_objects_grow_beyond_the_frame():
+    modal = np.zeros((2, 30, 40), bool)
+    modal[0, 10:20, 0:15] = True  # cut by the left edge
+    modal[1, 5:25, 20:30] = True
+    photo = photo_like(modal)
+    Overgrown.calls = []
+    scene = scene_pipeline(Overgrown(gap_filler().model))(photo, modal, extend_canvas=(6, 4, 0, 2), category_ids=[1, 2])
+    assert scene.size == (46, 36)
+    np.testing.assert_array_equal(pixels(scene)[4:34, 6:46], photo)
+    assert scene.layers[0].box == (3, 14, 18, 10) and scene.layers[1].box == (26, 9, 10, 20)
+    assert scene.layers[0].amodal[:, :3].all() and not scene.layers[0].modal[:, :3].any()
+    outside = np.ones((36, 46), bool)
+    outside[4:34, 6:46] = False
+    np.testing.assert_array_equal(scene.replaced, outside)
+    grown = scene.layer_image(0, output_type="np")
+    np.testing.assert_array_equal(pixels(scene)[14:24, 3:6], grown[14:24, 3:6, :3])
+    np.testing.assert_array_equal(pixels(scene)[:4], scene.background[:4])
+    (_, none, _), (masks, occluders, options) = Overgrown.calls
+    assert none is None and masks.shape == (1, 36, 46) and (occluders[0] & outside == outside).all()
+    assert options["category_ids"].tolist() == [1]
+
+
+def test_nothing_is_cut_where_the_canvas_ends_at_the_frame():
+    modal = np.zeros((1, 30, 40), bool)
+    modal[0, 10:20, 0:15] = True
+    Overgrown.calls = []
+    scene_pipeline(Overgrown(gap_filler().model))(photo_like(modal), modal, extend_canvas=(0, 0, 9, 9))
+    assert len(Overgrown.calls) == 1
+
+
+def test_cut_by_frame():
+    masks = np.zeros((4, 6, 8), bool)
+    masks[0, :, 0], masks[1, 0, 3], masks[2, 2, 7], masks[3, 5, 2] = True, True, True, True
+    for margins, cut in (((1, 0, 0, 0), [0]), ((0, 1, 0, 0), [0, 1]), ((0, 0, 1, 0), [2]), ((0, 0, 0, 1), [0, 3])):
+        inputs = SceneInputs(np.zeros((6, 8, 3), np.uint8), masks, [], 0, margins)
+        assert np.flatnonzero(inputs.cut_by_frame).tolist() == cut
+
+
+@pytest.mark.parametrize(
+    ("value", "margins"),
+    [(0, (0, 0, 0, 0)), (7, (7, 7, 7, 7)), (0.25, (20, 20, 20, 20)), (1.0, (80,) * 4), ([1, 2, 3, 4], (1, 2, 3, 4)),
+     (np.float32(0.5), (40,) * 4), (np.array([1, 2, 3, 4]), (1, 2, 3, 4))],
+)  # fmt: skip
+def test_margins(value, margins):
+    assert read_margins(value, 60, 80) == margins
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "message"),
+    [
+        (-1, ValueError, "at least 0"),
+        (1.5, ValueError, r"as a share must lie in \[0, 1\]"),
+        (float("nan"), ValueError, "as a share"),
+        ((1, 2), ValueError, r"or \(left, top, right, bottom\)"),
+        ((1, 2, 3, 0.5), TypeError, "must be an integer"),
+        ("5", TypeError, "must be an integer"),
+        (2**20, ValueError, "at most"),
+    ],
+)
+def test_margins_refused(value, error, message):
+    with pytest.raises(error, match=f"`extend_canvas`.*{message}"):
+        read_margins(value, 60, 80)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"masks": None}, ValueError, "`masks` must be given: this pipeline has no segmenter"),
+        ({"names": "ab"}, TypeError, "`names` must be a list"),
+        ({"names": ["a"]}, ValueError, "`names` must have one entry for each of the 2 objects, got 1"),
+        ({"names": ["a", 2]}, TypeError, "`names` must hold texts, got 2"),
+        ({"order": np.ones((2, 2))}, ValueError, "`order` must be antisymmetric"),
+        ({"order": np.zeros((3, 3))}, ValueError, "`order` must have shape"),
+        ({"eraser_dilation": -1}, ValueError, "`eraser_dilation` must be at least 0"),
+        ({"masks": np.zeros((2, 5, 5), bool)}, ValueError, "5"),
+        ({"batch_size": 0}, ValueError, "`batch_size` must be at least 1"),
+        ({"prompts": ["one"]}, ValueError, "`prompts` must have one entry"),
+    ],
+)
+def test_calls_refused(pipeline, arguments, error, message):
+    modal, _ = crossing_bars()
+    with pytest.raises(error, match=message):
+        pipeline(photo_like(modal), **{"masks": modal, **arguments})
+
+
+def test_progress(pipeline):
+    modal, _ = crossing_bars()
+    stages = []
+    pipeline(photo_like(modal), modal, progress_callback=lambda stage, share: stages.append((stage, share)))
+    assert [stage for stage, _ in stages] == ["masks", "contents", "background", "done"]
+    shares = [share for _, share in stages]
+    assert shares == sorted(shares) and shares[-1] == 1
+
+
+def test_calls_repeat_and_batches_do_not_matter(pipeline):
+    modal, _ = stacked_bars()
+    photo = photo_like(modal)
+    first = pipeline(photo, modal)
+    assert first.equals(pipeline(photo, modal))
+    one = pipeline(photo, modal, batch_size=1)
+    assert np.abs(one.background.astype(int) - first.background).max() <= 1
+    assert [layer.box for layer in one.layers] == [layer.box for layer in first.layers]
+
+
+def test_segmenter_finds_the_objects():
+    segmenter = Segmenter(mask2former_pipeline(), score_threshold=0.0, min_area=0.0, eraser_dilation=3)
+    stages = []
+    pipeline = scene_pipeline(segmenter=segmenter)
+    scene = pipeline(PHOTO, progress_callback=lambda stage, share: stages.append(stage))
+    found = segmenter(PHOTO)
+    assert len(scene) == len(found.masks) > 0 and [layer.name for layer in scene.layers] == found.names
+    assert stages[:2] == ["segment", "masks"]
+    np.testing.assert_array_equal(pixels(scene), np.asarray(PHOTO))
+    assert ScenePipeline(gap_filler(), tiny_content(), mask2former_pipeline()).segmenter.eraser_dilation == 4
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, 3), (0, 0), (5, 5)])
+def test_predicted_masks_are_dilated(given, expected):
+    segmenter = Segmenter(mask2former_pipeline(), score_threshold=0.0, min_area=0.0, eraser_dilation=3)
+    Overgrown.calls = []
+    pipeline = scene_pipeline(Overgrown(gap_filler().model), segmenter=segmenter)
+    pipeline(PHOTO, eraser_dilation=given)
+    assert Overgrown.calls[0][2]["eraser_dilation"] == expected
+    masks = segmenter(PHOTO).masks
+    pipeline(PHOTO, masks)
+    assert Overgrown.calls[1][2]["eraser_dilation"] == 0  # of masks that were given
+
+
+def test_components_are_checked():
+    for components, message in (
+        ((tiny_content(), tiny_content()), "`mask_pipeline` must be a MaskPipeline, got ContentPipeline"),
+        ((gap_filler(), None), "`content_pipeline` must be a ContentPipeline, got NoneType"),
+        ((gap_filler(), tiny_content(), 3), "`model` must be a transformers pipeline"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            ScenePipeline(*components)
+    with pytest.raises(ValueError, match="`min_hidden_width` must be at least 0"):
+        ScenePipeline(gap_filler(), tiny_content(), min_hidden_width=-1)
+    with pytest.raises(ValueError, match="`seam_width` must be at least 0"):
+        ScenePipeline(gap_filler(), tiny_content(), seam_width=-1)
+
+
+def test_devices_and_dtypes():
+    pipeline = ScenePipeline(tiny_pipeline(), tiny_content())
+    assert pipeline.to(torch.bfloat16) is pipeline and pipeline.dtype == torch.bfloat16
+    assert {next(network.parameters()).dtype for network in pipeline.networks} == {torch.bfloat16}
+    assert pipeline.device == torch.device("cpu") and len(pipeline.networks) == 2
+    modal, _ = crossing_bars()
+    np.testing.assert_array_equal(pixels(pipeline(photo_like(modal), modal)), photo_like(modal))

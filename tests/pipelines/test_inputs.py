@@ -1,0 +1,89 @@
+"""Wrong calls and wrong settings of a mask pipeline: every message names the argument."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from amodal_diffusion import PCNetMaskPipeline
+from amodal_diffusion.pipelines.inputs import to_device
+from pipeline_helpers import crossing_bars, tiny_model, tiny_pipeline
+
+MODAL = crossing_bars()[0]
+WRONG_CALLS = {
+    "size of the photo": (
+        dict(image=Image.new("RGB", (81, 60)), masks=MODAL),
+        ValueError,
+        r"`masks`.*\(60, 80\).*\(60, 81\)",
+    ),
+    "NaN": (dict(masks=np.full((1, 4, 4), np.nan)), ValueError, "`masks`.*NaN"),
+    "five dimensions": (dict(masks=np.zeros((1, 1, 1, 4, 4))), ValueError, "`masks"),
+    "mixed sizes": (dict(masks=[MODAL[0], MODAL[0][:-1]]), ValueError, r"masks\[1\]"),
+    "no masks, no size": (dict(masks=[]), ValueError, "`masks`"),
+    "a word": (dict(masks="photo.png"), TypeError, "`masks`"),
+    "photo of another kind": (dict(image=3, masks=MODAL), TypeError, "`image`"),
+    "order shape": (dict(masks=MODAL, order=np.zeros((3, 3))), ValueError, r"`order`.*\(2, 2\).*\(3, 3\)"),
+    "order symmetric": (dict(masks=MODAL, order=[[0, 1], [1, 0]]), ValueError, "`order`.*antisymmetric"),
+    "order values": (dict(masks=MODAL, order=[[0, 2], [-2, 0]]), ValueError, "`order`.*-1, 0 and 1"),
+    "occluder size": (dict(masks=MODAL, occluder_masks=MODAL[:, :-1]), ValueError, "`occluder_masks`.*60"),
+    "occluder count": (
+        dict(masks=MODAL, occluder_masks=MODAL[[0, 1, 1]]),
+        ValueError,
+        "`occluder_masks`.*2 objects, got 3",
+    ),
+    "category shape": (dict(masks=MODAL, category_ids=[1]), ValueError, r"`category_ids`.*\(2,\).*\(1,\)"),
+    "category zero": (dict(masks=MODAL, category_ids=[0, 1]), ValueError, "`category_ids`.*positive"),
+    "category float": (dict(masks=MODAL, category_ids=[1.5, 1]), ValueError, "`category_ids`.*positive integers"),
+    "threshold": (dict(masks=MODAL, mask_threshold=1.0), ValueError, r"`mask_threshold` must lie in \[0, 1\), got 1.0"),
+    "threshold NaN": (dict(masks=MODAL, order_threshold=float("nan")), ValueError, "`order_threshold`.*nan"),
+    "threshold word": (dict(masks=MODAL, order_threshold="0.1"), TypeError, "`order_threshold` must be a number"),
+    "dilation": (dict(masks=MODAL, eraser_dilation=-1), ValueError, "`eraser_dilation` must be at least 0, got -1"),
+    "dilation float": (
+        dict(masks=MODAL, eraser_dilation=1.5),
+        TypeError,
+        "`eraser_dilation` must be an integer, got 1.5",
+    ),
+    "batch size": (dict(masks=MODAL, batch_size=0), ValueError, "`batch_size` must be at least 1, got 0"),
+    "output type": (
+        dict(masks=MODAL, output_type="latent"),
+        ValueError,
+        "`output_type` must be one of 'np', 'pt', 'pil'",
+    ),
+    "list and stack": (dict(image=[None], masks=MODAL), TypeError, "`masks` must be a list"),
+    "lengths": (dict(image=[None, None], masks=[MODAL]), ValueError, "`image` must have one entry.*1 stacks.*got 2"),
+    "list and matrix": (dict(image=[None], masks=[MODAL], order=np.zeros((2, 2))), TypeError, "`order` must be a list"),
+    "second scene": (dict(image=[None, None], masks=[MODAL, MODAL], order=[None, [[0]]]), ValueError, r"`order\[1\]`"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_CALLS)
+def test_wrong_calls(case):
+    arguments, error, message = WRONG_CALLS[case]
+    with pytest.raises(error, match=message):
+        tiny_pipeline()(**{"image": None, **arguments})
+
+
+@pytest.mark.parametrize(
+    ("setting", "error", "message"),
+    [
+        ({"mask_threshold": -0.1}, ValueError, r"`mask_threshold` must lie in \[0, 1\)"),
+        ({"order_threshold": None}, TypeError, "`order_threshold` must be a number"),
+        ({"enlarge_box": 0.5}, ValueError, r"`enlarge_box` must lie in \[1, 100\)"),
+        ({"paste": "cubic"}, ValueError, "`paste` must be one of 'probability', 'binary', got 'cubic'"),
+        ({"completion_crop": "cubic"}, ValueError, "`completion_crop` must be one of"),
+        ({"order_crop": "cubic"}, ValueError, "`order_crop` must be one of"),
+        ({"order_rule": "area"}, ValueError, "`order_rule` must be one of"),
+    ],
+)
+def test_wrong_settings(setting, error, message):
+    with pytest.raises(error, match=message):
+        PCNetMaskPipeline(tiny_model(), **setting)
+
+
+@pytest.mark.filterwarnings("error")
+def test_read_only_masks_give_no_warning():
+    array = np.array([0, 1], np.uint8)
+    array.flags.writeable = False
+    tensor = to_device(array, torch.device("cpu"))
+    tensor += 1
+    assert array.tolist() == [0, 1]

@@ -1,0 +1,151 @@
+"""`training/train_asbu.py`: a few steps, exact resumption, the ablations, the start from PCNet-M, errors."""
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from amodal_diffusion import AmodalPipeline, ASBUPipeline, PCNetMask, PCNetMaskPipeline
+from training_helpers import ROOT, run_main, run_script, write_coco
+
+SMALL = [
+    "--block_out_channels", "8,16", "--sample_size", "32", "--patch_size", "2", "--train_batch_size", "4",
+    "--validation_samples", "8", "--validation_fraction", "0.2", "--logging_steps", "1", "--recipe", "improved",
+    "--optimizer", "adamw", "--lr_scheduler", "warmup_stable_decay", "--max_train_steps", "4",
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def scripts(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "training"))
+
+
+@pytest.fixture(scope="module")
+def coco(tmp_path_factory):
+    return write_coco(tmp_path_factory.mktemp("data") / "masks.json")
+
+
+@pytest.fixture(scope="module")
+def finished(coco, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole") / "asbu"
+    run_script("train_asbu.py", "--dataset", coco, "--output_dir", folder, *SMALL, "--validation_steps", 2)
+    return folder
+
+
+def weights(folder):
+    return load_file(folder / "model" / "diffusion_pytorch_model.safetensors")
+
+
+def test_leaves_a_pipeline(finished):
+    pipe = AmodalPipeline.from_pretrained(finished)
+    assert type(pipe) is ASBUPipeline and pipe.model.config.patch_size == 2
+    masks = torch.zeros(2, 40, 40, dtype=torch.bool)
+    masks[0, 5:20, 5:20], masks[1, 10:30, 20:30] = True, True
+    assert pipe(None, masks).uncertainty.shape == (2, 40, 40)
+    card = (finished / "README.md").read_text()
+    for fact in ("# ASBU", "4 updates of 4 samples", "train_asbu.py", "masks.json", "| step |"):
+        assert fact in card
+    assert len(list((finished / "validation").glob("*.png"))) == 2
+
+
+def test_a_resumed_run_ends_with_the_same_weights(finished, coco, tmp_path):
+    arguments = ["--dataset", coco, "--output_dir", tmp_path / "asbu", *SMALL, "--resume_from_checkpoint", "latest"]
+    run_main("train_asbu", *arguments, "--stop_after_steps", 2)
+    run_main("train_asbu", *arguments)
+    expected = weights(finished)
+    for name, value in weights(tmp_path / "asbu").items():
+        assert torch.equal(value, expected[name]), name
+
+
+def arguments(*more):
+    from train_asbu import parse_arguments
+
+    return parse_arguments(["--dataset", "x.json", "--output_dir", "x", *SMALL, *map(str, more)])
+
+
+def test_published_recipe_is_the_default():
+    from train_asbu import parse_arguments
+
+    args = parse_arguments(["--dataset", "x.json", "--output_dir", "x"])
+    assert args.block_out_channels == (32, 64, 128, 256, 256) and args.sample_size == 256
+    assert (args.optimizer, args.learning_rate, args.momentum, args.weight_decay) == ("sgd", 1e-4, 0.9, 1e-4)
+    assert (args.train_batch_size, args.max_train_steps, args.inside_weight) == (32, 56_000, 5.0)
+    assert (args.recipe, args.occluder_input, args.loss) == ("published", "boundary", "uncertainty")
+
+
+def batch(seed=0):
+    from amodal_diffusion.data.synthesis.occlusion import OcclusionBatch
+
+    mask, eraser, target = torch.zeros(3, 2, 1, 32, 32)
+    target[:, :, 4:28, 8:24] = 1
+    eraser[:, :, 10:20] = 1
+    mask[:] = target * (1 - eraser)
+    return OcclusionBatch(mask, eraser, target, torch.ones(2, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("kind", ["boundary", "mask", "both"])
+def test_what_the_network_sees_of_the_occluder(kind):
+    from train_asbu import ASBUTask
+
+    from amodal_diffusion.models.asbu import occluder_plane
+
+    task = ASBUTask(arguments("--occluder_input", kind))
+    seen = {}
+    task.model.register_forward_pre_hook(lambda module, args, kwargs: seen.update(kwargs), with_kwargs=True)
+    sample = batch()
+    task.probability(task.model, sample)
+    expected = occluder_plane(sample.mask, sample.eraser, kind)
+    assert torch.equal(seen["boundary"], expected) and torch.equal(seen["mask"], sample.mask)
+    assert task.build_pipeline(task.model).config.occluder_input == kind
+
+
+def test_decoupled_loss_teaches_the_uncertainty_without_moving_the_mask():
+    from train_asbu import completion_loss, decoupled_loss
+    from trainer.losses import uncertainty_weighted_loss
+
+    torch.manual_seed(0)
+    logits = torch.randn(2, 2, 4, 4, requires_grad=True)
+    target, occluder = (torch.rand(2, 1, 4, 4) < 0.5).float(), (torch.rand(2, 1, 4, 4) < 0.5).float()
+    loss = decoupled_loss(logits, target, occluder)
+    parts = completion_loss(logits, target, occluder) + uncertainty_weighted_loss(logits, target, occluder)
+    torch.testing.assert_close(loss, parts)
+    (both,) = torch.autograd.grad(loss, logits)
+    (mask,) = torch.autograd.grad(completion_loss(logits, target, occluder), logits)
+    (spread,) = torch.autograd.grad(uncertainty_weighted_loss(logits, target, occluder), logits)
+    torch.testing.assert_close(both[:, :1], mask[:, :1])
+    torch.testing.assert_close(both[:, 1:], spread[:, 1:])
+
+
+def test_loss_without_uncertainty_is_weighted_cross_entropy():
+    from train_asbu import completion_loss
+
+    logits, target, occluder = torch.zeros(1, 2, 1, 2), torch.ones(1, 1, 1, 2), torch.tensor([[[[1.0, 0.0]]]])
+    assert float(completion_loss(logits, target, occluder)) == pytest.approx((5 + 1) / 2 * 0.693147, rel=1e-5)
+    logits[:, 1] = 30.0  # the uncertainty is not looked at
+    assert float(completion_loss(logits, target, occluder)) == pytest.approx((5 + 1) / 2 * 0.693147, rel=1e-5)
+    sharp = torch.tensor([[[[2.0, -2.0]], [[0.0, 0.0]]]])
+    by_hand = (5 * -torch.log(torch.sigmoid(torch.tensor(2.0))) - torch.log(torch.sigmoid(torch.tensor(-2.0)))) / 2
+    assert float(completion_loss(sharp, target, occluder)) == pytest.approx(float(by_hand), rel=1e-5)
+
+
+def test_starts_from_pcnet_m_or_asbu(finished, tmp_path):
+    from train_asbu import ASBUTask
+
+    torch.manual_seed(3)
+    network = PCNetMask(block_out_channels=(8, 16), sample_size=32, patch_size=2)
+    PCNetMaskPipeline(network).save_pretrained(tmp_path / "pcnet-m")
+    task = ASBUTask(arguments("--mask_network", tmp_path / "pcnet-m"))
+    torch.testing.assert_close(task.model.unet.conv_in[0].weight, network.conv_in[0].weight)
+    assert "started from the weights" in " ".join(task.card()["data"])
+    task = ASBUTask(arguments("--pretrained_pipeline", finished))
+    torch.testing.assert_close(task.model.unet.conv_in[0].weight, weights(finished)["unet.conv_in.0.weight"])
+    with pytest.raises(ValueError, match=r"`--mask_network` .* must be a PCNetMaskPipeline"):
+        ASBUTask(arguments("--mask_network", finished))
+    with pytest.raises(ValueError, match=r"`--pretrained_pipeline` .* must be an ASBUPipeline"):
+        ASBUTask(arguments("--pretrained_pipeline", tmp_path / "pcnet-m"))
+
+
+def test_wrong_flags(finished):
+    with pytest.raises(ValueError, match="Give one"):
+        arguments("--mask_network", "a", "--pretrained_pipeline", finished)
+    with pytest.raises(ValueError, match=r"`--validation_fraction` must lie in \(0, 1\), got 1.0"):
+        arguments("--validation_fraction", "1.0")
