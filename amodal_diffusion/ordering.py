@@ -11,9 +11,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from .masks import BoolArray, mask_areas, mask_overlaps, to_mask_stack
-from .masks import packed as _packed
-from .masks.hull import convex_hull
+from .masks import BoolArray, convex_hull, mask_areas, mask_overlaps, to_mask_stack
+from .masks.packed import dilate_by_cross, overlaps, pack
 
 OrderArray = npt.NDArray[np.int8]
 
@@ -28,8 +27,8 @@ def neighbours(masks: npt.NDArray[Any]) -> BoolArray:
         (N, N) bool, symmetric, False on the diagonal. An empty mask has no neighbours.
     """
     stack = to_mask_stack(masks)
-    packed = _packed.pack(stack)
-    touching = _packed.overlaps(_packed.dilate_by_cross(packed), packed) > 0
+    words = pack(stack)
+    touching = overlaps(dilate_by_cross(words), words) > 0
     np.fill_diagonal(touching, False)
     return touching
 

@@ -27,8 +27,7 @@ from common import environment, format_environment, write_json
 from pycocotools import mask as mask_utils
 from pycocotools.coco import COCO
 
-from amodal_diffusion.data import iter_annotations
-from amodal_diffusion.data.convert import convert_dataset
+from amodal_diffusion.data import convert_dataset, iter_annotations
 
 HEIGHT, WIDTH = 375, 1242
 PER_IMAGE = 14

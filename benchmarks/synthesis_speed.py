@@ -20,8 +20,7 @@ import torch
 from common import environment, format_environment, median_ratio, time_in_turn
 
 from amodal_diffusion.data import read_annotations, record_masks
-from amodal_diffusion.data.synthesis.mask_bank import MaskBank
-from amodal_diffusion.data.synthesis.occlusion import OcclusionSynthesizer, SynthesisConfig
+from amodal_diffusion.data.synthesis import MaskBank, OcclusionSynthesizer, SynthesisConfig
 from amodal_diffusion.masks import decode_rle, encode_rle, mask_boxes
 
 

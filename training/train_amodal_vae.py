@@ -38,8 +38,7 @@ from trainer.synthetic_masks import read_mask_sources, split_bank
 
 from amodal_diffusion import AmodalPipeline, AmodalVAE, AmodalVAEPipeline
 from amodal_diffusion.crops import crop_to_boxes
-from amodal_diffusion.data.complete_masks import MAX_TRUNCATION
-from amodal_diffusion.data.synthesis.occlusion import mix_seed
+from amodal_diffusion.data.synthesis import MAX_TRUNCATION, mix_seed
 from amodal_diffusion.models import DiagonalGaussian
 
 logger = logging.getLogger(__name__)

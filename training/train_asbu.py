@@ -33,7 +33,7 @@ from trainer.photo_sources import add_images_flag
 from trainer.synthetic_masks import SyntheticMaskTask, add_mask_data_flags, check_mask_data
 
 from amodal_diffusion import AmodalPipeline, ASBUPipeline, ASBUPredictor, PCNetMaskPipeline
-from amodal_diffusion.data.synthesis.occlusion import OcclusionBatch
+from amodal_diffusion.data.synthesis import OcclusionBatch
 from amodal_diffusion.models.asbu import OCCLUDER_INPUTS, occluder_plane
 
 

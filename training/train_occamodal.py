@@ -28,8 +28,7 @@ from trainer.pictures import mask_grid
 from trainer.streams import add_streaming_flag
 
 from amodal_diffusion import AmodalPipeline, OccAmodalPipeline, OccAmodalPredictor, PCNetMaskPipeline
-from amodal_diffusion.data.synthesis.photo_bank import Labeller
-from amodal_diffusion.data.synthesis.photo_occlusion import PhotoBatch, PhotoSynthesisConfig
+from amodal_diffusion.data.synthesis import Labeller, PhotoBatch, PhotoSynthesisConfig
 from amodal_diffusion.masks import occlusion_boundary
 
 STAGES = ("occluder", "amodal")

@@ -32,7 +32,7 @@ from trainer.photo_sources import Counts, add_images_flag, check_images, make_ph
 from trainer.streams import add_streaming_flag
 
 from amodal_diffusion import ContentPipeline, PCNetContent, PCNetContentDiscriminator
-from amodal_diffusion.data.synthesis.holes import ContentBatch, ContentSynthesisConfig, ContentSynthesizer
+from amodal_diffusion.data.synthesis import ContentBatch, ContentSynthesisConfig, ContentSynthesizer
 from amodal_diffusion.images import denormalize_images
 
 RECIPES = {"published": ContentSynthesisConfig, "improved": ContentSynthesisConfig.improved}

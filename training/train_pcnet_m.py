@@ -19,7 +19,7 @@ from trainer.loop import train
 from trainer.synthetic_masks import SyntheticMaskTask, add_mask_data_flags, check_mask_data
 
 from amodal_diffusion import AmodalPipeline, PCNetMask, PCNetMaskPipeline
-from amodal_diffusion.data.synthesis.occlusion import OcclusionBatch
+from amodal_diffusion.data.synthesis import OcclusionBatch
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:

@@ -6,11 +6,8 @@ from typing import Any
 
 import numpy.typing as npt
 
-from ..masks import BoolArray, mask_unions, to_mask_stack
-from ..masks.hull import convex_hull
+from ..masks import BoolArray, convex_hull, mask_unions, to_mask_stack
 from ..ordering import ancestors, check_order, order_by_hull
-
-__all__ = ["complete_convex", "complete_convex_refined", "complete_raw", "convex_hull"]
 
 
 def complete_raw(modal: npt.NDArray[Any]) -> BoolArray:

@@ -9,9 +9,7 @@ import torch
 from torch import Tensor
 
 from ..crops import crop_to_boxes, paste_from_boxes, tight_boxes, to_absolute_boxes, to_relative_boxes
-from ..data.complete_masks import MAX_TRUNCATION, complete_objects
-from ..data.synthesis.mask_bank import MaskBank
-from ..data.synthesis.occlusion import OcclusionSynthesizer, SynthesisConfig
+from ..data.synthesis import MAX_TRUNCATION, MaskBank, OcclusionSynthesizer, SynthesisConfig, complete_objects
 from ..masks import BoolArray, decode_rle, to_mask_stack
 
 _BATCH = 256

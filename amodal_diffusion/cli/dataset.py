@@ -9,12 +9,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..data import FILE_FORMATS, BadRecord, ColumnMap, iter_annotations, iter_columns, load_amodal_dataset, push_folder
+from ..data import (
+    FILE_FORMATS,
+    BadRecord,
+    ColumnMap,
+    detect_format,
+    iter_annotations,
+    iter_columns,
+    load_amodal_dataset,
+    open_dataset,
+    push_folder,
+)
 from ..data.convert import PHOTOS, convert_dataset
 from ..data.dataset import check_repo_id
 from ..data.parquet import SHARD_BYTES
-from ..data.readers.columns import open_dataset
-from ..data.readers.formats import detect_format
 from .options import add_command, write_bad_records, write_out
 
 SPLIT = re.compile(r"(?:(?P<split>[A-Za-z]\w*)=)?(?P<place>.+)", re.ASCII)

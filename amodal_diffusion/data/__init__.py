@@ -2,12 +2,23 @@
 
 from .convert import ConvertedDataset, convert_dataset
 from .dataset import load_amodal_dataset, push_dataset, push_folder, save_parquet
-from .readers.cityscapes import iter_cityscapes
-from .readers.coco import iter_coco, read_coco
-from .readers.cocoa import iter_cocoa, read_cocoa
-from .readers.columns import ColumnMap, iter_columns
-from .readers.formats import FILE_FORMATS, FORMATS, detect_format, iter_annotations, read_annotations
-from .readers.records import AnnotationError, BadRecord
+from .readers import (
+    FILE_FORMATS,
+    FORMATS,
+    AnnotationError,
+    BadRecord,
+    ColumnMap,
+    detect_format,
+    iter_annotations,
+    iter_cityscapes,
+    iter_coco,
+    iter_cocoa,
+    iter_columns,
+    open_dataset,
+    read_annotations,
+    read_coco,
+    read_cocoa,
+)
 from .schema import amodal_features, record_masks, record_order
 
 __all__ = [
@@ -26,6 +37,7 @@ __all__ = [
     "iter_cocoa",
     "iter_columns",
     "load_amodal_dataset",
+    "open_dataset",
     "push_dataset",
     "push_folder",
     "read_annotations",

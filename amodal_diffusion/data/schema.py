@@ -44,7 +44,7 @@ def amodal_features(with_image: bool = False) -> Features:
     def rle() -> dict[str, Any]:
         return {"size": List(Value("int32")), "counts": Value("string")}
 
-    thing = {
+    item = {
         "id": Value("int64"),
         "name": Value("string"),
         "category_id": Value("int64"),
@@ -61,7 +61,7 @@ def amodal_features(with_image: bool = False) -> Features:
         "file_name": Value("string"),
         "height": Value("int32"),
         "width": Value("int32"),
-        "objects": List(thing),
+        "objects": List(item),
         "order_relations": List({"front": Value("int32"), "behind": Value("int32")}),
         "source": Value("string"),
     }
@@ -70,26 +70,29 @@ def amodal_features(with_image: bool = False) -> Features:
     return Features(columns)
 
 
-def build_objects(things: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Fill in boxes and occlusion rate of the objects of one image.
+def build_objects(objects: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Fill in the boxes and the occlusion rate of the objects of one image.
 
     Args:
-        things: objects with all fields of the schema but boxes and `occlusion_rate`. `amodal_mask` is None where
-            unknown, and the very object given as `modal_mask` where nothing is hidden.
+        objects: objects with all fields of the schema but boxes and `occlusion_rate`. `amodal_mask` is None where
+            unknown, and the same Python object as `modal_mask` where nothing is hidden.
+
+    Returns:
+        New dicts with all fields of the schema, in the same order.
     """
-    if not things:
+    if not objects:
         return []
-    modal_boxes = mask_utils.toBbox([thing["modal_mask"] for thing in things])  # (N, 4) xywh
-    objects = []
-    for thing, modal_box in zip(things, modal_boxes, strict=True):
-        modal, amodal = thing["modal_mask"], thing["amodal_mask"]
+    modal_boxes = mask_utils.toBbox([item["modal_mask"] for item in objects])  # (N, 4) xywh
+    built = []
+    for item, modal_box in zip(objects, modal_boxes, strict=True):
+        modal, amodal = item["modal_mask"], item["amodal_mask"]
         amodal_box, rate = None, None
         if amodal is modal:
             amodal_box, rate = modal_box.tolist(), 0.0
         elif amodal is not None:
             amodal_box, rate = mask_utils.toBbox(amodal).tolist(), _hidden_share(modal, amodal)
-        objects.append({**thing, "modal_box": modal_box.tolist(), "amodal_box": amodal_box, "occlusion_rate": rate})
-    return objects
+        built.append({**item, "modal_box": modal_box.tolist(), "amodal_box": amodal_box, "occlusion_rate": rate})
+    return built
 
 
 def record_masks(row: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray | None]:
@@ -107,8 +110,8 @@ def record_masks(row: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray | None]
     """
     objects = row["objects"]
     height, width = int(row["height"]), int(row["width"])
-    modal = decode_masks([thing["modal_mask"] for thing in objects], height, width)
-    amodal = [thing["amodal_mask"] for thing in objects]
+    modal = decode_masks([item["modal_mask"] for item in objects], height, width)
+    amodal = [item["amodal_mask"] for item in objects]
     if any(rle is None or rle["counts"] is None for rle in amodal):
         return modal, None
     return modal, decode_masks(amodal, height, width)

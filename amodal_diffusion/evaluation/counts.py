@@ -35,7 +35,7 @@ class MethodRecord:
 
 
 @dataclass(frozen=True)
-class ImageRecord:
+class ImageScores:
     """What was counted on one image.
 
     Args:
@@ -56,7 +56,7 @@ class ImageRecord:
 COUNTS = ("images", "objects", "occluded", "covered", "related", "skipped")
 
 
-def score_sample(index: int, sample: Sample, methods: Sequence[Method], *, class_aware: bool) -> ImageRecord:
+def score_sample(index: int, sample: Sample, methods: Sequence[Method], *, class_aware: bool) -> ImageScores:
     """Predict with every method and count; arguments and errors of `evaluate_methods`."""
     counts = {
         "images": 1,
@@ -67,12 +67,12 @@ def score_sample(index: int, sample: Sample, methods: Sequence[Method], *, class
         "skipped": 0,
     }
     records = [_score(sample, method, class_aware) for method in methods]
-    return ImageRecord(index, sample.source, sample.modal[0].size, counts, records)
+    return ImageScores(index, sample.source, sample.modal[0].size, counts, records)
 
 
-def skipped_image(index: int) -> ImageRecord:
+def skipped_image(index: int) -> ImageScores:
     """The record of an image without objects or amodal masks."""
-    return ImageRecord(index, counts={**dict.fromkeys(COUNTS, 0), "skipped": 1})
+    return ImageScores(index, counts={**dict.fromkeys(COUNTS, 0), "skipped": 1})
 
 
 def _score(sample: Sample, method: Method, class_aware: bool) -> MethodRecord:

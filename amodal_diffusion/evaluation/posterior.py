@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from ..data.synthesis.occlusion import mix_seed
+from ..data.synthesis import mix_seed
 from ..masks import mask_boxes
 from ..pipelines import AmodalPipelineOutput
 from .calls import call_pipeline, check_call_options, takes_option

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..metrics.bootstrap import check_bootstrap
 from ..pipelines.quiet import errors_alone
-from .counts import ImageRecord, score_sample, skipped_image
+from .counts import ImageScores, score_sample, skipped_image
 from .methods import METHODS, AloneMethod
 from .report import EvaluationReport
 from .samples import ORDER_SOURCES, Method, OrderSource, Sample, make_sample
@@ -81,7 +81,7 @@ def evaluate_methods(
     scored = _distinct(methods, order_methods if occluders_given else ())
     called = scored if occluders_given else [AloneMethod(method) for method in scored]
     rank, processes = _place() if distributed else (0, 1)
-    records: list[ImageRecord] = []
+    records: list[ImageScores] = []
     for index, row in _share(_encoded(dataset), limit, rank, processes):
         sample = make_sample(row, order_source=order_source, use_categories=use_categories)
         if sample is None:
@@ -116,11 +116,11 @@ def _place() -> tuple[int, int]:
     return state.process_index, state.num_processes
 
 
-def _gather(records: list[ImageRecord]) -> list[ImageRecord]:
+def _gather(records: list[ImageScores]) -> list[ImageScores]:
     """The records of all processes, in every process."""
     from accelerate.utils import gather_object
 
-    gathered: list[ImageRecord] = gather_object(records)
+    gathered: list[ImageScores] = gather_object(records)
     return gathered
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..metrics import AmodalAP, CompletionMetrics, MatchMetrics, OccluderMetrics, OrderMetrics, bootstrap_intervals
-from .counts import COUNTS, ImageRecord, MethodRecord
+from .counts import COUNTS, ImageScores, MethodRecord
 from .report import TRUTH_MARK, EvaluationReport, Intervals, OcclusionBin
 from .samples import Method, OrderSource
 
@@ -36,7 +36,7 @@ class _Bootstrap:
 
 
 def summarize(
-    records: Sequence[ImageRecord],
+    records: Sequence[ImageScores],
     methods: Sequence[Method],
     *,
     order_source: OrderSource,

@@ -13,7 +13,7 @@ from pycocotools import mask as mask_utils
 from .packed import BoolArray
 
 MAX_PIXELS = 2**28
-"""Pixels of the largest frame that run lengths or polygons are decoded to."""
+"""Pixels of the largest frame: above any photo in use, below what would exhaust memory when its masks are decoded."""
 
 MAX_OVERHANG = 10
 """How far, in frame sides, a polygon may reach beyond the frame."""

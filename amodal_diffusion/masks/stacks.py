@@ -1,7 +1,6 @@
-"""Masks and boxes: reading, run lengths, crop boxes, batched crops and pastes, morphology.
+"""Stacks of masks: from masks in any common form to (N, H, W) bool, and their areas, boxes, overlaps and unions.
 
-Masks are (N, H, W) stacks. Boxes are int (x, y, w, h) in image pixels: x to the right, y down, from the corner of the
-top left pixel. The geometry is that of section 3 of [Z20] and its published code.
+Boxes are integers (x, y, w, h) in image pixels: x to the right, y down, from the corner of the top left pixel.
 """
 
 from __future__ import annotations

@@ -9,9 +9,14 @@ from datasets import load_dataset
 from huggingface_hub import DatasetCard
 
 from amodal_diffusion.cli.main import main
-from amodal_diffusion.data import AnnotationError, iter_annotations, load_amodal_dataset, read_annotations
+from amodal_diffusion.data import (
+    AnnotationError,
+    convert_dataset,
+    iter_annotations,
+    load_amodal_dataset,
+    read_annotations,
+)
 from amodal_diffusion.data import dataset as data_io
-from amodal_diffusion.data.convert import convert_dataset
 from amodal_diffusion.masks import encode_rle
 from data_helpers import (
     HEIGHT,

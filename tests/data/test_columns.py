@@ -6,8 +6,7 @@ from datasets import ClassLabel, Dataset, Features, List, Value
 from datasets import Image as ImageFeature
 from PIL import Image
 
-from amodal_diffusion.data import AnnotationError, ColumnMap, iter_columns, record_masks
-from amodal_diffusion.data.readers.columns import open_dataset
+from amodal_diffusion.data import AnnotationError, ColumnMap, iter_columns, open_dataset, record_masks
 from amodal_diffusion.masks import encode_rle
 from data_helpers import HEIGHT, WIDTH, box, box_mask, plain_rle, save_photo
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from amodal_diffusion.data.complete_masks import complete_objects, partial_objects, truncated_objects
+from amodal_diffusion.data.synthesis import complete_objects, partial_objects, truncated_objects
 
 
 def rectangle(top, left, height, width, shape=(60, 80)):

@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from amodal_diffusion.data import read_annotations
-from amodal_diffusion.data.synthesis.holes import ContentSynthesisConfig, ContentSynthesizer
-from amodal_diffusion.data.synthesis.photo_bank import PhotoBank
+from amodal_diffusion.data.synthesis import ContentSynthesisConfig, ContentSynthesizer, PhotoBank
 from amodal_diffusion.images import denormalize_images
 from photo_helpers import write_photos
 

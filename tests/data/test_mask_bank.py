@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from amodal_diffusion.data.synthesis.mask_bank import MaskBank
+from amodal_diffusion.data.synthesis import MaskBank
 from amodal_diffusion.masks import encode_rle
 
 

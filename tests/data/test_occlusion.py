@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from amodal_diffusion.data.synthesis.mask_bank import MaskBank
-from amodal_diffusion.data.synthesis.occlusion import OcclusionSynthesizer, SynthesisConfig
+from amodal_diffusion.data.synthesis import MaskBank, OcclusionSynthesizer, SynthesisConfig
 from amodal_diffusion.masks import encode_rle
 
 RECIPES = {"published": SynthesisConfig(size=64), "improved": SynthesisConfig.improved(64)}

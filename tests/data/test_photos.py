@@ -8,8 +8,16 @@ import torch
 
 from amodal_diffusion.crops import crop_boxes
 from amodal_diffusion.data import read_annotations
-from amodal_diffusion.data.synthesis.photo_bank import AMODAL, INSIDE, MODAL, OCCLUDER, OTHERS, PhotoBank
-from amodal_diffusion.data.synthesis.photo_occlusion import PhotoOcclusionSynthesizer, PhotoSynthesisConfig
+from amodal_diffusion.data.synthesis import (
+    AMODAL,
+    INSIDE,
+    MODAL,
+    OCCLUDER,
+    OTHERS,
+    PhotoBank,
+    PhotoOcclusionSynthesizer,
+    PhotoSynthesisConfig,
+)
 from amodal_diffusion.masks import mask_boxes
 from photo_helpers import draw_scene, write_photos
 

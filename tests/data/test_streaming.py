@@ -14,9 +14,7 @@ from safetensors.torch import load_file
 
 from amodal_diffusion.baselines.nearest_mask import NearestMaskBank
 from amodal_diffusion.data import amodal_features, load_amodal_dataset, read_annotations, save_parquet
-from amodal_diffusion.data.synthesis.mask_bank import MaskBank
-from amodal_diffusion.data.synthesis.photo_bank import PhotoBank
-from amodal_diffusion.data.synthesis.photo_occlusion import PhotoSynthesisConfig
+from amodal_diffusion.data.synthesis import MaskBank, PhotoBank, PhotoSynthesisConfig
 from amodal_diffusion.evaluation import METHODS, evaluate_methods
 from photo_helpers import write_photos
 from training_helpers import ROOT, run_main

@@ -165,7 +165,7 @@ def test_file_sizes_are_bounded(folder, monkeypatch):
 
 
 def test_large_scenes_are_not_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(_codec, "MAX_PIXELS", 1000)
+    monkeypatch.setattr(_codec, "MAX_PICTURE_PIXELS", 1000)
     with pytest.raises(ValueError, match="`background` must have 1 to 1000 pixels, got 48x36"):
         save_scene(make_scene(), tmp_path / "scene")
     monkeypatch.undo()

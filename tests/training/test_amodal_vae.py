@@ -11,7 +11,7 @@ from torch.distributions import Bernoulli
 
 from amodal_diffusion import AmodalPipeline, PCNetMask, PCNetMaskPipeline
 from amodal_diffusion.crops import tight_boxes
-from amodal_diffusion.data.synthesis.mask_bank import MaskBank
+from amodal_diffusion.data.synthesis import MaskBank
 from amodal_diffusion.masks import encode_rle
 from amodal_diffusion.models import AmodalVAE, DiagonalGaussian
 from training_helpers import ROOT, run_script, write_coco

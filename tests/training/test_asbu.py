@@ -73,7 +73,7 @@ def test_published_recipe_is_the_default():
 
 
 def batch(seed=0):
-    from amodal_diffusion.data.synthesis.occlusion import OcclusionBatch
+    from amodal_diffusion.data.synthesis import OcclusionBatch
 
     mask, eraser, target = torch.zeros(3, 2, 1, 32, 32)
     target[:, :, 4:28, 8:24] = 1

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from amodal_diffusion import AmodalPipeline, ASBUPipeline, ASBUPredictor
 from amodal_diffusion.data import read_annotations
-from amodal_diffusion.data.synthesis.photo_bank import AMODAL, MODAL, OCCLUDER
+from amodal_diffusion.data.synthesis import AMODAL, MODAL, OCCLUDER
 from photo_helpers import draw_scene, write_photos
 from training_helpers import ROOT, run_main
 
@@ -120,7 +120,7 @@ def test_the_eraser_is_what_is_seen_of_the_pasted_object(photos):
 def test_regions_are_hidden_by_the_real_objects(photos):
     from trainer.photo_boundaries import PhotoBoundaries, boundary_synthesis
 
-    from amodal_diffusion.data.synthesis.photo_occlusion import PhotoOcclusionSynthesizer
+    from amodal_diffusion.data.synthesis import PhotoOcclusionSynthesizer
 
     bank = prepared(photos).synthesizer.synthesizer.bank
     recipe = boundary_synthesis(32, "improved")

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from amodal_diffusion import ContentPipeline, PCNetContent
-from amodal_diffusion.data.synthesis.holes import ContentBatch
+from amodal_diffusion.data.synthesis import ContentBatch
 from photo_helpers import write_photos
 from pipeline_helpers import ROOT
 from training_helpers import run_main

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from amodal_diffusion.data import record_masks
-from amodal_diffusion.data.synthesis.occlusion import mix_seed
+from amodal_diffusion.data.synthesis import mix_seed
 from amodal_diffusion.images import image_to_tensor, normalize_images
 
 MASKS = ("amodal", "modal")

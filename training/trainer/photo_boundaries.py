@@ -7,8 +7,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from amodal_diffusion.data.synthesis.occlusion import OcclusionBatch
-from amodal_diffusion.data.synthesis.photo_occlusion import (
+from amodal_diffusion.data.synthesis import (
+    OcclusionBatch,
     PhotoBatch,
     PhotoOcclusionSynthesizer,
     PhotoSynthesisConfig,

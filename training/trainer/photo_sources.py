@@ -13,9 +13,12 @@ from datasets import IterableDataset
 from tqdm.auto import tqdm
 
 from amodal_diffusion.data import read_annotations
-from amodal_diffusion.data.synthesis.holes import ContentSynthesisConfig
-from amodal_diffusion.data.synthesis.photo_bank import PhotoBank
-from amodal_diffusion.data.synthesis.photo_occlusion import PhotoOcclusionSynthesizer, PhotoSynthesisConfig
+from amodal_diffusion.data.synthesis import (
+    ContentSynthesisConfig,
+    PhotoBank,
+    PhotoOcclusionSynthesizer,
+    PhotoSynthesisConfig,
+)
 from amodal_diffusion.pipelines.quiet import errors_alone
 
 from .arguments import source_name

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from amodal_diffusion.crops import crop_to_boxes, tight_boxes, to_relative_boxes
-from amodal_diffusion.data.synthesis.mask_bank import MaskBank
-from amodal_diffusion.data.synthesis.occlusion import OcclusionSynthesizer, SynthesisConfig, mix_seed
+from amodal_diffusion.data.synthesis import MaskBank, OcclusionSynthesizer, SynthesisConfig, mix_seed
 
 from .shape_sources import FRAME, PartialShapes
 

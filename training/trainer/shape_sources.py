@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from amodal_diffusion.crops import crop_to_boxes
-from amodal_diffusion.data.complete_masks import complete_objects, partial_objects
-from amodal_diffusion.data.synthesis.mask_bank import MaskBank
+from amodal_diffusion.data.synthesis import MaskBank, complete_objects, partial_objects
 from amodal_diffusion.masks import decode_rle, mask_areas, mask_boxes
 from amodal_diffusion.ordering import neighbours
 

@@ -11,8 +11,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from amodal_diffusion.data import read_annotations
-from amodal_diffusion.data.synthesis.mask_bank import MaskBank
-from amodal_diffusion.data.synthesis.occlusion import OcclusionBatch, OcclusionSynthesizer, SynthesisConfig
+from amodal_diffusion.data.synthesis import MaskBank, OcclusionBatch, OcclusionSynthesizer, SynthesisConfig
 
 from .arguments import source_name
 from .loop import Task, Validation

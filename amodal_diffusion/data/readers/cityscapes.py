@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from ...masks import encode_rle
+from ...masks import MAX_PIXELS, encode_rle
 from ..schema import build_objects
-from .records import MAX_PIXELS, BadRecord, OnError, RecordLog, make_row, read_images
+from .records import BadRecord, OnError, RecordLog, make_row, read_images
 
 LABEL_SUFFIX = "_instanceIds.png"
 PHOTO_SUFFIX = "_leftImg8bit.png"
@@ -79,7 +79,7 @@ def _rows(
         entry = {"id": frame, "file_name": frame + PHOTO_SUFFIX, "height": height, "width": width}
         records, _ = read_images([entry], images, log)
         for record in records.values():
-            yield make_row(record, build_objects(_things(labels)), None, source or "cityscapes")
+            yield make_row(record, build_objects(_read_objects(labels)), None, source or "cityscapes")
 
 
 def _read_labels(path: Path) -> npt.NDArray[np.int64]:
@@ -95,13 +95,13 @@ def _read_labels(path: Path) -> npt.NDArray[np.int64]:
     return labels.astype(np.int64)
 
 
-def _things(labels: npt.NDArray[np.int64]) -> list[dict[str, Any]]:
-    things = []
+def _read_objects(labels: npt.NDArray[np.int64]) -> list[dict[str, Any]]:
+    objects = []
     for label in np.unique(labels).tolist():
         category = label // INSTANCES if label >= INSTANCES else label
         if category not in CLASSES:
             continue
-        things.append(
+        objects.append(
             {
                 "id": label,
                 "name": CLASSES[category],
@@ -112,4 +112,4 @@ def _things(labels: npt.NDArray[np.int64]) -> list[dict[str, Any]]:
                 "amodal_mask": None,
             }
         )
-    return things
+    return objects

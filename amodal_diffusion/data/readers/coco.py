@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from pycocotools import mask as mask_utils
 
 from ...masks.rle import segmentation_to_rle
-from ..arrow import dataset_from_rows
 from ..schema import build_objects
 from .kins_ranks import read_rank, relations_from_ranks
 from .records import (
@@ -31,6 +30,7 @@ from .records import (
     to_flag,
     to_int,
 )
+from .rows import dataset_from_rows
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -133,28 +133,28 @@ def _rows(
     groups = group_by_image(content["annotations"], records, refused, log)
     for key, image in records.items():
         annotations = labelled(content["annotations"], groups.get(key, ()))
-        things: list[dict[str, Any]] = []
+        objects: list[dict[str, Any]] = []
         ranks: dict[int, tuple[int, int]] = {}
         for label, annotation in annotations:
             try:
-                thing = _thing(annotation, image.height, image.width, names, fields)
+                item = _read_object(annotation, image.height, image.width, names, fields)
                 rank = read_rank(annotation)
             except ValueError as error:
                 log.bad(label, error)
                 continue
             if rank is not None:
-                ranks[len(things)] = rank
-            things.append(thing)
-        relations = _relations(image, annotations, things, log)
+                ranks[len(objects)] = rank
+            objects.append(item)
+        relations = _relations(image, annotations, objects, log)
         if relations is None and ranks:
-            relations = relations_from_ranks(things, ranks)
-        yield make_row(image, build_objects(things), relations, source)
+            relations = relations_from_ranks(objects, ranks)
+        yield make_row(image, build_objects(objects), relations, source)
 
 
 def _relations(
     image: ImageRecord,
     annotations: list[tuple[str, Mapping[str, Any]]],
-    things: list[dict[str, Any]],
+    objects: list[dict[str, Any]],
     log: RecordLog,
 ) -> list[dict[str, int]] | None:
     """Relations by annotation ids, which our own exports keep on the image; None where it has none."""
@@ -177,10 +177,10 @@ def _relations(
         except ValueError as error:
             refuse(str(error))
     known = {to_int(annotation["id"], "id") for _, annotation in annotations if annotation.get("id") is not None}
-    return make_relations(pairs, things, known, refuse)
+    return make_relations(pairs, objects, known, refuse)
 
 
-def _thing(
+def _read_object(
     annotation: Mapping[str, Any], height: int, width: int, names: Mapping[int, str | None], fields: MaskFields
 ) -> dict[str, Any]:
     category = annotation.get("category_id")

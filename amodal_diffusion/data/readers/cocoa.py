@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from pycocotools import mask as mask_utils
 
 from ...masks.rle import segmentation_to_rle
-from ..arrow import dataset_from_rows
 from ..schema import build_objects
 from .records import (
     Annotations,
@@ -31,6 +30,7 @@ from .records import (
     to_int,
     to_name,
 )
+from .rows import dataset_from_rows
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -107,26 +107,26 @@ def _rows(
             if not isinstance(regions, list):
                 log.bad(label, f"regions must be a list, got {type(regions).__name__}")
                 continue
-            things = _things(regions, image, names, label, log)
-            order = _relations(annotation.get("depth_constraint"), len(regions), things, label, log)
-            yield make_row(image, build_objects(things), order, source)
+            objects = _read_objects(regions, image, names, label, log)
+            order = _relations(annotation.get("depth_constraint"), len(regions), objects, label, log)
+            yield make_row(image, build_objects(objects), order, source)
 
 
-def _things(
+def _read_objects(
     regions: list[Any], image: ImageRecord, names: Mapping[int, str | None], label: str, log: RecordLog
 ) -> list[dict[str, Any]]:
-    things = []
+    objects = []
     for number, region in enumerate(regions, start=1):
         try:
             if not isinstance(region, Mapping):
                 raise ValueError(f"expected an object, got {type(region).__name__}")
-            things.append(_thing(number, region, image.height, image.width, names))
+            objects.append(_read_object(number, region, image.height, image.width, names))
         except ValueError as error:
             log.bad(f"{label} region {number}", error)
-    return things
+    return objects
 
 
-def _thing(
+def _read_object(
     number: int, region: Mapping[str, Any], height: int, width: int, names: Mapping[int, str | None]
 ) -> dict[str, Any]:
     amodal = segmentation_to_rle(region.get("segmentation"), height, width)
@@ -149,7 +149,7 @@ def _thing(
 
 
 def _relations(
-    text: Any, count: int, things: list[dict[str, Any]], label: str, log: RecordLog
+    text: Any, count: int, objects: list[dict[str, Any]], label: str, log: RecordLog
 ) -> list[dict[str, int]] | None:
     """Relations of `depth_constraint`; None where the annotation has none."""
     if text is None:
@@ -164,4 +164,4 @@ def _relations(
             log.bad(label, f"depth_constraint {short(part)} is not of the form '1-2'")
         else:
             pairs.append((int(match[1]), int(match[2]), f"depth_constraint {match[0].strip()!r}"))
-    return make_relations(pairs, things, range(1, count + 1), lambda reason: log.bad(label, reason))
+    return make_relations(pairs, objects, range(1, count + 1), lambda reason: log.bad(label, reason))

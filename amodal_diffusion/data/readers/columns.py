@@ -146,8 +146,8 @@ def _rows(
         except ValueError as error:
             log.bad(label, error)
             continue
-        things = _things(row, masks, record, columns, names, label, log)
-        full = make_row(record, build_objects(things), None, source)
+        objects = _read_objects(row, masks, record, columns, names, label, log)
+        full = make_row(record, build_objects(objects), None, source)
         if with_image and columns.image is not None:
             full["image"] = _value(row, columns.image)
         yield full
@@ -251,7 +251,7 @@ def _to_rle(mask: Any, height: int, width: int) -> Rle:
     return encode_rle(mask)
 
 
-def _things(
+def _read_objects(
     row: Mapping[str, Any],
     masks: list[tuple[int, Any]],
     record: ImageRecord,
@@ -260,7 +260,7 @@ def _things(
     label: str,
     log: RecordLog,
 ) -> list[dict[str, Any]]:
-    things = []
+    objects = []
     try:
         parts = {
             key: _per_object(row, getattr(columns, key), len(masks)) for key in ("amodal_masks", "category", "is_crowd")
@@ -275,7 +275,7 @@ def _things(
             if not mask_utils.area(modal if whole is None else whole):
                 raise ValueError(f"mask has no pixel inside the {record.height} x {record.width} image")
             category_id, name = _read_category(category, names)
-            things.append(
+            objects.append(
                 {
                     "id": number,
                     "name": name,
@@ -288,7 +288,7 @@ def _things(
             )
         except ValueError as error:
             log.bad(f"{label} object {number}", error)
-    return things
+    return objects
 
 
 def _per_object(row: Mapping[str, Any], path: str | None, count: int) -> list[Any]:

@@ -9,13 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from ..arrow import dataset_from_rows, stream_from_rows
 from ..dataset import is_hub_id, load_amodal_dataset
 from .cityscapes import LABEL_SUFFIX, iter_cityscapes
 from .coco import detect_layout, iter_coco
 from .cocoa import iter_cocoa
 from .records import Annotations, BadRecord, OnError, load_annotations
 from .restricted_pickle import PICKLE_SUFFIXES
+from .rows import dataset_from_rows, stream_from_rows
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset

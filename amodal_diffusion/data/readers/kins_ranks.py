@@ -27,15 +27,15 @@ def read_rank(annotation: Mapping[str, Any]) -> tuple[int, int] | None:
 
 
 def relations_from_ranks(
-    things: Sequence[Mapping[str, Any]], ranks: Mapping[int, tuple[int, int]]
+    objects: Sequence[Mapping[str, Any]], ranks: Mapping[int, tuple[int, int]]
 ) -> list[dict[str, int]]:
     """Relations of the schema from ranks: the lower one is in front, of two whose masks overlap in the same cluster.
 
     Rank 0 overlaps nothing. Ranks alone do not say which two objects meet, so that masks decide that.
 
     Args:
-        things: the objects of one image, with `modal_mask` and `amodal_mask`.
-        ranks: cluster and rank by index into `things`.
+        objects: the objects of one image, with `modal_mask` and `amodal_mask`.
+        ranks: cluster and rank by index into `objects`.
     """
     clusters: dict[int, list[int]] = {}
     for index, (cluster, rank) in ranks.items():
@@ -43,7 +43,7 @@ def relations_from_ranks(
             clusters.setdefault(cluster, []).append(index)
     relations = []
     for members in clusters.values():
-        masks = [things[index]["amodal_mask"] or things[index]["modal_mask"] for index in members]
+        masks = [objects[index]["amodal_mask"] or objects[index]["modal_mask"] for index in members]
         overlap = mask_utils.iou(masks, masks, np.zeros(len(masks), dtype=np.uint8)) > 0  # (M, M)
         for front, behind in np.argwhere(overlap).tolist():
             if ranks[members[front]][1] < ranks[members[behind]][1]:

@@ -13,15 +13,13 @@ from typing import Any, Literal, NamedTuple
 
 from PIL import Image, UnidentifiedImageError
 
+from ...masks import MAX_PIXELS
 from .json_arrays import BrokenJsonError, JsonArray, head_of, read_json
 from .restricted_pickle import PICKLE_SUFFIXES, PickleError, load_pickle
 
 logger = logging.getLogger(__name__)
 
 OnError = Literal["raise", "skip"]
-MAX_PIXELS = 2**28
-"""Largest frame read: above any photo in use, below what would exhaust memory when its masks are decoded."""
-
 _ARRAYS = ("images", "annotations")
 EXIF_ORIENTATION = 0x0112
 INT64_MAX = 2**63 - 1
@@ -347,7 +345,7 @@ def labelled(annotations: Sequence[Any], places: Iterable[int]) -> list[tuple[st
 
 def make_relations(
     pairs: Iterable[tuple[int, int, str]],
-    things: list[dict[str, Any]],
+    objects: list[dict[str, Any]],
     known: Collection[int],
     refuse: Callable[[str], None],
 ) -> list[dict[str, int]]:
@@ -355,11 +353,11 @@ def make_relations(
 
     Args:
         pairs: id of the front object, id of the one behind, and what to call the pair in messages.
-        things: the objects read, whose places are the indices.
+        objects: the objects read, whose places are the indices.
         known: ids of all objects of the image, also of those that were skipped; relations of these are left out.
         refuse: takes the message for a pair that names no two objects, or contradicts an earlier one.
     """
-    place = {thing["id"]: index for index, thing in enumerate(things)}
+    place = {item["id"]: index for index, item in enumerate(objects)}
     accepted: dict[tuple[int, int], None] = {}
     for front, behind, name in pairs:
         if front == behind or front not in known or behind not in known:

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from ...crops import ENLARGE_BOX
 from ...images import normalize_images
-from .occlusion import mix_seed
 from .photo_bank import INSIDE, MODAL, PhotoBank
 from .photo_occlusion import PhotoOcclusionSynthesizer, PhotoSynthesisConfig
+from .seeds import mix_seed
 
 
 @dataclass(frozen=True)

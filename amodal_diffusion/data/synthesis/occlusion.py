@@ -16,6 +16,7 @@ from torch import Tensor
 
 from .mask_bank import MaskBank
 from .regions import Regions, sample_frames, sample_region_boxes, sample_regions
+from .seeds import mix_seed
 
 _FIXED_BITS = 15
 _FIXED = 1 << _FIXED_BITS
@@ -443,14 +444,3 @@ def _instance_weights(bank: MaskBank, source_weights: Sequence[float]) -> Tensor
         )
     counts = torch.bincount(sources, minlength=len(weights)).clamp(min=1)
     return (weights / counts)[sources]
-
-
-def mix_seed(*values: int) -> int:
-    """One 63-bit seed from several integers (the finaliser of SplitMix64: neighbours give unrelated streams)."""
-    state = 0
-    for value in values:
-        state = (state ^ (value & 0xFFFFFFFFFFFFFFFF)) + 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF
-        state = (state ^ (state >> 30)) * 0xBF58476D1CE4E5B9 & 0xFFFFFFFFFFFFFFFF
-        state = (state ^ (state >> 27)) * 0x94D049BB133111EB & 0xFFFFFFFFFFFFFFFF
-        state ^= state >> 31
-    return state >> 1

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from ...crops import ENLARGE_BOX
 from ...images import normalize_images
-from .occlusion import mix_seed
 from .photo_bank import AMODAL, INSIDE, MODAL, OCCLUDER, OTHERS, PhotoBank
 from .regions import sample_region_boxes, sample_regions
+from .seeds import mix_seed
 
 _NO_PASTE, _FRONT, _BEHIND = 0, 1, 2
 

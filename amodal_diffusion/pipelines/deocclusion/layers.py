@@ -8,13 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...masks import BoolArray, dilate, erode, mask_areas, mask_boxes, mask_overlaps
+from ...masks import MAX_PIXELS, BoolArray, dilate, erode, mask_areas, mask_boxes, mask_overlaps
 from ...scene import Layer
 from ...scene.layer import translation
 from ..inputs import check_integer
-
-MAX_PIXELS = 2**28
-"""Pixels of the largest canvas."""
 
 
 @dataclass

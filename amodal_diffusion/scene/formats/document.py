@@ -26,7 +26,7 @@ VERSION = 1
 DOCUMENT = "scene.json"
 LAYER_FOLDER = "layers"
 
-MAX_PIXELS = 2**26
+MAX_PICTURE_PIXELS = 2**26
 """Pixels of the largest picture in a scene's files; Pillow warns of larger ones."""
 
 MAX_LAYERS = 1000
@@ -149,8 +149,8 @@ def decode_scene(document: Mapping[str, Any], read: ReadFile) -> Scene:
 
 def check_pixels(width: int, height: int, what: str) -> None:
     """Refuse a picture that is empty or too large to be taken in."""
-    if width < 1 or height < 1 or width * height > MAX_PIXELS:
-        raise ValueError(f"{what} must have 1 to {MAX_PIXELS} pixels, got {width}x{height}.")
+    if width < 1 or height < 1 or width * height > MAX_PICTURE_PIXELS:
+        raise ValueError(f"{what} must have 1 to {MAX_PICTURE_PIXELS} pixels, got {width}x{height}.")
 
 
 def check_layer_count(count: int) -> None:
@@ -268,7 +268,7 @@ def _inline_array(values: Any, dtype: Any, shape: tuple[int, ...], key: str) -> 
 
 def _shape(value: Any, key: str) -> tuple[int, ...]:
     right = isinstance(value, list) and len(value) <= 3
-    if not right or not all(type(side) is int and 0 <= side <= MAX_PIXELS for side in value):
+    if not right or not all(type(side) is int and 0 <= side <= MAX_PICTURE_PIXELS for side in value):
         raise ValueError(f"`{key}.shape` must be a list of at most 3 lengths, got {value!r}.")
     return tuple(value)
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..masks import BoolArray, mask_areas, mask_boxes, to_mask_stack
-from ..ordering import check_order, neighbours
+from ...masks import BoolArray, mask_areas, mask_boxes, to_mask_stack
+from ...ordering import check_order, neighbours
 
 MAX_TRUNCATION = 0.05
 """Share of an object's width (or height) that may lie on a side of the photo's frame: chance contacts, no cut."""

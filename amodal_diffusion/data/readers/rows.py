@@ -1,4 +1,4 @@
-"""Rows of the schema → Arrow files, as a stream."""
+"""From the rows that a reader yields to a data set of `datasets`: Arrow files in a temporary folder, or a stream."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from .readers.records import AnnotationError
-from .schema import amodal_features
+from ..schema import amodal_features
+from .records import AnnotationError
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
