@@ -123,15 +123,11 @@ def paste_patches(
     Raises:
         ValueError: wrong shapes, sizes, boxes that are not square, or a negative threshold.
     """
-    if patches.ndim != 3 or patches.shape[1] != patches.shape[2] or not patches.shape[1]:
-        raise ValueError(f"`patches` must have shape (N, size, size), got {tuple(patches.shape)}")
     if height < 1 or width < 1:
         raise ValueError(f"`height` and `width` must be at least 1, got {height} and {width}")
     if threshold is not None and not threshold >= 0:
         raise ValueError(f"`threshold` must be at least 0, got {threshold}")
-    boxes = check_boxes(boxes)
-    if len(boxes) != len(patches):
-        raise ValueError(f"`boxes` has {len(boxes)} boxes, `patches` has {len(patches)} patches")
+    boxes = _check_patches(patches, boxes)
     size, device = patches.shape[1], patches.device
     frames = torch.zeros(
         (len(patches), height, width), dtype=torch.float32 if threshold is None else torch.bool, device=device
@@ -144,6 +140,53 @@ def paste_patches(
             pasted = rows.to(device) @ patches[part].float() @ columns.to(device).mT  # [n, bottom - top, right - left]
             frames[part, top:bottom, left:right] = pasted if threshold is None else pasted > threshold
     return frames
+
+
+def paste_tiles(
+    patches: torch.Tensor,
+    boxes: Boxes,
+    height: int,
+    width: int,
+    *,
+    cover: npt.NDArray[Any] | None = None,
+) -> tuple[list[torch.Tensor], IntArray]:
+    """Resize square patches to their boxes as `paste_patches` does, without making frames.
+
+    Args:
+        patches: (N, s, s), bool or float without NaN.
+        boxes: (N, 4) integers (x, y, side, side); what lies outside the frame is cut off.
+        height: height of the frame in pixels.
+        width: width of the frame in pixels.
+        cover: (N, 4) integers (x, y, w, h) inside the frame, which each tile holds too, such as the box of what is
+            visible of an object. A box without width or height asks for nothing.
+
+    Returns:
+        N tiles (h, w) float32 on the device of `patches`, and (N, 4) int64 (x, y, w, h), where in the frame they lie. A
+        tile holds the visible part of its box and its box in `cover`, and is 0 outside of the former; w = h = 0 where
+        both are empty.
+
+    Raises:
+        ValueError: as `paste_patches`.
+    """
+    if height < 1 or width < 1:
+        raise ValueError(f"`height` and `width` must be at least 1, got {height} and {width}")
+    boxes = _check_patches(patches, boxes)
+    windows = _clip_boxes(boxes.numpy(), height, width)
+    places = windows if cover is None else join_boxes(windows, np.asarray(cover, np.int64))
+    tiles, size, device = [], patches.shape[1], patches.device
+    with torch.autocast(device.type, enabled=False):
+        for index, ((x, y, w, h), (left, top, wide, high)) in enumerate(
+            zip(windows.tolist(), places.tolist(), strict=True)
+        ):
+            tile = patches.new_zeros((high, wide), dtype=torch.float32)
+            if w and h:
+                one = slice(index, index + 1)
+                rows = _linear_weights(boxes[one, 1], boxes[one, 2], y, y + h, size).to(device)
+                columns = _linear_weights(boxes[one, 0], boxes[one, 2], x, x + w, size).to(device)
+                pasted = (rows @ patches[one].float() @ columns.mT)[0]  # [h, w]
+                tile[y - top : y - top + h, x - left : x - left + w] = pasted
+            tiles.append(tile)
+    return tiles, places
 
 
 def crop_images(image: torch.Tensor, boxes: Boxes, size: int) -> torch.Tensor:
@@ -216,6 +259,33 @@ def _check_indices(indices: torch.Tensor | npt.NDArray[Any] | None, boxes: int, 
     if boxes and not (0 <= int(tensor.min()) and int(tensor.max()) < masks):
         raise ValueError(f"`indices` must lie in [0, {masks}), got {int(tensor.min())} to {int(tensor.max())}")
     return tensor.to(torch.int64)
+
+
+def _check_patches(patches: torch.Tensor, boxes: Boxes) -> torch.Tensor:
+    """The boxes of (N, s, s) patches, one each."""
+    if patches.ndim != 3 or patches.shape[1] != patches.shape[2] or not patches.shape[1]:
+        raise ValueError(f"`patches` must have shape (N, size, size), got {tuple(patches.shape)}")
+    boxes = check_boxes(boxes)
+    if len(boxes) != len(patches):
+        raise ValueError(f"`boxes` has {len(boxes)} boxes, `patches` has {len(patches)} patches")
+    return boxes
+
+
+def _clip_boxes(boxes: IntArray, height: int, width: int) -> IntArray:
+    """(N, 4) boxes cut to a frame; zeros for what lies outside of it."""
+    low = np.clip(boxes[:, :2], 0, [width, height])
+    high = np.clip(boxes[:, :2] + boxes[:, 2:], 0, [width, height])
+    clipped = np.concatenate([low, high - low], axis=1)
+    return clipped * (clipped[:, 2:] > 0).all(axis=1, keepdims=True)
+
+
+def join_boxes(first: IntArray, second: IntArray) -> IntArray:
+    """The smallest boxes (x, y, w, h) around both of each pair, (N, 4); a box without width or height counts not."""
+    low = np.minimum(first[:, :2], second[:, :2])
+    high = np.maximum(first[:, :2] + first[:, 2:], second[:, :2] + second[:, 2:])
+    joined = np.concatenate([low, high - low], axis=1)
+    joined = np.where((second[:, 2:] > 0).all(axis=1, keepdims=True), joined, first)
+    return np.where((first[:, 2:] > 0).all(axis=1, keepdims=True), joined, second)
 
 
 def _clip(places: torch.Tensor, length: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -13,6 +13,7 @@ from .stacks import (
     occlusion_boundary,
     to_mask_stack,
 )
+from .tiles import TileStack
 
 __all__ = [
     "BoolArray",
@@ -20,6 +21,7 @@ __all__ = [
     "MAX_PIXELS",
     "MaskInput",
     "Rle",
+    "TileStack",
     "convex_hull",
     "decode_rle",
     "decode_segmentation",

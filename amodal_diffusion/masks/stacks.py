@@ -17,9 +17,10 @@ from . import packed
 from .morphology import dilate
 from .packed import BoolArray, IntArray
 from .rle import decode_rle, decode_segmentation
+from .tiles import TileStack
 
-MaskInput = np.ndarray | torch.Tensor | Image.Image | Mapping[str, Any] | Sequence[Any]
-"""One mask or several: array, tensor, PIL image, COCO run lengths, COCO polygons, or a sequence of these."""
+MaskInput = np.ndarray | TileStack | torch.Tensor | Image.Image | Mapping[str, Any] | Sequence[Any]
+"""One mask or several: array, `TileStack`, tensor, PIL image, COCO run lengths or polygons, or a sequence of these."""
 
 
 _BINARY_MODES = ("1", "L", "P", "I", "I;16", "I;16L", "I;16B", "F")
@@ -34,6 +35,7 @@ def to_mask_stack(
         masks: one mask or several, as
             - numpy array or tensor (H, W), (N, H, W) or (N, 1, H, W): bool; integers, where nonzero is the object;
               floats, where values above `threshold` are;
+            - `TileStack` (N, H, W);
             - PIL image of mode 1, L, P (index 0 is background), I, I;16 or F, read as the array of its values;
             - COCO run lengths `{"size": [height, width], "counts": ...}`, compressed or a list of integers;
             - COCO polygons of one object, `[x0, y0, x1, y1, ...]` or a list of those (their union); need the size;
@@ -161,8 +163,8 @@ def _one_input(item: Any, height: int | None, width: int | None, threshold: floa
     if isinstance(item, torch.Tensor):
         tensor = item.detach().cpu()
         return _array_to_stack((tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy(), threshold, name)
-    if isinstance(item, np.ndarray):
-        return _array_to_stack(item, threshold, name)
+    if isinstance(item, np.ndarray | TileStack):
+        return _array_to_stack(np.asarray(item), threshold, name)
     if isinstance(item, Mapping):
         return _named(lambda: decode_rle(item), name)[None]
     if isinstance(item, (list, tuple)) and (_is_polygons(item) or not item):
