@@ -1,39 +1,21 @@
 """Fixtures that several test modules share: the published numbers, the data beside the repository, a Hub."""
 
 import fnmatch
-import importlib.util
 import json
 import shutil
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 import amodal_diffusion.hub
-from data_helpers import SHARED
-
-ROOT = Path(__file__).parents[1]
-
-
-@pytest.fixture(scope="session")
-def parity_dir():
-    """Folder of the numbers that the published implementations computed; its README explains each file."""
-    return ROOT / "tests" / "parity"
+import parity
+from repository_helpers import PARITY, SHARED
 
 
 @pytest.fixture(scope="session")
-def parity(parity_dir):
-    """The module that makes the inputs and weights of those numbers from their names."""
-    spec = importlib.util.spec_from_file_location("parity", parity_dir / "parity.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="session")
-def published_scenes(parity, parity_dir):
+def published_scenes():
     """Six scenes: (modal, amodal, published numbers), masks as (N, H, W) bool."""
-    numbers = json.loads((parity_dir / "scenes.json").read_text(encoding="utf-8"))
+    numbers = json.loads((PARITY / "scenes.json").read_text(encoding="utf-8"))
     return [(*(masks.astype(bool) for masks in parity.scene(k)), numbers[f"scene{k}"]) for k in range(6)]
 
 

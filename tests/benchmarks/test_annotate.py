@@ -5,15 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import annotate_speed  # noqa: E402
 import pytest
 
 from amodal_diffusion.data import read_annotations
-from pipeline_helpers import ROOT, tiny_pipeline
+from pipeline_helpers import tiny_pipeline
 from training_helpers import write_coco
-
-sys.path.insert(0, str(ROOT / "benchmarks"))
-
-import annotate_speed  # noqa: E402
 
 
 class Rehearsal:

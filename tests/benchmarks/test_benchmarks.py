@@ -1,23 +1,19 @@
 """The benchmarks run, and their published flow is the published flow."""
 
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+import parity
 from amodal_diffusion import PCNetMask, PCNetMaskPipeline
 from amodal_diffusion.crops import crop_boxes
 from amodal_diffusion.masks import mask_boxes
 from amodal_diffusion.ordering import neighbours
-from data_helpers import SHARED
+from repository_helpers import PARITY
 
 cv2 = pytest.importorskip("cv2")
-ROOT = Path(__file__).parents[2]
-PARITY = SHARED.parent / "parity"
-sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import common  # noqa: E402
 import scene_speed  # noqa: E402
@@ -83,17 +79,13 @@ def test_benchmark_runs_and_writes_json(tmp_path, capsys, monkeypatch):
         scene_speed.main(["--model", str(tmp_path / "none")])
 
 
-@pytest.mark.skipif(not PARITY.is_dir(), reason="needs the shared parity files; set AMODAL_DATA")
 def test_published_flow_gives_the_published_results():
     """The flow of the benchmark against the stored answers of the published code, with its trained weights."""
-    sys.path.insert(0, str(PARITY))
-    from parity import scene as parity_scene
-
     stored = np.load(PARITY / "pcnet_mask_flow.npz")
     model = scene_speed.load_pipeline(PARITY / "pcnet_mask_w1.safetensors", torch.float32, "cpu").model
     flow = scene_speed.PublishedFlow(model, 128, order_threshold=0.1, mask_threshold=0.2)
     for index in range(6):
-        modal, _ = parity_scene(index)
+        modal, _ = parity.scene(index)
         order, masks = flow(modal[stored[f"scene{index}_kept"]].astype(bool))
         np.testing.assert_array_equal(order, stored[f"scene{index}_order"])
         expected = np.unpackbits(stored[f"scene{index}_og"], axis=-1, count=160).astype(bool)

@@ -1,21 +1,16 @@
 """`benchmarks/content_quality.py`: its holes, its figures, its table and picture."""
 
 import json
-import sys
 
+import content_quality  # noqa: E402
 import numpy as np
 import pytest
 import torch
+from content_quality import Hole  # noqa: E402
 from PIL import Image
 
 from amodal_diffusion import ContentPipeline, PCNetContent
 from photo_helpers import write_photos
-from pipeline_helpers import ROOT
-
-sys.path.insert(0, str(ROOT / "benchmarks"))
-
-import content_quality  # noqa: E402
-from content_quality import Hole  # noqa: E402
 
 
 def ramp(height=60, width=80):

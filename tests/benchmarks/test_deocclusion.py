@@ -1,8 +1,6 @@
 """The benchmark of scene de-occlusion runs, on scenes and on a given photo."""
 
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +10,6 @@ from PIL import Image
 from amodal_diffusion import ContentPipeline, PCNetContent, PCNetMask, PCNetMaskPipeline, ScenePipeline
 
 pytest.importorskip("cv2")
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 import deocclusion_speed  # noqa: E402
 

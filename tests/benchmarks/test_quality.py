@@ -1,9 +1,9 @@
 """The benchmarks of quality: calibration of ASBU, ablations."""
 
 import json
-import sys
-from pathlib import Path
 
+import ablations  # noqa: E402
+import asbu_calibration  # noqa: E402
 import numpy as np
 import pytest
 import torch
@@ -13,12 +13,6 @@ from amodal_diffusion import ASBUPipeline, ASBUPredictor, PCNetMask, PCNetMaskPi
 from amodal_diffusion.masks import encode_rle
 from pipeline_helpers import stacked_bars
 from training_helpers import write_coco
-
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "benchmarks"))
-
-import ablations  # noqa: E402
-import asbu_calibration  # noqa: E402
 
 
 @pytest.fixture(scope="module")

@@ -3,28 +3,23 @@
 import argparse
 import json
 import mmap
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
+import published_sdamodal  # noqa: E402
 import pytest
+import random_diffusion  # noqa: E402
+import sdamodal_speed  # noqa: E402
 import torch
 from PIL import Image
 
+import parity
 from amodal_diffusion import SDAmodalPipeline
 from amodal_diffusion.conversion.sdamodal import convert_sdamodal_weights
 from amodal_diffusion.crops import crop_boxes
 from amodal_diffusion.masks import mask_boxes
 from amodal_diffusion.pipelines.sdamodal.features import crop_features
-
-ROOT = Path(__file__).parents[2]
-PARITY = ROOT / "tests" / "parity"
-sys.path.insert(0, str(ROOT / "benchmarks"))
-
-import published_sdamodal  # noqa: E402
-import random_diffusion  # noqa: E402
-import sdamodal_speed  # noqa: E402
+from repository_helpers import PARITY
 
 
 @pytest.fixture(autouse=True)
@@ -181,9 +176,6 @@ def test_published_crop_is_the_pipelines_crop_by_cells():
 
 def test_published_flow_gives_the_published_results(tmp_path):
     """The flow of the benchmark against the stored answers of the published code."""
-    sys.path.insert(0, str(PARITY))
-    import parity
-
     stored = np.load(PARITY / "sdamodal_flow.npz")
     modal, _ = parity.scene(10, count=5, height=240, width=320)
     modal = np.asarray(modal).astype(bool)

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "tests" / "helpers"))
+from repository_helpers import ROOT
+
 EXECUTABLES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 START = 180.0
 

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+import parity
 from amodal_diffusion import AmodalPipeline, OccAmodalPipeline, OccAmodalPredictor
 from amodal_diffusion.conversion import CONVERTERS, convert_occamodal, convert_occamodal_weights
 from amodal_diffusion.conversion.occamodal import published_key
+from repository_helpers import PARITY
 
 FILES = {1: "occluder.pth.tar", 2: "amodal.pth.tar"}
 TINY = {
@@ -45,8 +47,8 @@ def write(folder, planes, weights=None):
 
 
 @pytest.mark.parametrize(("name", "planes"), [("occamodal_occluder", 1), ("occamodal_amodal", 2)])
-def test_converted_network_answers_as_the_published_one(name, planes, parity, parity_dir):
-    keys = json.loads((parity_dir / f"{name}.keys.json").read_text(encoding="utf-8"))
+def test_converted_network_answers_as_the_published_one(name, planes):
+    keys = json.loads((PARITY / f"{name}.keys.json").read_text(encoding="utf-8"))
     model = convert_occamodal_weights(parity.state_dict(keys))
     assert not model.training and model.dtype == torch.float32
     default = OccAmodalPredictor(mask_channels=planes).config  # the defaults are the published network
@@ -59,7 +61,7 @@ def test_converted_network_answers_as_the_published_one(name, planes, parity, pa
         inputs["boundary"] = parity.tensor(f"{name}/boundary", (1, 1, 128, 128), binary=True)
     with torch.no_grad():
         logits = model(**inputs).logits
-    expected = torch.from_numpy(np.load(parity_dir / f"{name}.npz")["logits"]).float()
+    expected = torch.from_numpy(np.load(PARITY / f"{name}.npz")["logits"]).float()
     assert expected.std() > 0.1  # or the comparison would say nothing
     torch.testing.assert_close(logits, expected, rtol=0, atol=5e-3)
 

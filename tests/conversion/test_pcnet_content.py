@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+import parity
 from amodal_diffusion import AmodalPipeline, ContentPipeline, PCNetContent
 from amodal_diffusion.cli import main as cli
 from amodal_diffusion.conversion import CONVERTERS, convert_pcnet_content, convert_pcnet_content_weights
 from amodal_diffusion.conversion.pcnet_content import published_key
 from amodal_diffusion.models.pcnet_content import PartialConv
+from repository_helpers import PARITY
 
 WIDTHS = (4, 6, 8)
 
@@ -50,8 +52,8 @@ def inputs(planes=4, size=32):
 # the published network
 
 
-def test_converted_network_answers_as_the_published_one(parity, parity_dir):
-    keys = json.loads((parity_dir / "pcnet_content.keys.json").read_text(encoding="utf-8"))
+def test_converted_network_answers_as_the_published_one():
+    keys = json.loads((PARITY / "pcnet_content.keys.json").read_text(encoding="utf-8"))
     model = convert_pcnet_content_weights(parity.state_dict(keys))
     assert not model.training and model.dtype == torch.float32
     default = PCNetContent().config  # the defaults are the published network
@@ -62,13 +64,13 @@ def test_converted_network_answers_as_the_published_one(parity, parity_dir):
     mask = parity.tensor("pcnet_content/mask", shape, binary=True) * visible
     with torch.no_grad():
         answer = model(image, visible, mask).image
-    expected = torch.from_numpy(np.load(parity_dir / "pcnet_content.npz")["image"]).float()
+    expected = torch.from_numpy(np.load(PARITY / "pcnet_content.npz")["image"]).float()
     assert expected.std() > 0.04  # the tolerance is a hundredth of what the answer varies by
     torch.testing.assert_close(answer, expected, rtol=0, atol=4e-4)
 
 
-def test_every_published_key_is_one_of_ours(parity_dir):
-    keys = json.loads((parity_dir / "pcnet_content.keys.json").read_text(encoding="utf-8"))
+def test_every_published_key_is_one_of_ours():
+    keys = json.loads((PARITY / "pcnet_content.keys.json").read_text(encoding="utf-8"))
     with torch.device("meta"):
         ours = {published_key(key, 7): list(value.shape) for key, value in PCNetContent().state_dict().items()}
     assert ours == {key: shape for key, shape in keys.items() if "mask_conv" not in key}

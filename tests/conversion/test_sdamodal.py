@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+import parity
 from amodal_diffusion import AmodalPipeline, SDAmodalDecoder, SDAmodalPipeline
 from amodal_diffusion.conversion import CONVERTERS, convert_sdamodal, convert_sdamodal_weights
 from amodal_diffusion.conversion.sdamodal import sdamodal_published_key
@@ -19,13 +20,14 @@ from diffusion_helpers import (
     tiny_unet,
 )
 from pipeline_helpers import crossing_bars
+from repository_helpers import PARITY
 
 SIZES = {"sample_size": 32, "feature_sizes": (4, 8, 16, 16)}
 TINY = {"resolution": RESOLUTION, "num_draws": 2}
 
 
 @pytest.fixture(scope="module")
-def weights(parity):
+def weights():
     """Published keys, the widths of the tiny decoder."""
     state = tiny_mask_decoder().state_dict()
     return parity.state_dict({sdamodal_published_key(key): list(value.shape) for key, value in state.items()})
@@ -60,8 +62,8 @@ def check(folder, expected):
     return loaded
 
 
-def test_every_published_key_is_one_of_ours(parity_dir):
-    published = json.loads((parity_dir / "sdamodal_decoder.keys.json").read_text(encoding="utf-8"))
+def test_every_published_key_is_one_of_ours():
+    published = json.loads((PARITY / "sdamodal_decoder.keys.json").read_text(encoding="utf-8"))
     with torch.device("meta"):
         ours = {sdamodal_published_key(k): list(v.shape) for k, v in SDAmodalDecoder().state_dict().items()}
     assert ours == published

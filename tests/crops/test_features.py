@@ -5,7 +5,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+import parity
 from amodal_diffusion.pipelines.sdamodal.features import crop_features
+from repository_helpers import PARITY
 
 SHAPES = ((1280, 24, 24), (1280, 48, 48), (640, 96, 96), (320, 96, 96))
 
@@ -27,8 +29,8 @@ def crop_one(feature, box, photo_size, size):
 
 
 @pytest.mark.parametrize("index", range(4))
-def test_published_crops(parity, parity_dir, index):
-    stored = np.load(parity_dir / "sdamodal_flow.npz")
+def test_published_crops(index):
+    stored = np.load(PARITY / "sdamodal_flow.npz")
     shape = SHAPES[index]
     feature = parity.tensor(f"sdamodal_flow/feature_{index}", shape)[None, :2]
     crops = crop_features(feature, torch.from_numpy(stored["boxes"]), (240, 320), shape[1])

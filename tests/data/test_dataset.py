@@ -20,21 +20,8 @@ from amodal_diffusion.data import (
 from amodal_diffusion.data import dataset as data_io
 from amodal_diffusion.data import parquet as data_shards
 from amodal_diffusion.masks import encode_rle
-from data_helpers import (
-    HEIGHT,
-    SHARED,
-    WIDTH,
-    FakeHub,
-    box_mask,
-    coco,
-    cocoa,
-    image,
-    needs_shared,
-    region,
-    save_photo,
-    thing,
-    write,
-)
+from data_helpers import HEIGHT, WIDTH, FakeHub, box_mask, coco, cocoa, image, region, save_photo, thing, write
+from repository_helpers import SHARED, needs_shared
 
 
 @pytest.fixture(autouse=True)

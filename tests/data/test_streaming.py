@@ -17,7 +17,7 @@ from amodal_diffusion.data import amodal_features, load_amodal_dataset, read_ann
 from amodal_diffusion.data.synthesis import MaskBank, PhotoBank, PhotoSynthesisConfig
 from amodal_diffusion.evaluation import METHODS, evaluate_methods
 from photo_helpers import write_photos
-from training_helpers import ROOT, run_main
+from training_helpers import run_main
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +90,6 @@ def test_evaluation(whole, stream):
 
 @pytest.fixture
 def trainer(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "training"))
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     from trainer import photo_sources, streams, synthetic_masks
 

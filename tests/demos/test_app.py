@@ -16,7 +16,6 @@ from PIL import Image
 
 from amodal_diffusion.masks import encode_rle
 from demo_helpers import (
-    DEMOS,
     app_edits,
     app_models,
     app_pages,
@@ -29,9 +28,9 @@ from demo_helpers import (
     marked_session,
     save_pipelines,
 )
+from repository_helpers import ROOT
 
 History, PageError, Session = app_state.History, app_state.PageError, app_state.Session
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -399,7 +398,7 @@ def test_options(monkeypatch, tmp_path):
 
 
 def test_actions_of_the_page_are_known_here():
-    panel = (DEMOS / "app_panel.js").read_text(encoding="utf-8")
+    panel = (ROOT / "demos" / "app_panel.js").read_text(encoding="utf-8")
     actions = re.search(r"ACTIONS = \[(.*?)\n\];", panel, re.S).group(1)
     operations = set(re.findall(r'\["[^"]+", "([a-z]+)', actions)) | set(re.findall(r'op: "([a-z]+)"', panel))
     known = {*app_edits.EDITS, "undo", "redo", "reset", "select", "clear"}
@@ -407,7 +406,7 @@ def test_actions_of_the_page_are_known_here():
 
 
 def test_space_header_names_the_tested_gradio():
-    header = (DEMOS / "README.md").read_text(encoding="utf-8").split("---")[1]
+    header = (ROOT / "demos" / "README.md").read_text(encoding="utf-8").split("---")[1]
     fields = dict(line.split(": ", 1) for line in header.strip().splitlines() if ": " in line)
     pinned = re.search(r"^gradio==(\S+)$", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.M).group(1)
     assert fields["sdk"] == "gradio" and fields["sdk_version"] == pinned and fields["app_file"] == "app.py"

@@ -3,7 +3,6 @@
 import json
 import runpy
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,9 +23,9 @@ from amodal_diffusion.io import read_object_masks
 from amodal_diffusion.masks import decode_segmentation
 from photo_helpers import tiny_occamodal
 from pipeline_helpers import tiny_pipeline
+from repository_helpers import ROOT
 from scene_helpers import tiny_content
 
-ROOT = Path(__file__).parents[2]
 MASKS = ROOT / "demos" / "data" / "coffee.json"
 
 
@@ -53,8 +52,7 @@ def test_areas_and_boxes_of_the_demo_masks_are_true():
         assert (columns.min(), rows.min(), np.ptp(columns) + 1, np.ptp(rows) + 1) == (left, top, width, height)
 
 
-def test_woven_objects_hide_each_other(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "demos"))
+def test_woven_objects_hide_each_other():
     from woven import woven
 
     modal, amodal = woven()
@@ -65,8 +63,7 @@ def test_woven_objects_hide_each_other(monkeypatch):
 
 
 @pytest.mark.skipif(not (ROOT / "pipelines" / "asbu" / "model_index.json").is_file(), reason="needs pipelines/asbu")
-def test_shipped_asbu_completes_both_woven_objects(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "demos"))
+def test_shipped_asbu_completes_both_woven_objects():
     from woven import woven
 
     modal, amodal = woven()
@@ -79,7 +76,6 @@ def test_shipped_asbu_completes_both_woven_objects(monkeypatch):
 
 def run_demo(monkeypatch, arguments):
     script = ROOT / "demos" / "make_demo.py"
-    monkeypatch.syspath_prepend(str(ROOT / "demos"))
     monkeypatch.setattr(sys, "argv", [str(script), *map(str, arguments)])
     with pytest.raises(SystemExit) as done:
         runpy.run_path(str(script), run_name="__main__")

@@ -30,7 +30,7 @@ from amodal_diffusion.evaluation import (
 )
 from amodal_diffusion.masks import encode_rle
 from amodal_diffusion.metrics import OccluderMetrics
-from data_helpers import SHARED
+from repository_helpers import SHARED
 
 REAL_DATA = SHARED / "amodal_gt"
 

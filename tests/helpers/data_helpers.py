@@ -1,18 +1,13 @@
 """Small annotation files, and the shared data where it is."""
 
 import json
-import os
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-import pytest
 from PIL import Image
 
 from amodal_diffusion.masks import encode_rle
-
-SHARED = Path(os.environ.get("AMODAL_DATA", Path(__file__).parents[3] / "shared" / "data"))
-needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="needs the shared data; set AMODAL_DATA")
 
 HEIGHT, WIDTH = 12, 16
 

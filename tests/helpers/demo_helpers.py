@@ -1,8 +1,5 @@
 """What the tests of the demo's page share: its modules, tiny pipelines in folders, sessions."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -18,10 +15,8 @@ from amodal_diffusion import (
 )
 from photo_helpers import draw_scene
 
-DEMOS = Path(__file__).parents[2] / "demos"
 pytest.importorskip("gradio")
 pytest.importorskip("skimage")
-sys.path.insert(0, str(DEMOS))  # as `python demos/app.py` does
 
 import app_edits  # noqa: E402, F401
 import app_models  # noqa: E402, F401

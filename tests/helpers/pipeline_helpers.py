@@ -1,42 +1,21 @@
 """Small networks and scenes for the tests of pipelines."""
 
-import importlib.util
 import json
-from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 
+import parity
 from amodal_diffusion import MaskModelOutput, PCNetMask, PCNetMaskPipeline
-from data_helpers import SHARED
-
-ROOT = Path(__file__).parents[2]
-PARITY = SHARED.parent / "parity"
-COPIED = Path(__file__).parents[1] / "parity"
-
-
-def parity_file(name):
-    """A file of the parity numbers; skips the test where it is neither copied nor shared."""
-    for folder in (COPIED, PARITY):
-        if (folder / name).is_file():
-            return folder / name
-    pytest.skip(f"{name} is not at hand")
-
-
-def parity_module():
-    spec = importlib.util.spec_from_file_location("parity", parity_file("parity.py"))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from repository_helpers import PARITY
 
 
 def published_weights(scale=None):
     """Deterministic weights under the published keys; `scale` divides every width, to make them small."""
-    keys = json.loads(parity_file("pcnet_mask.keys.json").read_text())
+    keys = json.loads((PARITY / "pcnet_mask.keys.json").read_text(encoding="utf-8"))
     if scale:
         keys = {key: [n if n in (2, 3, 1) else n // scale for n in shape] for key, shape in keys.items()}
-    return parity_module().state_dict(keys)
+    return parity.state_dict(keys)
 
 
 def tiny_model(**config):

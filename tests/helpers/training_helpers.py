@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from accelerate.state import AcceleratorState, GradientState
 
-ROOT = Path(__file__).resolve().parents[2]
+from repository_helpers import ROOT
 
 
 def launch_command(script, *arguments, processes=1):
@@ -41,7 +41,7 @@ def run_script(script, *arguments, processes=1):
 
 
 def run_main(name, *arguments):
-    """The script `name` in this process, which needs no second start of Python; its folder must be on `sys.path`.
+    """The script `name` in this process, which needs no second start of Python.
 
     One thread, so that two runs give the same bits.
     """

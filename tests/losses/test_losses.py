@@ -5,13 +5,6 @@ import math
 import pytest
 import torch
 
-from training_helpers import ROOT
-
-
-@pytest.fixture(autouse=True)
-def scripts(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "training"))
-
 
 def test_uncertainty_weighted_loss_pixel_by_pixel():
     from trainer.losses import uncertainty_weighted_loss

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+import parity
 from amodal_diffusion import ASBUPredictor, PCNetMask
 from amodal_diffusion.conversion import convert_asbu_weights
 from amodal_diffusion.masks import occlusion_boundary
 from amodal_diffusion.models.asbu import occluder_plane
-from pipeline_helpers import parity_file, parity_module
+from repository_helpers import PARITY
 
 
 def tiny(**config):
@@ -24,14 +25,13 @@ def planes(count=2, size=32, seed=0):
 
 
 def test_parity_with_the_published_network():
-    parity = parity_module()
-    published = parity.state_dict(json.loads(parity_file("pcnet_mask.keys.json").read_text()))
+    published = parity.state_dict(json.loads((PARITY / "pcnet_mask.keys.json").read_text()))
     mask, boundary = (parity.tensor(f"pcnet_mask/{name}", (2, 1, 64, 64), True) for name in ("mask", "eraser"))
     model = convert_asbu_weights(published, sample_size=64)
     assert model.config.block_out_channels == (32, 64, 128, 256, 256)
     with torch.no_grad():
         logits = model(mask, boundary).logits
-    expected = torch.from_numpy(np.load(parity_file("pcnet_mask.npz"))["logits"])
+    expected = torch.from_numpy(np.load(PARITY / "pcnet_mask.npz")["logits"])
     torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)
 
 

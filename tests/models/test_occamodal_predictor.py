@@ -11,6 +11,7 @@ import torch
 from transformers import ResNetConfig, ResNetModel
 
 from amodal_diffusion import MaskModelOutput, OccAmodalPredictor
+from repository_helpers import PARITY
 
 TINY = {
     "block_out_channels": (4, 6, 8),
@@ -36,8 +37,8 @@ def inputs(planes=1, batch=2, side=32):
 
 
 @pytest.mark.parametrize(("name", "planes"), [("occamodal_occluder", 1), ("occamodal_amodal", 2)])
-def test_published_size(name, planes, parity_dir):
-    keys = json.loads((parity_dir / f"{name}.keys.json").read_text(encoding="utf-8"))
+def test_published_size(name, planes):
+    keys = json.loads((PARITY / f"{name}.keys.json").read_text(encoding="utf-8"))
     buffers = ("running_mean", "running_var", "num_batches_tracked")
     published = sum(math.prod(shape) for key, shape in keys.items() if not key.endswith(buffers))
     with torch.device("meta"):

@@ -214,7 +214,7 @@ def test_discriminator():
     assert network(image, mask).shape == (2, 1, 6, 6)
     for layer in network.layers:  # spectral norm: the largest singular value is near 1
         norm = torch.linalg.matrix_norm(layer.weight.flatten(1), 2)
-        assert 0.5 < float(norm) < 1.6
+        assert 0.5 < norm.item() < 1.6
     with pytest.raises(ValueError, match="`image` and `mask` must have shapes"):
         network(image, mask[:1])
     with pytest.raises(ValueError, match="4 widths"):

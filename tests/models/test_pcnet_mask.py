@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+import parity
 from amodal_diffusion import MaskModelOutput, PCNetMask
 from amodal_diffusion.conversion import convert_pcnet_mask_weights
-from pipeline_helpers import parity_file, parity_module, published_weights, tiny_model
+from pipeline_helpers import published_weights, tiny_model
+from repository_helpers import PARITY
 
 
 def planes(batch=2, side=32):
@@ -15,11 +17,10 @@ def planes(batch=2, side=32):
 
 
 def test_published_numbers():
-    parity = parity_module()
     mask, eraser = (parity.tensor(f"pcnet_mask/{name}", (2, 1, 64, 64), binary=True) for name in ("mask", "eraser"))
     with torch.no_grad():
         logits = convert_pcnet_mask_weights(published_weights())(mask, eraser).logits
-    expected = torch.from_numpy(np.load(parity_file("pcnet_mask.npz"))["logits"]).float()
+    expected = torch.from_numpy(np.load(PARITY / "pcnet_mask.npz")["logits"]).float()
     torch.testing.assert_close(logits, expected, rtol=1e-3, atol=1e-3)
 
 

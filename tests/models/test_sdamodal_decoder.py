@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+import parity
 from amodal_diffusion import PromptEmbedding, SDAmodalDecoder
 from amodal_diffusion.conversion import convert_sdamodal_weights
+from repository_helpers import PARITY
 
 SHAPES = ((1, 6, 6, 1280), (1, 12, 12, 1280), (1, 24, 24, 640), (1, 24, 24, 320))  # channels last
 CHANNELS = (5, 4, 3)
@@ -25,15 +27,15 @@ def tiny_inputs(batch=2, size=32):
     return mask, [torch.randn(batch, c, 4, 4, generator=generator) for c in CHANNELS]
 
 
-def test_published_numbers(parity, parity_dir):
-    published = parity.state_dict(json.loads((parity_dir / "sdamodal_decoder.keys.json").read_text(encoding="utf-8")))
+def test_published_numbers():
+    published = parity.state_dict(json.loads((PARITY / "sdamodal_decoder.keys.json").read_text(encoding="utf-8")))
     model = convert_sdamodal_weights(published)
     assert sum(parameter.numel() for parameter in model.parameters()) == pytest.approx(15.9e6, rel=0.01)
     mask = parity.tensor("sdamodal_decoder/mask", (1, 1, 128, 128), binary=True)
     maps = [parity.tensor(f"sdamodal_decoder/feature_{i}", s).permute(0, 3, 1, 2) for i, s in enumerate(SHAPES)]
     with torch.no_grad():
         logits = model(mask, maps).logits
-    expected = torch.from_numpy(np.load(parity_dir / "sdamodal_decoder.npz")["logits"]).float()
+    expected = torch.from_numpy(np.load(PARITY / "sdamodal_decoder.npz")["logits"]).float()
     torch.testing.assert_close(logits, expected, rtol=0, atol=5e-3)
 
 

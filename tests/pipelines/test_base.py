@@ -13,7 +13,8 @@ import torch
 
 from amodal_diffusion import AmodalPipeline, MaskPipeline, PCNetMask, PCNetMaskPipeline, __version__
 from amodal_diffusion.hub import resolve_subfolder, write_pipeline_file
-from pipeline_helpers import ROOT, stacked_bars, tiny_model, tiny_pipeline
+from pipeline_helpers import stacked_bars, tiny_model, tiny_pipeline
+from repository_helpers import ROOT
 
 SETTINGS = {
     "order_threshold": 0.15,

@@ -7,13 +7,12 @@ import subprocess
 import sys
 import tomllib
 import zipfile
-from pathlib import Path
 
 import pytest
 
 import amodal_diffusion
+from repository_helpers import ROOT
 
-ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "amodal_diffusion"
 FOLDERS = ("amodal_diffusion", "training", "demos", "benchmarks", "tests")
 SOURCES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))

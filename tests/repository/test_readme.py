@@ -1,6 +1,6 @@
 """Runs the examples of the README: Python blocks in one namespace, in order; our commands; make targets."""
 
-import importlib.util
+import importlib
 import json
 import re
 import shlex
@@ -25,8 +25,8 @@ from amodal_diffusion.data import load_amodal_dataset
 from amodal_diffusion.masks import encode_rle
 from photo_helpers import tiny_occamodal
 from pipeline_helpers import tiny_pipeline
+from repository_helpers import ROOT
 
-ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 PIPELINES = ROOT / "pipelines"
 
@@ -149,15 +149,12 @@ def _names(folder):
     return {path.name for path in Path(folder).iterdir()}
 
 
-def test_training_commands_parse(monkeypatch):
+def test_training_commands_parse():
     launched = [arguments[1:] for arguments in commands("accelerate") if arguments[0] == "launch"]
     assert launched
     for script, *arguments in launched:
-        monkeypatch.syspath_prepend(str((ROOT / script).parent))
-        spec = importlib.util.spec_from_file_location(f"readme_{Path(script).stem}", ROOT / script)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        assert module.parse_arguments(arguments).output_dir
+        assert (ROOT / script).parent == ROOT / "training"
+        assert importlib.import_module(Path(script).stem).parse_arguments(arguments).output_dir
 
 
 def test_make_targets_exist():

@@ -1,20 +1,20 @@
 """`pipelines/sdamodal` holds no weights: so its commands, its recipe and its card must be right."""
 
-import importlib.util
+import importlib
 import inspect
 import json
 import re
 import shlex
 import subprocess
-from pathlib import Path
 
 import pytest
 
 from amodal_diffusion import SDAmodalDecoder, SDAmodalPipeline
 from amodal_diffusion.cli import main as cli
 from amodal_diffusion.conversion import convert_sdamodal
+from repository_helpers import ROOT
 
-FOLDER = Path(__file__).parents[2] / "pipelines" / "sdamodal"
+FOLDER = ROOT / "pipelines" / "sdamodal"
 CARD = (FOLDER / "README.md").read_text(encoding="utf-8")
 PROGRAMS = {"amodal-diffusion": ("convert", "sdamodal"), "accelerate": ("launch", "training/train_sdamodal.py")}
 
@@ -26,13 +26,7 @@ def commands(text):
 
 @pytest.fixture(scope="module")
 def script():
-    path = FOLDER.parents[1] / "training" / "train_sdamodal.py"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(path.parent))
-        spec = importlib.util.spec_from_file_location("card_train_sdamodal", path)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        yield module
+    return importlib.import_module("train_sdamodal")
 
 
 def test_card_and_script_hold_the_same_two_commands():
@@ -47,7 +41,7 @@ def test_card_and_script_hold_the_same_two_commands():
 def test_commands_parse(script):
     written = commands((FOLDER / "commands.sh").read_text(encoding="utf-8"))
     options = cli.build_parser().parse_args(written["amodal-diffusion"])
-    assert options.system == "sdamodal" and not (FOLDER.parents[1] / options.output).exists()
+    assert options.system == "sdamodal" and not (ROOT / options.output).exists()
     arguments = script.parse_arguments(written["accelerate"][2:])
     assert arguments.dataset_weights == [0.9, 0.1] and len(arguments.dataset) == len(arguments.images) == 2
     assert arguments.stable_diffusion == options.stable_diffusion

@@ -4,7 +4,6 @@ import importlib
 import json
 import re
 import shlex
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,10 +11,10 @@ import pytest
 from amodal_diffusion.cli import main as cli
 from photo_helpers import write_photos
 from pipeline_helpers import tiny_pipeline
-from training_helpers import ROOT, run_main
+from repository_helpers import ROOT
+from training_helpers import run_main
 
 DOCS = ROOT / "docs"
-sys.path.insert(0, str(ROOT / "training"))
 
 _RUN = "--max_train_steps 2 --train_batch_size 2 --validation_samples 2 --logging_steps 1".split()
 TINY = {

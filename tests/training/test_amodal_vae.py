@@ -14,7 +14,8 @@ from amodal_diffusion.crops import tight_boxes
 from amodal_diffusion.data.synthesis import MaskBank
 from amodal_diffusion.masks import encode_rle
 from amodal_diffusion.models import AmodalVAE, DiagonalGaussian
-from training_helpers import ROOT, run_script, write_coco
+from repository_helpers import ROOT
+from training_helpers import run_script, write_coco
 
 SMALL = [
     "--block_out_channels", "8,16", "--sample_size", "16", "--latent_channels", "4", "--synthesis_size", "32",

@@ -5,7 +5,8 @@ import torch
 from safetensors.torch import load_file
 
 from amodal_diffusion import AmodalPipeline, ASBUPipeline, PCNetMask, PCNetMaskPipeline
-from training_helpers import ROOT, run_main, run_script, write_coco
+from repository_helpers import ROOT
+from training_helpers import run_main, run_script, write_coco
 
 SMALL = [
     "--block_out_channels", "8,16", "--sample_size", "32", "--patch_size", "2", "--train_batch_size", "4",

@@ -13,7 +13,8 @@ from amodal_diffusion import AmodalPipeline, ASBUPipeline, ASBUPredictor
 from amodal_diffusion.data import read_annotations
 from amodal_diffusion.data.synthesis import AMODAL, MODAL, OCCLUDER
 from photo_helpers import draw_scene, write_photos
-from training_helpers import ROOT, run_main
+from repository_helpers import ROOT
+from training_helpers import run_main
 
 SMALL = [
     "--use_rgb", "--block_out_channels", "8,16", "--sample_size", "32", "--patch_size", "2", "--train_batch_size", "4",

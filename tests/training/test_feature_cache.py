@@ -11,7 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from training_helpers import ROOT, script_environment
+from repository_helpers import ROOT
+from training_helpers import script_environment
 
 SHAPES = [(6, 4, 4), (3, 8, 8)]
 SETTINGS = {

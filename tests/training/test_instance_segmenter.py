@@ -1,23 +1,18 @@
 """`training/train_instance_segmenter.py`: samples, overlapping detections, a run, its resumption, errors."""
 
 import json
-import sys
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from train_instance_segmenter import predict_instances  # noqa: E402
+from trainer.instance_batches import InstanceSampler, read_instances, resize  # noqa: E402
 from transformers import AutoImageProcessor, Mask2FormerForUniversalSegmentation
 
 from amodal_diffusion.data import read_annotations, record_masks
 from photo_helpers import write_photos
-from pipeline_helpers import ROOT
 from training_helpers import run_main
-
-sys.path.insert(0, str(ROOT / "training"))
-
-from train_instance_segmenter import predict_instances  # noqa: E402
-from trainer.instance_batches import InstanceSampler, read_instances, resize  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("offline")
 

@@ -1,17 +1,11 @@
 """Parts of the shared loop: averages, shared batch statistics, the published loss, schedules, secrets."""
 
-import sys
 from argparse import Namespace
 
 import pytest
 import torch
 import torch.multiprocessing as mp
 from torch import nn
-
-from training_helpers import ROOT
-
-sys.path.insert(0, str(ROOT / "training"))
-
 from trainer.arguments import command_line, parse_size_list  # noqa: E402
 from trainer.averaging import SyncedBatchNorm2d, averaged_model, synchronise_batch_norm  # noqa: E402
 from trainer.checkpoints import find_checkpoint, list_checkpoints  # noqa: E402

@@ -10,9 +10,9 @@ from safetensors.torch import load_file
 
 from amodal_diffusion import AmodalPipeline
 from amodal_diffusion.evaluation import evaluate_methods, load_methods
-from data_helpers import SHARED, needs_shared
 from photo_helpers import draw_scene, tiny_predictor, write_photos
-from pipeline_helpers import ROOT, tiny_model, tiny_pipeline
+from pipeline_helpers import tiny_model, tiny_pipeline
+from repository_helpers import ROOT, SHARED, needs_shared
 from training_helpers import run_script
 
 SMALL = [

@@ -2,20 +2,10 @@
 
 import json
 import logging
-import sys
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-
-from amodal_diffusion import ContentPipeline, PCNetContent
-from amodal_diffusion.data.synthesis import ContentBatch
-from photo_helpers import write_photos
-from pipeline_helpers import ROOT
-from training_helpers import run_main
-
-sys.path.insert(0, str(ROOT / "training"))
-
 from trainer.content_losses import (  # noqa: E402
     composite,
     content_losses,
@@ -24,6 +14,11 @@ from trainer.content_losses import (  # noqa: E402
     total_variation,
 )
 from trainer.perceptual import VGGFeatures, find_vgg_features, gram_matrix, load_vgg_features  # noqa: E402
+
+from amodal_diffusion import ContentPipeline, PCNetContent
+from amodal_diffusion.data.synthesis import ContentBatch
+from photo_helpers import write_photos
+from training_helpers import run_main
 
 pytestmark = pytest.mark.usefixtures("offline")
 

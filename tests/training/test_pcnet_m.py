@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import load_file
 
 from amodal_diffusion import AmodalPipeline
-from training_helpers import ROOT, launch_command, run_script, script_environment, write_coco
+from repository_helpers import ROOT
+from training_helpers import launch_command, run_script, script_environment, write_coco
 
 SMALL = [
     "--block_out_channels", "8,16", "--sample_size", "32", "--patch_size", "2", "--train_batch_size", "4",

@@ -12,7 +12,7 @@ from amodal_diffusion.data import read_annotations, save_parquet
 from amodal_diffusion.pipelines.sdamodal.features import DiffusionFeatureExtractor
 from diffusion_helpers import tiny_components
 from photo_helpers import draw_scene, write_photos
-from training_helpers import ROOT
+from repository_helpers import ROOT
 
 
 @pytest.fixture

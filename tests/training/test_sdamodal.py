@@ -10,10 +10,10 @@ from PIL import Image
 from safetensors.torch import load_file, safe_open
 
 from amodal_diffusion import AmodalPipeline, PCNetMask, PCNetMaskPipeline
-from data_helpers import SHARED, needs_shared
 from diffusion_helpers import tiny_stable_diffusion
 from photo_helpers import draw_scene, write_photos
-from training_helpers import ROOT, run_script
+from repository_helpers import ROOT, SHARED, needs_shared
+from training_helpers import run_script
 
 SMALL = [
     "--resolution", "64", "--num_draws", "2", "--block_out_channels", "4,8,8,8", "--reduced_channels", "4",

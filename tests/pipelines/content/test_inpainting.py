@@ -15,7 +15,8 @@ from amodal_diffusion.pipelines.content import inpainting
 from amodal_diffusion.pipelines.content.inpainting import trained_size
 from content_helpers import check_tiles, tiny_content, tiny_content_model
 from diffusion_helpers import photo, tiny_inpainting, tiny_stable_diffusion, tiny_unet
-from pipeline_helpers import ROOT, crossing_bars, stacked_bars
+from pipeline_helpers import crossing_bars, stacked_bars
+from repository_helpers import ROOT
 
 STEPS = {"num_inference_steps": 2, "guidance_scale": 1.0}
 

@@ -8,7 +8,8 @@ from pycocotools import mask as mask_utils
 
 from amodal_diffusion.data import AnnotationError, iter_cocoa, read_cocoa, record_masks, record_order
 from amodal_diffusion.masks import encode_rle
-from data_helpers import HEIGHT, SHARED, WIDTH, box, box_mask, cocoa, image, needs_shared, plain_rle, region, save_photo
+from data_helpers import HEIGHT, WIDTH, box, box_mask, cocoa, image, plain_rle, region, save_photo
+from repository_helpers import SHARED, needs_shared
 
 
 def read(content, **options):

@@ -8,35 +8,27 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+import parity
 from amodal_diffusion import PCNetMaskPipeline
 from amodal_diffusion.conversion import convert_pcnet_mask_weights
 from amodal_diffusion.masks import encode_rle
-from pipeline_helpers import (
-    GapFiller,
-    crossing_bars,
-    gap_filler,
-    iou,
-    parity_file,
-    parity_module,
-    stacked_bars,
-    tiny_model,
-    tiny_pipeline,
-)
+from pipeline_helpers import GapFiller, crossing_bars, gap_filler, iou, stacked_bars, tiny_model, tiny_pipeline
+from repository_helpers import PARITY
 
 # Published numbers
 
 
 @pytest.fixture(scope="module")
 def published_flow():
-    model = convert_pcnet_mask_weights(load_file(parity_file("pcnet_mask_w1.safetensors")), sample_size=128)
+    model = convert_pcnet_mask_weights(load_file(PARITY / "pcnet_mask_w1.safetensors"), sample_size=128)
     pipeline = PCNetMaskPipeline(model, paste="binary", keep_modal=False, completion_crop="bilinear")
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
 
 def flow_scene(index):
-    stored = np.load(parity_file("pcnet_mask_flow.npz"))
-    modal, _ = parity_module().scene(index)
+    stored = np.load(PARITY / "pcnet_mask_flow.npz")
+    modal, _ = parity.scene(index)
     modal = modal[stored[f"scene{index}_kept"]].astype(bool)
     names = ("og", "nog")
     masks = [
@@ -57,7 +49,7 @@ def test_published_flow(published_flow, index):
 def test_half_precision_keeps_the_masks(published_flow):
     modal, order, by_ancestors, _ = flow_scene(0)
     pipeline = tiny_pipeline(
-        convert_pcnet_mask_weights(load_file(parity_file("pcnet_mask_w1.safetensors")), sample_size=128)
+        convert_pcnet_mask_weights(load_file(PARITY / "pcnet_mask_w1.safetensors"), sample_size=128)
     )
     full = pipeline(None, modal, order=order).amodal_masks
     half = pipeline.to(torch.bfloat16)(None, modal, order=order)

@@ -20,7 +20,8 @@ from diffusion_helpers import (
     tiny_stable_diffusion,
     tiny_unet,
 )
-from pipeline_helpers import ROOT, crossing_bars
+from pipeline_helpers import crossing_bars
+from repository_helpers import ROOT
 
 NAMES = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 NOTHING = dict.fromkeys(NAMES)

@@ -13,7 +13,8 @@ import torch
 
 import amodal_diffusion.hub
 from amodal_diffusion import ScenePipeline, Segmenter
-from pipeline_helpers import ROOT, crossing_bars, tiny_pipeline
+from pipeline_helpers import crossing_bars, tiny_pipeline
+from repository_helpers import ROOT
 from scene_helpers import photo_like, pixels, tiny_content
 from segmenter_helpers import mask2former_pipeline
 

@@ -9,20 +9,8 @@ from pycocotools.coco import COCO
 
 from amodal_diffusion.data import AnnotationError, BadRecord, iter_coco, read_coco, record_masks, record_order
 from amodal_diffusion.masks import encode_rle
-from data_helpers import (
-    HEIGHT,
-    SHARED,
-    WIDTH,
-    box,
-    box_mask,
-    coco,
-    image,
-    needs_shared,
-    plain_rle,
-    save_photo,
-    thing,
-    write,
-)
+from data_helpers import HEIGHT, WIDTH, box, box_mask, coco, image, plain_rle, save_photo, thing, write
+from repository_helpers import SHARED, needs_shared
 
 
 def read(content, **options):

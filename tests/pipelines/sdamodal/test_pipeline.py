@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+import parity
 from amodal_diffusion import ImageFeatures, MaskModelOutput, SDAmodalDecoder, SDAmodalPipeline
 from amodal_diffusion.conversion import convert_sdamodal_weights
 from amodal_diffusion.pipelines.sdamodal.features import crop_features
@@ -23,6 +24,7 @@ from diffusion_helpers import (
     tiny_stable_diffusion,
 )
 from pipeline_helpers import crossing_bars, iou
+from repository_helpers import PARITY
 
 NOTHING = dict.fromkeys(("unet", "vae", "text_encoder", "tokenizer", "scheduler"))
 SIZE = (60, 80)
@@ -47,10 +49,10 @@ def expected(pipeline, scene):
 
 
 @pytest.fixture(scope="module")
-def published(parity, parity_dir):
-    keys = json.loads((parity_dir / "sdamodal_decoder.keys.json").read_text(encoding="utf-8"))
+def published():
+    keys = json.loads((PARITY / "sdamodal_decoder.keys.json").read_text(encoding="utf-8"))
     decoder = convert_sdamodal_weights(parity.state_dict(keys))
-    stored = np.load(parity_dir / "sdamodal_flow.npz")
+    stored = np.load(PARITY / "sdamodal_flow.npz")
     modal, _ = parity.scene(10, count=5, height=240, width=320)
     shapes = ((1280, 24, 24), (1280, 48, 48), (640, 96, 96), (320, 96, 96))
     maps = tuple(parity.tensor(f"sdamodal_flow/feature_{i}", shape)[None] for i, shape in enumerate(shapes))

@@ -1,0 +1,17 @@
+"""Where things are: the repository, the published numbers in it, the shared data beside it."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+"""Top folder of the repository."""
+
+PARITY = ROOT / "tests" / "parity"
+"""Numbers that the published implementations computed; its README explains each file."""
+
+SHARED = Path(os.environ.get("AMODAL_DATA", ROOT.parent / "shared" / "data"))
+"""Data that is not in the repository."""
+
+needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="needs the shared data; set AMODAL_DATA")
