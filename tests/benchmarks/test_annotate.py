@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import annotate_speed  # noqa: E402
+import annotate_speed
 import pytest
 
 from amodal_diffusion.data import read_annotations

@@ -2,11 +2,11 @@
 
 import json
 
-import content_quality  # noqa: E402
+import content_quality
 import numpy as np
 import pytest
 import torch
-from content_quality import Hole  # noqa: E402
+from content_quality import Hole
 from PIL import Image
 
 from amodal_diffusion import ContentPipeline, PCNetContent

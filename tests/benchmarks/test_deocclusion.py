@@ -11,7 +11,7 @@ from amodal_diffusion import ContentPipeline, PCNetContent, PCNetMask, PCNetMask
 
 pytest.importorskip("cv2")
 
-import deocclusion_speed  # noqa: E402
+import deocclusion_speed
 
 
 def tiny():

@@ -2,8 +2,8 @@
 
 import json
 
-import ablations  # noqa: E402
-import asbu_calibration  # noqa: E402
+import ablations
+import asbu_calibration
 import numpy as np
 import pytest
 import torch

@@ -6,10 +6,10 @@ import mmap
 import time
 
 import numpy as np
-import published_sdamodal  # noqa: E402
+import published_sdamodal
 import pytest
-import random_diffusion  # noqa: E402
-import sdamodal_speed  # noqa: E402
+import random_diffusion
+import sdamodal_speed
 import torch
 from PIL import Image
 

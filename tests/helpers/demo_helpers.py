@@ -18,11 +18,11 @@ from photo_helpers import draw_scene
 pytest.importorskip("gradio")
 pytest.importorskip("skimage")
 
-import app_edits  # noqa: E402, F401
-import app_models  # noqa: E402, F401
-import app_pages  # noqa: E402
-import app_state  # noqa: E402
-import app_view  # noqa: E402, F401
+import app_edits  # noqa: F401
+import app_models  # noqa: F401
+import app_pages
+import app_state
+import app_view  # noqa: F401
 
 
 def save_pipelines(root):

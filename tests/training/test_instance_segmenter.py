@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from train_instance_segmenter import predict_instances  # noqa: E402
-from trainer.instance_batches import InstanceSampler, read_instances, resize  # noqa: E402
+from train_instance_segmenter import predict_instances
+from trainer.instance_batches import InstanceSampler, read_instances, resize
 from transformers import AutoImageProcessor, Mask2FormerForUniversalSegmentation
 
 from amodal_diffusion.data import read_annotations, record_masks

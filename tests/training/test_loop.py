@@ -6,10 +6,10 @@ import pytest
 import torch
 import torch.multiprocessing as mp
 from torch import nn
-from trainer.arguments import command_line, parse_size_list  # noqa: E402
-from trainer.averaging import SyncedBatchNorm2d, averaged_model, synchronise_batch_norm  # noqa: E402
-from trainer.checkpoints import find_checkpoint, list_checkpoints  # noqa: E402
-from trainer.loop import make_optimizer, make_scheduler  # noqa: E402
+from trainer.arguments import command_line, parse_size_list
+from trainer.averaging import SyncedBatchNorm2d, averaged_model, synchronise_batch_norm
+from trainer.checkpoints import find_checkpoint, list_checkpoints
+from trainer.loop import make_optimizer, make_scheduler
 
 
 def test_average_follows_and_copies_counters():

@@ -6,14 +6,14 @@ import logging
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from trainer.content_losses import (  # noqa: E402
+from trainer.content_losses import (
     composite,
     content_losses,
     discriminator_loss,
     generator_loss,
     total_variation,
 )
-from trainer.perceptual import VGGFeatures, find_vgg_features, gram_matrix, load_vgg_features  # noqa: E402
+from trainer.perceptual import VGGFeatures, find_vgg_features, gram_matrix, load_vgg_features
 
 from amodal_diffusion import ContentPipeline, PCNetContent
 from amodal_diffusion.data.synthesis import ContentBatch
