@@ -1,0 +1,107 @@
+"""The shipped checkpoints still give the figures that README.md and their cards state, to the digit."""
+
+import json
+import re
+
+import pytest
+
+from amodal_diffusion.cli import main as cli
+from repository_helpers import ROOT, needs_shared
+
+pytestmark = [pytest.mark.slow, needs_shared]
+
+METRICS = {
+    "mIoU pooled": ("completion", "miou_pooled"),
+    "inv-mIoU pooled": ("completion", "inv_miou_pooled"),
+    "mIoU mean": ("completion", "miou_mean"),
+    "inv-mIoU mean": ("completion", "inv_miou_mean"),
+    "pixel acc.": ("completion", "pixel_accuracy"),
+    "AP": ("completion", "ap"),
+    "AP50": ("completion", "ap50"),
+    "AP75": ("completion", "ap75"),
+    "AP S": ("completion", "ap_small"),
+    "AP M": ("completion", "ap_medium"),
+    "AP L": ("completion", "ap_large"),
+    "AR": ("completion", "ar"),
+    "order accuracy": ("order", "order_accuracy"),
+    "order, related pairs": ("order", "order_accuracy"),
+    "related pairs": ("order", "order_accuracy"),
+    "order, all pairs": ("order", "order_accuracy_all"),
+    "all pairs": ("order", "order_accuracy_all"),
+}
+"""Headers of the documents, and where `evaluate --json` has the same."""
+
+METHODS = {"convex hull": "convex", "ConvexR [Z20]": "convex-refined", "area": "area-smaller"}
+BASELINES = {"raw", "convex", "convex-refined", "area-smaller", "y-axis", "hull"}
+
+
+def tables(document):
+    """Every table of a text: its header, and its rows as lists of cells."""
+    text = (ROOT / document).read_text(encoding="utf-8")
+    for block in re.findall(r"(?:^\|.*\|\n)+", text, flags=re.MULTILINE):
+        header, _, *rows = ([cell.strip(" *") for cell in line.strip("|\n").split("|")] for line in block.splitlines())
+        yield header, rows
+
+
+def stated(document, number):
+    """(method, section, metric, figure) of every cell of the table with this number among those with our metrics."""
+    ours = [(header, rows) for header, rows in tables(document) if set(header[1:]) <= METRICS.keys()]
+    header, rows = ours[number]
+    for label, *cells in rows:
+        method = METHODS.get(label, label.split(" (")[0])
+        if folder := re.match(r"`(pipelines/[\w-]+)`", label):
+            method = folder[1]
+        elif label == "this model":
+            method = document.removesuffix("/README.md")
+        if method != "mean code" and not method.startswith(("pipelines/", *BASELINES)):
+            continue  # choices among samples, which take long
+        for name, cell in zip(header[1:], cells, strict=True):
+            if cell:
+                figure, other = re.fullmatch(r"([\d.]+)(?: \((.*)\))?", cell).groups()
+                method = METHODS.get(other, other) or method  # of the row's last cells: the order has its own baselines
+                yield method, *METRICS[name], figure
+
+
+@pytest.fixture(scope="module")
+def measured(shared_data, tmp_path_factory):
+    """Results of `amodal-diffusion evaluate` by whether the occluders are given, each computed once."""
+    folder, found = shared_data / "amodal_gt", {}
+
+    def measure(occluders_given):
+        if occluders_given not in found:
+            shipped = ["pcnet-m", "asbu"] if occluders_given else ["pcnet-m", "amodal-vae", "occamodal"]
+            methods = ["raw", "convex", "convex-refined"] + [f"pipelines/{name}" for name in shipped]
+            path = tmp_path_factory.mktemp("results") / "results.json"
+            arguments = ["evaluate", "--annotations", folder / "annotations.json", "--images", folder / "images"]
+            arguments += ["--methods", ",".join(methods), "--json", path, "--resamples", "0"]
+            with pytest.MonkeyPatch.context() as patch:
+                patch.chdir(ROOT)
+                assert cli.main([*map(str, arguments), *([] if occluders_given else ["--no-occluders"])]) == 0
+            found[occluders_given] = json.loads(path.read_text(encoding="utf-8"))
+        return found[occluders_given]
+
+    return measure
+
+
+@pytest.mark.parametrize(
+    ("document", "number", "occluders_given", "cells"),
+    [
+        ("README.md", 0, True, 35),
+        ("README.md", 1, False, 30),
+        ("pipelines/pcnet-m/README.md", 0, True, 20),
+        ("pipelines/pcnet-m/README.md", 1, True, 28),
+        ("pipelines/pcnet-m/README.md", 2, True, 8),
+        ("pipelines/asbu/README.md", 0, True, 30),
+        ("pipelines/occamodal/README.md", 0, False, 24),
+    ],
+)
+def test_stated_figures(measured, document, number, occluders_given, cells):
+    results = measured(occluders_given)
+    figures = list(stated(document, number))
+    assert len(figures) == cells
+    wrong = [
+        (method, metric, figure, ours)
+        for method, section, metric, figure in figures
+        if f"{100 * (ours := results[section][method][metric]):.1f}" != figure
+    ]
+    assert not wrong
