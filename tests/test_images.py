@@ -5,7 +5,9 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
 
 from amodal_diffusion.crops import crop_images
 from amodal_diffusion.images import image_size, image_to_tensor, load_image, postprocess_masks
@@ -216,6 +218,73 @@ def test_image_to_tensor(photo):
 
 def test_image_size(photo):
     assert image_size(photo) == image_size(torch.from_numpy(photo).permute(2, 0, 1)) == (12, 20)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif"])
+@pytest.mark.parametrize("orientation", [None, 1, 3, 6, 8])
+def test_image_size_decodes_nothing(photo, tmp_path, monkeypatch, suffix, orientation):
+    exif = Image.Exif()
+    if orientation is not None:
+        exif[0x0112] = orientation
+    Image.fromarray(photo).save(tmp_path / f"photo.{suffix}", exif=exif)
+    expected = load_image(tmp_path / f"photo.{suffix}").size[::-1]
+    assert expected == ((20, 12) if orientation in (6, 8) else (12, 20))
+
+    def load(image):
+        raise AssertionError("the pixels were decoded")
+
+    for kind in (ImageFile.ImageFile, TiffImageFile, WebPImageFile):
+        monkeypatch.setattr(kind, "load", load)
+    assert image_size(tmp_path / f"photo.{suffix}") == expected
+    with Image.open(tmp_path / f"photo.{suffix}") as opened:
+        assert image_size(opened) == expected
+
+
+def test_orientation_behind_the_pixels_of_a_png(photo, tmp_path):
+    """The standard allows it there, and Pillow heeds it."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    plain, turned = io.BytesIO(), io.BytesIO()
+    Image.fromarray(photo).save(plain, "png")
+    Image.fromarray(photo).save(turned, "png", exif=exif)
+    start = turned.getvalue().index(b"eXIf") - 4
+    chunk = turned.getvalue()[start : start + 12 + int.from_bytes(turned.getvalue()[start : start + 4], "big")]
+    path = tmp_path / "photo.png"
+    path.write_bytes(plain.getvalue()[:-12] + chunk + plain.getvalue()[-12:])
+    assert load_image(path).size == (12, 20)
+    assert image_size(path) == (20, 12)
+    with Image.open(path) as opened:
+        assert image_size(opened) == (20, 12)
+        assert load_image(opened).size == (12, 20)
+
+
+@pytest.mark.parametrize(
+    "wrong", [np.zeros((4, 5, 2)), torch.zeros(2, 4, 5), np.zeros((0, 5, 3)), torch.zeros(3, 4, 0)]
+)
+def test_image_size_refuses_the_shapes_that_load_image_refuses(wrong):
+    for read in (image_size, load_image):
+        with pytest.raises(ValueError, match="1, 3 or 4 channels|has no pixels"):
+            read(wrong)
+
+
+def test_image_size_of_what_is_no_photo(tmp_path):
+    with pytest.raises(TypeError, match="`image` must be a path"):
+        image_size(3)
+    with pytest.raises(FileNotFoundError, match=r"none\.png does not exist"):
+        image_size(tmp_path / "none.png")
+    (tmp_path / "text.png").write_text("text")
+    with pytest.raises(ValueError, match=r"photo .*text\.png cannot be read"):
+        image_size(tmp_path / "text.png")
+
+
+def test_loading_a_photo_leaves_its_array_alone(photo):
+    before = photo.copy()
+    loaded = load_image(photo)
+    loaded.putpixel((0, 0), (1, 2, 3))
+    np.testing.assert_array_equal(photo, before)
+    again = load_image(opened := Image.fromarray(photo))
+    again.putpixel((0, 0), (1, 2, 3))
+    np.testing.assert_array_equal(np.asarray(opened), before)
 
 
 class TestCropImages:

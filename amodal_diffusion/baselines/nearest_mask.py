@@ -1,6 +1,6 @@
 """The nearest-neighbour baseline of mask completion [L20]: the most similar simulated partial mask gives its whole."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -90,9 +90,9 @@ class NearestMaskBank:
             raise ValueError(f"`occlusions` must be at least 1, got {occlusions}.")
         if limit is not None and limit < 1:
             raise ValueError(f"`limit` must be at least 1, got {limit}.")
-        complete = [_complete_rows(rows, max_truncation, order) for rows in sources]
         # Twice as fine as the result: the crop around an object is about 1.7 times as wide as the object.
-        bank = MaskBank.from_sources(complete, resolution=2 * size, min_area=min_area)
+        complete = _complete_masks(sources, max_truncation, order)
+        bank = MaskBank.from_masks(complete, resolution=2 * size, min_area=min_area)
         pairs = occlusions * len(bank)
         if limit is not None and pairs > limit:
             chosen = torch.randperm(len(bank), generator=torch.Generator().manual_seed(seed))
@@ -156,21 +156,23 @@ class NearestMaskBank:
         return completed
 
 
-def _complete_rows(
-    rows: Iterable[Mapping[str, Any]],
+def _complete_masks(
+    sources: Sequence[Iterable[Mapping[str, Any]]],
     max_truncation: float,
     order: Callable[[BoolArray], npt.NDArray[np.int8]] | None,
-) -> Iterable[dict[str, Any]]:
-    """The rows with their complete objects alone."""
-    for row in rows:
-        objects = row["objects"]
-        if not objects:
-            continue
-        masks = np.stack([decode_rle(item["modal_mask"]) for item in objects])
-        crowd = np.array([bool(item["is_crowd"]) for item in objects])
-        matrix = None if order is None else order(masks)
-        kept = complete_objects(masks, matrix, is_crowd=crowd, max_truncation=max_truncation)
-        yield {"objects": [item for item, keep in zip(objects, kept, strict=True) if keep]}
+) -> Iterator[tuple[BoolArray, int | None, int]]:
+    """The masks of the complete objects, as `MaskBank.from_masks` takes them."""
+    for source, rows in enumerate(sources):
+        for row in rows:
+            objects = row["objects"]
+            if not objects:
+                continue
+            masks = np.stack([decode_rle(item["modal_mask"]) for item in objects])
+            crowd = np.array([bool(item["is_crowd"]) for item in objects])
+            matrix = None if order is None else order(masks)
+            kept = complete_objects(masks, matrix, is_crowd=crowd, max_truncation=max_truncation)
+            for index in np.flatnonzero(kept):
+                yield masks[index], objects[index]["category_id"], source
 
 
 def _squeeze(masks: Tensor, boxes: Tensor, size: int) -> Tensor:

@@ -13,10 +13,10 @@ from ..data import (
     FILE_FORMATS,
     BadRecord,
     ColumnMap,
-    detect_format,
     iter_annotations,
     iter_columns,
     load_amodal_dataset,
+    open_annotations,
     open_dataset,
     push_folder,
 )
@@ -184,11 +184,11 @@ def _read_rows(
             bad_records=bad_records,
             source=options.source or place,
         )
-    name = detect_format(place) if options.format == "auto" else options.format
+    name, opened = open_annotations(place, options.format)
     if name == "parquet":
         return iter(load_amodal_dataset(place, split, streaming=True, images=folder).decode(False))
     return iter_annotations(
-        place,
+        opened,
         None if options.photos == "none" else folder,
         format=name,
         on_error=options.on_error,

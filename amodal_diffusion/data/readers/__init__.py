@@ -4,7 +4,7 @@ from .cityscapes import iter_cityscapes
 from .coco import iter_coco, read_coco
 from .cocoa import iter_cocoa, read_cocoa
 from .columns import ColumnMap, iter_columns, open_dataset
-from .formats import FILE_FORMATS, FORMATS, detect_format, iter_annotations, read_annotations
+from .formats import FILE_FORMATS, FORMATS, detect_format, iter_annotations, open_annotations, read_annotations
 from .records import AnnotationError, BadRecord
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "iter_coco",
     "iter_cocoa",
     "iter_columns",
+    "open_annotations",
     "open_dataset",
     "read_annotations",
     "read_coco",

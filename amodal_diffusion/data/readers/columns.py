@@ -11,9 +11,10 @@ from reprlib import repr as short
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from pycocotools import mask as mask_utils
 
+from ...images import image_size
 from ...masks import encode_rle
 from ...masks.rle import Rle, segmentation_to_rle
 from ..dataset import is_hub_id
@@ -25,7 +26,6 @@ from .records import (
     RecordLog,
     checked_size,
     make_row,
-    photo_size,
     to_flag,
     to_int,
     to_key,
@@ -203,8 +203,8 @@ def _read_record(row: Mapping[str, Any], key: str, columns: ColumnMap) -> ImageR
 def _stored_size(photo: Mapping[str, Any]) -> tuple[int, int]:
     try:
         with Image.open(io.BytesIO(photo["bytes"]) if photo.get("bytes") else os.fspath(photo["path"])) as picture:
-            return photo_size(picture)
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+            return image_size(picture)
+    except (ValueError, OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"the photo cannot be read: {error}") from error
 
 

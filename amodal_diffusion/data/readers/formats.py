@@ -68,11 +68,28 @@ def detect_format(annotations: Annotations) -> str:
         FileNotFoundError: no such file, and no Hub id either.
         AnnotationError: the file is broken.
     """
-    name = _format_of_place(annotations)
-    if name is not None:
-        return name
+    return open_annotations(annotations)[0]
+
+
+def open_annotations(annotations: Annotations, format: str = "auto") -> tuple[str, Annotations]:  # noqa: A002
+    """Look which format a source of annotations has, and open it where it is a file, so that it is parsed only once.
+
+    Args:
+        annotations: as for `detect_format`.
+        format: a key of `FILE_FORMATS`, "parquet", or "auto" to look.
+
+    Returns:
+        The format, and what the readers take in place of `annotations`: the opened file; the path itself for Parquet
+        and folders.
+
+    Raises:
+        FileNotFoundError, AnnotationError: see `detect_format`.
+    """
+    name = _format_of_place(annotations) if format == "auto" else format
+    if name in ("parquet", "cityscapes"):
+        return name, annotations
     file = load_annotations(annotations)
-    return "cocoa" if file.has_field("regions") else detect_layout(file)
+    return name or ("cocoa" if file.has_field("regions") else detect_layout(file)), file
 
 
 def iter_annotations(
@@ -92,11 +109,11 @@ def iter_annotations(
         ValueError: unknown `format` or `on_error`; Parquet, which `load_amodal_dataset` reads.
     """
     _check_options(format, on_error)
-    name = detect_format(annotations) if format == "auto" else format
+    name, opened = open_annotations(annotations, format)
     if name == "parquet":
         raise ValueError(f"{annotations!s:.200} is Parquet, read it with load_amodal_dataset")
     options: dict[str, Any] = {"on_error": on_error, "bad_records": bad_records, "source": source}
-    return FILE_FORMATS[name].rows(annotations, images, **options)
+    return FILE_FORMATS[name].rows(opened, images, **options)
 
 
 @overload
@@ -161,20 +178,18 @@ def read_annotations(
         ValueError: unknown `format` or `on_error`; `images` for Parquet with photos, `split` without Parquet.
     """
     _check_options(format, on_error)
-    name: str | None = _format_of_place(annotations) if format == "auto" else format
+    if format == "parquet" and not isinstance(annotations, (str, os.PathLike)):
+        raise ValueError(f"format 'parquet' needs a path or a Hub id, got {type(annotations).__name__}")
+    # Opened once: not again to look which format it is, nor for another pass of a stream.
+    name, opened = open_annotations(annotations, format)
     if name == "parquet":
-        if not isinstance(annotations, (str, os.PathLike)):
-            raise ValueError(f"format 'parquet' needs a path or a Hub id, got {type(annotations).__name__}")
         options: dict[str, Any] = {"images": images, "cache_dir": cache_dir, "streaming": streaming}
-        return load_amodal_dataset(annotations, split, **options)
+        return load_amodal_dataset(opened, split, **options)  # type: ignore[arg-type]
     if split is not None:
         raise ValueError(f"split must be None for an annotation file, got {split!r}")
-    # Opened once, so that nothing is parsed again to look which format it is, or for another pass of a stream.
-    opened = annotations if name == "cityscapes" else load_annotations(annotations)
     make_rows = partial(
-        iter_annotations, opened, images, format=name or "auto", on_error=on_error, bad_records=bad_records,
-        source=source,
-    )  # fmt: skip
+        iter_annotations, opened, images, format=name, on_error=on_error, bad_records=bad_records, source=source
+    )
     if streaming:
         return stream_from_rows(make_rows, with_image=images is not None)
     return dataset_from_rows(make_rows(), with_image=images is not None, cache_dir=cache_dir)

@@ -11,8 +11,7 @@ from pathlib import Path
 from reprlib import repr as short
 from typing import Any, Literal, NamedTuple
 
-from PIL import Image, UnidentifiedImageError
-
+from ...images import image_size
 from ...masks import MAX_PIXELS
 from .json_arrays import BrokenJsonError, JsonArray, head_of, read_json
 from .restricted_pickle import PICKLE_SUFFIXES, PickleError, load_pickle
@@ -21,7 +20,6 @@ logger = logging.getLogger(__name__)
 
 OnError = Literal["raise", "skip"]
 _ARRAYS = ("images", "annotations")
-EXIF_ORIENTATION = 0x0112
 INT64_MAX = 2**63 - 1
 
 
@@ -258,12 +256,6 @@ def checked_size(height: int, width: int) -> tuple[int, int]:
     return height, width
 
 
-def photo_size(photo: Image.Image) -> tuple[int, int]:
-    """Height and width of a photo, EXIF orientation applied; only its header is read."""
-    turned = photo.getexif().get(EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
-    return (photo.width, photo.height) if turned else (photo.height, photo.width)
-
-
 def _checked_photo(folder: Path, file_name: str, height: int, width: int) -> Path:
     path = folder / file_name
     # A file name that leads out of the folder could carry a private file into a published data set.
@@ -272,10 +264,9 @@ def _checked_photo(folder: Path, file_name: str, height: int, width: int) -> Pat
     if not file_name or not path.is_file():
         raise ValueError(f"photo {file_name!r} is missing")
     try:
-        with Image.open(path) as photo:
-            size = photo_size(photo)
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"photo {file_name!r} cannot be read: {error}") from error
+        size = image_size(path)
+    except ValueError as error:  # which has the whole path in its message
+        raise ValueError(f"photo {file_name!r} cannot be read: {error.__cause__ or error}") from error
     if size != (height, width):
         raise ValueError(f"photo {file_name!r} is {size[0]} x {size[1]} (height x width), annotated {height} x {width}")
     return path

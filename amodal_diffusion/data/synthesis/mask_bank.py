@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...masks import decode_rle, mask_boxes
+from ...masks import BoolArray, decode_rle, mask_boxes
 
 _BITS = 8
 
@@ -94,6 +94,35 @@ class MaskBank:
         Raises:
             ValueError: where `resolution` is no multiple of 8, `min_area` is below 1, or no instance is left.
         """
+        masks = (
+            (decode_rle(item["modal_mask"]), item["category_id"], source)
+            for source, rows in enumerate(sources)
+            for row in rows
+            for item in row["objects"]
+            if keep_crowd or not item["is_crowd"]
+        )
+        return cls.from_masks(masks, resolution=resolution, min_area=min_area, max_truncation=max_truncation)
+
+    @classmethod
+    def from_masks(
+        cls,
+        masks: Iterable[tuple[BoolArray, int | None, int]],
+        *,
+        resolution: int = 256,
+        min_area: int = 100,
+        max_truncation: float = 1.0,
+    ) -> "MaskBank":
+        """Collect masks that are decoded already.
+
+        Args:
+            masks: each an (H, W) bool mask of a whole photo, its category id or None, and the number of its data set.
+            resolution: see `from_sources`.
+            min_area: see there.
+            max_truncation: see there.
+
+        Raises:
+            ValueError: see there.
+        """
         if resolution < _BITS or resolution % _BITS:
             raise ValueError(f"`resolution` must be a positive multiple of {_BITS}, got {resolution}.")
         if min_area < 1:
@@ -102,18 +131,15 @@ class MaskBank:
         sizes: list[tuple[int, int]] = []
         categories: list[int] = []
         origins: list[int] = []
-        for source, rows in enumerate(sources):
-            for item in (item for row in rows for item in row["objects"]):
-                if item["is_crowd"] and not keep_crowd:
-                    continue
-                mask = decode_rle(item["modal_mask"])
-                if int(mask.sum()) < min_area or _truncation(mask) > max_truncation:
-                    continue
-                square, size = _tight_square(mask, resolution)
-                bits.append(np.packbits(square, axis=-1))
-                sizes.append(size)
-                categories.append(1 if item["category_id"] is None else item["category_id"])
-                origins.append(source)
+        for mask, category, source in masks:
+            x, y, width, height = (int(value) for value in mask_boxes(mask[None])[0])
+            area = np.count_nonzero(mask[y : y + height, x : x + width])
+            if area < min_area or _truncation(mask, width, height) > max_truncation:
+                continue
+            bits.append(np.packbits(_tight_square(mask, x, y, width, height, resolution), axis=-1))
+            sizes.append((width, height))
+            categories.append(1 if category is None else category)
+            origins.append(source)
         packed = np.stack(bits) if bits else np.zeros((0, resolution, resolution // _BITS), np.uint8)
         return cls(
             torch.from_numpy(packed),
@@ -123,20 +149,18 @@ class MaskBank:
         )
 
 
-def _truncation(mask: np.ndarray) -> float:
+def _truncation(mask: BoolArray, width: int, height: int) -> float:
     """Share of the four sides of the mask's box that are mask pixels on the frame of the photo, in [0, 1]."""
     touching = mask[0].sum() + mask[-1].sum() + mask[:, 0].sum() + mask[:, -1].sum()
-    _, _, width, height = mask_boxes(mask[None])[0]
     return float(touching) / float(2 * (width + height))
 
 
-def _tight_square(mask: np.ndarray, resolution: int) -> tuple[np.ndarray, tuple[int, int]]:
+def _tight_square(mask: BoolArray, x: int, y: int, width: int, height: int, resolution: int) -> BoolArray:
     """Nearest resampling of the square of side max(w, h) around the box, zero where it leaves the photo."""
-    x, y, width, height = (int(value) for value in mask_boxes(mask[None])[0])
     side = max(width, height)
     cells = (np.arange(resolution) + 0.5) / resolution * side
     columns = np.floor(cells + x + (width - side) / 2).astype(int)
     rows = np.floor(cells + y + (height - side) / 2).astype(int)
     inside = ((rows >= 0) & (rows < mask.shape[0]))[:, None] & ((columns >= 0) & (columns < mask.shape[1]))
     square = mask[rows.clip(0, mask.shape[0] - 1)[:, None], columns.clip(0, mask.shape[1] - 1)]
-    return square & inside, (width, height)
+    return square & inside

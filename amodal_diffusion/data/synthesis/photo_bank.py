@@ -9,19 +9,20 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from ...crops import crop_boxes, crop_images, crop_masks
-from ...images import image_to_tensor
-from ...masks import mask_areas, mask_boxes
-from ...ordering import order_from_masks
+from ...images import image_to_tensor, load_image
+from ...masks import BoolArray, mask_areas, mask_boxes
+from ...ordering import OrderArray, order_from_masks
 from ..schema import record_masks
 
 MODAL, AMODAL, OCCLUDER, OTHERS, INSIDE = (1 << bit for bit in range(5))
 """Bits of `PhotoBank.layers`: visible part, whole object, what hides it, all other objects, the photo's frame."""
 
-Labeller = Callable[[Any, np.ndarray], tuple[np.ndarray, np.ndarray]]
-"""Photo and modal masks (N, H, W) bool -> amodal masks (N, H, W) bool and order (N, N) int8."""
+Labeller = Callable[[Image.Image, BoolArray], tuple[BoolArray, OrderArray]]
+"""Photo (RGB) and modal masks (N, H, W) bool -> amodal masks (N, H, W) bool and order (N, N) int8."""
 
 
 class PhotoBank:
@@ -120,13 +121,15 @@ class PhotoBank:
             for row in rows:
                 if on_row is not None:
                     on_row(row)
-                modal, amodal, front, is_known = _read_scene(row, labeller, alone_is_known)
-                kept = np.flatnonzero(mask_areas(modal) >= max(1, min_area))
-                kept = np.array([i for i in kept if not row["objects"][i]["is_crowd"]], dtype=np.int64)
+                modal, amodal = record_masks(row)
+                crowd = np.array([bool(item["is_crowd"]) for item in row["objects"]], dtype=bool)
+                kept = np.flatnonzero((mask_areas(modal) >= max(1, min_area)) & ~crowd)
                 if not len(kept):
                     continue
+                photo = _load_photo(row, modal.shape[1:])
+                amodal, front, is_known = _label(photo, modal, amodal, labeller, alone_is_known)
                 boxes = _context_boxes(modal[kept], enlarge_box, context)
-                pixels.append(_crop_photo(row, modal.shape[1:], boxes, resolution))
+                pixels.append(_crop_photo(photo, boxes, resolution))
                 layers.append(_crop_layers(modal, amodal, front, kept, boxes, resolution))
                 known += [is_known] * len(kept)
                 origins += [source] * len(kept)
@@ -140,19 +143,30 @@ class PhotoBank:
         )
 
 
-def _read_scene(
-    row: Mapping[str, Any], labeller: Labeller | None, alone_is_known: bool
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]:
-    """Modal and amodal masks (N, H, W), [i, j] = j hides a part of i (N, N), and whether that is known."""
-    modal, amodal = record_masks(row)
-    nothing = np.zeros((len(modal), len(modal)), bool)
+def _load_photo(row: Mapping[str, Any], size: tuple[int, ...]) -> Image.Image:
+    """The photo of a row, of the `size` (height, width) of its masks."""
+    if row.get("image") is None:
+        raise ValueError(f"image {row['image_id']} of {row['source']!r} has no photo.")
+    photo = load_image(row["image"])
+    if photo.size[::-1] != tuple(size):
+        raise ValueError(
+            f"photo of image {row['image_id']} is {photo.width}x{photo.height} pixels, its masks are "
+            f"{size[1]}x{size[0]}."
+        )
+    return photo
+
+
+def _label(
+    photo: Image.Image, modal: BoolArray, amodal: BoolArray | None, labeller: Labeller | None, alone_is_known: bool
+) -> tuple[BoolArray, BoolArray, bool]:
+    """Amodal masks (N, H, W), [i, j] = j hides a part of i (N, N), and whether that is known."""
     if amodal is not None:
         # Not the annotated order: annotators leave it out where the masks say enough.
-        return modal, amodal, order_from_masks(modal, amodal) == -1, True
+        return amodal, order_from_masks(modal, amodal) == -1, True
     if labeller is None or len(modal) < 2:
-        return modal, modal, nothing, alone_is_known and len(modal) == 1
-    amodal, order = labeller(row.get("image"), modal)
-    return modal, amodal, order == -1, True
+        return modal, np.zeros((len(modal), len(modal)), bool), alone_is_known and len(modal) == 1
+    amodal, order = labeller(photo, modal)
+    return amodal, order == -1, True
 
 
 def _context_boxes(modal: np.ndarray, enlarge_box: float, context: float) -> Tensor:
@@ -162,16 +176,9 @@ def _context_boxes(modal: np.ndarray, enlarge_box: float, context: float) -> Ten
     return torch.from_numpy(np.concatenate([boxes[:, :2] + (boxes[:, 2:] - side) // 2, side], axis=1))
 
 
-def _crop_photo(row: Mapping[str, Any], size: tuple[int, ...], boxes: Tensor, resolution: int) -> Tensor:
-    if row.get("image") is None:
-        raise ValueError(f"image {row['image_id']} of {row['source']!r} has no photo.")
-    photo = image_to_tensor(row["image"])
-    if tuple(photo.shape[1:]) != tuple(size):
-        raise ValueError(
-            f"photo of image {row['image_id']} is {photo.shape[2]}x{photo.shape[1]} pixels, its masks are "
-            f"{size[1]}x{size[0]}."
-        )
-    return (crop_images(photo, boxes, resolution) * 255).round_().clamp_(0, 255).to(torch.uint8)
+def _crop_photo(photo: Image.Image, boxes: Tensor, resolution: int) -> Tensor:
+    """(K, 3, r, r) uint8."""
+    return (crop_images(image_to_tensor(photo), boxes, resolution) * 255).round_().clamp_(0, 255).to(torch.uint8)
 
 
 def _crop_layers(

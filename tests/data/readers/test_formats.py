@@ -6,16 +6,20 @@ import numpy as np
 import pytest
 from datasets import Dataset, IterableDataset
 
+from amodal_diffusion.cli.main import main
 from amodal_diffusion.data import (
     FILE_FORMATS,
     AnnotationError,
     amodal_features,
     detect_format,
     iter_annotations,
+    open_annotations,
     read_annotations,
     record_masks,
     record_order,
 )
+from amodal_diffusion.data.readers import records
+from amodal_diffusion.data.readers.json_arrays import read_json
 from amodal_diffusion.masks import encode_rle
 from data_helpers import (
     HEIGHT,
@@ -251,3 +255,18 @@ def test_every_format_says_what_it_is():
     assert {name for name, entry in FILE_FORMATS.items() if entry.title} == {
         "bsds-a", "cityscapes", "coco", "cocoa", "cocoa-cls", "d2sa", "kins", "lvis", "mp3d-amodal",
     }  # fmt: skip
+
+
+def test_a_file_is_parsed_once_whoever_asks_for_its_format(tmp_path, monkeypatch):
+    path = write(tmp_path / "file.json", coco(thing()))
+    parsed = []
+    monkeypatch.setattr(records, "read_json", lambda *args: parsed.append(args) or read_json(*args))
+    for read in (iter_annotations, read_annotations):
+        assert len(list(read(path))) == 1
+        assert len(parsed) == 1
+        parsed.clear()
+    name, opened = open_annotations(path)
+    assert name == "coco" and len(list(iter_annotations(opened, format=name))) == 1
+    assert len(parsed) == 1
+    main(["dataset", "convert", str(path), "--output", str(tmp_path / "converted")])
+    assert len(parsed) == 2

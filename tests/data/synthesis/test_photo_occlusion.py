@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from amodal_diffusion.crops import crop_boxes
 from amodal_diffusion.data import read_annotations
@@ -17,7 +18,9 @@ from amodal_diffusion.data.synthesis import (
     PhotoBank,
     PhotoOcclusionSynthesizer,
     PhotoSynthesisConfig,
+    photo_bank,
 )
+from amodal_diffusion.images import load_image
 from amodal_diffusion.masks import mask_boxes
 from photo_helpers import draw_scene, write_photos
 
@@ -294,3 +297,21 @@ def test_bad_recipes_are_refused(change, message):
 def test_process_index_is_checked(bank):
     with pytest.raises(ValueError, match=r"`process_index` must lie in \[0, 2\), got 2"):
         synthesizer(bank, plain(), process_index=2, num_processes=2)
+
+
+def test_a_photo_is_loaded_once(modal_rows, monkeypatch):
+    loaded, seen = [], []
+    monkeypatch.setattr(photo_bank, "load_image", lambda photo: loaded.append(photo) or load_image(photo))
+
+    def labeller(image, modal):
+        seen.append(image)
+        return modal, np.zeros((len(modal), len(modal)), np.int8)
+
+    rows = list(modal_rows)
+    PhotoBank.from_sources([rows], resolution=32, min_area=40, labeller=labeller)
+    assert len(loaded) == len(rows)
+    assert all(isinstance(image, Image.Image) and image.mode == "RGB" for image in seen)
+    loaded.clear()
+    with pytest.raises(ValueError, match="holds no object"):
+        PhotoBank.from_sources([rows], min_area=10**6, labeller=labeller)
+    assert not loaded  # no object of theirs is taken
