@@ -11,6 +11,8 @@ import amodal_diffusion.hub
 import parity
 from repository_helpers import PARITY, SHARED
 
+collect_ignore = ["helpers", "parity"]  # which hold no tests
+
 
 @pytest.fixture(scope="session")
 def published_scenes():

@@ -12,9 +12,19 @@ from .detections import DetectedMethod, DetectionResults, ResultsMethod, match_b
 from .loading import load_methods
 from .methods import METHODS, NEAREST_MASK, AloneMethod, MaskBaseline, PipelineMethod
 from .model_card import evaluation_results, write_model_card
-from .papers.curves import CurveReport, draw_occlusion_curves
-from .papers.published import OCCLUSION_BINS, PAPER_TABLES, PaperTable, PublishedRow
-from .papers.tables import DIFFERS, TableMethod, TableReport, table_methods
+from .papers import (
+    DIFFERS,
+    OCCLUSION_BINS,
+    PAPER_TABLES,
+    CurveReport,
+    PaperTable,
+    PublishedData,
+    PublishedRow,
+    TableMethod,
+    TableReport,
+    draw_occlusion_curves,
+    table_methods,
+)
 from .posterior import PosteriorDraws, PosteriorMethod, TrueBoxMethod, posterior_methods
 from .report import TRUTH_MARK, EvaluationReport, OcclusionBin, format_markdown, format_table, write_report
 from .runs import ORDER_BASELINES, evaluate_methods
@@ -24,8 +34,8 @@ __all__ = [
     "DIFFERS", "METHODS", "NEAREST_MASK", "OCCLUSION_BINS", "ORDER_BASELINES", "ORDER_SOURCES", "PAPER_TABLES",
     "TRUTH_MARK", "AloneMethod", "CurveReport", "DetectedMethod", "DetectionResults", "Detections",
     "EvaluationReport", "MaskBaseline", "Method", "OcclusionBin", "OrderSource", "PaperTable", "PipelineMethod",
-    "PosteriorDraws", "PosteriorMethod", "Prediction", "PublishedRow", "ResultsMethod", "Sample", "TableMethod",
-    "TableReport", "TrueBoxMethod", "call_pipeline", "check_call_options", "draw_occlusion_curves",
+    "PosteriorDraws", "PosteriorMethod", "Prediction", "PublishedData", "PublishedRow", "ResultsMethod", "Sample",
+    "TableMethod", "TableReport", "TrueBoxMethod", "call_pipeline", "check_call_options", "draw_occlusion_curves",
     "evaluate_methods", "evaluation_results", "format_markdown", "format_table", "load_methods", "load_pipeline",
     "make_sample", "match_boxes", "posterior_methods", "table_methods", "write_model_card", "write_report",
 ]  # fmt: skip
