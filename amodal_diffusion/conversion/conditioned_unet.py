@@ -20,7 +20,7 @@ _LAYER = re.compile(r"^encoder\.stages\.(\d+)\.layers\.(\d+)\.layer\.(\d+)\.(con
 
 
 def unet_published_key(key: str, reduce_names: Sequence[str]) -> str:
-    """The published name of a parameter of `ConditionedUNet`.
+    """The published name of a parameter of `MaskUNet`.
 
     Args:
         key: its name here, without the prefix of the U-Net within its network.

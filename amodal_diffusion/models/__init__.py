@@ -1,5 +1,6 @@
 """The networks: each a `ModelMixin` whose `forward` takes tensors by name and returns an output with `logits`."""
 
+from . import diffusers_messages  # noqa: F401 - before the first network is cast
 from .amodal_vae import AmodalVAE, AmodalVAEOutput, DiagonalGaussian
 from .asbu import ASBUPredictor
 from .occamodal_predictor import OccAmodalPredictor

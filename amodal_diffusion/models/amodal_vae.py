@@ -12,7 +12,7 @@ from diffusers.utils import BaseOutput
 from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
-from .unet_blocks import check_mask_plane, check_positive_integers
+from .checks import check_mask_plane, check_positive_integers
 
 # Beyond these the exponential of a log-variance says nothing more, and in half precision it would overflow.
 _LOG_VARIANCE = (-20.0, 10.0)
@@ -176,7 +176,8 @@ class AmodalVAE(ModelMixin, ConfigMixin):
         ValueError: for sizes that are no positive integers (`num_categories` may be 0) or do not fit together.
     """
 
-    _supports_gradient_checkpointing = False
+    # A call may use one of them alone.
+    _group_offload_block_modules = ["encoder", "decoder", "spatial_transformer"]
 
     @register_to_config
     def __init__(

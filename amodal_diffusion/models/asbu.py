@@ -8,9 +8,10 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor
 
 from ..masks import occlusion_boundary
+from .checks import check_positive_integers, stack_planes
+from .mask_unet import MaskUNet
 from .outputs import MaskModelOutput
 from .pcnet_mask import PCNetMask
-from .unet_blocks import ConditionedUNet, check_condition, check_mask_plane, check_positive_integers
 
 OCCLUDER_INPUTS = ("boundary", "mask", "both")
 _OUTPUTS = 2
@@ -61,7 +62,7 @@ class ASBUPredictor(ModelMixin, ConfigMixin):
             `sample_size`.
     """
 
-    _supports_gradient_checkpointing = False
+    _group_offload_block_modules = ["unet"]
 
     @register_to_config
     def __init__(
@@ -76,10 +77,12 @@ class ASBUPredictor(ModelMixin, ConfigMixin):
         check_positive_integers(block_out_channels=block_out_channels, sample_size=sample_size, patch_size=patch_size)
         if sample_size % patch_size:
             raise ValueError(f"`patch_size` must divide `sample_size`, got {patch_size} and {sample_size}.")
-        self.unet = ConditionedUNet(
-            in_channels=5 if use_rgb else 2, out_channels=_OUTPUTS, block_out_channels=block_out_channels,
-            feature_channels=(), reduced_channels=1, align_corners=True, patch_size=patch_size,
-        )  # fmt: skip
+        self.unet = MaskUNet(
+            in_channels=5 if use_rgb else 2,
+            out_channels=_OUTPUTS,
+            block_out_channels=block_out_channels,
+            patch_size=patch_size,
+        )
 
     @torch.no_grad()
     def load_mask_network(self, network: PCNetMask, *, eraser_value: float = 1.0) -> None:
@@ -136,14 +139,6 @@ class ASBUPredictor(ModelMixin, ConfigMixin):
             ValueError: where shapes differ, h or w is no multiple of `patch_size`, or an input that the configuration
                 asks for is missing (or one that it does not know is given).
         """
-        check_mask_plane("mask", mask, self.config.patch_size)
-        check_mask_plane("boundary", boundary, self.config.patch_size, mask.shape)
-        batch, _, height, width = mask.shape
-        config = self.config
-        check_condition("image", image, "use_rgb", config.use_rgb, (batch, 3, height, width))
-        check_condition("category_ids", category_ids, "class_conditioned", config.class_conditioned, (batch,))
-        if category_ids is not None:
-            mask = mask * category_ids.to(mask.dtype).view(-1, 1, 1, 1)
-        planes = [mask, boundary] if image is None else [mask, boundary, image]
-        logits = self.unet(torch.cat([plane.to(self.dtype) for plane in planes], dim=1), ())
+        planes = stack_planes(self.config, mask, image, category_ids, self.dtype, boundary=boundary)
+        logits = self.unet(planes)
         return MaskModelOutput(logits=logits) if return_dict else (logits,)

@@ -10,9 +10,10 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor
 from transformers import ResNetConfig, ResNetModel
 
+from .checks import check_mask_plane, check_positive_integers
+from .mask_unet import MaskUNet
 from .outputs import MaskModelOutput
 from .pcnet_mask import PCNetMask
-from .unet_blocks import ConditionedUNet, check_mask_plane, check_positive_integers
 
 
 class OccAmodalPredictor(ModelMixin, ConfigMixin):
@@ -38,7 +39,7 @@ class OccAmodalPredictor(ModelMixin, ConfigMixin):
             bottleneck first, then one level up each. (4,) is the published network.
     """
 
-    _supports_gradient_checkpointing = False
+    _group_offload_block_modules = ["unet"]
 
     @register_to_config
     def __init__(
@@ -76,7 +77,7 @@ class OccAmodalPredictor(ModelMixin, ConfigMixin):
                 embedding_size=image_embedding_size,
             )
         )  # fmt: skip
-        self.unet = ConditionedUNet(
+        self.unet = MaskUNet(
             in_channels=mask_channels, out_channels=out_channels, block_out_channels=block_out_channels,
             feature_channels=[image_hidden_sizes[stage - 1] for stage in image_feature_stages],
             reduced_channels=reduced_channels, align_corners=True, patch_size=patch_size,

@@ -12,8 +12,8 @@ from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from .checks import check_condition, check_mask_plane, check_positive_integers
 from .pull_push import pull_push
-from .unet_blocks import check_condition, check_mask_plane, check_positive_integers
 
 _RGB = 3
 _FIRST_KERNELS = (7, 5, 5)
@@ -32,6 +32,18 @@ class PCNetContentOutput(BaseOutput):
     """
 
     image: Tensor
+
+
+class _KnownConv(nn.Conv2d):
+    """The weights of a `PartialConv`. They are used in `forward` alone: offloading by diffusers brings them for it."""
+
+    def forward(self, known: Tensor, factor: Tensor, mask: Tensor) -> Tensor:  # type: ignore[override]
+        """`W(known) * factor + b * mask`: known (B, C, h, w), factor and mask (B, 1, h', w') -> (B, C_out, h', w')."""
+        values = F.conv2d(known, self.weight, None, self.stride, self.padding)
+        values = values * factor.to(values.dtype)
+        if self.bias is None:
+            return values
+        return values + (self.bias.view(1, -1, 1, 1) * mask).to(values.dtype)
 
 
 class PartialConv(nn.Module):
@@ -53,7 +65,7 @@ class PartialConv(nn.Module):
     ) -> None:
         super().__init__()
         padding = kernel_size // 2
-        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride=stride, padding=padding, bias=bias)
+        self.conv = _KnownConv(in_channels, out_channels, kernel_size, stride=stride, padding=padding, bias=bias)
 
     @property
     def window(self) -> int:
@@ -77,11 +89,7 @@ class PartialConv(nn.Module):
         share = F.avg_pool2d(counts, size, stride, padding) * (size**2 / self.window)  # [B, 1, h', w']
         mask = (share > 0).to(torch.float32)
         factor = mask / share.clamp(min=0.5 / self.window)
-        values = F.conv2d(known, conv.weight, None, stride, padding)
-        values = values * factor.to(values.dtype)
-        if conv.bias is not None:
-            values = values + (conv.bias.view(1, -1, 1, 1) * mask).to(values.dtype)
-        return values, mask
+        return conv(known, factor, mask), mask
 
 
 class PartialBlock(nn.Module):
@@ -139,8 +147,6 @@ class PCNetContent(ModelMixin, ConfigMixin):
     Raises:
         ValueError: sizes that are no positive integers, fewer than 2 levels, class-conditioned without a mask plane.
     """
-
-    _supports_gradient_checkpointing = False
 
     @register_to_config
     def __init__(

@@ -2,21 +2,19 @@
 
 from collections.abc import Sequence
 
-import torch
-import torch.nn.functional as F
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
-from torch import Tensor, nn
+from torch import Tensor
 
+from .checks import check_positive_integers, stack_planes
+from .mask_unet import MaskUNet
 from .outputs import MaskModelOutput
-from .unet_blocks import DoubleConv, DownBlock, UpBlock, check_condition, check_positive_integers, init_xavier
 
 
-class PCNetMask(ModelMixin, ConfigMixin):
+class PCNetMask(MaskUNet, ModelMixin, ConfigMixin):
     """Completes the mask of an object given the mask of what hides it. Source: [Z20].
 
-    A U-Net: `block_out_channels` gives one level each, every level a `DoubleConv`, 2x2 max-pooling between levels,
-    bilinear upsampling with skip connections on the way back, and a 1x1 convolution to the logits.
+    It is a `MaskUNet` on two planes, the visible mask and the eraser.
 
     Args:
         block_out_channels: channels per level, from full resolution down. The published network ("widening 2") has
@@ -30,8 +28,6 @@ class PCNetMask(ModelMixin, ConfigMixin):
             positions and still answers at full resolution.
     """
 
-    _supports_gradient_checkpointing = False
-
     @register_to_config
     def __init__(
         self,
@@ -42,30 +38,20 @@ class PCNetMask(ModelMixin, ConfigMixin):
         use_rgb: bool = False,
         patch_size: int = 1,
     ) -> None:
-        super().__init__()
         check_positive_integers(
             out_channels=out_channels, sample_size=sample_size, patch_size=patch_size,
             block_out_channels=block_out_channels,
         )  # fmt: skip
-        if len(block_out_channels) < 2:
-            raise ValueError(f"`block_out_channels` needs at least 2 levels, got {tuple(block_out_channels)}.")
         if sample_size % patch_size:
             raise ValueError(f"`patch_size` must divide `sample_size`, got {patch_size} and {sample_size}.")
-        widths = list(block_out_channels)
-        planes = 5 if use_rgb else 2
-        self.conv_in = DoubleConv(planes * patch_size**2, widths[0])
-        self.down_blocks = nn.ModuleList(DownBlock(a, b) for a, b in zip(widths, widths[1:], strict=False))
-        up_blocks = []
-        hidden = widths[-1]
-        for level in range(len(widths) - 2, -1, -1):
-            out = widths[max(level - 1, 0)]
-            up_blocks.append(UpBlock(hidden, widths[level], out))
-            hidden = out
-        self.up_blocks = nn.ModuleList(up_blocks)
-        self.conv_out = nn.Conv2d(hidden, out_channels * patch_size**2, 1)
-        init_xavier(self)
+        super().__init__(
+            in_channels=5 if use_rgb else 2,
+            out_channels=out_channels,
+            block_out_channels=block_out_channels,
+            patch_size=patch_size,
+        )
 
-    def forward(
+    def forward(  # type: ignore[override]  # the planes by name
         self,
         mask: Tensor,
         eraser: Tensor,
@@ -89,35 +75,6 @@ class PCNetMask(ModelMixin, ConfigMixin):
             ValueError: where shapes differ, h or w is no multiple of `patch_size`, or an input that the configuration
                 asks for is missing (or one that it does not know is given).
         """
-        self._check_inputs(mask, eraser, image, category_ids)
-        if category_ids is not None:
-            mask = mask * category_ids.to(mask.dtype).view(-1, 1, 1, 1)
-        planes = [mask, eraser] if image is None else [mask, eraser, image]
-        hidden = torch.cat([plane.to(self.dtype) for plane in planes], dim=1)  # [B, 2 or 5, h, w]
-        patch = self.config.patch_size
-        if patch > 1:
-            hidden = F.pixel_unshuffle(hidden, patch)  # [B, planes * p * p, h / p, w / p]
-        skips = [self.conv_in(hidden)]
-        for block in self.down_blocks:
-            skips.append(block(skips[-1]))
-        hidden = skips.pop()
-        for block in self.up_blocks:
-            hidden = block(hidden, skips.pop())
-        logits = self.conv_out(hidden)
-        if patch > 1:
-            logits = F.pixel_shuffle(logits, patch)  # [B, out_channels, h, w]
+        planes = stack_planes(self.config, mask, image, category_ids, self.dtype, eraser=eraser)  # [B, 2 or 5, h, w]
+        logits = super().forward(planes)
         return MaskModelOutput(logits=logits) if return_dict else (logits,)
-
-    def _check_inputs(self, mask: Tensor, eraser: Tensor, image: Tensor | None, category_ids: Tensor | None) -> None:
-        if mask.ndim != 4 or mask.shape[1] != 1:
-            raise ValueError(f"`mask` must have shape (B, 1, h, w), got {tuple(mask.shape)}.")
-        if eraser.shape != mask.shape:
-            raise ValueError(f"`eraser` must have the shape of `mask` {tuple(mask.shape)}, got {tuple(eraser.shape)}.")
-        batch, _, height, width = mask.shape
-        if height % self.config.patch_size or width % self.config.patch_size:
-            raise ValueError(
-                f"`mask` must have sides that are multiples of {self.config.patch_size}, got {(height, width)}."
-            )
-        config = self.config
-        check_condition("image", image, "use_rgb", config.use_rgb, (batch, 3, height, width))
-        check_condition("category_ids", category_ids, "class_conditioned", config.class_conditioned, (batch,))

@@ -5,7 +5,7 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
-from .unet_blocks import check_positive_integers
+from .checks import check_positive_integers
 
 
 class PromptEmbedding(ModelMixin, ConfigMixin):
@@ -15,8 +15,6 @@ class PromptEmbedding(ModelMixin, ConfigMixin):
         tokens: length of the prompt in tokens.
         channels: values a token.
     """
-
-    _supports_gradient_checkpointing = False
 
     @register_to_config
     def __init__(self, tokens: int = 77, channels: int = 1024) -> None:
@@ -32,5 +30,5 @@ class PromptEmbedding(ModelMixin, ConfigMixin):
         return holder.eval()
 
     def forward(self) -> Tensor:
-        """(1, tokens, channels)."""
-        return self.embeds
+        """The embedding, (1, tokens, channels): a copy, since offloading moves the parameter away after the call."""
+        return self.embeds.detach().clone()

@@ -6,8 +6,9 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor
 
+from .checks import check_mask_plane, check_positive_integers
+from .mask_unet import MaskUNet
 from .outputs import MaskModelOutput
-from .unet_blocks import ConditionedUNet, check_mask_plane, check_positive_integers
 
 
 class SDAmodalDecoder(ModelMixin, ConfigMixin):
@@ -26,7 +27,7 @@ class SDAmodalDecoder(ModelMixin, ConfigMixin):
         feature_sizes: side of each cropped feature map that it was trained on; the pipelines crop to these.
     """
 
-    _supports_gradient_checkpointing = False
+    _group_offload_block_modules = ["unet"]
 
     @register_to_config
     def __init__(
@@ -48,7 +49,7 @@ class SDAmodalDecoder(ModelMixin, ConfigMixin):
                 f"`feature_sizes` must have one entry for each of the {len(feature_channels)} feature maps, "
                 f"got {tuple(feature_sizes)}."
             )
-        self.unet = ConditionedUNet(
+        self.unet = MaskUNet(
             in_channels=1, out_channels=out_channels, block_out_channels=block_out_channels,
             feature_channels=feature_channels, reduced_channels=reduced_channels, align_corners=False,
         )  # fmt: skip

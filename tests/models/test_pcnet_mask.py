@@ -109,7 +109,7 @@ def test_save_and_load(tmp_path):
 
 WRONG_INPUTS = {
     "mask without channel": ({}, lambda m, e: (m[:, 0], e), r"`mask` must have shape \(B, 1, h, w\)"),
-    "eraser of another size": ({}, lambda m, e: (m, e[..., :-1]), "`eraser` must have the shape of `mask`"),
+    "eraser of another size": ({}, lambda m, e: (m, e[..., :-1]), r"`eraser` must have shape \(2, 1, 32, 32\), got"),
     "no multiple of the patch": ({"patch_size": 4}, lambda m, e: (m[..., :-1], e[..., :-1]), "multiples of 4"),
     "image not asked for": ({}, lambda m, e: (m, e, torch.zeros(2, 3, 32, 32)), "`image` must be None"),
     "image missing": ({"use_rgb": True}, lambda m, e: (m, e), "`image` must be given"),
