@@ -1,7 +1,9 @@
 """PCNet-M, the partial completion network for masks [Z20]."""
 
 from collections.abc import Sequence
+from typing import Any
 
+import torch
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor
@@ -27,6 +29,10 @@ class PCNetMask(MaskUNet, ModelMixin, ConfigMixin):
             the last ("pixel unshuffle"). 1 is the published network. 2 runs the same levels on a quarter of the
             positions and still answers at full resolution.
     """
+
+    # For type checkers, which else find those of `nn.Module.__getattr__` before those of diffusers.
+    config: Any
+    dtype: torch.dtype
 
     @register_to_config
     def __init__(

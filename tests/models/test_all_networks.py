@@ -4,7 +4,6 @@ import logging
 
 import pytest
 import torch
-from diffusers.hooks import apply_group_offloading
 
 import amodal_diffusion.models
 from amodal_diffusion import (
@@ -107,4 +106,3 @@ def test_computes_the_same_offloaded_in_groups(name, options, tmp_path):
             for value in (*model.parameters(), *model.buffers()):
                 value.data.fill_(float("nan") if value.is_floating_point() else 0)
             torch.testing.assert_close(first_tensor(model(*inputs)), expected, rtol=0, atol=0)
-
