@@ -20,17 +20,15 @@ from typing import Any
 
 import cv2
 import numpy as np
-from common import REPOSITORY, environment, format_environment
+from common import environment, format_environment
 from PIL import Image
 from skimage.metrics import structural_similarity
 
 from amodal_diffusion import ContentPipeline
 from amodal_diffusion.data import read_annotations, record_masks
+from amodal_diffusion.data.samplers import split_photos
 from amodal_diffusion.images import load_image
 from amodal_diffusion.masks import mask_boxes
-
-sys.path.insert(0, str(REPOSITORY / "training"))
-from trainer.photo_sources import split_photos  # noqa: E402
 
 _RADIUS = 3  # of OpenCV's methods, in pixels: the value of its documentation
 _SHARE = (0.05, 0.6)  # of an object that a hole takes away

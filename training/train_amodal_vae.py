@@ -21,24 +21,18 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from trainer.arguments import base_parser, check_arguments, parse_size_list, source_name
 from trainer.loop import Task, Validation, train
+from trainer.photo_sources import add_streaming_flag
 from trainer.pictures import completion_grid
-from trainer.shape_batches import PartialSampler, ShapeSampler
-from trainer.shape_objectives import (
-    ShapeWeights,
-    complete_loss,
-    complete_scenes,
-    draw_completions,
-    partial_loss,
-    score_completions,
-    simulated_loss,
-)
-from trainer.shape_sources import ShapeSources, collect_shapes, order_by_pipeline
-from trainer.streams import add_streaming_flag
-from trainer.synthetic_masks import read_mask_sources, split_bank
+from trainer.shape_validation import complete_scenes, draw_completions, score_completions
+from trainer.synthetic_masks import read_mask_sources
 
 from amodal_diffusion import AmodalPipeline, AmodalVAE, AmodalVAEPipeline
 from amodal_diffusion.crops import crop_to_boxes
+from amodal_diffusion.data.samplers.shape_sources import ShapeSources, collect_shapes, order_by_pipeline
+from amodal_diffusion.data.samplers.shapes import PartialSampler, ShapeSampler
+from amodal_diffusion.data.samplers.splits import split_bank
 from amodal_diffusion.data.synthesis import MAX_TRUNCATION, mix_seed
+from amodal_diffusion.losses import ShapeWeights, complete_loss, partial_loss, simulated_loss
 from amodal_diffusion.models import DiagonalGaussian
 
 logger = logging.getLogger(__name__)

@@ -15,25 +15,22 @@ import argparse
 import logging
 from typing import Any
 
-import torch
-import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
 from trainer.arguments import base_parser, check_arguments, parse_size_list
 from trainer.loop import train
-from trainer.losses import uncertainty_weighted_loss
-from trainer.photo_boundaries import (
-    MATTING,
-    PhotoOcclusionBatch,
-    boundary_synthesis,
-    check_photo_boundaries,
-    make_photo_boundaries,
-)
-from trainer.photo_sources import add_images_flag
+from trainer.photo_sources import Counts, add_images_flag, check_images, make_photo_synthesizers
 from trainer.synthetic_masks import SyntheticMaskTask, add_mask_data_flags, check_mask_data
 
 from amodal_diffusion import AmodalPipeline, ASBUPipeline, ASBUPredictor, PCNetMaskPipeline
-from amodal_diffusion.data.synthesis import OcclusionBatch
+from amodal_diffusion.data.samplers.photo_boundaries import (
+    MATTING,
+    PhotoBoundaries,
+    PhotoOcclusionBatch,
+    boundary_synthesis,
+)
+from amodal_diffusion.data.synthesis import OcclusionBatch, PhotoSynthesisConfig
+from amodal_diffusion.losses import binary_completion_loss, decoupled_loss, uncertainty_weighted_loss
 from amodal_diffusion.models.asbu import OCCLUDER_INPUTS, occluder_plane
 
 
@@ -73,44 +70,48 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     check_arguments(args)
     check_mask_data(args)
-    check_photo_boundaries(args)
+    _check_photo_flags(args)
     if args.pretrained_pipeline and args.mask_network:
         raise ValueError("`--mask_network` starts a new network; `--pretrained_pipeline` has one already. Give one.")
     return args
 
 
-def completion_loss(logits: Tensor, target: Tensor, occluder: Tensor, inside_weight: float = 5.0) -> Tensor:
-    """The ablation without uncertainty: binary cross-entropy of the first output, weighted as in [Z20].
+def make_photo_boundaries(
+    args: argparse.Namespace, synthesis: PhotoSynthesisConfig, accelerator: Accelerator
+) -> tuple[PhotoBoundaries, PhotoBoundaries, Counts]:
+    """Samples for training, samples of the photos held out, and how many objects there are; of `args.dataset`."""
+    training, validation, counts = make_photo_synthesizers(args, synthesis, accelerator, modal_only=True)
+    return PhotoBoundaries(training), PhotoBoundaries(validation), counts
 
-    Args:
-        logits: (B, 2, h, w) floating point; the second plane is not looked at.
-        target: (B, 1, h, w) in {0, 1}.
-        occluder: (B, 1, h, w) in {0, 1}.
-        inside_weight: factor inside the occluder.
+
+def _check_photo_flags(args: argparse.Namespace) -> None:
+    """Refuse flags that do not go with `--use_rgb`, or not without it.
+
+    Raises:
+        ValueError: naming the flag and the reason.
     """
-    entropy = F.binary_cross_entropy_with_logits(logits[:, :1].float(), target, reduction="none")
-    return (entropy * (1 + (inside_weight - 1) * occluder)).mean()
+    if not args.use_rgb:
+        if args.images is not None:
+            raise ValueError("`--images` needs `--use_rgb`: without it no photo is looked at.")
+        return
+    check_images(args)
+    refused = (
+        (args.mask_network, "--mask_network", "PCNet-M takes no photo"),
+        (args.class_conditioned, "--class_conditioned", "the bank of photos keeps no category ids"),
+        (args.dataset_weights, "--dataset_weights", "every object of the photos is drawn equally often"),
+        (args.keep_crowd, "--keep_crowd", "crowd regions are never cut out of a photo"),
+        (args.max_truncation < 1, "--max_truncation", "objects at the frame are kept, since the photo shows the frame"),
+    )
+    for given, flag, reason in refused:
+        if given:
+            raise ValueError(f"`{flag}` does not go with `--use_rgb`: {reason}.")
 
 
-def decoupled_loss(logits: Tensor, target: Tensor, occluder: Tensor, inside_weight: float = 5.0) -> Tensor:
-    """The mask by cross-entropy, the uncertainty by ASBU's loss given that mask.
-
-    ASBU's loss, minimised over the uncertainty, is the absolute error, whose best answer is the median: what is hidden
-    with less than even chance comes out as 0. Cross-entropy keeps the probability. The mask is detached in ASBU's loss,
-    so that the second output learns how far off the first one is and nothing else.
-
-    Args:
-        logits: (B, 2, h, w) floating point.
-        target: (B, 1, h, w) in {0, 1}.
-        occluder: (B, 1, h, w) in {0, 1}.
-        inside_weight: factor inside the occluder.
-    """
-    mean, spread = logits.split(1, dim=1)
-    uncertainty = uncertainty_weighted_loss(torch.cat([mean.detach(), spread], 1), target, occluder, inside_weight)
-    return completion_loss(logits, target, occluder, inside_weight) + uncertainty
-
-
-LOSSES = {"uncertainty": uncertainty_weighted_loss, "cross_entropy": completion_loss, "decoupled": decoupled_loss}
+LOSSES = {
+    "uncertainty": uncertainty_weighted_loss,
+    "cross_entropy": binary_completion_loss,
+    "decoupled": decoupled_loss,
+}
 
 
 class ASBUTask(SyntheticMaskTask):

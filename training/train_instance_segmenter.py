@@ -22,11 +22,11 @@ from accelerate import Accelerator
 from datasets import concatenate_datasets
 from torch import Tensor, nn
 from trainer.arguments import base_parser, check_arguments, source_name
-from trainer.instance_batches import MASKS, InstanceSampler, pad, read_instances, resize
 from trainer.loop import Task, Validation, train
-from trainer.photo_sources import add_images_flag, check_images, read_photo_sources, split_photos
+from trainer.photo_sources import add_images_flag, check_images, read_photo_sources, split_sources
 from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, Mask2FormerImageProcessor, SwinConfig
 
+from amodal_diffusion.data.samplers.instances import MASKS, InstanceSampler, pad, read_instances, resize
 from amodal_diffusion.io import write_text
 from amodal_diffusion.masks import encode_rle
 from amodal_diffusion.metrics import AmodalAP
@@ -209,8 +209,7 @@ def _read_photos(args: argparse.Namespace) -> tuple[list[Any], list[Any]]:
     """The rows of each data set for training, and those to validate on."""
     sources = read_photo_sources(args)
     if args.validation_dataset is None:
-        training, held_out = zip(*(split_photos(rows, args.validation_fraction) for rows in sources), strict=True)
-        return list(training), list(held_out)
+        return split_sources(sources, args.validation_fraction)
     other = {"dataset": args.validation_dataset, "images": args.validation_images}
     return sources, read_photo_sources(argparse.Namespace(**{**vars(args), **other}))
 

@@ -17,18 +17,16 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
 from trainer.arguments import base_parser, check_arguments, parse_size_list
 from trainer.loop import Task, Validation, train
-from trainer.losses import uncertainty_weighted_loss
-from trainer.photo_sources import Counts, add_images_flag, check_images, make_photo_synthesizers
+from trainer.photo_sources import Counts, add_images_flag, add_streaming_flag, check_images, make_photo_synthesizers
 from trainer.pictures import mask_grid
-from trainer.streams import add_streaming_flag
 
 from amodal_diffusion import AmodalPipeline, OccAmodalPipeline, OccAmodalPredictor, PCNetMaskPipeline
 from amodal_diffusion.data.synthesis import Labeller, PhotoBatch, PhotoSynthesisConfig
+from amodal_diffusion.losses import occluder_loss, uncertainty_weighted_loss
 from amodal_diffusion.masks import occlusion_boundary
 
 STAGES = ("occluder", "amodal")
@@ -270,18 +268,6 @@ class OccAmodalTask(Task):
             ],
             "data": data,
         }
-
-
-def occluder_loss(logits: Tensor, occluder: Tensor, known: Tensor) -> Tensor:
-    """Cross-entropy, mean over the pixels where the occluder is known. Source: [Z24].
-
-    Args:
-        logits: (B, 2, h, w) floating point.
-        occluder: (B, 1, h, w) in {0, 1}.
-        known: (B, 1, h, w) in {0, 1}.
-    """
-    entropy = F.cross_entropy(logits.float(), occluder[:, 0].long(), reduction="none")
-    return (entropy * known[:, 0]).sum() / known.sum().clamp(min=1)
 
 
 def _load_pipeline(name: str, flag: str) -> OccAmodalPipeline:

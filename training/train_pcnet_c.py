@@ -19,21 +19,23 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 from trainer.arguments import base_parser, check_arguments, parse_size_list
-from trainer.content_losses import (
-    ContentLossWeights,
-    composite,
-    content_losses,
-    discriminator_loss,
-    generator_loss,
-)
 from trainer.loop import Task, Validation, train
-from trainer.perceptual import VGGFeatures, find_vgg_features
-from trainer.photo_sources import Counts, add_images_flag, check_images, make_photo_synthesizers
-from trainer.streams import add_streaming_flag
+from trainer.photo_sources import Counts, add_images_flag, add_streaming_flag, check_images, make_photo_synthesizers
 
 from amodal_diffusion import ContentPipeline, PCNetContent, PCNetContentDiscriminator
 from amodal_diffusion.data.synthesis import ContentBatch, ContentSynthesisConfig, ContentSynthesizer
 from amodal_diffusion.images import denormalize_images
+from amodal_diffusion.losses import (
+    ContentLossWeights,
+    VGGFeatures,
+    composite,
+    content_losses,
+    discriminator_loss,
+    generator_loss,
+    load_vgg_features,
+)
+
+logger = logging.getLogger(__name__)
 
 RECIPES = {"published": ContentSynthesisConfig, "improved": ContentSynthesisConfig.improved}
 _SHOWN = 8
@@ -118,7 +120,7 @@ class ContentTask(Task):
         )
         self.accelerator = accelerator
         if self.weights.perceptual or self.weights.style:
-            self.perceptual = find_vgg_features(args.perceptual_network)
+            self.perceptual = _find_vgg_features(args.perceptual_network)
             if self.perceptual is not None:
                 self.perceptual.to(accelerator.device)
         if self.weights.adversarial:
@@ -202,6 +204,17 @@ def _picture(batch: ContentBatch, found: Tensor, truth: Tensor) -> np.ndarray:
     seen = truth * visible + (1 - visible) * 0.5
     rows = [torch.cat(list(row[:_SHOWN]), dim=2) for row in (seen, torch.where(visible > 0, truth, found), truth)]
     return (torch.cat(rows, dim=1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+
+
+def _find_vgg_features(path_or_id: str) -> VGGFeatures | None:
+    """As `load_vgg_features`; None, with a warning, where it is not to be had or not wanted."""
+    if path_or_id == "none":
+        return None
+    try:
+        return load_vgg_features(path_or_id)
+    except FileNotFoundError as error:
+        logger.warning("training goes on without the perceptual and the style loss: %s", error)
+        return None
 
 
 def _make_model(args: argparse.Namespace) -> PCNetContent:

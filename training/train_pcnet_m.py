@@ -12,7 +12,6 @@ import argparse
 import logging
 from typing import Any
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 from trainer.arguments import base_parser, check_arguments, parse_size_list
 from trainer.loop import train
@@ -20,6 +19,7 @@ from trainer.synthetic_masks import SyntheticMaskTask, add_mask_data_flags, chec
 
 from amodal_diffusion import AmodalPipeline, PCNetMask, PCNetMaskPipeline
 from amodal_diffusion.data.synthesis import OcclusionBatch
+from amodal_diffusion.losses import completion_loss
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -49,19 +49,6 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     check_arguments(args)
     check_mask_data(args)
     return args
-
-
-def completion_loss(logits: Tensor, target: Tensor, eraser: Tensor, inside_weight: float = 5.0) -> Tensor:
-    """Cross-entropy, `inside_weight` times as heavy inside the eraser, mean over pixels. Source: [Z20].
-
-    Args:
-        logits: (B, 2, h, w) floating point.
-        target: (B, 1, h, w) in {0, 1}.
-        eraser: (B, 1, h, w) in {0, 1}.
-        inside_weight: factor inside the eraser.
-    """
-    entropy = F.cross_entropy(logits.float(), target[:, 0].long(), reduction="none")
-    return (entropy * (1 + (inside_weight - 1) * eraser[:, 0])).mean()
 
 
 class PCNetMaskTask(SyntheticMaskTask):

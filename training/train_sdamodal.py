@@ -18,21 +18,38 @@ import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
-from trainer.arguments import base_parser, check_arguments, parse_size_list
+from trainer.arguments import base_parser, check_arguments, errors_by_flag, parse_size_list, source_name
 from trainer.loop import Task, Validation, train
-from trainer.photo_batches import ObjectCropper, PhotoCrops, Prefetcher, image_crops, photo_grid
-from trainer.photo_features import PhotoFeatures, Raw, cached_features, freeze_extractor, place_extractor
-from trainer.photo_objects import ObjectFilter, ObjectSampler, Photo, PhotoError, PhotoObjects, open_sources
+from trainer.photo_sources import open_sources
+from trainer.pictures import photo_grid
 
+from amodal_diffusion.data.samplers.photo_crops import ObjectCropper, PhotoCrops, image_crops
+from amodal_diffusion.data.samplers.photo_objects import ObjectFilter, ObjectSampler, Photo, PhotoError, PhotoObjects
+from amodal_diffusion.data.samplers.prefetch import Prefetcher
 from amodal_diffusion.hub import read_model_index
 from amodal_diffusion.models import SDAmodalDecoder
 from amodal_diffusion.pipelines.sdamodal.features import DiffusionFeatureExtractor
+from amodal_diffusion.pipelines.sdamodal.photo_features import (
+    PhotoFeatures,
+    Raw,
+    cached_features,
+    freeze_extractor,
+    place_extractor,
+)
 from amodal_diffusion.pipelines.sdamodal.pipeline import SDAmodalPipeline, crop_features
 
 logger = logging.getLogger(__name__)
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 PICTURES = 8
+_FLAGS = {
+    "`folder`": "`--cache_features`",
+    "`clear_cache`": "`--rebuild_cache`",
+    "`weights`": "`--dataset_weights`",
+    "`fraction`": "`--validation_fraction`",
+    "another data set": "another data set (`--validation_dataset`)",
+}
+"""How users of this script know the arguments of what it calls."""
 _FEATURE_SETTINGS = ("time_step", "num_draws", "noise_seed", "resolution", "up_blocks", "draw_batch_size")
 _PIPELINE_SETTINGS = ("stable_diffusion", "enlarge_box", "feature_crop", "mask_threshold", "paste", "keep_modal")
 
@@ -227,6 +244,7 @@ class SDAmodalTask(Task):
             feature_sizes=args.feature_sizes or self.extractor.feature_sizes,
         )
 
+    @errors_by_flag(_FLAGS)
     def setup(self, accelerator: Accelerator) -> None:
         args = self.args
         self.device = accelerator.device
@@ -236,9 +254,9 @@ class SDAmodalTask(Task):
             others = args.validation_dataset or []
             held_out = open_sources(others, args.validation_images, args.on_error, "--validation_dataset")
         chosen = ObjectFilter(args.min_area, args.keep_crowd, not args.skip_stuff, args.min_occlusion_rate)
-        self.objects = self.held_out = PhotoObjects(sources, args.dataset, chosen, args.on_error)
+        self.objects = self.held_out = PhotoObjects(sources, [*map(source_name, args.dataset)], chosen, args.on_error)
         if held_out:
-            self.held_out = PhotoObjects(held_out, others, chosen, args.on_error)
+            self.held_out = PhotoObjects(held_out, [*map(source_name, others)], chosen, args.on_error)
             training, validation = self.objects.photos, self.held_out.photos
         else:
             training, validation = self.objects.split(args.validation_fraction)

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .asbu import convert_asbu, convert_asbu_weights
-from .checkpoint import load_published_state_dict
 from .occamodal import convert_occamodal, convert_occamodal_weights
 from .pcnet_content import convert_pcnet_content, convert_pcnet_content_weights
 from .pcnet_mask import convert_pcnet_mask, convert_pcnet_mask_weights
@@ -30,5 +29,4 @@ __all__ = [
     "convert_pcnet_mask_weights",
     "convert_sdamodal",
     "convert_sdamodal_weights",
-    "load_published_state_dict",
 ]

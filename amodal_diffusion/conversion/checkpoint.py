@@ -1,61 +1,18 @@
-"""Reading published checkpoints safely, checking every key, and writing the pipeline folder in one step."""
+"""Checking every key of a published checkpoint, and writing the pipeline folder in one step."""
 
 import os
-import pickle  # nosec B403 - for the name of an exception; nothing is unpickled with it
-import re
 import shutil
 import tempfile
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-import safetensors
-import torch
 from diffusers import DiffusionPipeline
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from ..checkpoints import load_published_state_dict
+
 Network = TypeVar("Network", bound=nn.Module)
-
-_ZIP = b"PK\x03\x04"
-_PICKLE = b"\x80"
-_ENTRIES = ("state_dict", "model")
-_PREFIX = "module."
-_GLOBAL = re.compile(r"GLOBAL\s+([\w.]+)")
-
-
-def load_published_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """Read the weights of a published checkpoint without running any code that it holds.
-
-    Args:
-        path: a torch file (zip or legacy pickle, whatever its ending; CUDA tensors too) or a safetensors file. Of a
-            torch file the entry "state_dict" or "model" is taken, or the whole of it where it holds tensors alone.
-
-    Returns:
-        Keys without the prefix "module." and their tensors, on the CPU.
-
-    Raises:
-        FileNotFoundError: where there is no such file.
-        ValueError: where the file is empty, truncated, of another format, holds other objects than plain tensors and
-            containers (a pickle that would run code), no weights, or weights that are not finite.
-    """
-    path = Path(path)
-    if path.is_dir():
-        raise ValueError(f"'{path}' is a folder; expected a checkpoint file.")
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no checkpoint '{path}'.")
-    with path.open("rb") as file:
-        head = file.read(9)
-    if head.startswith((_ZIP, _PICKLE)):
-        content = _load_torch(path)
-    elif head[8:] == b"{":
-        content = _load_safetensors(path)
-    elif not head:
-        raise ValueError(f"The checkpoint '{path}' is empty.")
-    else:
-        raise ValueError(f"'{path}' is neither a torch checkpoint nor a safetensors file; it begins with {head!r}.")
-    return _clean(_weights(content, path), path)
 
 
 def convert_file(path: str | os.PathLike[str], convert: Callable[..., Network], **config: Any) -> Network:
@@ -135,50 +92,3 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
-
-
-def _load_torch(path: Path) -> Any:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of the unpickler, about protocols that it then refuses
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        # The message of torch is not passed on: it advises to load the file unsafely.
-        name = _GLOBAL.search(str(error))
-        detail = f"it asks for `{name.group(1)}`" if name else "or it is damaged"
-        raise ValueError(
-            f"The checkpoint '{path}' is refused: it holds more than tensors and plain containers, so it could run "
-            f"code when loaded ({detail})."
-        ) from error
-    except (RuntimeError, EOFError, LookupError, ValueError, AttributeError, TypeError, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"The checkpoint '{path}' is truncated or damaged: {reason}") from error
-
-
-def _load_safetensors(path: Path) -> Any:
-    try:
-        return load_file(path)
-    except (safetensors.SafetensorError, ValueError) as error:
-        raise ValueError(f"The safetensors file '{path}' is truncated or damaged: {error}") from error
-
-
-def _weights(content: Any, path: Path) -> dict[str, Tensor]:
-    if not isinstance(content, Mapping):
-        raise ValueError(f"The checkpoint '{path}' must hold a dictionary, got {type(content).__name__}.")
-    entries = [content[name] for name in _ENTRIES if isinstance(content.get(name), Mapping)]
-    weights = entries[0] if entries else content
-    strange = [str(key) for key, value in weights.items() if not (isinstance(key, str) and isinstance(value, Tensor))]
-    if not weights or strange:
-        found = f"got entries {', '.join(strange[:8])} that are no tensors" if strange else "got an empty one"
-        raise ValueError(f"The checkpoint '{path}' must hold `state_dict`, `model` or named tensors alone; {found}.")
-    return dict(weights)
-
-
-def _clean(weights: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
-    clean = {key.removeprefix(_PREFIX): value for key, value in weights.items()}
-    if len(clean) < len(weights):
-        raise ValueError(f"The checkpoint '{path}' holds some keys both with and without the prefix {_PREFIX!r}.")
-    broken = [key for key, value in clean.items() if value.is_floating_point() and not bool(value.isfinite().all())]
-    if broken:
-        raise ValueError(f"The checkpoint '{path}' holds NaN or infinity in {', '.join(broken)}.")
-    return clean

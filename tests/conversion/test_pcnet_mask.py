@@ -9,11 +9,11 @@ import torch
 from safetensors.torch import save_file
 
 from amodal_diffusion import AmodalPipeline, PCNetMask
+from amodal_diffusion.checkpoints import load_published_state_dict
 from amodal_diffusion.conversion import (
     CONVERTERS,
     convert_pcnet_mask,
     convert_pcnet_mask_weights,
-    load_published_state_dict,
 )
 from amodal_diffusion.conversion.checkpoint import save_pipeline
 from amodal_diffusion.conversion.pcnet_mask import published_key

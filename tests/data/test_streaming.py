@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from amodal_diffusion.baselines.nearest_mask import NearestMaskBank
 from amodal_diffusion.data import amodal_features, load_amodal_dataset, read_annotations, save_parquet
+from amodal_diffusion.data.samplers import split_stream
 from amodal_diffusion.data.synthesis import MaskBank, PhotoBank, PhotoSynthesisConfig
 from amodal_diffusion.evaluation import METHODS, evaluate_methods
 from photo_helpers import write_photos
@@ -91,9 +92,9 @@ def test_evaluation(whole, stream):
 @pytest.fixture
 def trainer(monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
-    from trainer import photo_sources, streams, synthetic_masks
+    from trainer import photo_sources, synthetic_masks
 
-    return SimpleNamespace(photos=photo_sources, streams=streams, masks=synthetic_masks)
+    return SimpleNamespace(photos=photo_sources, masks=synthetic_masks)
 
 
 def arguments(*datasets, streaming=True, **options):
@@ -113,9 +114,9 @@ def test_training_reads_masks(trainer, folder, parquet):
     assert_same(bank, again)
 
 
-def test_a_stream_is_split_the_same_way_each_time(trainer, parquet):
+def test_a_stream_is_split_the_same_way_each_time(parquet):
     rows = load_amodal_dataset(parquet, streaming=True)
-    training, held_out = trainer.streams.split_stream(rows, 0.25)
+    training, held_out = split_stream(rows, 0.25)
     assert len(training) == 0  # nobody knows yet
     for _ in range(2):
         ids = [[row["image_id"] for row in part] for part in (training, held_out)]
@@ -123,7 +124,7 @@ def test_a_stream_is_split_the_same_way_each_time(trainer, parquet):
         assert (len(training), len(held_out)) == (6, 2)
     assert next(iter(held_out))["image"].size == next(iter(rows))["image"].size
     for fraction in (0.6, 0.99):  # something is left to train on
-        training, _ = trainer.streams.split_stream(rows, fraction)
+        training, _ = split_stream(rows, fraction)
         assert len(list(training)) == 4
 
 

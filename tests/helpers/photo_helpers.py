@@ -7,6 +7,8 @@ import torch
 from PIL import Image
 
 from amodal_diffusion import OccAmodalPipeline, OccAmodalPredictor
+from amodal_diffusion.data import read_annotations
+from amodal_diffusion.data.samplers import ObjectFilter, PhotoObjects
 
 TINY_PREDICTOR = {
     "block_out_channels": (4, 8, 8), "reduced_channels": 4, "sample_size": 32, "image_hidden_sizes": (4, 8),
@@ -78,3 +80,20 @@ def write_photos(folder, *, images=8, amodal=True, first=0):
     path = folder / "annotations.json"
     path.write_text(json.dumps(content))
     return path
+
+
+def open_objects(*folders, on_error="skip", **chosen):
+    """The objects on the photos of folders that `write_photos` wrote; `chosen` are those of `ObjectFilter`."""
+    sources = [read_annotations(folder / "annotations.json", folder, on_error=on_error) for folder in folders]
+    names = [f"{folder.name}/annotations.json" for folder in folders]
+    return PhotoObjects(sources, names, ObjectFilter(**chosen), on_error)
+
+
+def edited_photos(folder, tmp_path, change):
+    """A copy of a data set with its annotations changed."""
+    content = json.loads((folder / "annotations.json").read_text())
+    change(content)
+    for photo in folder.glob("*.png"):
+        (tmp_path / photo.name).write_bytes(photo.read_bytes())
+    (tmp_path / "annotations.json").write_text(json.dumps(content))
+    return tmp_path

@@ -3,17 +3,11 @@
 import importlib
 import json
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch.distributions import Bernoulli
 
 from amodal_diffusion import AmodalPipeline, PCNetMask, PCNetMaskPipeline
-from amodal_diffusion.crops import tight_boxes
-from amodal_diffusion.data.synthesis import MaskBank
-from amodal_diffusion.masks import encode_rle
-from amodal_diffusion.models import AmodalVAE, DiagonalGaussian
 from repository_helpers import ROOT
 from training_helpers import run_script, write_coco
 
@@ -66,10 +60,6 @@ def scripts(monkeypatch):
 
 def script():
     return importlib.import_module("train_amodal_vae")
-
-
-def part(name):
-    return importlib.import_module(f"trainer.{name}")
 
 
 def weights(folder):
@@ -196,181 +186,6 @@ def test_lambda_rises(coco, tmp_path):
     first, second = (script().AmodalVAETask(args, stage, lambda size: None) for stage in (1, 2))
     assert [first.weights(step).kl for step in (0, 1, 3, 8)] == [0.5, 1.0, 2.0, 2.0]
     assert second.weights(8).kl == 3.0
-
-
-# Samples
-
-
-def ellipse(height, width, shape=(60, 80)):
-    y, x = np.mgrid[: shape[0], : shape[1]]
-    return ((y - 30) / height) ** 2 + ((x - 40) / width) ** 2 < 1
-
-
-@pytest.fixture
-def bank():
-    rng = np.random.default_rng(0)
-    masks = [ellipse(*rng.uniform(8, 28, 2)) for _ in range(20)]
-    objects = [{"modal_mask": encode_rle(mask), "is_crowd": False, "category_id": 1} for mask in masks]
-    return MaskBank.from_sources([[{"objects": objects}]], resolution=32)
-
-
-def make_sampler(bank, **options):
-    options = {"size": 16, "frame_size": 24, "seed": 0, "synthesis_size": 48} | options
-    return part("shape_batches").ShapeSampler(bank, **options)
-
-
-def test_complete_samples_touch_all_sides(bank):
-    whole, ids = make_sampler(bank).complete(0, 32)
-    assert whole.shape == (32, 1, 16, 16)
-    assert set(whole.unique().tolist()) == {0.0, 1.0}
-    assert (ids == 1).all()
-    for edge in (whole[:, 0, 0], whole[:, 0, -1], whole[:, 0, :, 0], whole[:, 0, :, -1]):
-        assert edge.any(1).float().mean() > 0.9
-
-
-def test_simulated_samples_are_what_they_say(bank):
-    batch = make_sampler(bank, box_probability=0.5).simulated(0, 64)
-    assert (batch.scene_visible <= batch.scene_whole).all()
-    hidden = (batch.scene_whole & ~batch.scene_visible).flatten(1).any(1)
-    assert 0.7 < hidden.float().mean() < 1
-    for edge in (
-        batch.scene_whole[:, 0],
-        batch.scene_whole[:, -1],
-        batch.scene_whole[..., 0],
-        batch.scene_whole[..., -1],
-    ):
-        assert not edge.any()  # the crop cuts nothing off
-    assert torch.equal(batch.visible_boxes, tight_boxes(batch.scene_visible))
-    assert 0.2 < batch.by_box.float().mean() < 0.8
-    # Placed by the true box, the whole mask fills its frame as the truth does.
-    objectives = part("shape_objectives")
-    logits = (batch.whole * 2 - 1) * 20
-    placed = objectives.place_in_frame(logits, batch.boxes, 24)
-    inside = (batch.boxes[:, 2:] < 2).all(1)
-    assert (placed - batch.frame)[inside].abs().mean() < 0.01
-    # Cropped by its own box an object fills the crop; by the whole one it need not.
-    filled = (batch.visible[:, 0] > 0.2).any(1).float().mean(1)
-    assert filled[~batch.by_box].min() > filled[batch.by_box].min()
-
-
-def test_samples_repeat(bank):
-    first, again, other = (make_sampler(bank, box_probability=0.5).simulated(step, 8) for step in (3, 3, 4))
-    for name, value in vars(first).items():
-        assert torch.equal(value, getattr(again, name)), name
-    assert not torch.equal(first.visible, other.visible)
-
-
-def test_shapes_are_sorted_by_the_order():
-    front, behind, alone = np.zeros((3, 60, 80), bool)
-    front[10:30, 10:30], behind[15:40, 30:50], alone[45:55, 60:75] = True, True, True
-    things = [
-        {"modal_mask": encode_rle(mask), "is_crowd": False, "category_id": category}
-        for mask, category in ((front, 3), (behind, 4), (alone, None))
-    ]
-    options = {"size": 16, "frame_size": 24, "resolution": 32, "min_area": 10, "max_truncation": 0.05}
-    order = np.array([[0, 1, 0], [-1, 0, 0], [0, 0, 0]], np.int8)
-    sources = part("shape_sources")
-    asked = []
-
-    def find_order(masks):
-        asked.append(len(masks))
-        return order[: len(masks), : len(masks)]
-
-    found = sources.collect_shapes(
-        [[{"objects": things}], [{"objects": things[2:]}]], known_categories=[0], find_order=find_order,
-        collect_partial=True, **options,
-    )  # fmt: skip
-    assert asked == [2]  # only those that touch
-    assert found.counts == [(3, 2, 1), (1, 1, 0)]
-    assert found.complete.category_ids.tolist() == [3, 0, 0]
-    assert found.complete.sources.tolist() == [0, 0, 1]
-    assert found.partial.category_ids.tolist() == [4]
-    assert (found.partial.visible == 255).all()  # a rectangle fills its own box
-    frame = found.partial.frame_visible[0] > 127
-    assert frame[8:16, 8:16].all()
-    assert frame.sum() == 64
-    in_front = found.partial.frame_front[0] > 127
-    assert in_front[:, :8].any()
-    assert not in_front[:, 8:].any()
-    without = sources.collect_shapes(
-        [[{"objects": things}]], known_categories=[], find_order=None, collect_partial=True, **options
-    )
-    assert without.counts == [(3, 1, 0)]
-    assert without.partial is None
-    assert without.complete.category_ids.tolist() == [0]
-
-
-def test_partial_samples_are_mirrored_together():
-    sources, batches = part("shape_sources"), part("shape_batches")
-    ramp = torch.arange(4).expand(1, 4, 4).to(torch.uint8)
-    shapes = sources.PartialShapes(ramp, ramp * 2, ramp * 3, torch.tensor([7]), torch.tensor([0]))
-    batch = batches.PartialSampler(shapes, seed=0).sample(0, 16)
-    assert batch.visible.shape == (16, 1, 4, 4)
-    rising = batch.visible[:, 0, 0, 0] == 0
-    assert 0 < rising.sum() < 16
-    torch.testing.assert_close(batch.frame, batch.visible[:, 0] * 2)
-    torch.testing.assert_close(batch.front, batch.visible[:, 0] * 3)
-    assert (batch.category_ids == 7).all()
-
-
-def test_partial_samples_follow_the_source_weights():
-    sources, batches = part("shape_sources"), part("shape_batches")
-    plane = torch.zeros(3, 4, 4, dtype=torch.uint8)
-    shapes = sources.PartialShapes(plane, plane, plane, torch.tensor([1, 1, 2]), torch.tensor([0, 0, 1]))
-    ids = batches.PartialSampler(shapes, seed=0, source_weights=[0, 1]).sample(0, 32).category_ids
-    assert (ids == 2).all()
-
-
-# Losses
-
-
-def test_likelihoods_are_those_of_torch():
-    losses = part("losses")
-    generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(3, 1, 4, 4, generator=generator)
-    target = (torch.rand(3, 1, 4, 4, generator=generator) > 0.5).float()
-    expected = -Bernoulli(logits=logits).log_prob(target).sum((1, 2, 3))
-    torch.testing.assert_close(losses.bernoulli_nll(logits, target), expected)
-    found = losses.placed_nll(logits.sigmoid(), target, epsilon=1e-6)
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
-    weight = torch.zeros_like(target)
-    weight[:, :, 0] = 2
-    row = -Bernoulli(logits=logits[:, :, :1]).log_prob(target[:, :, :1]).sum((1, 2, 3))
-    torch.testing.assert_close(losses.placed_nll(logits.sigmoid(), target, weight, 1e-6), 2 * row, rtol=1e-4, atol=1e-4)
-    certain = torch.zeros(1, 2, requires_grad=True)
-    losses.placed_nll(certain, torch.ones(1, 2)).sum().backward()
-    assert (certain.grad < 0).all()  # also where a pixel is impossible, the gradient makes it more probable
-
-
-def test_expected_distance_is_that_of_samples():
-    generator = torch.Generator().manual_seed(0)
-    first = DiagonalGaussian(torch.tensor([[1.0, -2.0]]), torch.tensor([[0.3, -1.0]]))
-    second = DiagonalGaussian(torch.tensor([[0.0, 1.0]]), torch.tensor([[-0.5, 0.2]]))
-    exact = float(part("shape_objectives").expected_distance(first, second))
-    draws = [
-        DiagonalGaussian(one.mean.expand(40000, 2), one.log_variance.expand(40000, 2)).sample(generator)
-        for one in (first, second)
-    ]
-    assert exact == pytest.approx(float(0.5 * (draws[0] - draws[1]).square().sum(1).mean()), rel=0.02)
-
-
-def test_stage_three_looks_at_visible_pixels_alone():
-    objectives, batches = part("shape_objectives"), part("shape_batches")
-    torch.manual_seed(0)
-    model = AmodalVAE(sample_size=16, latent_channels=4, block_out_channels=(8, 16))
-    visible, frame, front = torch.ones(2, 1, 16, 16), torch.zeros(2, 24, 24), torch.zeros(2, 24, 24)
-    frame[:, 8:16, 8:16] = 1
-    front[:, :, 16:] = 1
-
-    def nll(weights, front=front):
-        batch = batches.PartialBatch(visible, frame, front, torch.zeros(2, dtype=torch.int64))
-        logs = objectives.partial_loss(model, batch, None, torch.Generator().manual_seed(0), weights)[1]
-        return float(logs["visible_nll"])
-
-    plain, wide = objectives.ShapeWeights(), objectives.ShapeWeights(background=1.0)
-    assert nll(plain) == nll(plain, front * 0)  # what lies beside the object does not matter
-    assert nll(wide) > nll(plain)
-    assert nll(wide, front * 0) > nll(wide)  # and with the background, what is in front does not
 
 
 # Errors

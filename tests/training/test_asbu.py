@@ -99,35 +99,6 @@ def test_what_the_network_sees_of_the_occluder(kind):
     assert task.build_pipeline(task.model).config.occluder_input == kind
 
 
-def test_decoupled_loss_teaches_the_uncertainty_without_moving_the_mask():
-    from train_asbu import completion_loss, decoupled_loss
-    from trainer.losses import uncertainty_weighted_loss
-
-    torch.manual_seed(0)
-    logits = torch.randn(2, 2, 4, 4, requires_grad=True)
-    target, occluder = (torch.rand(2, 1, 4, 4) < 0.5).float(), (torch.rand(2, 1, 4, 4) < 0.5).float()
-    loss = decoupled_loss(logits, target, occluder)
-    parts = completion_loss(logits, target, occluder) + uncertainty_weighted_loss(logits, target, occluder)
-    torch.testing.assert_close(loss, parts)
-    (both,) = torch.autograd.grad(loss, logits)
-    (mask,) = torch.autograd.grad(completion_loss(logits, target, occluder), logits)
-    (spread,) = torch.autograd.grad(uncertainty_weighted_loss(logits, target, occluder), logits)
-    torch.testing.assert_close(both[:, :1], mask[:, :1])
-    torch.testing.assert_close(both[:, 1:], spread[:, 1:])
-
-
-def test_loss_without_uncertainty_is_weighted_cross_entropy():
-    from train_asbu import completion_loss
-
-    logits, target, occluder = torch.zeros(1, 2, 1, 2), torch.ones(1, 1, 1, 2), torch.tensor([[[[1.0, 0.0]]]])
-    assert float(completion_loss(logits, target, occluder)) == pytest.approx((5 + 1) / 2 * 0.693147, rel=1e-5)
-    logits[:, 1] = 30.0  # the uncertainty is not looked at
-    assert float(completion_loss(logits, target, occluder)) == pytest.approx((5 + 1) / 2 * 0.693147, rel=1e-5)
-    sharp = torch.tensor([[[[2.0, -2.0]], [[0.0, 0.0]]]])
-    by_hand = (5 * -torch.log(torch.sigmoid(torch.tensor(2.0))) - torch.log(torch.sigmoid(torch.tensor(-2.0)))) / 2
-    assert float(completion_loss(sharp, target, occluder)) == pytest.approx(float(by_hand), rel=1e-5)
-
-
 def test_starts_from_pcnet_m_or_asbu(finished, tmp_path):
     from train_asbu import ASBUTask
 

@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 
 from amodal_diffusion import AmodalPipeline, ASBUPipeline, ASBUPredictor
 from amodal_diffusion.data import read_annotations
-from amodal_diffusion.data.synthesis import AMODAL, MODAL, OCCLUDER
+from amodal_diffusion.data.samplers import PhotoBoundaries, boundary_synthesis
+from amodal_diffusion.data.synthesis import AMODAL, MODAL, OCCLUDER, PhotoOcclusionSynthesizer
 from photo_helpers import draw_scene, write_photos
 from repository_helpers import ROOT
 from training_helpers import run_main
@@ -119,10 +120,6 @@ def test_the_eraser_is_what_is_seen_of_the_pasted_object(photos):
 
 
 def test_regions_are_hidden_by_the_real_objects(photos):
-    from trainer.photo_boundaries import PhotoBoundaries, boundary_synthesis
-
-    from amodal_diffusion.data.synthesis import PhotoOcclusionSynthesizer
-
     bank = prepared(photos).synthesizer.synthesizer.bank
     recipe = boundary_synthesis(32, "improved")
     assert recipe.region_probability > 0 and boundary_synthesis(32, "published").region_probability == 0
@@ -134,8 +131,6 @@ def test_regions_are_hidden_by_the_real_objects(photos):
 
 @pytest.mark.parametrize(("recipe", "front"), [("published", 0.8), ("improved", 0.6)])
 def test_every_sample_has_another_object_by_matting(recipe, front):
-    from trainer.photo_boundaries import boundary_synthesis
-
     config = boundary_synthesis(64, recipe)
     assert (config.size, config.matting, config.front_probability) == (64, (0.8, 0.5), front)
     assert config.front_probability + config.behind_probability == 1
@@ -195,7 +190,7 @@ def test_a_pipeline_to_start_from_must_fit(finished, tmp_path):
 
 def test_data_sets_must_have_photos_to_split(photos, tmp_path):
     one = write_photos(tmp_path / "one", images=1)
-    with pytest.raises(ValueError, match="`--dataset` needs at least 2 photos to hold some out, got 1"):
+    with pytest.raises(ValueError, match="`--dataset` must have at least 2 photos to hold some out, got 1"):
         run_main("train_asbu", "--dataset", one, "--output_dir", tmp_path / "out", *SMALL)
     read_annotations(photos).to_parquet(tmp_path / "bare" / "rows.parquet")
     with pytest.raises(ValueError, match="has no photos"):

@@ -69,15 +69,6 @@ def test_alone_synced_batch_norm_is_batch_norm():
     assert plain.state_dict().keys() == synced.state_dict().keys()
 
 
-def test_published_loss():
-    from train_pcnet_m import completion_loss
-
-    logits = torch.tensor([[[[0.0, 2.0]], [[0.0, 0.0]]]])  # object: 0.5, 1 / (1 + e²)
-    target, eraser = torch.tensor([[[[1.0, 0.0]]]]), torch.tensor([[[[1.0, 0.0]]]])
-    expected = (5 * torch.log(torch.tensor(2.0)) + torch.log1p(torch.exp(torch.tensor(-2.0)))) / 2
-    torch.testing.assert_close(completion_loss(logits, target, eraser), expected)
-
-
 @pytest.mark.parametrize("name", ["multistep", "one_cycle", "cosine", "warmup_stable_decay", "constant"])
 def test_schedules(name):
     args = Namespace(

@@ -215,7 +215,9 @@ def test_image_encoder_by_folder(tmp_path):
 @needs_shared
 def test_overfits_real_photos(script, tmp_path):
     """A tiny network learns the whole masks of a handful of real photos by heart."""
-    from trainer.photo_sources import read_photo_sources, split_photos
+    from trainer.photo_sources import read_photo_sources
+
+    from amodal_diffusion.data.samplers import split_photos
 
     folder = SHARED / "amodal_gt"
     small = [

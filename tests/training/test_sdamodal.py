@@ -10,6 +10,7 @@ from PIL import Image
 from safetensors.torch import load_file, safe_open
 
 from amodal_diffusion import AmodalPipeline, PCNetMask, PCNetMaskPipeline
+from amodal_diffusion.data.samplers import Photo
 from diffusion_helpers import tiny_stable_diffusion
 from photo_helpers import draw_scene, write_photos
 from repository_helpers import ROOT, SHARED, needs_shared
@@ -245,8 +246,6 @@ def test_pooled_counts_are_in_pixels_of_the_photo(script):
 
 
 def test_validation_takes_as_many_objects_as_asked_for(script):
-    from trainer.photo_objects import Photo
-
     photos = [Photo(str(row), 0, row, tuple(range(3)), str(row)) for row in range(10)]
     for limit in (1, 4, 9, 100):
         chosen = script.first_objects(photos, limit)

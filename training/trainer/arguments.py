@@ -1,13 +1,34 @@
 """Command-line flags that every training script has, under the names that diffusers' examples use."""
 
 import argparse
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 
 def source_name(path: str) -> str:
     """What logs and model cards call a data set: the last two parts of its path."""
     return "/".join(Path(path).parts[-2:])
+
+
+@contextlib.contextmanager
+def errors_by_flag(names: Mapping[str, str]) -> Iterator[None]:
+    """Have errors of the package name the flags that a user gave, where they name its arguments; also a decorator.
+
+    Args:
+        names: what the message says, and what it shall say.
+    """
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        if len(error.args) != 1 or not isinstance(error.args[0], str):
+            raise
+        message = error.args[0]
+        for argument, flag in names.items():
+            message = message.replace(argument, flag)
+        if message == error.args[0]:
+            raise
+        raise type(error)(message) from error
 
 
 def base_parser(description: str) -> argparse.ArgumentParser:

@@ -6,13 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 from accelerate import Accelerator
-from datasets import IterableDataset
 from tqdm.auto import tqdm
 
 from amodal_diffusion.data import read_annotations
+from amodal_diffusion.data.samplers.splits import split_photos
 from amodal_diffusion.data.synthesis import (
     ContentSynthesisConfig,
     PhotoBank,
@@ -21,13 +20,15 @@ from amodal_diffusion.data.synthesis import (
 )
 from amodal_diffusion.pipelines.quiet import errors_alone
 
-from .arguments import source_name
-from .streams import split_stream
+from .arguments import errors_by_flag, source_name
 
 logger = logging.getLogger(__name__)
 
 # Side of what is kept of a photo around an object, in sides of its crop: room to shift, turn and scale the crop.
 _CONTEXT = 1.5
+
+NO_IMAGES = "none"
+"""What `--images` says for a data set that has its own photos."""
 
 Recipe = PhotoSynthesisConfig | ContentSynthesisConfig
 Synthesizer = TypeVar("Synthesizer", bound=PhotoOcclusionSynthesizer)
@@ -40,6 +41,13 @@ def add_images_flag(group: argparse._ArgumentGroup) -> None:
     """`--images`, the photo folders."""
     group.add_argument(
         "--images", nargs="+", default=None, help="Photo folder of each JSON file; None takes the file's own folder."
+    )
+
+
+def add_streaming_flag(group: argparse._ArgumentGroup) -> None:
+    """`--streaming`."""
+    group.add_argument(
+        "--streaming", action="store_true", help="Read the data sets as streams: nothing of them is stored on disk."
     )
 
 
@@ -71,19 +79,36 @@ def read_photo_sources(args: argparse.Namespace) -> list[Any]:
     return sources
 
 
-def split_photos(rows: Any, fraction: float) -> tuple[Any, Any]:
-    """Photos for training and for validation: always the same ones.
+def open_sources(paths: Sequence[str], images: Sequence[str] | None, on_error: str, flag: str = "--dataset") -> list:
+    """Read data sets with their photos.
+
+    Args:
+        paths: annotation files, Parquet folders or Hub ids.
+        images: the folder of photos of each, `NO_IMAGES` for one that has its own; None where all have.
+        on_error: see `read_annotations`.
+        flag: for messages, the flag that gave `paths`.
 
     Raises:
-        ValueError: a single photo.
+        ValueError: numbers that differ, or a data set without photos.
     """
-    if isinstance(rows, IterableDataset):
-        return split_stream(rows, fraction)
-    shuffled = np.random.default_rng(0).permutation(len(rows))
-    held_out = max(1, int(len(rows) * fraction))
-    if held_out >= len(rows):
-        raise ValueError(f"`--dataset` needs at least 2 photos to hold some out, got {len(rows)}.")
-    return rows.select(sorted(shuffled[held_out:])), rows.select(sorted(shuffled[:held_out]))
+    places = [NO_IMAGES] * len(paths) if images is None else list(images)
+    images_flag = flag.replace("dataset", "images")
+    if len(places) != len(paths):
+        raise ValueError(f"`{images_flag}` must name one folder for each of the {len(paths)} data sets, got {places}.")
+    sources = []
+    for path, folder in zip(paths, places, strict=True):
+        source = read_annotations(path, None if folder == NO_IMAGES else folder, on_error=on_error)
+        if "image" not in source.column_names:
+            raise ValueError(f"`{flag}` {path} has no photos; give their folder by `{images_flag}`.")
+        sources.append(source)
+    return sources
+
+
+@errors_by_flag({"`rows`": "`--dataset`"})
+def split_sources(sources: Sequence[Any], fraction: float) -> tuple[list[Any], list[Any]]:
+    """Of each data set, the photos for training and those for validation; see `split_photos`."""
+    training, validation = zip(*(split_photos(rows, fraction) for rows in sources), strict=True)
+    return list(training), list(validation)
 
 
 def make_photo_synthesizers(
@@ -110,7 +135,7 @@ def make_photo_synthesizers(
     """
     with accelerator.main_process_first():
         sources = read_photo_sources(args)
-    training, validation = zip(*(split_photos(rows, args.validation_fraction) for rows in sources), strict=True)
+    training, validation = split_sources(sources, args.validation_fraction)
     bank, held_out = (
         _make_bank(part, synthesis, accelerator, modal_only, {"min_area": args.min_area, **options})
         for part in (training, validation)

@@ -41,3 +41,27 @@ def completion_grid(mask: Tensor, rows: list[Tensor], *, count: int = 12) -> np.
     painted = [_paint(mask[:count], nothing, row[:count]) for row in rows]
     picture = torch.cat([torch.cat(list(row), dim=1) for row in painted], dim=0)
     return (picture * 255).round().to(torch.uint8).numpy()
+
+
+def photo_grid(images: Tensor, mask: Tensor, target: Tensor, probability: Tensor) -> np.ndarray:
+    """Two rows of crops (H, W, 3) uint8 on the photo: truth above, prediction below.
+
+    White is what was seen of the object, orange what is hidden (below: as far as it is probable).
+
+    Args:
+        images: (B, 3, s, s) crops of the photos in [0, 1].
+        mask: (B, 1, s, s) modal masks.
+        target: (B, 1, s, s) amodal masks.
+        probability: (B, 1, s, s) P(object).
+    """
+    photo = images.permute(0, 2, 3, 1).float()
+    seen, truth, guess = (plane[:, 0, :, :, None].float() for plane in (mask, target, probability))
+    rows = []
+    for hidden in (truth, guess):
+        hidden = 0.7 * hidden * (1 - seen)
+        picture = photo * (1 - hidden) + hidden * _HIDDEN
+        picture = picture * (1 - 0.6 * seen) + 0.6 * seen * _VISIBLE
+        picture[:, [0, -1]] = 0.25
+        picture[:, :, [0, -1]] = 0.25
+        rows.append(torch.cat(list(picture), dim=1))
+    return (torch.cat(rows, dim=0).clamp(0, 1) * 255).round().to(torch.uint8).numpy()

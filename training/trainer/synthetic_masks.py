@@ -11,12 +11,13 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from amodal_diffusion.data import read_annotations
+from amodal_diffusion.data.samplers.splits import split_bank
 from amodal_diffusion.data.synthesis import MaskBank, OcclusionBatch, OcclusionSynthesizer, SynthesisConfig
 
 from .arguments import source_name
 from .loop import Task, Validation
+from .photo_sources import add_streaming_flag
 from .pictures import mask_grid
-from .streams import add_streaming_flag
 
 logger = logging.getLogger(__name__)
 
@@ -75,13 +76,6 @@ def read_mask_sources(args: argparse.Namespace) -> list[Any]:
     """The rows of every `--dataset`, with their `objects` alone."""
     options = {"on_error": args.on_error, "streaming": args.streaming}
     return [read_annotations(path, **options).select_columns(["objects"]) for path in args.dataset]
-
-
-def split_bank(bank: MaskBank, fraction: float) -> tuple[MaskBank, MaskBank]:
-    """Masks for training and for validation: always the same ones; at least one is held out."""
-    shuffled = torch.randperm(len(bank), generator=torch.Generator().manual_seed(0))
-    held_out = max(1, int(len(bank) * fraction))
-    return bank.subset(shuffled[held_out:]), bank.subset(shuffled[:held_out])
 
 
 class SyntheticMaskTask(Task):

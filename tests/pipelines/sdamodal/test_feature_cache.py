@@ -1,4 +1,4 @@
-"""`training/trainer/feature_cache.py`: filling, resuming, refusing what is stale or damaged."""
+"""The feature cache of SDAmodal: filling, resuming, refusing what is stale or damaged."""
 
 import json
 import os
@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from amodal_diffusion.pipelines.sdamodal import feature_cache
 from repository_helpers import ROOT
 from training_helpers import script_environment
 
@@ -27,10 +28,7 @@ SETTINGS = {
 
 
 @pytest.fixture
-def module(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "training"))
-    from trainer import feature_cache
-
+def module():
     return feature_cache
 
 
@@ -116,8 +114,8 @@ def test_a_shard_is_closed_after_a_while(make, module, monkeypatch, tmp_path):
 def test_a_killed_fill_goes_on_at_the_next_photo(make, tmp_path):
     code = f"""
 import sys, time, torch
-sys.path[:0] = [{str(ROOT / "training")!r}, {str(ROOT / "tests" / "training")!r}, {str(ROOT / "tests" / "helpers")!r}]
-from trainer.feature_cache import FeatureCache
+sys.path[:0] = [{str(ROOT / "tests" / "pipelines" / "sdamodal")!r}, {str(ROOT / "tests" / "helpers")!r}]
+from amodal_diffusion.pipelines.sdamodal.feature_cache import FeatureCache
 from test_feature_cache import SETTINGS, SHAPES, maps_of, names
 cache = FeatureCache({str(tmp_path / "cache")!r}, SETTINGS, SHAPES)
 def slow(key):
@@ -167,7 +165,7 @@ def test_other_settings_are_refused_by_name(make, name, value):
     fill(make(), "1")
     with pytest.raises(ValueError, match=f"{name}: the cache has .*, this run {value!r}".replace("[", r"\[")) as error:
         make(**{name: value})
-    assert "--rebuild_cache" in str(error.value)
+    assert "clear_cache" in str(error.value)
     others = [other for other in SETTINGS if other != name]
     assert not any(f"{other}: the cache" in str(error.value) for other in others)
     assert len(make()) == 1  # refused, not touched

@@ -6,8 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from amodal_diffusion.data.synthesis import ContentBatch
-
+from ..data.synthesis import ContentBatch
 from .perceptual import VGGFeatures, perceptual_losses
 
 

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from amodal_diffusion.data import record_masks
-from amodal_diffusion.data.synthesis import mix_seed
-from amodal_diffusion.images import image_to_tensor, normalize_images
+from ...images import image_to_tensor, normalize_images
+from ..schema import record_masks
+from ..synthesis import mix_seed
 
 MASKS = ("amodal", "modal")
 
@@ -96,7 +96,7 @@ def read_instances(row: Mapping[str, Any], labels: Mapping[int, int], kind: str)
     if kind == "amodal" and amodal is None:
         raise ValueError(
             f"image {row['image_id']} of {row['source']!r} lacks amodal masks: complete it with "
-            "`amodal-diffusion annotate`, or train on `--masks modal`."
+            "`amodal-diffusion annotate`, or take its modal masks."
         )
     masks = modal if kind == "modal" or amodal is None else amodal
     if tuple(photo.shape[1:]) != masks.shape[1:]:

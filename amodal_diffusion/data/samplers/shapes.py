@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from amodal_diffusion.crops import crop_to_boxes, tight_boxes, to_relative_boxes
-from amodal_diffusion.data.synthesis import MaskBank, OcclusionSynthesizer, SynthesisConfig, mix_seed
-
+from ...crops import crop_to_boxes, tight_boxes, to_relative_boxes
+from ..synthesis import MaskBank, OcclusionSynthesizer, SynthesisConfig, mix_seed
 from .shape_sources import FRAME, PartialShapes
 
 _MAX_SHEAR = 0.15  # an object that fills 0.9 / 1.1 of its crop stays inside: 0.41 * 1.15 < 0.5
@@ -101,7 +101,11 @@ class ShapeSampler:
             size=synthesis_size, shift=(-0.02, 0.02), scale=(0.75, 0.9), erase_probability=0.85, cut_range=(0.02, 0.85),
             max_redraws=10, other_zoom=(0.5, 2.0),
         )  # fmt: skip
-        place = {"source_weights": source_weights, "process_index": process_index, "num_processes": num_processes}
+        place: dict[str, Any] = {
+            "source_weights": source_weights,
+            "process_index": process_index,
+            "num_processes": num_processes,
+        }
         self._occluded = OcclusionSynthesizer(bank, config, seed=seed, **place)
         # Complete masks need neither a cut nor another object: what is drawn behind them is thrown away.
         self._alone = OcclusionSynthesizer(

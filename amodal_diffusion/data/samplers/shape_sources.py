@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from amodal_diffusion.crops import crop_to_boxes
-from amodal_diffusion.data.synthesis import MaskBank, complete_objects, partial_objects
-from amodal_diffusion.masks import decode_rle, mask_areas, mask_boxes
-from amodal_diffusion.ordering import neighbours
+from ...crops import crop_to_boxes
+from ...masks import decode_rle, mask_areas, mask_boxes
+from ...ordering import neighbours
+from ..synthesis import MaskBank, complete_objects, partial_objects
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +109,7 @@ def collect_shapes(
             if things:
                 complete, hidden, masks, order = _sort(things, min_area, max_truncation, find_order)
                 objects += [thing for thing, keep in zip(things, complete, strict=True) if keep]
-                if collect_partial and hidden.any():
+                if collect_partial and order is not None and hidden.any():
                     _add_partial(collected, source, things, masks, order, hidden, size, frame_size)
             if number % _LOG_ROWS == 0:
                 logger.info("source %d: %d photos read", source, number)
@@ -128,7 +128,10 @@ def _sort(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
     """Which objects of a photo are complete (N,), which partial (N,), their masks, and the order where it is known."""
     masks = np.stack([decode_rle(thing["modal_mask"]) for thing in things])
-    options = {"is_crowd": [bool(thing["is_crowd"]) for thing in things], "max_truncation": max_truncation}
+    options: dict[str, Any] = {
+        "is_crowd": [bool(thing["is_crowd"]) for thing in things],
+        "max_truncation": max_truncation,
+    }
     large = mask_areas(masks) >= min_area
     nothing = np.zeros((len(masks), len(masks)), dtype=np.int8)
     possible = complete_objects(masks, nothing, **options) & large  # as if nothing were in front of anything
@@ -178,8 +181,13 @@ def _bytes(values: Tensor) -> Tensor:
 def _stack(collected: _Collected) -> PartialShapes | None:
     if not collected.sources:
         return None
-    planes = (torch.cat(values) for values in (collected.visible, collected.frame_visible, collected.frame_front))
-    return PartialShapes(*planes, torch.tensor(collected.category_ids), torch.tensor(collected.sources))
+    return PartialShapes(
+        visible=torch.cat(collected.visible),
+        frame_visible=torch.cat(collected.frame_visible),
+        frame_front=torch.cat(collected.frame_front),
+        category_ids=torch.tensor(collected.category_ids),
+        sources=torch.tensor(collected.sources),
+    )
 
 
 def order_by_pipeline(pipeline: Any) -> OrderFunction:

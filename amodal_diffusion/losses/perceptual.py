@@ -1,6 +1,5 @@
 """VGG-16 up to its third pooling, for perceptual and style losses (Liu et al., ECCV 2018; [Z20])."""
 
-import logging
 from pathlib import Path
 
 import torch
@@ -9,9 +8,7 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from torch import Tensor, nn
 
-from amodal_diffusion.conversion import load_published_state_dict
-
-logger = logging.getLogger(__name__)
+from ..checkpoints import load_published_state_dict
 
 _BLOCKS = ((3, 64, 64), (64, 128, 128), (128, 256, 256, 256))
 _WEIGHTS_NAME = "model.safetensors"
@@ -67,17 +64,6 @@ def load_vgg_features(path_or_id: str) -> VGGFeatures:
         raise ValueError(f"'{path}' does not hold VGG-16: missing or of another shape are {', '.join(missing)}.")
     network.load_state_dict({key: state[key] for key in expected})
     return network
-
-
-def find_vgg_features(path_or_id: str | None) -> VGGFeatures | None:
-    """As `load_vgg_features`; None, with a warning, where it is not to be had or not wanted."""
-    if path_or_id is None or path_or_id == "none":
-        return None
-    try:
-        return load_vgg_features(path_or_id)
-    except FileNotFoundError as error:
-        logger.warning("training goes on without the perceptual and the style loss: %s", error)
-        return None
 
 
 def perceptual_losses(network: VGGFeatures, pictures: list[Tensor], truth: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,16 +13,11 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from pycocotools import mask as mask_utils
 
-from amodal_diffusion.data import read_annotations
-from amodal_diffusion.images import load_image
-from amodal_diffusion.masks import decode_rle
-
-from .arguments import source_name
+from ...images import load_image
+from ...masks import decode_rle
 
 logger = logging.getLogger(__name__)
 
-NO_IMAGES = "none"
-"""What `--images` says for a data set that has its own photos."""
 
 Loaded = TypeVar("Loaded")
 
@@ -87,31 +82,6 @@ class Photo(NamedTuple):
     group: str
 
 
-def open_sources(paths: Sequence[str], images: Sequence[str] | None, on_error: str, flag: str = "--dataset") -> list:
-    """Read data sets with their photos.
-
-    Args:
-        paths: annotation files, Parquet folders or Hub ids.
-        images: the folder of photos of each, `NO_IMAGES` for one that has its own; None where all have.
-        on_error: see `read_annotations`.
-        flag: for messages, the flag that gave `paths`.
-
-    Raises:
-        ValueError: numbers that differ, or a data set without photos.
-    """
-    places = [NO_IMAGES] * len(paths) if images is None else list(images)
-    images_flag = flag.replace("dataset", "images")
-    if len(places) != len(paths):
-        raise ValueError(f"`{images_flag}` must name one folder for each of the {len(paths)} data sets, got {places}.")
-    sources = []
-    for path, folder in zip(paths, places, strict=True):
-        source = read_annotations(path, None if folder == NO_IMAGES else folder, on_error=on_error)
-        if "image" not in source.column_names:
-            raise ValueError(f"`{flag}` {path} has no photos; give their folder by `{images_flag}`.")
-        sources.append(source)
-    return sources
-
-
 class PhotoObjects:
     """The usable objects of several data sets, and the photos they are on.
 
@@ -132,7 +102,7 @@ class PhotoObjects:
     ) -> None:
         from datasets import Image as ImageFeature
 
-        self.names = [source_name(name) for name in names]
+        self.names = list(names)
         self.on_error = on_error
         self.photos: list[Photo] = []
         self._keys: dict[tuple[int, int], str] = {}
@@ -180,8 +150,8 @@ class PhotoObjects:
         held_out = max(1, round(len(groups) * fraction))
         if held_out >= len(groups):
             raise ValueError(
-                f"`--validation_fraction` {fraction:g} of {len(groups)} photos leaves none to train on; "
-                "give a `--validation_dataset`."
+                f"`fraction` {fraction:g} of {len(groups)} photos leaves none to train on; hold out photos of another "
+                "data set."
             )
         order = np.random.default_rng(0).permutation(len(groups))
         hidden = {groups[index] for index in order[:held_out]}
@@ -348,11 +318,11 @@ def _checked_weights(weights: Sequence[float], totals: np.ndarray) -> np.ndarray
     values = np.asarray(weights, dtype=np.float64)
     if values.shape != totals.shape:
         raise ValueError(
-            f"`--dataset_weights` must hold one weight for each of the {len(totals)} data sets, got {list(weights)}."
+            f"`weights` must hold one weight for each of the {len(totals)} data sets, got {list(weights)}."
         )
     if not np.isfinite(values).all() or (values < 0).any() or values.sum() <= 0:
-        raise ValueError(f"`--dataset_weights` must not be negative and sum to more than 0, got {list(weights)}.")
+        raise ValueError(f"`weights` must not be negative and sum to more than 0, got {list(weights)}.")
     empty = [index for index in np.flatnonzero(values > 0) if totals[index] == 0]
     if empty:
-        raise ValueError(f"`--dataset_weights` gives {values[empty[0]]:g} to data set {empty[0]}, which has no photo.")
+        raise ValueError(f"`weights` gives {values[empty[0]]:g} to data set {empty[0]}, which has no photo.")
     return values

@@ -1,20 +1,16 @@
 """ASBU's samples with a photo [N21]: another object pasted into it, in front or behind, and what the network sees."""
 
-import argparse
 from dataclasses import dataclass
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 
-from amodal_diffusion.data.synthesis import (
+from ..synthesis import (
     OcclusionBatch,
     PhotoBatch,
     PhotoOcclusionSynthesizer,
     PhotoSynthesisConfig,
 )
-
-from .photo_sources import Counts, check_images, make_photo_synthesizers
 
 MATTING = (0.8, 0.5)
 """Opacity of a pasted object inside and on its outline [N21]."""
@@ -56,14 +52,6 @@ class PhotoBoundaries:
         return PhotoOcclusionBatch(batch.modal, eraser, batch.amodal, categories, batch.image)
 
 
-def make_photo_boundaries(
-    args: argparse.Namespace, synthesis: PhotoSynthesisConfig, accelerator: Accelerator
-) -> tuple[PhotoBoundaries, PhotoBoundaries, Counts]:
-    """Samples for training, samples of the photos held out, and how many objects there are; of `args.dataset`."""
-    training, validation, counts = make_photo_synthesizers(args, synthesis, accelerator, modal_only=True)
-    return PhotoBoundaries(training), PhotoBoundaries(validation), counts
-
-
 def boundary_synthesis(size: int, recipe: str) -> PhotoSynthesisConfig:
     """How photos are pasted.
 
@@ -79,26 +67,3 @@ def boundary_synthesis(size: int, recipe: str) -> PhotoSynthesisConfig:
         size=size, front_probability=0.8, behind_probability=0.2, cut_range=(0.001, 0.9), max_redraws=30,
         other_zoom=(1.0, 1.0), region_probability=0.0, rotation=0.0, colour=0.0, matting=MATTING,
     )  # fmt: skip
-
-
-def check_photo_boundaries(args: argparse.Namespace) -> None:
-    """Refuse flags that do not go with `--use_rgb`, or not without it.
-
-    Raises:
-        ValueError: naming the flag and the reason.
-    """
-    if not args.use_rgb:
-        if args.images is not None:
-            raise ValueError("`--images` needs `--use_rgb`: without it no photo is looked at.")
-        return
-    check_images(args)
-    refused = (
-        (args.mask_network, "--mask_network", "PCNet-M takes no photo"),
-        (args.class_conditioned, "--class_conditioned", "the bank of photos keeps no category ids"),
-        (args.dataset_weights, "--dataset_weights", "every object of the photos is drawn equally often"),
-        (args.keep_crowd, "--keep_crowd", "crowd regions are never cut out of a photo"),
-        (args.max_truncation < 1, "--max_truncation", "objects at the frame are kept, since the photo shows the frame"),
-    )
-    for given, flag, reason in refused:
-        if given:
-            raise ValueError(f"`{flag}` does not go with `--use_rgb`: {reason}.")

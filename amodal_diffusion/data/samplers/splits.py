@@ -1,15 +1,12 @@
-"""Training from a stream: data sets that are read once, row by row, and of which nothing is kept on disk."""
+"""What is trained on and what is held out: masks, photos, and data sets that are read as streams."""
 
-import argparse
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
+import torch
 
-def add_streaming_flag(group: argparse._ArgumentGroup) -> None:
-    """`--streaming`."""
-    group.add_argument(
-        "--streaming", action="store_true", help="Read the data sets as streams: nothing of them is stored on disk."
-    )
+from ..synthesis import MaskBank
 
 
 class CountedRows:
@@ -51,3 +48,27 @@ def split_stream(rows: Any, fraction: float) -> tuple[CountedRows, CountedRows]:
         return CountedRows(rows.filter(keep, with_indices=True, input_columns=["image_id"]))
 
     return part(False), part(True)
+
+
+def split_photos(rows: Any, fraction: float) -> tuple[Any, Any]:
+    """Photos for training and for validation: always the same ones.
+
+    Raises:
+        ValueError: a single photo.
+    """
+    from datasets import IterableDataset
+
+    if isinstance(rows, IterableDataset):
+        return split_stream(rows, fraction)
+    shuffled = np.random.default_rng(0).permutation(len(rows))
+    held_out = max(1, int(len(rows) * fraction))
+    if held_out >= len(rows):
+        raise ValueError(f"`rows` must have at least 2 photos to hold some out, got {len(rows)}.")
+    return rows.select(sorted(shuffled[held_out:])), rows.select(sorted(shuffled[:held_out]))
+
+
+def split_bank(bank: MaskBank, fraction: float) -> tuple[MaskBank, MaskBank]:
+    """Masks for training and for validation: always the same ones; at least one is held out."""
+    shuffled = torch.randperm(len(bank), generator=torch.Generator().manual_seed(0))
+    held_out = max(1, int(len(bank) * fraction))
+    return bank.subset(shuffled[held_out:]), bank.subset(shuffled[:held_out])

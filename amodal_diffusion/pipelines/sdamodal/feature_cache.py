@@ -148,7 +148,7 @@ class FeatureCache:
         free = shutil.disk_usage(self.folder).free
         text = f"features of {count} photos need {_size(needed)} ({_size(self.bytes_per_photo)} each)"
         if needed > free:
-            raise OSError(f"`--cache_features` {self.folder}: {text}, but {_size(free)} are free.")
+            raise OSError(f"`folder` {self.folder}: {text}, but {_size(free)} are free.")
         logger.info("%s: %s; %s are free, %d photos are there", self.folder, text, _size(free), len(self))
 
     def fill(
@@ -194,8 +194,8 @@ class FeatureCache:
         kept = [value[0].to("cpu", DTYPE).contiguous() for value in maps]
         if not all(bool(torch.isfinite(value).all()) for value in kept):
             raise FloatingPointError(
-                f"features of photo {name} are not finite; take another `--stable_diffusion_dtype` (fp16 overflows in "
-                "some checkpoints, bf16 and fp32 do not)."
+                f"features of photo {name} are not finite; compute them in another dtype (float16 overflows in "
+                "some checkpoints, bfloat16 and float32 do not)."
             )
         return kept
 
@@ -250,7 +250,7 @@ class FeatureCache:
     def _open_index(self) -> None:
         path = self.folder / _INDEX
         if self.folder.exists() and not self.folder.is_dir():
-            raise FeatureCacheError(f"`--cache_features` must be a folder, but {self.folder} is a file.")
+            raise FeatureCacheError(f"`folder` must be a folder, but {self.folder} is a file.")
         self.folder.mkdir(parents=True, exist_ok=True)
         if path.exists():
             self._compare(path)
@@ -258,7 +258,7 @@ class FeatureCache:
         others = [item.name for item in self.folder.iterdir() if not item.name.startswith(".")]
         if others:
             raise FeatureCacheError(
-                f"`--cache_features` {self.folder} has no {_INDEX} but holds {sorted(others)[0]}: it is no feature "
+                f"`folder` {self.folder} has no {_INDEX} but holds {sorted(others)[0]}: it is no feature "
                 "cache, or was copied incompletely. " + _ADVICE
             )
         beside = self.folder / f".{_INDEX}-{os.getpid()}.partial"
@@ -282,7 +282,7 @@ class FeatureCache:
             raise FeatureCacheError(f"feature cache {self.folder} is of other features: {told}. {_ADVICE}")
 
 
-_ADVICE = "Take another folder, or make the features anew with `--rebuild_cache`."
+_ADVICE = "Take another folder, or empty this one with `clear_cache`."
 
 
 def clear_cache(folder: str | os.PathLike[str]) -> None:
@@ -301,7 +301,7 @@ def remove_abandoned(folder: str | os.PathLike[str]) -> None:
 
 
 def _checksum(value: Tensor) -> int:
-    return zlib.crc32(value.contiguous().view(torch.uint8).numpy())
+    return zlib.crc32(value.contiguous().view(torch.uint8).numpy().data)
 
 
 def _size(count: int) -> str:

@@ -8,10 +8,9 @@ from accelerate import Accelerator
 from PIL import Image
 from torch import Tensor
 
-from amodal_diffusion.pipelines.sdamodal.features import DiffusionFeatureExtractor
-
+from ...data.samplers.photo_objects import Photo, PhotoError, PhotoObjects
 from .feature_cache import FeatureCache, clear_cache, remove_abandoned
-from .photo_objects import Photo, PhotoError, PhotoObjects
+from .features import DiffusionFeatureExtractor
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +54,7 @@ class PhotoFeatures:
         """The maps (1, C_k, h_k, w_k) of each photo, on the device."""
         if self.cache is None:
             return [features.maps for features in self.extractor(list(photos))]
-        return [tuple(value.to(self.device) for value in maps) for maps in photos]
+        return [tuple(value.to(self.device) for value in maps) for maps in photos if not isinstance(maps, Image.Image)]
 
 
 def freeze_extractor(extractor: DiffusionFeatureExtractor) -> None:

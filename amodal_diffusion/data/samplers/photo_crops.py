@@ -1,24 +1,15 @@
-"""Batches of objects cropped from their photos, prepared one ahead of the training step."""
+"""Objects cropped from their photos, as the pipelines crop them."""
 
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Generic, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from amodal_diffusion.crops import crop_boxes, crop_images, crop_masks
-from amodal_diffusion.images import image_to_tensor
-from amodal_diffusion.masks import mask_boxes
-
+from ...crops import crop_boxes, crop_images, crop_masks
+from ...images import image_to_tensor
+from ...masks import mask_boxes
 from .photo_objects import Photo, PhotoObjects
-
-Prepared = TypeVar("Prepared")
-
-_VISIBLE = torch.tensor([0.96, 0.96, 0.94])
-_HIDDEN = torch.tensor([0.95, 0.55, 0.15])
 
 
 @dataclass
@@ -86,53 +77,6 @@ class ObjectCropper:
         scaled = (side / torch.from_numpy(generator.uniform(1 - self.scale, 1 + self.scale, (len(side), 1)))).round()
         scaled = scaled.clamp(min=1)
         return torch.cat([(corner + shift + (side - scaled) / 2).round(), scaled], dim=1).long()
-
-
-class Prefetcher(Generic[Prepared]):
-    """Runs `prepare(step, batch_size)` for the next step in a thread while the device works on this one.
-
-    What it returns is that of `prepare`, in whatever order the steps are asked for.
-    """
-
-    def __init__(self, prepare: Callable[[int, int], Prepared]) -> None:
-        self._prepare = prepare
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="prefetch")
-        self._ahead: tuple[tuple[int, int], Future[Prepared]] | None = None
-
-    def __call__(self, step: int, batch_size: int) -> Prepared:
-        ahead, self._ahead = self._ahead, None
-        if ahead is not None and ahead[0] == (step, batch_size):
-            prepared = ahead[1].result()
-        else:
-            if ahead is not None:
-                ahead[1].cancel()
-            prepared = self._thread.submit(self._prepare, step, batch_size).result()
-        self._ahead = ((step + 1, batch_size), self._thread.submit(self._prepare, step + 1, batch_size))
-        return prepared
-
-
-def photo_grid(images: Tensor, mask: Tensor, target: Tensor, probability: Tensor) -> np.ndarray:
-    """Two rows of crops (H, W, 3) uint8 on the photo: truth above, prediction below.
-
-    White is what was seen of the object, orange what is hidden (below: as far as it is probable).
-
-    Args:
-        images: (B, 3, s, s) crops of the photos in [0, 1].
-        mask: (B, 1, s, s) modal masks.
-        target: (B, 1, s, s) amodal masks.
-        probability: (B, 1, s, s) P(object).
-    """
-    photo = images.permute(0, 2, 3, 1).float()
-    seen, truth, guess = (plane[:, 0, :, :, None].float() for plane in (mask, target, probability))
-    rows = []
-    for hidden in (truth, guess):
-        hidden = 0.7 * hidden * (1 - seen)
-        picture = photo * (1 - hidden) + hidden * _HIDDEN
-        picture = picture * (1 - 0.6 * seen) + 0.6 * seen * _VISIBLE
-        picture[:, [0, -1]] = 0.25
-        picture[:, :, [0, -1]] = 0.25
-        rows.append(torch.cat(list(picture), dim=1))
-    return (torch.cat(rows, dim=0).clamp(0, 1) * 255).round().to(torch.uint8).numpy()
 
 
 def image_crops(objects: PhotoObjects, crops: PhotoCrops, size: int) -> list[Tensor]:

@@ -1,0 +1,31 @@
+"""Batches prepared one step ahead."""
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Generic, TypeVar
+
+Prepared = TypeVar("Prepared")
+
+
+class Prefetcher(Generic[Prepared]):
+    """Runs `prepare(step, batch_size)` for the next step in a thread while the device works on this one.
+
+    What it returns is that of `prepare`, in whatever order the steps are asked for.
+    """
+
+    def __init__(self, prepare: Callable[[int, int], Prepared]) -> None:
+        self._prepare = prepare
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="prefetch")
+        self._ahead: tuple[tuple[int, int], Future[Prepared]] | None = None
+
+    def __call__(self, step: int, batch_size: int) -> Prepared:
+        """What `prepare` returns for this step; the next one is begun."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None and ahead[0] == (step, batch_size):
+            prepared = ahead[1].result()
+        else:
+            if ahead is not None:
+                ahead[1].cancel()
+            prepared = self._thread.submit(self._prepare, step, batch_size).result()
+        self._ahead = ((step + 1, batch_size), self._thread.submit(self._prepare, step + 1, batch_size))
+        return prepared

@@ -1,0 +1,110 @@
+"""Losses of networks that complete masks or find what hides an object."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def completion_loss(logits: Tensor, target: Tensor, eraser: Tensor, inside_weight: float = 5.0) -> Tensor:
+    """Cross-entropy, `inside_weight` times as heavy inside the eraser, mean over pixels. Source: [Z20].
+
+    Args:
+        logits: (B, 2, h, w) floating point.
+        target: (B, 1, h, w) in {0, 1}.
+        eraser: (B, 1, h, w) in {0, 1}.
+        inside_weight: factor inside the eraser.
+    """
+    entropy = F.cross_entropy(logits.float(), target[:, 0].long(), reduction="none")
+    return (entropy * (1 + (inside_weight - 1) * eraser[:, 0])).mean()
+
+
+def uncertainty_weighted_loss(
+    logits: Tensor, target: Tensor, occluder: Tensor, inside_weight: float = 5.0, epsilon: float = 1e-6
+) -> Tensor:
+    """ASBU's loss: the squared error over the squared uncertainty, plus the squared uncertainty, half of both.
+
+    With m = sigmoid of output 0 and u = softplus of output 1, a pixel costs ½[((target - m) / (u + epsilon))² + u²],
+    `inside_weight` times as much inside the occluder; mean over pixels. Source: [N21], section 3.
+
+    Args:
+        logits: (B, 2, h, w) floating point.
+        target: (B, 1, h, w) in {0, 1}, the amodal mask.
+        occluder: (B, 1, h, w) in {0, 1}.
+        inside_weight: lambda, the factor inside the occluder.
+        epsilon: keeps the quotient finite.
+    """
+    mean, spread = logits.float().split(1, dim=1)
+    uncertainty = F.softplus(spread)
+    per_pixel = ((target - mean.sigmoid()) / (uncertainty + epsilon)).square() + uncertainty.square()
+    return 0.5 * (per_pixel * (1 + (inside_weight - 1) * occluder)).mean()
+
+
+def binary_completion_loss(logits: Tensor, target: Tensor, occluder: Tensor, inside_weight: float = 5.0) -> Tensor:
+    """The ablation without uncertainty: binary cross-entropy of the first output, weighted as in [Z20].
+
+    Args:
+        logits: (B, 2, h, w) floating point; the second plane is not looked at.
+        target: (B, 1, h, w) in {0, 1}.
+        occluder: (B, 1, h, w) in {0, 1}.
+        inside_weight: factor inside the occluder.
+    """
+    entropy = F.binary_cross_entropy_with_logits(logits[:, :1].float(), target, reduction="none")
+    return (entropy * (1 + (inside_weight - 1) * occluder)).mean()
+
+
+def decoupled_loss(logits: Tensor, target: Tensor, occluder: Tensor, inside_weight: float = 5.0) -> Tensor:
+    """The mask by cross-entropy, the uncertainty by ASBU's loss given that mask.
+
+    ASBU's loss, minimised over the uncertainty, is the absolute error, whose best answer is the median: what is hidden
+    with less than even chance comes out as 0. Cross-entropy keeps the probability. The mask is detached in ASBU's loss,
+    so that the second output learns how far off the first one is and nothing else.
+
+    Args:
+        logits: (B, 2, h, w) floating point.
+        target: (B, 1, h, w) in {0, 1}.
+        occluder: (B, 1, h, w) in {0, 1}.
+        inside_weight: factor inside the occluder.
+    """
+    mean, spread = logits.split(1, dim=1)
+    uncertainty = uncertainty_weighted_loss(torch.cat([mean.detach(), spread], 1), target, occluder, inside_weight)
+    return binary_completion_loss(logits, target, occluder, inside_weight) + uncertainty
+
+
+def occluder_loss(logits: Tensor, occluder: Tensor, known: Tensor) -> Tensor:
+    """Cross-entropy, mean over the pixels where the occluder is known. Source: [Z24].
+
+    Args:
+        logits: (B, 2, h, w) floating point.
+        occluder: (B, 1, h, w) in {0, 1}.
+        known: (B, 1, h, w) in {0, 1}.
+    """
+    entropy = F.cross_entropy(logits.float(), occluder[:, 0].long(), reduction="none")
+    return (entropy * known[:, 0]).sum() / known.sum().clamp(min=1)
+
+
+def bernoulli_nll(logits: Tensor, target: Tensor) -> Tensor:
+    """Negative log-likelihood of masks under independent pixels, in nats: (B, ...) twice -> (B,) float32 [L20].
+
+    Args:
+        logits: of each pixel.
+        target: in [0, 1].
+    """
+    entropy = F.binary_cross_entropy_with_logits(logits.float(), target.float(), reduction="none")
+    return entropy.flatten(1).sum(1)
+
+
+def placed_nll(probability: Tensor, target: Tensor, weight: Tensor | None = None, epsilon: float = 1e-3) -> Tensor:
+    """The same from probabilities that may be exactly 0 or 1, as outside of the box that a mask is placed in.
+
+    Args:
+        probability: (B, ...) in [0, 1]; drawn into [epsilon, 1 - epsilon], so that every pixel keeps a gradient.
+        target: likewise, in [0, 1].
+        weight: likewise, of each pixel; None = 1.
+        epsilon: bounds what one pixel can cost.
+
+    Returns:
+        (B,) float32, sums over pixels.
+    """
+    shrunk = probability.float() * (1 - 2 * epsilon) + epsilon
+    entropy = -(target * shrunk.log() + (1 - target) * (1 - shrunk).log())
+    return (entropy if weight is None else entropy * weight).flatten(1).sum(1)
