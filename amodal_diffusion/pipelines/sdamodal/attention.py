@@ -1,56 +1,101 @@
-"""Self-attention in blocks of queries, which takes less time than torch's own where a CPU computes in bfloat16."""
+"""Self-attention in blocks of queries, which is faster than torch's own on some CPUs in bfloat16."""
 
-import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
+from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from torch import Tensor
-from torch.nn import functional
-from torch.overrides import TorchFunctionMode
 
 MIN_LENGTH = 2048  # shorter sequences take as long either way
 BLOCK_LENGTH = 256  # queries: their scores against 10,000 keys stay in the cache of a CPU
 
 
-def quick_attention(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractContextManager[Any]:
-    """Inside of the block `scaled_dot_product_attention` is `blocked_attention` where that takes less time.
+class BlockedAttnProcessor(AttnProcessor2_0):
+    """An attention processor of diffusers that computes long self-attention with `blocked_attention`.
 
-    That is on a CPU whose bfloat16 instructions are those of AVX-512, for long sequences. There torch's kernel, which
-    is made for AMX, is slower than the same in float32. Everywhere else nothing changes.
-
-    No module is touched: networks may be shared, processors of attention may be the user's own, and other threads go
-    on as ever.
+    Everything else (text, masks, norms inside the attention, gradients, other dtypes) it leaves to `AttnProcessor2_0`.
 
     Args:
-        device: where the network computes.
-        dtype: it computes in.
+        replaced: the processor that it stands in for, which `quick_attention` puts back.
     """
-    if device.type == "cpu" and dtype == torch.bfloat16 and _blocks_are_faster():
-        return _BlockedAttentionMode()
-    return contextlib.nullcontext()
+
+    def __init__(self, replaced: AttnProcessor2_0) -> None:
+        super().__init__()
+        self.replaced = replaced
+
+    def __call__(
+        self,
+        attn: Attention,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        temb: Tensor | None = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Tensor:
+        """(B, N, C) -> (B, N, C), as any processor."""
+        extras = (encoder_hidden_states, attention_mask, attn.spatial_norm, attn.group_norm, attn.norm_q, attn.norm_k)
+        plain = all(extra is None for extra in extras) and not attn.residual_connection
+        long = hidden_states.ndim == 3 and hidden_states.shape[1] >= MIN_LENGTH
+        # A compiled network would unroll the loop over the blocks.
+        usable = not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+        if not (plain and long and usable and hidden_states.dtype == torch.bfloat16):
+            return super().__call__(attn, hidden_states, encoder_hidden_states, attention_mask, temb, *args, **kwargs)
+        query, key, value = (
+            layer(hidden_states).unflatten(-1, (attn.heads, -1)).transpose(1, 2)  # [B, heads, N, C / heads]
+            for layer in (attn.to_q, attn.to_k, attn.to_v)
+        )
+        hidden_states = attn.to_out[0](blocked_attention(query, key, value).transpose(1, 2).flatten(2))
+        return attn.to_out[1](hidden_states) / attn.rescale_output_factor
 
 
-def blocked_attention(query: Tensor, key: Tensor, value: Tensor, scale: float | None = None) -> Tensor:
-    """Attention without masks, dropout and gradients, as products of matrices of one head and some queries.
+@contextmanager
+def quick_attention(unet: Any) -> Iterator[None]:
+    """Inside the block, long self-attention of a U-Net is computed in blocks of queries where that is faster.
+
+    That is on a CPU with the bfloat16 instructions of AVX-512 but not those of AMX, for which torch's kernel is made.
+    Only `AttnProcessor2_0`, the default, is replaced; a user's own processors stay. Another thread that uses the U-Net
+    meanwhile gets the same results within rounding, in whichever order the two threads end.
+
+    Args:
+        unet: `UNet2DConditionModel`.
+    """
+    if unet.device.type != "cpu" or unet.dtype != torch.bfloat16 or not _blocks_are_faster():
+        yield
+        return
+    _replace(unet, AttnProcessor2_0, BlockedAttnProcessor)
+    try:
+        yield
+    finally:
+        _replace(unet, BlockedAttnProcessor, lambda processor: processor.replaced)
+
+
+def _replace(unet: Any, kind: type, other: Callable[[Any], Any]) -> None:
+    """Replace the attention processors that are exactly of one class."""
+    processors = unet.attn_processors
+    unet.set_attn_processor({name: other(own) if type(own) is kind else own for name, own in processors.items()})
+
+
+def blocked_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Attention without masks, dropout and gradients, one head and `BLOCK_LENGTH` queries at a time.
 
     Args:
         query: (B, H, N, D), in float32 or a half precision.
         key: (B, H, M, D).
         value: (B, H, M, E).
-        scale: of the scores; None takes 1 / sqrt(D).
 
     Returns:
-        (B, H, N, E), rounded as the inputs are: the scores once more than in torch's kernel. In memory it is laid out
-        as (B, N, H, E), so that joining the heads copies nothing.
+        (B, H, N, E), rounded to the dtype of the inputs: the scores once more than in torch's kernel. In memory it is
+        laid out as (B, N, H, E), so that joining the heads copies nothing.
     """
     images, heads, length, width = query.shape
-    scale = width**-0.5 if scale is None else scale
     result = query.new_empty(images, length, heads, value.shape[-1]).transpose(1, 2)
     scores = query.new_empty(min(BLOCK_LENGTH, length), key.shape[2])
     for image in range(images):
         for head in range(heads):
-            queries, values = query[image, head] * scale, value[image, head].contiguous()
+            queries, values = query[image, head] * width**-0.5, value[image, head].contiguous()
             keys = key[image, head].contiguous().T  # [D, M]
             for start in range(0, length, BLOCK_LENGTH):
                 part = queries[start : start + BLOCK_LENGTH]
@@ -60,42 +105,7 @@ def blocked_attention(query: Tensor, key: Tensor, value: Tensor, scale: float | 
     return result
 
 
-class _BlockedAttentionMode(TorchFunctionMode):
-    """Of this thread alone, until the block ends."""
-
-    def __torch_function__(
-        self, func: Callable[..., Any], _types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        # A compiled network would unroll the loop over the blocks.
-        if func is functional.scaled_dot_product_attention and not torch.compiler.is_compiling():
-            found = _in_blocks(*args, **kwargs)
-            if found is not None:
-                return found
-        return func(*args, **kwargs)
-
-
-def _in_blocks(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attn_mask: Tensor | None = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    scale: float | None = None,
-    enable_gqa: bool = False,
-) -> Tensor | None:
-    """`scaled_dot_product_attention` of long sequences; None for calls that `blocked_attention` is not meant for."""
-    plain = attn_mask is None and not dropout_p and not is_causal and not enable_gqa
-    tracked = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (query, key, value))
-    fits = query.ndim == 4 and query.dtype == torch.bfloat16 and query.device.type == "cpu"
-    if plain and not tracked and fits and min(query.shape[2], key.shape[2]) >= MIN_LENGTH:
-        return blocked_attention(query, key, value, scale=scale)
-    return None
-
-
 def _blocks_are_faster() -> bool:
-    """Whether bfloat16 instructions are those of AVX-512 and not those of AMX; False where torch cannot tell."""
-    tests = [getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")]
-    avx512, amx = (test is not None and bool(test()) for test in tests)
-    return avx512 and not amx
+    """Whether the bfloat16 instructions are those of AVX-512 and not those of AMX; False where torch cannot tell."""
+    found = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(found.get("avx512_bf16")) and not found.get("amx_tile")

@@ -94,8 +94,8 @@ class DiffusionFeatureExtractor:
     An inpainting U-Net (9 input channels) is told that nothing is masked: an empty mask and the photo itself. Its
     features are not those of the text-to-image U-Net, so it needs a decoder of its own.
 
-    In bfloat16 on a CPU with AVX-512, long self-attention is computed in blocks of queries, which takes less time; the
-    processors of attention stay as they are.
+    In bfloat16 on a CPU with AVX-512 but no AMX, long self-attention is computed in blocks of queries, which takes less
+    time: a call sets attention processors for that (`BlockedAttnProcessor`) and puts the U-Net's own back at the end.
 
     Args:
         unet: `UNet2DConditionModel`.
@@ -284,7 +284,7 @@ class DiffusionFeatureExtractor:
         photos = [load_image(image) for image in images]
         prompt = self.prompt_embeds
         plain = torch.autocast(self.device.type, enabled=False)
-        with plain, frozen(self.unet, self.vae), quick_attention(self.device, self.dtype):
+        with plain, frozen(self.unet, self.vae), quick_attention(self.unet):
             latents = [self._encode(photo) for photo in photos]  # (mean, std) [1, 4, h, w] each
             random = [
                 self._draw(latent[0].shape[1:], draws, one) for latent, one in zip(latents, generators, strict=True)

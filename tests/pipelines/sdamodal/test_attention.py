@@ -4,14 +4,12 @@ import threading
 
 import pytest
 import torch
+from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from torch.nn import functional
 
-from amodal_diffusion.pipelines.sdamodal import attention as _blocked_attention
-from amodal_diffusion.pipelines.sdamodal.attention import blocked_attention, quick_attention
-from diffusion_helpers import photo, tiny_components, tiny_extractor
-
-CPU = torch.device("cpu")
-NAMES = ("unet", "vae", "text_encoder")
+from amodal_diffusion.pipelines.sdamodal import attention
+from amodal_diffusion.pipelines.sdamodal.attention import BlockedAttnProcessor, blocked_attention, quick_attention
+from diffusion_helpers import photo, tiny_components, tiny_extractor, tiny_unet
 
 
 @pytest.fixture
@@ -19,14 +17,14 @@ def calls(monkeypatch):
     """Shapes of the queries that `blocked_attention` had; used from 64 tokens on, in blocks of 48, on every CPU."""
     shapes = []
 
-    def spy(query, *arguments, **keywords):
+    def spy(query, *arguments):
         shapes.append(tuple(query.shape))
-        return blocked_attention(query, *arguments, **keywords)
+        return blocked_attention(query, *arguments)
 
-    monkeypatch.setattr(_blocked_attention, "blocked_attention", spy)
-    monkeypatch.setattr(_blocked_attention, "MIN_LENGTH", 64)
-    monkeypatch.setattr(_blocked_attention, "BLOCK_LENGTH", 48)
-    monkeypatch.setattr(_blocked_attention, "_blocks_are_faster", lambda: True)
+    monkeypatch.setattr(attention, "blocked_attention", spy)
+    monkeypatch.setattr(attention, "MIN_LENGTH", 64)
+    monkeypatch.setattr(attention, "BLOCK_LENGTH", 48)
+    monkeypatch.setattr(attention, "_blocks_are_faster", lambda: True)
     return shapes
 
 
@@ -38,24 +36,16 @@ def make_inputs(length=100, keys=None, dtype=torch.bfloat16, spread=1.0):
     return [tensor.to(dtype).transpose(1, 2) for tensor in made]
 
 
-def half_components():
-    components = tiny_components()
-    for name in NAMES:
-        components[name].to(torch.bfloat16)
-    return components
-
-
 # The product
 
 
 @pytest.mark.parametrize("block", [1, 48, 50, 100, 256])
 @pytest.mark.parametrize("keys", [100, 7])
-@pytest.mark.parametrize("scale", [None, 0.3])
-def test_equals_torch(monkeypatch, block, keys, scale):
-    monkeypatch.setattr(_blocked_attention, "BLOCK_LENGTH", block)
+def test_equals_torch(monkeypatch, block, keys):
+    monkeypatch.setattr(attention, "BLOCK_LENGTH", block)
     inputs = make_inputs(keys=keys, dtype=torch.float32)
-    found = blocked_attention(*inputs, scale=scale)
-    torch.testing.assert_close(found, functional.scaled_dot_product_attention(*inputs, scale=scale))
+    found = blocked_attention(*inputs)
+    torch.testing.assert_close(found, functional.scaled_dot_product_attention(*inputs))
     assert found.transpose(1, 2).is_contiguous()
 
 
@@ -72,106 +62,133 @@ def test_large_scores_do_not_overflow():
     assert blocked_attention(query, key, value).isfinite().all()
 
 
+# The processor
+
+
+def tokens(length=100, dtype=torch.bfloat16):
+    return torch.randn(2, length, 8, generator=torch.Generator().manual_seed(1)).to(dtype)
+
+
+ATTENTIONS = {
+    "plain": (True, {}, {}),
+    "rescaled": (True, {"rescale_output_factor": 2.0}, {}),
+    "short": (False, {}, {"hidden_states": tokens(63)}),
+    "float32": (False, {}, {"hidden_states": tokens(dtype=torch.float32)}),
+    "text": (False, {}, {"encoder_hidden_states": tokens(70)}),
+    "mask": (False, {}, {"attention_mask": torch.zeros(2, 1, 100, dtype=torch.bfloat16)}),
+    "residual": (False, {"residual_connection": True}, {}),
+    "normed": (False, {"norm_num_groups": 2}, {}),
+    "normed queries": (False, {"qk_norm": "layer_norm"}, {}),
+    "map": (False, {}, {"hidden_states": tokens(64).transpose(1, 2).unflatten(2, (8, 8))}),
+}
+
+
+@pytest.mark.parametrize("case", ATTENTIONS)
+def test_processor_equals_the_one_that_it_replaces(calls, case):
+    blocked, config, inputs = ATTENTIONS[case]
+    inputs = {"hidden_states": tokens(), **inputs}
+    torch.manual_seed(0)
+    layer = Attention(8, heads=2, dim_head=4, **config, processor=AttnProcessor2_0()).to(inputs["hidden_states"].dtype)
+    with torch.no_grad():
+        expected = layer(**inputs)
+        layer.set_processor(BlockedAttnProcessor(layer.processor))
+        found = layer(**inputs)
+    assert bool(calls) == blocked
+    torch.testing.assert_close(found, expected, rtol=0.05, atol=0.02 if blocked else 0)
+
+
+def test_processor_leaves_gradients_to_torch(calls):
+    layer = Attention(8, heads=2, dim_head=4, processor=BlockedAttnProcessor(AttnProcessor2_0())).bfloat16()
+    assert layer(tokens()).requires_grad
+    assert not calls
+
+
 # Where it is used
 
 
-def test_inside_of_the_block_alone(calls):
-    inputs = make_inputs()
-    expected = functional.scaled_dot_product_attention(*inputs)
-    with quick_attention(CPU, torch.bfloat16):
-        found = functional.scaled_dot_product_attention(*inputs)
-        named = functional.scaled_dot_product_attention(
-            query=inputs[0], key=inputs[1], value=inputs[2], attn_mask=None, dropout_p=0.0, is_causal=False, scale=None
-        )
-    assert calls == [(2, 3, 100, 8)] * 2
-    assert torch.equal(found, named)
-    torch.testing.assert_close(found, expected, rtol=0.05, atol=0.01)
-    functional.scaled_dot_product_attention(*inputs)
-    assert len(calls) == 2
+def kinds(unet):
+    return {type(processor) for processor in unet.attn_processors.values()}
 
 
-def test_ends_where_the_block_raises(calls):
-    with pytest.raises(RuntimeError, match="broken"), quick_attention(CPU, torch.bfloat16):
+def test_sets_processors_inside_of_the_block_alone(calls):
+    unet = tiny_unet().to(torch.bfloat16)
+    before = dict(unet.attn_processors)
+    with pytest.raises(RuntimeError, match="broken"), quick_attention(unet):
+        assert kinds(unet) == {BlockedAttnProcessor}
         raise RuntimeError("broken")
-    functional.scaled_dot_product_attention(*make_inputs())
-    assert not calls
+    assert dict(unet.attn_processors) == before
 
 
-def test_other_threads_go_on_as_ever(calls):
-    thread = threading.Thread(target=lambda: functional.scaled_dot_product_attention(*make_inputs()))
-    with quick_attention(CPU, torch.bfloat16):
+def test_a_users_own_processor_stays(calls):
+    unet = tiny_unet().to(torch.bfloat16)
+
+    class Own(AttnProcessor2_0):
+        pass
+
+    own = Own()
+    unet.set_attn_processor(own)
+    with quick_attention(unet):
+        assert all(processor is own for processor in unet.attn_processors.values())
+
+
+def test_two_threads_leave_the_processors_as_they_were(calls):
+    unet = tiny_unet().to(torch.bfloat16)
+    before = dict(unet.attn_processors)
+    first, second = threading.Event(), threading.Event()
+
+    def other():
+        with quick_attention(unet):
+            first.set()
+            second.wait()
+
+    thread = threading.Thread(target=other)
+    with quick_attention(unet):
         thread.start()
-        thread.join()
-    assert not calls
-
-
-OTHER_CALLS = {
-    "short queries": (make_inputs(63, 100), {}),
-    "short keys": (make_inputs(100, 63), {}),
-    "float32": (make_inputs(dtype=torch.float32), {}),
-    "float16": (make_inputs(dtype=torch.float16), {}),
-    "mask": (make_inputs(), {"attn_mask": torch.ones(100, 100, dtype=torch.bool)}),
-    "causal": (make_inputs(), {"is_causal": True}),
-    "grouped": ([tensor[:, : 3 if index == 0 else 1] for index, tensor in enumerate(make_inputs())], {}),
-    "no heads": ([tensor[:, 0] for tensor in make_inputs()], {}),
-}
-OTHER_CALLS["grouped"][1]["enable_gqa"] = True
-
-
-@pytest.mark.parametrize("case", OTHER_CALLS)
-def test_other_calls_are_torchs(calls, case):
-    inputs, options = OTHER_CALLS[case]
-    expected = functional.scaled_dot_product_attention(*inputs, **options)
-    with quick_attention(CPU, torch.bfloat16):
-        assert torch.equal(functional.scaled_dot_product_attention(*inputs, **options), expected)
-    assert not calls
-
-
-def test_dropout_and_gradients_are_torchs(calls):
-    query, key, value = make_inputs()
-    with quick_attention(CPU, torch.bfloat16):
-        functional.scaled_dot_product_attention(query, key, value, dropout_p=0.5)
-        assert functional.scaled_dot_product_attention(query.requires_grad_(), key, value).requires_grad
-        assert not calls
-        with torch.no_grad():
-            functional.scaled_dot_product_attention(query, key, value)
-    assert len(calls) == 1
+        first.wait()
+    second.set()  # the thread that began later ends later
+    thread.join()
+    assert dict(unet.attn_processors) == before
 
 
 @pytest.mark.parametrize(
-    ("device", "dtype"), [("cpu", torch.float32), ("cpu", torch.float16), ("cuda", torch.bfloat16)]
+    ("device", "dtype"), [("cpu", torch.float32), ("cpu", torch.float16), ("meta", torch.bfloat16)]
 )
 def test_other_devices_and_dtypes_change_nothing(calls, device, dtype):
-    with quick_attention(torch.device(device), dtype):
-        functional.scaled_dot_product_attention(*make_inputs())
-    assert not calls
+    unet = tiny_unet().to(device, dtype)
+    with quick_attention(unet):
+        assert kinds(unet) == {AttnProcessor2_0}
 
 
 @pytest.mark.parametrize(("avx512", "amx", "faster"), [(1, 0, True), (1, 1, False), (0, 0, False), (None, None, False)])
 def test_which_processors(monkeypatch, avx512, amx, faster):
-    for name, answer in (("_is_avx512_bf16_supported", avx512), ("_is_amx_tile_supported", amx)):
-        if answer is None:  # a torch that cannot tell
-            monkeypatch.delattr(torch.cpu, name, raising=False)
-        else:
-            monkeypatch.setattr(torch.cpu, name, lambda answer=answer: bool(answer), raising=False)
-    monkeypatch.setattr(_blocked_attention, "MIN_LENGTH", 64)
-    used = []
-    monkeypatch.setattr(_blocked_attention, "blocked_attention", lambda *_, **__: used.append(1))
-    with quick_attention(CPU, torch.bfloat16):
-        functional.scaled_dot_product_attention(*make_inputs())
-    assert bool(used) == faster
+    if avx512 is None:  # a torch that cannot tell
+        monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    else:
+        found = {"avx512_bf16": bool(avx512), "amx_tile": bool(amx)}
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found, raising=False)
+    unet = tiny_unet().to(torch.bfloat16)
+    with quick_attention(unet):
+        assert (kinds(unet) == {BlockedAttnProcessor}) == faster
 
 
 # In the extractor of features
 
 
+def half_components():
+    components = tiny_components()
+    for name in ("unet", "vae", "text_encoder"):
+        components[name].to(torch.bfloat16)
+    return components
+
+
 def test_features_are_the_same_within_bfloat16(calls, monkeypatch):
     components = half_components()
+    before = dict(components["unet"].attn_processors)
     found = tiny_extractor(components)([photo()])[0]
-    assert {(1, 1, 1024, 4), (2, 4, 1024, 1)} <= set(calls)  # of the VAE, of the U-Net
-    assert all(length >= 64 for _, _, length, _ in calls)
+    assert (2, 4, 1024, 1) in calls and all(length >= 64 for _, _, length, _ in calls)
+    assert dict(components["unet"].attn_processors) == before
     count = len(calls)
-    monkeypatch.setattr(_blocked_attention, "_blocks_are_faster", lambda: False)
+    monkeypatch.setattr(attention, "_blocks_are_faster", lambda: False)
     plain = tiny_extractor(components)([photo()])[0]
     assert len(calls) == count
     exact = tiny_extractor()([photo()])[0]
@@ -184,43 +201,3 @@ def test_features_are_the_same_within_bfloat16(calls, monkeypatch):
 def test_float32_features_are_untouched(calls):
     tiny_extractor()([photo()])
     assert not calls
-
-
-def test_processors_stay_and_later_calls_are_torchs(calls):
-    components = half_components()
-    unet = components["unet"]
-    before = dict(unet.attn_processors)
-    made = tiny_extractor(components)
-    made([photo()])
-    count = len(calls)
-    assert count and all(unet.attn_processors[name] is processor for name, processor in before.items())
-    with torch.no_grad():
-        unet(torch.zeros(1, 4, 32, 32).bfloat16(), 1, encoder_hidden_states=torch.zeros(1, 7, 8).bfloat16())
-    assert len(calls) == count
-
-    def broken(*_):
-        raise RuntimeError("broken block")
-
-    handle = unet.up_blocks[3].register_forward_pre_hook(broken)
-    with pytest.raises(RuntimeError, match="broken block"):
-        made([photo()])
-    handle.remove()
-    count = len(calls)
-    functional.scaled_dot_product_attention(*make_inputs())
-    assert len(calls) == count
-
-
-def test_a_users_own_processor_is_called(calls):
-    components = half_components()
-    ran = []
-
-    class Own:
-        def __call__(self, _attn, hidden_states, *_, **__):
-            ran.append(hidden_states.shape[1])
-            return hidden_states
-
-    components["unet"].set_attn_processor(Own())
-    made = tiny_extractor(components)
-    made([photo()])
-    assert 1024 in ran
-    assert all(batch == 1 for batch, *_ in calls)  # the VAE's alone: the U-Net would have both draws at once
