@@ -57,7 +57,7 @@ dilated by {_DILATION} pixels (--eraser-dilation); `--results` has amodal masks,
 (gt, raw, convex, convex-refined, pcnet-m), puts them there.
 
 Several processes share the images out: `torchrun --nproc-per-node 2 -m amodal_diffusion.cli evaluate ...`, or
-`accelerate launch --multi_gpu --num_processes 2 -m amodal_diffusion.cli evaluate ...`; the figures stay the same.
+`accelerate launch --multi_gpu --num_processes 2 -m amodal_diffusion.cli evaluate ...`; the metrics stay the same.
 
 examples:
   amodal-diffusion evaluate --annotations annotations.json --images images/ \\
@@ -82,14 +82,14 @@ def add_evaluate(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
     parser.add_argument("--table", metavar="NAME", help="table of a paper, see below; list names them")
     _add_inputs(parser)
     _add_settings(parser)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures as JSON")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the metrics as JSON")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="also write the tables as Markdown")
     parser.add_argument("--plot", type=Path, metavar="FILE", help=f"picture of the curves of --table {FIGURE}")
     parser.add_argument(
         "--push-to-hub",
         "--push_to_hub",
         action="store_true",
-        help="write the figures into the model cards: README.md of a folder, a commit for a Hub id",
+        help="write the metrics into the model cards: README.md of a folder, a commit for a Hub id",
     )
     parser.add_argument("--data-name", metavar="NAME", help="what tables and cards call the data (the file's name)")
 

@@ -1,4 +1,4 @@
-"""Figures of an evaluation in the metadata of model cards, on disk or on the Hub."""
+"""Metrics of an evaluation in the metadata of model cards, on disk or on the Hub."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _NAMES = {
 
 
 def evaluation_results(report: EvaluationReport, method: str, *, data_name: str, label: str = "") -> list[EvalResult]:
-    """The main figures of a method as entries of a model card, in percent with one decimal.
+    """The main metrics of a method as entries of a model card, in percent with one decimal.
 
     The ends of their intervals are entries of their own, so that a later run can replace them.
 
     Args:
         report: of `evaluate_methods`.
-        method: its name in the report, without the mark of a method that looks at the truth: such figures are none of
+        method: its name in the report, without the mark of a method that looks at the truth: such metrics are not
             the model's.
         data_name: name of the data set.
         label: what tells rows of the same model apart, e.g. "no order"; it stands behind the name of the metric.
@@ -44,10 +44,10 @@ def evaluation_results(report: EvaluationReport, method: str, *, data_name: str,
         raise KeyError(f"the report has no method {method!r}")
     found = []
     for section, names in _NAMES.items():
-        figures = getattr(report, section).get(method, {})
+        metrics = getattr(report, section).get(method, {})
         intervals = report.intervals.get(section, {}).get(method, {})
         for metric, name in names.items():
-            value = figures.get(metric, math.nan)
+            value = metrics.get(metric, math.nan)
             low, high = intervals.get(metric, (math.nan, math.nan))
             title = f"{name} ({label})" if label else name
             sure = f"{title}, {100 * report.confidence:g} % interval"
@@ -73,7 +73,7 @@ def _entry(kind: str, name: str, value: float, data_name: str) -> EvalResult:
 
 
 def write_model_card(model: str, results: Sequence[EvalResult], *, token: str | None = None) -> str:
-    """Write figures into the card of a model, in the place of those of the same metric and data set.
+    """Write metrics into the card of a model, in the place of those of the same metric and data set.
 
     Args:
         model: folder of a pipeline, whose README.md is written without network and made where it lacks; or a Hub id,
@@ -88,7 +88,7 @@ def write_model_card(model: str, results: Sequence[EvalResult], *, token: str | 
         ValueError: no results, or a card whose metadata cannot be read.
     """
     if not results:
-        raise ValueError(f"there are no figures to write into the card of {model}.")
+        raise ValueError(f"there are no metrics to write into the card of {model}.")
     folder = Path(model)
     if not folder.is_dir():
         index = eval_results_to_model_index(model.rpartition("/")[2], list(results))

@@ -1,4 +1,4 @@
-"""The figures of an evaluation as tables for a terminal, Markdown and JSON."""
+"""The metrics of an evaluation as tables for a terminal, Markdown and JSON."""
 
 from __future__ import annotations
 
@@ -53,26 +53,26 @@ _OCCLUDER_COLUMNS = {
 
 @dataclass(frozen=True)
 class OcclusionBin:
-    """Figures of the objects whose hidden share of the amodal mask lies in (low, high].
+    """Metrics of the objects whose hidden share of the amodal mask lies in (low, high].
 
     Args:
         low: edge that is left out, so that 0 leaves out the objects without a hidden part.
         high: edge that belongs to it.
         objects: number of objects.
-        figures: metric → value, of `CompletionMetrics`.
+        metrics: metric → value, of `CompletionMetrics`.
         intervals: metric → (low, high); {} where none were asked for.
     """
 
     low: float
     high: float
     objects: int
-    figures: dict[str, float]
+    metrics: dict[str, float]
     intervals: Intervals
 
 
 @dataclass
 class EvaluationReport:
-    """Figures of `evaluate_methods`; every metric is a fraction in [0, 1], NaN where nothing was there to count.
+    """Metrics of `evaluate_methods`; every metric is a fraction in [0, 1], NaN where nothing was there to count.
 
     Args:
         completion: method → metric → value, for the methods that predicted masks.
@@ -192,13 +192,13 @@ class EvaluationReport:
         return table(header, rows)
 
     def cell(self, section: str, name: str, metric: str) -> Cell:
-        """A figure of a method in percent, with its interval where there is one; "–" where it has none."""
+        """A metric of a method in percent, with its interval where there is one; "–" where it has none."""
         value = getattr(self, section)[name].get(metric, math.nan)
         return percent(value), interval_text(self.intervals.get(section, {}).get(name, {}).get(metric))
 
 
 Cell = str | tuple[str, str]
-"""A text, or a figure and its interval ("" for none)."""
+"""A text, or a value and its interval ("" for none)."""
 
 Table = Callable[[Sequence[str], Sequence[Sequence[Cell]]], str]
 
@@ -206,12 +206,12 @@ Table = Callable[[Sequence[str], Sequence[Sequence[Cell]]], str]
 def format_table(header: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
     """A table for a terminal: first column to the left, the others to the right, two spaces between.
 
-    Intervals stand in a line under their figures.
+    Intervals stand in a line under their metrics.
     """
     lines = [list(header)]
     for row in rows:
         parts = [(cell, "") if isinstance(cell, str) else cell for cell in row]
-        lines.append([figure for figure, _ in parts])
+        lines.append([value for value, _ in parts])
         if any(interval for _, interval in parts):
             lines.append([interval for _, interval in parts])
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
@@ -234,8 +234,8 @@ def format_markdown(header: Sequence[str], rows: Sequence[Sequence[Cell]]) -> st
 def _with_interval(cell: Cell) -> str:
     if isinstance(cell, str):
         return cell
-    figure, interval = cell
-    return f"{figure} ({interval})" if interval else figure
+    value, interval = cell
+    return f"{value} ({interval})" if interval else value
 
 
 def write_report(report: EvaluationReport, *, json_path: Path | None = None, markdown_path: Path | None = None) -> None:
@@ -257,7 +257,7 @@ def interval_text(interval: Interval | None) -> str:
 
 
 def json_values(row: Mapping[str, float | Interval]) -> dict[str, Any]:
-    """Figures or intervals, rounded; NaN becomes None, as does an interval of NaN."""
+    """Metrics or intervals, rounded; NaN becomes None, as does an interval of NaN."""
     return {key: _rounded(value) for key, value in row.items()}
 
 
@@ -272,6 +272,6 @@ def _json_bin(entry: OcclusionBin) -> dict[str, Any]:
         "low": entry.low,
         "high": entry.high,
         "objects": entry.objects,
-        "figures": json_values(entry.figures),
+        "metrics": json_values(entry.metrics),
         "intervals": json_values(entry.intervals),
     }

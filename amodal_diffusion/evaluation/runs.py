@@ -61,7 +61,7 @@ def evaluate_methods(
         confidence: of the intervals.
         seed: of the resamples.
         distributed: share the images out to the processes of `accelerate launch` or `torchrun`. Every process must call
-            this, and gets the same report, whose figures are those of one process exactly.
+            this, and gets the same report, whose metrics are those of one process exactly.
 
     Raises:
         ValueError: for a repeated method name, an unknown order source, a limit below 1, a data set in which no image

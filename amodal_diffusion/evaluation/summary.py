@@ -1,4 +1,4 @@
-"""From the records of the images to figures and their intervals."""
+"""From the records of the images to metrics and their intervals."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .counts import COUNTS, ImageScores, MethodRecord
 from .report import TRUTH_MARK, EvaluationReport, Intervals, OcclusionBin
 from .samples import Method, OrderSource
 
-Figures = dict[str, float]
+Metrics = dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -22,13 +22,13 @@ class _Bootstrap:
     confidence: float
     seed: int
 
-    def figures(
+    def metrics(
         self, kind: type[CompletionMetrics | MatchMetrics | OrderMetrics | OccluderMetrics], terms: Sequence[np.ndarray]
-    ) -> tuple[Figures, Intervals]:
+    ) -> tuple[Metrics, Intervals]:
         """Metrics of the terms of the images, and their intervals, {} where none were asked for."""
         rows = np.stack(terms)
-        figures = {name: float(value) for name, value in kind.figures(rows.sum(axis=0)).items()}
-        return figures, bootstrap_intervals(rows, kind.figures, **self.options) if self.resamples else {}
+        metrics = {name: float(value) for name, value in kind.from_totals(rows.sum(axis=0)).items()}
+        return metrics, bootstrap_intervals(rows, kind.from_totals, **self.options) if self.resamples else {}
 
     @property
     def options(self) -> dict[str, Any]:
@@ -83,15 +83,15 @@ def _add_terms(
 ) -> None:
     given = [row for row in terms if row is not None]
     if given:
-        figures, intervals = bootstrap.figures(kind, given)
-        getattr(report, section)[name] = figures
+        metrics, intervals = bootstrap.metrics(kind, given)
+        getattr(report, section)[name] = metrics
         _add_intervals(report, section, name, intervals)
 
 
 def _add_masks(
     report: EvaluationReport, name: str, entries: Sequence[MethodRecord], frames: Sequence[int], bootstrap: _Bootstrap
 ) -> None:
-    figures: Figures = {}
+    metrics: Metrics = {}
     intervals: Intervals = {}
     masks = [
         (_matched(entry), frame) for entry, frame in zip(entries, frames, strict=True) if entry.objects is not None
@@ -99,21 +99,21 @@ def _add_masks(
     parts = []
     if masks:
         terms = [CompletionMetrics.count_objects(objects, frame) for objects, frame in masks]
-        parts.append(bootstrap.figures(CompletionMetrics, terms))
+        parts.append(bootstrap.metrics(CompletionMetrics, terms))
     if any(entry.matched is not None for entry in entries):
         terms = [MatchMetrics.count_objects(e.objects, e.matched) for e in entries if e.objects is not None]
-        parts.append(bootstrap.figures(MatchMetrics, terms))
+        parts.append(bootstrap.metrics(MatchMetrics, terms))
     matches = [entry.matches for entry in entries if entry.matches is not None]
     if matches:
         precision = AmodalAP()
         for image in matches:
             precision.add(image)
         parts.append((precision.compute(), precision.intervals(**bootstrap.options) if bootstrap.resamples else {}))
-    for some_figures, some_intervals in parts:
-        figures |= some_figures
+    for some_metrics, some_intervals in parts:
+        metrics |= some_metrics
         intervals |= some_intervals
-    if figures:
-        report.completion[name] = figures
+    if metrics:
+        report.completion[name] = metrics
         _add_intervals(report, "completion", name, intervals)
 
 
@@ -131,7 +131,7 @@ def _add_intervals(report: EvaluationReport, section: str, name: str, intervals:
 def _by_occlusion(
     entries: Sequence[MethodRecord], frames: Sequence[int], edges: Sequence[float], bootstrap: _Bootstrap
 ) -> list[OcclusionBin]:
-    """Figures of the objects whose hidden share of the amodal mask lies in each bin (low, high]."""
+    """Metrics of the objects whose hidden share of the amodal mask lies in each bin (low, high]."""
     images = [(_matched(entry), frame) for entry, frame in zip(entries, frames, strict=True)]
     shares = [objects[:, 5] / np.maximum(objects[:, 2], 1) for objects, _ in images]
     bins = []
@@ -141,8 +141,8 @@ def _by_occlusion(
             CompletionMetrics.count_objects(objects[some], frame)
             for (objects, frame), some in zip(images, chosen, strict=True)
         ]
-        figures, intervals = bootstrap.figures(CompletionMetrics, terms)
+        metrics, intervals = bootstrap.metrics(CompletionMetrics, terms)
         if sum(some.any() for some in chosen) < 2:  # every resample would give the same
             intervals = {}
-        bins.append(OcclusionBin(low, high, int(sum(some.sum() for some in chosen)), figures, intervals))
+        bins.append(OcclusionBin(low, high, int(sum(some.sum() for some in chosen)), metrics, intervals))
     return bins

@@ -1,6 +1,6 @@
 """Metrics over a data set: update image by image, compute at the end; merge what several processes counted.
 
-Every metric is a formula of sums over images. `count` gives the terms of one image and `figures` the metrics of any
+Every metric is a formula of sums over images. `count` gives the terms of one image and `from_totals` the metrics of any
 sums of them, so that a bootstrap over images needs no masks, see `bootstrap_intervals`.
 """
 
@@ -28,7 +28,7 @@ class _Totals:
         self._totals = np.zeros(len(self.names))
 
     @staticmethod
-    def figures(totals: FloatArray) -> dict[str, FloatArray]:
+    def from_totals(totals: FloatArray) -> dict[str, FloatArray]:
         """The metrics of sums (..., K), K in the order of `names`, each of shape (...)."""
         raise NotImplementedError
 
@@ -38,7 +38,7 @@ class _Totals:
 
     def compute(self) -> dict[str, float]:
         """The metrics of everything counted so far."""
-        return {name: float(value) for name, value in self.figures(self._totals).items()}
+        return {name: float(value) for name, value in self.from_totals(self._totals).items()}
 
     def reset(self) -> None:
         """Forget everything counted so far."""
@@ -117,7 +117,7 @@ class CompletionMetrics(_Totals):
         )
 
     @staticmethod
-    def figures(totals: FloatArray) -> dict[str, FloatArray]:
+    def from_totals(totals: FloatArray) -> dict[str, FloatArray]:
         """The metrics of sums (..., 9), each of shape (...)."""
         intersection, union, inv_intersection, inv_union, iou, inv_iou, hidden, right, pixels = np.moveaxis(
             totals, -1, 0
@@ -154,7 +154,7 @@ class MatchMetrics(_Totals):
         return cls._terms(matched=found.sum(), objects=len(counts), intersection=intersection, union=union)
 
     @staticmethod
-    def figures(totals: FloatArray) -> dict[str, FloatArray]:
+    def from_totals(totals: FloatArray) -> dict[str, FloatArray]:
         """The metrics of sums (..., 4), each of shape (...)."""
         matched, objects, intersection, union = np.moveaxis(totals, -1, 0)
         return {"matched": ratios(matched, objects), "miou_pooled_all": ratios(intersection, union)}
@@ -187,7 +187,7 @@ class OrderMetrics(_Totals):
         return order_counts(np.asarray(pred), np.asarray(target)).astype(np.float64)
 
     @staticmethod
-    def figures(totals: FloatArray) -> dict[str, FloatArray]:
+    def from_totals(totals: FloatArray) -> dict[str, FloatArray]:
         """The metrics of sums (..., 4), each of shape (...)."""
         right, pairs, right_related, related = np.moveaxis(totals, -1, 0)
         return {"order_accuracy": ratios(right_related, related), "order_accuracy_all": ratios(right, pairs)}
@@ -250,7 +250,7 @@ class OccluderMetrics(_Totals):
         )
 
     @staticmethod
-    def figures(totals: FloatArray) -> dict[str, FloatArray]:
+    def from_totals(totals: FloatArray) -> dict[str, FloatArray]:
         """The metrics of sums (..., 11), each of shape (...)."""
         columns = np.moveaxis(totals, -1, 0)
         intersection, union, iou, covered, crop_intersection, crop_union, crop_iou, crop_covered = columns[:8]

@@ -15,7 +15,7 @@ from ..masks import BoolArray, MaskInput, encode_rle, to_mask_stack
 from .bootstrap import FloatArray, Interval, check_bootstrap, percentile_intervals, resample_weights
 from .functional import ratios
 
-# Positions of the figures in COCOeval.stats.
+# Positions of the metrics in COCOeval.stats.
 _STATS = {
     "ap": 0, "ap50": 1, "ap75": 2, "ap_small": 3, "ap_medium": 4, "ap_large": 5, "ar1": 6, "ar10": 7, "ar": 8,
     "ar_small": 9, "ar_medium": 10, "ar_large": 11,
@@ -184,7 +184,7 @@ class AmodalAP:
         self._images = []
 
     def compute(self) -> dict[str, float]:
-        """The figures by name, put together by pycocotools; all NaN where no image has an object."""
+        """The metrics by name, put together by pycocotools; all NaN where no image has an object."""
         from pycocotools.cocoeval import COCOeval
 
         kinds = self._categories()
@@ -270,7 +270,7 @@ class _Ranking:
 
 
 def _resampled(rankings: Sequence[_Ranking], weights: npt.NDArray[np.int64]) -> FloatArray:
-    """The twelve figures, in COCO's order, of images with these weights (I,)."""
+    """The twelve metrics, in COCO's order, of images with these weights (I,)."""
     sizes = len(_SIZES)
     precision = np.full((len(rankings), sizes, len(_THRESHOLDS), len(_RECALLS)), np.nan)
     recall = np.full((len(rankings), sizes + len(_FEWER), len(_THRESHOLDS)), np.nan)

@@ -49,7 +49,7 @@ def percentile_intervals(values: Mapping[str, FloatArray], confidence: float) ->
 
 def bootstrap_intervals(
     terms: npt.ArrayLike,
-    figures: Callable[[FloatArray], Mapping[str, FloatArray]],
+    metrics: Callable[[FloatArray], Mapping[str, FloatArray]],
     *,
     resamples: int = 1000,
     confidence: float = 0.95,
@@ -59,7 +59,7 @@ def bootstrap_intervals(
 
     Args:
         terms: (I, K) what was counted of each image, e.g. by `CompletionMetrics.count`.
-        figures: the metrics of sums (R, K), each (R,), e.g. `CompletionMetrics.figures`.
+        metrics: the metrics of sums (R, K), each (R,), e.g. `CompletionMetrics.from_totals`.
         resamples: data sets drawn from the images with replacement.
         confidence: share of their metrics between the ends of an interval, in (0, 1).
         seed: of the draws.
@@ -73,9 +73,9 @@ def bootstrap_intervals(
     check_bootstrap(resamples, confidence)
     rows = np.asarray(terms, np.float64)
     if len(rows) < 2:
-        return {name: (np.nan, np.nan) for name in figures(np.zeros((1, rows.shape[1])))}
+        return {name: (np.nan, np.nan) for name in metrics(np.zeros((1, rows.shape[1])))}
     totals = np.concatenate([weights @ rows for weights in resample_weights(len(rows), resamples, seed=seed)])
-    return percentile_intervals(figures(totals), confidence)
+    return percentile_intervals(metrics(totals), confidence)
 
 
 def check_bootstrap(resamples: int, confidence: float) -> None:

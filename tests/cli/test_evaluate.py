@@ -70,7 +70,7 @@ def test_every_table_prints(name, run, folder, tmp_path):
     assert text.startswith(f"{PAPER_TABLES[name].source}. ") and "≠ Not as published" in text
     assert "annotations.json, 3 objects (1 with a hidden part) in 2 images" in text
     values = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))
-    assert values["table"] == name and values["ours"][-1]["figures"]
+    assert values["table"] == name and values["ours"][-1]["metrics"]
     assert str(folder / "model") in (tmp_path / "r.md").read_text(encoding="utf-8")
 
 

@@ -1,4 +1,4 @@
-"""Figures in model cards: on disk without network, and on the Hub through a fake."""
+"""Metrics in model cards: on disk without network, and on the Hub through a fake."""
 
 import math
 
@@ -27,7 +27,7 @@ def make_report(value=0.5, **more):
     return EvaluationReport(completion, {"tiny": {"order_accuracy": 0.875}}, {"tiny": 1.0}, counts, **more)
 
 
-def figures(card):
+def metrics(card):
     return {entry.metric_name: entry.metric_value for entry in card.data.eval_results}
 
 
@@ -68,7 +68,7 @@ def test_card_is_made_where_it_lacks(tmp_path):
     folder.mkdir()
     write_model_card(str(folder), evaluation_results(make_report(), "tiny", data_name="COCOA"))
     card = ModelCard.load(folder / "README.md")
-    assert "# tiny-model" in card.text and figures(card)["amodal AP"] == 25.0
+    assert "# tiny-model" in card.text and metrics(card)["amodal AP"] == 25.0
 
 
 def test_bad_cards_are_named_and_kept(tmp_path):
@@ -78,7 +78,7 @@ def test_bad_cards_are_named_and_kept(tmp_path):
     with pytest.raises(ValueError, match="README.md: its metadata cannot be read"):
         write_model_card(str(tmp_path), results)
     assert path.read_text(encoding="utf-8") == "---\n- a list\n---\n"
-    with pytest.raises(ValueError, match="no figures to write into the card"):
+    with pytest.raises(ValueError, match="no metrics to write into the card"):
         write_model_card(str(tmp_path), [])
 
 

@@ -1,4 +1,4 @@
-"""One process or several, stored rows or streamed ones: the same figures."""
+"""One process or several, stored rows or streamed ones: the same metrics."""
 
 import json
 import os
@@ -58,7 +58,7 @@ def evaluate(dataset, **options):
     return evaluate_methods(dataset, methods, occlusion_bins=(0, 0.3, 1), resamples=20, **options)
 
 
-def figures(report):
+def metrics(report):
     return {name: value for name, value in report.to_dict().items() if name != "seconds"}
 
 
@@ -89,7 +89,7 @@ def test_processes_share_the_images_and_report_alike(monkeypatch, dataset, proce
     assert alone.intervals["completion"]["raw"]["miou_pooled"][0] < alone.completion["raw"]["miou_pooled"]
     shared, counts = evaluate_shared(monkeypatch, processes, dataset)
     assert sum(counts) == 7 and max(counts) - min(counts) == 1
-    assert figures(shared) == figures(alone)  # exactly
+    assert metrics(shared) == metrics(alone)  # exactly
 
 
 def test_limits_and_skipped_images_hold_over_all_processes(monkeypatch, dataset):
@@ -97,15 +97,15 @@ def test_limits_and_skipped_images_hold_over_all_processes(monkeypatch, dataset)
     rows[1] = {**rows[1], "objects": []}
     shared, counts = evaluate_shared(monkeypatch, 2, rows, limit=5)
     assert sum(counts) == 5 and shared.counts["images"] == 4 and shared.counts["skipped"] == 1
-    assert figures(shared) == figures(evaluate(rows, limit=5))
+    assert metrics(shared) == metrics(evaluate(rows, limit=5))
 
 
 def test_streams_are_scored_and_shared_alike(monkeypatch, content, dataset, photos):
-    alone = figures(evaluate(dataset))
+    alone = metrics(evaluate(dataset))
     stream = read_annotations(content, images=photos, streaming=True)
-    assert figures(evaluate(stream)) == alone
+    assert metrics(evaluate(stream)) == alone
     shared, counts = evaluate_shared(monkeypatch, 2, stream)
-    assert sum(counts) == 7 and figures(shared) == alone
+    assert sum(counts) == 7 and metrics(shared) == alone
 
 
 @pytest.mark.parametrize("streaming", [False, True])

@@ -1,4 +1,4 @@
-"""The tables of the papers: published numbers, our figures beside them, and what is marked as different."""
+"""The tables of the papers: published numbers, our metrics beside them, and what is marked as different."""
 
 import json
 import math
@@ -121,7 +121,7 @@ def test_our_figures_stand_in_the_published_rows(dataset, pcnet):
     shown = report_on("z20-2", dataset, [pcnet])
     text = shown.to_text()
     assert text.startswith("[Z20] Table 2. Amodal completion")
-    figures = shown.evaluation.completion
+    metrics = shown.evaluation.completion
     for label, method in (
         ("Raw", "raw"),
         ("ConvexR", "convex-refined"),
@@ -129,13 +129,13 @@ def test_our_figures_stand_in_the_published_rows(dataset, pcnet):
         ("PCNet-M (OG)", "ours/pcnet"),
     ):
         line = " ".join(line_of(text, label))
-        assert f" {method} {100 * figures[method]['miou_pooled']:.1f} " in line
+        assert f" {method} {100 * metrics[method]['miou_pooled']:.1f} " in line
     assert line_of(text, "Supervised") == ["Supervised", "82.53", "94.81", *["–"] * 5]
     values = json.loads(shown.to_json())
     assert values["published"][1]["values"] == [65.47, 87.03]
     ours = {entry["method"]: entry for entry in values["ours"]}
     assert ours["raw"]["role"] == "raw"
-    assert ours["raw"]["figures"]["miou_pooled"] == pytest.approx(figures["raw"]["miou_pooled"], abs=1e-6)
+    assert ours["raw"]["metrics"]["miou_pooled"] == pytest.approx(metrics["raw"]["miou_pooled"], abs=1e-6)
 
 
 def test_methods_without_a_row_come_below(dataset):
@@ -240,11 +240,11 @@ def test_curves(dataset, tmp_path):
     bins = shown.evaluation.by_occlusion["raw"]
     # 2, 4 and 6 of 16 columns on 8 of 16 rows are hidden
     assert [(entry.low, entry.objects) for entry in bins if entry.objects] == [(0.0, 1), (0.1, 2)]
-    assert bins[0].figures["miou_pooled"] == pytest.approx(1 - 2 / 32)
-    assert bins[1].figures["miou_pooled"] == pytest.approx(1 - 10 / 64)
+    assert bins[0].metrics["miou_pooled"] == pytest.approx(1 - 2 / 32)
+    assert bins[1].metrics["miou_pooled"] == pytest.approx(1 - 10 / 64)
     assert bins[0].intervals == {}  # one image alone
     assert bins[1].intervals["miou_pooled"][0] == pytest.approx(1 - 6 / 32)
-    assert all(math.isnan(entry.figures["miou_pooled"]) for entry in bins[2:])
+    assert all(math.isnan(entry.metrics["miou_pooled"]) for entry in bins[2:])
     assert line_of(shown.to_text(), "objects") == ["objects", "1", "2", *["0"] * 8]
     assert line_of(shown.to_text(), "raw")[1:4] == ["93.8", "84.4", "–"]
     assert json.loads(shown.to_json())["evaluation"]["by_occlusion"]["raw"][1]["objects"] == 2

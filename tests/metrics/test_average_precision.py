@@ -23,9 +23,9 @@ def compute(pred, target, scores=None):
 
 def test_perfect_masks_and_sizes():
     truth = boxes((0, 0, 20, 20), (30, 0, 80, 50), (0, 20, 118, 118))
-    figures = compute(truth, truth)
-    expected = dict.fromkeys(figures, 1.0) | {"ar1": 0.333333}  # one mask for three objects
-    assert {name: round(value, 6) for name, value in figures.items()} == expected
+    metrics = compute(truth, truth)
+    expected = dict.fromkeys(metrics, 1.0) | {"ar1": 0.333333}  # one mask for three objects
+    assert {name: round(value, 6) for name, value in metrics.items()} == expected
     small = compute(truth[:1], truth[:1])
     assert small["ap_small"] == pytest.approx(1)
     assert math.isnan(small["ap_large"])
@@ -34,11 +34,11 @@ def test_perfect_masks_and_sizes():
 def test_iou_thresholds():
     """An IoU of 0.72 passes the thresholds 0.50 to 0.70: five of ten."""
     truth, pred = boxes((0, 0, 100, 100)), boxes((0, 0, 72, 100))
-    figures = compute(pred, truth)
-    assert figures["ap"] == pytest.approx(0.5)
-    assert figures["ap50"] == pytest.approx(1)
-    assert figures["ap75"] == pytest.approx(0)
-    assert figures["ar"] == pytest.approx(0.5)
+    metrics = compute(pred, truth)
+    assert metrics["ap"] == pytest.approx(0.5)
+    assert metrics["ap50"] == pytest.approx(1)
+    assert metrics["ap75"] == pytest.approx(0)
+    assert metrics["ar"] == pytest.approx(0.5)
 
 
 def test_scores_rank_detections():
@@ -98,6 +98,6 @@ def test_classes_are_told_apart():
 
 def test_recall_counts_the_best_detections_alone():
     truth = boxes(*((0, 8 * i, 6, 8 * i + 6) for i in range(12)))
-    figures = compute(truth, truth, np.linspace(1, 0.1, 12))
-    assert figures["ar1"] == pytest.approx(1 / 12) and figures["ar10"] == pytest.approx(10 / 12)
-    assert figures["ar"] == pytest.approx(1)
+    metrics = compute(truth, truth, np.linspace(1, 0.1, 12))
+    assert metrics["ar1"] == pytest.approx(1 / 12) and metrics["ar10"] == pytest.approx(10 / 12)
+    assert metrics["ar"] == pytest.approx(1)

@@ -1,4 +1,4 @@
-"""Intervals over resampled images: each resample must give the figures of the data set that it stands for."""
+"""Intervals over resampled images: each resample must give the metrics of the data set that it stands for."""
 
 import math
 
@@ -65,7 +65,7 @@ def test_blocks_do_not_change_the_draws(monkeypatch):
 def test_a_resample_equals_the_evaluation_of_its_images(seed):
     images = random_images(6)
     terms = [CompletionMetrics.count(*image) for image in images]
-    intervals = bootstrap_intervals(terms, CompletionMetrics.figures, resamples=1, seed=seed)
+    intervals = bootstrap_intervals(terms, CompletionMetrics.from_totals, resamples=1, seed=seed)
     repeated = CompletionMetrics()
     for image in drawn(images, seed):
         repeated.update(*image)
@@ -98,19 +98,19 @@ def test_intervals_hold_the_figure_and_shrink_with_images():
     widths = []
     for count in (10, 160):
         terms = [CompletionMetrics.count(*image) for image in random_images(count)]
-        low, high = bootstrap_intervals(terms, CompletionMetrics.figures, resamples=400)["miou_pooled"]
-        value = CompletionMetrics.figures(np.sum(terms, axis=0))["miou_pooled"]
+        low, high = bootstrap_intervals(terms, CompletionMetrics.from_totals, resamples=400)["miou_pooled"]
+        value = CompletionMetrics.from_totals(np.sum(terms, axis=0))["miou_pooled"]
         assert low < value < high
         widths.append(high - low)
     assert widths[1] < 0.7 * widths[0]
-    wide = bootstrap_intervals(terms, CompletionMetrics.figures, resamples=400, confidence=0.99)["miou_pooled"]
+    wide = bootstrap_intervals(terms, CompletionMetrics.from_totals, resamples=400, confidence=0.99)["miou_pooled"]
     assert wide[0] < low and wide[1] > high
 
 
 def test_resamples_without_anything_to_measure_are_left_out():
     """One image of two has a related pair, so that a quarter of the resamples has none."""
     terms = [[0, 1, 0, 0], [1, 1, 1, 1]]
-    intervals = bootstrap_intervals(terms, OrderMetrics.figures, resamples=200)
+    intervals = bootstrap_intervals(terms, OrderMetrics.from_totals, resamples=200)
     assert intervals["order_accuracy"] == (1, 1)
     assert intervals["order_accuracy_all"] == (0, 1)
     nothing = percentile_intervals({"x": np.full(3, np.nan)}, 0.95)["x"]
@@ -120,7 +120,7 @@ def test_resamples_without_anything_to_measure_are_left_out():
 def test_one_image_gives_no_interval():
     (image,) = random_images(1)
     terms = [CompletionMetrics.count(*image)]
-    intervals = bootstrap_intervals(terms, CompletionMetrics.figures)
+    intervals = bootstrap_intervals(terms, CompletionMetrics.from_totals)
     assert set(intervals) == set(CompletionMetrics().compute())
     assert all(math.isnan(end) for interval in intervals.values() for end in interval)
     metric = AmodalAP()
@@ -134,7 +134,7 @@ def test_bad_arguments_are_named():
         ({"confidence": 1}, "`confidence` must be between 0 and 1, got 1"),
     ):
         with pytest.raises(ValueError, match=message):
-            bootstrap_intervals([[1, 1, 1, 1]], OrderMetrics.figures, **options)
+            bootstrap_intervals([[1, 1, 1, 1]], OrderMetrics.from_totals, **options)
         with pytest.raises(ValueError, match=message):
             AmodalAP().intervals(**options)
 
@@ -148,4 +148,4 @@ def test_matched_share_and_missing_objects():
     metrics.add(MatchMetrics.count_objects(counts, matched))
     intersection, union = (pred & target).sum(), (pred | target).sum()
     assert metrics.compute() == {"matched": 0.75, "miou_pooled_all": pytest.approx(intersection / union)}
-    assert MatchMetrics.figures(MatchMetrics.count_objects(counts, None))["matched"] == 1
+    assert MatchMetrics.from_totals(MatchMetrics.count_objects(counts, None))["matched"] == 1

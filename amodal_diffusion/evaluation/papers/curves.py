@@ -34,7 +34,7 @@ class CurveReport(TableReport):
         rows: list[list[Cell]] = [
             [
                 name,
-                *((percent(e.figures["miou_pooled"]), interval_text(e.intervals.get("miou_pooled"))) for e in entries),
+                *((percent(e.metrics["miou_pooled"]), interval_text(e.intervals.get("miou_pooled"))) for e in entries),
             ]
             for name, entries in bins.items()
         ]
@@ -58,13 +58,13 @@ def draw_occlusion_curves(report: EvaluationReport, *, metric: str = "miou_poole
         raise ValueError(f"`metric` must be one of {', '.join(METRICS)}, got {metric!r}.")
     curves = []
     for name, bins in report.by_occlusion.items():
-        known = [entry for entry in bins if not math.isnan(entry.figures[metric])]
+        known = [entry for entry in bins if not math.isnan(entry.metrics[metric])]
         intervals = [entry.intervals.get(metric, (math.nan, math.nan)) for entry in known]
         curves.append(
             Curve(
                 name,
                 [50 * (entry.low + entry.high) for entry in known],
-                [100 * entry.figures[metric] for entry in known],
+                [100 * entry.metrics[metric] for entry in known],
                 [(100 * low, 100 * high) for low, high in intervals],
             )
         )

@@ -1,4 +1,4 @@
-"""Tables of the papers, as they were printed, and which of our figures and methods correspond to them.
+"""Tables of the papers, as they were printed, and which of our metrics and methods correspond to them.
 
 Numbers are percent, copied digit by digit; "" is what a paper does not give. Sources: [Z20] Zhan et al., CVPR 2020;
 [N21] Nguyen and Todorovic, ICCV 2021; [L20] Ling et al., NeurIPS 2020; [Z24] Zhan et al., CVPR 2024.

@@ -1,4 +1,4 @@
-"""The methods of a published table, and the table with our figures beside the published ones."""
+"""The methods of a published table, and the table with our metrics beside the published ones."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ _EXPANSIONS: dict[str, Callable[[Method, int, int], list[TableMethod]]] = {
 
 @dataclass
 class TableReport:
-    """A published table with our figures.
+    """A published table with our metrics.
 
     Args:
         table: of `PAPER_TABLES`.
@@ -212,7 +212,7 @@ class TableReport:
             write_text(markdown_path, self.to_markdown())
 
     def _names(self) -> list[tuple[str, str]]:
-        """Role and name in the report of each method that has one of the table's figures."""
+        """Role and name in the report of each method that has one of the table's metrics."""
         named = []
         for entry in self.methods:
             name = entry.method.name + (TRUTH_MARK if getattr(entry.method, "uses_truth", False) else "")
@@ -221,15 +221,15 @@ class TableReport:
         return named
 
     def _values(self, name: str) -> dict[str, Any]:
-        figures, intervals = {}, {}
+        metrics, intervals = {}, {}
         for section, metric, _ in self.table.metrics:
             row = getattr(self.evaluation, section).get(name)
             if row is not None and metric in row:
-                figures[metric] = row[metric]
+                metrics[metric] = row[metric]
                 interval = self.evaluation.intervals.get(section, {}).get(name, {}).get(metric)
                 if interval is not None:
                     intervals[metric] = interval
-        return {"figures": json_values(figures), "intervals": json_values(intervals)}
+        return {"metrics": json_values(metrics), "intervals": json_values(intervals)}
 
     def _render(self, table: Table) -> str:
         counts = self.evaluation.counts
