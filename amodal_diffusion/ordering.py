@@ -11,8 +11,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from .masks import BoolArray, convex_hull, mask_areas, mask_overlaps, to_mask_stack
-from .masks.packed import dilate_by_cross, overlaps, pack
+from .masks import BoolArray, convex_hull, to_mask_stack
+from .masks.packed import IntArray, Words, areas, dilate_by_cross, overlaps, pack
 
 OrderArray = npt.NDArray[np.int8]
 
@@ -26,11 +26,7 @@ def neighbours(masks: npt.NDArray[Any]) -> BoolArray:
     Returns:
         (N, N) bool, symmetric, False on the diagonal. An empty mask has no neighbours.
     """
-    stack = to_mask_stack(masks)
-    words = pack(stack)
-    touching = overlaps(dilate_by_cross(words), words) > 0
-    np.fill_diagonal(touching, False)
-    return touching
+    return _neighbours(pack(to_mask_stack(masks)))
 
 
 def ancestors(order: npt.ArrayLike) -> BoolArray:
@@ -81,8 +77,9 @@ def order_from_masks(modal: npt.NDArray[Any], amodal: npt.NDArray[Any]) -> Order
     modal, amodal = to_mask_stack(modal), to_mask_stack(amodal)
     if modal.shape != amodal.shape:
         raise ValueError(f"`modal` and `amodal` must have the same shape, got {modal.shape} and {amodal.shape}")
-    hides = mask_overlaps(modal, amodal)
-    return _lower_index_decides(hides >= hides.T, neighbours(modal) & (hides + hides.T > 0))
+    visible = pack(modal)
+    hides = overlaps(visible, pack(amodal))
+    return _lower_index_decides(hides >= hides.T, _neighbours(visible) & (hides + hides.T > 0))
 
 
 def order_from_increments(increments: npt.ArrayLike, adjacent: npt.NDArray[Any]) -> OrderArray:
@@ -117,7 +114,7 @@ def hull_increments(masks: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
         (N, N) int64; [i, j] is the number of pixels of j in the hull of i; 0 for empty masks and on the diagonal.
     """
     stack = to_mask_stack(masks)
-    return mask_overlaps(convex_hull(stack) & ~stack, stack)
+    return _hull_increments(stack, pack(stack))
 
 
 def occlusion_evidence(
@@ -145,9 +142,10 @@ def occlusion_evidence(
     growth = np.asarray(increments, dtype=np.float64)
     if growth.shape != (len(stack), len(stack)):
         raise ValueError(f"`increments` must have shape {(len(stack), len(stack))}, got {growth.shape}")
-    size = np.sqrt(np.maximum(mask_areas(stack), 1))[None, :]
+    words = pack(stack)
+    size = np.sqrt(np.maximum(areas(words), 1))[None, :]
     # The offset, in pixels per pixel of length, keeps one witness that saw nothing from overruling the other.
-    evidence = (growth / size + 0.02) * (hull_increments(stack) / size + 0.02) ** hull_weight
+    evidence = (growth / size + 0.02) * (_hull_increments(stack, words) / size + 0.02) ** hull_weight
     return np.where((growth > 0) | (growth.T > 0), evidence, 0.0)
 
 
@@ -163,9 +161,9 @@ def order_by_area(masks: npt.NDArray[Any], *, front: Literal["smaller", "larger"
     """
     if front not in ("smaller", "larger"):
         raise ValueError(f"`front` must be 'smaller' or 'larger', got {front!r}")
-    stack = to_mask_stack(masks)
-    areas = mask_areas(stack)
-    larger = _lower_index_decides(areas[:, None] >= areas[None, :], neighbours(stack))
+    words = pack(to_mask_stack(masks))
+    sizes = areas(words)
+    larger = _lower_index_decides(sizes[:, None] >= sizes[None, :], _neighbours(words))
     return larger if front == "larger" else -larger
 
 
@@ -194,7 +192,8 @@ def order_by_hull(masks: npt.NDArray[Any]) -> OrderArray:
         (N, N) int8 order matrix; 0 where both hulls cover alike.
     """
     stack = to_mask_stack(masks)
-    return order_from_increments(hull_increments(stack), neighbours(stack))
+    words = pack(stack)
+    return order_from_increments(_hull_increments(stack, words), _neighbours(words))
 
 
 def check_order(order: npt.ArrayLike, n: int | None = None) -> OrderArray:
@@ -230,6 +229,17 @@ def check_order(order: npt.ArrayLike, n: int | None = None) -> OrderArray:
 def order_pairs(order: npt.ArrayLike) -> list[tuple[int, int]]:
     """The relations of an order matrix as (i, j), i occludes j, sorted."""
     return [(int(i), int(j)) for i, j in np.argwhere(check_order(order) == 1)]
+
+
+def _neighbours(words: Words) -> BoolArray:
+    touching = overlaps(dilate_by_cross(words), words) > 0
+    np.fill_diagonal(touching, False)
+    return touching
+
+
+def _hull_increments(stack: BoolArray, words: Words) -> IntArray:
+    """`hull_increments` of a stack that is packed already."""
+    return overlaps(pack(convex_hull(stack) & ~stack), words)
 
 
 def _lower_index_decides(front: BoolArray, related: BoolArray) -> OrderArray:
