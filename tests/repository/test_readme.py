@@ -174,3 +174,34 @@ def test_relative_links_lead_somewhere(document):
     path = ROOT / document
     for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text(encoding="utf-8")):
         assert (path.parent / target).exists(), f"{document} links to {target}, which is not there"
+
+
+DOCUMENTS = [
+    "ARCHITECTURE.md",
+    "CONTRIBUTING.md",
+    "README.md",
+    *(f"{folder}/README.md" for folder in ("benchmarks", "demos", "training")),
+    *(str(path.relative_to(ROOT)) for path in sorted((ROOT / "docs").glob("*.md"))),
+]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_files_that_a_document_names_are_there(document):
+    """In backticks: modules, and folders of this repository, from its top, from the package or from the document."""
+    path = ROOT / document
+    folders = {entry.name for entry in (*ROOT.iterdir(), *(ROOT / "amodal_diffusion").iterdir()) if entry.is_dir()}
+    missing = []
+    for name in re.findall(r"`([\w./-]+)`", path.read_text(encoding="utf-8")):
+        if not name.endswith(".py") and not (name.endswith("/") and name.split("/")[0] in folders):
+            continue
+        places = (ROOT, ROOT / "amodal_diffusion", path.parent, *IMPLIED.get(document, ()))
+        if not any((place / name).exists() for place in places):
+            missing.append(name)
+    assert not missing
+
+
+IMPLIED = {
+    "ARCHITECTURE.md": [ROOT / "amodal_diffusion/pipelines/content", ROOT / "amodal_diffusion/scene/formats"],
+    "training/README.md": [ROOT / "training/trainer"],
+}
+"""Folders that a passage of a document is about, so that it names their files alone."""
