@@ -31,7 +31,7 @@ from ..evaluation import (
     evaluation_results,
     load_methods,
     table_methods,
-    write_model_card,
+    update_model_card,
     write_report,
 )
 from ..io import atomic_path, check_output_file
@@ -281,7 +281,7 @@ def _write(
                 for method, label in labels.items()
                 for result in evaluation_results(report, method, data_name=data_name, label=label)
             ]
-            write_out(write_model_card(model, results) + "\n")
+            write_out(update_model_card(model, results) + "\n")
 
 
 def _differences(options: argparse.Namespace, table: PaperTable) -> list[str]:

@@ -11,7 +11,7 @@ from .calls import call_pipeline, check_call_options, load_pipeline
 from .detections import DetectedMethod, DetectionResults, ResultsMethod, match_boxes
 from .loading import load_methods
 from .methods import METHODS, NEAREST_MASK, AloneMethod, MaskBaseline, PipelineMethod
-from .model_card import evaluation_results, write_model_card
+from .model_card import evaluation_results, update_model_card
 from .papers import (
     DIFFERS,
     OCCLUSION_BINS,
@@ -37,5 +37,5 @@ __all__ = [
     "PosteriorDraws", "PosteriorMethod", "Prediction", "PublishedData", "PublishedRow", "ResultsMethod", "Sample",
     "TableMethod", "TableReport", "TrueBoxMethod", "call_pipeline", "check_call_options", "draw_occlusion_curves",
     "evaluate_methods", "evaluation_results", "format_markdown", "format_table", "load_methods", "load_pipeline",
-    "make_sample", "match_boxes", "posterior_methods", "table_methods", "write_model_card", "write_report",
+    "make_sample", "match_boxes", "posterior_methods", "table_methods", "update_model_card", "write_report",
 ]  # fmt: skip

@@ -14,7 +14,7 @@ from .samples import Detections, Method, Prediction, Sample
 
 
 @dataclass(frozen=True)
-class MethodRecord:
+class MethodScores:
     """What was counted of one method on one image; None for what it did not predict.
 
     Args:
@@ -24,6 +24,11 @@ class MethodRecord:
         matches: of the detections, by class.
         order: (4,) terms of `OrderMetrics`.
         occluders: (11,) terms of `OccluderMetrics`.
+
+    Example:
+        >>> scores = MethodScores(seconds=0.1)
+        >>> scores.objects is None  # the method predicted no masks
+        True
     """
 
     seconds: float
@@ -44,20 +49,38 @@ class ImageScores:
         frame: pixels of the image.
         counts: images, objects, occluded, covered, related, skipped.
         methods: one record a method; none for an image that was skipped.
+
+    Example:
+        >>> scores = ImageScores(index=3, frame=640 * 480, counts={"images": 1, "objects": 2})
+        >>> scores.counts["objects"], scores.methods
+        (2, [])
     """
 
     index: int
     source: str = ""
     frame: int = 0
     counts: dict[str, int] = field(default_factory=dict)
-    methods: list[MethodRecord] = field(default_factory=list)
+    methods: list[MethodScores] = field(default_factory=list)
 
 
 COUNTS = ("images", "objects", "occluded", "covered", "related", "skipped")
 
 
 def score_sample(index: int, sample: Sample, methods: Sequence[Method], *, class_aware: bool) -> ImageScores:
-    """Predict with every method and count; arguments and errors of `evaluate_methods`."""
+    """Predict with every method and count; arguments and errors of `evaluate_methods`.
+
+    Example:
+        >>> import numpy as np
+        >>> from amodal_diffusion.evaluation import Sample
+        >>> amodal = np.zeros((2, 4, 6), bool)
+        >>> amodal[0, :, :4], amodal[1, :2, 2:] = True, True
+        >>> modal = amodal & ~np.stack([amodal[1], np.zeros((4, 6), bool)])  # object 1 hides a corner of object 0
+        >>> sample = Sample("1", modal, amodal, np.array([[0, -1], [1, 0]], np.int8))
+        >>> from amodal_diffusion.evaluation import METHODS
+        >>> scores = score_sample(0, sample, [METHODS["raw"], METHODS["convex"]], class_aware=False)
+        >>> scores.counts["objects"], scores.counts["occluded"], len(scores.methods)
+        (2, 1, 2)
+    """
     counts = {
         "images": 1,
         "objects": len(sample.modal),
@@ -71,11 +94,16 @@ def score_sample(index: int, sample: Sample, methods: Sequence[Method], *, class
 
 
 def skipped_image(index: int) -> ImageScores:
-    """The record of an image without objects or amodal masks."""
+    """The record of an image without objects or amodal masks.
+
+    Example:
+        >>> skipped_image(7).counts["skipped"]
+        1
+    """
     return ImageScores(index, counts={**dict.fromkeys(COUNTS, 0), "skipped": 1})
 
 
-def _score(sample: Sample, method: Method, class_aware: bool) -> MethodRecord:
+def _score(sample: Sample, method: Method, class_aware: bool) -> MethodScores:
     start = time.perf_counter()
     prediction = method(sample)
     seconds = time.perf_counter() - start
@@ -88,7 +116,7 @@ def _score(sample: Sample, method: Method, class_aware: bool) -> MethodRecord:
         if given is not None:
             check_shape(method.name, sample, what, given.shape, expected)
     masks, order, occluders = prediction.masks, prediction.order, prediction.occluders
-    return MethodRecord(
+    return MethodScores(
         seconds,
         objects=None if masks is None else object_counts(masks, sample.amodal, sample.modal),
         matched=prediction.matched,

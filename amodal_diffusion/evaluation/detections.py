@@ -25,6 +25,19 @@ class DetectionResults:
     Args:
         records: image id, as a text, → results `{"segmentation", "score", "category_id"}`.
         name: of the file, for errors.
+
+    Example:
+        >>> import numpy as np
+        >>> from amodal_diffusion.evaluation import Sample
+        >>> amodal = np.zeros((2, 4, 6), bool)
+        >>> amodal[0, :, :4], amodal[1, :2, 2:] = True, True
+        >>> modal = amodal & ~np.stack([amodal[1], np.zeros((4, 6), bool)])  # object 1 hides a corner of object 0
+        >>> sample = Sample("1", modal, amodal, np.array([[0, -1], [1, 0]], np.int8))
+        >>> from amodal_diffusion.masks import encode_rle
+        >>> record = {"segmentation": encode_rle(modal[0]), "score": 0.9, "category_id": 1}
+        >>> results = DetectionResults({"1": [record]})  # `DetectionResults.read` reads them from a file
+        >>> len(results), results.of(sample).scores.tolist()
+        (1, [0.9])
     """
 
     def __init__(self, records: Mapping[str, Sequence[Mapping[str, Any]]], name: str = "results") -> None:
@@ -104,6 +117,10 @@ def match_boxes(boxes: npt.ArrayLike, others: npt.ArrayLike, *, min_iou: float =
 
     Returns:
         (N,) int64 rows of `others`, -1 for a box without match. A box without area has none.
+
+    Example:
+        >>> match_boxes([[0, 0, 10, 10], [50, 50, 4, 4]], [[20, 20, 5, 5], [0, 0, 10, 8]]).tolist()
+        [1, -1]
     """
     first, second = (np.asarray(given, np.float64).reshape(-1, 4) for given in (boxes, others))
     matches = np.full(len(first), -1)
@@ -131,6 +148,20 @@ class DetectedMethod:
         results: the predicted modal masks.
         match: see above.
         min_iou: of a match.
+
+    Example:
+        >>> import numpy as np
+        >>> from amodal_diffusion.evaluation import Sample
+        >>> amodal = np.zeros((2, 4, 6), bool)
+        >>> amodal[0, :, :4], amodal[1, :2, 2:] = True, True
+        >>> modal = amodal & ~np.stack([amodal[1], np.zeros((4, 6), bool)])  # object 1 hides a corner of object 0
+        >>> sample = Sample("1", modal, amodal, np.array([[0, -1], [1, 0]], np.int8))
+        >>> from amodal_diffusion.evaluation import METHODS
+        >>> from amodal_diffusion.masks import encode_rle
+        >>> record = {"segmentation": encode_rle(modal[0]), "score": 0.9, "category_id": 1}
+        >>> method = DetectedMethod(METHODS["convex"], DetectionResults({"1": [record]}))
+        >>> method(sample).matched.tolist()  # nothing was detected where object 1 is
+        [True, False]
     """
 
     def __init__(self, method: Method, results: DetectionResults, *, match: bool = True, min_iou: float = 0.5) -> None:
@@ -188,6 +219,19 @@ class ResultsMethod:
     Args:
         name: the row of the table.
         results: the predicted amodal masks.
+
+    Example:
+        >>> import numpy as np
+        >>> from amodal_diffusion.evaluation import Sample
+        >>> amodal = np.zeros((2, 4, 6), bool)
+        >>> amodal[0, :, :4], amodal[1, :2, 2:] = True, True
+        >>> modal = amodal & ~np.stack([amodal[1], np.zeros((4, 6), bool)])  # object 1 hides a corner of object 0
+        >>> sample = Sample("1", modal, amodal, np.array([[0, -1], [1, 0]], np.int8))
+        >>> from amodal_diffusion.masks import encode_rle
+        >>> record = {"segmentation": encode_rle(amodal[0]), "score": 0.9, "category_id": 1}
+        >>> prediction = ResultsMethod("segmenter", DetectionResults({"1": [record]}))(sample)
+        >>> prediction.detections.masks.shape
+        (1, 4, 6)
     """
 
     def __init__(self, name: str, results: DetectionResults) -> None:

@@ -39,6 +39,13 @@ def evaluation_results(report: EvaluationReport, method: str, *, data_name: str,
 
     Raises:
         KeyError: the report has no such method.
+
+    Example:
+        >>> from amodal_diffusion.evaluation import EvaluationReport
+        >>> report = EvaluationReport({"pcnet-m": {"miou_pooled": 0.9, "ap": 0.889}}, {}, {}, {})
+        >>> results = evaluation_results(report, "pcnet-m", data_name="COCOA")
+        >>> [(entry.metric_name, entry.metric_value) for entry in results]
+        [('mIoU, pooled', 90.0), ('amodal AP', 88.9)]
     """
     if not any(method in getattr(report, section) for section in _NAMES):
         raise KeyError(f"the report has no method {method!r}")
@@ -72,7 +79,7 @@ def _entry(kind: str, name: str, value: float, data_name: str) -> EvalResult:
     )
 
 
-def write_model_card(model: str, results: Sequence[EvalResult], *, token: str | None = None) -> str:
+def update_model_card(model: str, results: Sequence[EvalResult], *, token: str | None = None) -> str:
     """Write metrics into the card of a model, in the place of those of the same metric and data set.
 
     Args:
@@ -86,6 +93,16 @@ def write_model_card(model: str, results: Sequence[EvalResult], *, token: str | 
 
     Raises:
         ValueError: no results, or a card whose metadata cannot be read.
+
+    Example:
+        >>> import tempfile
+        >>> from amodal_diffusion.evaluation import EvaluationReport
+        >>> report = EvaluationReport({"pcnet-m": {"miou_pooled": 0.9}}, {}, {}, {})
+        >>> results = evaluation_results(report, "pcnet-m", data_name="COCOA")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     card = ModelCard.load(update_model_card(folder, results))
+        >>> card.data.eval_results[0].metric_value
+        90.0
     """
     if not results:
         raise ValueError(f"there are no metrics to write into the card of {model}.")
@@ -109,7 +126,14 @@ def write_model_card(model: str, results: Sequence[EvalResult], *, token: str | 
 
 
 def merge_results(old: Sequence[EvalResult], new: Sequence[EvalResult]) -> list[EvalResult]:
-    """The old entries with the values of the new ones that say the same, then the others of the new."""
+    """The old entries with the values of the new ones that say the same, then the others of the new.
+
+    Example:
+        >>> fields = {"task_type": "image-segmentation", "dataset_type": "cocoa", "dataset_name": "COCOA"}
+        >>> old, new = (EvalResult(**fields, metric_type="ap", metric_value=value) for value in (50.0, 60.0))
+        >>> [entry.metric_value for entry in merge_results([old], [new])]
+        [60.0]
+    """
     merged = list(old)
     for result in new:
         same = [index for index, entry in enumerate(merged) if entry.is_equal_except_value(result)]

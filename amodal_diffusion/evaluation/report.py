@@ -61,6 +61,10 @@ class OcclusionBin:
         objects: number of objects.
         metrics: metric → value, of `CompletionMetrics`.
         intervals: metric → (low, high); {} where none were asked for.
+
+    Example:
+        >>> OcclusionBin(0.0, 0.1, objects=12, metrics={"miou_pooled": 0.97}, intervals={}).objects
+        12
     """
 
     low: float
@@ -91,6 +95,17 @@ class EvaluationReport:
         by_occlusion: method → bins by hidden share; {} where none were asked for.
         sources: short names of the data sets, sorted.
         class_aware: whether AP tells classes apart.
+
+    Example:
+        >>> counts = {"images": 1, "objects": 2, "occluded": 1, "covered": 1, "related": 1, "skipped": 0}
+        >>> report = EvaluationReport({}, {"hull": {"order_accuracy": 0.785}}, {"hull": 0.02}, counts)
+        >>> print(report.to_text())
+        Order accuracy, 1 related pairs, true order computed from the masks, percent
+        <BLANKLINE>
+        order by  related pairs  all pairs  seconds
+        -------------------------------------------
+        hull               78.5          –      0.0
+        <BLANKLINE>
     """
 
     completion: dict[str, dict[str, float]]
@@ -207,6 +222,14 @@ def format_table(header: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
     """A table for a terminal: first column to the left, the others to the right, two spaces between.
 
     Intervals stand in a line under their metrics.
+
+    Example:
+        >>> print(format_table(["method", "mIoU"], [["raw", ("74.8", "62.8–83.2")], ["convex", "81.3"]]))
+        method       mIoU
+        -----------------
+        raw          74.8
+                62.8–83.2
+        convex       81.3
     """
     lines = [list(header)]
     for row in rows:
@@ -224,7 +247,15 @@ def format_table(header: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
 
 
 def format_markdown(header: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
-    """A Markdown table; numbers are aligned to the right, intervals stand in parentheses."""
+    """A Markdown table; numbers are aligned to the right, intervals stand in parentheses.
+
+    Example:
+        >>> print(format_markdown(["method", "mIoU"], [["raw", ("74.8", "62.8–83.2")], ["convex", "81.3"]]))
+        | method | mIoU |
+        | --- | ---: |
+        | raw | 74.8 (62.8–83.2) |
+        | convex | 81.3 |
+    """
     rule = ["---", *("---:" for _ in header[1:])]
     texts = [[_with_interval(cell) for cell in row] for row in rows]
     lines = [[cell.replace("|", "\\|").replace("*", "\\*") for cell in line] for line in (header, rule, *texts)]
@@ -239,7 +270,16 @@ def _with_interval(cell: Cell) -> str:
 
 
 def write_report(report: EvaluationReport, *, json_path: Path | None = None, markdown_path: Path | None = None) -> None:
-    """Write the report beside each path, then rename, so that a reader never sees half a file."""
+    """Write the report beside each path, then rename, so that a reader never sees half a file.
+
+    Example:
+        >>> import tempfile
+        >>> report = EvaluationReport({}, {}, {}, {"images": 1, "skipped": 0})
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_report(report, json_path=Path(folder, "report.json"))
+        ...     json.loads(Path(folder, "report.json").read_text())["counts"]
+        {'images': 1, 'skipped': 0}
+    """
     if json_path is not None:
         write_text(json_path, report.to_json())
     if markdown_path is not None:
@@ -247,17 +287,32 @@ def write_report(report: EvaluationReport, *, json_path: Path | None = None, mar
 
 
 def percent(value: float) -> str:
-    """A fraction as percent with one decimal; "–" for NaN."""
+    """A fraction as percent with one decimal; "–" for NaN.
+
+    Example:
+        >>> percent(0.7483), percent(math.nan)
+        ('74.8', '–')
+    """
     return "–" if math.isnan(value) else f"{100 * value:.1f}"
 
 
 def interval_text(interval: Interval | None) -> str:
-    """An interval of fractions in percent; "" where there is none."""
+    """An interval of fractions in percent; "" where there is none.
+
+    Example:
+        >>> interval_text((0.628, 0.832)), interval_text(None)
+        ('62.8–83.2', '')
+    """
     return "" if interval is None or math.isnan(interval[0]) else f"{percent(interval[0])}–{percent(interval[1])}"
 
 
 def json_values(row: Mapping[str, float | Interval]) -> dict[str, Any]:
-    """Metrics or intervals, rounded; NaN becomes None, as does an interval of NaN."""
+    """Metrics or intervals, rounded; NaN becomes None, as does an interval of NaN.
+
+    Example:
+        >>> json_values({"ap": 1 / 3, "ap_small": math.nan, "ar": (0.25, 0.5)})
+        {'ap': 0.333333, 'ap_small': None, 'ar': [0.25, 0.5]}
+    """
     return {key: _rounded(value) for key, value in row.items()}
 
 

@@ -68,6 +68,23 @@ def evaluate_methods(
             has amodal masks, an image without annotated order where that is the source, a prediction of the wrong
             shape, or, without occluders, a method that predicts no masks; edges, resamples or confidence out of range;
             `class_aware` without `use_categories`.
+
+    Example:
+        >>> import numpy as np
+        >>> from amodal_diffusion.evaluation import METHODS, evaluate_methods
+        >>> from amodal_diffusion.masks import encode_rle
+        >>> whole, front = np.zeros((2, 4, 6), bool)
+        >>> whole[:, :4], front[:2, 2:] = True, True
+        >>> objects = [
+        ...     {"modal_mask": encode_rle(modal), "amodal_mask": encode_rle(amodal), "category_id": None}
+        ...     for modal, amodal in ((whole & ~front, whole), (front, front))
+        ... ]
+        >>> row = {"image_id": 1, "height": 4, "width": 6, "objects": objects}
+        >>> report = evaluate_methods([row], [METHODS["raw"], METHODS["convex-refined"]], order_methods=["hull"])
+        >>> [metrics["miou_mean"] for metrics in report.completion.values()]
+        [0.75, 0.8125]
+        >>> report.order["hull"]["order_accuracy"]
+        1.0
     """
     if order_source not in ORDER_SOURCES:
         raise ValueError(f"`order_source` must be one of {', '.join(ORDER_SOURCES)}, got {order_source!r}.")

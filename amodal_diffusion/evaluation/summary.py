@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..metrics import AmodalAP, CompletionMetrics, MatchMetrics, OccluderMetrics, OrderMetrics, bootstrap_intervals
-from .counts import COUNTS, ImageScores, MethodRecord
+from .counts import COUNTS, ImageScores, MethodScores
 from .report import TRUTH_MARK, EvaluationReport, Intervals, OcclusionBin
 from .samples import Method, OrderSource
 
@@ -47,7 +47,26 @@ def summarize(
     confidence: float,
     seed: int,
 ) -> EvaluationReport:
-    """The report on records of images, in the order of the data set; arguments and errors of `evaluate_methods`."""
+    """The report on records of images, in the order of the data set; arguments and errors of `evaluate_methods`.
+
+    Example:
+        >>> import numpy as np
+        >>> from amodal_diffusion.evaluation import Sample
+        >>> amodal = np.zeros((2, 4, 6), bool)
+        >>> amodal[0, :, :4], amodal[1, :2, 2:] = True, True
+        >>> modal = amodal & ~np.stack([amodal[1], np.zeros((4, 6), bool)])  # object 1 hides a corner of object 0
+        >>> sample = Sample("1", modal, amodal, np.array([[0, -1], [1, 0]], np.int8))
+        >>> from amodal_diffusion.evaluation import METHODS
+        >>> from amodal_diffusion.evaluation.counts import score_sample
+        >>> methods = [METHODS["raw"]]
+        >>> records = [score_sample(0, sample, methods, class_aware=False)]
+        >>> report = summarize(
+        ...     records, methods, order_source="masks", occluders_given=True, class_aware=False,
+        ...     occlusion_bins=(), resamples=0, confidence=0.95, seed=0,
+        ... )
+        >>> report.completion["raw"]["miou_mean"]
+        0.75
+    """
     counts = {name: sum(record.counts[name] for record in records) for name in COUNTS}
     scored = [record for record in records if record.methods]
     if not scored:
@@ -89,7 +108,7 @@ def _add_terms(
 
 
 def _add_masks(
-    report: EvaluationReport, name: str, entries: Sequence[MethodRecord], frames: Sequence[int], bootstrap: _Bootstrap
+    report: EvaluationReport, name: str, entries: Sequence[MethodScores], frames: Sequence[int], bootstrap: _Bootstrap
 ) -> None:
     metrics: Metrics = {}
     intervals: Intervals = {}
@@ -117,7 +136,7 @@ def _add_masks(
         _add_intervals(report, "completion", name, intervals)
 
 
-def _matched(entry: MethodRecord) -> np.ndarray:
+def _matched(entry: MethodScores) -> np.ndarray:
     """The counts of the objects that the method knows of; (0, 6) where it predicted no masks."""
     objects = np.zeros((0, 6), np.int64) if entry.objects is None else entry.objects
     return objects if entry.matched is None or entry.objects is None else objects[entry.matched]
@@ -129,7 +148,7 @@ def _add_intervals(report: EvaluationReport, section: str, name: str, intervals:
 
 
 def _by_occlusion(
-    entries: Sequence[MethodRecord], frames: Sequence[int], edges: Sequence[float], bootstrap: _Bootstrap
+    entries: Sequence[MethodScores], frames: Sequence[int], edges: Sequence[float], bootstrap: _Bootstrap
 ) -> list[OcclusionBin]:
     """Metrics of the objects whose hidden share of the amodal mask lies in each bin (low, high]."""
     images = [(_matched(entry), frame) for entry, frame in zip(entries, frames, strict=True)]

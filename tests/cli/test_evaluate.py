@@ -121,7 +121,7 @@ def test_cards_on_the_hub(run, folder, monkeypatch):
     """A Hub id, which a fake loads from the folder."""
     written = []
     monkeypatch.setattr(
-        cli_evaluate, "write_model_card", lambda model, results: written.append((model, results)) or "u"
+        cli_evaluate, "update_model_card", lambda model, results: written.append((model, results)) or "u"
     )
     load = cli_evaluate.load_methods
 

@@ -5,7 +5,7 @@ import math
 import pytest
 from huggingface_hub import ModelCard
 
-from amodal_diffusion.evaluation import EvaluationReport, evaluation_results, model_card, write_model_card
+from amodal_diffusion.evaluation import EvaluationReport, evaluation_results, model_card, update_model_card
 
 CARD = """\
 ---
@@ -51,7 +51,7 @@ def test_card_of_a_folder_is_updated_in_place(tmp_path):
     path = tmp_path / "README.md"
     path.write_text(CARD, encoding="utf-8")
     for value, data in ((0.5, "COCOA"), (0.25, "KINS"), (0.75, "COCOA")):
-        written = write_model_card(str(tmp_path), evaluation_results(make_report(value), "tiny", data_name=data))
+        written = update_model_card(str(tmp_path), evaluation_results(make_report(value), "tiny", data_name=data))
         assert written == str(path)
     card = ModelCard.load(path)
     assert card.text.strip() == CARD.split("---\n")[2].strip()
@@ -66,7 +66,7 @@ def test_card_of_a_folder_is_updated_in_place(tmp_path):
 def test_card_is_made_where_it_lacks(tmp_path):
     folder = tmp_path / "tiny-model"
     folder.mkdir()
-    write_model_card(str(folder), evaluation_results(make_report(), "tiny", data_name="COCOA"))
+    update_model_card(str(folder), evaluation_results(make_report(), "tiny", data_name="COCOA"))
     card = ModelCard.load(folder / "README.md")
     assert "# tiny-model" in card.text and metrics(card)["amodal AP"] == 25.0
 
@@ -76,10 +76,10 @@ def test_bad_cards_are_named_and_kept(tmp_path):
     path.write_text("---\n- a list\n---\n", encoding="utf-8")
     results = evaluation_results(make_report(), "tiny", data_name="COCOA")
     with pytest.raises(ValueError, match="README.md: its metadata cannot be read"):
-        write_model_card(str(tmp_path), results)
+        update_model_card(str(tmp_path), results)
     assert path.read_text(encoding="utf-8") == "---\n- a list\n---\n"
     with pytest.raises(ValueError, match="no metrics to write into the card"):
-        write_model_card(str(tmp_path), [])
+        update_model_card(str(tmp_path), [])
 
 
 def test_card_on_the_hub_is_updated_by_a_commit(monkeypatch):
@@ -91,7 +91,7 @@ def test_card_on_the_hub_is_updated_by_a_commit(monkeypatch):
 
     monkeypatch.setattr(model_card, "metadata_update", fake)
     results = evaluation_results(make_report(), "tiny", data_name="COCOA")
-    assert write_model_card("someone/tiny", results, token="secret") == "https://hub/commit/1"
+    assert update_model_card("someone/tiny", results, token="secret") == "https://hub/commit/1"
     ((repo_id, metadata, options),) = seen
     assert repo_id == "someone/tiny" and options["overwrite"] is True and options["token"] == "secret"
     ((entry,),) = (metadata["model-index"],)

@@ -19,6 +19,25 @@ class CurveReport(TableReport):
     """The table of a figure: a row a method and a column a bin of the hidden share; see `TableReport`.
 
     The evaluation must have been run with `occlusion_bins`.
+
+    Example:
+        >>> import numpy as np
+        >>> from amodal_diffusion.evaluation import METHODS, evaluate_methods
+        >>> from amodal_diffusion.masks import encode_rle
+        >>> whole, front = np.zeros((2, 4, 6), bool)
+        >>> whole[:, :4], front[:2, 2:] = True, True
+        >>> objects = [
+        ...     {"modal_mask": encode_rle(modal), "amodal_mask": encode_rle(amodal), "category_id": None}
+        ...     for modal, amodal in ((whole & ~front, whole), (front, front))
+        ... ]
+        >>> row = {"image_id": 1, "height": 4, "width": 6, "objects": objects}
+        >>> from amodal_diffusion.evaluation import OCCLUSION_BINS, PAPER_TABLES, table_methods
+        >>> table = PAPER_TABLES["z20-fig12"]
+        >>> entries = table_methods(table, [METHODS["raw"]])
+        >>> methods = [entry.method for entry in entries]
+        >>> report = evaluate_methods([row], methods, order_methods=(), occlusion_bins=OCCLUSION_BINS)
+        >>> CurveReport(table, entries, report, "corner.json").draw(size=200).width
+        200
     """
 
     def draw(self, *, metric: str = "miou_pooled", size: int = 1000) -> Image.Image:
@@ -51,6 +70,21 @@ def draw_occlusion_curves(report: EvaluationReport, *, metric: str = "miou_poole
 
     Raises:
         ValueError: the report has no bins, or another metric.
+
+    Example:
+        >>> import numpy as np
+        >>> from amodal_diffusion.evaluation import METHODS, evaluate_methods
+        >>> from amodal_diffusion.masks import encode_rle
+        >>> whole, front = np.zeros((2, 4, 6), bool)
+        >>> whole[:, :4], front[:2, 2:] = True, True
+        >>> objects = [
+        ...     {"modal_mask": encode_rle(modal), "amodal_mask": encode_rle(amodal), "category_id": None}
+        ...     for modal, amodal in ((whole & ~front, whole), (front, front))
+        ... ]
+        >>> row = {"image_id": 1, "height": 4, "width": 6, "objects": objects}
+        >>> report = evaluate_methods([row], [METHODS["raw"]], order_methods=(), occlusion_bins=(0, 0.5, 1))
+        >>> draw_occlusion_curves(report, size=200).mode
+        'RGB'
     """
     if not report.by_occlusion:
         raise ValueError("`report` has no bins: evaluate with `occlusion_bins`.")

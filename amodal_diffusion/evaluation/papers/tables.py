@@ -36,7 +36,13 @@ _NO_SEGMENTER = (
 
 @dataclass(frozen=True)
 class TableMethod:
-    """A method and its row in a published table, "" where it has none; `learned` where it has weights."""
+    """A method and its row in a published table, "" where it has none; `learned` where it has weights.
+
+    Example:
+        >>> from amodal_diffusion.evaluation import METHODS
+        >>> TableMethod("raw", METHODS["raw"]).learned
+        False
+    """
 
     role: str
     method: Method
@@ -66,6 +72,12 @@ def table_methods(
     Raises:
         ValueError: `detections` or `results` for a table that takes none, or none where it needs them; a table of
             samples or of orders without a method that has them.
+
+    Example:
+        >>> from amodal_diffusion.evaluation import METHODS, PAPER_TABLES
+        >>> table = PAPER_TABLES["z20-2"]
+        >>> [entry.role for entry in table_methods(table, [METHODS[name] for name in table.baselines])]
+        ['raw', 'convex-refined']
     """
     if table.needs == "detections" and detections is None:
         raise ValueError(f"table {table.name} needs `detections`: predicted modal masks as COCO results.")
@@ -149,6 +161,25 @@ class TableReport:
         evaluation: of `evaluate_methods` on these methods.
         data_name: what the data set is called in the text, e.g. its file.
         differences: what was done otherwise in this run, beside what the table itself says.
+
+    Example:
+        >>> import numpy as np
+        >>> from amodal_diffusion.evaluation import METHODS, evaluate_methods
+        >>> from amodal_diffusion.masks import encode_rle
+        >>> whole, front = np.zeros((2, 4, 6), bool)
+        >>> whole[:, :4], front[:2, 2:] = True, True
+        >>> objects = [
+        ...     {"modal_mask": encode_rle(modal), "amodal_mask": encode_rle(amodal), "category_id": None}
+        ...     for modal, amodal in ((whole & ~front, whole), (front, front))
+        ... ]
+        >>> row = {"image_id": 1, "height": 4, "width": 6, "objects": objects}
+        >>> from amodal_diffusion.evaluation import PAPER_TABLES, table_methods
+        >>> table = PAPER_TABLES["z20-2"]
+        >>> entries = table_methods(table, [METHODS["raw"]])
+        >>> report = evaluate_methods([row], [entry.method for entry in entries], order_methods=())
+        >>> text = TableReport(table, entries, report, "corner.json").to_text()
+        >>> print(text.splitlines()[0])
+        [Z20] Table 2. Amodal completion from true modal masks: mIoU, percent
     """
 
     table: PaperTable
