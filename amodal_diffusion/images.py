@@ -1,4 +1,4 @@
-"""Photos in and masks out: any common form of a photo to RGB, batched crops, masks in the form asked for."""
+"""Photos in and masks out: any common form of a photo to RGB, and masks in the form asked for."""
 
 from __future__ import annotations
 
@@ -63,6 +63,11 @@ def load_image(image: ImageInput) -> Image.Image:
         TypeError: an input or a dtype that is none of these.
         ValueError: a file that is no image, truncated or too large to be safe (it is named); another shape; values
             out of range or NaN.
+
+    Example:
+        >>> photo = load_image(np.zeros((2, 3), dtype=np.uint8))
+        >>> photo.mode, photo.size
+        ('RGB', (3, 2))
     """
     if isinstance(image, (str, os.PathLike)):
         with _opened(os.fspath(image)) as opened:
@@ -77,7 +82,14 @@ def load_image(image: ImageInput) -> Image.Image:
 
 
 def image_to_tensor(image: ImageInput) -> torch.Tensor:
-    """Load a photo as (3, H, W) float32 RGB in [0, 1], on the CPU. Inputs and errors are those of `load_image`."""
+    """Load a photo as (3, H, W) float32 RGB in [0, 1], on the CPU. Inputs and errors are those of `load_image`.
+
+    Example:
+        >>> image_to_tensor(Image.new("RGB", (2, 1), "red"))[:, 0]
+        tensor([[1., 1.],
+                [0., 0.],
+                [0., 0.]])
+    """
     array = np.array(load_image(image), dtype=np.uint8)
     # Moved into planes as bytes, which is a quarter of the traffic of moving floats.
     return torch.from_numpy(array).permute(2, 0, 1).contiguous().to(torch.float32).div_(255)
@@ -97,6 +109,10 @@ def image_size(image: ImageInput) -> tuple[int, int]:
         FileNotFoundError: no such file.
         TypeError: an input that `load_image` does not take.
         ValueError: a file that is no image or too large to be safe (it is named); another shape.
+
+    Example:
+        >>> image_size(Image.new("RGB", (640, 480)))
+        (480, 640)
     """
     if isinstance(image, (str, os.PathLike)):
         with _opened(os.fspath(image)) as opened:
@@ -111,13 +127,23 @@ def image_size(image: ImageInput) -> tuple[int, int]:
 
 
 def normalize_images(images: torch.Tensor) -> torch.Tensor:
-    """Shift and scale RGB in [0, 1], (..., 3, H, W) floats, by ImageNet's mean and standard deviation per channel."""
+    """Shift and scale RGB in [0, 1], (..., 3, H, W) floats, by ImageNet's mean and standard deviation per channel.
+
+    Example:
+        >>> normalize_images(torch.full((3, 1, 1), 0.5)).flatten()
+        tensor([0.0655, 0.1964, 0.4178])
+    """
     mean, std = _imagenet(images.device)
     return (images - mean) / std
 
 
 def denormalize_images(images: torch.Tensor) -> torch.Tensor:
-    """Undo `normalize_images`: (..., 3, H, W) floats, not clamped."""
+    """Undo `normalize_images`: (..., 3, H, W) floats, not clamped.
+
+    Example:
+        >>> denormalize_images(normalize_images(torch.full((3, 1, 1), 0.5))).flatten()
+        tensor([0.5000, 0.5000, 0.5000])
+    """
     mean, std = _imagenet(images.device)
     return images * std + mean
 
@@ -131,15 +157,22 @@ def postprocess_masks(masks: torch.Tensor | npt.NDArray[Any], output_type: Liter
 def postprocess_masks(
     masks: torch.Tensor | npt.NDArray[Any], output_type: OutputType = "np"
 ) -> BoolArray | torch.Tensor | list[Image.Image]:
-    """Give masks in the form asked for.
+    """Convert masks to the form asked for.
 
     Args:
         masks: (N, H, W) bool or {0, 1}, array or tensor on any device.
-        output_type: "np" for a bool array, "pt" for a bool tensor (on the device it is on), both (N, H, W); "pil" for
-            a list of N images of mode L with 0 and 255.
+        output_type: "np" for a bool array, "pt" for a bool tensor (on the device that it is on), both (N, H, W); "pil"
+            for a list of N images of mode L with 0 and 255.
 
     Raises:
         ValueError: another shape or output type.
+
+    Example:
+        >>> masks = torch.tensor([[[1, 0]]])
+        >>> postprocess_masks(masks)
+        array([[[ True, False]]])
+        >>> postprocess_masks(masks, "pil")[0].size
+        (2, 1)
     """
     if masks.ndim != 3:
         raise ValueError(f"`masks` must have shape (N, height, width), got {tuple(masks.shape)}")

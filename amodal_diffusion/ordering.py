@@ -18,37 +18,57 @@ OrderArray = npt.NDArray[np.int8]
 
 
 def neighbours(masks: npt.NDArray[Any]) -> BoolArray:
-    """Which masks touch after one dilation of one of them by the 3x3 cross [Z20].
+    """Tell which masks touch after one of them is dilated once by the 3x3 cross [Z20].
 
     Args:
         masks: (N, H, W) masks.
 
     Returns:
         (N, N) bool, symmetric, False on the diagonal. An empty mask has no neighbours.
+
+    Example:
+        >>> masks = np.array([[[1, 0, 0, 0]], [[0, 1, 0, 0]], [[0, 0, 0, 1]]])
+        >>> neighbours(masks).astype(int)
+        array([[0, 1, 0],
+               [1, 0, 0],
+               [0, 0, 0]])
     """
     return _neighbours(pack(to_mask_stack(masks)))
 
 
 def ancestors(order: npt.ArrayLike) -> BoolArray:
-    """All objects that occlude each object, directly or through others [Z20].
+    """Find all objects that occlude each object, directly or through others [Z20].
 
     Args:
         order: (N, N) order matrix, cycles allowed.
 
     Returns:
         (N, N) bool: `[i, j]` is True where j is reached from i by following -1. The diagonal is False, also in a cycle.
+
+    Example:
+        >>> order = np.array([[0, 1, 0], [-1, 0, 1], [0, -1, 0]])  # 0 occludes 1, which occludes 2
+        >>> ancestors(order).astype(int)
+        array([[0, 0, 0],
+               [1, 0, 0],
+               [1, 1, 0]])
     """
     return reachable(check_order(order) == -1)
 
 
 def reachable(direct: npt.NDArray[Any]) -> BoolArray:
-    """What is reached by any number of steps; cycles are allowed.
+    """Tell what can be reached in any number of steps: the transitive closure. Cycles are allowed.
 
     Args:
         direct: (N, N) bool, `[i, j]` is True where one step leads from i to j.
 
     Returns:
         (N, N) bool. The diagonal is False, also in a cycle.
+
+    Example:
+        >>> reachable(np.array([[0, 1, 0], [0, 0, 1], [0, 0, 0]])).astype(int)
+        array([[0, 1, 1],
+               [0, 0, 1],
+               [0, 0, 0]])
     """
     reached = np.array(direct, dtype=bool)
     for _ in range(len(reached).bit_length()):  # each round doubles the length of the paths
@@ -59,20 +79,27 @@ def reachable(direct: npt.NDArray[Any]) -> BoolArray:
 
 
 def order_from_masks(modal: npt.NDArray[Any], amodal: npt.NDArray[Any]) -> OrderArray:
-    """The true order of objects whose whole masks are known [Z20].
+    """Compute the true order of objects whose amodal masks are known [Z20].
 
     Of two neighbours the one whose visible part hides more of the other is in front; where both hide the same number
     of pixels, not 0, the one with the lower index is.
 
     Args:
         modal: (N, H, W) visible masks; an empty one has no relations.
-        amodal: (N, H, W) whole masks.
+        amodal: (N, H, W) amodal masks.
 
     Returns:
         (N, N) int8 order matrix.
 
     Raises:
         ValueError: shapes that differ.
+
+    Example:
+        >>> amodal = np.array([[[1, 1, 0]], [[0, 1, 1]]])
+        >>> modal = np.array([[[1, 1, 0]], [[0, 0, 1]]])
+        >>> order_from_masks(modal, amodal)
+        array([[ 0,  1],
+               [-1,  0]], dtype=int8)
     """
     modal, amodal = to_mask_stack(modal), to_mask_stack(amodal)
     if modal.shape != amodal.shape:
@@ -83,7 +110,7 @@ def order_from_masks(modal: npt.NDArray[Any], amodal: npt.NDArray[Any]) -> Order
 
 
 def order_from_increments(increments: npt.ArrayLike, adjacent: npt.NDArray[Any]) -> OrderArray:
-    """Order by dual completion: of two neighbours the one that grows more under the other is behind [Z20].
+    """Compute the order by dual completion: of two neighbours, the one that grows more under the other is behind [Z20].
 
     Args:
         increments: (N, N) numbers, growth of i when completed with j as its occluder.
@@ -94,6 +121,12 @@ def order_from_increments(increments: npt.ArrayLike, adjacent: npt.NDArray[Any])
 
     Raises:
         ValueError: wrong shapes, NaN.
+
+    Example:
+        >>> growth = np.array([[0, 2], [9, 0]])  # the second object grows more
+        >>> order_from_increments(growth, np.array([[False, True], [True, False]]))
+        array([[ 0,  1],
+               [-1,  0]], dtype=int8)
     """
     growth, adjacent = np.asarray(increments), np.asarray(adjacent, dtype=bool)
     if growth.ndim != 2 or growth.shape[0] != growth.shape[1] or growth.shape != adjacent.shape:
@@ -105,13 +138,19 @@ def order_from_increments(increments: npt.ArrayLike, adjacent: npt.NDArray[Any])
 
 
 def hull_increments(masks: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-    """How far the convex hull of each mask reaches into each other mask.
+    """Count how far the convex hull of each mask reaches into each other mask.
 
     Args:
         masks: (N, H, W) visible masks.
 
     Returns:
         (N, N) int64; [i, j] is the number of pixels of j in the hull of i; 0 for empty masks and on the diagonal.
+
+    Example:
+        >>> masks = np.array([[[1, 0, 1]], [[0, 1, 0]]])
+        >>> hull_increments(masks)
+        array([[0, 1],
+               [0, 0]])
     """
     stack = to_mask_stack(masks)
     return _hull_increments(stack, pack(stack))
@@ -120,12 +159,12 @@ def hull_increments(masks: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
 def occlusion_evidence(
     increments: npt.ArrayLike, masks: npt.NDArray[Any], *, hull_weight: float = 0.5
 ) -> npt.NDArray[np.float64]:
-    """Weigh the increments of dual completion so that small and large objects compare.
+    """Weigh the increments of dual completion so that small and large objects can be compared.
 
     A small occluder can hide a few pixels only, a large one many, so plain increments make the smaller of two objects
-    the occludee too often. Growth is therefore measured against the linear size of what would hide it, `increment[i, j]
-    / sqrt(area of j)`, and multiplied with the same quantity for the convex hull of i, raised to `hull_weight`: two
-    witnesses that fail on different objects. Both constants were chosen on scenes composed from training masks.
+    the occludee too often. Growth is therefore divided by the linear size of the occluder, `increment[i, j] /
+    sqrt(area of j)`, and multiplied by the same quantity for the convex hull of i, raised to `hull_weight`; the two
+    fail on different objects. Both constants were chosen on scenes composed of training masks.
 
     Args:
         increments: (N, N) non-negative, growth of i when completed with j as its occluder, in pixels.
@@ -137,6 +176,12 @@ def occlusion_evidence(
 
     Raises:
         ValueError: increments of another shape than (N, N).
+
+    Example:
+        >>> masks = np.array([[[1, 0, 1]], [[0, 1, 0]]])
+        >>> evidence = occlusion_evidence(hull_increments(masks), masks)
+        >>> bool(evidence[0, 1] > evidence[1, 0])
+        True
     """
     stack = to_mask_stack(masks)
     growth = np.asarray(increments, dtype=np.float64)
@@ -150,7 +195,7 @@ def occlusion_evidence(
 
 
 def order_by_area(masks: npt.NDArray[Any], *, front: Literal["smaller", "larger"] = "smaller") -> OrderArray:
-    """Baseline: of two neighbours the smaller (COCOA) or the larger (KINS) is in front [Z20].
+    """Compute a baseline order: of two neighbours, the smaller (COCOA) or the larger (KINS) is in front [Z20].
 
     Args:
         masks: (N, H, W) visible masks.
@@ -158,6 +203,15 @@ def order_by_area(masks: npt.NDArray[Any], *, front: Literal["smaller", "larger"
 
     Returns:
         (N, N) int8 order matrix.
+
+    Example:
+        >>> masks = np.array([[[1, 0, 0]], [[0, 1, 1]]])
+        >>> order_by_area(masks)
+        array([[ 0,  1],
+               [-1,  0]], dtype=int8)
+        >>> order_by_area(masks, front="larger")
+        array([[ 0, -1],
+               [ 1,  0]], dtype=int8)
     """
     if front not in ("smaller", "larger"):
         raise ValueError(f"`front` must be 'smaller' or 'larger', got {front!r}")
@@ -168,13 +222,18 @@ def order_by_area(masks: npt.NDArray[Any], *, front: Literal["smaller", "larger"
 
 
 def order_by_y_axis(masks: npt.NDArray[Any]) -> OrderArray:
-    """Baseline: of two neighbours the one whose centre of mass is lower in the image is in front [Z20].
+    """Compute a baseline order: of two neighbours, the one whose centre is lower in the image is in front [Z20].
 
     Args:
         masks: (N, H, W) visible masks. At the same height the lower index is in front.
 
     Returns:
         (N, N) int8 order matrix.
+
+    Example:
+        >>> order_by_y_axis(np.array([[[1], [0]], [[0], [1]]]))
+        array([[ 0, -1],
+               [ 1,  0]], dtype=int8)
     """
     stack = to_mask_stack(masks)
     pixels = np.count_nonzero(stack, axis=2)
@@ -183,13 +242,18 @@ def order_by_y_axis(masks: npt.NDArray[Any]) -> OrderArray:
 
 
 def order_by_hull(masks: npt.NDArray[Any]) -> OrderArray:
-    """Baseline: of two neighbours the one whose convex hull covers more of the other is behind [Z20].
+    """Compute a baseline order: of two neighbours, the one whose hull covers more of the other is behind [Z20].
 
     Args:
         masks: (N, H, W) visible masks.
 
     Returns:
         (N, N) int8 order matrix; 0 where both hulls cover alike.
+
+    Example:
+        >>> order_by_hull(np.array([[[1, 0, 1]], [[0, 1, 0]]]))
+        array([[ 0, -1],
+               [ 1,  0]], dtype=int8)
     """
     stack = to_mask_stack(masks)
     words = pack(stack)
@@ -197,7 +261,7 @@ def order_by_hull(masks: npt.NDArray[Any]) -> OrderArray:
 
 
 def check_order(order: npt.ArrayLike, n: int | None = None) -> OrderArray:
-    """Check an order matrix and give it as int8.
+    """Check an order matrix and return it as int8.
 
     Args:
         order: (N, N) numbers.
@@ -208,6 +272,11 @@ def check_order(order: npt.ArrayLike, n: int | None = None) -> OrderArray:
 
     Raises:
         ValueError: another shape, values other than -1, 0 and 1, or a matrix that is not antisymmetric.
+
+    Example:
+        >>> check_order([[0, 1], [-1, 0]])
+        array([[ 0,  1],
+               [-1,  0]], dtype=int8)
     """
     matrix = np.asarray(order)
     size = matrix.shape[0] if n is None and matrix.ndim else n
@@ -227,7 +296,12 @@ def check_order(order: npt.ArrayLike, n: int | None = None) -> OrderArray:
 
 
 def order_pairs(order: npt.ArrayLike) -> list[tuple[int, int]]:
-    """The relations of an order matrix as (i, j), i occludes j, sorted."""
+    """List the relations of an order matrix as pairs (i, j), i occludes j, sorted.
+
+    Example:
+        >>> order_pairs([[0, 1, 0], [-1, 0, -1], [0, 1, 0]])
+        [(0, 1), (2, 1)]
+    """
     return [(int(i), int(j)) for i, j in np.argwhere(check_order(order) == 1)]
 
 

@@ -1,4 +1,4 @@
-"""The nearest-neighbour baseline of mask completion [L20]: the most similar simulated partial mask gives its whole."""
+"""Nearest-neighbour completion [L20]: of simulated partial masks, the most similar one gives its amodal mask."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -19,19 +19,30 @@ _CHUNK_PIXELS = 2**24
 
 
 class NearestMaskBank:
-    """Pairs of partial and whole masks; `complete` looks the most similar partial mask up. Source: [L20], Table 1.
+    """Pairs of partial and amodal masks, in which `complete` looks up the most similar partial mask [L20, Table 1].
 
     Masks are squeezed by their tight boxes to one square and packed, a bit a cell: the 91,205 pairs of the paper take
     93 MB at 64².
 
     Args:
         partial: (M, s * s / 64) uint64, partial masks squeezed by their tight boxes, at least one cell each.
-        whole: (M, s, s / 8) uint8, the whole masks squeezed by theirs, packed along the last axis (`numpy.packbits`).
-        boxes: (M, 4) float32 [cx, cy, w, h] of the whole masks' boxes in units of the partial masks', in which these
-            are [0, 1]².
+        whole: (M, s, s / 8) uint8, the amodal masks squeezed by theirs, packed along the last axis (`numpy.packbits`).
+        boxes: (M, 4) float32 [cx, cy, w, h], the box of each amodal mask in units of the box of the partial one, see
+            `to_relative_boxes`.
 
     Raises:
         ValueError: where the shapes do not belong together or there is no pair.
+
+    Example:
+        >>> from amodal_diffusion.masks import encode_rle
+        >>> mask = np.zeros((40, 40), dtype=bool)
+        >>> mask[10:30, 10:30] = True
+        >>> row = {"objects": [{"modal_mask": encode_rle(mask), "is_crowd": False, "category_id": 1}]}
+        >>> bank = NearestMaskBank.from_sources([[row]], occlusions=4, size=16)
+        >>> len(bank), bank.size
+        (4, 16)
+        >>> bank.complete(mask[None]).shape
+        (1, 40, 40)
     """
 
     def __init__(
@@ -132,7 +143,7 @@ class NearestMaskBank:
         return best, similarity
 
     def complete(self, modal: npt.NDArray[Any]) -> BoolArray:
-        """The whole mask of the most similar partial one, scaled and placed as it lay around that one.
+        """Complete masks: each with the amodal mask of the most similar partial one, scaled and placed accordingly.
 
         Args:
             modal: (N, H, W) visible masks.

@@ -1,4 +1,4 @@
-"""Float boxes and crops of fixed size, batched over objects: the frames that shapes are compared in [L20].
+"""Crops of fixed size by float boxes, batched over objects: the frames in which shapes are compared [L20].
 
 A crop squeezes a box, whatever its aspect, to size x size cells; pasting stretches the cells over a box again. Both
 average over the area where they shrink and interpolate linearly where they enlarge, exactly and separably, and both
@@ -28,6 +28,14 @@ def crop_to_boxes(masks: Tensor, boxes: Tensor, size: int, indices: Tensor | Non
 
     Raises:
         ValueError: for shapes that do not fit, or a size below 1.
+
+    Example:
+        >>> mask = torch.tensor([[[1, 1, 0, 0], [1, 1, 0, 0]]])
+        >>> crop_to_boxes(mask, torch.tensor([[0.0, 0.0, 4.0, 2.0]]), size=2)
+        tensor([[[1., 0.],
+                 [1., 0.]]])
+        >>> crop_to_boxes(mask, torch.tensor([[1.0, 0.0, 2.0, 2.0]]), size=1)
+        tensor([[[0.5000]]])
     """
     _check_boxes(boxes)
     if masks.ndim != 3:
@@ -64,6 +72,11 @@ def paste_from_boxes(patches: Tensor, boxes: Tensor, height: int, width: int) ->
 
     Raises:
         ValueError: for shapes that do not fit, or a photo without size.
+
+    Example:
+        >>> paste_from_boxes(torch.ones(1, 2, 2), torch.tensor([[0.5, 0.0, 2.0, 1.0]]), height=2, width=4)
+        tensor([[[0.5000, 1.0000, 0.5000, 0.0000],
+                 [0.0000, 0.0000, 0.0000, 0.0000]]])
     """
     _check_boxes(boxes)
     if patches.ndim != 3 or patches.shape[1] != patches.shape[2] or len(patches) != len(boxes):
@@ -77,7 +90,12 @@ def paste_from_boxes(patches: Tensor, boxes: Tensor, height: int, width: int) ->
 
 
 def tight_boxes(masks: Tensor) -> Tensor:
-    """(N, H, W) bool -> (N, 4) float32 (x, y, w, h) of the tight boxes; zeros for an empty mask."""
+    """Find the tight boxes of (N, H, W) bool masks: (N, 4) float32 (x, y, w, h); zeros for an empty mask.
+
+    Example:
+        >>> tight_boxes(torch.tensor([[[False, False, False], [False, True, True]]]))
+        tensor([[1., 1., 2., 1.]])
+    """
     spans = []
     for dim in (1, 2):  # the columns that hold a pixel, then the rows
         found = masks.any(dim).to(torch.uint8)  # [N, W], [N, H]
@@ -87,16 +105,25 @@ def tight_boxes(masks: Tensor) -> Tensor:
 
 
 def to_absolute_boxes(relative: Tensor, reference: Tensor) -> Tensor:
-    """Boxes [cx, cy, w, h] in units of reference boxes -> (x, y, w, h) in pixels; all (N, 4) floats.
+    """Turn boxes [cx, cy, w, h] in units of reference boxes into (x, y, w, h) in pixels; all (N, 4) floats.
 
     In these units the reference box is [0, 1]², so that [0.5, 0.5, 1, 1] is the reference box itself.
+
+    Example:
+        >>> to_absolute_boxes(torch.tensor([[0.5, 0.5, 2.0, 1.0]]), torch.tensor([[10.0, 20.0, 4.0, 6.0]]))
+        tensor([[ 8., 20.,  8.,  6.]])
     """
     corner, extent = relative[:, :2] - relative[:, 2:] / 2, relative[:, 2:]
     return torch.cat([reference[:, :2] + corner * reference[:, 2:], extent * reference[:, 2:]], dim=1)
 
 
 def to_relative_boxes(boxes: Tensor, reference: Tensor) -> Tensor:
-    """The inverse of `to_absolute_boxes`; a reference box without width or height counts as one pixel there."""
+    """Undo `to_absolute_boxes`; a reference box without width or height counts as one pixel wide or high.
+
+    Example:
+        >>> to_relative_boxes(torch.tensor([[8.0, 20.0, 8.0, 6.0]]), torch.tensor([[10.0, 20.0, 4.0, 6.0]]))
+        tensor([[0.5000, 0.5000, 2.0000, 1.0000]])
+    """
     extent = torch.where(reference[:, 2:] > 0, reference[:, 2:], 1)
     centre = boxes[:, :2] + boxes[:, 2:] / 2
     return torch.cat([(centre - reference[:, :2]) / extent, boxes[:, 2:] / extent], dim=1)

@@ -1,4 +1,4 @@
-"""Crops of feature maps for all objects of a photo at once, equal to the published one-by-one crops [Z24]."""
+"""Crops of feature maps for all objects of a photo at once, equal to the published crops one by one [Z24]."""
 
 import torch
 import torch.nn.functional as F
@@ -31,6 +31,13 @@ def crop_features(
 
     Raises:
         ValueError: for shapes that do not fit, another rule, or a photo or crops without size.
+
+    Example:
+        >>> feature_map = torch.arange(16.0).reshape(1, 1, 4, 4)
+        >>> boxes = torch.tensor([[0, 0, 16, 16], [16, 16, 16, 16]])
+        >>> crop_features(feature_map, boxes, photo_size=(32, 32), size=2).flatten(1)
+        tensor([[ 0.,  1.,  4.,  5.],
+                [10., 11., 14., 15.]])
     """
     _check(feature_map, boxes, photo_size, size, rule)
     draws, channels, *map_size = feature_map.shape

@@ -42,6 +42,11 @@ def crop_boxes(boxes: npt.ArrayLike, *, enlarge_box: float = ENLARGE_BOX, min_ma
 
     Raises:
         ValueError: another shape, NaN or infinity, a negative side, a factor that is not positive.
+
+    Example:
+        >>> crop_boxes([[10, 20, 30, 30], [10, 20, 60, 5]])
+        array([[  0,   9,  51,  51],
+               [  7, -10,  66,  66]])
     """
     values = np.asarray(boxes, dtype=np.float64)
     if values.ndim != 2 or values.shape[1] != 4:
@@ -73,6 +78,14 @@ def crop_masks(
 
     Raises:
         ValueError: wrong shapes, sizes, boxes that are not square, or indices out of range.
+
+    Example:
+        >>> mask = torch.tensor([[[1, 1, 0, 0], [1, 1, 0, 0]]], dtype=torch.bool)
+        >>> crop_masks(mask, np.array([[0, 0, 4, 4]]), size=4)[0].int()
+        tensor([[1, 1, 0, 0],
+                [1, 1, 0, 0],
+                [0, 0, 0, 0],
+                [0, 0, 0, 0]], dtype=torch.int32)
     """
     if masks.ndim != 3:
         raise ValueError(f"`masks` must have shape (M, height, width), got {tuple(masks.shape)}")
@@ -122,6 +135,13 @@ def paste_patches(
 
     Raises:
         ValueError: wrong shapes, sizes, boxes that are not square, or a negative threshold.
+
+    Example:
+        >>> paste_patches(torch.ones(1, 2, 2), np.array([[1, 0, 2, 2]]), height=2, width=4)
+        tensor([[[0., 1., 1., 0.],
+                 [0., 1., 1., 0.]]])
+        >>> paste_patches(torch.ones(1, 2, 2), np.array([[1, 0, 2, 2]]), height=2, width=4, threshold=0.5).dtype
+        torch.bool
     """
     if height < 1 or width < 1:
         raise ValueError(f"`height` and `width` must be at least 1, got {height} and {width}")
@@ -204,6 +224,10 @@ def crop_images(image: torch.Tensor, boxes: Boxes, size: int) -> torch.Tensor:
     Raises:
         ValueError: wrong shapes, sizes, or boxes that are not square.
         TypeError: an image that does not hold floats.
+
+    Example:
+        >>> crop_images(torch.ones(3, 8, 8), np.array([[2, 2, 4, 4]]), size=2).shape
+        torch.Size([1, 3, 2, 2])
     """
     if image.ndim != 3:
         raise ValueError(f"`image` must have shape (C, height, width), got {tuple(image.shape)}")
@@ -227,6 +251,10 @@ def check_boxes(boxes: Boxes) -> torch.Tensor:
     """Check square boxes (x, y, side, side) and give them as (N, 4) int64 on the CPU, where indices are computed.
 
     Raises ValueError for another shape, fractions, or boxes that are not square.
+
+    Example:
+        >>> check_boxes(np.array([[1.0, 2.0, 4.0, 4.0]]))
+        tensor([[1, 2, 4, 4]])
     """
     tensor = torch.as_tensor(boxes).detach().cpu()
     if tensor.ndim != 2 or tensor.shape[1] != 4:

@@ -17,7 +17,12 @@ COUNT_BATCH = 256
 
 @dataclass(frozen=True)
 class SourceNote:
-    """What a card says about a source."""
+    """What a card says about a source: its title, its licence in words, and its citation in BibTeX.
+
+    Example:
+        >>> SOURCE_NOTES["taco"].licence
+        'annotations MIT; photos under the licences of their authors'
+    """
 
     title: str
     licence: str
@@ -122,7 +127,15 @@ SOURCE_NOTES = {
 
 
 class RecordCounts:
-    """What a card tells of one split, counted while its rows pass by; photos are not touched."""
+    """Counts of a split for its card, made row by row; photos are not read.
+
+    Example:
+        >>> item = {"occlusion_rate": 0.5, "is_stuff": False, "is_crowd": False, "name": "cup"}
+        >>> counts = RecordCounts()
+        >>> counts.add({"objects": [item], "order_relations": None, "source": "coco"})
+        >>> counts.numbers()["occluded"], counts.sources
+        (1, {'coco'})
+    """
 
     def __init__(self) -> None:
         self.sources: set[str] = set()
@@ -172,13 +185,18 @@ def dataset_card(
     license: str | None = None,
     description: str | None = None,  # noqa: A002
 ) -> str:
-    """Text of the data-set card (README.md of the repository), with its metadata.
+    """Write the text of the data-set card (README.md of the repository), with its metadata.
 
     Args:
         splits: data set of each split, or its counts.
         repo_id: Hub id, which the example loads.
-        license: the Hub's name of the licence; "other" where None.
+        license: the Hub's name of the licence; "other" if None.
         description: first paragraph.
+
+    Example:
+        >>> card = dataset_card({"train": RecordCounts()}, "user/cups", license="cc-by-4.0")
+        >>> [line for line in card.splitlines() if line.startswith(("license", "# "))]
+        ['license: cc-by-4.0', '# cups']
     """
     counts = {name: part if isinstance(part, RecordCounts) else RecordCounts.of(part) for name, part in splits.items()}
     metadata = DatasetCardData(

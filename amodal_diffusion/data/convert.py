@@ -1,4 +1,4 @@
-"""Any source of rows → a folder as the Hub has it: Parquet shards, photos in them or beside, and a card."""
+"""Write rows from any source as a data set of the Hub: Parquet shards, photos in them or beside them, and a card."""
 
 from __future__ import annotations
 
@@ -23,12 +23,16 @@ PHOTOS = ("embed", "beside", "none")
 
 @dataclass(frozen=True)
 class ConvertedDataset:
-    """What a conversion wrote.
+    """What `convert_dataset` wrote.
 
     Attributes:
         folder: where it lies; `load_amodal_dataset` reads it.
         files: the shards.
         counts: what each split holds.
+
+    Example:
+        >>> ConvertedDataset(Path("cups"), [Path("cups/data/train-00000-of-00001.parquet")], {}).files[0].name
+        'train-00000-of-00001.parquet'
     """
 
     folder: Path
@@ -47,21 +51,21 @@ def convert_dataset(
     license: str | None = None,  # noqa: A002 - the Hub's word
     description: str | None = None,
 ) -> ConvertedDataset:
-    """Write rows as Parquet shards with a data-set card, a batch at a time.
+    """Write rows as Parquet shards with a data-set card.
 
-    Memory does not grow with the number of rows: they pass through from the reader to the shard.
+    Rows go from the reader to the shards in batches, so memory does not grow with their number.
 
     Args:
         splits: rows of the schema by the name of their split, as `iter_annotations` gives them. A row with a photo has
             its path, or the file as {"bytes", "path"}, under `image`; either all rows have one or none.
-        folder: made where it lacks; gets `data/<split>-00000-of-0000n.parquet`, `README.md`, and with photos beside
+        folder: created if missing; gets `data/<split>-00000-of-0000n.parquet`, `README.md`, and with photos beside
             `photos/<split>/<file name>`.
         photos: "embed" stores the photo files in the shards, as the Hub and `load_dataset` want it. "beside" copies
             them into `photos`, where `load_amodal_dataset` finds them. "none" leaves them out.
         overwrite: replace shards and card that are there. Photos are never replaced.
         max_shard_bytes: about how large a shard is before compression.
-        repo_id: what the card calls the data set; the name of the folder where None.
-        license: the Hub's name of the licence, for the card; "other" where None.
+        repo_id: what the card calls the data set; the name of the folder if None.
+        license: the Hub's name of the licence, for the card; "other" if None.
         description: first paragraph of the card.
 
     Raises:
@@ -70,6 +74,15 @@ def convert_dataset(
         ValueError: unknown `photos`; no split, a split without rows, or a name that is no word; with photos beside, a
             file name that leads out of the folder, or two photos of one name.
         AnnotationError, OSError: raised while reading the rows.
+
+    Example:
+        >>> import tempfile
+        >>> from amodal_diffusion.data import iter_coco
+        >>> content = {"images": [{"id": 1, "file_name": "1.jpg", "height": 4, "width": 4}], "annotations": []}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     converted = convert_dataset({"train": iter_coco(content, source="mine")}, folder)
+        >>> converted.files[0].name, converted.counts["train"].numbers()["images"]
+        ('train-00000-of-00001.parquet', 1)
     """
     if photos not in PHOTOS:
         raise ValueError(f"photos must be one of {list(PHOTOS)}, got {photos!r}")

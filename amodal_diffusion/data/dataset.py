@@ -1,4 +1,4 @@
-"""Data sets of the schema on disk and on the Hub, as Parquet."""
+"""Saving, loading and publishing data sets of the schema, as Parquet."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def save_parquet(
 
     Args:
         dataset: rows of `amodal_features`; a `Dataset` without split is written as "train".
-        folder: made where it lacks; other files in it stay.
+        folder: created if missing; other files in it stay.
         overwrite: replace the shards that are there, those of other splits too.
         max_shard_bytes: about how large a shard is before compression.
 
@@ -47,6 +47,13 @@ def save_parquet(
     Raises:
         FileExistsError: `data` is there and `overwrite` is False, or it holds other files than Parquet.
         ValueError: the data set lacks columns of the schema, or a split has no rows.
+
+    Example:
+        >>> from amodal_diffusion.data import read_coco
+        >>> content = {"images": [{"id": 1, "file_name": "1.jpg", "height": 4, "width": 4}], "annotations": []}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     [path.name for path in save_parquet(read_coco(content), folder)]
+        ['train-00000-of-00001.parquet']
     """
     target = Path(folder) / "data"
     if max_shard_bytes < 1:
@@ -105,13 +112,21 @@ def load_amodal_dataset(
         images: folder of the photos of a data set that has none in it, found there by `file_name`. None takes
             `photos/<split>` in the folder, where `amodal-diffusion dataset convert --photos beside` puts them.
         revision: branch, tag or commit on the Hub.
-        cache_dir: folder for the Arrow files; the cache of `datasets` where None.
+        cache_dir: folder for the Arrow files; the cache of `datasets` if None.
 
     Raises:
         FileNotFoundError: no such file or folder, and no Hub id either; a folder without Parquet files.
         NotADirectoryError: `images` is no folder.
         ValueError: the split is not there, or must be named; the data set is not of the schema; `images` for a data set
             that has its photos in it, or a file name that leads out of that folder.
+
+    Example:
+        >>> from amodal_diffusion.data import read_coco
+        >>> content = {"images": [{"id": 1, "file_name": "1.jpg", "height": 4, "width": 4}], "annotations": []}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     files = save_parquet(read_coco(content), folder)
+        ...     next(iter(load_amodal_dataset(folder, streaming=True)))["file_name"]
+        '1.jpg'
     """
     from datasets import load_dataset
 
@@ -147,11 +162,11 @@ def push_dataset(
 
     Args:
         dataset: rows of `amodal_features`.
-        repo_id: "user/name"; made where it does not exist. Parquet files of an earlier push are deleted.
+        repo_id: "user/name"; created if it does not exist. Parquet files of an earlier push are deleted.
         private: make the repository private where it is made.
-        token: access token; the stored one where None.
+        token: access token; the stored one if None.
         revision: branch to commit to.
-        license: the Hub's name of the licence; where None the card says "other" and gives the notes of each source.
+        license: the Hub's name of the licence; if None the card says "other" and gives the notes of each source.
         description: first paragraph of the card.
         max_shard_bytes: see `save_parquet`.
 
@@ -160,6 +175,12 @@ def push_dataset(
 
     Raises:
         ValueError: the data set lacks columns of the schema, or `repo_id` is no Hub id.
+
+    Example:
+        >>> push_dataset(None, "no id")
+        Traceback (most recent call last):
+            ...
+        ValueError: repo_id must be of the form 'user/name', got 'no id'
     """
     check_repo_id(repo_id)
     with tempfile.TemporaryDirectory(prefix="amodal_diffusion-") as temporary:
@@ -192,6 +213,12 @@ def push_folder(
 
     Raises:
         ValueError: `repo_id` is no Hub id.
+
+    Example:
+        >>> push_folder("converted/", "no id")
+        Traceback (most recent call last):
+            ...
+        ValueError: repo_id must be of the form 'user/name', got 'no id'
     """
     check_repo_id(repo_id)
     api = HfApi(token=token)

@@ -1,4 +1,4 @@
-"""Parquet shards of the schema, written as a stream and put in place when all are complete."""
+"""Parquet shards of the schema, written batch by batch and moved into place when all are complete."""
 
 from __future__ import annotations
 
@@ -21,12 +21,24 @@ PHOTO_BATCH, ROW_BATCH = 64, 1000
 
 
 def dataset_tables(dataset: Dataset) -> Iterator[pyarrow.Table]:
-    """Tables of a data set, a batch each."""
+    """Iterate over a data set as Arrow tables, one for each batch of rows.
+
+    Example:
+        >>> from datasets import Dataset
+        >>> [table.num_rows for table in dataset_tables(Dataset.from_dict({"id": [1, 2, 3]}))]
+        [3]
+    """
     yield from dataset.with_format("arrow").iter(_batch_size(dataset.features))
 
 
 def row_tables(rows: Iterable[dict[str, Any]], features: Features) -> Iterator[pyarrow.Table]:
-    """Tables of rows in plain Python, a batch each; what the schema does not have is left out."""
+    """Turn rows into Arrow tables, one for each batch; columns that `features` does not have are left out.
+
+    Example:
+        >>> from datasets import Features, Value
+        >>> [table.to_pydict() for table in row_tables([{"id": 1, "else": 2}], Features({"id": Value("int32")}))]
+        [{'id': [1]}]
+    """
     import pyarrow
 
     stream = iter(rows)
@@ -39,10 +51,27 @@ def row_tables(rows: Iterable[dict[str, Any]], features: Features) -> Iterator[p
 def write_shards(
     tables: Iterable[pyarrow.Table], features: Features, folder: Path, split: str, max_shard_bytes: int
 ) -> list[str]:
-    """Write the tables of one split, photos embedded; a shard ends when it is full. Returns the names of the shards.
+    """Write the tables of a split as shards, with the photo files in them.
+
+    Args:
+        tables: Arrow tables of `features`.
+        features: the columns.
+        folder: an existing folder.
+        split: name of the split.
+        max_shard_bytes: about how large a shard is before compression.
+
+    Returns:
+        The names of the shards.
 
     Raises:
-        ValueError: there is no row, which `datasets` could not read.
+        ValueError: there are no rows; `datasets` cannot read a split without any.
+
+    Example:
+        >>> from datasets import Features, Value
+        >>> features = Features({"id": Value("int32")})
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_shards(row_tables([{"id": 1}], features), features, Path(folder), "train", SHARD_BYTES)
+        ['train-00000-of-00001.parquet']
     """
     import pyarrow.parquet as parquet
     from datasets.table import embed_table_storage
@@ -71,10 +100,13 @@ def write_shards(
 
 
 def check_target(target: Path, overwrite: bool, suffix: str = ".parquet") -> None:
-    """Refuse to replace a folder that is there.
+    """Check that a folder may be written, before the work.
 
     Raises:
         FileExistsError: without `overwrite`, or where it holds files of another suffix ("" allows any).
+
+    Example:
+        >>> check_target(Path("a folder that does not exist"), overwrite=False)
     """
     if not target.exists():
         return
@@ -87,7 +119,15 @@ def check_target(target: Path, overwrite: bool, suffix: str = ".parquet") -> Non
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """A new folder beside `target`, which it becomes when the block ends without error."""
+    """A new folder beside `target`, which it becomes when the block ends without error.
+
+    Example:
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with replacing(Path(folder, "data")) as beside:
+        ...         _ = (beside / "file.txt").write_text("text")
+        ...     Path(folder, "data", "file.txt").read_text()
+        'text'
+    """
     made = not target.parent.exists()
     target.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))

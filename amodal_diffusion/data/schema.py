@@ -1,4 +1,4 @@
-"""One schema of `datasets.Features` for every source: a row is an image with its objects and their occlusion order."""
+"""The one schema of all data sets: a row is an image with its objects and their occlusion order."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 def amodal_features(with_image: bool = False) -> Features:
-    """Schema of a row: one image, its objects, and the occlusion order between them.
+    """Make the schema of a row: an image, its objects, and the occlusion order between them.
 
     Masks are compressed COCO run lengths `{"size": [height, width], "counts": str}` of the whole frame; boxes are tight
     float (x, y, width, height) in image pixels, x to the right, y down, (0, 0, 0, 0) for an empty mask.
 
-    | column | meaning, and what a null says |
+    | column | meaning, and the meaning of null |
     |---|---|
     | `image_id` | id of the image in its source, as a string |
     | `file_name` | file name in the source, relative to its image folder; "" where the source has none |
@@ -37,6 +37,12 @@ def amodal_features(with_image: bool = False) -> Features:
 
     Args:
         with_image: add the column `image` (`datasets.Image`).
+
+    Example:
+        >>> list(amodal_features())
+        ['image_id', 'file_name', 'height', 'width', 'objects', 'order_relations', 'source']
+        >>> list(amodal_features()["objects"].feature)[:5]
+        ['id', 'name', 'category_id', 'is_stuff', 'is_crowd']
     """
     # Imported late because it brings pandas in, which nobody needs who only reads or decodes masks.
     from datasets import Features, Image, List, Value
@@ -79,6 +85,13 @@ def build_objects(objects: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
     Returns:
         New dicts with all fields of the schema, in the same order.
+
+    Example:
+        >>> from amodal_diffusion.masks import encode_rle
+        >>> modal, amodal = encode_rle([[0, 1, 0, 0]]), encode_rle([[0, 1, 1, 0]])
+        >>> item = build_objects([{"id": 1, "modal_mask": modal, "amodal_mask": amodal}])[0]
+        >>> item["modal_box"], item["amodal_box"], item["occlusion_rate"]
+        ([1.0, 0.0, 1.0, 1.0], [1.0, 0.0, 2.0, 1.0], 0.5)
     """
     if not objects:
         return []
@@ -107,6 +120,13 @@ def record_masks(row: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray | None]
 
     Raises:
         ValueError: a mask has another size than the row, or run lengths that do not fill it.
+
+    Example:
+        >>> from amodal_diffusion.masks import encode_rle
+        >>> item = {"modal_mask": encode_rle([[0, 1, 0]]), "amodal_mask": encode_rle([[0, 1, 1]])}
+        >>> modal, amodal = record_masks({"height": 1, "width": 3, "objects": [item]})
+        >>> modal.astype(int), amodal.astype(int)
+        (array([[[0, 1, 0]]]), array([[[0, 1, 1]]]))
     """
     objects = row["objects"]
     height, width = int(row["height"]), int(row["width"])
@@ -118,13 +138,22 @@ def record_masks(row: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray | None]
 
 
 def record_order(row: Mapping[str, Any]) -> np.ndarray | None:
-    """Order matrix (N, N) int8 of a row: O[i, j] = 1 where i occludes j, -1 where j occludes i, else 0.
+    """Make the order matrix of a row.
+
+    Args:
+        row: a row of the schema.
 
     Returns:
-        The antisymmetric matrix, or None where the source does not tell the order.
+        (N, N) int8, antisymmetric: [i, j] is 1 where i occludes j, -1 where j occludes i, else 0. None if the source
+        does not tell the order.
 
     Raises:
         ValueError: a relation names an object that is not in the row.
+
+    Example:
+        >>> record_order({"objects": [{}, {}], "order_relations": [{"front": 1, "behind": 0}]})
+        array([[ 0, -1],
+               [ 1,  0]], dtype=int8)
     """
     relations = row["order_relations"]
     if relations is None:
@@ -150,6 +179,11 @@ def decode_masks(rles: Sequence[Rle], height: int, width: int) -> np.ndarray:
 
     Raises:
         ValueError: a mask has another size than the frame, or run lengths beyond it.
+
+    Example:
+        >>> decode_masks([{"size": [2, 4], "counts": "242"}], height=2, width=4).astype(int)
+        array([[[0, 1, 1, 0],
+                [0, 1, 1, 0]]])
     """
     if not rles:
         return np.zeros((0, height, width), dtype=bool)

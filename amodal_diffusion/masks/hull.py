@@ -12,7 +12,7 @@ from .stacks import to_mask_stack
 
 
 def convex_hull(masks: npt.NDArray[Any]) -> BoolArray:
-    """Convex hulls of masks.
+    """Fill the convex hull of each mask.
 
     The hull is that of the midpoints of the pixels' sides, and holds each pixel whose centre is in it or on its edge,
     as the published baseline does [Z20]. It is computed in whole numbers, so it does not depend on rounding.
@@ -22,6 +22,13 @@ def convex_hull(masks: npt.NDArray[Any]) -> BoolArray:
 
     Returns:
         (N, H, W) bool, a superset of `masks`. The hull of an empty mask is empty.
+
+    Example:
+        >>> corner = np.array([[[1, 0, 0], [1, 0, 0], [1, 1, 1]]], dtype=bool)
+        >>> convex_hull(corner).astype(int)
+        array([[[1, 0, 0],
+                [1, 1, 0],
+                [1, 1, 1]]])
     """
     stack = to_mask_stack(masks)
     count, _, width = stack.shape

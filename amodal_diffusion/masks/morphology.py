@@ -24,6 +24,16 @@ def dilate(masks: ArrayOrTensor, *, kernel: Kernel = "cross", size: int = 3) -> 
 
     Raises:
         ValueError: fewer than two dimensions, another kernel, an even size or one below 1.
+
+    Example:
+        >>> dot = np.zeros((3, 3), dtype=bool)
+        >>> dot[1, 1] = True
+        >>> dilate(dot).astype(int)
+        array([[0, 1, 0],
+               [1, 1, 1],
+               [0, 1, 0]])
+        >>> int(dilate(dot, kernel="square").sum())
+        9
     """
     return _filter(masks, kernel, size, grow=True)
 
@@ -33,6 +43,12 @@ def erode(masks: ArrayOrTensor, *, kernel: Kernel = "cross", size: int = 3) -> A
 
     What lies outside the image does not count, so a mask of the full frame stays. Arguments, result and errors are
     those of `dilate`.
+
+    Example:
+        >>> bool(erode(np.eye(3, dtype=bool)).any())
+        False
+        >>> bool(erode(np.ones((2, 3), dtype=bool)).all())
+        True
     """
     return _filter(masks, kernel, size, grow=False)
 

@@ -15,7 +15,12 @@ _CHUNK_WORDS = 2**21
 
 
 def pack(masks: BoolArray) -> Words:
-    """(N, H, W) bool to (N, H, ceil(W / 64)) words, pixel x in bit x % 64; the bits beyond W are 0."""
+    """Pack (N, H, W) bool into (N, H, ceil(W / 64)) words, pixel x in bit x % 64; the bits beyond W are 0.
+
+    Example:
+        >>> pack(np.ones((2, 4, 70), dtype=bool)).shape
+        (2, 4, 2)
+    """
     count, height, width = masks.shape
     if width % 64 == 0:  # rows are whole words, so all can be packed in one go, which is faster
         return np.packbits(masks, bitorder="little").view("<u8").reshape(count, height, width // 64)
@@ -25,17 +30,35 @@ def pack(masks: BoolArray) -> Words:
 
 
 def unpack(words: Words, width: int) -> BoolArray:
-    """The opposite of `pack`."""
+    """Undo `pack`: words of masks of the given width to (N, H, W) bool.
+
+    Example:
+        >>> masks = np.eye(3, dtype=bool)[None]
+        >>> bool((unpack(pack(masks), width=3) == masks).all())
+        True
+    """
     return np.unpackbits(words.view(np.uint8), axis=-1, count=width, bitorder="little").view(np.bool_)
 
 
 def areas(words: Words) -> IntArray:
-    """Pixels of each of N masks: (N,)."""
+    """Count the pixels of each of N masks: (N,).
+
+    Example:
+        >>> areas(pack(np.ones((2, 4, 70), dtype=bool)))
+        array([280, 280])
+    """
     return np.bitwise_count(words).sum(axis=(1, 2), dtype=np.int64)
 
 
 def overlaps(first: Words, second: Words) -> IntArray:
-    """Pixels common to each of N and each of M masks: (N, M). Pairs whose boxes are apart cost nothing."""
+    """Count the pixels that each of N masks shares with each of M: (N, M). Pairs that are far apart cost nothing.
+
+    Example:
+        >>> masks = np.array([[[1, 1, 0]], [[0, 1, 1]]], dtype=bool)
+        >>> overlaps(pack(masks), pack(masks))
+        array([[2, 1],
+               [1, 2]])
+    """
     counts = np.zeros((len(first), len(second)), dtype=np.int64)
     pairs = np.argwhere(_extents_meet(first, second, 2) & _extents_meet(first, second, 1))
     for part in _parts(len(pairs), first[0].size if len(first) else 1):
@@ -45,7 +68,13 @@ def overlaps(first: Words, second: Words) -> IntArray:
 
 
 def unions(words: Words, chosen: BoolArray) -> Words:
-    """Union of the masks that each row of `chosen` (K, N) names: (K, H, words)."""
+    """Join the masks that each row of `chosen` (K, N) selects: (K, H, words).
+
+    Example:
+        >>> words = pack(np.array([[[1, 0, 0]], [[0, 0, 1]]], dtype=bool))
+        >>> unpack(unions(words, np.array([[True, True]])), width=3).astype(int)
+        array([[[1, 0, 1]]])
+    """
     joined = np.zeros((len(chosen), *words.shape[1:]), dtype=np.uint64)
     for part in _parts(len(chosen), words.size):
         members = np.where(chosen[part, :, None, None], words, np.uint64(0))
@@ -54,7 +83,13 @@ def unions(words: Words, chosen: BoolArray) -> Words:
 
 
 def dilate_by_cross(words: Words) -> Words:
-    """Dilate by the 3x3 cross; bits may be set in the column right of the last one."""
+    """Dilate by the 3x3 cross; this may set bits in the column to the right of the last one.
+
+    Example:
+        >>> words = pack(np.array([[[0, 1, 0, 0]]], dtype=bool))
+        >>> unpack(dilate_by_cross(words), width=4).astype(int)
+        array([[[1, 1, 1, 0]]])
+    """
     out = words | (words << np.uint64(1)) | (words >> np.uint64(1))
     out[:, :, 1:] |= words[:, :, :-1] >> np.uint64(63)
     out[:, :, :-1] |= words[:, :, 1:] << np.uint64(63)

@@ -22,7 +22,14 @@ MAX_OUTLINE = 1000
 
 
 class Rle(TypedDict):
-    """Compressed COCO run lengths, column by column: `size` is [height, width]."""
+    """Compressed COCO run lengths, column by column: `size` is [height, width].
+
+    Example:
+        >>> rle: Rle = {"size": [2, 2], "counts": "013"}
+        >>> decode_rle(rle).astype(int)
+        array([[1, 0],
+               [0, 0]])
+    """
 
     size: list[int]
     counts: str
@@ -41,6 +48,12 @@ def segmentation_to_rle(segmentation: Any, height: int, width: int) -> Rle:
     Raises:
         ValueError: says what is wrong: a polygon with fewer than three points, an odd number of coordinates, NaN, far
             outside the frame; run lengths of another size or that do not fill the frame.
+
+    Example:
+        >>> segmentation_to_rle([1, 0, 3, 0, 3, 2, 1, 2], height=2, width=4)
+        {'size': [2, 4], 'counts': '242'}
+        >>> segmentation_to_rle({"size": [2, 4], "counts": [2, 4, 2]}, height=2, width=4)
+        {'size': [2, 4], 'counts': '242'}
     """
     if isinstance(segmentation, Mapping):
         return _checked_rle(segmentation, height, width)
@@ -60,6 +73,10 @@ def run_lengths(counts: str | bytes) -> np.ndarray:
 
     Raises:
         ValueError: the text is not a run-length code.
+
+    Example:
+        >>> run_lengths("242").tolist()
+        [2, 4, 2]
     """
     # UTF-8 turns every character outside ASCII into bytes that are no code.
     raw = counts.encode("utf-8", "surrogatepass") if isinstance(counts, str) else counts
@@ -152,6 +169,10 @@ def encode_rle(mask: npt.ArrayLike) -> Rle:
     """Encode one (H, W) mask (nonzero is the object) as compressed COCO run lengths with text counts.
 
     An empty mask is one run of background. Raises ValueError for an array that is not (H, W).
+
+    Example:
+        >>> encode_rle([[0, 1, 1, 0], [0, 1, 1, 0]])
+        {'size': [2, 4], 'counts': '242'}
     """
     array = np.asarray(mask)
     if array.ndim != 2:
@@ -165,6 +186,11 @@ def decode_rle(rle: Mapping[str, Any]) -> BoolArray:
 
     `counts` is compressed (str or bytes) or a list of run lengths. Raises ValueError where `size` is missing or too
     large, or the runs do not fill the frame.
+
+    Example:
+        >>> decode_rle({"size": [2, 4], "counts": "242"}).astype(int)
+        array([[0, 1, 1, 0],
+               [0, 1, 1, 0]])
     """
     size = rle.get("size")
     if not isinstance(size, (list, tuple)) or len(size) != 2:
@@ -185,6 +211,11 @@ def decode_segmentation(segmentation: Any, height: int, width: int) -> BoolArray
     Raises:
         ValueError: a polygon or a run-length code that cannot be right; the message says which and why. A frame of
             more than 2**28 pixels: a few bytes of run lengths could ask for any amount of memory.
+
+    Example:
+        >>> decode_segmentation([1, 0, 3, 0, 3, 2, 1, 2], height=2, width=4).astype(int)
+        array([[0, 1, 1, 0],
+               [0, 1, 1, 0]])
     """
     if height < 1 or width < 1 or height * width > MAX_PIXELS:
         raise ValueError(

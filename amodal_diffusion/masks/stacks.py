@@ -29,7 +29,7 @@ _BINARY_MODES = ("1", "L", "P", "I", "I;16", "I;16L", "I;16B", "F")
 def to_mask_stack(
     masks: MaskInput, *, height: int | None = None, width: int | None = None, threshold: float = 0.5
 ) -> BoolArray:
-    """Bring masks in any common form to one boolean stack.
+    """Convert masks in any common form to one boolean stack.
 
     Args:
         masks: one mask or several, as
@@ -51,6 +51,13 @@ def to_mask_stack(
         TypeError: an input that is none of these, or an array of another kind of value.
         ValueError: NaN, a wrong number of dimensions, masks of different sizes or not of `height` x `width`, a colour
             image, broken run lengths or polygons, polygons or no masks without a size.
+
+    Example:
+        >>> to_mask_stack(torch.tensor([[0.2, 0.9]])).tolist()
+        [[[False, True]]]
+        >>> to_mask_stack([[[0, 0, 2, 0, 2, 2, 0, 2]]], height=2, width=3).astype(int)
+        array([[[1, 1, 0],
+                [1, 1, 0]]])
     """
     if isinstance(masks, (list, tuple)) and not _is_polygons(masks):
         parts = [_one_input(item, height, width, threshold, f"masks[{i}]") for i, item in enumerate(masks)]
@@ -74,14 +81,25 @@ def to_mask_stack(
 
 
 def mask_areas(masks: npt.NDArray[Any]) -> IntArray:
-    """Pixels of each mask of an (N, H, W) stack: (N,) int64, 0 for an empty mask."""
+    """Count the pixels of each mask of an (N, H, W) stack: (N,) int64, 0 for an empty mask.
+
+    Example:
+        >>> mask_areas(np.array([[[1, 1, 0]], [[0, 0, 0]]]))
+        array([2, 0])
+    """
     return packed.areas(packed.pack(_check_stack(masks)))
 
 
 def mask_overlaps(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> IntArray:
-    """Pixels common to each mask of `first` (N, H, W) and each of `second` (M, H, W): (N, M) int64.
+    """Count the pixels that each mask of `first` (N, H, W) shares with each of `second` (M, H, W): (N, M) int64.
 
     Raises ValueError where the sizes differ.
+
+    Example:
+        >>> masks = np.array([[[1, 1, 0]], [[0, 1, 1]]])
+        >>> mask_overlaps(masks, masks)
+        array([[2, 1],
+               [1, 2]])
     """
     first, second = _check_stack(first, "first"), _check_stack(second, "second")
     if first.shape[1:] != second.shape[1:]:
@@ -90,7 +108,7 @@ def mask_overlaps(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> IntArray
 
 
 def mask_unions(masks: npt.NDArray[Any], chosen: npt.NDArray[np.bool_]) -> BoolArray:
-    """Unions of chosen masks.
+    """Join chosen masks.
 
     Args:
         masks: (N, H, W) masks.
@@ -101,6 +119,11 @@ def mask_unions(masks: npt.NDArray[Any], chosen: npt.NDArray[np.bool_]) -> BoolA
 
     Raises:
         ValueError: shapes that do not fit.
+
+    Example:
+        >>> masks = np.array([[[1, 0, 0]], [[0, 1, 0]], [[0, 0, 1]]])
+        >>> mask_unions(masks, np.array([[True, False, True]])).astype(int)
+        array([[[1, 0, 1]]])
     """
     stack = _check_stack(masks)
     chosen = np.asarray(chosen, dtype=bool)
@@ -110,7 +133,7 @@ def mask_unions(masks: npt.NDArray[Any], chosen: npt.NDArray[np.bool_]) -> BoolA
 
 
 def occlusion_boundary(modal: torch.Tensor, occluder: torch.Tensor, *, size: int = 5) -> torch.Tensor:
-    """Where an object and what hides it meet: the overlap of both masks after a dilation by a square [N21].
+    """Find where an object and its occluder meet: the overlap of both masks after a dilation by a square [N21].
 
     Args:
         modal: (..., h, w) bool or {0, 1} of any dtype, the visible part.
@@ -122,6 +145,11 @@ def occlusion_boundary(modal: torch.Tensor, occluder: torch.Tensor, *, size: int
 
     Raises:
         ValueError: shapes that differ, or a size that `dilate` refuses.
+
+    Example:
+        >>> modal, occluder = torch.tensor([[1, 1, 0, 0, 0]]), torch.tensor([[0, 0, 1, 1, 1]])
+        >>> occlusion_boundary(modal, occluder, size=3)
+        tensor([[0, 1, 1, 0, 0]])
     """
     if modal.shape != occluder.shape:
         raise ValueError(f"`occluder` must have the shape of `modal` {tuple(modal.shape)}, got {tuple(occluder.shape)}")
@@ -130,7 +158,12 @@ def occlusion_boundary(modal: torch.Tensor, occluder: torch.Tensor, *, size: int
 
 
 def mask_boxes(masks: npt.NDArray[Any]) -> IntArray:
-    """Tight boxes of an (N, H, W) stack: (N, 4) int64 (x, y, w, h), zeros for an empty mask."""
+    """Find the tight boxes of an (N, H, W) stack: (N, 4) int64 (x, y, w, h), zeros for an empty mask.
+
+    Example:
+        >>> mask_boxes(np.array([[[0, 0, 0, 0], [0, 1, 1, 1]]]))
+        array([[1, 1, 3, 1]])
+    """
     stack = _check_stack(masks)
     count, height, width = stack.shape
     boxes = np.zeros((count, 4), dtype=np.int64)

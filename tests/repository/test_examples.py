@@ -17,6 +17,8 @@ def public_names(path):
     """(name, docstring) of the public classes and functions of a module."""
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_"):
+            if any(ast.unparse(decorator) == "overload" for decorator in node.decorator_list):
+                continue  # its docstring is that of the function itself
             yield node.name, ast.get_docstring(node) or ""
 
 

@@ -1,4 +1,4 @@
-"""Cityscapes (gtFine): the instances of a photo as one PNG of labels."""
+"""Cityscapes (gtFine), where one PNG of labels holds the instances of a photo."""
 
 from __future__ import annotations
 
@@ -34,23 +34,33 @@ def iter_cityscapes(
     bad_records: list[BadRecord] | None = None,
     source: str | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Rows of Cityscapes in plain Python, one per `*_instanceIds.png`, sorted by path; amodal masks are unknown.
+    """Iterate over the rows of Cityscapes, one for each `*_instanceIds.png`, sorted by path; amodal masks are unknown.
 
-    Objects are the instances of the ten classes that have some; groups of them that are not told apart are crowd
-    regions. Regions such as road and sky are left out. `objects.id` is the label in the PNG.
+    The objects are the instances of the ten classes that have instances; a group whose members are not labelled one by
+    one is a crowd region. Regions such as road and sky are left out. `objects.id` is the label in the PNG.
 
     Args:
-        annotations: `gtFine`, or any folder in it.
-        images: `leftImg8bit`, or the same folder in it: photos are looked up by the path of the labels. Each row then
+        annotations: the folder `gtFine`, or any folder in it.
+        images: the folder `leftImg8bit`, or the folder in it that corresponds to `annotations`. Each row then
             has the path of its photo under `image`.
-        on_error: "raise" refuses the first bad file; "skip" leaves it out.
-        bad_records: list that takes the files skipped.
-        source: name of the data set for the column `source`; "cityscapes" where None.
+        on_error: "raise" stops at the first bad file; "skip" leaves it out.
+        bad_records: list to which the skipped files are appended.
+        source: name of the data set for the column `source`; "cityscapes" if None.
 
     Raises:
         FileNotFoundError: no such folder, or no labels in it.
         NotADirectoryError: `annotations` or `images` is no folder.
         AnnotationError: a file is bad and `on_error` is "raise".
+
+    Example:
+        >>> import tempfile
+        >>> labels = np.zeros((4, 6), dtype=np.uint16)
+        >>> labels[1:3, 2:5] = 26 * INSTANCES  # the first car
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     Image.fromarray(labels).save(Path(folder, f"bonn_000000_000000_gtFine{LABEL_SUFFIX}"))
+        ...     row = next(iter_cityscapes(folder))
+        >>> row["objects"][0]["name"], row["objects"][0]["modal_box"]
+        ('car', [2.0, 1.0, 3.0, 2.0])
     """
     folder = Path(annotations)
     if not folder.exists():

@@ -1,4 +1,4 @@
-"""COCO-flat annotation files, one annotation per instance: COCO, LVIS, TACO; amodal COCOA-cls, D2SA, KINS."""
+"""Annotation files with one annotation for each instance: COCO, LVIS, TACO; amodal COCOA-cls, D2SA and KINS."""
 
 from __future__ import annotations
 
@@ -39,7 +39,14 @@ Layout = Literal["auto", "coco", "cocoa-cls", "kins"]
 
 
 class MaskFields(NamedTuple):
-    """Fields of the masks, the first that an annotation has counts. Without `amodal`, amodal masks are unknown."""
+    """Names of the fields that hold the masks; the first one that an annotation has is read.
+
+    Without `amodal`, amodal masks are unknown.
+
+    Example:
+        >>> LAYOUTS["cocoa-cls"]
+        MaskFields(modal=('visible_mask',), amodal=('segmentation',))
+    """
 
     modal: tuple[str, ...]
     amodal: tuple[str, ...] = ()
@@ -62,24 +69,36 @@ def iter_coco(
     layout: Layout = "auto",
     source: str | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Rows of a COCO-flat file in plain Python, one per image in the order of `images`, also of images without objects.
+    """Iterate over the rows of a COCO-style file, one for each image, in the order of `images`.
+
+    An image without annotations gives a row without objects.
 
     Args:
-        annotations: JSON file, or its content.
+        annotations: path of a JSON file, or its parsed content.
         images: folder of the photos. Each row then has the path of its photo under `image`.
-        on_error: "raise" refuses the first bad record; "skip" leaves it out, the rest of its image stays.
-        bad_records: list that takes the records skipped.
-        layout: where the masks are. "coco": `segmentation` is modal, amodal masks are unknown. "cocoa-cls" (D2SA too):
-            `segmentation` is amodal, `visible_mask` modal. "kins": `segmentation` is amodal, `inmodal_seg` modal, or
-            `a_segm` and `i_segm` in the files of 2020. In these two an annotation without modal mask has nothing
-            hidden. "auto" looks which fields the file has.
-            In all, `order_relations` of an image give the order, as `amodal_diffusion.export` writes it; else the ranks
-            of KINS 2020: of two objects of the same `oco_id` whose masks overlap, the lower `ico_id` is in front.
-        source: name of the data set for the column `source`; the file's name without extension where None.
+        on_error: "raise" stops at the first bad record; "skip" leaves it out and keeps the rest of its image.
+        bad_records: list to which the skipped records are appended.
+        layout: which fields hold the masks. "coco": `segmentation` is modal, amodal masks are unknown. "cocoa-cls",
+            also for D2SA: `segmentation` is amodal, `visible_mask` modal. "kins": `segmentation` is amodal,
+            `inmodal_seg` modal, or `a_segm` and `i_segm` in the files of 2020. In these two, nothing is hidden of an
+            instance without a modal mask. "auto" looks which fields the file has.
+            In all of them, `order_relations` of an image give the order, as `amodal_diffusion.io` writes it; else the
+            ranks of KINS 2020: of two objects of one `oco_id` whose masks overlap, the lower `ico_id` is in front.
+        source: what the column `source` holds; the file's name without extension if None.
 
     Raises:
-        FileNotFoundError, NotADirectoryError: `annotations` or `images` is not there.
+        FileNotFoundError, NotADirectoryError: `annotations` or `images` does not exist, or `images` is no folder.
         AnnotationError: the file is broken, or a record is bad and `on_error` is "raise".
+
+    Example:
+        >>> content = {
+        ...     "images": [{"id": 1, "file_name": "1.jpg", "height": 4, "width": 6}],
+        ...     "annotations": [{"id": 5, "image_id": 1, "category_id": 7, "segmentation": [[1, 1, 4, 1, 4, 3, 1, 3]]}],
+        ...     "categories": [{"id": 7, "name": "cup"}],
+        ... }
+        >>> row = next(iter_coco(content))
+        >>> row["file_name"], row["objects"][0]["name"], row["objects"][0]["modal_box"]
+        ('1.jpg', 'cup', [1.0, 1.0, 3.0, 2.0])
     """
     file = load_annotations(annotations)
     log = RecordLog(file.name, on_error, bad_records)
@@ -100,26 +119,36 @@ def read_coco(
     source: str | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
 ) -> Dataset:
-    """Read a COCO-flat file into a `datasets.Dataset` of `amodal_features`, written as a stream.
+    """Read a COCO-style file into a `datasets.Dataset` of `amodal_features`, written as a stream.
 
     Args:
-        annotations: JSON file, or its content.
+        annotations: path of a JSON file, or its parsed content.
         images: folder of the photos; None leaves the column `image` out.
         on_error: see `iter_coco`.
         bad_records: see `iter_coco`.
         layout: see `iter_coco`.
         source: see `iter_coco`.
-        cache_dir: folder for the Arrow files; None takes a temporary one that lasts as long as the process.
+        cache_dir: folder for the Arrow files; None uses a temporary one, removed when the process ends.
 
     Raises:
         FileNotFoundError, NotADirectoryError, AnnotationError: see `iter_coco`.
+
+    Example:
+        >>> content = {"images": [{"id": 1, "file_name": "1.jpg", "height": 4, "width": 6}], "annotations": []}
+        >>> read_coco(content, source="mine")[0]["source"]
+        'mine'
     """
     rows = iter_coco(annotations, images, on_error=on_error, bad_records=bad_records, layout=layout, source=source)
     return dataset_from_rows(rows, with_image=images is not None, cache_dir=cache_dir)
 
 
 def detect_layout(file: AnnotationFile) -> Literal["coco", "cocoa-cls", "kins"]:
-    """Layout of the masks by the fields of a COCO-flat file."""
+    """Tell the layout of a COCO-style file from the fields of its annotations.
+
+    Example:
+        >>> detect_layout(AnnotationFile({"annotations": [{"visible_mask": []}]}, "file.json"))
+        'cocoa-cls'
+    """
     if file.has_field(*LAYOUTS["kins"].modal):
         return "kins"
     return "cocoa-cls" if file.has_field(*LAYOUTS["cocoa-cls"].modal) else "coco"

@@ -1,4 +1,4 @@
-"""COCOA, BSDS-A and MP3D-Amodal annotation files: one annotation per image with regions and their order."""
+"""Annotation files with one annotation for each image, of regions and their order: COCOA, BSDS-A, MP3D-Amodal."""
 
 from __future__ import annotations
 
@@ -46,22 +46,40 @@ def iter_cocoa(
     bad_records: list[BadRecord] | None = None,
     source: str | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Rows of a COCOA file in plain Python, in the order of `images`: one per annotation, one for an image without any.
+    """Iterate over the rows of a COCOA file, in the order of `images`: one for each annotation of an image.
 
-    A region without `visible_mask` has nothing hidden; an empty `visible_mask` is a fully hidden region.
-    `depth_constraint` "1-2" says that region 1 is in front of region 2, counted from 1; a skipped region takes its
-    relations with it.
+    An image without annotations gives a row without objects. A region without `visible_mask` is fully visible, one with
+    an empty `visible_mask` fully hidden. `depth_constraint` "1-2" says that region 1 is in front of region 2, counted
+    from 1. A region that is skipped is left out of the relations too.
 
     Args:
-        annotations: JSON file, or its content; for MP3D-Amodal a pickle (see `load_annotations`).
+        annotations: path of a JSON file, or its parsed content; for MP3D-Amodal a pickle (see `load_annotations`).
         images: folder of the photos. Each row then has the path of its photo under `image`.
-        on_error: "raise" refuses the first bad record; "skip" leaves it out, the rest of its image stays.
-        bad_records: list that takes the records skipped.
-        source: name of the data set for the column `source`; the file's name without extension where None.
+        on_error: "raise" stops at the first bad record; "skip" leaves it out and keeps the rest of its image.
+        bad_records: list to which the skipped records are appended.
+        source: what the column `source` holds; the file's name without extension if None.
 
     Raises:
-        FileNotFoundError, NotADirectoryError: `annotations` or `images` is not there.
+        FileNotFoundError, NotADirectoryError: `annotations` or `images` does not exist, or `images` is no folder.
         AnnotationError: the file is broken, or a record is bad and `on_error` is "raise".
+
+    Example:
+        >>> content = {
+        ...     "images": [{"id": 1, "file_name": "1.jpg", "height": 4, "width": 6}],
+        ...     "annotations": [
+        ...         {
+        ...             "image_id": 1,
+        ...             "depth_constraint": "1-2",
+        ...             "regions": [
+        ...                 {"segmentation": [0, 0, 2, 0, 2, 2, 0, 2]},
+        ...                 {"segmentation": [1, 0, 4, 0, 4, 2, 1, 2]},
+        ...             ],
+        ...         }
+        ...     ],
+        ... }
+        >>> row = next(iter_cocoa(content))
+        >>> len(row["objects"]), row["order_relations"]
+        (2, [{'front': 0, 'behind': 1}])
     """
     content, name = load_annotations(annotations)
     return _rows(content, images, RecordLog(name, on_error, bad_records), source or Path(name).stem)
@@ -84,10 +102,15 @@ def read_cocoa(
         on_error: see `iter_cocoa`.
         bad_records: see `iter_cocoa`.
         source: see `iter_cocoa`.
-        cache_dir: folder for the Arrow files; None takes a temporary one that lasts as long as the process.
+        cache_dir: folder for the Arrow files; None uses a temporary one, removed when the process ends.
 
     Raises:
         FileNotFoundError, NotADirectoryError, AnnotationError: see `iter_cocoa`.
+
+    Example:
+        >>> content = {"images": [{"id": 1, "file_name": "1.jpg", "height": 4, "width": 6}], "annotations": []}
+        >>> read_cocoa(content).num_rows
+        1
     """
     rows = iter_cocoa(annotations, images, on_error=on_error, bad_records=bad_records, source=source)
     return dataset_from_rows(rows, with_image=images is not None, cache_dir=cache_dir)

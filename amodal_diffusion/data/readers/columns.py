@@ -1,4 +1,4 @@
-"""Data sets of another schema, on the Hub or in Parquet files: a mapping of columns says where the masks are."""
+"""Data sets of any other schema, on the Hub or in Parquet files, whose columns are named by a `ColumnMap`."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ from .records import (
 
 @dataclass(frozen=True)
 class ColumnMap:
-    """Names of the columns of a data set with instance masks; a dot leads into a column, as in "objects.segmentation".
+    """Where a data set with instance masks keeps what; a dot leads into a column, as in "objects.segmentation".
 
-    A column below the top level holds a list with an entry for each object: `objects` may be a list of records or a
-    record of lists. None = the data set has no such column.
+    A column inside another one holds a list with one entry for each object: `objects` may be a list of records or a
+    record of lists. None says that the data set has no such column.
 
     Args:
         masks: the visible masks: a list of polygons, run lengths or mask images (not 0 is the object), one for each
@@ -47,9 +47,15 @@ class ColumnMap:
         image: the photo.
         category: of each object: a number, a `ClassLabel` or a name.
         is_crowd: of each object: a group of objects under one mask.
-        image_id: id of a row; its number from 0 where None.
-        file_name: file name of the photo; the one that is stored with the photo where None.
-        height, width: size of the frame; that of the photo or of the mask images where None.
+        image_id: id of a row; its number from 0 if None.
+        file_name: file name of the photo; the one that is stored with the photo if None.
+        height, width: size of the frame; that of the photo or of the mask images if None.
+
+    Example:
+        >>> ColumnMap(masks="objects.segmentation", category="objects.category").given()
+        {'masks': 'objects.segmentation', 'category': 'objects.category'}
+        >>> ColumnMap.parse(["masks=objects.segmentation"]).masks
+        'objects.segmentation'
     """
 
     masks: str
@@ -96,19 +102,26 @@ def iter_columns(
     bad_records: list[BadRecord] | None = None,
     source: str = "columns",
 ) -> Iterator[dict[str, Any]]:
-    """Rows of the schema from a data set of another one.
+    """Iterate over a data set of another schema, as rows of ours.
 
     Args:
         dataset: a `Dataset` or `IterableDataset`.
         columns: where its masks are.
-        with_image: hand the photos on, as they are stored, under `image`.
-        on_error: "raise" refuses the first bad row or object; "skip" leaves it out.
-        bad_records: list that takes the records skipped.
+        with_image: pass the photos on under `image`, as they are stored and without decoding them.
+        on_error: "raise" stops at the first bad row or object; "skip" leaves it out.
+        bad_records: list to which the skipped records are appended.
         source: name of the data set for the column `source` and for messages.
 
     Raises:
         ValueError: a column that is not there.
         AnnotationError: a record is bad and `on_error` is "raise".
+
+    Example:
+        >>> from datasets import Dataset
+        >>> dataset = Dataset.from_dict({"masks": [[[[1, 1, 4, 1, 4, 3, 1, 3]]]], "h": [4], "w": [6]})
+        >>> row = next(iter_columns(dataset, ColumnMap("masks", height="h", width="w")))
+        >>> row["objects"][0]["modal_box"]
+        [1.0, 1.0, 3.0, 2.0]
     """
     from datasets import Image as ImageFeature
 
@@ -326,6 +339,14 @@ def open_dataset(
     Raises:
         FileNotFoundError: no such file or folder, and no Hub id either.
         ValueError: no such split or configuration.
+
+    Example:
+        >>> import tempfile
+        >>> from datasets import Dataset
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = Dataset.from_dict({"masks": [[[]]]}).to_parquet(f"{folder}/cups.parquet")
+        ...     open_dataset(f"{folder}/cups.parquet", "train").column_names
+        ['masks']
     """
     from datasets import load_dataset
 

@@ -1,4 +1,4 @@
-"""Every format of annotations by its name, and which one a file has."""
+"""All formats of annotations by their names, and reading a file whatever its format."""
 
 from __future__ import annotations
 
@@ -31,7 +31,11 @@ class FileFormat:
 
     Attributes:
         title: what it is, for help texts.
-        rows: reader of the arguments of `iter_coco` but `layout`.
+        rows: reads it; takes the arguments of `iter_coco` but `layout`.
+
+    Example:
+        >>> FILE_FORMATS["d2sa"].title
+        'D2SA, JSON'
     """
 
     title: str
@@ -53,20 +57,24 @@ FORMATS = (*sorted(FILE_FORMATS), "parquet")
 
 
 def detect_format(annotations: Annotations) -> str:
-    """Format of a source of annotations.
+    """Tell the format of a source of annotations.
 
     Args:
         annotations: JSON file or its content, pickle, folder of Cityscapes, Parquet file or folder of them, Hub id.
 
     Returns:
         "parquet" for a Parquet file, a folder or a Hub id; "cityscapes" for a folder with its label files;
-        "mp3d-amodal" for a pickle; "cocoa" where annotations have `regions`; else the layout of a COCO-flat file (see
+        "mp3d-amodal" for a pickle; "cocoa" where annotations have `regions`; else the layout of a COCO-style file (see
         `iter_coco`), "coco" for a file without annotations. Formats of the same layout are not told apart: "coco" may
         be LVIS, "cocoa-cls" D2SA, "cocoa" BSDS-A.
 
     Raises:
         FileNotFoundError: no such file, and no Hub id either.
         AnnotationError: the file is broken.
+
+    Example:
+        >>> detect_format({"images": [], "annotations": [{"regions": []}]})
+        'cocoa'
     """
     return open_annotations(annotations)[0]
 
@@ -84,6 +92,12 @@ def open_annotations(annotations: Annotations, format: str = "auto") -> tuple[st
 
     Raises:
         FileNotFoundError, AnnotationError: see `detect_format`.
+
+    Example:
+        >>> content = {"images": [{"id": 1, "file_name": "1.jpg", "height": 4, "width": 6}], "annotations": []}
+        >>> name, opened = open_annotations(content)
+        >>> name, len(list(iter_annotations(opened, format=name)))
+        ('coco', 1)
     """
     name = _format_of_place(annotations) if format == "auto" else format
     if name in ("parquet", "cityscapes"):
@@ -101,12 +115,25 @@ def iter_annotations(
     bad_records: list[BadRecord] | None = None,
     source: str | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Rows of an annotation file of any known format but Parquet, in plain Python; see `read_annotations`.
+    """Iterate over the rows of an annotation file of any known format but Parquet.
+
+    Args:
+        annotations: see `read_annotations`.
+        images: see there.
+        format: see there.
+        on_error: see there.
+        bad_records: see there.
+        source: see there.
 
     Raises:
-        FileNotFoundError, NotADirectoryError: `annotations` or `images` is not there.
+        FileNotFoundError, NotADirectoryError: `annotations` or `images` does not exist, or `images` is no folder.
         AnnotationError: the file is broken, or a record is bad and `on_error` is "raise".
         ValueError: unknown `format` or `on_error`; Parquet, which `load_amodal_dataset` reads.
+
+    Example:
+        >>> content = {"images": [{"id": 1, "file_name": "1.jpg", "height": 4, "width": 6}], "annotations": []}
+        >>> [row["file_name"] for row in iter_annotations(content, format="lvis")]
+        ['1.jpg']
     """
     _check_options(format, on_error)
     name, opened = open_annotations(annotations, format)
@@ -165,17 +192,24 @@ def read_annotations(
         format: a key of `FILE_FORMATS`, "parquet", or "auto" to look into the file.
         split: see `load_amodal_dataset`; only for Parquet.
         on_error: "raise" refuses the first bad record of an annotation file; "skip" leaves it out, its image stays.
-        bad_records: list that takes the records skipped.
-        source: name of the data set for the column `source`; the file's name without extension where None, for
+        bad_records: list to which the skipped records are appended.
+        source: name of the data set for the column `source`; the file's name without extension if None, for
             Cityscapes "cityscapes". Parquet has its own.
         cache_dir: folder for the Arrow files; None takes a temporary one that lasts as long as the process, for
             Parquet the cache of `datasets`.
         streaming: read rows as they are asked for (`IterableDataset`); nothing is written to disk.
 
     Raises:
-        FileNotFoundError, NotADirectoryError: `annotations` or `images` is not there.
+        FileNotFoundError, NotADirectoryError: `annotations` or `images` does not exist, or `images` is no folder.
         AnnotationError: the file is broken, or a record is bad and `on_error` is "raise".
         ValueError: unknown `format` or `on_error`; `images` for Parquet with photos, `split` without Parquet.
+
+    Example:
+        >>> content = {"images": [{"id": 1, "file_name": "1.jpg", "height": 4, "width": 6}], "annotations": []}
+        >>> read_annotations(content)[0]["file_name"]
+        '1.jpg'
+        >>> type(read_annotations(content, streaming=True)).__name__
+        'IterableDataset'
     """
     _check_options(format, on_error)
     if format == "parquet" and not isinstance(annotations, (str, os.PathLike)):

@@ -1,7 +1,7 @@
-"""Annotation files of hundreds of megabytes: of each record only its place in the file is kept in memory.
+"""JSON files of hundreds of megabytes, read in bounded memory: only the position of each record is kept.
 
-The parser is that of the standard library; this module hands it one record at a time. A streaming parser such as ijson
-does not tell where a record lies, so that records in any order could not be put together by image without keeping all.
+The standard library parses, one record at a time. A streaming parser such as ijson does not tell where a record lies,
+so records that come in any order could be grouped by image only by keeping all of them in memory.
 """
 
 from __future__ import annotations
@@ -20,7 +20,12 @@ _DECODER = json.JSONDecoder()
 
 
 class Head(NamedTuple):
-    """What grouping needs of a record: `type` is "object" for a JSON object, else what stands there instead."""
+    """What is needed of a record to group it: its ids, and its `type`, "object" or the Python type found instead.
+
+    Example:
+        >>> head_of({"id": 3, "image_id": 1})
+        Head(type='object', id=3, image_id=1)
+    """
 
     type: str
     id: Any = None
@@ -28,7 +33,18 @@ class Head(NamedTuple):
 
 
 class BrokenJsonError(ValueError):
-    """The text is no JSON; the message says where."""
+    """The text is no JSON; the message says where.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = Path(folder, "file.json").write_text('{"images": [}')
+        ...     try:
+        ...         read_json(Path(folder, "file.json"), ["images"])
+        ...     except BrokenJsonError as error:
+        ...         print(error)
+        broken JSON at line 1 column 13 (character 12): Expecting value
+    """
 
 
 class JsonArray(Sequence[Any]):
@@ -37,6 +53,14 @@ class JsonArray(Sequence[Any]):
     Attributes:
         heads: the ids of each element.
         fields: keys that occur in any of the elements.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = Path(folder, "file.json").write_text('{"images": [{"id": 1}, {"id": 2}]}')
+        ...     images = read_json(Path(folder, "file.json"), ["images"])["images"]
+        ...     len(images), images[1]
+        (2, {'id': 2})
     """
 
     def __init__(self, path: Path, starts: array[int], ends: array[int], heads: list[Head], fields: set[str]) -> None:
@@ -68,7 +92,14 @@ class JsonArray(Sequence[Any]):
 
 
 def head_of(element: Any) -> Head:
-    """The ids of a record."""
+    """The ids of a record.
+
+    Example:
+        >>> head_of({"id": 3, "image_id": 1, "area": 20})
+        Head(type='object', id=3, image_id=1)
+        >>> head_of([1, 2])
+        Head(type='list', id=None, image_id=None)
+    """
     if not isinstance(element, Mapping):
         return Head(type(element).__name__)
     return Head("object", element.get("id"), element.get("image_id"))
@@ -87,6 +118,14 @@ def read_json(path: Path, arrays: Sequence[str]) -> Any:
     Raises:
         OSError: the file cannot be read.
         BrokenJsonError: the text is no JSON, with its position, not UTF-8, or nested too deeply.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = Path(folder, "file.json").write_text('{"info": {}, "images": [{"id": 1}]}')
+        ...     content = read_json(Path(folder, "file.json"), ["images"])
+        ...     content["info"], len(content["images"])
+        ({}, 1)
     """
     with path.open("rb") as file:
         scanner = _Scanner(file)

@@ -12,10 +12,14 @@ from .records import to_int
 
 
 def read_rank(annotation: Mapping[str, Any]) -> tuple[int, int] | None:
-    """Cluster (`oco_id`) and rank in it (`ico_id`) of an instance; None where the file does not tell them.
+    """Read the cluster (`oco_id`) of an instance and its rank in it (`ico_id`); None for a file without them.
 
     Raises:
         ValueError: one of them without the other, or no whole number; a negative rank.
+
+    Example:
+        >>> read_rank({"oco_id": 2, "ico_id": 1}), read_rank({})
+        ((2, 1), None)
     """
     cluster, rank = annotation.get("oco_id"), annotation.get("ico_id")
     if cluster is None and rank is None:
@@ -29,13 +33,20 @@ def read_rank(annotation: Mapping[str, Any]) -> tuple[int, int] | None:
 def relations_from_ranks(
     objects: Sequence[Mapping[str, Any]], ranks: Mapping[int, tuple[int, int]]
 ) -> list[dict[str, int]]:
-    """Relations of the schema from ranks: the lower one is in front, of two whose masks overlap in the same cluster.
+    """Turn ranks into relations: of two objects of a cluster whose masks overlap, the lower rank is in front.
 
-    Rank 0 overlaps nothing. Ranks alone do not say which two objects meet, so that masks decide that.
+    Rank 0 is for objects that overlap none. Ranks do not say which two objects meet; the masks do.
 
     Args:
         objects: the objects of one image, with `modal_mask` and `amodal_mask`.
         ranks: cluster and rank by index into `objects`.
+
+    Example:
+        >>> from amodal_diffusion.masks import encode_rle
+        >>> masks = encode_rle([[1, 1, 0]]), encode_rle([[0, 1, 1]])
+        >>> objects = [{"modal_mask": mask, "amodal_mask": mask} for mask in masks]
+        >>> relations_from_ranks(objects, {0: (2, 2), 1: (2, 1)})
+        [{'front': 1, 'behind': 0}]
     """
     clusters: dict[int, list[int]] = {}
     for index, (cluster, rank) in ranks.items():

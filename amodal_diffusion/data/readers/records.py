@@ -1,4 +1,4 @@
-"""What the readers share: loading a file, naming bad records, parsing numbers, images and photos."""
+"""What the readers share: opening a file, naming bad records, parsing ids, numbers and images."""
 
 from __future__ import annotations
 
@@ -31,6 +31,10 @@ class BadRecord:
         file: the annotation file.
         id: what is bad, such as "annotation 17", "image 3" or "annotation 5 region 2".
         reason: what is wrong with it.
+
+    Example:
+        >>> str(BadRecord("file.json", "annotation 17", "polygon 0 has 2 points, at least 3 are needed"))
+        'file.json: annotation 17: polygon 0 has 2 points, at least 3 are needed'
     """
 
     file: str
@@ -43,7 +47,12 @@ class BadRecord:
 
 
 class AnnotationError(ValueError):
-    """A bad record or file, met with `on_error="raise"`; `record` tells file, id and reason."""
+    """A bad record or file, met with `on_error="raise"`; `record` tells file, id and reason.
+
+    Example:
+        >>> AnnotationError(BadRecord("file.json", "image 3", "photo is missing")).record.id
+        'image 3'
+    """
 
     def __init__(self, record: BadRecord) -> None:
         super().__init__(str(record))
@@ -55,7 +64,19 @@ class AnnotationError(ValueError):
 
 
 class RecordLog:
-    """Refuses or collects bad records of one file."""
+    """Raises for the bad records of a file, or collects them.
+
+    Args:
+        file: name of the file, for messages.
+        on_error: "raise" or "skip".
+        bad_records: list to which skipped records are appended.
+
+    Example:
+        >>> found: list[BadRecord] = []
+        >>> RecordLog("file.json", "skip", found).bad("annotation 17", "counts has a negative run")
+        >>> found[0].id, found[0].reason
+        ('annotation 17', 'counts has a negative run')
+    """
 
     def __init__(self, file: str, on_error: OnError, bad_records: list[BadRecord] | None = None) -> None:
         if on_error not in ("raise", "skip"):
@@ -65,7 +86,7 @@ class RecordLog:
         self.bad_records = [] if bad_records is None else bad_records
 
     def bad(self, record_id: str, reason: object) -> None:
-        """Name a bad record: raise `AnnotationError`, or note it and go on."""
+        """Report a bad record: raise `AnnotationError`, or append it and log a warning."""
         record = BadRecord(self.file, record_id, str(reason))
         if self.on_error == "raise":
             raise AnnotationError(record)
@@ -75,7 +96,12 @@ class RecordLog:
 
 @dataclass(frozen=True, slots=True)
 class ImageRecord:
-    """One entry of `images`: `key` is its id as a string, `photo` the path of its photo where photos are read."""
+    """An entry of `images`: `key` is its id as a string, `photo` the path of its photo if photos are read.
+
+    Example:
+        >>> ImageRecord("1", "1.jpg", height=480, width=640).width
+        640
+    """
 
     key: str
     file_name: str
@@ -86,7 +112,12 @@ class ImageRecord:
 
 
 class AnnotationFile(NamedTuple):
-    """Content of an annotation file, and its name for messages. Its `annotations` may be a `JsonArray`."""
+    """Content of an annotation file, and its name for messages. Its `annotations` may be a `JsonArray`.
+
+    Example:
+        >>> AnnotationFile({"annotations": [{"regions": []}]}, "file.json").has_field("regions")
+        True
+    """
 
     content: Mapping[str, Any]
     name: str
@@ -115,6 +146,10 @@ def load_annotations(annotations: Annotations) -> AnnotationFile:
         FileNotFoundError: no such file.
         AnnotationError: not UTF-8, broken JSON (with its position), a broken or refused pickle, or without `images` and
             `annotations`.
+
+    Example:
+        >>> load_annotations({"images": [], "annotations": []}).name
+        'annotations'
     """
     if isinstance(annotations, AnnotationFile):
         return annotations
@@ -139,7 +174,12 @@ def _file_error(name: str, reason: str) -> AnnotationError:
 
 
 def to_int(value: Any, name: str) -> int:
-    """Integer from an int, an integral float, or a string of one; ValueError naming `name` otherwise."""
+    """Read an integer from an int, a whole float or a string; ValueError with `name` for anything else.
+
+    Example:
+        >>> to_int("12", "height"), to_int(12.0, "height")
+        (12, 12)
+    """
     message = f"{name} must be an integer, got {short(value)}"
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         raise ValueError(message)
@@ -154,7 +194,12 @@ def to_int(value: Any, name: str) -> int:
 
 
 def to_flag(value: Any, name: str) -> bool:
-    """Flag from a bool, 0, 1, or a string of them; None counts as false."""
+    """Read a flag from a bool, 0, 1, "0" or "1"; None is false, anything else a ValueError with `name`.
+
+    Example:
+        >>> to_flag("1", "iscrowd"), to_flag(None, "iscrowd")
+        (True, False)
+    """
     if value is None or isinstance(value, bool):
         return bool(value)
     number = to_int(value, name)
@@ -164,29 +209,45 @@ def to_flag(value: Any, name: str) -> bool:
 
 
 def to_key(value: Any, name: str) -> str:
-    """Id as a string, so that 9, 9.0 and "9" are the same id."""
+    """Read an id as a string, so that 9, 9.0 and "9" are the same id.
+
+    Example:
+        >>> to_key(9.0, "id"), to_key("9", "id")
+        ('9', '9')
+    """
     if isinstance(value, str) and value.strip():
         return value.strip()
     return str(to_int(value, name))
 
 
 def to_name(value: Any) -> str | None:
-    """Class name without surrounding blanks; None where missing or empty."""
+    """Read a class name without surrounding blanks; None if it is missing or empty.
+
+    Example:
+        >>> to_name(" cup "), to_name("")
+        ('cup', None)
+    """
     return (str(value).strip() or None) if value is not None else None
 
 
 def read_images(
     entries: Sequence[Any], images: str | os.PathLike[str] | None, log: RecordLog
 ) -> tuple[dict[str, ImageRecord], set[str]]:
-    """Parse `images`.
+    """Parse the list `images` of an annotation file.
 
     Args:
         entries: the list `images` of an annotation file.
         images: folder of the photos; each must be there and have the annotated size (EXIF orientation applied).
-        log: takes the bad ones.
+        log: gets the bad ones.
 
     Returns:
         Good images by id, in the order of the file, and the ids of the bad ones.
+
+    Example:
+        >>> log = RecordLog("file.json", "raise")
+        >>> records, refused = read_images([{"id": 1, "file_name": "1.jpg", "height": 4, "width": 6}], None, log)
+        >>> records["1"].width, refused
+        (6, set())
     """
     folder = _image_folder(images)
     records: dict[str, ImageRecord] = {}
@@ -209,7 +270,12 @@ def read_images(
 
 
 def read_category_names(categories: Any, log: RecordLog) -> dict[int, str | None]:
-    """Names by id, from the list `categories` of an annotation file; nothing where it has none."""
+    """Read the names by id from the list `categories` of an annotation file; {} if it has none.
+
+    Example:
+        >>> read_category_names([{"id": 7, "name": "cup"}], RecordLog("file.json", "raise"))
+        {7: 'cup'}
+    """
     names: dict[int, str | None] = {}
     for index, category in enumerate(categories if isinstance(categories, list) else []):
         label = f"category at index {index}"
@@ -250,7 +316,12 @@ def _read_image(key: str, entry: Mapping[str, Any], folder: Path | None) -> Imag
 
 
 def checked_size(height: int, width: int) -> tuple[int, int]:
-    """Height and width of a frame; ValueError for one that is empty or too large to decode."""
+    """Check height and width of a frame and return them; ValueError for an empty or a too large one.
+
+    Example:
+        >>> checked_size(480, 640)
+        (480, 640)
+    """
     if height < 1 or width < 1 or height * width > MAX_PIXELS:
         raise ValueError(f"height and width must be positive, of at most {MAX_PIXELS} pixels, got {height} x {width}")
     return height, width
@@ -275,7 +346,13 @@ def _checked_photo(folder: Path, file_name: str, height: int, width: int) -> Pat
 def make_row(
     image: ImageRecord, objects: list[dict[str, Any]], order_relations: list[dict[str, int]] | None, source: str
 ) -> dict[str, Any]:
-    """One row of the schema in plain Python; the key `image`, a path, is there only where photos are read."""
+    """Put a row of the schema together; it has `image`, the path of the photo, only if photos are read.
+
+    Example:
+        >>> row = make_row(ImageRecord("1", "1.jpg", 480, 640), [], None, "mine")
+        >>> row["image_id"], row["source"], "image" in row
+        ('1', 'mine', False)
+    """
     row: dict[str, Any] = {
         "image_id": image.key,
         "file_name": image.file_name,
@@ -293,9 +370,15 @@ def make_row(
 def group_by_image(
     annotations: Sequence[Any], images: Mapping[str, ImageRecord], refused: set[str], log: RecordLog
 ) -> dict[str, array[int]]:
-    """Places in `annotations` by image id, in the order of the file; `labelled` reads them.
+    """Group the indices of annotations by image id, in the order of the file; `labelled` reads them.
 
-    Annotations of a refused image are left out with it.
+    Annotations of an image that was refused are left out without a word.
+
+    Example:
+        >>> images = {"1": ImageRecord("1", "1.jpg", 4, 6)}
+        >>> annotations = [{"id": 5, "image_id": 1}, {"id": 6, "image_id": 1}]
+        >>> group_by_image(annotations, images, set(), RecordLog("file.json", "raise"))
+        {'1': array('q', [0, 1])}
     """
     groups: dict[str, array[int]] = {}
     seen: set[str] = set()
@@ -324,7 +407,12 @@ def group_by_image(
 
 
 def labelled(annotations: Sequence[Any], places: Iterable[int]) -> list[tuple[str, Mapping[str, Any]]]:
-    """Annotations at the places that `group_by_image` gave, each with its label for messages."""
+    """Read the annotations at the given indices, each with its label for messages.
+
+    Example:
+        >>> labelled([{"id": 5, "image_id": 1}], [0])
+        [('annotation 5', {'id': 5, 'image_id': 1})]
+    """
     found = []
     for index in places:
         annotation = annotations[index]
@@ -340,13 +428,17 @@ def make_relations(
     known: Collection[int],
     refuse: Callable[[str], None],
 ) -> list[dict[str, int]]:
-    """Relations of the schema from pairs of object ids.
+    """Turn pairs of object ids into relations of the schema.
 
     Args:
         pairs: id of the front object, id of the one behind, and what to call the pair in messages.
         objects: the objects read, whose places are the indices.
         known: ids of all objects of the image, also of those that were skipped; relations of these are left out.
-        refuse: takes the message for a pair that names no two objects, or contradicts an earlier one.
+        refuse: called with a message for a pair that does not name two objects or contradicts an earlier one.
+
+    Example:
+        >>> make_relations([(5, 6, "5 before 6")], [{"id": 6}, {"id": 5}], known=[5, 6], refuse=logger.error)
+        [{'front': 1, 'behind': 0}]
     """
     place = {item["id"]: index for index, item in enumerate(objects)}
     accepted: dict[tuple[int, int], None] = {}

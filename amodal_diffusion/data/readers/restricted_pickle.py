@@ -1,7 +1,7 @@
-"""Annotation files that are pickles (MP3D-Amodal), read without running anything that stands in them.
+"""Annotation files that are pickles (MP3D-Amodal), read without running code from them.
 
-A pickle is a program: what it names is imported and called. This reader answers names from a short table of its own, in
-which numpy's arrays and numbers are stand-ins that turn into plain lists and numbers. Nothing is ever imported.
+A pickle is a program: what it names is imported and called. This reader looks names up in a short table of its own, in
+which stand-ins for numpy's arrays and numbers give plain lists and numbers. It imports nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +25,18 @@ _BROKEN = (
 
 
 class PickleError(ValueError):
-    """The pickle is broken, or asks for what no annotation file needs."""
+    """The pickle is broken, or asks for what no annotation file needs.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = Path(folder, "file.pkl").write_bytes(pickle.dumps(print))
+        ...     try:
+        ...         load_pickle(Path(folder, "file.pkl"))
+        ...     except PickleError as error:
+        ...         print(error)
+        refused pickle: it names builtins.print, which no annotation file needs
+    """
 
 
 class _Refused(pickle.UnpicklingError):
@@ -42,6 +53,13 @@ def load_pickle(path: Path) -> Any:
         OSError: the file cannot be read.
         PickleError: it is broken or cut off, or names anything but the few classes that such data need: the message
             says what it names.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = Path(folder, "file.pkl").write_bytes(pickle.dumps({"images": [1, 2]}))
+        ...     load_pickle(Path(folder, "file.pkl"))
+        {'images': [1, 2]}
     """
     try:
         with path.open("rb") as file:

@@ -20,16 +20,22 @@ _temporary_folders: list[tempfile.TemporaryDirectory[str]] = []
 def dataset_from_rows(
     rows: Iterable[dict[str, Any]], *, with_image: bool = False, cache_dir: str | os.PathLike[str] | None = None
 ) -> Dataset:
-    """Write rows of the schema to Arrow files, a batch at a time, and return the data set on top of them.
+    """Write rows of the schema to Arrow files, batch by batch, and return them as a data set.
 
     Args:
         rows: rows as `iter_coco` gives them.
         with_image: the rows have the path of their photo under `image`.
-        cache_dir: folder for the Arrow files; None takes a temporary one that is removed when the process ends.
+        cache_dir: folder for the Arrow files; None uses a temporary one, removed when the process ends.
 
     Raises:
         AnnotationError: raised while reading `rows`.
         OSError: likewise, such as a missing folder of photos.
+
+    Example:
+        >>> from amodal_diffusion.data import iter_coco
+        >>> content = {"images": [{"id": 1, "file_name": "1.jpg", "height": 4, "width": 6}], "annotations": []}
+        >>> dataset_from_rows(iter_coco(content)).num_rows
+        1
     """
     from datasets import Dataset
     from datasets.exceptions import DatasetGenerationError
@@ -58,11 +64,18 @@ def dataset_from_rows(
 
 
 def stream_from_rows(make_rows: Callable[[], Iterable[dict[str, Any]]], *, with_image: bool = False) -> IterableDataset:
-    """A data set that asks for its rows each time it is read, and writes nothing.
+    """Make a data set that asks for its rows each time it is read, and writes nothing to disk.
 
     Args:
-        make_rows: gives the rows, as `dataset_from_rows` takes them.
+        make_rows: called for each pass; returns the rows.
         with_image: see there.
+
+    Example:
+        >>> from amodal_diffusion.data import iter_coco
+        >>> content = {"images": [{"id": 1, "file_name": "1.jpg", "height": 4, "width": 6}], "annotations": []}
+        >>> stream = stream_from_rows(lambda: iter_coco(content))
+        >>> [row["file_name"] for row in stream], [row["file_name"] for row in stream]
+        (['1.jpg'], ['1.jpg'])
     """
     from datasets import IterableDataset
 

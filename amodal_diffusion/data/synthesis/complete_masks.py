@@ -1,6 +1,6 @@
-"""Which objects of a data set without amodal annotations are seen whole, and which are not.
+"""Which objects are seen whole, as far as visible masks tell.
 
-Amodal-VAE learns whole shapes from complete masks alone, so that what counts as complete decides what it learns [L20].
+Amodal-VAE learns whole shapes from complete masks alone, so what counts as complete decides what it learns [L20].
 """
 
 from typing import Any
@@ -12,15 +12,14 @@ from ...masks import BoolArray, mask_areas, mask_boxes, to_mask_stack
 from ...ordering import check_order, neighbours
 
 MAX_TRUNCATION = 0.05
-"""Share of an object's width (or height) that may lie on a side of the photo's frame: chance contacts, no cut."""
+"""Share of an object's width or height that may touch a side of the frame before it counts as cut off."""
 
 
 def truncated_objects(modal: npt.NDArray[Any], max_truncation: float = MAX_TRUNCATION) -> BoolArray:
-    """Which objects the frame of the photo cuts off.
+    """Tell which objects the frame of the photo cuts off.
 
-    An object is cut off where, along any one of the four sides, more pixels of it lie on the frame than
-    `max_truncation` times its extent along that side (its width for the top and the bottom, else its height). A side
-    counts by itself: an object that the frame cuts along its whole lower side is cut off, however large it is.
+    An object counts as cut off if, on any of the four sides, more of its pixels touch the frame than `max_truncation`
+    times its extent along that side: its width for top and bottom, its height for left and right.
 
     Args:
         modal: (N, H, W) visible masks.
@@ -31,6 +30,12 @@ def truncated_objects(modal: npt.NDArray[Any], max_truncation: float = MAX_TRUNC
 
     Raises:
         ValueError: where `max_truncation` is out of range.
+
+    Example:
+        >>> masks = np.zeros((2, 6, 6), dtype=bool)
+        >>> masks[0, 1:4, 1:4] = masks[1, 3:, 3:] = True
+        >>> truncated_objects(masks)
+        array([False,  True])
     """
     if not 0 <= max_truncation <= 1:
         raise ValueError(f"`max_truncation` must lie in [0, 1], got {max_truncation}.")
@@ -49,11 +54,11 @@ def complete_objects(
     is_crowd: npt.ArrayLike | None = None,
     max_truncation: float = MAX_TRUNCATION,
 ) -> BoolArray:
-    """Which objects are seen whole, as far as modal masks tell.
+    """Tell which objects are seen whole, as far as modal masks tell.
 
-    The rule: visible at all, no crowd region, not cut off by the photo's frame (`truncated_objects`), and no neighbour
-    in front of it. What hides an object without being annotated goes unseen, so that a data set should annotate all
-    objects of its photos.
+    An object is complete if some of it is visible, it is no crowd region, the frame does not cut it off
+    (`truncated_objects`), and none of its neighbours is in front of it. An occluder that is not annotated goes
+    unnoticed, so this is for data sets that annotate all objects of a photo.
 
     Args:
         modal: (N, H, W) visible masks of one photo.
@@ -67,6 +72,14 @@ def complete_objects(
 
     Raises:
         ValueError: for an `order` or `is_crowd` that does not fit the masks, or `max_truncation` out of range.
+
+    Example:
+        >>> masks = np.zeros((2, 8, 8), dtype=bool)
+        >>> masks[0, 2:4, 2:4] = masks[1, 2:4, 4:6] = True
+        >>> complete_objects(masks, order=[[0, 1], [-1, 0]])
+        array([ True, False])
+        >>> complete_objects(masks, order=None)
+        array([False, False])
     """
     stack, crowd = _check(modal, is_crowd)
     behind = neighbours(stack).any(1) if order is None else _behind(stack, order)
@@ -80,12 +93,27 @@ def partial_objects(
     is_crowd: npt.ArrayLike | None = None,
     max_truncation: float = MAX_TRUNCATION,
 ) -> BoolArray:
-    """Which objects are partly hidden by another object: as `complete_objects`, but with a neighbour in front.
+    """Tell which objects are partly hidden by another one: as `complete_objects`, but with a neighbour in front.
 
-    An object that the frame cuts off is none: what it lacks is not behind another one.
+    Objects that the frame cuts off do not count, since not all that they lack is behind another object.
+
+    Args:
+        modal: see `complete_objects`.
+        order: see there; it must be known.
+        is_crowd: see there.
+        max_truncation: see there.
+
+    Returns:
+        (N,) bool.
 
     Raises:
         ValueError: as `complete_objects`.
+
+    Example:
+        >>> masks = np.zeros((2, 8, 8), dtype=bool)
+        >>> masks[0, 2:4, 2:4] = masks[1, 2:4, 4:6] = True
+        >>> partial_objects(masks, order=[[0, 1], [-1, 0]])
+        array([False,  True])
     """
     stack, crowd = _check(modal, is_crowd)
     return (mask_areas(stack) > 0) & ~crowd & ~truncated_objects(stack, max_truncation) & _behind(stack, order)

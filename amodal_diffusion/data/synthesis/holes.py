@@ -1,9 +1,9 @@
-"""Training samples for networks that fill hidden parts with colour [Z20]: real photos, holes where nothing is hidden.
+"""Training samples for networks that paint hidden parts [Z20]: photos with holes whose true colours are known.
 
-Object A lies in its photo. The shape of another object B is laid over it, and what both cover becomes a hole whose true
-colours the photo shows. B's own pixels are pasted where it reaches beyond A, since that is what surrounds a hidden part
-in a photo; or A's photo is left as it is, as published. In a part of the samples there is no object to be completed: B
-is a hole in the background, alone or together with A.
+An object A is seen in its photo. The shape of another object B is laid over it, and where both overlap the photo gets a
+hole, whose true colours are known. Where B reaches beyond A its own pixels can be pasted, as they would surround a
+hidden part in a real photo; the published recipe leaves the photo as it is. Some samples have no object to complete: B,
+alone or together with A, is then a hole in the background.
 """
 
 from dataclasses import dataclass, replace
@@ -21,21 +21,26 @@ from .seeds import mix_seed
 
 @dataclass(frozen=True)
 class ContentSynthesisConfig:
-    """How samples are made. Lengths are in units of the crop's side.
+    """How `ContentSynthesizer` makes samples. Lengths are in units of the crop's side.
 
     Args:
         size: side of the crops in pixels.
-        enlarge_box: of the crop rule.
-        paste_probability: share of the object samples into which B is pasted with its colours; 0 is published.
-        background_probability: share of samples without object; 0 is published.
-        wide_probability: share of those in which A is a part of the hole too. What is behind A nobody knows, so it
-            does not count as `known`.
+        enlarge_box: area of a crop over the area of the object's box, see `crop_boxes`.
+        paste_probability: share of the samples with an object in which B is pasted around the hole; published: 0.
+        background_probability: share of the samples without an object; published: 0.
+        wide_probability: share of the samples without an object in which A belongs to the hole too. The colours
+            behind A are unknown, so these pixels are not `known`.
         dilation: largest dilation of the hole; drawn anew for each batch.
-        cut_range: share of A that B covers.
+        cut_range: (least, largest) share of A that B covers.
         other_zoom: factor on B's size relative to A's, log-uniform.
-        shift, scale: of the crop around A.
+        shift: range of the shift of the crop around A, in each direction.
+        scale: range of the size of A in the crop, as a factor.
         rotation: largest rotation in degrees.
         colour: largest change of brightness, contrast and saturation, as a share.
+
+    Example:
+        >>> ContentSynthesisConfig().paste_probability, ContentSynthesisConfig.improved().paste_probability
+        (0.0, 0.5)
     """
 
     size: int = 256
@@ -69,13 +74,18 @@ class ContentSynthesisConfig:
 
 @dataclass
 class ContentBatch:
-    """One batch; masks are float32 in {0, 1} of shape (B, 1, S, S).
+    """A batch of `ContentSynthesizer`; masks are float32 in {0, 1} of shape (B, 1, S, S).
 
     Args:
-        image: (B, 3, S, S) float32, ImageNet-normalised RGB: the truth, inside of the hole as well.
+        image: (B, 3, S, S) float32, RGB normalised as for ImageNet, with the true colours inside the hole too.
         visible: 0 in the hole.
-        mask: what is visible of A outside of the hole; zeros in samples without object.
-        known: 1 where `image` is the truth.
+        mask: the visible part of A outside the hole; zeros in samples without an object.
+        known: 1 where `image` shows the true colours.
+
+    Example:
+        >>> plane = torch.ones(1, 1, 8, 8)
+        >>> ContentBatch(torch.zeros(1, 3, 8, 8), visible=0 * plane, mask=plane, known=plane).hole.mean()
+        tensor(1.)
     """
 
     image: Tensor
@@ -90,12 +100,22 @@ class ContentBatch:
 
 
 class ContentSynthesizer(PhotoOcclusionSynthesizer):
-    """Draws training batches from a bank of objects in their photos; each is a function of (seed, step, process).
+    """Draws training batches from a bank of objects in their photos; each follows from (seed, step, process) alone.
 
     Args:
         bank: the objects, on the device where the batches are wanted.
-        recipe: see `ContentSynthesisConfig`.
+        recipe: how samples are made; the published recipe if None.
         seed, process_index, num_processes: see `PhotoOcclusionSynthesizer`.
+
+    Example:
+        >>> pixels = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
+        >>> layers = torch.full((2, 32, 32), INSIDE, dtype=torch.uint8)
+        >>> layers[:, 8:24, 8:24] |= MODAL
+        >>> known, sources = torch.ones(2, dtype=torch.bool), torch.zeros(2, dtype=torch.int64)
+        >>> bank = PhotoBank(pixels, layers, known, sources, context=1.5)
+        >>> batch = ContentSynthesizer(bank, ContentSynthesisConfig(size=16)).sample(step=0, batch_size=4)
+        >>> batch.image.shape, batch.hole.shape
+        (torch.Size([4, 3, 16, 16]), torch.Size([4, 1, 16, 16]))
     """
 
     def __init__(self, bank: PhotoBank, recipe: ContentSynthesisConfig | None = None, **options: int) -> None:

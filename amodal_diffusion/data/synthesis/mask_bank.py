@@ -28,6 +28,13 @@ class MaskBank:
 
     Raises:
         ValueError: where the shapes do not belong together or there is no mask.
+
+    Example:
+        >>> mask = np.zeros((40, 60), dtype=bool)
+        >>> mask[10:30, 20:50] = True
+        >>> bank = MaskBank.from_masks([(mask, 7, 0)], resolution=16)
+        >>> len(bank), bank.bits.shape, bank.box_sizes.tolist()
+        (1, torch.Size([1, 16, 2]), [[30.0, 20.0]])
     """
 
     def __init__(self, bits: Tensor, box_sizes: Tensor, category_ids: Tensor, sources: Tensor) -> None:

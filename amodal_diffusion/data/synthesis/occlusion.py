@@ -1,9 +1,9 @@
 """Occlusion synthesis: training samples made from modal masks alone, batched on the training device [Z20].
 
-An object A and other objects are drawn from a `MaskBank` into one square crop. Where another object is put in front,
-it erases a part of A, and the network learns to bring that part back; where it is put behind, the network learns to
-leave A as it is. A batch is a function of (seed, step, process) alone, so that a resumed run sees what the killed one
-would have seen.
+An object A and other objects from a `MaskBank` are drawn into one square crop. An object that is put in front of A
+erases a part of it, and the network learns to bring that part back; of an object that is put behind A the network
+learns to leave A as it is. A batch follows from (seed, step, process) alone, so that a resumed run continues exactly
+where it stopped.
 """
 
 import math
@@ -30,7 +30,7 @@ class SynthesisConfig:
 
     Args:
         size: side of the crops in pixels.
-        enlarge_box: of the crop rule, side = max(sqrt(enlarge_box * w * h), 1.1 * w, 1.1 * h).
+        enlarge_box: area of a crop over the area of the object's box, see `crop_boxes`.
         shift: shift of A's centre in each direction.
         scale: factor on the size of each object in its crop.
         flip_probability: of mirroring each object.
@@ -50,6 +50,10 @@ class SynthesisConfig:
         frame_probability: share of samples that are cut by the frame of a photo.
         gap_probability: share of samples with a gap of one or two pixels between A and the eraser, as masks predicted
             by a segmenter have.
+
+    Example:
+        >>> SynthesisConfig().max_others, SynthesisConfig.improved(size=64).max_others
+        (1, 5)
     """
 
     size: int = 256
@@ -115,13 +119,18 @@ class SynthesisConfig:
 
 @dataclass
 class OcclusionBatch:
-    """One synthetic batch; masks are float32 in {0, 1} of shape (B, 1, S, S).
+    """A batch of `OcclusionSynthesizer`; masks are float32 in {0, 1} of shape (B, 1, S, S).
 
     Args:
-        mask: what is visible of A.
-        eraser: the other objects' masks as far as the network is told of them.
-        target: what the network shall answer.
+        mask: the visible part of A.
+        eraser: the masks of those other objects that the network is given.
+        target: what the network should predict: A as far as it is visible or under the eraser.
         category_ids: (B,) int64 of A; 1 where A is a synthetic region.
+
+    Example:
+        >>> plane = torch.ones(2, 1, 8, 8)
+        >>> OcclusionBatch(plane, 0 * plane, plane, torch.ones(2, dtype=torch.int64)).mask.shape
+        torch.Size([2, 1, 8, 8])
     """
 
     mask: Tensor
@@ -166,6 +175,17 @@ class OcclusionSynthesizer:
 
     Raises:
         ValueError: where `source_weights` does not fit the bank's sources or the process index is out of range.
+
+    Example:
+        >>> bits = torch.full((3, 16, 2), 255, dtype=torch.uint8)
+        >>> category_ids, sources = torch.ones(3, dtype=torch.int64), torch.zeros(3, dtype=torch.int64)
+        >>> bank = MaskBank(bits, torch.full((3, 2), 16.0), category_ids, sources)
+        >>> synthesizer = OcclusionSynthesizer(bank, SynthesisConfig(size=16), seed=1)
+        >>> batch = synthesizer.sample(step=0, batch_size=4)
+        >>> batch.mask.shape, batch.eraser.shape
+        (torch.Size([4, 1, 16, 16]), torch.Size([4, 1, 16, 16]))
+        >>> bool((batch.target >= batch.mask).all())  # the target holds all that is visible
+        True
     """
 
     def __init__(

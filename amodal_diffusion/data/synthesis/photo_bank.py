@@ -31,12 +31,21 @@ class PhotoBank:
     Args:
         pixels: (N, 3, r, r) uint8 RGB, 0 outside of the photo.
         layers: (N, r, r) uint8, the bits `MODAL`, `AMODAL`, `OCCLUDER`, `OTHERS` and `INSIDE` of each pixel.
-        known: (N,) bool, what hides the object is known; otherwise its `OCCLUDER` bits are 0 without saying so.
+        known: (N,) bool, whether the occluders of the object are known. Where they are not, its `OCCLUDER` bits are 0.
         sources: (N,) int64, which data set an object comes from.
-        context: side of the squares in sides of the crop rule.
+        context: side of the squares, in sides of the crop that `crop_boxes` gives.
 
     Raises:
         ValueError: where the shapes do not belong together or there is no object.
+
+    Example:
+        >>> pixels = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
+        >>> layers = torch.full((2, 32, 32), INSIDE, dtype=torch.uint8)
+        >>> layers[:, 8:24, 8:24] |= MODAL | AMODAL
+        >>> known, sources = torch.ones(2, dtype=torch.bool), torch.zeros(2, dtype=torch.int64)
+        >>> bank = PhotoBank(pixels, layers, known, sources, context=1.5)
+        >>> len(bank), bank.resolution, len(bank.subset(torch.tensor([1])))
+        (2, 32, 1)
     """
 
     def __init__(self, pixels: Tensor, layers: Tensor, known: Tensor, sources: Tensor, context: float) -> None:
@@ -95,19 +104,18 @@ class PhotoBank:
     ) -> "PhotoBank":
         """Collect the objects of one or many data sets with photos, in the common schema.
 
-        Where a photo has amodal masks, they are the targets, and what hides an object is what the order computed from
-        the masks puts in front of it. Where it has none, `labeller` predicts both from the modal
-        masks; without a labeller, or for a photo with a single mask, the modal mask stands for the whole object and
-        nothing is known of what hides it.
+        Where a photo has amodal masks, they are the targets, and the occluders follow from the order that the masks
+        tell (`order_from_masks`). Where it has none, `labeller` predicts both from the modal masks. Without a labeller,
+        and for photos with a single object, the modal mask stands for the amodal one and the occluders are unknown.
 
         Args:
             sources: the rows of each data set, with the column `image`.
             resolution: side of the stored squares in pixels.
-            context: their side in sides of the crop rule.
-            enlarge_box: of the crop rule.
+            context: their side, in sides of the crop that `crop_boxes` gives.
+            enlarge_box: area of a crop over the area of the object's box, see `crop_boxes`.
             min_area: objects of fewer visible pixels are left out; crowd regions always are.
-            labeller: see above.
-            alone_is_known: take an object that is alone in its photo as hidden by nothing.
+            labeller: predicts amodal masks and order of a photo that has modal masks alone.
+            alone_is_known: assume that nothing hides an object that is alone in its photo.
             on_row: called with each row, e.g. to show progress.
 
         Returns:

@@ -1,9 +1,9 @@
-"""Training samples for networks that look at the photo: real objects in their photos, and occlusion pasted into them.
+"""Training samples for networks that see the photo: objects in their own photos, with occlusion pasted into some.
 
-Object A lies in its own photo, with all that really surrounds it. In a part of the samples another object B, cut from
-its photo with its pixels, is pasted in front of A or behind it: the network cannot tell by the foreign look of B which
-of the two is in front, only by how their outlines meet. The crop is then laid around what is left visible of A, as a
-pipeline does. A batch is a function of (seed, step, process) alone.
+An object A is seen in its own photo, with its real surroundings. In some of the samples another object B, cut out of
+its photo, is pasted in front of A or behind it. A pasted object looks foreign in either case, so that only the way in
+which the outlines meet tells who is in front. The crop is then laid around the part of A that is still visible, as a
+pipeline does. A batch follows from (seed, step, process) alone.
 """
 
 import math
@@ -24,18 +24,19 @@ _NO_PASTE, _FRONT, _BEHIND = 0, 1, 2
 
 @dataclass(frozen=True)
 class PhotoSynthesisConfig:
-    """How samples are made.
+    """How `PhotoOcclusionSynthesizer` makes samples.
 
     Ranges are uniform (low, high) unless said otherwise; lengths are in units of the crop's side.
 
     Args:
         size: side of the crops in pixels.
-        enlarge_box: of the crop rule.
+        enlarge_box: area of a crop over the area of the object's box, see `crop_boxes`.
         front_probability: share of samples with another object pasted in front of A.
         behind_probability: share of samples with another object pasted behind A.
         overlap: share of the two crops' area that overlaps when the other object is placed [Z20].
-        cut_range: share of A that the pasted object covers, or would cover; samples outside of it are redrawn.
-        max_redraws: number of redraws; after them nothing is pasted.
+        cut_range: share of A that the pasted object covers, or would cover if it were in front; samples outside this
+            range are drawn again.
+        max_redraws: how often a sample is drawn again; after that nothing is pasted.
         other_zoom: factor on the pasted object's size relative to A's, log-uniform.
         region_probability: share of samples in which A is a synthetic region (road, wall, table top) behind the objects
             of the photo.
@@ -45,6 +46,10 @@ class PhotoSynthesisConfig:
         colour: largest change of brightness, contrast and saturation, as a share.
         matting: opacity of what is seen of the pasted object, (inside, on its outline of one pixel), as ASBU has it
             with (0.8, 0.5) [N21]. None: opaque, with a soft edge that falls from 1 to 0 around the outline.
+
+    Example:
+        >>> PhotoSynthesisConfig(front_probability=1.0, behind_probability=0.0).size
+        128
     """
 
     size: int = 128
@@ -87,15 +92,20 @@ class PhotoSynthesisConfig:
 
 @dataclass
 class PhotoBatch:
-    """One batch; masks are float32 in {0, 1} of shape (B, 1, S, S).
+    """A batch of `PhotoOcclusionSynthesizer`; masks are float32 in {0, 1} of shape (B, 1, S, S).
 
     Args:
-        image: (B, 3, S, S) float32, ImageNet-normalised RGB.
+        image: (B, 3, S, S) float32, RGB normalised as for ImageNet.
         modal: what is visible of A.
         amodal: the whole of A.
-        occluder: all that hides A, as far as it is known.
-        known: 1 where `occluder` can be trusted.
+        occluder: everything in front of A, as far as it is known.
+        known: 1 where it is known whether something is in front of A.
         pasted: what is seen of the pasted object, in front of A or behind it; 0 where nothing is pasted.
+
+    Example:
+        >>> plane = torch.ones(1, 1, 8, 8)
+        >>> PhotoBatch(torch.zeros(1, 3, 8, 8), 0 * plane, plane, plane, plane, 0 * plane).hidden.mean()
+        tensor(1.)
     """
 
     image: Tensor
@@ -147,6 +157,16 @@ class PhotoOcclusionSynthesizer:
 
     Raises:
         ValueError: where the process index is out of range.
+
+    Example:
+        >>> pixels = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
+        >>> layers = torch.full((2, 32, 32), INSIDE, dtype=torch.uint8)
+        >>> layers[:, 8:24, 8:24] |= MODAL | AMODAL
+        >>> known, sources = torch.ones(2, dtype=torch.bool), torch.zeros(2, dtype=torch.int64)
+        >>> bank = PhotoBank(pixels, layers, known, sources, context=1.5)
+        >>> batch = PhotoOcclusionSynthesizer(bank, PhotoSynthesisConfig(size=16)).sample(step=0, batch_size=4)
+        >>> batch.image.shape, batch.amodal.shape
+        (torch.Size([4, 3, 16, 16]), torch.Size([4, 1, 16, 16]))
     """
 
     def __init__(

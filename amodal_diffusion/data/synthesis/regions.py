@@ -1,7 +1,7 @@
-"""Synthetic regions: stand-ins for what data sets call "stuff" (road, sky, wall, table top) in occlusion synthesis.
+"""Synthetic regions that stand for "stuff" (road, sky, wall, table top) in occlusion synthesis.
 
-Data sets of modal masks label things, but annotators of amodal masks also complete the ground behind them. A region is
-a convex piece of a photo's frame, bounded by one to four lines that may wave a little.
+Data sets of modal masks label countable objects, but amodal annotators also complete the ground behind them. A region
+is a convex piece of a photo's frame, bounded by one to four lines that may wave a little.
 """
 
 import math
@@ -21,6 +21,11 @@ class Regions:
         angles: (N, L) direction of each bounding line's normal in radians; the region lies on its negative side.
         offsets: (N, L) distance of each line from the centre along its normal; +inf where the line is not used.
         amplitudes, frequencies, phases: (N, L) of the lines' waves.
+
+    Example:
+        >>> regions = sample_regions(2, torch.Generator().manual_seed(0))
+        >>> regions.render(torch.tensor([[-0.5, -0.5, 0.5, 0.5]]).expand(2, 4), size=16).shape
+        torch.Size([2, 16, 16])
     """
 
     angles: Tensor
@@ -48,7 +53,12 @@ class Regions:
 
 
 def sample_regions(count: int, generator: torch.Generator) -> Regions:
-    """Draw regions: mostly level or upright edges, one to four of them, half of them straight."""
+    """Draw regions: mostly level or upright edges, one to four of them, half of them straight.
+
+    Example:
+        >>> sample_regions(3, torch.Generator().manual_seed(0)).angles.shape
+        torch.Size([3, 4])
+    """
     shape, device = (count, _MAX_LINES), generator.device
 
     def uniform(low: float, high: float) -> Tensor:
@@ -69,6 +79,10 @@ def sample_frames(count: int, cut: Tensor, generator: torch.Generator) -> Tensor
     """Frames (N, 4) [left, top, right, bottom] in crop units around the crop's centre, (-1, -1, 1, 1) where not `cut`.
 
     Crops reach beyond the photo for objects that fill it, so a frame cuts off up to a third of the crop on each side.
+
+    Example:
+        >>> sample_frames(2, torch.tensor([True, False]), torch.Generator().manual_seed(0))[1]
+        tensor([-1., -1.,  1.,  1.])
     """
     device = generator.device
     margins = torch.rand((count, 4), generator=generator, device=device) * 0.33
@@ -86,6 +100,11 @@ def sample_region_boxes(count: int, generator: torch.Generator) -> tuple[Tensor,
 
     Returns:
         boxes, frames: (N, 4) [left, top, right, bottom] in crop units around the crop's centre.
+
+    Example:
+        >>> boxes, frames = sample_region_boxes(2, torch.Generator().manual_seed(0))
+        >>> boxes.shape, frames.shape
+        (torch.Size([2, 4]), torch.Size([2, 4]))
     """
     device = generator.device
 

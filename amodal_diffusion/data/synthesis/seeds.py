@@ -2,7 +2,12 @@
 
 
 def mix_seed(*values: int) -> int:
-    """One 63-bit seed from several integers (the finaliser of SplitMix64: neighbours give unrelated streams)."""
+    """One 63-bit seed from several integers (the finaliser of SplitMix64: neighbours give unrelated streams).
+
+    Example:
+        >>> mix_seed(0, 1) == mix_seed(0, 1), mix_seed(0, 1) == mix_seed(1, 0)
+        (True, False)
+    """
     state = 0
     for value in values:
         state = (state ^ (value & 0xFFFFFFFFFFFFFFFF)) + 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF
