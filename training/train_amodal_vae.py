@@ -8,20 +8,28 @@ masks with the decoder frozen, stage 3 adapts both to truly partial masks. Each 
 `stage2` below `--output_dir`, the last one in `--output_dir` itself.
 """
 
-import argparse
 import copy
 import logging
 import os
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from trainer.arguments import base_parser, check_arguments, parse_size_list, source_name
+from trainer.arguments import (
+    SourceArguments,
+    TrainingArguments,
+    check_arguments,
+    check_validation,
+    default_of,
+    flag,
+    parse,
+    source_name,
+)
 from trainer.loop import Task, Validation, train
-from trainer.photo_sources import add_streaming_flag
 from trainer.pictures import completion_grid
 from trainer.shape_validation import complete_scenes, draw_completions, score_completions
 from trainer.synthetic_masks import read_mask_sources
@@ -41,102 +49,102 @@ STAGES = ("1", "2", "3")
 Data = Callable[[int], ShapeSources]
 
 
-def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = base_parser(__doc__.split("\n")[0])
-    parser.add_argument("--stage", choices=[*STAGES, "all"], default="all")
-    parser.add_argument("--stage_steps", type=parse_size_list, default=None, help="Updates of each stage, with `all`.")
-    parser.add_argument(
-        "--stage_learning_rates", type=float, nargs=3, default=None,
-        help="Of each stage, with `all`; None: --learning_rate.",
-    )  # fmt: skip
-    parser.add_argument(
-        "--pretrained_pipeline", default=None, help="Pipeline of the stage before; needed by stages 2 and 3."
+@dataclass(kw_only=True)
+class StageArguments:
+    _argument_group_name: ClassVar[str] = "stage"
+
+    stage: str = flag("all", choices=(*STAGES, "all"))
+    stage_steps: tuple[int, ...] | None = flag(None, "Updates of each stage, with `all`.")
+    stage_learning_rates: list[float] | None = flag(None, "Of each stage, with `all`; None: --learning_rate.", nargs=3)
+    pretrained_pipeline: str | None = flag(None, "Pipeline of the stage before; needed by stages 2 and 3.")
+
+
+@dataclass(kw_only=True)
+class DataArguments(SourceArguments):
+    _argument_group_name: ClassVar[str] = "data"
+
+    dataset: list[str] = flag(help="Annotation files, Parquet folders or Hub data sets.")
+    dataset_weights: list[float] | None = flag(
+        None, "How often each source is drawn; None draws every mask equally often."
     )
-    _add_data_flags(parser.add_argument_group("data"))
-    _add_network_flags(parser.add_argument_group("network"))
-    _add_loss_flags(parser.add_argument_group("losses"))
-    parser.set_defaults(
-        optimizer="adamw", learning_rate=1e-3, weight_decay=1e-2, lr_scheduler="one_cycle", train_batch_size=64
+    order_pipeline: str | None = flag(
+        None,
+        "Pipeline that tells who is in front (PCNet-M, ASBU). None: only objects without neighbours are complete, "
+        "and stage 3 has nothing to learn from.",
     )
-    args = parser.parse_args(argv)
+    min_area: int = flag(300, "Masks of fewer pixels are left out.")
+    max_truncation: float = flag(
+        MAX_TRUNCATION,
+        "Masks with a larger share of their width or height on a side of the photo are left out.",
+    )
+    category_sources: list[str] = flag(
+        [],
+        "Sources (index, or path as in --dataset) whose category ids are used; elsewhere the category is unknown.",
+        nargs="*",
+    )
+    validation_fraction: float = flag(0.03, "Share of the complete masks held out.")
+    validation_samples: int = flag(256)
+    validation_draws: int = flag(20, "Codes drawn for each validation sample.")
+    synthesis_size: int = flag(96, "Side of the crops that occlusion is simulated in.")
+    box_probability: float = flag(0.25, "Share of samples cropped by the whole object's box.")
+    simulated_share: float = flag(0.0, "Of the samples of stage 3; the paper has none.")
+
+
+@dataclass(kw_only=True)
+class NetworkArguments:
+    _argument_group_name: ClassVar[str] = "network"
+
+    sample_size: int = flag(default_of(AmodalVAE, "sample_size"))
+    latent_channels: int = flag(default_of(AmodalVAE, "latent_channels"))
+    block_out_channels: tuple[int, ...] = flag(default_of(AmodalVAE, "block_out_channels"))
+    num_categories: int = flag(default_of(AmodalVAE, "num_categories"), "Largest category id; 0: class-agnostic.")
+    class_dropout: float = flag(0.25, "Share of samples whose category is made unknown.")
+    fresh_encoder: bool = flag(False, "Start stage 2 from a random encoder.")
+    train_decoder: bool = flag(
+        False, "The ablation without stage 1: stage 2 from random weights, in which the decoder learns too."
+    )
+
+
+@dataclass(kw_only=True)
+class LossArguments:
+    _argument_group_name: ClassVar[str] = "losses"
+
+    kl_weight: list[float] = flag([default_of(ShapeWeights, "kl")], "Lambda; one, or one for each stage.")
+    kl_warmup_steps: int = flag(0, "Updates in which lambda rises from 0.")
+    code_weight: float = flag(default_of(ShapeWeights, "code"), "Of the latent codes' distance, in stage 2.")
+    placement_weight: float = flag(default_of(ShapeWeights, "placement"), "Of the placed mask, in stage 2.")
+    box_weight: float = flag(
+        default_of(ShapeWeights, "box"), "Of the placement's smooth L1 distance; not in the paper."
+    )
+    background_weight: float = flag(
+        default_of(ShapeWeights, "background"),
+        "Of visible pixels beside the object, in stage 3; the paper has its own visible pixels alone.",
+    )
+
+
+@dataclass(kw_only=True)
+class AmodalVAEArguments(TrainingArguments, StageArguments, DataArguments, NetworkArguments, LossArguments):
+    """[L20] states no optimisation; this one suits the stages' lengths of the shipped pipeline."""
+
+    optimizer: str = "adamw"
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-2
+    lr_scheduler: str = "one_cycle"
+    train_batch_size: int = 64
+
+
+def parse_arguments(argv: list[str] | None = None) -> AmodalVAEArguments:
+    args = parse(AmodalVAEArguments, __doc__.split("\n")[0], argv)
     _check(args)
     return args
 
 
-def _add_data_flags(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--dataset", nargs="+", required=True, help="Annotation files, Parquet folders or Hub data sets."
-    )
-    group.add_argument(
-        "--dataset_weights", nargs="+", type=float, default=None,
-        help="How often each source is drawn; None draws every mask equally often.",
-    )  # fmt: skip
-    group.add_argument(
-        "--order_pipeline", default=None,
-        help="Pipeline that tells who is in front (PCNet-M, ASBU). None: only objects without neighbours are complete, "
-        "and stage 3 has nothing to learn from.",
-    )  # fmt: skip
-    group.add_argument("--min_area", type=int, default=300, help="Masks of fewer pixels are left out.")
-    group.add_argument(
-        "--max_truncation", type=float, default=MAX_TRUNCATION,
-        help="Masks with a larger share of their width or height on a side of the photo are left out.",
-    )  # fmt: skip
-    group.add_argument(
-        "--category_sources", nargs="*", default=[],
-        help="Sources (index, or path as in --dataset) whose category ids are used; elsewhere the category is unknown.",
-    )  # fmt: skip
-    group.add_argument("--validation_fraction", type=float, default=0.03, help="Share of the complete masks held out.")
-    group.add_argument("--validation_samples", type=int, default=256)
-    group.add_argument("--validation_draws", type=int, default=20, help="Codes drawn for each validation sample.")
-    group.add_argument(
-        "--synthesis_size", type=int, default=96, help="Side of the crops that occlusion is simulated in."
-    )
-    group.add_argument(
-        "--box_probability", type=float, default=0.25, help="Share of samples cropped by the whole object's box."
-    )
-    group.add_argument(
-        "--simulated_share", type=float, default=0.0, help="Of the samples of stage 3; the paper has none."
-    )
-    group.add_argument("--on_error", choices=["raise", "skip"], default="skip", help="What to do with a bad record.")
-    add_streaming_flag(group)
-
-
-def _add_network_flags(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--sample_size", type=int, default=64)
-    group.add_argument("--latent_channels", type=int, default=64)
-    group.add_argument("--block_out_channels", type=parse_size_list, default=(32, 64, 128, 256))
-    group.add_argument("--num_categories", type=int, default=0, help="Largest category id; 0: class-agnostic.")
-    group.add_argument(
-        "--class_dropout", type=float, default=0.25, help="Share of samples whose category is made unknown."
-    )
-    group.add_argument("--fresh_encoder", action="store_true", help="Start stage 2 from a random encoder.")
-    group.add_argument(
-        "--train_decoder", action="store_true",
-        help="The ablation without stage 1: stage 2 from random weights, in which the decoder learns too.",
-    )  # fmt: skip
-
-
-def _add_loss_flags(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--kl_weight", type=float, nargs="+", default=[1.0], help="Lambda; one, or one for each stage.")
-    group.add_argument("--kl_warmup_steps", type=int, default=0, help="Updates in which lambda rises from 0.")
-    group.add_argument("--code_weight", type=float, default=1.0, help="Of the latent codes' distance, in stage 2.")
-    group.add_argument("--placement_weight", type=float, default=1.0, help="Of the placed mask, in stage 2.")
-    group.add_argument(
-        "--box_weight", type=float, default=0.0, help="Of the placement's smooth L1 distance; not in the paper."
-    )
-    group.add_argument(
-        "--background_weight", type=float, default=0.0,
-        help="Of visible pixels beside the object, in stage 3; the paper has its own visible pixels alone.",
-    )  # fmt: skip
-
-
-def _check(args: argparse.Namespace) -> None:
+def _check(args: AmodalVAEArguments) -> None:
     check_arguments(args)
-    for name in ("validation_fraction", "box_probability", "simulated_share", "class_dropout", "max_truncation"):
-        low_open = name == "validation_fraction"
-        value = getattr(args, name)
-        if not 0 <= value <= 1 or (low_open and value in (0, 1)):
-            raise ValueError(f"`--{name}` must lie in {'(0, 1)' if low_open else '[0, 1]'}, got {value}.")
+    check_validation(args)
+    for name in ("box_probability", "simulated_share", "class_dropout", "max_truncation"):
+        if not 0 <= getattr(args, name) <= 1:
+            raise ValueError(f"`--{name}` must lie in [0, 1], got {getattr(args, name)}.")
     for name in ("code_weight", "placement_weight", "box_weight", "background_weight", "kl_warmup_steps"):
         if getattr(args, name) < 0:
             raise ValueError(f"`--{name}` must not be negative, got {getattr(args, name)}.")
@@ -166,7 +174,7 @@ def _check(args: argparse.Namespace) -> None:
     known_sources(args)
 
 
-def known_sources(args: argparse.Namespace) -> list[int]:
+def known_sources(args: AmodalVAEArguments) -> list[int]:
     """Indices of the data sets whose category ids are used.
 
     Raises:
@@ -197,7 +205,7 @@ class AmodalVAETask(Task):
         data: gives the masks for a network of a sample size.
     """
 
-    def __init__(self, args: argparse.Namespace, stage: int, data: Data) -> None:
+    def __init__(self, args: AmodalVAEArguments, stage: int, data: Data) -> None:
         self.args, self.stage, self._data = args, stage, data
         if args.pretrained_pipeline is not None:
             self.model = AmodalPipeline.from_pretrained(args.pretrained_pipeline).model
@@ -372,7 +380,7 @@ class AmodalVAETask(Task):
         }  # fmt: skip
 
 
-def make_data(args: argparse.Namespace) -> Data:
+def make_data(args: AmodalVAEArguments) -> Data:
     """Reads the masks when they are first asked for, once for all stages."""
     found: list[ShapeSources] = []
 
@@ -394,7 +402,7 @@ def make_data(args: argparse.Namespace) -> Data:
     return data
 
 
-def train_all(args: argparse.Namespace) -> None:
+def train_all(args: AmodalVAEArguments) -> None:
     """The three stages one after another; those that are done are passed over with `--resume_from_checkpoint latest`.
 
     Raises:
@@ -409,10 +417,11 @@ def train_all(args: argparse.Namespace) -> None:
         if done and args.resume_from_checkpoint == "latest":
             logger.info("stage %d is done: %s", stage, folder)
         else:
-            own = argparse.Namespace(**vars(args))
-            if args.stage_learning_rates is not None:
-                own.learning_rate = args.stage_learning_rates[stage - 1]
-            own.output_dir, own.max_train_steps, own.pretrained_pipeline = str(folder), steps, before
+            rates = args.stage_learning_rates or [args.learning_rate] * 3
+            own = replace(
+                args, output_dir=str(folder), max_train_steps=steps, pretrained_pipeline=before,
+                learning_rate=rates[stage - 1],
+            )  # fmt: skip
             logger.info("stage %d: %d updates", stage, steps)
             train(lambda own, stage=stage: AmodalVAETask(own, stage, data), own)
         before = str(folder)

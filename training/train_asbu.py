@@ -11,18 +11,19 @@ by cross-entropy and the uncertainty apart from it. `--use_rgb` shows the photo 
 pasted into it by matting.
 """
 
-import argparse
 import logging
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from accelerate import Accelerator
 from torch import Tensor, nn
-from trainer.arguments import base_parser, check_arguments, parse_size_list
+from trainer.arguments import PhotoArguments, check_arguments, check_validation, default_of, flag, parse
 from trainer.loop import train
-from trainer.photo_sources import Counts, add_images_flag, check_images, make_photo_synthesizers
-from trainer.synthetic_masks import SyntheticMaskTask, add_mask_data_flags, check_mask_data
+from trainer.photo_sources import Counts, check_images, make_photo_synthesizers
+from trainer.synthetic_masks import MaskDataArguments, SyntheticMaskArguments, SyntheticMaskTask
 
 from amodal_diffusion import AmodalPipeline, ASBUPipeline, ASBUPredictor, PCNetMaskPipeline
+from amodal_diffusion.crops.mask_patches import CROP_RULES
 from amodal_diffusion.data.samplers.photo_boundaries import (
     MATTING,
     PhotoBoundaries,
@@ -32,44 +33,67 @@ from amodal_diffusion.data.samplers.photo_boundaries import (
 from amodal_diffusion.data.synthesis import OcclusionBatch, PhotoSynthesisConfig
 from amodal_diffusion.losses import binary_completion_loss, decoupled_loss, uncertainty_weighted_loss
 from amodal_diffusion.models.asbu import OCCLUDER_INPUTS, occluder_plane
+from amodal_diffusion.pipelines.completion.asbu import OCCLUDER_RULES
+from amodal_diffusion.pipelines.completion.dual_completion import ORDER_RULES
+
+LOSSES = {
+    "uncertainty": uncertainty_weighted_loss,
+    "cross_entropy": binary_completion_loss,
+    "decoupled": decoupled_loss,
+}
 
 
-def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = base_parser(__doc__.split("\n")[0])
-    add_images_flag(add_mask_data_flags(parser))
-    network = parser.add_argument_group("network")
-    network.add_argument(
-        "--pretrained_pipeline", default=None, help="ASBU folder or Hub id to start from; its configuration is taken."
+@dataclass(kw_only=True)
+class DataArguments(MaskDataArguments, PhotoArguments):
+    _argument_group_name: ClassVar[str] = "data"
+
+
+@dataclass(kw_only=True)
+class NetworkArguments:
+    _argument_group_name: ClassVar[str] = "network"
+
+    pretrained_pipeline: str | None = flag(None, "ASBU folder or Hub id to start from; its configuration is taken.")
+    mask_network: str | None = flag(None, "PCNet-M pipeline whose weights the U-Net starts from, of the same sizes.")
+    block_out_channels: tuple[int, ...] = flag(default_of(ASBUPredictor, "block_out_channels"))
+    patch_size: int = flag(default_of(ASBUPredictor, "patch_size"))
+    sample_size: int = flag(default_of(ASBUPredictor, "sample_size"))
+    class_conditioned: bool = flag(False, "Multiply the mask by the category id, as for KINS.")
+    use_rgb: bool = flag(False, "Look at the photos of the data sets; `--recipe` says how they are pasted.")
+    occluder_input: str = flag(
+        default_of(ASBUPipeline, "occluder_input"), "See occluder_plane.", choices=OCCLUDER_INPUTS
     )
-    network.add_argument(
-        "--mask_network", default=None, help="PCNet-M pipeline whose weights the U-Net starts from, of the same sizes."
+    loss: str = flag("uncertainty", "decoupled: see decoupled_loss.", choices=tuple(LOSSES))
+    inside_weight: float = flag(
+        default_of(uncertainty_weighted_loss, "inside_weight"), "Weight of the loss inside the occluder."
     )
-    network.add_argument("--block_out_channels", type=parse_size_list, default=(32, 64, 128, 256, 256))
-    network.add_argument("--patch_size", type=int, default=1)
-    network.add_argument("--sample_size", type=int, default=256)
-    network.add_argument(
-        "--class_conditioned", action="store_true", help="Multiply the mask by the category id, as for KINS."
-    )
-    network.add_argument(
-        "--use_rgb",
-        action="store_true",
-        help="Look at the photos of the data sets; `--recipe` says how they are pasted.",
-    )
-    network.add_argument("--occluder_input", choices=OCCLUDER_INPUTS, default="boundary", help="See occluder_plane.")
-    network.add_argument("--loss", choices=list(LOSSES), default="uncertainty", help="decoupled: see decoupled_loss.")
-    network.add_argument("--inside_weight", type=float, default=5.0, help="Weight of the loss inside the occluder.")
-    pipeline = parser.add_argument_group("pipeline", "Stored in the pipeline; see ASBUPipeline.")
-    pipeline.add_argument("--order_threshold", type=float, default=0.5)
-    pipeline.add_argument("--mask_threshold", type=float, default=0.5)
-    pipeline.add_argument("--order_rule", choices=["count", "probability", "evidence"], default="count")
-    pipeline.add_argument("--crop", choices=["nearest", "bilinear"], default="nearest", help="For order and masks.")
-    pipeline.add_argument("--occluder_rule", choices=["neighbours", "growth"], default="neighbours")
-    pipeline.add_argument("--confine_to_occluders", action="store_true")
-    pipeline.add_argument("--test_time_flip", action="store_true")
-    parser.set_defaults(learning_rate=1e-4, max_train_steps=56_000, lr_milestones=[32_000, 48_000])
-    args = parser.parse_args(argv)
+
+
+@dataclass(kw_only=True)
+class PipelineArguments:
+    _argument_group_name: ClassVar[str] = "pipeline (stored in it; see ASBUPipeline)"
+
+    order_threshold: float = flag(default_of(ASBUPipeline, "order_threshold"))
+    mask_threshold: float = flag(default_of(ASBUPipeline, "mask_threshold"))
+    order_rule: str = flag(default_of(ASBUPipeline, "order_rule"), choices=ORDER_RULES)
+    crop: str = flag(default_of(ASBUPipeline, "crop"), "For order and masks.", choices=CROP_RULES)
+    occluder_rule: str = flag(default_of(ASBUPipeline, "occluder_rule"), choices=OCCLUDER_RULES)
+    confine_to_occluders: bool = flag(default_of(ASBUPipeline, "confine_to_occluders"))
+    test_time_flip: bool = flag(default_of(ASBUPipeline, "test_time_flip"))
+
+
+@dataclass(kw_only=True)
+class ASBUArguments(SyntheticMaskArguments, DataArguments, NetworkArguments, PipelineArguments):
+    """The recipe of the paper for COCOA [N21]."""
+
+    learning_rate: float = 1e-4
+    max_train_steps: int | None = 56_000
+    lr_milestones: list[int] = flag([32_000, 48_000])
+
+
+def parse_arguments(argv: list[str] | None = None) -> ASBUArguments:
+    args = parse(ASBUArguments, __doc__.split("\n")[0], argv)
     check_arguments(args)
-    check_mask_data(args)
+    check_validation(args)
     _check_photo_flags(args)
     if args.pretrained_pipeline and args.mask_network:
         raise ValueError("`--mask_network` starts a new network; `--pretrained_pipeline` has one already. Give one.")
@@ -77,14 +101,14 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def make_photo_boundaries(
-    args: argparse.Namespace, synthesis: PhotoSynthesisConfig, accelerator: Accelerator
+    args: ASBUArguments, synthesis: PhotoSynthesisConfig, accelerator: Accelerator
 ) -> tuple[PhotoBoundaries, PhotoBoundaries, Counts]:
     """Samples for training, samples of the photos held out, and how many objects there are; of `args.dataset`."""
     training, validation, counts = make_photo_synthesizers(args, synthesis, accelerator, modal_only=True)
     return PhotoBoundaries(training), PhotoBoundaries(validation), counts
 
 
-def _check_photo_flags(args: argparse.Namespace) -> None:
+def _check_photo_flags(args: ASBUArguments) -> None:
     """Refuse flags that do not go with `--use_rgb`, or not without it.
 
     Raises:
@@ -102,22 +126,15 @@ def _check_photo_flags(args: argparse.Namespace) -> None:
         (args.keep_crowd, "--keep_crowd", "crowd regions are never cut out of a photo"),
         (args.max_truncation < 1, "--max_truncation", "objects at the frame are kept, since the photo shows the frame"),
     )
-    for given, flag, reason in refused:
+    for given, name, reason in refused:
         if given:
-            raise ValueError(f"`{flag}` does not go with `--use_rgb`: {reason}.")
-
-
-LOSSES = {
-    "uncertainty": uncertainty_weighted_loss,
-    "cross_entropy": binary_completion_loss,
-    "decoupled": decoupled_loss,
-}
+            raise ValueError(f"`{name}` does not go with `--use_rgb`: {reason}.")
 
 
 class ASBUTask(SyntheticMaskTask):
     """ASBU on synthetic occlusion."""
 
-    def __init__(self, args: argparse.Namespace) -> None:
+    def __init__(self, args: ASBUArguments) -> None:
         model = _make_model(args)
         super().__init__(args, model, model.config.sample_size)
         self.compute_loss = LOSSES[args.loss]
@@ -174,7 +191,7 @@ class ASBUTask(SyntheticMaskTask):
 class ASBUPhotoTask(ASBUTask):
     """ASBU with RGB on photos into which another object is pasted."""
 
-    def __init__(self, args: argparse.Namespace) -> None:
+    def __init__(self, args: ASBUArguments) -> None:
         super().__init__(args)
         self.synthesis = boundary_synthesis(self.model.config.sample_size, args.recipe)
 
@@ -205,7 +222,7 @@ class ASBUPhotoTask(ASBUTask):
         return {**card, "limits": limits}
 
 
-def _make_model(args: argparse.Namespace) -> ASBUPredictor:
+def _make_model(args: ASBUArguments) -> ASBUPredictor:
     if args.pretrained_pipeline:
         pipeline = AmodalPipeline.from_pretrained(args.pretrained_pipeline)
         if not isinstance(pipeline, ASBUPipeline):
@@ -225,7 +242,7 @@ def _make_model(args: argparse.Namespace) -> ASBUPredictor:
     return model
 
 
-def _check_settings(model: ASBUPredictor, args: argparse.Namespace) -> None:
+def _check_settings(model: ASBUPredictor, args: ASBUArguments) -> None:
     if model.config.use_rgb != args.use_rgb:
         kind, change = ("with", "add") if model.config.use_rgb else ("without", "leave out")
         raise ValueError(

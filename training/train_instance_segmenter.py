@@ -10,20 +10,28 @@ Without `--segmenter` a small network is made from scratch. The folder that is l
 processor: `transformers.pipeline("image-segmentation", FOLDER)` and ScenePipeline's `segmenter` load it.
 """
 
-import argparse
 import json
 import logging
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from datasets import concatenate_datasets
 from torch import Tensor, nn
-from trainer.arguments import base_parser, check_arguments, source_name
+from trainer.arguments import (
+    PhotoArguments,
+    TrainingArguments,
+    check_arguments,
+    check_validation,
+    flag,
+    parse,
+    source_name,
+)
 from trainer.loop import Task, Validation, train
-from trainer.photo_sources import add_images_flag, check_images, read_photo_sources, split_sources
+from trainer.photo_sources import check_images, read_photo_sources, split_sources
 from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, Mask2FormerImageProcessor, SwinConfig
 
 from amodal_diffusion.data.samplers.instances import MASKS, InstanceSampler, pad, read_instances, resize
@@ -34,35 +42,45 @@ from amodal_diffusion.metrics import AmodalAP
 logger = logging.getLogger(__name__)
 
 
-def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = base_parser(__doc__.split("\n")[0])
-    data = parser.add_argument_group("data")
-    data.add_argument(
-        "--dataset", nargs="+", required=True, help="Annotation files, Parquet folders or Hub data sets with photos."
-    )
-    add_images_flag(data)
-    data.add_argument("--masks", choices=MASKS, default="amodal", help="What is segmented.")
-    data.add_argument("--class_agnostic", action="store_true", help="One class for all objects.")
-    data.add_argument("--validation_dataset", nargs="+", default=None, help="Photos to validate on, never trained on.")
-    data.add_argument("--validation_images", nargs="+", default=None, help="As --images.")
-    data.add_argument(
-        "--validation_fraction", type=float, default=0.05,
-        help="Share of the photos held out, where --validation_dataset is not given.",
-    )  # fmt: skip
-    data.add_argument("--validation_samples", type=int, default=200, help="Photos to validate on, at most.")
-    data.add_argument("--on_error", choices=["raise", "skip"], default="skip", help="What to do with a bad record.")
-    network = parser.add_argument_group("network")
-    network.add_argument("--segmenter", default=None, help="Mask2Former to start from: folder or Hub id.")
-    network.add_argument("--image_size", type=int, default=512, help="Side of the squares, a multiple of 32.")
-    network.add_argument("--hidden_dim", type=int, default=64, help="Width of a network from scratch.")
-    network.add_argument("--num_queries", type=int, default=50, help="Most objects in a photo, from scratch.")
-    network.add_argument("--score_threshold", type=float, default=0.05, help="Detections below are left out.")
-    parser.set_defaults(
-        optimizer="adamw", learning_rate=1e-4, weight_decay=0.05, max_grad_norm=0.01, train_batch_size=8,
-        max_train_steps=20_000, lr_scheduler="warmup_stable_decay",
-        streaming=False,  # photos are drawn at random
-    )  # fmt: skip
-    args = parser.parse_args(argv)
+@dataclass(kw_only=True)
+class DataArguments(PhotoArguments):
+    _argument_group_name: ClassVar[str] = "data"
+
+    streaming: bool = field(default=False, init=False)  # photos are drawn at random
+    masks: str = flag("amodal", "What is segmented.", choices=MASKS)
+    class_agnostic: bool = flag(False, "One class for all objects.")
+    validation_dataset: list[str] | None = flag(None, "Photos to validate on, never trained on.")
+    validation_images: list[str] | None = flag(None, "As --images.")
+    validation_fraction: float = flag(0.05, "Share of the photos held out, where --validation_dataset is not given.")
+    validation_samples: int = flag(200, "Photos to validate on, at most.")
+
+
+@dataclass(kw_only=True)
+class NetworkArguments:
+    _argument_group_name: ClassVar[str] = "network"
+
+    segmenter: str | None = flag(None, "Mask2Former to start from: folder or Hub id.")
+    image_size: int = flag(512, "Side of the squares, a multiple of 32.")
+    hidden_dim: int = flag(64, "Width of a network from scratch.")
+    num_queries: int = flag(50, "Most objects in a photo, from scratch.")
+    score_threshold: float = flag(0.05, "Detections below are left out.")
+
+
+@dataclass(kw_only=True)
+class SegmenterArguments(TrainingArguments, DataArguments, NetworkArguments):
+    """AdamW with the rate, the decay and the clipping that Mask2Former was published with."""
+
+    optimizer: str = "adamw"
+    learning_rate: float = 1e-4
+    weight_decay: float = 0.05
+    max_grad_norm: float | None = 0.01
+    train_batch_size: int = 8
+    max_train_steps: int | None = 20_000
+    lr_scheduler: str = "warmup_stable_decay"
+
+
+def parse_arguments(argv: list[str] | None = None) -> SegmenterArguments:
+    args = parse(SegmenterArguments, __doc__.split("\n")[0], argv)
     check_arguments(args)
     check_images(args)
     if args.image_size < 32 or args.image_size % 32:
@@ -74,8 +92,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
             f"`--validation_images` must have one folder for each of the {len(args.validation_dataset or ())} of "
             f"`--validation_dataset`, got {len(args.validation_images)}."
         )
-    if not 0 < args.validation_fraction < 1:
-        raise ValueError(f"`--validation_fraction` must lie in (0, 1), got {args.validation_fraction}.")
+    check_validation(args)
     return args
 
 
@@ -97,7 +114,7 @@ class SavedSegmenter:
 class SegmenterTask(Task):
     """Mask2Former on photos with instance masks."""
 
-    def __init__(self, args: argparse.Namespace) -> None:
+    def __init__(self, args: SegmenterArguments) -> None:
         self.args = args
         training, held_out = _read_photos(args)
         self.training, self.held_out = concatenate_datasets(training), concatenate_datasets(held_out)
@@ -205,13 +222,13 @@ def predict_instances(
     return masks[kept].cpu(), classes[kept].cpu(), scores[kept].cpu()
 
 
-def _read_photos(args: argparse.Namespace) -> tuple[list[Any], list[Any]]:
+def _read_photos(args: SegmenterArguments) -> tuple[list[Any], list[Any]]:
     """The rows of each data set for training, and those to validate on."""
     sources = read_photo_sources(args)
     if args.validation_dataset is None:
         return split_sources(sources, args.validation_fraction)
-    other = {"dataset": args.validation_dataset, "images": args.validation_images}
-    return sources, read_photo_sources(argparse.Namespace(**{**vars(args), **other}))
+    other = replace(args, dataset=args.validation_dataset, images=args.validation_images)
+    return sources, read_photo_sources(other)
 
 
 def _find_classes(sources: list[Any], agnostic: bool) -> tuple[list[str], dict[int, int]]:
@@ -227,7 +244,7 @@ def _find_classes(sources: list[Any], agnostic: bool) -> tuple[list[str], dict[i
     return [names[category] for category in ids], {category: label for label, category in enumerate(ids)}
 
 
-def _make_model(args: argparse.Namespace, names: list[str]) -> Mask2FormerForUniversalSegmentation:
+def _make_model(args: SegmenterArguments, names: list[str]) -> Mask2FormerForUniversalSegmentation:
     labels = {"id2label": dict(enumerate(names)), "label2id": {name: label for label, name in enumerate(names)}}
     if args.segmenter:
         return Mask2FormerForUniversalSegmentation.from_pretrained(

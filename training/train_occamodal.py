@@ -10,21 +10,30 @@ Data sets with amodal masks are taken as they are. For modal masks alone, `--pse
 them from each other; and in both cases other objects are pasted into the photos.
 """
 
-import argparse
 import logging
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from trainer.arguments import base_parser, check_arguments, parse_size_list
+from trainer.arguments import (
+    PhotoArguments,
+    TrainingArguments,
+    check_arguments,
+    check_validation,
+    default_of,
+    flag,
+    parse,
+)
 from trainer.loop import Task, Validation, train
-from trainer.photo_sources import Counts, add_images_flag, add_streaming_flag, check_images, make_photo_synthesizers
+from trainer.photo_sources import Counts, check_images, make_photo_synthesizers
 from trainer.pictures import mask_grid
 
 from amodal_diffusion import AmodalPipeline, OccAmodalPipeline, OccAmodalPredictor, PCNetMaskPipeline
+from amodal_diffusion.crops.mask_patches import CROP_RULES
 from amodal_diffusion.data.synthesis import Labeller, PhotoBatch, PhotoSynthesisConfig
 from amodal_diffusion.losses import occluder_loss, uncertainty_weighted_loss
 from amodal_diffusion.masks import occlusion_boundary
@@ -32,23 +41,76 @@ from amodal_diffusion.masks import occlusion_boundary
 STAGES = ("occluder", "amodal")
 
 
-def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = base_parser(__doc__.split("\n")[0])
-    parser.add_argument("--stage", choices=STAGES, required=True)
-    _add_data_flags(parser.add_argument_group("data"))
-    _add_network_flags(parser.add_argument_group("network"))
-    pipeline = parser.add_argument_group("pipeline", "Stored in the pipeline; see OccAmodalPipeline.")
-    pipeline.add_argument("--occluder_threshold", type=float, default=0.5)
-    pipeline.add_argument("--mask_threshold", type=float, default=0.5)
-    pipeline.add_argument("--crop", choices=["nearest", "bilinear"], default="nearest")
-    pipeline.add_argument("--confine_to_occluder", action="store_true")
-    pipeline.add_argument("--drop_rim", action="store_true")
-    pipeline.add_argument("--test_time_flip", action="store_true")
-    parser.set_defaults(max_train_steps=56_000, lr_milestones=[32_000, 48_000])
-    args = parser.parse_args(argv)
+@dataclass(kw_only=True)
+class StageArguments:
+    _argument_group_name: ClassVar[str] = "stage"
+
+    stage: str = flag(choices=STAGES)
+
+
+@dataclass(kw_only=True)
+class DataArguments(PhotoArguments):
+    _argument_group_name: ClassVar[str] = "data"
+
+    pseudo_labels: str | None = flag(None, "Pipeline that completes modal-only data sets, e.g. pipelines/pcnet-m.")
+    pseudo_eraser_dilation: int = flag(2, "Closes gaps between its masks, in pixels.")
+    validation_samples: int = flag(512)
+    min_area: int = flag(256, "Masks of fewer pixels are left out.")
+    alone_is_known: bool = flag(False, "Take the only object of a photo as hidden by nothing.")
+    front_probability: float = flag(0.45, "Of pasting an object in front.")
+    behind_probability: float = flag(0.15, "Of pasting an object behind.")
+    region_probability: float = flag(0.15, "Of a synthetic background region.")
+
+
+@dataclass(kw_only=True)
+class NetworkArguments:
+    _argument_group_name: ClassVar[str] = "network"
+
+    pretrained_pipeline: str | None = flag(None, "OccAmodal pipeline whose network of this stage is trained on.")
+    occluder_predictor: str | None = flag(None, "For --stage amodal: the pipeline of --stage occluder; frozen.")
+    predicted_occluders: float = flag(
+        0.5, "For --stage amodal: share of samples with the boundary of the predicted occluder, not the true one."
+    )
+    block_out_channels: tuple[int, ...] = flag(default_of(OccAmodalPredictor, "block_out_channels"))
+    reduced_channels: int = flag(default_of(OccAmodalPredictor, "reduced_channels"))
+    patch_size: int = flag(default_of(OccAmodalPredictor, "patch_size"))
+    sample_size: int = flag(default_of(OccAmodalPredictor, "sample_size"))
+    image_hidden_sizes: tuple[int, ...] = flag(default_of(OccAmodalPredictor, "image_hidden_sizes"))
+    image_embedding_size: int = flag(default_of(OccAmodalPredictor, "image_embedding_size"))
+    image_feature_stages: tuple[int, ...] = flag(default_of(OccAmodalPredictor, "image_feature_stages"))
+    image_encoder: str | None = flag(None, "ResNet of transformers to start from, e.g. microsoft/resnet-18.")
+    mask_network: str | None = flag(
+        None, "For --stage amodal: PCNet-M pipeline of the same widths that the U-Net starts from."
+    )
+    inside_weight: float = flag(
+        default_of(uncertainty_weighted_loss, "inside_weight"), "Of ASBU's loss inside the occluder."
+    )
+
+
+@dataclass(kw_only=True)
+class PipelineArguments:
+    _argument_group_name: ClassVar[str] = "pipeline (stored in it; see OccAmodalPipeline)"
+
+    occluder_threshold: float = flag(default_of(OccAmodalPipeline, "occluder_threshold"))
+    mask_threshold: float = flag(default_of(OccAmodalPipeline, "mask_threshold"))
+    crop: str = flag(default_of(OccAmodalPipeline, "crop"), choices=CROP_RULES)
+    confine_to_occluder: bool = flag(default_of(OccAmodalPipeline, "confine_to_occluder"))
+    drop_rim: bool = flag(default_of(OccAmodalPipeline, "drop_rim"))
+    test_time_flip: bool = flag(default_of(OccAmodalPipeline, "test_time_flip"))
+
+
+@dataclass(kw_only=True)
+class OccAmodalArguments(TrainingArguments, StageArguments, DataArguments, NetworkArguments, PipelineArguments):
+    """[Z24] does not state the optimisation of these networks; that of PCNet-M stands in."""
+
+    max_train_steps: int | None = 56_000
+    lr_milestones: list[int] = flag([32_000, 48_000])
+
+
+def parse_arguments(argv: list[str] | None = None) -> OccAmodalArguments:
+    args = parse(OccAmodalArguments, __doc__.split("\n")[0], argv)
     check_arguments(args)
-    if not 0 < args.validation_fraction < 1:
-        raise ValueError(f"`--validation_fraction` must lie in (0, 1), got {args.validation_fraction}.")
+    check_validation(args)
     if not 0 <= args.predicted_occluders <= 1:
         raise ValueError(f"`--predicted_occluders` must lie in [0, 1], got {args.predicted_occluders}.")
     if args.stage == "amodal" and args.occluder_predictor is None:
@@ -59,65 +121,10 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def _add_data_flags(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--dataset", nargs="+", required=True, help="Annotation files, Parquet folders or Hub data sets with photos."
-    )
-    add_images_flag(group)
-    group.add_argument(
-        "--pseudo_labels", default=None, help="Pipeline that completes modal-only data sets, e.g. pipelines/pcnet-m."
-    )
-    group.add_argument(
-        "--pseudo_eraser_dilation", type=int, default=2, help="Closes gaps between its masks, in pixels."
-    )
-    group.add_argument("--validation_fraction", type=float, default=0.03, help="Share of the photos held out.")
-    group.add_argument("--validation_samples", type=int, default=512)
-    group.add_argument("--min_area", type=int, default=256, help="Masks of fewer pixels are left out.")
-    group.add_argument(
-        "--alone_is_known", action="store_true", help="Take the only object of a photo as hidden by nothing."
-    )
-    group.add_argument("--on_error", choices=["raise", "skip"], default="skip", help="What to do with a bad record.")
-    add_streaming_flag(group)
-    group.add_argument("--front_probability", type=float, default=0.45, help="Of pasting an object in front.")
-    group.add_argument("--behind_probability", type=float, default=0.15, help="Of pasting an object behind.")
-    group.add_argument("--region_probability", type=float, default=0.15, help="Of a synthetic background region.")
-
-
-def _add_network_flags(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--pretrained_pipeline", default=None, help="OccAmodal pipeline whose network of this stage is trained on."
-    )
-    group.add_argument(
-        "--occluder_predictor", default=None, help="For --stage amodal: the pipeline of --stage occluder; frozen."
-    )
-    group.add_argument(
-        "--predicted_occluders",
-        type=float,
-        default=0.5,
-        help="For --stage amodal: share of samples with the boundary of the predicted occluder, not the true one.",
-    )
-    group.add_argument("--block_out_channels", type=parse_size_list, default=(32, 64, 128, 256, 512, 512))
-    group.add_argument("--reduced_channels", type=int, default=256)
-    group.add_argument("--patch_size", type=int, default=1)
-    group.add_argument("--sample_size", type=int, default=256)
-    group.add_argument("--image_hidden_sizes", type=parse_size_list, default=(64, 128, 256, 512))
-    group.add_argument("--image_embedding_size", type=int, default=64)
-    group.add_argument("--image_feature_stages", type=parse_size_list, default=(4,))
-    group.add_argument(
-        "--image_encoder", default=None, help="ResNet of transformers to start from, e.g. microsoft/resnet-18."
-    )
-    group.add_argument(
-        "--mask_network",
-        default=None,
-        help="For --stage amodal: PCNet-M pipeline of the same widths that the U-Net starts from.",
-    )
-    group.add_argument("--inside_weight", type=float, default=5.0, help="Of ASBU's loss inside the occluder.")
-
-
 class OccAmodalTask(Task):
     """One of the two predictors on photos."""
 
-    def __init__(self, args: argparse.Namespace) -> None:
+    def __init__(self, args: OccAmodalArguments) -> None:
         self.args = args
         self.is_amodal = args.stage == "amodal"
         self.frozen: OccAmodalPredictor | None = None
@@ -277,7 +284,7 @@ def _load_pipeline(name: str, flag: str) -> OccAmodalPipeline:
     return pipeline
 
 
-def _make_labeller(args: argparse.Namespace, device: torch.device) -> Labeller:
+def _make_labeller(args: OccAmodalArguments, device: torch.device) -> Labeller:
     pipeline = AmodalPipeline.from_pretrained(args.pseudo_labels).to(device)
     pipeline.set_progress_bar_config(disable=True)
 

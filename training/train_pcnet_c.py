@@ -10,17 +10,25 @@ where nothing is hidden, so the photo itself is the truth.
 the start of [Z20]. Where VGG-16 is not to be had, training goes on without the losses that need it, and says so.
 """
 
-import argparse
 import logging
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from trainer.arguments import base_parser, check_arguments, parse_size_list
+from trainer.arguments import (
+    PhotoArguments,
+    TrainingArguments,
+    check_arguments,
+    check_validation,
+    default_of,
+    flag,
+    parse,
+)
 from trainer.loop import Task, Validation, train
-from trainer.photo_sources import Counts, add_images_flag, add_streaming_flag, check_images, make_photo_synthesizers
+from trainer.photo_sources import Counts, check_images, make_photo_synthesizers
 
 from amodal_diffusion import ContentPipeline, PCNetContent, PCNetContentDiscriminator
 from amodal_diffusion.data.synthesis import ContentBatch, ContentSynthesisConfig, ContentSynthesizer
@@ -41,69 +49,85 @@ RECIPES = {"published": ContentSynthesisConfig, "improved": ContentSynthesisConf
 _SHOWN = 8
 
 
-def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = base_parser(__doc__.split("\n")[0])
-    _add_data_flags(parser.add_argument_group("data"))
-    _add_network_flags(parser.add_argument_group("network"))
-    pipeline = parser.add_argument_group("pipeline", "Stored in the pipeline; see ContentPipeline.")
-    pipeline.add_argument("--seam_margin", type=int, default=None)
-    losses = parser.add_argument_group("losses", "Weights; 0 leaves a part out.")
-    published = ContentLossWeights()
-    for name in vars(published):
-        losses.add_argument(f"--{name}_weight", type=float, default=getattr(published, name))
-    losses.add_argument(
-        "--perceptual_network",
-        default="timm/vgg16.tv_in1k",
-        help='VGG-16: a file, a Hub id, or "none". Where it is not to be had, its losses are left out.',
+@dataclass(kw_only=True)
+class DataArguments(PhotoArguments):
+    _argument_group_name: ClassVar[str] = "data"
+
+    validation_samples: int = flag(256)
+    min_area: int = flag(1000, "Masks of fewer pixels are left out.")
+    recipe: str = flag("published", "Of the holes.", choices=tuple(RECIPES))
+
+
+@dataclass(kw_only=True)
+class NetworkArguments:
+    _argument_group_name: ClassVar[str] = "network"
+
+    pretrained_pipeline: str | None = flag(None, "Content pipeline to start from; a mask plane is added if need be.")
+    block_out_channels: tuple[int, ...] = flag(default_of(PCNetContent, "block_out_channels"))
+    use_prior: bool = flag(False, "Start from the colours continued smoothly.")
+    sample_size: int | None = flag(None, "None: 256, or that of the pretrained pipeline.")
+
+
+@dataclass(kw_only=True)
+class PipelineArguments:
+    _argument_group_name: ClassVar[str] = "pipeline (stored in it; see ContentPipeline)"
+
+    seam_margin: int | None = flag(default_of(ContentPipeline, "seam_margin"))
+
+
+@dataclass(kw_only=True)
+class LossArguments:
+    _argument_group_name: ClassVar[str] = "losses (weights; 0 leaves a part out)"
+
+    valid_weight: float = flag(default_of(ContentLossWeights, "valid"))
+    hole_weight: float = flag(default_of(ContentLossWeights, "hole"))
+    total_variation_weight: float = flag(default_of(ContentLossWeights, "total_variation"))
+    perceptual_weight: float = flag(default_of(ContentLossWeights, "perceptual"))
+    style_weight: float = flag(default_of(ContentLossWeights, "style"))
+    adversarial_weight: float = flag(default_of(ContentLossWeights, "adversarial"))
+    perceptual_network: str = flag(
+        "timm/vgg16.tv_in1k",
+        'VGG-16: a file, a Hub id, or "none". Where it is not to be had, its losses are left out.',
     )
-    losses.add_argument(
-        "--discriminator_rate", type=float, default=0.1, help="Its learning rate as a share of the network's."
-    )
-    parser.set_defaults(
-        optimizer="adamw", learning_rate=1e-4, weight_decay=0.0, train_batch_size=16, max_train_steps=450_000,
-        lr_scheduler="constant",
-    )  # fmt: skip
-    args = parser.parse_args(argv)
+    discriminator_rate: float = flag(0.1, "Its learning rate as a share of the network's.")
+
+
+@dataclass(kw_only=True)
+class ContentArguments(TrainingArguments, DataArguments, NetworkArguments, PipelineArguments, LossArguments):
+    """The published recipe [Z20]; AdamW without weight decay is Adam."""
+
+    optimizer: str = "adamw"
+    learning_rate: float = 1e-4
+    weight_decay: float = 0.0
+    train_batch_size: int = 16
+    max_train_steps: int | None = 450_000
+    lr_scheduler: str = "constant"
+
+    def loss_weights(self) -> ContentLossWeights:
+        return ContentLossWeights(
+            **{part.name: getattr(self, f"{part.name}_weight") for part in fields(ContentLossWeights)}
+        )
+
+
+def parse_arguments(argv: list[str] | None = None) -> ContentArguments:
+    args = parse(ContentArguments, __doc__.split("\n")[0], argv)
     check_arguments(args)
     check_images(args)
-    if not 0 < args.validation_fraction < 1:
-        raise ValueError(f"`--validation_fraction` must lie in (0, 1), got {args.validation_fraction}.")
-    for name in vars(published):
-        if getattr(args, f"{name}_weight") < 0:
-            raise ValueError(f"`--{name}_weight` must not be negative, got {getattr(args, f'{name}_weight')}.")
+    check_validation(args)
+    for name, weight in vars(args.loss_weights()).items():
+        if weight < 0:
+            raise ValueError(f"`--{name}_weight` must not be negative, got {weight}.")
     if args.discriminator_rate <= 0:
         raise ValueError(f"`--discriminator_rate` must be positive, got {args.discriminator_rate}.")
     return args
 
 
-def _add_data_flags(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--dataset", nargs="+", required=True, help="Annotation files, Parquet folders or Hub data sets with photos."
-    )
-    add_images_flag(group)
-    group.add_argument("--validation_fraction", type=float, default=0.03, help="Share of the photos held out.")
-    group.add_argument("--validation_samples", type=int, default=256)
-    group.add_argument("--min_area", type=int, default=1000, help="Masks of fewer pixels are left out.")
-    group.add_argument("--on_error", choices=["raise", "skip"], default="skip", help="What to do with a bad record.")
-    add_streaming_flag(group)
-    group.add_argument("--recipe", choices=list(RECIPES), default="published", help="Of the holes.")
-
-
-def _add_network_flags(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--pretrained_pipeline", default=None, help="Content pipeline to start from; a mask plane is added if need be."
-    )
-    group.add_argument("--block_out_channels", type=parse_size_list, default=(64, 128, 256, 512, 512, 512, 512))
-    group.add_argument("--use_prior", action="store_true", help="Start from the colours continued smoothly.")
-    group.add_argument("--sample_size", type=int, default=None, help="None: 256, or that of the pretrained pipeline.")
-
-
 class ContentTask(Task):
     """PCNet-C on holes made in photos."""
 
-    def __init__(self, args: argparse.Namespace) -> None:
+    def __init__(self, args: ContentArguments) -> None:
         self.args = args
-        self.weights = ContentLossWeights(**{n: getattr(args, f"{n}_weight") for n in vars(ContentLossWeights())})
+        self.weights = args.loss_weights()
         self.model = _make_model(args)
         size = self.model.config.sample_size
         if size % self.model.multiple:
@@ -217,9 +241,9 @@ def _find_vgg_features(path_or_id: str) -> VGGFeatures | None:
         return None
 
 
-def _make_model(args: argparse.Namespace) -> PCNetContent:
+def _make_model(args: ContentArguments) -> PCNetContent:
     if not args.pretrained_pipeline:
-        size = args.sample_size or 256
+        size = args.sample_size or default_of(PCNetContent, "sample_size")
         return PCNetContent(args.block_out_channels, sample_size=size, use_prior=args.use_prior)
     model = ContentPipeline.from_pretrained(args.pretrained_pipeline).model
     if model is None:

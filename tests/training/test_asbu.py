@@ -63,16 +63,6 @@ def arguments(*more):
     return parse_arguments(["--dataset", "x.json", "--output_dir", "x", *SMALL, *map(str, more)])
 
 
-def test_published_recipe_is_the_default():
-    from train_asbu import parse_arguments
-
-    args = parse_arguments(["--dataset", "x.json", "--output_dir", "x"])
-    assert args.block_out_channels == (32, 64, 128, 256, 256) and args.sample_size == 256
-    assert (args.optimizer, args.learning_rate, args.momentum, args.weight_decay) == ("sgd", 1e-4, 0.9, 1e-4)
-    assert (args.train_batch_size, args.max_train_steps, args.inside_weight) == (32, 56_000, 5.0)
-    assert (args.recipe, args.occluder_input, args.loss) == ("published", "boundary", "uncertainty")
-
-
 def batch(seed=0):
     from amodal_diffusion.data.synthesis import OcclusionBatch
 

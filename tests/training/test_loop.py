@@ -1,4 +1,4 @@
-"""Parts of the shared loop: averages, shared batch statistics, the published loss, schedules, secrets."""
+"""Parts of the shared loop: averages, shared batch statistics, schedules, checkpoints."""
 
 from argparse import Namespace
 
@@ -6,7 +6,6 @@ import pytest
 import torch
 import torch.multiprocessing as mp
 from torch import nn
-from trainer.arguments import command_line, parse_size_list
 from trainer.averaging import SyncedBatchNorm2d, averaged_model, synchronise_batch_norm
 from trainer.checkpoints import find_checkpoint, list_checkpoints
 from trainer.loop import make_optimizer, make_scheduler
@@ -106,17 +105,3 @@ def test_checkpoints_are_found_by_number(tmp_path):
     assert find_checkpoint("latest", tmp_path).name == "checkpoint-10"
     assert find_checkpoint("checkpoint-9", tmp_path).name == "checkpoint-9"
     assert find_checkpoint("latest", tmp_path / "checkpoint-9") is None
-
-
-def test_the_token_stays_out_of_the_command():
-    assert command_line(["x.py", "--hub_token", "secret", "--seed", "1"]) == "x.py --hub_token *** --seed 1"
-
-
-def test_widths():
-    import argparse
-
-    assert parse_size_list("8,16") == (8, 16)
-    with pytest.raises(argparse.ArgumentTypeError, match="separated by commas"):
-        parse_size_list("8;16")
-    with pytest.raises(argparse.ArgumentTypeError, match="positive"):
-        parse_size_list("0,1")

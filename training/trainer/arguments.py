@@ -1,9 +1,151 @@
-"""Command-line flags that every training script has, under the names that diffusers' examples use."""
+"""Command-line flags as dataclasses: those that every training script has, under the names of diffusers' examples.
+
+A script's arguments are one dataclass that derives from groups of flags and overrides their defaults where its recipe
+differs. `parse` makes the command line of it with `transformers.HfArgumentParser`.
+"""
 
 import argparse
 import contextlib
+import dataclasses
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+from transformers import HfArgumentParser
+
+Arguments = TypeVar("Arguments")
+
+
+def flag(default: Any = dataclasses.MISSING, help: str | None = None, **options: Any) -> Any:
+    """A field of a dataclass that becomes `--<its name>`; required without a default.
+
+    Args:
+        default: a list is copied for each instance.
+        help: what `--help` says.
+        options: of `ArgumentParser.add_argument`: `choices`, `nargs`, `metavar`.
+    """
+    metadata = {"help": help, **options} if help else options
+    if isinstance(default, list):
+        return dataclasses.field(default_factory=lambda: list(default), metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def default_of(kind: type, name: str) -> Any:
+    """The default of an argument of a network or a pipeline, which its flag shares."""
+    return inspect.signature(kind).parameters[name].default
+
+
+def parse(kind: type[Arguments], description: str, argv: Sequence[str] | None = None) -> Arguments:
+    """Read the command line into the dataclass of a script.
+
+    Args:
+        kind: derives from groups, which are the dataclasses that have an `_argument_group_name` of their own.
+        description: what `--help` says first.
+        argv: None takes that of the process.
+    """
+    groups: list[type] = []
+    for base in kind.__mro__:
+        if "_argument_group_name" in vars(base) and not any(issubclass(group, base) for group in groups):
+            groups.append(base)
+    parser = HfArgumentParser(groups, description=description)
+    for field in (field for group in groups for field in dataclasses.fields(group) if field.init):
+        # HfArgumentParser reads neither sizes such as 32,64 nor lists of other lengths than one and more.
+        action = parser._option_string_actions[f"--{field.name}"]
+        action.nargs = field.metadata.get("nargs", action.nargs)
+        if str(action.type).startswith("tuple"):
+            action.type = parse_size_list
+    made = [field for field in dataclasses.fields(kind) if field.init]
+    for field in made:
+        if field.default_factory is not dataclasses.MISSING:
+            parser.set_defaults(**{field.name: field.default_factory()})
+        elif field.default is not dataclasses.MISSING:
+            parser.set_defaults(**{field.name: field.default})
+    found = parser.parse_args(argv)
+    return kind(**{field.name: getattr(found, field.name) for field in made})
+
+
+@dataclass(kw_only=True)
+class RunArguments:
+    _argument_group_name: ClassVar[str] = "run"
+
+    output_dir: str = flag(help="Receives the pipeline, its model card, and `checkpoint-*` folders.")
+    seed: int = flag(0, "Determines initial weights and every sample.")
+    max_train_steps: int | None = flag(None, "Optimizer updates.")
+    stop_after_steps: int | None = flag(None, "Checkpoint and stop here, with the schedule of `--max_train_steps`.")
+    train_batch_size: int = flag(32, "Samples a process and micro-step.")
+    gradient_accumulation_steps: int = flag(1, "Micro-steps an update.")
+    mixed_precision: str | None = flag(None, "None takes accelerate's configuration.", choices=("no", "fp16", "bf16"))
+    channels_last: bool = flag(False, "Memory format that most devices run convolutions faster in.")
+    sync_batch_norm: bool = flag(False, "Batch statistics over all processes instead of each one's own.")
+    save_dtype: str = flag(
+        "float32",
+        "Of the weights in the pipeline that is saved at the end; they load as float32 unless asked otherwise.",
+        choices=("float32", "float16", "bfloat16"),
+    )
+    checkpointing_steps: int = flag(500, "Updates between checkpoints.")
+    checkpoints_total_limit: int | None = flag(None, "Checkpoints kept; the oldest go first.")
+    resume_from_checkpoint: str | None = flag(None, 'Path of a checkpoint folder, or "latest".')
+    validation_steps: int = flag(500, "Updates between validations; 0 validates at the end alone.")
+    logging_steps: int = flag(20, "Updates between log lines.")
+    logging_dir: str = flag("logs", "Trackers' folder inside `--output_dir`.")
+    report_to: str = flag("none", '"tensorboard", "wandb", "comet_ml", "all" or "none".')
+    tracker_project_name: str = flag("amodal_diffusion")
+
+
+@dataclass(kw_only=True)
+class OptimisationArguments:
+    _argument_group_name: ClassVar[str] = "optimisation"
+
+    optimizer: str = flag("sgd", choices=("sgd", "adamw"))
+    learning_rate: float = flag(1e-3)
+    momentum: float = flag(0.9, "Of SGD; AdamW has betas (0.9, 0.999).")
+    weight_decay: float = flag(1e-4)
+    max_grad_norm: float | None = flag(None, "Clip the gradient's norm; None does not clip.")
+    lr_scheduler: str = flag(
+        "multistep", choices=("multistep", "one_cycle", "cosine", "warmup_stable_decay", "constant")
+    )
+    lr_milestones: list[int] = flag([], "Updates after which multistep multiplies by --lr_gamma.", nargs="*")
+    lr_gamma: float = flag(0.1)
+    lr_warmup_fraction: float = flag(
+        0.05, "Share of the steps that the rate rises (one_cycle, cosine, warmup_stable_decay)."
+    )
+    lr_decay_fraction: float = flag(0.3, "Share of the steps that warmup_stable_decay falls.")
+    use_ema: bool = flag(False, "Save and validate an exponential moving average of the weights.")
+    ema_decay: float = flag(0.999)
+
+
+@dataclass(kw_only=True)
+class HubArguments:
+    _argument_group_name: ClassVar[str] = "hub"
+
+    push_to_hub: bool = flag(False, "Upload the pipeline and its card when training ends.")
+    hub_model_id: str | None = flag(None, "Repository; defaults to the name of `--output_dir`.")
+    hub_token: str | None = flag(None, "Defaults to the token of `hf auth login`.")
+    hub_private: bool = flag(False)
+
+
+@dataclass(kw_only=True)
+class TrainingArguments(RunArguments, OptimisationArguments, HubArguments):
+    """What the loop wants to know; the arguments of every script derive from it."""
+
+
+@dataclass(kw_only=True)
+class SourceArguments:
+    """What the data flags of every script hold; each says of its own data sets what they must have."""
+
+    dataset: list[str] = flag(help="Annotation files, Parquet folders or Hub data sets with photos.")
+    on_error: str = flag("skip", "What to do with a bad record.", choices=("raise", "skip"))
+    validation_fraction: float = flag(0.03, "Share of the photos held out.")
+    streaming: bool = flag(False, "Read the data sets as streams: nothing of them is stored on disk.")
+
+
+@dataclass(kw_only=True)
+class PhotoArguments(SourceArguments):
+    """The data flags of scripts that look at photos."""
+
+    images: list[str] | None = flag(None, "Photo folder of each JSON file; None takes the file's own folder.")
 
 
 def source_name(path: str) -> str:
@@ -24,111 +166,14 @@ def errors_by_flag(names: Mapping[str, str]) -> Iterator[None]:
         if len(error.args) != 1 or not isinstance(error.args[0], str):
             raise
         message = error.args[0]
-        for argument, flag in names.items():
-            message = message.replace(argument, flag)
+        for argument, shown in names.items():
+            message = message.replace(argument, shown)
         if message == error.args[0]:
             raise
         raise type(error)(message) from error
 
 
-def base_parser(description: str) -> argparse.ArgumentParser:
-    """A parser with the shared flags; scripts add their own and override defaults by `set_defaults`."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    _add_run_flags(parser.add_argument_group("run"))
-    _add_optimisation_flags(parser.add_argument_group("optimisation"))
-    _add_hub_flags(parser.add_argument_group("hub"))
-    return parser
-
-
-def _add_run_flags(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--output_dir", required=True, help="Receives the pipeline, its model card, and `checkpoint-*` folders."
-    )
-    group.add_argument("--seed", type=int, default=0, help="Determines initial weights and every sample.")
-    group.add_argument("--max_train_steps", type=int, default=None, help="Optimizer updates.")
-    group.add_argument(
-        "--stop_after_steps",
-        type=int,
-        default=None,
-        help="Checkpoint and stop here, with the schedule of `--max_train_steps`.",
-    )
-    group.add_argument("--train_batch_size", type=int, default=32, help="Samples a process and micro-step.")
-    group.add_argument("--gradient_accumulation_steps", type=int, default=1, help="Micro-steps an update.")
-    group.add_argument(
-        "--mixed_precision", choices=["no", "fp16", "bf16"], default=None, help="None takes accelerate's configuration."
-    )
-    group.add_argument(
-        "--channels_last", action="store_true", help="Memory format that most devices run convolutions faster in."
-    )
-    group.add_argument(
-        "--sync_batch_norm", action="store_true", help="Batch statistics over all processes instead of each one's own."
-    )
-    group.add_argument(
-        "--save_dtype",
-        choices=["float32", "float16", "bfloat16"],
-        default="float32",
-        help="Of the weights in the pipeline that is saved at the end; they load as float32 unless asked otherwise.",
-    )
-    group.add_argument("--checkpointing_steps", type=int, default=500, help="Updates between checkpoints.")
-    group.add_argument(
-        "--checkpoints_total_limit", type=int, default=None, help="Checkpoints kept; the oldest go first."
-    )
-    group.add_argument("--resume_from_checkpoint", default=None, help='Path of a checkpoint folder, or "latest".')
-    group.add_argument(
-        "--validation_steps", type=int, default=500, help="Updates between validations; 0 validates at the end alone."
-    )
-    group.add_argument("--logging_steps", type=int, default=20, help="Updates between log lines.")
-    group.add_argument("--logging_dir", default="logs", help="Trackers' folder inside `--output_dir`.")
-    group.add_argument("--report_to", default="none", help='"tensorboard", "wandb", "comet_ml", "all" or "none".')
-    group.add_argument("--tracker_project_name", default="amodal_diffusion")
-
-
-def _add_optimisation_flags(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--optimizer", choices=["sgd", "adamw"], default="sgd")
-    group.add_argument("--learning_rate", type=float, default=1e-3)
-    group.add_argument("--momentum", type=float, default=0.9, help="Of SGD; AdamW has betas (0.9, 0.999).")
-    group.add_argument("--weight_decay", type=float, default=1e-4)
-    group.add_argument(
-        "--max_grad_norm", type=float, default=None, help="Clip the gradient's norm; None does not clip."
-    )
-    group.add_argument(
-        "--lr_scheduler",
-        choices=["multistep", "one_cycle", "cosine", "warmup_stable_decay", "constant"],
-        default="multistep",
-    )
-    group.add_argument(
-        "--lr_milestones",
-        type=int,
-        nargs="*",
-        default=[],
-        help="Updates after which multistep multiplies by --lr_gamma.",
-    )
-    group.add_argument("--lr_gamma", type=float, default=0.1)
-    group.add_argument(
-        "--lr_warmup_fraction",
-        type=float,
-        default=0.05,
-        help="Share of the steps that the rate rises (one_cycle, cosine, warmup_stable_decay).",
-    )
-    group.add_argument(
-        "--lr_decay_fraction", type=float, default=0.3, help="Share of the steps that warmup_stable_decay falls."
-    )
-    group.add_argument(
-        "--use_ema", action="store_true", help="Save and validate an exponential moving average of the weights."
-    )
-    group.add_argument("--ema_decay", type=float, default=0.999)
-
-
-def _add_hub_flags(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--push_to_hub", action="store_true", help="Upload the pipeline and its card when training ends."
-    )
-    group.add_argument("--hub_model_id", default=None, help="Repository; defaults to the name of `--output_dir`.")
-    group.add_argument("--hub_token", default=None, help="Defaults to the token of `hf auth login`.")
-    group.add_argument("--hub_private", action="store_true")
-
-
-def check_arguments(args: argparse.Namespace) -> None:
+def check_arguments(args: TrainingArguments) -> None:
     """Refuse values that would fail late.
 
     Raises:
@@ -152,6 +197,16 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise ValueError(f"`--lr_decay_fraction` must lie in (0, 1], got {args.lr_decay_fraction}.")
     if not 0 < args.ema_decay < 1:
         raise ValueError(f"`--ema_decay` must lie in (0, 1), got {args.ema_decay}.")
+
+
+def check_validation(args: SourceArguments) -> None:
+    """Refuse a share of held-out photos or masks that leaves none on one side.
+
+    Raises:
+        ValueError: naming the flag.
+    """
+    if not 0 < args.validation_fraction < 1:
+        raise ValueError(f"`--validation_fraction` must lie in (0, 1), got {args.validation_fraction}.")
 
 
 def parse_size_list(text: str) -> tuple[int, ...]:

@@ -1,6 +1,5 @@
 """The loop: read `train` top to bottom. What is trained is a `Task`; how, is here once for all systems."""
 
-import argparse
 import json
 import logging
 import math
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import ConstantLR, LambdaLR, LRScheduler, MultiStepLR, OneCycleLR
 from tqdm.auto import tqdm
 
+from .arguments import TrainingArguments
 from .averaging import averaged_model, synchronise_batch_norm
 from .cards import write_model_card
 from .checkpoints import find_checkpoint, save_checkpoint
@@ -91,7 +91,7 @@ class RunState:
 class Run:
     """A task under training: the accelerator, the optimizer and the state that checkpoints hold."""
 
-    def __init__(self, task: Task, args: argparse.Namespace) -> None:
+    def __init__(self, task: Task, args: TrainingArguments) -> None:
         self.task = task
         self.args = args
         self.output_dir = Path(args.output_dir)
@@ -213,7 +213,7 @@ class Run:
         self.accelerator.wait_for_everyone()
 
 
-def train(make_task: Callable[[argparse.Namespace], Task], args: argparse.Namespace) -> Run:
+def train(make_task: Callable[[Any], Task], args: TrainingArguments) -> Run:
     """Train the task that `make_task(args)` makes (after the seed is set) and leave a pipeline in `--output_dir`."""
     set_seed(args.seed)
     run = Run(make_task(args), args)
@@ -241,7 +241,7 @@ def train(make_task: Callable[[argparse.Namespace], Task], args: argparse.Namesp
     return run
 
 
-def make_optimizer(model: nn.Module, args: argparse.Namespace) -> torch.optim.Optimizer:
+def make_optimizer(model: nn.Module, args: TrainingArguments) -> torch.optim.Optimizer:
     """The optimizer that `--optimizer` names, over the parameters that are not frozen."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if args.optimizer == "sgd":
@@ -249,7 +249,7 @@ def make_optimizer(model: nn.Module, args: argparse.Namespace) -> torch.optim.Op
     return torch.optim.AdamW(parameters, args.learning_rate, weight_decay=args.weight_decay)
 
 
-def make_scheduler(optimizer: torch.optim.Optimizer, args: argparse.Namespace) -> LRScheduler:
+def make_scheduler(optimizer: torch.optim.Optimizer, args: TrainingArguments) -> LRScheduler:
     """The schedule that `--lr_scheduler` names. It steps once an update, whatever the number of processes."""
     if args.lr_scheduler == "multistep":
         return MultiStepLR(optimizer, args.lr_milestones, gamma=args.lr_gamma)
@@ -264,7 +264,7 @@ def make_scheduler(optimizer: torch.optim.Optimizer, args: argparse.Namespace) -
     )  # fmt: skip
 
 
-def _warmup_stable_decay(args: argparse.Namespace) -> Callable[[int], float]:
+def _warmup_stable_decay(args: TrainingArguments) -> Callable[[int], float]:
     """Rise, plateau, linear fall to 0. The plateau does not know its length, so a run can be cut short or drawn out by
     resuming with another `--max_train_steps`.
     """
@@ -273,7 +273,7 @@ def _warmup_stable_decay(args: argparse.Namespace) -> Callable[[int], float]:
     return lambda step: max(0.0, min(1.0, (step + 1) / rise, (total - step) / fall))
 
 
-def push_folder(folder: Path, args: argparse.Namespace) -> None:
+def push_folder(folder: Path, args: TrainingArguments) -> None:
     """Upload a pipeline folder without its checkpoints, logs and validation pictures."""
     from huggingface_hub import HfApi
 

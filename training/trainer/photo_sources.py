@@ -1,6 +1,5 @@
 """What the scripts share that train on pasted photos (OccAmodal, ASBU with RGB): reading, held-out photos, samples."""
 
-import argparse
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from amodal_diffusion.data.synthesis import (
 )
 from amodal_diffusion.pipelines.quiet import errors_alone
 
-from .arguments import errors_by_flag, source_name
+from .arguments import PhotoArguments, errors_by_flag, source_name
 
 logger = logging.getLogger(__name__)
 
@@ -37,21 +36,7 @@ Counts = list[tuple[str, int, int]]
 """Of each data set: its name, its photos for training, the objects on them."""
 
 
-def add_images_flag(group: argparse._ArgumentGroup) -> None:
-    """`--images`, the photo folders."""
-    group.add_argument(
-        "--images", nargs="+", default=None, help="Photo folder of each JSON file; None takes the file's own folder."
-    )
-
-
-def add_streaming_flag(group: argparse._ArgumentGroup) -> None:
-    """`--streaming`."""
-    group.add_argument(
-        "--streaming", action="store_true", help="Read the data sets as streams: nothing of them is stored on disk."
-    )
-
-
-def check_images(args: argparse.Namespace) -> None:
+def check_images(args: PhotoArguments) -> None:
     """Refuse folders that do not fit the data sets.
 
     Raises:
@@ -63,7 +48,7 @@ def check_images(args: argparse.Namespace) -> None:
         )
 
 
-def read_photo_sources(args: argparse.Namespace) -> list[Any]:
+def read_photo_sources(args: PhotoArguments) -> list[Any]:
     """The rows of every `--dataset`, with their photos.
 
     Raises:
@@ -112,7 +97,7 @@ def split_sources(sources: Sequence[Any], fraction: float) -> tuple[list[Any], l
 
 
 def make_photo_synthesizers(
-    args: argparse.Namespace,
+    args: PhotoArguments,
     synthesis: Recipe,
     accelerator: Accelerator,
     *,

@@ -1,10 +1,10 @@
 """What the scripts share that train mask networks on synthetic occlusion [Z20]: data flags, bank, validation."""
 
-import argparse
 import logging
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from accelerate import Accelerator
@@ -14,9 +14,8 @@ from amodal_diffusion.data import read_annotations
 from amodal_diffusion.data.samplers.splits import split_bank
 from amodal_diffusion.data.synthesis import MaskBank, OcclusionBatch, OcclusionSynthesizer, SynthesisConfig
 
-from .arguments import source_name
+from .arguments import SourceArguments, TrainingArguments, flag, source_name
 from .loop import Task, Validation
-from .photo_sources import add_streaming_flag
 from .pictures import mask_grid
 
 logger = logging.getLogger(__name__)
@@ -28,51 +27,30 @@ RECIPES: dict[str, Callable[[int], SynthesisConfig]] = {
 }
 
 
-def add_mask_data_flags(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
-    """The flags of the group "data": sources of modal masks, what is left out of them, what is held out."""
-    group = parser.add_argument_group("data")
-    group.add_argument(
-        "--dataset",
-        nargs="+",
-        required=True,
-        help="Annotation files, Parquet folders or Hub data sets; their modal masks are used.",
+@dataclass(kw_only=True)
+class MaskDataArguments(SourceArguments):
+    """Sources of modal masks, what is left out of them, what is held out."""
+
+    _argument_group_name: ClassVar[str] = "data"
+
+    dataset: list[str] = flag(help="Annotation files, Parquet folders or Hub data sets; their modal masks are used.")
+    dataset_weights: list[float] | None = flag(
+        None, "How often each source is drawn; None draws every mask equally often."
     )
-    group.add_argument(
-        "--dataset_weights",
-        nargs="+",
-        type=float,
-        default=None,
-        help="How often each source is drawn; None draws every mask equally often.",
-    )
-    group.add_argument(
-        "--validation_fraction", type=float, default=0.02, help="Share of the masks that is held out for validation."
-    )
-    group.add_argument("--validation_samples", type=int, default=512)
-    group.add_argument("--min_area", type=int, default=100, help="Masks of fewer pixels are left out.")
-    group.add_argument("--keep_crowd", action="store_true", help="Train on crowd regions too.")
-    group.add_argument(
-        "--max_truncation",
-        type=float,
-        default=1.0,
-        help="Leave out masks of which more of the outline lies on the photo's frame.",
-    )
-    group.add_argument("--recipe", choices=list(RECIPES), default="published", help="Of the occlusion synthesis.")
-    group.add_argument("--on_error", choices=["raise", "skip"], default="skip", help="What to do with a bad record.")
-    add_streaming_flag(group)
-    return group
+    validation_fraction: float = flag(0.02, "Share of the masks that is held out for validation.")
+    validation_samples: int = flag(512)
+    min_area: int = flag(100, "Masks of fewer pixels are left out.")
+    keep_crowd: bool = flag(False, "Train on crowd regions too.")
+    max_truncation: float = flag(1.0, "Leave out masks of which more of the outline lies on the photo's frame.")
+    recipe: str = flag("published", "Of the occlusion synthesis.", choices=tuple(RECIPES))
 
 
-def check_mask_data(args: argparse.Namespace) -> None:
-    """Refuse what argparse cannot see.
-
-    Raises:
-        ValueError: naming the flag.
-    """
-    if not 0 < args.validation_fraction < 1:
-        raise ValueError(f"`--validation_fraction` must lie in (0, 1), got {args.validation_fraction}.")
+@dataclass(kw_only=True)
+class SyntheticMaskArguments(TrainingArguments, MaskDataArguments):
+    """What `SyntheticMaskTask` wants to know."""
 
 
-def read_mask_sources(args: argparse.Namespace) -> list[Any]:
+def read_mask_sources(args: SourceArguments) -> list[Any]:
     """The rows of every `--dataset`, with their `objects` alone."""
     options = {"on_error": args.on_error, "streaming": args.streaming}
     return [read_annotations(path, **options).select_columns(["objects"]) for path in args.dataset]
@@ -82,12 +60,12 @@ class SyntheticMaskTask(Task):
     """A mask network on synthetic occlusion drawn from a bank of modal masks.
 
     Args:
-        args: the flags of the script, with those of `add_mask_data_flags`.
+        args: of the script.
         model: the network.
         size: side of its crops.
     """
 
-    def __init__(self, args: argparse.Namespace, model: nn.Module, size: int) -> None:
+    def __init__(self, args: SyntheticMaskArguments, model: nn.Module, size: int) -> None:
         self.args = args
         self.model = model
         self.synthesis = RECIPES[args.recipe](size)
