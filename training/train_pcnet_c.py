@@ -218,7 +218,7 @@ class ContentTask(Task):
             "data": data,
             "task": "image-to-image",
             "pipeline": "ContentPipeline",
-            "call": "pipe(image, modal_masks, amodal_masks).objects  # RGBA, one an object",
+            "call": "pipe(image, masks, amodal_masks).objects  # RGBA, one an object",
         }
 
 

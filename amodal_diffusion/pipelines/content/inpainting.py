@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from ...hub import INDEX_NAME, check_repo_id
+from ...models.pcnet_content import PCNetContent
 
 # What this package decides itself in a call of an inpainting pipeline.
 _OWN_ARGUMENTS = (
@@ -72,6 +73,35 @@ def check_inpainter(inpainter: Any) -> Any:
         raise ValueError(
             f"`inpainter` must be a pipeline that diffusers can inpaint with, got a {type(inpainter).__name__}: {error}"
         ) from error
+
+
+def read_components(model: Any, inpainter: Any, inpainter_id: Any) -> tuple[Any, Any, str | None]:
+    """Check the components of a `ContentPipeline`; an inpainter that is only named is loaded.
+
+    Returns:
+        The model or None, the inpainter or None, and the id of the inpainter or None.
+
+    Raises:
+        ValueError, TypeError: naming the component; and as `load_inpainter` and `check_inpainter` say.
+    """
+    if inpainter_id is not None and not isinstance(inpainter_id, str):
+        raise TypeError(f"`inpainter_id` must be a Hub id or the path of a folder, got {inpainter_id!r}.")
+    if isinstance(inpainter, str | os.PathLike):
+        inpainter_id = os.fspath(inpainter)
+    elif inpainter is None and model is None and inpainter_id is not None:
+        inpainter = inpainter_id
+    if (model is None) == (inpainter is None):
+        raise ValueError(
+            "Exactly one of `model` (a PCNetContent) and `inpainter` (a diffusers inpainting pipeline) must be "
+            f"given, got {'neither' if model is None else 'both'}."
+        )
+    if inpainter is None:
+        if not isinstance(getattr(model, "_orig_mod", model), PCNetContent):  # of torch.compile
+            raise TypeError(f"`model` must be a PCNetContent, got {type(model).__name__}.")
+        return model, None, None
+    if isinstance(inpainter, str | os.PathLike):
+        return None, load_inpainter(inpainter), inpainter_id
+    return None, check_inpainter(inpainter), inpainter_id
 
 
 def trained_size(inpainter: Any) -> int:

@@ -26,7 +26,7 @@ class ContentScene:
         amodal: (N, H, W) bool, holds `modal`.
         boxes: (N, 4) int64 (x, y, w, h), tight around `amodal`, zeros where that is empty.
         prompts: of the N objects.
-        hiders: (N, N) bool, who may hide whom; None where no order was given.
+        in_front: (N, N) bool, row i marks the objects that may hide object i; None where no order was given.
         occluders: (N, H, W) or (1, H, W) bool, what else hides the objects, or None.
         unknown: (H, W) bool, where the photo holds nothing, or None.
         category_ids: (N,) int64, or None.
@@ -37,7 +37,7 @@ class ContentScene:
     amodal: np.ndarray
     boxes: np.ndarray
     prompts: list[str]
-    hiders: np.ndarray | None = None
+    in_front: np.ndarray | None = None
     occluders: np.ndarray | None = None
     unknown: np.ndarray | None = None
     category_ids: np.ndarray | None = None
@@ -66,8 +66,8 @@ class ContentScene:
         amodal = self.amodal[where]
         erased = amodal & ~self.modal[where]
         front = np.zeros_like(erased)
-        if self.hiders is not None:
-            front |= self.modal[self.hiders[index], rows, columns].any(axis=0)
+        if self.in_front is not None:
+            front |= self.modal[self.in_front[index], rows, columns].any(axis=0)
         if self.occluders is not None:
             front |= self.occluders[index if len(self.occluders) > 1 else 0, rows, columns]
         erased |= front & ~self.modal[where] if everything else front & amodal
@@ -76,7 +76,7 @@ class ContentScene:
 
 def read_content_scene(
     image: Any,
-    modal_masks: Any,
+    masks: Any,
     amodal_masks: Any,
     *,
     order: Any = None,
@@ -89,34 +89,32 @@ def read_content_scene(
     """Check the arguments of a call; errors as `ContentPipeline.__call__` says, naming the argument."""
     photo = read_photo(image)
     size = photo.shape[:2]
-    modal = _read_stack("modal_masks", modal_masks, size)
+    modal = _read_stack("masks", masks, size)
     amodal = _read_stack("amodal_masks", amodal_masks, size)
     count = len(modal)
     if len(amodal) != count:
-        raise ValueError(f"`amodal_masks` must hold a mask for each of the {count} modal masks, got {len(amodal)}.")
+        raise ValueError(f"`amodal_masks` must hold a mask for each of the {count} `masks`, got {len(amodal)}.")
     amodal = amodal | modal
     unknown = None if unknown is None else read_mask("unknown", unknown, size)
     if unknown is not None and (modal & unknown).any():
         index = int((modal & unknown).any(axis=(1, 2)).argmax())
-        raise ValueError(
-            f"`modal_masks` must lie outside of `unknown`, where nothing is seen; object {index} does not."
-        )
+        raise ValueError(f"`masks` must lie outside of `unknown`, where nothing is seen; object {index} does not.")
     occluders = None if occluder_masks is None else _read_stack("occluder_masks", occluder_masks, size)
     if occluders is not None and len(occluders) not in (1, count):
         raise ValueError(
             f"`occluder_masks` must hold one mask, or one for each of the {count} objects, got {len(occluders)}."
         )
-    hiders = None
+    in_front = None
     if order is not None:
         with named("order", ""):
-            hiders = ancestors(check_order(to_numpy(order), count))
+            in_front = ancestors(check_order(to_numpy(order), count))
     return ContentScene(
         photo=photo,
         modal=modal,
         amodal=amodal,
         boxes=mask_boxes(amodal),
         prompts=_read_prompts(names, prompts, count),
-        hiders=hiders,
+        in_front=in_front,
         occluders=occluders,
         unknown=unknown,
         category_ids=None if category_ids is None else read_category_ids(category_ids, count),

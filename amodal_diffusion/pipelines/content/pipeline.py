@@ -1,33 +1,44 @@
 """Content completion: the colours of what is hidden, of objects and of the background [Z20]."""
 
+import copy
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
+import diffusers
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
-from ...crops import crop_images, crop_masks, paste_patches
+from ...crops import crop_images, crop_masks
+from ...hub import HUB_KEYS, read_model_index, resolve_subfolder
 from ...images import denormalize_images, normalize_images
 from ...masks import dilate
 from ...models.pcnet_content import PCNetContent
 from ...models.pull_push import pull_push
+from ..base import SafePipeline
 from ..inputs import batches, check_choice, check_integer, check_number, to_device
-from .components import ContentComponents
-from .inpainting import check_inpainter_kwargs, inpaint, split_generators, trained_size
-from .inputs import ContentScene, content_boxes, cover, crop_erased, read_content_scene, read_mask, read_photo, window
+from .inpainting import (
+    check_inpainter_kwargs,
+    inpaint,
+    load_inpainter,
+    read_components,
+    split_generators,
+    trained_size,
+)
+from .inputs import ContentScene, content_boxes, cover, crop_erased, read_content_scene, read_mask, read_photo
 from .output import ContentPipelineOutput
 from .seams import continue_photo, match_seam, trusted_photo, trusted_rim
+from .tiles import paste_hidden, postprocess, to_pixels, to_planes, visible_tile
 
 _UNIT = 256
 """Side in pixels of the crops that lengths in the settings refer to."""
 
 _SIZE_STEP = 8
-_CONTEXT = 24  # pixels of the photo around an object that its seam looks at
+_INPAINTER_FOLDER = "inpainter"
 
 
 @dataclass
@@ -51,7 +62,7 @@ class ContentPatches:
     category_ids: Tensor | None = None
 
 
-class ContentPipeline(ContentComponents):
+class ContentPipeline(SafePipeline):
     """Fills the hidden parts of objects, and the place of removed objects, with colour.
 
     Either PCNet-C does it [Z20], or any inpainting pipeline of diffusers. Visible pixels of the photo are kept bit for
@@ -87,6 +98,12 @@ class ContentPipeline(ContentComponents):
         ValueError, TypeError: naming the setting or the component.
     """
 
+    model_cpu_offload_seq = "model"
+    _optional_components = ["model", "inpainter"]
+
+    model: PCNetContent | None
+    inpainter: Any
+
     def __init__(
         self,
         model: PCNetContent | None = None,
@@ -103,8 +120,10 @@ class ContentPipeline(ContentComponents):
         erase_occluders: bool | None = None,
     ) -> None:
         super().__init__()
-        self.register_components(model, inpainter, inpainter_id)
+        model, inpainter, inpainter_id = read_components(model, inpainter, inpainter_id)
+        self.register_modules(model=model, inpainter=inpainter)
         self.register_to_config(
+            inpainter_id=inpainter_id,
             enlarge_box=check_number("enlarge_box", enlarge_box, 1, 100),
             hole_dilation=check_number("hole_dilation", hole_dilation, 0, _UNIT / 4),
             background_size=check_integer("background_size", background_size, 1),
@@ -126,13 +145,165 @@ class ContentPipeline(ContentComponents):
             return int(self.model.config.sample_size)
         return int(self.config.inpainter_size or trained_size(self.inpainter))
 
+    @property
+    def networks(self) -> list[nn.Module]:
+        """The network of this package, where the pipeline has one."""
+        return [] if self.model is None else [self.model]
+
+    # Loading, saving, sharing
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any) -> Any:
+        """Load from a local folder or a Hub id; see `SafePipeline.from_pretrained`.
+
+        `model=...` or `inpainter=...` here (a component; for the inpainter a Hub id or a path as well) takes the place
+        of what the folder holds. An inpainter that the folder only names is loaded from where its setting
+        `inpainter_id` says. `dtype` and `variant` go for the inpainter too.
+
+        Raises:
+            ValueError, FileNotFoundError, OSError: as `SafePipeline.from_pretrained` and `load_inpainter` say.
+        """
+        hub_options = {key: kwargs.get(key) for key in HUB_KEYS}
+        path = resolve_subfolder(pretrained_model_name_or_path, kwargs.pop("subfolder", None), **hub_options)
+        index = read_model_index(path, **hub_options)
+        options = {"dtype": kwargs.get("dtype", kwargs.get("torch_dtype")), "variant": kwargs.get("variant")}
+        elsewhere = {**hub_options, "revision": None}  # the revision is one of our repository
+        given = kwargs.get("inpainter")
+        if given is not None:
+            kwargs.setdefault("model", None)
+            if isinstance(given, str | os.PathLike):
+                kwargs.update(inpainter=load_inpainter(given, **options, **elsewhere), inpainter_id=os.fspath(given))
+            else:
+                kwargs.setdefault("inpainter_id", None)
+        elif kwargs.get("model") is not None:
+            kwargs.update(inpainter=None, inpainter_id=None)
+        elif _holds(index, _INPAINTER_FOLDER):
+            folder = resolve_subfolder(path, _INPAINTER_FOLDER, **hub_options)
+            kwargs["inpainter"] = load_inpainter(folder, **options, **elsewhere)
+        elif not _holds(index, "model"):
+            source = kwargs.get("inpainter_id") or index.get("inpainter_id")
+            if source is not None:
+                kwargs["inpainter"] = load_inpainter(source, **options, **elsewhere)
+        if kwargs.get("inpainter") is not None:
+            kwargs.pop("variant", None)  # nothing is left to load that could have one
+        return super().from_pretrained(path, **kwargs)
+
+    def save_pretrained(
+        self,
+        save_directory: str | os.PathLike[str],
+        safe_serialization: bool = True,
+        *,
+        include_inpainter: bool | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Save as `SafePipeline.save_pretrained` does, with the inpainter or with its name alone.
+
+        Args:
+            save_directory: folder, made where it is missing.
+            safe_serialization: only True: weights are written as safetensors.
+            include_inpainter: save the inpainter too, in the folder `inpainter`, several GB. False saves the settings
+                and `inpainter_id`, which `from_pretrained` then loads it from. None saves it exactly where the pipeline
+                has no such id. Without influence where the pipeline has a `model`.
+            kwargs: see `DiffusionPipeline.save_pretrained`.
+
+        Raises:
+            ValueError: where the folder would not load again: without the inpainter and without an id, or with one that
+                is none of diffusers' own; and as `SafePipeline.save_pretrained` says.
+        """
+        if self.inpainter is None:
+            super().save_pretrained(save_directory, safe_serialization, **kwargs)
+            return
+        if include_inpainter is None:
+            include_inpainter = self.config.inpainter_id is None
+        light = copy.copy(self)
+        if include_inpainter:
+            name = type(self.inpainter).__name__
+            if getattr(diffusers, name, None) is not type(self.inpainter):
+                raise ValueError(f"`inpainter` cannot be saved: {name} is no class of diffusers, so it would not load.")
+            light.register_to_config(inpainter=("diffusers", name), inpainter_id=None)
+        elif self.config.inpainter_id is None:
+            raise ValueError(
+                "`include_inpainter` may be False only where the setting `inpainter_id` says where the inpainter is: "
+                "give it when the pipeline is made or loaded."
+            )
+        else:
+            light.register_modules(inpainter=None)
+        super(ContentPipeline, light).save_pretrained(save_directory, safe_serialization, **kwargs)
+
+    @classmethod
+    def from_pipe(cls, pipeline: Any, **kwargs: Any) -> Any:
+        """Share the components of another pipeline in memory; their weights keep dtype and device.
+
+        Args:
+            pipeline: any diffusers pipeline that `AutoPipelineForInpainting.from_pipe` takes, or one of this class,
+                which gives its settings too.
+            kwargs: settings as for the class.
+
+        Raises:
+            ValueError, TypeError: as the class says.
+        """
+        if not isinstance(pipeline, cls):
+            return cls(inpainter=pipeline, **kwargs)
+        _, names = pipeline._get_signature_keys(pipeline)
+        settings = {name: pipeline.config[name] for name in names}
+        return cls(**{**pipeline.components, **settings, **kwargs})
+
+    # Devices: diffusers sees networks alone, and the inpainter is a pipeline
+
+    @property
+    def device(self) -> torch.device:
+        """Where the component lies."""
+        return super().device if self.inpainter is None else self.inpainter.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the component."""
+        return super().dtype if self.inpainter is None else self.inpainter.dtype
+
+    @property
+    def _execution_device(self) -> torch.device:
+        return super()._execution_device if self.inpainter is None else self.inpainter._execution_device
+
+    def to(self, *args: Any, **kwargs: Any) -> Any:
+        """Move or convert the component; see `DiffusionPipeline.to`."""
+        if self.inpainter is None:
+            return super().to(*args, **kwargs)
+        self.inpainter.to(*args, **kwargs)
+        return self
+
+    def enable_model_cpu_offload(self, *args: Any, **kwargs: Any) -> None:
+        """See `DiffusionPipeline.enable_model_cpu_offload`."""
+        owner: Any = super() if self.inpainter is None else self.inpainter
+        owner.enable_model_cpu_offload(*args, **kwargs)
+
+    def enable_sequential_cpu_offload(self, *args: Any, **kwargs: Any) -> None:
+        """See `DiffusionPipeline.enable_sequential_cpu_offload`."""
+        owner: Any = super() if self.inpainter is None else self.inpainter
+        owner.enable_sequential_cpu_offload(*args, **kwargs)
+
+    def enable_group_offload(self, *args: Any, **kwargs: Any) -> None:
+        """See `DiffusionPipeline.enable_group_offload`."""
+        owner: Any = super() if self.inpainter is None else self.inpainter
+        owner.enable_group_offload(*args, **kwargs)
+
+    def enable_attention_slicing(self, *args: Any, **kwargs: Any) -> None:
+        """See `DiffusionPipeline.enable_attention_slicing`."""
+        owner: Any = super() if self.inpainter is None else self.inpainter
+        owner.enable_attention_slicing(*args, **kwargs)
+
+    def set_progress_bar_config(self, **kwargs: Any) -> None:
+        """See `DiffusionPipeline.set_progress_bar_config`; goes for the bar of the inpainter's steps too."""
+        super().set_progress_bar_config(**kwargs)
+        if self.inpainter is not None:
+            self.inpainter.set_progress_bar_config(**kwargs)
+
     # Objects
 
     @torch.no_grad()
     def __call__(
         self,
         image: Any,
-        modal_masks: Any,
+        masks: Any,
         amodal_masks: Any,
         *,
         order: Any = None,
@@ -156,7 +327,7 @@ class ContentPipeline(ContentComponents):
 
         Args:
             image: the photo in any form that `load_image` reads.
-            modal_masks: (N, H, W) visible parts, in any form that `to_mask_stack` reads.
+            masks: (N, H, W) modal masks, the visible parts, in any form that `to_mask_stack` reads.
             amodal_masks: (N, H, W) whole objects, likewise. Visible pixels that a whole mask lacks are added to it.
             order: (N, N) order matrix, see `ordering`; the ancestors of an object are in front of it.
             occluder_masks: (H, W) or (N, H, W), what else is in front of the objects.
@@ -188,7 +359,7 @@ class ContentPipeline(ContentComponents):
         """
         # 1. Check the inputs
         scene = read_content_scene(
-            image, modal_masks, amodal_masks, order=order, occluder_masks=occluder_masks, unknown=unknown, names=names,
+            image, masks, amodal_masks, order=order, occluder_masks=occluder_masks, unknown=unknown, names=names,
             prompts=prompts, category_ids=category_ids,
         )  # fmt: skip
         options = check_inpainter_kwargs(self.inpainter, inpainter_kwargs)
@@ -199,12 +370,12 @@ class ContentPipeline(ContentComponents):
         margin = 0 if clean_seams and self.config.seam_margin is not None else self.config.seam_margin
 
         # 2. Cut the visible part of each object out of the photo
-        tiles = [_visible_tile(scene, index) for index in range(len(scene))]
+        tiles = [visible_tile(scene, index) for index in range(len(scene))]
         rows = [index for index in range(len(scene)) if scene.hidden(index).any()]
 
         # 3. Crop, fill, and paste the hidden part, in batches of objects
         boxes = content_boxes(scene.boxes, self.config.enlarge_box)
-        photo = _to_planes(scene.photo, scene.unknown, self._execution_device)  # [3, H, W]
+        photo = to_planes(scene.photo, scene.unknown, self._execution_device)  # [3, H, W]
         with self.evaluation_mode(), self.progress_bar(total=len(rows)) as bar:
             for part in batches(len(rows), batch_size):
                 chosen = rows[part]
@@ -216,13 +387,13 @@ class ContentPipeline(ContentComponents):
                     options,
                 )  # [B, 3, s, s]
                 for index, patch in zip(chosen, filled, strict=True):
-                    _paste_hidden(tiles[index], patch, boxes[index], scene, index, margin)
+                    paste_hidden(tiles[index], patch, boxes[index], scene, index, margin)
                 bar.update(len(chosen))
 
         # 4. Put the output together
         self.maybe_free_model_hooks()
         output = ContentPipelineOutput(
-            objects=[_postprocess(tile, output_type) for tile in tiles],
+            objects=[postprocess(tile, output_type) for tile in tiles],
             boxes=torch.from_numpy(scene.boxes) if output_type == "pt" else scene.boxes,
         )
         return output if return_dict else (output.objects, output.boxes)
@@ -307,10 +478,10 @@ class ContentPipeline(ContentComponents):
         generators = split_generators(generator, 1)
         check_choice("output_type", output_type, ("np", "pt", "pil"))
         if not hole.any():
-            return _postprocess(photo.copy(), output_type)
+            return postprocess(photo.copy(), output_type)
         padding, inner = self._background_frame(*size)
         with self.evaluation_mode():
-            planes = _to_planes(photo, unknown, self._execution_device)  # [3, H, W]
+            planes = to_planes(photo, unknown, self._execution_device)  # [3, H, W]
             patches = self.crop_background(planes, hole, padding, inner, replace_rim)
             filled = self.fill(patches, [prompt], generators, options)  # [1, 3, h, w]
         self.maybe_free_model_hooks()
@@ -322,8 +493,8 @@ class ContentPipeline(ContentComponents):
             hole = dilate(hole, kernel="square", size=2 * self.background_rim(*size) + 1)
         if self.config.seam_margin is not None:
             trusted = trusted_photo(~hole, hole, self.config.seam_margin)
-            whole = continue_photo(whole.cpu(), _to_planes(photo, None, trusted.device), trusted)
-        return _postprocess(np.where(hole[:, :, None], _to_pixels(whole), photo), output_type)
+            whole = continue_photo(whole.cpu(), to_planes(photo, None, trusted.device), trusted)
+        return postprocess(np.where(hole[:, :, None], to_pixels(whole), photo), output_type)
 
     def background_rim(self, height: int, width: int) -> int:
         """Width in pixels of the rim around the hole that `background(..., replace_rim=True)` fills, for a photo.
@@ -420,61 +591,7 @@ def _grow(mask: Tensor, radius: int) -> Tensor:
     return dilate(mask, kernel="square", size=2 * radius + 1)
 
 
-def _to_planes(photo: np.ndarray, unknown: np.ndarray | None, device: torch.device) -> Tensor:
-    """(3, H, W) float32 in [0, 1] from (H, W, 3) uint8.
-
-    Colours of known pixels go on over unknown ones, so that nothing of those mixes in when the photo is resized.
-    """
-    planes = torch.tensor(photo, device=device).permute(2, 0, 1).float().div_(255).contiguous()
-    if unknown is None:
-        return planes
-    known = ~to_device(unknown, device)
-    return torch.where(known, planes, pull_push(planes[None], known[None, None].float())[0])
-
-
-def _to_pixels(planes: Tensor) -> np.ndarray:
-    """(H, W, 3) uint8 from (3, H, W) floats in [0, 1]."""
-    return (planes * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
-
-
-def _visible_tile(scene: ContentScene, index: int) -> np.ndarray:
-    """(h, w, 4) uint8: the photo where the object is visible, black and opaque where it is hidden."""
-    rows, columns = window(scene.boxes[index])
-    tile = np.zeros((rows.stop - rows.start, columns.stop - columns.start, 4), np.uint8)
-    tile[..., :3] = scene.photo[rows, columns] * scene.modal[index, rows, columns, None]
-    tile[..., 3] = scene.amodal[index, rows, columns] * np.uint8(255)
-    return tile
-
-
-def _paste_hidden(
-    tile: np.ndarray, patch: Tensor, box: np.ndarray, scene: ContentScene, index: int, margin: int | None
-) -> None:
-    """Put the colours of a patch (3, s, s) into the hidden part of a tile; `margin` is that of the seam."""
-    x, y, side, _ = box.tolist()
-    height, width = scene.photo.shape[:2]
-    left, top, w, h = scene.boxes[index].tolist()
-    # With some of the surroundings, from which the colours go on.
-    rows = slice(max(0, top - _CONTEXT), min(height, top + h + _CONTEXT))
-    columns = slice(max(0, left - _CONTEXT), min(width, left + w + _CONTEXT))
-    place = torch.tensor([[x - columns.start, y - rows.start, side, side]]).expand(3, -1)
-    colours = paste_patches(patch, place, rows.stop - rows.start, columns.stop - columns.start)  # [3, h', w']
-    inner = (slice(top - rows.start, top - rows.start + h), slice(left - columns.start, left - columns.start + w))
-    hidden = scene.hidden(index)
-    if margin is not None:
-        hole = np.zeros(colours.shape[1:], bool) if scene.unknown is None else scene.unknown[rows, columns].copy()
-        hole[inner] |= hidden
-        trusted = trusted_photo(scene.modal[index, rows, columns], hole, margin)
-        around = _to_planes(scene.photo[rows, columns], None, trusted.device)
-        colours = continue_photo(colours.cpu(), around, trusted)
-    tile[..., :3][hidden] = _to_pixels(colours[(slice(None), *inner)])[hidden]
-
-
-def _postprocess(pixels: np.ndarray, output_type: str) -> Any:
-    """(h, w, C) uint8 in the form asked for."""
-    if output_type == "pt":
-        return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
-    if output_type == "pil":
-        if not pixels.size:  # which PIL has no image for
-            pixels = np.zeros((1, 1, pixels.shape[2]), np.uint8)
-        return Image.fromarray(pixels)
-    return pixels
+def _holds(index: dict[str, Any], name: str) -> bool:
+    """Whether a folder holds a component, by its index."""
+    value = index.get(name)
+    return isinstance(value, list) and bool(value) and value[0] is not None

@@ -145,6 +145,11 @@ class ScenePipeline(SafePipeline):
         self.mask_pipeline.enable_model_cpu_offload(*args, **kwargs)
         self.content_pipeline.enable_model_cpu_offload(*args, **kwargs)
 
+    def enable_group_offload(self, *args: Any, **kwargs: Any) -> None:
+        """Keep groups of layers in main memory while they do not compute; see `DiffusionPipeline`."""
+        self.mask_pipeline.enable_group_offload(*args, **kwargs)
+        self.content_pipeline.enable_group_offload(*args, **kwargs)
+
     def set_progress_bar_config(self, **kwargs: Any) -> None:
         """Settings of the progress bars of both pipelines, see tqdm."""
         self.mask_pipeline.set_progress_bar_config(**kwargs)

@@ -18,7 +18,7 @@ def pipeline():
 MODAL, AMODAL = crossing_bars()
 UNKNOWN = MODAL[1]
 WRONG_CALLS = {
-    "modal size": ({"modal_masks": MODAL[:, :50]}, ValueError, r"`modal_masks`.*\(50, 80\).*\(60, 80\)"),
+    "modal size": ({"masks": MODAL[:, :50]}, ValueError, r"`masks`.*\(50, 80\).*\(60, 80\)"),
     "amodal size": ({"amodal_masks": AMODAL[:, :50]}, ValueError, r"`amodal_masks`.*\(50, 80\).*\(60, 80\)"),
     "numbers": ({"amodal_masks": AMODAL[:1]}, ValueError, "`amodal_masks` must hold a mask for each of the 2.*got 1"),
     "NaN": ({"amodal_masks": np.full((2, 60, 80), np.nan)}, ValueError, "`amodal_masks`.*NaN"),
@@ -28,7 +28,7 @@ WRONG_CALLS = {
     "occluder size": ({"occluder_masks": MODAL[:, 1:]}, ValueError, "`occluder_masks`"),
     "occluders": ({"occluder_masks": np.zeros((3, 60, 80))}, ValueError, "`occluder_masks` must hold one.*got 3"),
     "unknown size": ({"unknown": UNKNOWN[1:]}, ValueError, "`unknown`"),
-    "seen in unknown": ({"unknown": UNKNOWN}, ValueError, "`modal_masks` must lie outside of `unknown`.*object 1 does"),
+    "seen in unknown": ({"unknown": UNKNOWN}, ValueError, "`masks` must lie outside of `unknown`.*object 1 does"),
     "order shape": ({"order": np.zeros((3, 3))}, ValueError, r"`order` must have shape \(2, 2\), got \(3, 3\)"),
     "order values": ({"order": [[0, 2], [-2, 0]]}, ValueError, "`order` must hold -1, 0 and 1"),
     "order signs": ({"order": [[0, 1], [1, 0]]}, ValueError, "`order` must be antisymmetric"),
@@ -53,7 +53,7 @@ WRONG_CALLS = {
 @pytest.mark.parametrize("case", WRONG_CALLS)
 def test_wrong_calls(case, pipeline):
     changed, kind, message = WRONG_CALLS[case]
-    arguments = {"image": photo(1, 60, 80), "modal_masks": MODAL, "amodal_masks": AMODAL, **changed}
+    arguments = {"image": photo(1, 60, 80), "masks": MODAL, "amodal_masks": AMODAL, **changed}
     with pytest.raises(kind, match=message):
         pipeline(**arguments)
 

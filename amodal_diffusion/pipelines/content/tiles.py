@@ -1,0 +1,76 @@
+"""Tiles of objects: cut out of the photo, given the colours of their hidden part, and put into the form asked for."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ...crops import paste_patches
+from ...models.pull_push import pull_push
+from ..inputs import to_device
+from .inputs import ContentScene, window
+from .seams import continue_photo, trusted_photo
+
+_CONTEXT = 24  # pixels of the photo around an object that its seam looks at
+
+
+def to_planes(photo: np.ndarray, unknown: np.ndarray | None, device: torch.device) -> Tensor:
+    """(3, H, W) float32 in [0, 1] from (H, W, 3) uint8.
+
+    Colours of known pixels go on over unknown ones, so that nothing of those mixes in when the photo is resized.
+    """
+    planes = torch.tensor(photo, device=device).permute(2, 0, 1).float().div_(255).contiguous()
+    if unknown is None:
+        return planes
+    known = ~to_device(unknown, device)
+    return torch.where(known, planes, pull_push(planes[None], known[None, None].float())[0])
+
+
+def to_pixels(planes: Tensor) -> np.ndarray:
+    """(H, W, 3) uint8 from (3, H, W) floats in [0, 1]."""
+    return (planes * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+
+
+def visible_tile(scene: ContentScene, index: int) -> np.ndarray:
+    """(h, w, 4) uint8: the photo where the object is visible, black and opaque where it is hidden."""
+    rows, columns = window(scene.boxes[index])
+    tile = np.zeros((rows.stop - rows.start, columns.stop - columns.start, 4), np.uint8)
+    tile[..., :3] = scene.photo[rows, columns] * scene.modal[index, rows, columns, None]
+    tile[..., 3] = scene.amodal[index, rows, columns] * np.uint8(255)
+    return tile
+
+
+def paste_hidden(
+    tile: np.ndarray, patch: Tensor, box: np.ndarray, scene: ContentScene, index: int, margin: int | None
+) -> None:
+    """Put the colours of a patch (3, s, s) into the hidden part of a tile; `margin` is that of the seam."""
+    x, y, side, _ = box.tolist()
+    height, width = scene.photo.shape[:2]
+    left, top, w, h = scene.boxes[index].tolist()
+    # With some of the surroundings, from which the colours go on.
+    rows = slice(max(0, top - _CONTEXT), min(height, top + h + _CONTEXT))
+    columns = slice(max(0, left - _CONTEXT), min(width, left + w + _CONTEXT))
+    place = torch.tensor([[x - columns.start, y - rows.start, side, side]]).expand(3, -1)
+    colours = paste_patches(patch, place, rows.stop - rows.start, columns.stop - columns.start)  # [3, h', w']
+    inner = (slice(top - rows.start, top - rows.start + h), slice(left - columns.start, left - columns.start + w))
+    hidden = scene.hidden(index)
+    if margin is not None:
+        hole = np.zeros(colours.shape[1:], bool) if scene.unknown is None else scene.unknown[rows, columns].copy()
+        hole[inner] |= hidden
+        trusted = trusted_photo(scene.modal[index, rows, columns], hole, margin)
+        around = to_planes(scene.photo[rows, columns], None, trusted.device)
+        colours = continue_photo(colours.cpu(), around, trusted)
+    tile[..., :3][hidden] = to_pixels(colours[(slice(None), *inner)])[hidden]
+
+
+def postprocess(pixels: np.ndarray, output_type: str) -> Any:
+    """(h, w, C) uint8 in the form asked for."""
+    if output_type == "pt":
+        return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+    if output_type == "pil":
+        if not pixels.size:  # which PIL has no image for
+            pixels = np.zeros((1, 1, pixels.shape[2]), np.uint8)
+        return Image.fromarray(pixels)
+    return pixels
