@@ -1,6 +1,6 @@
 """Self-attention in blocks of queries, which is faster than torch's own on some CPUs in bfloat16."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -107,5 +107,5 @@ def blocked_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 def _blocks_are_faster() -> bool:
     """Whether the bfloat16 instructions are those of AVX-512 and not those of AMX; False where torch cannot tell."""
-    found = getattr(torch.cpu, "get_capabilities", dict)()
+    found: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(found.get("avx512_bf16")) and not found.get("amx_tile")
