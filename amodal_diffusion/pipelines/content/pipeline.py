@@ -21,6 +21,7 @@ from ...models.pcnet_content import PCNetContent
 from ...models.pull_push import pull_push
 from ..base import SafePipeline
 from ..inputs import batches, check_choice, check_integer, check_number, to_device
+from .cutouts import paste_hidden, postprocess, to_pixels, to_planes, visible_tile
 from .inpainting import (
     check_inpainter_kwargs,
     inpaint,
@@ -32,7 +33,6 @@ from .inpainting import (
 from .inputs import ContentScene, content_boxes, cover, crop_erased, read_content_scene, read_mask, read_photo
 from .output import ContentPipelineOutput
 from .seams import continue_photo, match_seam, trusted_photo, trusted_rim
-from .tiles import paste_hidden, postprocess, to_pixels, to_planes, visible_tile
 
 _UNIT = 256
 """Side in pixels of the crops that lengths in the settings refer to."""
