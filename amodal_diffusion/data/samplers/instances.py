@@ -104,7 +104,7 @@ def read_instances(row: Mapping[str, Any], labels: Mapping[int, int], kind: str)
             f"photo of image {row['image_id']} is {photo.shape[2]}x{photo.shape[1]} pixels, its masks are "
             f"{masks.shape[2]}x{masks.shape[1]}."
         )
-    kept = [index for index, thing in enumerate(row["objects"]) if not thing["is_crowd"] and masks[index].any()]
+    kept = [index for index, item in enumerate(row["objects"]) if not item["is_crowd"] and masks[index].any()]
     classes = [labels[row["objects"][index]["category_id"] or 0] for index in kept]
     return photo, torch.from_numpy(masks[kept]).float(), torch.tensor(classes, dtype=torch.int64)
 

@@ -195,10 +195,10 @@ class PhotoObjects:
         Raises:
             PhotoError: run lengths that cannot be decoded.
         """
-        things = self._masks[photo.source][photo.row]["objects"]
+        objects = self._masks[photo.source][photo.row]["objects"]
         try:
             decoded = {
-                place: [decode_rle(things[place][kind]) for kind in ("modal_mask", "amodal_mask")]
+                place: [decode_rle(objects[place][kind]) for kind in ("modal_mask", "amodal_mask")]
                 for place in set(places)
             }
         except ValueError as error:

@@ -1,7 +1,7 @@
 """The complete and the partly hidden masks of modal-only data sets, for Amodal-VAE."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -99,37 +99,41 @@ def collect_shapes(
     Raises:
         ValueError: where no mask is complete.
     """
-    kept: list[list[dict[str, Any]]] = []
     collected, counts = _Collected(), []
-    for source, rows in enumerate(sources):
-        objects, everything, partial = [], 0, len(collected.sources)
-        for number, row in enumerate(rows, start=1):
-            things = [thing | {"category_id": _category(thing, source, known_categories)} for thing in row["objects"]]
-            everything += len(things)
-            if things:
-                complete, hidden, masks, order = _sort(things, min_area, max_truncation, find_order)
-                objects += [thing for thing, keep in zip(things, complete, strict=True) if keep]
-                if collect_partial and order is not None and hidden.any():
-                    _add_partial(collected, source, things, masks, order, hidden, size, frame_size)
-            if number % _LOG_ROWS == 0:
-                logger.info("source %d: %d photos read", source, number)
-        kept.append([{"objects": objects}])
-        counts.append((everything, len(objects), len(collected.sources) - partial))
-    bank = MaskBank.from_sources(kept, resolution=resolution, min_area=min_area)
+
+    def complete_masks() -> Iterator[tuple[np.ndarray, int, int]]:
+        """The complete masks; the partial ones are collected on the way, so that each mask is decoded once."""
+        for source, rows in enumerate(sources):
+            everything, whole, partial = 0, 0, len(collected.sources)
+            for number, row in enumerate(rows, start=1):
+                objects = row["objects"]
+                everything += len(objects)
+                if objects:
+                    complete, hidden, masks, order = _sort(objects, min_area, max_truncation, find_order)
+                    whole += int(complete.sum())
+                    categories = [_category(item, source, known_categories) for item in objects]
+                    yield from ((masks[index], categories[index], source) for index in np.flatnonzero(complete))
+                    if collect_partial and order is not None and hidden.any():
+                        _add_partial(collected, source, categories, masks, order, hidden, size, frame_size)
+                if number % _LOG_ROWS == 0:
+                    logger.info("source %d: %d photos read", source, number)
+            counts.append((everything, whole, len(collected.sources) - partial))
+
+    bank = MaskBank.from_masks(complete_masks(), resolution=resolution, min_area=min_area)
     return ShapeSources(bank, _stack(collected), counts)
 
 
-def _category(thing: Mapping[str, Any], source: int, known: Sequence[int]) -> int:
-    return thing["category_id"] if source in known and thing["category_id"] is not None else 0
+def _category(item: Mapping[str, Any], source: int, known: Sequence[int]) -> int:
+    return item["category_id"] if source in known and item["category_id"] is not None else 0
 
 
 def _sort(
-    things: Sequence[Mapping[str, Any]], min_area: int, max_truncation: float, find_order: OrderFunction | None
+    objects: Sequence[Mapping[str, Any]], min_area: int, max_truncation: float, find_order: OrderFunction | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
     """Which objects of a photo are complete (N,), which partial (N,), their masks, and the order where it is known."""
-    masks = np.stack([decode_rle(thing["modal_mask"]) for thing in things])
+    masks = np.stack([decode_rle(item["modal_mask"]) for item in objects])
     options: dict[str, Any] = {
-        "is_crowd": [bool(thing["is_crowd"]) for thing in things],
+        "is_crowd": [bool(item["is_crowd"]) for item in objects],
         "max_truncation": max_truncation,
     }
     large = mask_areas(masks) >= min_area
@@ -154,7 +158,7 @@ def _order_around(masks: np.ndarray, wanted: np.ndarray, touching: np.ndarray, f
 def _add_partial(
     collected: _Collected,
     source: int,
-    things: Sequence[Mapping[str, Any]],
+    categories: Sequence[int],
     masks: np.ndarray,
     order: np.ndarray,
     hidden: np.ndarray,
@@ -170,7 +174,7 @@ def _add_partial(
     collected.visible.append(_bytes(crop_to_boxes(stack, boxes, size, rows)))
     collected.frame_visible.append(_bytes(crop_to_boxes(stack, frames, frame_size, rows)))
     collected.frame_front.append(_bytes(crop_to_boxes(front, frames, frame_size)))
-    collected.category_ids += [things[row]["category_id"] for row in rows.tolist()]
+    collected.category_ids += [categories[row] for row in rows.tolist()]
     collected.sources += [source] * len(rows)
 
 

@@ -120,7 +120,8 @@ def partial_objects(
 
 
 def _behind(stack: BoolArray, order: npt.ArrayLike) -> BoolArray:
-    return ((check_order(order, len(stack)) == -1) & neighbours(stack)).any(1)
+    behind = check_order(order, len(stack)) == -1
+    return (behind & neighbours(stack)).any(1) if behind.any() else np.zeros(len(stack), dtype=bool)
 
 
 def _check(modal: npt.NDArray[Any], is_crowd: npt.ArrayLike | None) -> tuple[BoolArray, BoolArray]:
