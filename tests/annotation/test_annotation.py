@@ -20,8 +20,9 @@ from amodal_diffusion.annotation.folder_store import AnnotationStore
 from amodal_diffusion.cli.main import main
 from amodal_diffusion.data import load_amodal_dataset, read_annotations, record_masks, record_order
 from amodal_diffusion.evaluation import call_pipeline, load_pipeline
+from fresh_process import run_fresh
 from pipeline_helpers import tiny_pipeline
-from training_helpers import script_environment, write_coco
+from training_helpers import write_coco
 
 FILES = ("amodal.json", "README.md", "data/train-00000-of-00001.parquet")
 
@@ -141,11 +142,12 @@ def test_two_workers_make_the_same(source, model, result, tmp_path):
 KILLER = """
 import os, random, signal, sys
 from pathlib import Path
-from amodal_diffusion.cli import main
+from amodal_diffusion.cli.main import main
 from amodal_diffusion.data import read_annotations
 read_annotations(sys.argv[2])[0]  # imports what reading needs
 pieces = Path(sys.argv[6]) / "shards"
-watched = {f"amodal_diffusion.{name}" for name in ("annotation", "_annotation_store", "_files", "data.shards")}
+rooms = "annotation.worker", "annotation.folder_store", "files", "data.parquet"
+watched = {f"amodal_diffusion.{name}" for name in rooms}
 
 def die_after(steps):
     started = False
@@ -178,12 +180,9 @@ def test_killed_and_started_again_it_is_the_same(source, model, result, tmp_path
     """Two processes at once, killed at random moments, ten times; then one runs to the end."""
     folder = tmp_path / "killed" / "the-result"
     flags = [source, "--model", model, "--output", folder, "--shard-rows", "2", "--claim-timeout", "1"]
-    done = subprocess.run(
-        [sys.executable, "-c", KILLER, "annotate", *map(str, flags)], env=script_environment(), capture_output=True,
-        text=True, timeout=300,
-    )  # fmt: skip
-    kills, stages = map(int, done.stdout.split("killed")[-1].split())
-    assert kills > 5 and stages > 1, done.stderr[-2000:]
+    written = run_fresh(KILLER, "annotate", *flags)
+    kills, stages = map(int, written.split("killed")[-1].split())
+    assert kills > 5 and stages > 1, written[-2000:]
     annotate(source, model, folder)
     assert content(folder) == content(result)
     assert sorted(path.name for path in folder.iterdir()) == ["README.md", "amodal.json", "annotation.json", "data"]

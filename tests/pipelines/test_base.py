@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,8 +11,8 @@ import torch
 
 from amodal_diffusion import AmodalPipeline, MaskPipeline, PCNetMask, PCNetMaskPipeline, __version__
 from amodal_diffusion.hub import resolve_subfolder, write_pipeline_file
+from fresh_process import run_fresh
 from pipeline_helpers import stacked_bars, tiny_model, tiny_pipeline
-from repository_helpers import ROOT
 
 SETTINGS = {
     "order_threshold": 0.15,
@@ -115,16 +113,7 @@ for pipeline in (by_diffusers, AmodalPipeline.from_pretrained(folder)):
     np.testing.assert_array_equal(pipeline(None, scene["modal"]).amodal_masks, scene["expected"])
 print("loaded twice")
 """
-    environment = {
-        "HF_HOME": str(tmp_path / "hf"),
-        "HF_HUB_OFFLINE": "1",
-        "PYTHONPATH": str(ROOT),
-        "PATH": "/usr/bin:/bin",
-    }
-    command = [sys.executable, "-c", code, str(saved), str(tmp_path / "scene.npz")]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "loaded twice" in done.stdout
+    assert "loaded twice" in run_fresh(code, saved, tmp_path / "scene.npz", folder=tmp_path)
 
 
 # The Hub

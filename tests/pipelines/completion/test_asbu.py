@@ -1,8 +1,6 @@
 """ASBUPipeline: masks from boundaries, uncertainty, the order from increments, mutual occlusion."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -10,6 +8,7 @@ import torch
 
 from amodal_diffusion import AmodalPipeline, ASBUPipeline, ASBUPredictor, MaskModelOutput
 from amodal_diffusion.models.asbu import OCCLUDER_INPUTS, occluder_plane
+from fresh_process import run_fresh
 from pipeline_helpers import crossing_bars, iou, stacked_bars
 from pipeline_helpers import tiny_pipeline as pcnet_pipeline
 
@@ -311,7 +310,7 @@ def test_saved_pipeline_gives_the_same_in_a_fresh_process(tmp_path):
         "out = AmodalPipeline.from_pretrained('asbu')(None, np.load('modal.npy'))\n"
         "np.savez('out.npz', masks=out.amodal_masks, order=out.order, uncertainty=out.uncertainty)\n"
     )
-    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True, capture_output=True)
+    run_fresh(script, folder=tmp_path)
     found, expected = np.load(tmp_path / "out.npz"), pipeline(None, modal)
     np.testing.assert_array_equal(found["masks"], expected.amodal_masks)
     np.testing.assert_array_equal(found["order"], expected.order)

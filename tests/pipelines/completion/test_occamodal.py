@@ -1,8 +1,6 @@
 """The OccAmodal pipeline: networks with a known rule, independence of the objects, odd and wrong inputs, loading."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -11,6 +9,7 @@ from PIL import Image
 
 from amodal_diffusion import AmodalPipeline, MaskModelOutput, OccAmodalPipeline, OccAmodalPredictor
 from amodal_diffusion.pipelines.completion.mask_pipeline import ObjectPatches
+from fresh_process import run_fresh
 from photo_helpers import TINY_PREDICTOR, draw_scene, tiny_occamodal, tiny_predictor
 from pipeline_helpers import iou
 
@@ -290,7 +289,7 @@ def test_round_trip_in_a_fresh_process(tmp_path):
         "assert pipe.config.mask_threshold == 0.4 and pipe.config.confine_to_occluder\n"
         "np.save(sys.argv[1] + '/out.npy', pipe(data['photo'], data['modal']).probabilities)\n"
     )
-    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, capture_output=True)
+    run_fresh(code, tmp_path)
     np.testing.assert_allclose(np.load(tmp_path / "out.npy"), pipeline(photo, modal).probabilities, atol=1e-5)
 
 

@@ -1,8 +1,6 @@
 """ContentPipeline with an inpainting pipeline of diffusers; saving and loading with either component."""
 
 import json
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,8 +13,8 @@ from amodal_diffusion.pipelines.content import inpainting
 from amodal_diffusion.pipelines.content.inpainting import trained_size
 from content_helpers import check_tiles, tiny_content, tiny_content_model
 from diffusion_helpers import photo, tiny_inpainting, tiny_stable_diffusion, tiny_unet
+from fresh_process import run_fresh
 from pipeline_helpers import crossing_bars, stacked_bars
-from repository_helpers import ROOT
 
 STEPS = {"num_inference_steps": 2, "guidance_scale": 1.0}
 
@@ -430,13 +428,5 @@ for folder in sys.argv[1:]:
         assert type(pipeline) is ContentPipeline and (pipeline.model is None) != (pipeline.inpainter is None)
 print("loaded all")
 """
-    environment = {
-        "HF_HOME": str(tmp_path / "hf"),
-        "HF_HUB_OFFLINE": "1",
-        "PYTHONPATH": str(ROOT),
-        "PATH": "/usr/bin:/bin",
-    }
-    command = [sys.executable, "-c", code, *(str(saved / name) for name in ("network", "named", "whole"))]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "loaded all" in done.stdout
+    folders = (saved / name for name in ("network", "named", "whole"))
+    assert "loaded all" in run_fresh(code, *folders, folder=tmp_path)

@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +11,7 @@ import torch
 
 import amodal_diffusion.hub
 from amodal_diffusion import ScenePipeline, Segmenter
+from fresh_process import run_fresh
 from pipeline_helpers import crossing_bars, tiny_pipeline
 from repository_helpers import ROOT
 from scene_helpers import photo_like, pixels, tiny_content
@@ -209,19 +208,14 @@ def test_references_that_leave_a_hub_repository(saved, tmp_path, monkeypatch):
         ScenePipeline.from_pretrained("someone/scene")
 
 
-@pytest.mark.slow
-def test_diffusers_loads_the_folder(saved, tmp_path):
+def test_diffusers_loads_the_folder(saved):
     code = """
 import sys
 from diffusers import DiffusionPipeline
 loaded = DiffusionPipeline.from_pretrained(sys.argv[1], custom_pipeline=sys.argv[1], trust_remote_code=True)
 print(type(loaded).__name__, type(loaded.mask_pipeline).__name__, type(loaded.content_pipeline).__name__)
 """
-    environment = {"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1", "PATH": "", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", code, saved], capture_output=True, text=True, check=True, env=environment, cwd=ROOT
-    )
-    assert done.stdout.split() == ["ScenePipeline", "PCNetMaskPipeline", "ContentPipeline"]
+    assert run_fresh(code, saved).split()[-3:] == ["ScenePipeline", "PCNetMaskPipeline", "ContentPipeline"]
 
 
 def test_shipped_folder():

@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -20,8 +18,8 @@ from diffusion_helpers import (
     tiny_stable_diffusion,
     tiny_unet,
 )
+from fresh_process import run_fresh
 from pipeline_helpers import crossing_bars
-from repository_helpers import ROOT
 
 NAMES = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 NOTHING = dict.fromkeys(NAMES)
@@ -203,11 +201,7 @@ for folder in sys.argv[2:]:
     np.testing.assert_allclose(found, scene["expected"], atol=1e-5)
 print("loaded twice")
 """
-    environment = {"HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HF_HOME": str(tmp_path)}
-    command = [sys.executable, "-c", code, *map(str, (tmp_path / "scene.npz", light, full))]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "loaded twice" in done.stdout
+    assert "loaded twice" in run_fresh(code, tmp_path / "scene.npz", light, full, folder=tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["full", "light"])

@@ -103,7 +103,7 @@ def test_document_is_no_longer_there_when_its_pictures_change(tmp_path, monkeypa
 def test_failed_save_leaves_the_earlier_scene(tmp_path, monkeypatch, scenes, name):
     path = tmp_path / PATHS[name]
     save_scene(scenes["untouched"], path)
-    monkeypatch.setattr(scene_formats._codec, "MAX_LAYERS", 2)
+    monkeypatch.setattr(scene_formats.document, "MAX_LAYERS", 2)
     with pytest.raises(ValueError, match="a scene may have 2 layers at most, got 4"):
         save_scene(scenes["moved"], path)
     monkeypatch.undo()
