@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
-from .masks.packed import BoolArray
+from .masks import BoolArray
 
 __all__ = [
     "ImageInput",

@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 
-from ..data.cards import RecordCounts, dataset_card
-from ..data.parquet import replacing, write_shards
-from ..data.schema import amodal_features, build_objects, record_masks
+from ..data import RecordCounts, amodal_features, build_objects, dataset_card, record_masks, write_shards
+from ..data.parquet import replacing
 from ..evaluation import call_pipeline
 from ..files import atomic_path, write_text
 from ..images import load_image

@@ -11,8 +11,11 @@ from typing import Any
 
 from ..data import (
     FILE_FORMATS,
+    PHOTOS,
+    SHARD_BYTES,
     BadRecord,
     ColumnMap,
+    convert_dataset,
     iter_annotations,
     iter_columns,
     load_amodal_dataset,
@@ -20,9 +23,7 @@ from ..data import (
     open_dataset,
     push_folder,
 )
-from ..data.convert import PHOTOS, convert_dataset
 from ..data.dataset import check_repo_id
-from ..data.parquet import SHARD_BYTES
 from .options import add_command, write_bad_records, write_out
 
 SPLIT = re.compile(r"(?:(?P<split>[A-Za-z]\w*)=)?(?P<place>.+)", re.ASCII)

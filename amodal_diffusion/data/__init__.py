@@ -1,7 +1,13 @@
-"""Readers of annotation files into one schema, and data sets on disk and on the Hub."""
+"""Data sets: annotation files of any format as rows of one schema, and these rows on disk and on the Hub.
 
-from .convert import ConvertedDataset, convert_dataset
+`readers` has a module for each format, `synthesis` makes training samples of masks and photos, `samplers` draws what
+training sees.
+"""
+
+from .cards import RecordCounts, dataset_card
+from .convert import PHOTOS, ConvertedDataset, convert_dataset
 from .dataset import load_amodal_dataset, push_dataset, push_folder, save_parquet
+from .parquet import SHARD_BYTES, write_shards
 from .readers import (
     FILE_FORMATS,
     FORMATS,
@@ -20,17 +26,22 @@ from .readers import (
     read_coco,
     read_cocoa,
 )
-from .schema import amodal_features, record_masks, record_order
+from .schema import amodal_features, build_objects, record_masks, record_order
 
 __all__ = [
     "FILE_FORMATS",
     "FORMATS",
+    "PHOTOS",
+    "SHARD_BYTES",
     "AnnotationError",
     "BadRecord",
     "ColumnMap",
     "ConvertedDataset",
+    "RecordCounts",
     "amodal_features",
+    "build_objects",
     "convert_dataset",
+    "dataset_card",
     "detect_format",
     "iter_annotations",
     "iter_cityscapes",
@@ -48,4 +59,5 @@ __all__ = [
     "record_masks",
     "record_order",
     "save_parquet",
+    "write_shards",
 ]

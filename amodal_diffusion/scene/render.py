@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
-from ..masks.morphology import dilate
+from ..masks import dilate
 from ..ordering import reachable
 from .layer import FloatArray, Layer, corners, integer_shift, invert, same_map
 
