@@ -47,6 +47,7 @@ TWICE = {
     "curves": "drawn, and a paper's figure of them",
     "dataset": "a data set, and the command that makes one",
     "samples": "one row of a data set to score; drawings of several",
+    "shapes": "those of Amodal-VAE: drawn for training, compared in its losses",
 }
 """Names of several modules, and why."""
 
