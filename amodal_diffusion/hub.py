@@ -9,6 +9,8 @@ from typing import Any
 from diffusers import DiffusionPipeline
 from huggingface_hub import snapshot_download
 
+from .files import write_text
+
 INDEX_NAME = "model_index.json"
 PIPELINE_FILE_NAME = "pipeline.py"
 LIBRARIES = ("amodal_diffusion", "diffusers", "transformers")
@@ -34,9 +36,7 @@ def write_pipeline_file(folder: str | os.PathLike[str], class_name: str) -> Path
     if not class_name.isidentifier():
         raise ValueError(f"`class_name` must be a Python identifier, got {class_name!r}.")
     path = Path(folder) / PIPELINE_FILE_NAME
-    partial = path.with_name(f".{PIPELINE_FILE_NAME}.{os.getpid()}")
-    partial.write_text(f"from amodal_diffusion import {class_name}  # noqa: F401\n", encoding="utf-8")
-    os.replace(partial, path)
+    write_text(path, f"from amodal_diffusion import {class_name}  # noqa: F401\n")
     return path
 
 

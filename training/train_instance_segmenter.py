@@ -35,7 +35,7 @@ from trainer.photo_sources import check_images, read_photo_sources, split_source
 from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, Mask2FormerImageProcessor, SwinConfig
 
 from amodal_diffusion.data.samplers.instances import MASKS, InstanceSampler, pad, read_instances, resize
-from amodal_diffusion.io import write_text
+from amodal_diffusion.files import write_text
 from amodal_diffusion.masks import encode_rle
 from amodal_diffusion.metrics import AmodalAP
 

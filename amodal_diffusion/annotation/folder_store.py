@@ -19,11 +19,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..files import atomic_path, write_text
+from ..files import PARTIAL, atomic_file, sweep, write_text
 
 MANIFEST = "annotation.json"
 SHARDS = "shards"
-_LEFTOVERS = (".partial-", ".data-")
 _BROKEN = "'{path}' is no valid record of an annotation run; annotate into another folder."
 
 
@@ -50,9 +49,7 @@ class AnnotationStore:
         found = self._read()
         if found is None:
             others = (
-                [path.name for path in folder.iterdir() if not path.name.startswith(_LEFTOVERS)]
-                if folder.exists()
-                else []
+                [path.name for path in folder.iterdir() if not path.name.startswith(PARTIAL)] if folder.exists() else []
             )
             if MANIFEST in others:  # of a process that started at the same moment
                 found = self._read()
@@ -107,7 +104,7 @@ class AnnotationStore:
         except FileExistsError:
             if not self._is_abandoned(path):
                 return False
-            with atomic_path(path) as beside:  # ours from here on; whoever did the same at this moment does it too
+            with atomic_file(path) as beside:  # ours from here on; whoever did the same at this moment does it too
                 beside.write_text(_identity(), encoding="utf-8")
             return True
         except FileNotFoundError:  # swept at this moment, since the run is finished
@@ -134,9 +131,7 @@ class AnnotationStore:
     def sweep(self) -> None:
         """Remove what a finished run needs no more."""
         shutil.rmtree(self.folder / SHARDS, ignore_errors=True)
-        for path in self.folder.iterdir():
-            if path.name.startswith(_LEFTOVERS):
-                shutil.rmtree(path, ignore_errors=True)
+        sweep(self.folder)
 
     def _claim_path(self, name: str) -> Path:
         return self.folder / SHARDS / f"{name}.claim"

@@ -19,9 +19,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 import numpy as np
 
 from ..data import RecordCounts, amodal_features, build_objects, dataset_card, record_masks, write_shards
-from ..data.parquet import replacing
 from ..evaluation import call_pipeline
-from ..files import atomic_path, write_text
+from ..files import atomic_file, atomic_folder, write_text
 from ..images import load_image
 from ..io import amodal_scores
 from ..io.results import AMODAL_JSON
@@ -165,7 +164,7 @@ def _write_piece(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     import pyarrow.parquet as parquet
 
     table = pyarrow.Table.from_pylist(list(rows), schema=annotation_features().arrow_schema)
-    with atomic_path(path) as beside:
+    with atomic_file(path) as beside:
         parquet.write_table(table, beside)
 
 
@@ -242,7 +241,7 @@ def _join(store: AnnotationStore, run: Mapping[str, Any]) -> None:
             return
         counts = RecordCounts()
         tables = _tables(store.pieces(), counts, lambda: store.stay(_JOIN))
-        with replacing(store.folder / "data") as beside:
+        with atomic_folder(store.folder / "data") as beside:
             write_shards(tables, annotation_features(), beside, "train", 500 * 2**20)
         _write_coco(store, run)
         note = (
@@ -269,7 +268,7 @@ def _write_coco(store: AnnotationStore, run: Mapping[str, Any]) -> None:
     """The COCO document of all pieces, written as a stream: images, categories, annotations."""
     rows = _ImageIds(store.pieces())
     categories: dict[int, str] = {}
-    with atomic_path(store.folder / AMODAL_JSON) as beside, ExitStack() as stack:
+    with atomic_file(store.folder / AMODAL_JSON) as beside, ExitStack() as stack:
         file = stack.enter_context(beside.open("w", encoding="utf-8"))
         info = {"description": "pseudo-amodal masks", "pipeline": run["pipeline"], "options": run["options"]}
         file.write('{"info": ' + json.dumps(info) + ',\n"images": [')

@@ -15,7 +15,7 @@ from ..annotation import annotate_dataset
 from ..data import BadRecord, push_folder, read_annotations
 from ..data.dataset import check_repo_id
 from ..evaluation import check_call_options, load_pipeline
-from ..io import check_output_folder
+from ..files import check_output_folder
 from ..io.results import AMODAL_JSON
 from .options import DTYPES, add_command, find_device, given_options, write_bad_records, write_out
 

@@ -34,7 +34,7 @@ from ..evaluation import (
     update_model_card,
     write_report,
 )
-from ..io import atomic_path, check_output_file
+from ..files import atomic_file, check_output_file
 from .options import DTYPES, add_command, find_device, given_options, write_out
 
 FIGURE = "z20-fig12"
@@ -272,7 +272,7 @@ def _write(
         write_out(shown.to_text())
         shown.write(json_path=options.json, markdown_path=options.markdown)
         if options.plot is not None and isinstance(shown, CurveReport):
-            with atomic_path(options.plot) as temporary:
+            with atomic_file(options.plot) as temporary:
                 shown.draw().save(temporary)
     if options.push_to_hub:
         for model, labels in _models(options, entries).items():

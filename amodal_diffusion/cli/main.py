@@ -19,8 +19,9 @@ from safetensors import SafetensorError
 from .. import __version__
 from ..conversion import CONVERTERS
 from ..evaluation import call_pipeline, load_pipeline
+from ..files import check_output_folder
 from ..images import load_image
-from ..io import RESULTS, ObjectMasks, check_output_folder, coco_document, read_object_masks, save_completion
+from ..io import RESULTS, ObjectMasks, coco_document, read_object_masks, save_completion
 from ..visualization import draw_order_graph, draw_overlay, draw_samples
 from .annotate import add_annotate
 from .dataset import add_dataset

@@ -1,8 +1,6 @@
 """Checking every key of a published checkpoint, and writing the pipeline folder in one step."""
 
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,6 +9,7 @@ from diffusers import DiffusionPipeline
 from torch import Tensor, nn
 
 from ..checkpoints import load_published_state_dict
+from ..files import atomic_folder
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -74,21 +73,6 @@ def save_pipeline(pipeline: DiffusionPipeline, output_dir: str | os.PathLike[str
     target = Path(output_dir)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise FileExistsError(f"'{target}' exists already; choose a new folder for the converted pipeline.")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    try:
-        pipeline.save_pretrained(partial)
-        partial.chmod(0o777 & ~_umask())  # mkdtemp makes folders that only their owner can read
-        if target.exists():
-            target.rmdir()
-        os.replace(partial, target)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+    with atomic_folder(target) as staged:
+        pipeline.save_pretrained(staged)
     return target
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -5,20 +5,20 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
-from ..files import write_text
+from ..files import atomic_folder
 from .cards import RecordCounts, dataset_card
 from .dataset import PHOTO_FOLDER
-from .parquet import SHARD_BYTES, check_target, replacing, row_tables, write_shards
+from .parquet import SHARD_BYTES, check_target, row_tables, write_shards
 from .schema import amodal_features
 
 Photos = Literal["embed", "beside", "none"]
 PHOTOS = ("embed", "beside", "none")
+_CARD = "README.md"
 
 
 @dataclass(frozen=True)
@@ -92,22 +92,21 @@ def convert_dataset(
     target = Path(folder)
     _check_folder(target, overwrite)
     counts = {split: RecordCounts() for split in splits}
-    with ExitStack() as stack:
-        data = stack.enter_context(replacing(target / "data"))
-        copies = stack.enter_context(replacing(target / PHOTO_FOLDER)) if photos == "beside" else None
-        names = []
+    with atomic_folder(target, replaces=("data", _CARD)) as staged:
+        data, copies, names = staged / "data", staged / PHOTO_FOLDER, []
+        data.mkdir()
         for split, rows in splits.items():
             counted = _counted(rows, counts[split])
             if photos == "none":
                 counted = _without_photos(counted)
-            elif copies is not None:
+            elif photos == "beside":
                 counted = _copy_photos(counted, copies / split)
             first = next(counted, None)
             features = amodal_features(with_image=first is not None and "image" in first)
             tables = row_tables(chain([] if first is None else [first], counted), features)
             names += write_shards(tables, features, data, split, max_shard_bytes)
-    title = repo_id or target.resolve().name
-    write_text(target / "README.md", dataset_card(counts, title, license=license, description=description))
+        card = dataset_card(counts, repo_id or target.resolve().name, license=license, description=description)
+        (staged / _CARD).write_text(card, encoding="utf-8")
     return ConvertedDataset(target, [target / "data" / name for name in names], counts)
 
 
@@ -121,8 +120,8 @@ def _check_splits(splits: Mapping[str, Any]) -> None:
 
 def _check_folder(target: Path, overwrite: bool) -> None:
     check_target(target / "data", overwrite)
-    if (target / "README.md").exists() and not overwrite:
-        raise FileExistsError(f"{os.fspath(target / 'README.md')!r} exists; pass overwrite=True to replace it")
+    if (target / _CARD).exists() and not overwrite:
+        raise FileExistsError(f"{os.fspath(target / _CARD)!r} exists; pass overwrite=True to replace it")
     if (target / PHOTO_FOLDER).exists():
         # They would be taken for photos of the new data set, and may be the only copies that there are.
         raise FileExistsError(f"{os.fspath(target / PHOTO_FOLDER)!r} exists; choose another folder, or move it away")

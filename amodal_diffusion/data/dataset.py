@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from huggingface_hub import HfApi
 
+from ..files import atomic_folder
 from .cards import dataset_card
-from .parquet import SHARD_BYTES, check_target, dataset_tables, replacing, write_shards
+from .parquet import SHARD_BYTES, check_target, dataset_tables, write_shards
 from .schema import amodal_features
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def save_parquet(
     for split, part in splits.items():
         _check_columns(part.column_names, f"split {split!r}")
         splits[split] = part.select_columns([name for name in amodal_features(True) if name in part.column_names])
-    with replacing(target) as beside:
+    with atomic_folder(target) as beside:
         names = [
             name
             for split, part in splits.items()

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,6 +66,7 @@ def write_shards(
     Example:
         >>> from datasets import Features, Value
         >>> features = Features({"id": Value("int32")})
+        >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     write_shards(row_tables([{"id": 1}], features), features, Path(folder), "train", SHARD_BYTES)
         ['train-00000-of-00001.parquet']
@@ -115,36 +113,6 @@ def check_target(target: Path, overwrite: bool, suffix: str = ".parquet") -> Non
     others = [target] if target.is_file() else [path for path in target.iterdir() if suffix and path.suffix != suffix]
     if others:
         raise FileExistsError(f"{os.fspath(others[0])!r} is no Parquet file and is not overwritten")
-
-
-@contextmanager
-def replacing(target: Path) -> Iterator[Path]:
-    """A new folder beside `target`, which it becomes when the block ends without error.
-
-    Example:
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     with replacing(Path(folder, "data")) as beside:
-        ...         _ = (beside / "file.txt").write_text("text")
-        ...     Path(folder, "data", "file.txt").read_text()
-        'text'
-    """
-    made = not target.parent.exists()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    old = beside.with_name(f"{beside.name}-old")
-    try:
-        yield beside
-        beside.chmod(0o755)  # mkdtemp makes it private
-        if target.exists():
-            os.replace(target, old)
-        os.replace(beside, target)
-    finally:
-        if old.exists() and not target.exists():
-            os.replace(old, target)
-        shutil.rmtree(beside, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
-        if made and not any(target.parent.iterdir()):
-            target.parent.rmdir()
 
 
 def _batch_size(features: Features) -> int:

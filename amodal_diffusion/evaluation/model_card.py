@@ -9,7 +9,7 @@ from pathlib import Path
 from huggingface_hub import EvalResult, ModelCard, ModelCardData, metadata_update
 from huggingface_hub.repocard_data import eval_results_to_model_index
 
-from ..files import atomic_path
+from ..files import atomic_file
 from .report import EvaluationReport
 
 _NAMES = {
@@ -120,7 +120,7 @@ def update_model_card(model: str, results: Sequence[EvalResult], *, token: str |
     data: ModelCardData = card.data  # type: ignore[assignment]  # declared as that of any card
     data.model_name = data.model_name or folder.resolve().name
     data.eval_results = merge_results(data.eval_results or [], results)
-    with atomic_path(path) as temporary:
+    with atomic_file(path) as temporary:
         card.save(temporary)
     return str(path)
 

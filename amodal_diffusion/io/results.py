@@ -16,23 +16,9 @@ import numpy as np
 from PIL import Image
 
 from ..data import AnnotationError, detect_format, iter_coco, iter_cocoa, record_masks
-from ..files import (
-    PathLike,
-    atomic_path,
-    check_output_file,
-    check_output_folder,
-    file_stem,
-    publish,
-    staging_folder,
-    write_text,
-)
+from ..files import PathLike, atomic_folder, file_stem
 from ..masks import encode_rle, mask_areas, mask_boxes
 from ..ordering import check_order, order_pairs
-
-__all__ = [
-    "RESULTS", "ObjectMasks", "amodal_scores", "atomic_path", "check_output_file", "check_output_folder",
-    "coco_document", "read_object_masks", "save_completion", "write_text",
-]  # fmt: skip
 
 AMODAL_JSON, OVERLAY, ORDER_GRAPH = "amodal.json", "overlay.png", "order_graph.png"
 MASK_FOLDER, OCCLUDER_FOLDER, SAMPLE_FOLDER = "amodal_masks", "occluder_masks", "samples"
@@ -418,7 +404,7 @@ def save_completion(
         NotADirectoryError: where `folder` is a file.
     """
     folder = Path(folder)
-    with staging_folder(folder) as staged:
+    with atomic_folder(folder, replaces=RESULTS) as staged:
         stems = [file_stem(index, annotation["name"]) for index, annotation in enumerate(document["annotations"])]
         for name, masks in ((MASK_FOLDER, amodal), (OCCLUDER_FOLDER, occluders)):
             if masks is not None:
@@ -432,7 +418,8 @@ def save_completion(
             if picture is not None:
                 picture.save(staged / name)
         (staged / AMODAL_JSON).write_text(json.dumps(document, allow_nan=False) + "\n", encoding="utf-8")
-        return publish(staged, folder, RESULTS)
+        written = [name for name in RESULTS if (staged / name).exists()]
+    return [folder / name for name in written]
 
 
 def _save_masks(folder: Path, masks: np.ndarray, stems: Sequence[str]) -> None:

@@ -19,6 +19,7 @@ from amodal_diffusion.data import (
 from amodal_diffusion.data import dataset as data_io
 from amodal_diffusion.masks import encode_rle
 from data_helpers import HEIGHT, WIDTH, FakeHub, box_mask, coco, cocoa, image, region, save_photo, thing, write
+from kill_helpers import killed_at_every_step, tree
 from repository_helpers import SHARED, needs_shared
 
 
@@ -171,6 +172,24 @@ def test_a_failed_conversion_leaves_what_was_there(source, tmp_path):
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
 
+def test_killed_at_every_step_the_old_data_set_or_the_new_one_is_there(source, tmp_path):
+    """Shards and card belong together."""
+    few, many = (
+        write(tmp_path / f"{count}.json", coco(*(thing(index) for index in range(1, count + 1)))) for count in (1, 3)
+    )
+    for path in (few, many):
+        assert run(path, "--output", tmp_path / path.stem / "out") == 0
+    old, new = (tree(tmp_path / path.stem / "out") for path in (few, many))
+    found = []
+    for _ in killed_at_every_step(
+        lambda: run(many, "--output", tmp_path / "out", "--overwrite"),
+        lambda: run(few, "--output", tmp_path / "out", "--overwrite"),
+    ):
+        found.append(tree(tmp_path / "out"))
+    assert old in found and new in found and all(state in (old, new) for state in found)
+    assert not [name for name in files(tmp_path) if name.startswith(".partial")]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -262,7 +281,7 @@ def test_rows_pass_through(tmp_path, monkeypatch):
     def rows():
         (row,) = iter_annotations(coco(thing()))
         for index in range(95):
-            written.append(sum(path.is_file() for path in tmp_path.rglob("*")))
+            written.append(sum(path.parent.name == "data" for path in tmp_path.rglob("*")))
             yield row | {"image_id": str(index)}
 
     converted = convert_dataset({"train": rows()}, tmp_path / "out", max_shard_bytes=1)

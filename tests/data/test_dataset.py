@@ -3,6 +3,7 @@
 import os
 
 import numpy as np
+import pyarrow.parquet as parquet
 import pytest
 from datasets import Dataset, DatasetDict, IterableDataset, load_dataset
 from huggingface_hub import DatasetCard
@@ -21,6 +22,7 @@ from amodal_diffusion.data import dataset as data_io
 from amodal_diffusion.data import parquet as data_shards
 from amodal_diffusion.masks import encode_rle
 from data_helpers import HEIGHT, WIDTH, FakeHub, box_mask, coco, cocoa, image, region, save_photo, thing, write
+from kill_helpers import killed_at_every_step
 from repository_helpers import SHARED, needs_shared
 
 
@@ -143,6 +145,17 @@ def test_other_files_are_not_overwritten(tmp_path):
     (tmp_path / "out" / "data").write_text("a file")
     with pytest.raises(FileExistsError, match="data' is no Parquet file"):
         save_parquet(many(1), tmp_path / "out", overwrite=True)
+
+
+def test_killed_at_every_step_the_old_shards_or_the_new_ones_are_there(tmp_path):
+    dataset, found = many(5), []
+    for _ in killed_at_every_step(
+        lambda: save_parquet(dataset, tmp_path / "out", overwrite=True),
+        lambda: save_parquet(many(3), tmp_path / "out", overwrite=True),
+    ):
+        found.append(sum(parquet.read_table(path).num_rows for path in (tmp_path / "out" / "data").iterdir()))
+    assert set(found) == {3, 5}
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["data"]
 
 
 def test_failed_write_leaves_what_was_there(tmp_path):

@@ -13,15 +13,12 @@ from pycocotools.coco import COCO
 from amodal_diffusion.io import (
     ObjectMasks,
     amodal_scores,
-    atomic_path,
-    check_output_file,
-    check_output_folder,
     coco_document,
     read_object_masks,
     save_completion,
-    write_text,
 )
 from amodal_diffusion.masks import decode_rle, encode_rle
+from kill_helpers import killed_at_every_step, tree
 
 HEIGHT, WIDTH = 12, 20
 
@@ -354,15 +351,22 @@ def test_output_that_is_a_file_is_refused(tmp_path, masks):
         complete_into(tmp_path / "out", masks, ["a", "b", "c"])
 
 
-def test_atomic_path_keeps_the_old_file_when_the_block_fails(tmp_path):
-    write_text(tmp_path / "deep/report.md", "old")
-    with pytest.raises(RuntimeError, match="half way"), atomic_path(tmp_path / "deep/report.md") as path:
-        path.write_text("new", encoding="utf-8")
-        raise RuntimeError("half way")
-    assert (tmp_path / "deep/report.md").read_text(encoding="utf-8") == "old"
-    assert os.listdir(tmp_path / "deep") == ["report.md"]
-    with pytest.raises(IsADirectoryError, match="deep is a folder, expected the path of a file"):
-        write_text(tmp_path / "deep", "x")
+def test_killed_at_every_step_the_old_result_or_the_new_one_is_there(tmp_path, masks):
+    folder, picture = tmp_path / "out", Image.new("RGB", (4, 4))
+    complete_into(tmp_path / "old", masks[:2], ["a", "b"], overlay=picture, order_graph=picture)
+    complete_into(tmp_path / "new", masks[:1], ["z"], overlay=picture)
+    old, new = tree(tmp_path / "old"), tree(tmp_path / "new")
+
+    def reset():
+        complete_into(folder, masks[:2], ["a", "b"], overlay=picture, order_graph=picture)
+        write(folder / "mine.txt", "keep")
+
+    found = []
+    for _ in killed_at_every_step(lambda: complete_into(folder, masks[:1], ["z"], overlay=picture), reset):
+        found.append(tree(folder))
+        assert found[-1].pop("mine.txt") == b"keep" and found[-1] in (old, new)
+    assert old in found and new in found
+    assert sorted(os.listdir(tmp_path)) == ["new", "old", "out"]
 
 
 @pytest.mark.parametrize("wrap", ["results", "document"])
@@ -393,30 +397,3 @@ def test_occluders_are_written_and_removed(tmp_path, masks):
     assert not folders[1].exists() and folders[0].exists()
     with pytest.raises(ValueError, match="`occluders` must have the shape of the modal masks"):
         coco_document(objects, masks, occluders=occluders[:1])
-
-
-def test_outputs_are_checked_without_leaving_anything(tmp_path, monkeypatch):
-    (tmp_path / "file").write_text("mine")
-    check_output_folder(tmp_path / "deep" / "er")
-    check_output_folder(tmp_path)
-    check_output_file(tmp_path / "deep" / "r.json")
-    check_output_file(tmp_path / "file")
-    monkeypatch.chdir(tmp_path)
-    check_output_folder("out")
-    check_output_file("r.json")
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]
-    with pytest.raises(NotADirectoryError, match="file is a file, expected a folder"):
-        check_output_folder(tmp_path / "file")
-    for check in (check_output_folder, check_output_file):
-        with pytest.raises(NotADirectoryError, match="cannot be made: .*file is a file"):
-            check(tmp_path / "file" / "deep" / "er")
-    with pytest.raises(IsADirectoryError, match="is a folder, expected the path of a file"):
-        check_output_file(tmp_path)
-
-    def refuse(**_):
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr("tempfile.TemporaryFile", refuse)  # root may write everywhere
-    for check in (check_output_folder, check_output_file):
-        with pytest.raises(OSError, match="out.* cannot be written: Permission denied"):
-            check(tmp_path / "out" / "r.json")

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import re
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from ...files import PathLike, check_output_file, check_output_folder, write_text
@@ -9,16 +14,24 @@ from ...io import ObjectMasks, coco_document
 from ..scene import Scene
 from .document import DOCUMENT, FORMAT, check_document, decode_scene, dump_document, encode_scene, parse_json, png_bytes
 from .layer_stack import visible_layers
-from .png_folder import RENDERED, folder_reader, load_png_folder, read_file, write_folder
+from .png_folder import NAMES, RENDERED, folder_reader, load_png_folder, read_file, write_folder
 
 SCENE_KEY = "amodal_diffusion"
 """Key of the document under which the scene itself lies, which COCO tools pass over."""
+
+FILES_KEY = "files"
+"""Key of the scene under which the folder of its pictures stands; without it they lie in `NAME_files` itself."""
+
+_VERSION_NAME = re.compile(r"[0-9a-f]{16}")
 
 
 def save_coco_amodal(scene: Scene, path: PathLike) -> None:
     """Write a scene as COCO JSON, and its pictures into the folder `NAME_files` beside NAME.json.
 
-    The annotations are those of `export.coco_document`, of the scene as it is rendered: `segmentation` is the whole
+    In there, the pictures of each version of the scene have a folder of their own, named by their content. So the
+    pictures of an earlier version stay until the JSON, which is replaced in one step, names the new ones.
+
+    The annotations are those of `io.coco_document`, of the scene as it is rendered: `segmentation` is the whole
     object on the canvas, `visible_mask` what of it is seen, `bbox`, `area` and `occlude_rate` follow from them, and the
     image has the `order_relations`. Its `file_name` is that of the rendered scene.
 
@@ -32,13 +45,14 @@ def save_coco_amodal(scene: Scene, path: PathLike) -> None:
     document, files = encode_scene(scene)
     whole, visible = visible_layers(scene, rendered)
     objects = ObjectMasks(visible, names=[layer.name for layer in scene.layers])
-    folder = files_folder(path)
-    coco = coco_document(objects, whole, scene.order, file_name=f"{folder.name}/{RENDERED}", info={"format": FORMAT})
-    coco[SCENE_KEY] = document
-    text = dump_document(coco).decode("ascii")
-    path.unlink(missing_ok=True)  # its pictures go now
-    write_folder(folder, {**files, RENDERED: png_bytes(rendered)})
-    write_text(path, text)
+    files[RENDERED] = png_bytes(rendered)
+    version, folder = _version(files), files_folder(path)
+    name = f"{folder.name}/{version}/{RENDERED}"
+    coco = coco_document(objects, whole, scene.order, file_name=name, info={"format": FORMAT})
+    coco[SCENE_KEY] = {**document, FILES_KEY: version}
+    write_folder(folder / version, files)
+    write_text(path, dump_document(coco).decode("ascii"))
+    _remove_other_versions(folder, version)
 
 
 def check_coco_output(path: PathLike) -> None:
@@ -63,10 +77,27 @@ def load_coco_amodal(path: PathLike) -> Scene:
         raise ValueError(
             f"`{SCENE_KEY}` must be an object, got {type(document).__name__}: this is COCO without a scene."
         )
-    check_document(document, set())
-    return decode_scene(document, folder_reader(files_folder(path)))
+    check_document(document, {FILES_KEY})
+    version = document.get(FILES_KEY, "")
+    if version != "" and not (isinstance(version, str) and _VERSION_NAME.fullmatch(version)):
+        raise ValueError(f"`{SCENE_KEY}.{FILES_KEY}` must be 16 hexadecimal digits, got {version!r}.")
+    return decode_scene(document, folder_reader(files_folder(path) / version))
 
 
 def files_folder(path: Path) -> Path:
     """Where the pictures of the scene in `path` lie."""
     return path.with_name(f"{path.stem}_files")
+
+
+def _version(files: Mapping[str, bytes]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(files):
+        digest.update(f"{name}\0{len(files[name])}\0".encode() + files[name])
+    return digest.hexdigest()[:16]
+
+
+def _remove_other_versions(folder: Path, version: str) -> None:
+    for entry in folder.iterdir():
+        if entry.name != version and (_VERSION_NAME.fullmatch(entry.name) or entry.name in NAMES):
+            with contextlib.suppress(OSError):
+                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()

@@ -18,7 +18,7 @@ import defusedxml.ElementTree  # type: ignore[import-untyped]
 import numpy as np
 from PIL import Image
 
-from ...files import PathLike, atomic_path
+from ...files import PathLike, atomic_file
 from ..scene import Scene
 from .archive import Archive, open_archive, write_archive
 from .document import (
@@ -65,7 +65,7 @@ def save_open_raster(scene: Scene, path: PathLike) -> None:
     document[STACK_KEY] = _digest(stack, entries)
     thumbnail = Image.fromarray(rendered)
     thumbnail.thumbnail((_THUMBNAIL, _THUMBNAIL))
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
+    with atomic_file(path) as temporary, temporary.open("wb") as file:
         write_archive(
             file,
             {

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ...files import PathLike, atomic_path
+from ...files import PathLike, atomic_file
 from ..scene import Scene
 from .archive import archive_bytes, open_archive
 from .document import (
@@ -69,7 +69,7 @@ def save_photoshop(scene: Scene, path: PathLike) -> None:
     document[STACK_KEY] = fingerprint(_named(pictures))
     content = archive_bytes({DOCUMENT: dump_document(document), **files})
     written.image_resources[RESOURCE] = ImageResource(key=RESOURCE, name=RESOURCE_NAME, data=content)
-    with atomic_path(path) as temporary:
+    with atomic_file(path) as temporary:
         written.save(temporary)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ...files import PathLike, publish, staging_folder
+from ...files import PathLike, atomic_folder
 from ..scene import Scene
 from .document import (
     DOCUMENT,
@@ -59,12 +59,11 @@ def load_png_folder(path: PathLike) -> Scene:
 
 
 def write_folder(folder: Path, files: dict[str, bytes]) -> None:
-    """Write the files of a scene beside and put them in their place, the last of `NAMES` last."""
-    with staging_folder(folder) as staged:
+    """Write the files of a scene in the place of those of an earlier one; other files stay."""
+    with atomic_folder(folder, replaces=NAMES) as staged:
         (staged / LAYER_FOLDER).mkdir()
         for name, content in files.items():
             (staged / name).write_bytes(content)
-        publish(staged, folder, NAMES)
 
 
 def folder_reader(folder: Path) -> ReadFile:

@@ -185,7 +185,7 @@ def test_coco_without_a_scene_is_refused(tmp_path, scene):
     with pytest.raises(ValueError, match=r"s\.json: `amodal_diffusion` must be an object, .* COCO without a scene"):
         load_scene(path)
     save_scene(scene, path)
-    (tmp_path / "s_files" / "photo.png").unlink()
+    next((tmp_path / "s_files").glob("*/photo.png")).unlink()
     with pytest.raises(ValueError, match=r"picture photo\.png of `scene\.photo` is missing"):
         load_scene(path)
 

@@ -15,6 +15,7 @@ from amodal_diffusion.masks import decode_rle, mask_areas, mask_boxes
 from amodal_diffusion.scene import Layer, Scene
 from amodal_diffusion.scene import formats as scene_formats
 from amodal_diffusion.scene.formats import FORMATS, check_scene_output, load_scene, save_scene, scene_format
+from kill_helpers import killed_at_every_step, tree
 from scene_format_helpers import CASES, HEIGHT, WIDTH, edited_scenes, make_scene, shift
 
 PATHS = {"folder": "scene", "ora": "scene.ora", "psd": "scene.psd", "coco": "scene.json"}
@@ -80,23 +81,44 @@ def test_folder_layers_painted_over_by_hand_are_read(tmp_path, scenes):
     assert np.array_equal(load_scene(tmp_path).layers[1].rgba, rgba)
 
 
-@pytest.mark.parametrize("name", ["folder", "coco"])
-def test_document_is_no_longer_there_when_its_pictures_change(tmp_path, monkeypatch, scenes, name):
+@pytest.mark.parametrize("name", PATHS)
+def test_killed_at_every_step_the_old_scene_or_the_new_one_is_there(tmp_path, name):
+    """And the next save sweeps what was left behind."""
     path = tmp_path / PATHS[name]
+    old, new = make_scene(1, count=1), make_scene(2, count=1, photo=False)
+    found = set()
+    for _ in killed_at_every_step(lambda: save_scene(new, path), lambda: save_scene(old, path)):
+        read = load_scene(path)
+        assert read.equals(old) or read.equals(new)
+        found.add(read.equals(new))
+    assert found == {False, True}
+    rest = tree(tmp_path)
+    save_scene(new, tmp_path / "fresh" / PATHS[name])
+    assert tree(tmp_path / "fresh") == rest
+
+
+def test_pictures_of_coco_are_those_that_the_json_names(tmp_path, scenes):
+    path = tmp_path / "scene.json"
+    for case in ("untouched", "moved"):
+        save_scene(scenes[case], path)
+        content = json.loads(path.read_text())
+        version = content["amodal_diffusion"]["files"]
+        assert os.listdir(tmp_path / "scene_files") == [version]
+        with Image.open(tmp_path / content["images"][0]["file_name"]) as image:
+            assert np.array_equal(np.asarray(image), scenes[case].render(output_type="np"))
+
+
+def test_coco_of_an_earlier_release_has_its_pictures_in_the_folder_itself(tmp_path, scenes):
+    path = tmp_path / "scene.json"
+    save_scene(scenes["moved"], path)
+    content = json.loads(path.read_text())
+    version = tmp_path / "scene_files" / content["amodal_diffusion"].pop("files")
+    path.write_text(json.dumps(content))
+    for entry in list(version.iterdir()):
+        entry.rename(tmp_path / "scene_files" / entry.name)
+    assert load_scene(path).equals(scenes["moved"])
     save_scene(scenes["untouched"], path)
-    replace = os.replace
-
-    def fail(source, target):
-        if os.fspath(target).endswith("background.png"):
-            raise OSError("disk full")
-        replace(source, target)
-
-    monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(OSError, match="disk full"):
-        save_scene(scenes["moved"], path)
-    monkeypatch.undo()
-    with pytest.raises(FileNotFoundError):
-        load_scene(path)
+    assert load_scene(path).equals(scenes["untouched"]) and len(os.listdir(tmp_path / "scene_files")) == 1
 
 
 @pytest.mark.parametrize("name", PATHS)
