@@ -72,6 +72,11 @@ class Layer:
         for name, value in fields.items():
             object.__setattr__(self, name, value)
 
+    def __repr__(self) -> str:
+        x, y, w, h = self.box
+        name = f"{self.name!r}, " if self.name else ""
+        return f"Layer({name}id {self.id}, {self.size[0]}x{self.size[1]}, at {x:g}, {y:g}, {w:g}x{h:g} on the canvas)"
+
     @property
     def size(self) -> tuple[int, int]:
         """Width and height of the tile in pixels."""

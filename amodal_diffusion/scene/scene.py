@@ -5,7 +5,6 @@ Coordinates are (x, y) in pixels of the canvas, from the outer corner of its top
 
 from __future__ import annotations
 
-import importlib
 import math
 import os
 from collections.abc import Sequence
@@ -24,6 +23,8 @@ from .layer import Layer, about, compose, frozen_array, same_array, translation
 from .render import composite, place_layer, place_mask, render_layers, stacking, to_bytes
 
 __all__ = ["Layer", "RgbaInput", "Scene"]
+
+_NAMES_SHOWN = 6  # in the repr of a scene
 
 RgbaInput = str | os.PathLike[str] | Image.Image | np.ndarray
 """A picture with transparency: a path, a PIL image, or an array (h, w, 3 or 4) of uint8."""
@@ -91,6 +92,12 @@ class Scene:
 
     def __len__(self) -> int:
         return len(self.layers)
+
+    def __repr__(self) -> str:
+        names = ", ".join([layer.name or f"#{layer.id}" for layer in self.layers[:_NAMES_SHOWN]])
+        more = ", …" if len(self) > _NAMES_SHOWN else ""
+        count = f"{len(self)} layer{'' if len(self) == 1 else 's'}"
+        return f"Scene({self.size[0]}x{self.size[1]}, {count}{': ' if self.layers else ''}{names}{more})"
 
     @property
     def size(self) -> tuple[int, int]:
@@ -261,12 +268,16 @@ class Scene:
         Args:
             path: a folder (PNG layers and scene.json), .ora (OpenRaster), .psd (Photoshop) or .json (COCO amodal).
         """
-        _formats().save_scene(self, path)
+        from . import formats  # which are built on this module
+
+        formats.save_scene(self, path)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Scene:
         """Read a scene that `save` has written; it equals the one that was saved."""
-        return _formats().load_scene(path)
+        from . import formats
+
+        return formats.load_scene(path)
 
     def equals(self, other: object) -> bool:
         """Whether all fields of both scenes are the same, pixel by pixel."""
@@ -367,8 +378,3 @@ def _as_output(picture: npt.NDArray[np.uint8], output_type: str) -> Any:
     if output_type == "pt":
         return torch.from_numpy(picture.transpose(2, 0, 1).copy())
     raise ValueError(f"`output_type` must be 'np', 'pt' or 'pil', got {output_type!r}.")
-
-
-def _formats() -> Any:
-    # They are built on this module, which therefore cannot import them while it is loaded.
-    return importlib.import_module(".formats", __package__)

@@ -2,7 +2,8 @@
 
 from ._drawing import palette
 from .curves import Curve, draw_curves
-from .overlay import draw_order_graph, draw_overlay
+from .order_graph import draw_order_graph
+from .overlay import draw_overlay
 from .samples import draw_samples, draw_uncertainty
 
 __all__ = [

@@ -204,6 +204,15 @@ def draw_tags(picture: Image.Image, tags: Sequence[tuple[Tag, float, float]]) ->
 _OKABE_ITO = ("#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#F0E442", "#0072B2", "#D55E00")
 
 
+def check_names(names: Sequence[str] | None, count: int) -> list[str]:
+    """`names` as N strings, "" for none; ValueError for another number of them."""
+    if names is None:
+        return [""] * count
+    if isinstance(names, str) or len(names) != count:
+        raise ValueError(f"names must be a sequence of {count} strings, one for each object, got {names!r}")
+    return [str(name) for name in names]
+
+
 def palette(n: int) -> list[Colour]:
     """Colours for `n` objects, distinct under the common forms of colour blindness.
 

@@ -1,14 +1,11 @@
 """Scenes and layers: what they refuse, what they share, and what each edit changes."""
 
-import importlib
-import sys
-from types import ModuleType
-
 import numpy as np
 import pytest
 from PIL import Image
 
 from amodal_diffusion import Layer, Scene
+from amodal_diffusion.scene import formats
 from scene_helpers import make_layer, random_scene, scene_of_objects, shift, tile
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
@@ -284,11 +281,16 @@ def test_swapping_in_a_crowd_can_close_a_cycle():
 
 def test_saving_is_left_to_the_formats(monkeypatch, tmp_path):
     calls = []
-    formats = ModuleType("amodal_diffusion.scene.formats")
-    formats.save_scene = lambda scene, path: calls.append((scene, path))
-    formats.load_scene = lambda path: path
-    importlib.import_module("amodal_diffusion.scene")
-    monkeypatch.setitem(sys.modules, "amodal_diffusion.scene.formats", formats)
+    monkeypatch.setattr(formats, "save_scene", lambda scene, path: calls.append((scene, path)))
+    monkeypatch.setattr(formats, "load_scene", lambda path: path)
     scene = two_layers()
     scene.save(tmp_path)
     assert calls == [(scene, tmp_path)] and Scene.load("there") == "there"
+
+
+def test_they_print_in_a_line():
+    layers = [make_layer(RED, 1, 1, index, home=True) for index in range(9)]
+    scene = Scene(BACKGROUND, tuple(layers)).rename(0, "bird").rename(1, "giraffe")
+    assert repr(scene) == "Scene(10x8, 9 layers: bird, giraffe, layer 2, layer 3, layer 4, layer 5, …)"
+    assert repr(Scene(BACKGROUND)) == "Scene(10x8, 0 layers)"
+    assert repr(scene.move(0, 2.5, 1).layers[0]) == "Layer('bird', id 0, 4x4, at 3.5, 2, 4x4 on the canvas)"

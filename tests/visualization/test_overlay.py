@@ -1,29 +1,11 @@
-"""Overlays, order graphs and their palette."""
+"""Overlays and their palette."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from amodal_diffusion.visualization import draw_order_graph, draw_overlay, palette
-from amodal_diffusion.visualization import overlay as visualization
-from amodal_diffusion.visualization._drawing import INK, Frame, deepest_points, mix, signed_depth
-
-
-@pytest.fixture
-def photo():
-    gradient = np.linspace(60, 200, 90, dtype=np.uint8)
-    return Image.fromarray(np.stack([np.tile(gradient, (60, 1))] * 3, axis=2))
-
-
-@pytest.fixture
-def masks():
-    """A square in front of another: modal and amodal masks (2, 60, 90)."""
-    amodal = np.zeros((2, 60, 90), bool)
-    amodal[0, 10:40, 10:45] = True
-    amodal[1, 20:50, 30:80] = True
-    modal = amodal.copy()
-    modal[1] &= ~amodal[0]
-    return modal, amodal
+from amodal_diffusion.visualization import draw_overlay, palette
+from amodal_diffusion.visualization._drawing import Frame, deepest_points, signed_depth
 
 
 def pixels(picture):
@@ -134,73 +116,6 @@ class TestOverlay:
             draw_overlay(photo, modal, amodal, size=10)
         with pytest.raises(ValueError, match="60"):
             draw_overlay(photo, modal[:, :50], amodal)
-
-
-class TestOrderGraph:
-    order = np.array([[0, 1], [-1, 0]])
-
-    @pytest.mark.parametrize("front", [0, 1])
-    def test_arrow_runs_from_the_occluder(self, front):
-        order = self.order if front == 0 else -self.order
-        drawn = pixels(draw_order_graph(order, size=600, legend=False))
-        arrow = [(drawn == mix(colour, INK, 0.3)).all(axis=2) for colour in palette(2)]
-        between = slice(200, 400)  # the nodes lie above and below it
-        assert arrow[front][between].any()
-        assert not arrow[1 - front][between].any()
-        # the head is the wide end of the arrow
-        wide = [row.sum() for row in (arrow[front][120:200], arrow[front][400:480])]
-        assert wide[1 - front] > wide[front]
-
-    def test_without_relation_no_arrow(self):
-        drawn = pixels(draw_order_graph(np.zeros((2, 2), int), size=600, legend=False))
-        assert (drawn[200:400] == 255).all()
-
-    def test_cycle(self):
-        cycle = np.array([[0, 1, -1], [-1, 0, 1], [1, -1, 0]])
-        drawn = pixels(draw_order_graph(cycle, size=300))
-        assert all((drawn == mix(colour, INK, 0.3)).all(axis=2).any() for colour in palette(3))
-
-    def test_nodes_lie_on_their_objects(self, photo, masks):
-        modal, _ = masks
-        drawn = pixels(draw_order_graph(self.order, names=["front", "back"], masks=modal, image=photo, size=900))
-        for index, colour in enumerate(palette(2)):
-            rows, columns = np.nonzero((drawn[:600] == colour).all(axis=2))
-            assert modal[index, int(rows.mean() / 10), int(columns.mean() / 10)]
-
-    def test_sizes(self, photo, masks):
-        assert draw_order_graph(self.order, masks=masks[0], size=300, legend=False).size == (300, 200)
-        assert draw_order_graph(self.order, size=300, legend=False).size == (300, 300)
-        assert draw_order_graph(np.zeros((0, 0), int), size=300, legend=False).size == (300, 300)
-
-    def test_nodes_on_one_spot_part(self):
-        same = np.zeros((5, 60, 90), bool)
-        same[:, 20:40, 30:50] = True
-        frame = Frame.for_photo((90, 60), 900)
-        places = visualization._node_places(frame, 5, same)
-        distance = np.linalg.norm(places[:, None] - places[None], axis=2) + 1e3 * np.eye(5)
-        assert distance.min() > 2 * visualization._node_radius(frame, 5)
-        assert (places >= 0).all()
-        assert (places <= (900, 600)).all()
-
-    def test_empty_mask_keeps_its_place(self, photo, masks):
-        modal = np.zeros_like(masks[0])
-        assert draw_order_graph(self.order, masks=modal, image=photo, size=300).width == 300
-
-    def test_errors(self, photo, masks):
-        with pytest.raises(ValueError, match="order"):
-            draw_order_graph(np.array([[0, 1], [1, 0]]))
-        with pytest.raises(ValueError, match="order"):
-            draw_order_graph(np.zeros((2, 3), int))
-        with pytest.raises(ValueError, match="order"):
-            draw_order_graph(3)
-        with pytest.raises(ValueError, match="masks must be given with image"):
-            draw_order_graph(self.order, image=photo)
-        with pytest.raises(ValueError, match="masks must hold one mask for each of the 2 objects of order, got 1"):
-            draw_order_graph(self.order, masks=masks[0][:1])
-        with pytest.raises(ValueError, match="names must be a sequence of 2 strings"):
-            draw_order_graph(self.order, names=["a", "b", "c"])
-        with pytest.raises(ValueError, match="size must be at least 64 pixels, got 63"):
-            draw_order_graph(self.order, size=63)
 
 
 class TestGeometry:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from amodal_diffusion import visualization
 from amodal_diffusion.visualization import draw_samples, draw_uncertainty, palette
-from amodal_diffusion.visualization import overlay as visualization
 from amodal_diffusion.visualization._drawing import stack_pictures
 
 
