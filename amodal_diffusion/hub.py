@@ -1,43 +1,140 @@
-"""Folders of saved pipelines, here and on the Hub: reading their index, checking it, making them complete."""
+"""Folders of saved pipelines, here and on the Hub: finding them, reading their index, publishing them."""
 
 import json
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from diffusers import DiffusionPipeline
-from huggingface_hub import snapshot_download
+from huggingface_hub import HfApi, get_hf_file_metadata, hf_hub_download, hf_hub_url, snapshot_download
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 
 from .files import write_text
 
 INDEX_NAME = "model_index.json"
 PIPELINE_FILE_NAME = "pipeline.py"
+RECIPE_NAME = "recipe.json"
+"""In a folder that says how a pipeline is made, without its weights."""
+
 LIBRARIES = ("amodal_diffusion", "diffusers", "transformers")
 HUB_KEYS = ("cache_dir", "force_download", "proxies", "local_files_only", "token", "revision")
 
+_HUB_ID = re.compile(r"(?:\w[\w.-]*/)?\w[\w.-]*", re.ASCII)
+_FILE_SUFFIXES = (".json", ".parquet")
 
-def write_pipeline_file(folder: str | os.PathLike[str], class_name: str) -> Path:
-    """Write the one-line `pipeline.py` that makes `folder` loadable by diffusers itself.
 
-    Plain `DiffusionPipeline.from_pretrained(folder, custom_pipeline=folder, trust_remote_code=True)` looks for exactly
-    one pipeline class in that file.
+# Ids
+
+
+def is_hub_id(path: str | os.PathLike[str], *, with_owner: bool = True) -> bool:
+    """Whether a text has the form of a Hub id and names nothing that lies here.
 
     Args:
-        folder: an existing folder.
-        class_name: name of a pipeline class that `amodal_diffusion` exports.
+        path: a path is never a Hub id, nor is a text that ends as the name of a JSON or Parquet file.
+        with_owner: only "owner/name"; False takes a "name" alone too, as the oldest repositories have it.
 
-    Returns:
-        The path of the file.
+    Example:
+        >>> is_hub_id("org/name"), is_hub_id("org/name.json"), is_hub_id("name"), is_hub_id("./name")
+        (True, False, False, False)
+    """
+    if not isinstance(path, str) or _HUB_ID.fullmatch(path) is None or ("/" not in path and with_owner):
+        return False
+    return not path.lower().endswith(_FILE_SUFFIXES) and not os.path.exists(path)
+
+
+def check_hub_id(path_or_id: str | os.PathLike[str], expected: str = "the folder of a saved pipeline") -> None:
+    """Refuse what is no folder and cannot be a Hub id, before the network is asked for it.
+
+    Args:
+        path_or_id: what a user gave and is no folder here.
+        expected: what it should have been, for the error.
 
     Raises:
-        ValueError: where `class_name` is no Python identifier.
+        FileNotFoundError: a path or another text that is no Hub id.
+        ValueError: the path of a file.
+
+    Example:
+        >>> check_hub_id("org/name")
+        >>> check_hub_id("./gone")
+        Traceback (most recent call last):
+        FileNotFoundError: There is no folder './gone', and it is no Hub id of the form 'organisation/name'.
     """
-    if not class_name.isidentifier():
-        raise ValueError(f"`class_name` must be a Python identifier, got {class_name!r}.")
-    path = Path(folder) / PIPELINE_FILE_NAME
-    write_text(path, f"from amodal_diffusion import {class_name}  # noqa: F401\n")
-    return path
+    text = os.fspath(path_or_id)
+    if os.path.isfile(text):
+        raise ValueError(f"'{text}' is a file; expected {expected} or a Hub id.")
+    if not isinstance(path_or_id, str) or _HUB_ID.fullmatch(text) is None:
+        raise FileNotFoundError(f"There is no folder '{text}', and it is no Hub id of the form 'organisation/name'.")
+
+
+def check_repo_id(repo_id: str) -> None:
+    """Refuse what is no id of a repository to publish to.
+
+    Raises:
+        ValueError: not of the form "user/name".
+
+    Example:
+        >>> check_repo_id("me/cups")
+    """
+    if not isinstance(repo_id, str) or "/" not in repo_id or _HUB_ID.fullmatch(repo_id) is None:
+        raise ValueError(f"`repo_id` must be of the form 'user/name', got {repo_id!r}.")
+
+
+# Folders and their index
+
+
+@dataclass(frozen=True)
+class PipelineFolder:
+    """A saved pipeline whose index is read; made by `find_pipeline_folder`.
+
+    Attributes:
+        place: the folder of the pipeline, or the Hub id of a repository that has it at its root.
+        index: the checked `model_index.json`.
+        path_or_id: what the user gave.
+        subfolder: likewise.
+    """
+
+    place: str
+    index: dict[str, Any]
+    path_or_id: str | os.PathLike[str]
+    subfolder: str | None = None
+
+    @property
+    def class_name(self) -> str:
+        """Name of the class of the pipeline."""
+        return str(self.index["_class_name"])
+
+
+def find_pipeline_folder(
+    path_or_id: str | os.PathLike[str], subfolder: str | None = None, **hub_options: Any
+) -> PipelineFolder:
+    """Find a saved pipeline here or on the Hub, and read its index.
+
+    Args:
+        path_or_id: a local folder or a Hub id such as "org/name".
+        subfolder: of the folder or repository.
+        hub_options: see `HUB_KEYS`.
+
+    Raises:
+        FileNotFoundError, ValueError, OSError: as `resolve_subfolder` and `read_model_index` say.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     _ = Path(folder, "model_index.json").write_text('{"_class_name": "ASBUPipeline"}')
+        ...     find_pipeline_folder(folder).class_name
+        'ASBUPipeline'
+    """
+    place = resolve_subfolder(path_or_id, subfolder, **hub_options)
+    return PipelineFolder(place, read_model_index(place, **hub_options), path_or_id, subfolder)
 
 
 def resolve_subfolder(path_or_id: str | os.PathLike[str], subfolder: str | None, **hub_options: Any) -> str:
@@ -52,7 +149,13 @@ def resolve_subfolder(path_or_id: str | os.PathLike[str], subfolder: str | None,
         hub_options: `revision`, `token`, `cache_dir`, `local_files_only`, `force_download`.
 
     Raises:
+        FileNotFoundError: no such folder, and no Hub id either.
         ValueError: where `subfolder` leaves the repository.
+        OSError: where the Hub does not give the files.
+
+    Example:
+        >>> resolve_subfolder("org/name", None)
+        'org/name'
     """
     if subfolder is None:
         return os.fspath(path_or_id)
@@ -61,11 +164,14 @@ def resolve_subfolder(path_or_id: str | os.PathLike[str], subfolder: str | None,
         raise ValueError(f"`subfolder` must be a relative path inside of the repository, got {subfolder!r}.")
     if os.path.isdir(path_or_id):
         return str(Path(path_or_id, subfolder))
-    check_repo_id(path_or_id)
+    check_hub_id(path_or_id)
     prefix = "/".join(parts)
     patterns = [f"{prefix}/{name}" for name in ("*.json", "*.safetensors", "*.txt", PIPELINE_FILE_NAME)]
     options = {key: value for key, value in hub_options.items() if value is not None and key != "proxies"}
-    folder = snapshot_download(os.fspath(path_or_id), allow_patterns=patterns, **options)
+    try:
+        folder = snapshot_download(os.fspath(path_or_id), allow_patterns=patterns, **options)
+    except (LocalEntryNotFoundError, HfHubHTTPError) as error:
+        raise _not_found(os.fspath(path_or_id), error) from error
     return str(Path(folder, subfolder))
 
 
@@ -76,25 +182,36 @@ def read_model_index(path_or_id: str | os.PathLike[str], **hub_options: Any) -> 
         path_or_id: a local folder or a Hub id such as "org/name".
         hub_options: `revision`, `token`, `cache_dir`, `local_files_only`, `force_download`, `proxies`.
 
+    Returns:
+        The index; `_class_name` is the name of the class, also where the file says `["pipeline", name]`.
+
     Raises:
         FileNotFoundError: where there is no such folder, or it holds no `model_index.json`.
         ValueError: where the index is no JSON object, names no class, or names a library that is none of ours.
         OSError: where the Hub does not give the file.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     _ = Path(folder, "model_index.json").write_text('{"_class_name": ["pipeline", "ASBUPipeline"]}')
+        ...     read_model_index(folder)
+        {'_class_name': 'ASBUPipeline'}
     """
-    folder = Path(path_or_id)
-    if not folder.is_dir():
-        check_repo_id(path_or_id)
-        options = {key: value for key, value in hub_options.items() if value is not None}
-        index = DiffusionPipeline.load_config(os.fspath(path_or_id), **options)
-        return check_model_index(index, f"{INDEX_NAME} of {os.fspath(path_or_id)!r}")
-    path = folder / INDEX_NAME
-    if not path.is_file():
-        raise FileNotFoundError(f"The folder '{folder}' holds no {INDEX_NAME}, so it is no saved pipeline.")
+    text = os.fspath(path_or_id)
+    if os.path.isdir(text):
+        path = Path(text, INDEX_NAME)
+        if not path.is_file():
+            raise FileNotFoundError(f"The folder '{text}' holds no {INDEX_NAME}{_what_else(text)}.")
+        name = f"'{path}'"
+    else:
+        check_hub_id(path_or_id)
+        path = _download_index(text, {key: value for key, value in hub_options.items() if value is not None})
+        name = f"{INDEX_NAME} of {text!r}"
     try:
         index = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"'{path}' is not valid JSON: {error}") from error
-    return check_model_index(index, f"'{path}'")
+        raise ValueError(f"{name} is not valid JSON: {error}") from error
+    return check_model_index(index, name)
 
 
 def check_model_index(index: Any, name: str) -> dict[str, Any]:
@@ -104,12 +221,21 @@ def check_model_index(index: Any, name: str) -> dict[str, Any]:
         index: the parsed content of a `model_index.json`.
         name: how errors call it.
 
+    Returns:
+        A copy in which `_class_name` is the name of the class alone.
+
     Raises:
         ValueError: as above.
+
+    Example:
+        >>> check_model_index({"_class_name": "ASBUPipeline"}, "the index")
+        {'_class_name': 'ASBUPipeline'}
     """
     if not isinstance(index, Mapping):
         raise ValueError(f"{name} must hold a JSON object, got {type(index).__name__}.")
     class_name = index.get("_class_name")
+    if isinstance(class_name, Sequence) and len(class_name) == 2 and class_name[0] == Path(PIPELINE_FILE_NAME).stem:
+        class_name = class_name[1]  # how diffusers is told that the class is in `pipeline.py`
     if not isinstance(class_name, str) or not class_name:
         raise ValueError(f"{name}: `_class_name` must be the name of a pipeline class, got {class_name!r}.")
     for component, value in index.items():
@@ -121,23 +247,148 @@ def check_model_index(index: Any, name: str) -> dict[str, Any]:
                 f"{name}: component `{component}` comes from the library {library!r}; "
                 f"allowed are {', '.join(LIBRARIES)}."
             )
-    return dict(index)
+    return {**index, "_class_name": class_name}
 
 
-def check_repo_id(path_or_id: str | os.PathLike[str]) -> None:
-    """Refuse what cannot be a Hub id, with the error of a missing folder instead of one about the network.
+def holds_component(index: Mapping[str, Any], name: str) -> bool:
+    """Whether a folder holds a component, by its index.
+
+    Example:
+        >>> holds_component({"model": ["amodal_diffusion", "PCNetMask"], "inpainter": [None, None]}, "inpainter")
+        False
+    """
+    entry = index.get(name)
+    return isinstance(entry, list | tuple) and len(entry) == 2 and entry[1] is not None
+
+
+def _download_index(repo_id: str, options: dict[str, Any]) -> Path:
+    reason: Exception | None = None
+    if not options.get("local_files_only"):
+        # `hf_hub_download` tries for 23 seconds to reach a Hub that cannot be reached; this asks once.
+        url = hf_hub_url(repo_id, INDEX_NAME, revision=options.get("revision"))
+        try:
+            get_hf_file_metadata(url, token=options.get("token"))
+        except (RevisionNotFoundError, EntryNotFoundError) as error:
+            raise _not_found(repo_id, error) from error
+        except Exception as error:  # the Hub's refusals, and whatever the HTTP library has for a network that is gone
+            reason = error
+            options = {**options, "local_files_only": True, "force_download": False}
+    try:
+        return Path(hf_hub_download(repo_id, INDEX_NAME, **options))
+    except (LocalEntryNotFoundError, HfHubHTTPError) as error:
+        raise _not_found(repo_id, reason or error) from error
+
+
+def _not_found(repo_id: str, error: Exception) -> OSError:
+    """The error for a name that is no folder here, with what the Hub has to say of it."""
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if isinstance(error, GatedRepoError):
+        problem = "the Hub lets only those read the repository of that name who accepted its terms and give a `token`"
+    elif isinstance(error, RepositoryNotFoundError):
+        problem = "the Hub has no repository of that name that is public or that `token` may read"
+    elif isinstance(error, RevisionNotFoundError):
+        problem = "the Hub's repository of that name has no such `revision`"
+    elif isinstance(error, LocalEntryNotFoundError):
+        problem = "the Hub may not be asked (offline mode or `local_files_only`) and the cache does not hold it"
+    elif isinstance(error, EntryNotFoundError):
+        problem = f"the Hub's repository of that name holds no {INDEX_NAME}, so it is no saved pipeline"
+    elif isinstance(error, HfHubHTTPError) and status is not None:
+        problem = f"the Hub answers {status} for the repository of that name"
+    else:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        problem = f"the Hub cannot be reached for a repository of that name ({first}), nor does the cache hold it"
+    return OSError(f"There is no folder '{repo_id}' here, and {problem}.")
+
+
+def _what_else(folder: str) -> str:
+    """What a folder without index is, as the rest of the sentence."""
+    if os.path.isfile(os.path.join(folder, RECIPE_NAME)):
+        return (
+            f": it is a recipe without weights ({RECIPE_NAME}). Its README.md says how to train or convert the "
+            "pipeline; load the folder that comes of it"
+        )
+    return ", so it is no saved pipeline"
+
+
+# Writing and publishing
+
+
+def write_pipeline_file(folder: str | os.PathLike[str], class_name: str, module: str = "amodal_diffusion") -> Path:
+    r"""Write the one-line `pipeline.py` that makes `folder` loadable by diffusers itself.
+
+    Plain `DiffusionPipeline.from_pretrained(folder, trust_remote_code=True)` finds the class in that file.
+
+    Args:
+        folder: an existing folder.
+        class_name: name of a pipeline class.
+        module: where it is imported from.
+
+    Returns:
+        The path of the file.
 
     Raises:
-        FileNotFoundError: a path or another text that is no Hub id.
-        ValueError: the path of a file.
+        ValueError: where `class_name` is no Python identifier, or `module` no name of a module.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     write_pipeline_file(folder, "ASBUPipeline").read_text()
+        'from amodal_diffusion import ASBUPipeline  # noqa: F401\n'
     """
-    text = os.fspath(path_or_id)
-    if os.path.isfile(text):
-        raise ValueError(f"'{text}' is a file; expected the folder of a saved pipeline or a Hub id.")
-    if (
-        not isinstance(path_or_id, str)
-        or text.count("/") > 1
-        or text.startswith((".", "/", "~", "\\"))
-        or not text.strip()
-    ):
-        raise FileNotFoundError(f"There is no folder '{text}', and it is no Hub id of the form 'organisation/name'.")
+    if not class_name.isidentifier():
+        raise ValueError(f"`class_name` must be a Python identifier, got {class_name!r}.")
+    if not all(part.isidentifier() for part in module.split(".")):
+        raise ValueError(f"`module` must be the name of a module, got {module!r}.")
+    path = Path(folder) / PIPELINE_FILE_NAME
+    write_text(path, f"from {module} import {class_name}  # noqa: F401\n")
+    return path
+
+
+def push_folder(
+    folder: str | os.PathLike[str],
+    repo_id: str,
+    *,
+    repo_type: str = "model",
+    private: bool = False,
+    token: str | None = None,
+    revision: str | None = None,
+    message: str = "Upload with amodal_diffusion",
+    allow: Sequence[str] | None = None,
+    ignore: Sequence[str] | None = None,
+    delete: Sequence[str] | None = None,
+) -> str:
+    """Publish the files of a folder in one commit; the repository is made where it does not exist.
+
+    Args:
+        folder: what to publish.
+        repo_id: "user/name", or a "name" alone in one's own namespace.
+        repo_type: "model" or "dataset".
+        private: make the repository private where it is made.
+        token: access token; the stored one where None.
+        revision: branch to commit to.
+        message: of the commit.
+        allow: patterns of the files to publish; None takes all.
+        ignore: patterns of the files to leave out.
+        delete: patterns of files of an earlier push that are deleted.
+
+    Returns:
+        URL of the commit.
+
+    Raises:
+        ValueError: `repo_id` is no Hub id.
+    """
+    if _HUB_ID.fullmatch(repo_id) is None:
+        check_repo_id(repo_id)
+    api = HfApi(token=token)
+    full_id = api.create_repo(repo_id, repo_type=repo_type, private=private, exist_ok=True).repo_id
+    commit = api.upload_folder(
+        repo_id=full_id,
+        repo_type=repo_type,
+        folder_path=os.fspath(folder),
+        revision=revision,
+        commit_message=message,
+        allow_patterns=None if allow is None else list(allow),
+        ignore_patterns=None if ignore is None else list(ignore),
+        delete_patterns=None if delete is None else list(delete),
+    )
+    return str(commit.commit_url)

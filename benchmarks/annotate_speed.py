@@ -38,7 +38,7 @@ class Command:
     """A running `amodal-diffusion annotate`, with its workers."""
 
     def __init__(self, args: argparse.Namespace, source: Path, folder: Path) -> None:
-        words = [sys.executable, "-m", "amodal_diffusion.cli", "annotate", source, "--output", folder]
+        words = [sys.executable, "-m", "amodal_diffusion", "annotate", source, "--output", folder]
         words += ["--model", args.model, "--num-workers", args.num_workers, "--shard-rows", args.shard_rows]
         words += ["--images", args.images] if args.images else []
         self.folder, self.started, self.peak = folder, time.time(), 0.0

@@ -77,6 +77,8 @@ def hub(monkeypatch, tmp_path):
     monkeypatch.setattr(
         "diffusers.pipelines.pipeline_utils._resolve_revision", lambda *_, revision=None, **__: revision
     )
+    monkeypatch.setattr(amodal_diffusion.hub, "get_hf_file_metadata", lambda url, **_: None)
+    monkeypatch.setattr(amodal_diffusion.hub, "hf_hub_download", file_download)
     monkeypatch.setattr(amodal_diffusion.hub, "snapshot_download", snapshot)
 
     def fill(folder, inside="."):

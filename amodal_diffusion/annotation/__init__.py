@@ -1,7 +1,5 @@
 """Label a whole data set with amodal masks, order and scores, on any number of processes."""
 
-from .worker import annotate_dataset
+import lazy_loader
 
-__all__ = [
-    "annotate_dataset",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

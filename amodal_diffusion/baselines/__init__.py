@@ -1,11 +1,5 @@
 """Completion without a trained network: raw, convex hull, ConvexR [Z20], nearest mask [L20]."""
 
-from .convex import complete_convex, complete_convex_refined, complete_raw
-from .nearest_mask import NearestMaskBank
+import lazy_loader
 
-__all__ = [
-    "NearestMaskBank",
-    "complete_convex",
-    "complete_convex_refined",
-    "complete_raw",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

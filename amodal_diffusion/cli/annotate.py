@@ -8,16 +8,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-import torch
-from tqdm.auto import tqdm
-
-from ..annotation import annotate_dataset
-from ..data import BadRecord, push_folder, read_annotations
-from ..data.dataset import check_repo_id
-from ..evaluation import check_call_options, load_pipeline
+from .. import annotation, data, evaluation, io
 from ..files import check_output_folder
-from ..io.results import AMODAL_JSON
-from .options import DTYPES, add_command, find_device, given_options, write_bad_records, write_out
+from .options import add_command, given_options, load_model, write_bad_records, write_out
 
 _EXAMPLES = """\
 The output folder gets data/*.parquet (the one schema, with a column `predictions`), amodal.json (COCO: `segmentation`
@@ -61,6 +54,8 @@ def run_annotate(options: argparse.Namespace) -> None:
     if options.num_workers < 1:
         raise ValueError(f"--num-workers must be at least 1, got {options.num_workers}.")
     if options.push_to_hub:
+        from ..hub import check_repo_id
+
         check_repo_id(options.push_to_hub)
     check_output_folder(options.output)
     workers = []
@@ -76,13 +71,13 @@ def run_annotate(options: argparse.Namespace) -> None:
         worker.join()
     for path in (
         *sorted((options.output / "data").iterdir()),
-        options.output / AMODAL_JSON,
+        options.output / io.AMODAL_JSON,
         options.output / "README.md",
     ):
         write_out(f"{path}\n")
     write_bad_records(bad_records)
     if options.push_to_hub:
-        write_out(push_folder(options.output, options.push_to_hub) + "\n")
+        write_out(data.push_parquet(options.output, options.push_to_hub) + "\n")
 
 
 def _help(options: argparse.Namespace) -> None:
@@ -90,15 +85,18 @@ def _help(options: argparse.Namespace) -> None:
     _annotate(options, show=False)
 
 
-def _annotate(options: argparse.Namespace, *, show: bool) -> list[BadRecord]:
+def _annotate(options: argparse.Namespace, *, show: bool) -> list[data.BadRecord]:
+    import torch
+    from tqdm.auto import tqdm
+
     if options.num_workers > 1:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // options.num_workers))
     call_options = given_options(options)
-    pipeline = load_pipeline(options.model, device=find_device(options.device), dtype=DTYPES[options.dtype])
-    check_call_options(pipeline, call_options)
-    bad_records: list[BadRecord] = []
+    pipeline = load_model(options)
+    evaluation.check_call_options(pipeline, call_options)
+    bad_records: list[data.BadRecord] = []
     more: dict[str, Any] = {} if options.split is None else {"split": options.split}
-    dataset = read_annotations(
+    dataset = data.read_annotations(
         options.annotations, options.images, on_error=options.on_error, bad_records=bad_records, **more
     )
     with tqdm(total=len(dataset), unit="image", desc="annotate", disable=not show) as bar:
@@ -107,7 +105,7 @@ def _annotate(options: argparse.Namespace, *, show: bool) -> list[BadRecord]:
             multiprocessing.active_children()  # lets go of workers that died, so that what they claimed is free
             bar.update(max(0, done - bar.n))
 
-        annotate_dataset(
+        annotation.annotate_dataset(
             dataset, pipeline, options.output, pipeline_name=options.model, shard_rows=options.shard_rows,
             claim_timeout=options.claim_timeout, on_progress=progress, **call_options,
         )  # fmt: skip

@@ -9,28 +9,30 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..data import (
-    FILE_FORMATS,
-    PHOTOS,
-    SHARD_BYTES,
-    BadRecord,
-    ColumnMap,
-    convert_dataset,
-    iter_annotations,
-    iter_columns,
-    load_amodal_dataset,
-    open_annotations,
-    open_dataset,
-    push_folder,
-)
-from ..data.dataset import check_repo_id
+from .. import data
 from .options import add_command, write_bad_records, write_out
 
 SPLIT = re.compile(r"(?:(?P<split>[A-Za-z]\w*)=)?(?P<place>.+)", re.ASCII)
 
+# As `data.FILE_FORMATS`, `convert.PHOTOS` and `parquet.SHARD_BYTES` have them; a test compares.
+FORMATS = (
+    *("auto", "cocoa", "bsds-a", "cocoa-cls", "kins", "d2sa", "mp3d-amodal", "coco", "lvis", "cityscapes"),
+    *("columns", "parquet"),
+)
+PHOTOS = ("embed", "beside", "none")
+SHARD_MEGABYTES = 500.0
+
 _EXAMPLES = """\
 formats:
-{formats}
+  cocoa        COCO Amodal, JSON
+  bsds-a       BSDS-A, JSON as COCOA
+  cocoa-cls    COCOA-cls, JSON
+  kins         KINS, JSON, the older files and those of 2020
+  d2sa         D2SA, JSON
+  mp3d-amodal  MP3D-Amodal, pickle, of which nothing is run
+  coco         COCO, JSON
+  lvis         LVIS, JSON
+  cityscapes   Cityscapes, the folder gtFine
   columns      any Hub id, Parquet file or folder with instance masks; --columns says where they are
   parquet      a data set of our schema, to change its shards, its photos or its card
 Without --format the file says what it is; formats of the same layout are then taken for COCO, COCOA or COCOA-cls, and
@@ -49,7 +51,7 @@ examples:
   amodal-diffusion dataset convert annotations.json --images photos/ --output mine/ --push-to-hub user/mine
 
 The output folder gets data/SPLIT-00000-of-0000n.parquet, README.md (the card) and, with --photos beside, photos/SPLIT/.
-""".format(formats="\n".join(f"  {name:<12} {entry.title}" for name, entry in FILE_FORMATS.items()))
+"""
 
 
 def add_dataset(commands: Any, parents: list[Any]) -> None:
@@ -67,8 +69,7 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "annotations", nargs="+", metavar="[SPLIT=]ANNOTATIONS", help="file, folder or Hub id of a split (train)"
     )
-    formats = ("auto", *FILE_FORMATS, "columns", "parquet")
-    parser.add_argument("--format", choices=formats, default="auto", help="see below (auto)")
+    parser.add_argument("--format", choices=FORMATS, default="auto", help="see below (auto)")
     parser.add_argument(
         "--images", nargs="+", type=Path, metavar="DIR", help="folder of the photos: one for all, or one a split"
     )
@@ -87,7 +88,7 @@ def _add_outputs(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--overwrite", action="store_true", help="replace shards and card that are there")
     parser.add_argument(
-        "--shard-size", type=float, default=SHARD_BYTES / 2**20, metavar="MB", help="about, uncompressed (500)"
+        "--shard-size", type=float, default=SHARD_MEGABYTES, metavar="MB", help="about, uncompressed (500)"
     )
     parser.add_argument("--license", metavar="NAME", help="the Hub's name of the licence, for the card")
     parser.add_argument("--description", metavar="TEXT", help="first paragraph of the card")
@@ -98,7 +99,7 @@ def _add_outputs(parser: argparse.ArgumentParser) -> None:
 def run_dataset_convert(options: argparse.Namespace) -> None:
     """Run `amodal-diffusion dataset convert`."""
     _check(options)
-    bad_records: list[BadRecord] = []
+    bad_records: list[data.BadRecord] = []
     places = _places(options.annotations)
     folders = options.images or [None]
     if len(folders) == 1:
@@ -109,7 +110,7 @@ def run_dataset_convert(options: argparse.Namespace) -> None:
         split: _Rows(partial(_read_rows, options, split, place, folder, bad_records))
         for (split, place), folder in zip(places.items(), folders, strict=True)
     }
-    converted = convert_dataset(
+    converted = data.convert_dataset(
         rows,
         options.output,
         photos=options.photos,
@@ -126,7 +127,7 @@ def run_dataset_convert(options: argparse.Namespace) -> None:
         write_out(f"{split}: " + ", ".join(f"{numbers[kind]:,} {kind}" for kind in _KINDS) + "\n")
     write_bad_records(bad_records)
     if options.push_to_hub:
-        write_out(push_folder(converted.folder, options.push_to_hub, private=options.private) + "\n")
+        write_out(data.push_parquet(converted.folder, options.push_to_hub, private=options.private) + "\n")
 
 
 _KINDS = ("images", "objects", "amodal", "occluded", "hidden", "relations")
@@ -154,6 +155,8 @@ def _check(options: argparse.Namespace) -> None:
     if options.private and not options.push_to_hub:
         raise ValueError("--private is of --push-to-hub alone.")
     if options.push_to_hub:
+        from ..hub import check_repo_id
+
         check_repo_id(options.push_to_hub)
     if not options.shard_size > 0:
         raise ValueError(f"--shard-size must be positive, got {options.shard_size:g}.")
@@ -174,21 +177,21 @@ def _places(texts: Sequence[str]) -> dict[str, str]:
 
 
 def _read_rows(
-    options: argparse.Namespace, split: str, place: str, folder: Path | None, bad_records: list[BadRecord]
+    options: argparse.Namespace, split: str, place: str, folder: Path | None, bad_records: list[data.BadRecord]
 ) -> Iterator[Mapping[str, Any]]:
     if options.format == "columns":
-        return iter_columns(
-            open_dataset(place, split, config=options.config),
-            ColumnMap.parse(options.columns),
+        return data.iter_columns(
+            data.open_dataset(place, split, config=options.config),
+            data.ColumnMap.parse(options.columns),
             with_image=options.photos != "none",
             on_error=options.on_error,
             bad_records=bad_records,
             source=options.source or place,
         )
-    name, opened = open_annotations(place, options.format)
+    name, opened = data.open_annotations(place, options.format)
     if name == "parquet":
-        return iter(load_amodal_dataset(place, split, streaming=True, images=folder).decode(False))
-    return iter_annotations(
+        return iter(data.load_amodal_dataset(place, split, streaming=True, images=folder).decode(False))
+    return data.iter_annotations(
         opened,
         None if options.photos == "none" else folder,
         format=name,

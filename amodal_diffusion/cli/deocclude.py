@@ -6,18 +6,15 @@ import argparse
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
+from .. import io, pipelines
+from .options import MASKS_HELP, add_command, check_inputs_survive, find_device, find_dtype, given_options, write_out
 
-from ..images import load_image
-from ..io import ObjectMasks, read_object_masks
-from ..pipelines import AmodalPipeline, ContentPipeline, ScenePipeline, Segmenter
-from ..pipelines.deocclusion.pipeline import read_margins
-from ..scene import Scene
-from ..scene.formats import check_scene_output, save_scene, scene_outputs
-from .options import DTYPES, MASKS_HELP, add_command, check_inputs_survive, find_device, given_options, write_out
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..scene import Scene
 
 _EXAMPLES = f"""\
 {MASKS_HELP}
@@ -71,6 +68,12 @@ def add_deocclude(commands: Any, parents: list[argparse.ArgumentParser]) -> None
 
 def run_deocclude(options: argparse.Namespace) -> None:
     """Run `amodal-diffusion deocclude`."""
+    import torch
+
+    from ..images import load_image
+    from ..pipelines.deocclusion.pipeline import read_margins
+    from ..scene.formats import check_scene_output, save_scene, scene_outputs
+
     _check_models(options)
     inputs = [options.photo, *(options.masks or ())]
     check_scene_output(options.output)
@@ -81,7 +84,7 @@ def run_deocclude(options: argparse.Namespace) -> None:
     objects = None
     if options.masks:
         size = (photo.height, photo.width)
-        objects = read_object_masks(options.masks, size=size, file_name=options.photo.name)
+        objects = io.read_object_masks(options.masks, size=size, file_name=options.photo.name)
         names = _names(objects, options.names)
         _removed(options.remove, names)
     pipeline = _load(options)
@@ -106,30 +109,25 @@ def _check_models(options: argparse.Namespace) -> None:
         raise ValueError("give --model, or both --mask-model and --content-model.")
 
 
-def _load(options: argparse.Namespace) -> ScenePipeline:
+def _load(options: argparse.Namespace) -> pipelines.ScenePipeline:
     """The pipeline of the options, ready for a run without questions: on its device, fast, without progress bars."""
-    device, dtype = find_device(options.device), DTYPES[options.dtype]
+    from diffusers.utils import logging as diffusers_logging
+
+    device, dtype = find_device(options.device), find_dtype(options.dtype)
+    diffusers_logging.disable_progress_bar()
     parts: dict[str, Any] = {}
     if options.mask_model:
-        parts["mask_pipeline"] = AmodalPipeline.from_pretrained(options.mask_model, dtype=dtype)
+        parts["mask_pipeline"] = pipelines.AmodalPipeline.from_pretrained(options.mask_model, dtype=dtype)
     if options.content_model:
-        parts["content_pipeline"] = ContentPipeline.from_pretrained(options.content_model, dtype=dtype)
+        parts["content_pipeline"] = pipelines.ContentPipeline.from_pretrained(options.content_model, dtype=dtype)
     if options.segmenter:
-        parts["segmenter"] = Segmenter.from_pretrained(options.segmenter, dtype=dtype)
-    pipeline: ScenePipeline
+        parts["segmenter"] = pipelines.Segmenter.from_pretrained(options.segmenter, dtype=dtype)
     if options.model is None:
-        pipeline = ScenePipeline(**parts)
-    else:
-        pipeline = ScenePipeline.from_pretrained(options.model, dtype=dtype, **parts)
-    pipeline.to(device)
-    for network in pipeline.networks:
-        # Convolutions are a third to a half faster in this layout.
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
+        return pipelines.ScenePipeline(**parts).prepare(device)
+    return pipelines.ScenePipeline.from_pretrained(options.model, dtype=dtype, **parts).prepare(device)
 
 
-def _names(objects: ObjectMasks, given: Sequence[str] | None) -> list[str]:
+def _names(objects: io.ObjectMasks, given: Sequence[str] | None) -> list[str]:
     """Those that were given, else those of the masks, and numbers where these have none."""
     if given is None:
         return [name or f"object {index}" for index, name in enumerate(objects.names)]
@@ -138,7 +136,9 @@ def _names(objects: ObjectMasks, given: Sequence[str] | None) -> list[str]:
     return list(given)
 
 
-def _category_ids(objects: ObjectMasks, pipeline: ScenePipeline) -> np.ndarray:
+def _category_ids(objects: io.ObjectMasks, pipeline: pipelines.ScenePipeline) -> np.ndarray:
+    import numpy as np
+
     ids = np.asarray(objects.category_ids, np.int64)
     return np.where(ids < 1, getattr(pipeline.mask_pipeline, "unknown_category_id", 1), ids)
 

@@ -7,35 +7,22 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from ..baselines.nearest_mask import NearestMaskBank
-from ..data import FORMATS, read_annotations
-from ..evaluation import (
-    METHODS,
-    NEAREST_MASK,
-    OCCLUSION_BINS,
-    ORDER_SOURCES,
-    PAPER_TABLES,
-    CurveReport,
-    DetectionResults,
-    EvaluationReport,
-    PaperTable,
-    ResultsMethod,
-    Sample,
-    TableMethod,
-    TableReport,
-    evaluate_methods,
-    evaluation_results,
-    load_methods,
-    table_methods,
-    update_model_card,
-    write_report,
-)
+from .. import data, evaluation
 from ..files import atomic_file, check_output_file
-from .options import DTYPES, add_command, find_device, given_options, write_out
+from .options import add_command, find_device, find_dtype, given_options, write_out
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..baselines.nearest_mask import NearestMaskBank
+
+# As `data.FORMATS`, `evaluation.ORDER_SOURCES`, `METHODS` and `NEAREST_MASK` have them; a test compares.
+FORMATS = ("bsds-a", "cityscapes", "coco", "cocoa", "cocoa-cls", "d2sa", "kins", "lvis", "mp3d-amodal", "parquet")
+ORDER_SOURCES = ("masks", "annotated")
+METHODS = ("raw", "convex", "convex-refined", "area-smaller", "area-larger", "y-axis", "hull")
+NEAREST_MASK = "nearest-mask"
 
 FIGURE = "z20-fig12"
 _DILATION = 3  # pixels; [Z20] advises 3 to 5 where a segmenter's masks leave gaps
@@ -56,8 +43,8 @@ Detections are JSON lists of COCO results: `--detections` has predicted modal ma
 dilated by {_DILATION} pixels (--eraser-dilation); `--results` has amodal masks, and NAME, if it is the role of a row
 (gt, raw, convex, convex-refined, pcnet-m), puts them there.
 
-Several processes share the images out: `torchrun --nproc-per-node 2 -m amodal_diffusion.cli evaluate ...`, or
-`accelerate launch --multi_gpu --num_processes 2 -m amodal_diffusion.cli evaluate ...`; the metrics stay the same.
+Several processes share the images out: `torchrun --nproc-per-node 2 -m amodal_diffusion evaluate ...`, or
+`accelerate launch --multi_gpu --num_processes 2 -m amodal_diffusion evaluate ...`; the metrics stay the same.
 
 examples:
   amodal-diffusion evaluate --annotations annotations.json --images images/ \\
@@ -140,17 +127,21 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
 def run_evaluate(options: argparse.Namespace) -> None:
     """Run `amodal-diffusion evaluate`."""
     if options.table == "list":
-        write_out("".join(f"{name:<10}  {table.source}. {table.title}\n" for name, table in PAPER_TABLES.items()))
+        write_out(
+            "".join(f"{name:<10}  {table.source}. {table.title}\n" for name, table in evaluation.PAPER_TABLES.items())
+        )
         return
     table = _check(options)
-    import datasets  # here, since no other command needs it
+    import datasets
+    from diffusers.utils import logging as diffusers_logging
 
     datasets.disable_progress_bars()
+    diffusers_logging.disable_progress_bar()
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     device = _device(options.device, processes)
     names = [name.strip() for name in options.methods.split(",") if name.strip()]
     entries = _methods(options, table, names, device)
-    report = evaluate_methods(
+    report = evaluation.evaluate_methods(
         _rows(options),
         [entry.method for entry in entries],
         **({} if table is None else {"order_methods": ()}),
@@ -160,7 +151,7 @@ def run_evaluate(options: argparse.Namespace) -> None:
         on_sample=_log_sample,
         use_categories=not options.no_categories,
         class_aware=options.class_aware,
-        occlusion_bins=OCCLUSION_BINS if options.table == FIGURE else (),
+        occlusion_bins=evaluation.OCCLUSION_BINS if options.table == FIGURE else (),
         resamples=options.resamples,
         confidence=options.confidence,
         seed=options.seed,
@@ -172,12 +163,12 @@ def run_evaluate(options: argparse.Namespace) -> None:
         _end_processes()
 
 
-def _check(options: argparse.Namespace) -> PaperTable | None:
+def _check(options: argparse.Namespace) -> evaluation.PaperTable | None:
     """The table, after what can be found wrong before any work is done."""
     if options.annotations is None:
         raise ValueError("--annotations FILE is needed.")
-    if options.table is not None and options.table not in PAPER_TABLES:
-        raise ValueError(f"--table must be list or one of {', '.join(PAPER_TABLES)}, got {options.table!r}.")
+    if options.table is not None and options.table not in evaluation.PAPER_TABLES:
+        raise ValueError(f"--table must be list or one of {', '.join(evaluation.PAPER_TABLES)}, got {options.table!r}.")
     if options.table is None and not options.methods:
         raise ValueError("--methods A,B,... or --table NAME is needed.")
     for name in ("detections", "results"):
@@ -192,13 +183,14 @@ def _check(options: argparse.Namespace) -> PaperTable | None:
     for path in (options.json, options.markdown, options.plot):
         if path is not None:
             check_output_file(path)
-    return None if options.table is None else PAPER_TABLES[options.table]
+    return None if options.table is None else evaluation.PAPER_TABLES[options.table]
 
 
 def _device(name: str, processes: int) -> torch.device:
     """The device of this process; of several, each takes its own where none is named."""
     if processes == 1:
         return find_device(name)
+    import torch
     from accelerate import PartialState
 
     on_cpu = name == "cpu" or (name == "auto" and not torch.cuda.is_available())
@@ -219,25 +211,27 @@ def _end_processes() -> None:
 
 
 def _methods(
-    options: argparse.Namespace, table: PaperTable | None, names: Sequence[str], device: torch.device
-) -> list[TableMethod]:
+    options: argparse.Namespace, table: evaluation.PaperTable | None, names: Sequence[str], device: torch.device
+) -> list[evaluation.TableMethod]:
     """The methods of the run, with their rows in the table where there is one."""
     given = given_options(options)
-    loading: dict[str, Any] = {"device": device, "dtype": DTYPES[options.dtype], "seed": options.seed}
+    loading: dict[str, Any] = {"device": device, "dtype": find_dtype(options.dtype), "seed": options.seed}
     bank = _nearest_masks(options, names, table)
     if table is None:
-        methods = load_methods(names, posterior=options.posterior, nearest_masks=bank, **loading, **given)
-        return [TableMethod("", method, learned=_is_pipeline(method.name)) for method in methods]
+        methods = evaluation.load_methods(names, posterior=options.posterior, nearest_masks=bank, **loading, **given)
+        return [evaluation.TableMethod("", method, learned=_is_pipeline(method.name)) for method in methods]
     results = [_results(text, options.min_score) for text in options.results or ()]
-    detections = options.detections and DetectionResults.read(options.detections, min_score=options.min_score)
+    detections = options.detections and evaluation.DetectionResults.read(
+        options.detections, min_score=options.min_score
+    )
     if detections:
         given = {"eraser_dilation": _DILATION} | given
     baselines = [name for name in table.baselines if name not in names and not results]
     if bank is not None and NEAREST_MASK not in names:
         baselines.append(NEAREST_MASK)
     wanted = [*baselines, *names]
-    methods = load_methods(wanted, nearest_masks=bank, options_if_taken=given, **loading) if wanted else []
-    return table_methods(
+    methods = evaluation.load_methods(wanted, nearest_masks=bank, options_if_taken=given, **loading) if wanted else []
+    return evaluation.table_methods(
         table,
         methods,
         detections=detections or None,
@@ -251,27 +245,30 @@ def _is_pipeline(name: str) -> bool:
     return name not in METHODS and name != NEAREST_MASK
 
 
-def _results(text: str, min_score: float) -> ResultsMethod:
+def _results(text: str, min_score: float) -> evaluation.ResultsMethod:
     name, sign, file = text.partition("=")
     if not (name and sign and file):
         raise ValueError(f"--results must be NAME=FILE, got {text!r}.")
-    return ResultsMethod(name, DetectionResults.read(file, min_score=min_score))
+    return evaluation.ResultsMethod(name, evaluation.DetectionResults.read(file, min_score=min_score))
 
 
 def _write(
-    options: argparse.Namespace, table: PaperTable | None, entries: Sequence[TableMethod], report: EvaluationReport
+    options: argparse.Namespace,
+    table: evaluation.PaperTable | None,
+    entries: Sequence[evaluation.TableMethod],
+    report: evaluation.EvaluationReport,
 ) -> None:
     """Print the tables, and write the files and cards that were asked for."""
     data_name = options.data_name or "/".join(Path(options.annotations).parts[-2:])
     if table is None:
         write_out(report.to_text())
-        write_report(report, json_path=options.json, markdown_path=options.markdown)
+        evaluation.write_report(report, json_path=options.json, markdown_path=options.markdown)
     else:
-        kind = CurveReport if options.table == FIGURE else TableReport
+        kind = evaluation.CurveReport if options.table == FIGURE else evaluation.TableReport
         shown = kind(table, entries, report, data_name, _differences(options, table))
         write_out(shown.to_text())
         shown.write(json_path=options.json, markdown_path=options.markdown)
-        if options.plot is not None and isinstance(shown, CurveReport):
+        if options.plot is not None and isinstance(shown, evaluation.CurveReport):
             with atomic_file(options.plot) as temporary:
                 shown.draw().save(temporary)
     if options.push_to_hub:
@@ -279,12 +276,12 @@ def _write(
             results = [
                 result
                 for method, label in labels.items()
-                for result in evaluation_results(report, method, data_name=data_name, label=label)
+                for result in evaluation.evaluation_results(report, method, data_name=data_name, label=label)
             ]
-            write_out(update_model_card(model, results) + "\n")
+            write_out(evaluation.update_model_card(model, results) + "\n")
 
 
-def _differences(options: argparse.Namespace, table: PaperTable) -> list[str]:
+def _differences(options: argparse.Namespace, table: evaluation.PaperTable) -> list[str]:
     """What this run does otherwise than the paper because of its options."""
     found = []
     if options.limit is not None:
@@ -298,7 +295,7 @@ def _differences(options: argparse.Namespace, table: PaperTable) -> list[str]:
     return found
 
 
-def _models(options: argparse.Namespace, entries: Sequence[TableMethod]) -> Mapping[str, Mapping[str, str]]:
+def _models(options: argparse.Namespace, entries: Sequence[evaluation.TableMethod]) -> Mapping[str, Mapping[str, str]]:
     """Pipelines → names of their methods in the report → what tells them apart in a card."""
     setting = ["predicted masks"] if options.detections else ["no occluders"] if options.no_occluders else []
     models: dict[str, dict[str, str]] = {}
@@ -321,13 +318,13 @@ def _read(path: str, **options: Any) -> Any:
     import datasets
 
     try:
-        return read_annotations(path, **options)
+        return data.read_annotations(path, **options)
     except datasets.exceptions.DatasetGenerationError as error:  # its own message does not say what is wrong
         raise ValueError(f"annotations {path}: {error.__cause__ or error}") from error
 
 
 def _nearest_masks(
-    options: argparse.Namespace, names: Sequence[str], table: PaperTable | None
+    options: argparse.Namespace, names: Sequence[str], table: evaluation.PaperTable | None
 ) -> NearestMaskBank | None:
     belongs = table is not None and any(row.role == NEAREST_MASK for row in table.rows)
     if (NEAREST_MASK in names) != bool(options.nearest_masks) and not belongs:
@@ -337,8 +334,10 @@ def _nearest_masks(
     if str(options.annotations) in options.nearest_masks:
         raise ValueError(f"--nearest-masks {options.annotations} are the annotations that are scored; give others.")
     sources = [_read(path, on_error=options.on_error).select_columns(["objects"]) for path in options.nearest_masks]
+    from ..baselines.nearest_mask import NearestMaskBank
+
     return NearestMaskBank.from_sources(sources, limit=options.nearest_limit, seed=options.seed)
 
 
-def _log_sample(sample: Sample) -> None:
+def _log_sample(sample: evaluation.Sample) -> None:
     logging.getLogger(__name__).info("image %s, %d objects", sample.image_id, len(sample.modal))

@@ -6,11 +6,17 @@ import argparse
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+from .. import evaluation
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+if TYPE_CHECKING:
+    import torch
+
+    from ..pipelines import MaskPipeline
+
+DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+"""Names of `--dtype` and of torch."""
 
 _SHOWN = 5  # bad records
 
@@ -83,6 +89,8 @@ def find_device(name: str) -> torch.device:
     Raises:
         ValueError: where it cannot be used.
     """
+    import torch
+
     if name == "auto":
         return torch.device(
             "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
@@ -93,6 +101,22 @@ def find_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ValueError(f"--device {name!r} cannot be used here: {str(error).splitlines()[0]}") from error
     return device
+
+
+def find_dtype(name: str) -> torch.dtype:
+    """The precision of a name in `DTYPES`."""
+    import torch
+
+    dtype: torch.dtype = getattr(torch, DTYPES[name])
+    return dtype
+
+
+def load_model(options: argparse.Namespace) -> MaskPipeline:
+    """The mask pipeline of `--model`, on `--device` and in `--dtype`."""
+    from diffusers.utils import logging
+
+    logging.disable_progress_bar()
+    return evaluation.load_pipeline(options.model, device=find_device(options.device), dtype=find_dtype(options.dtype))
 
 
 def check_inputs_survive(output: Path, results: Iterable[Path], inputs: Iterable[Path]) -> None:

@@ -8,9 +8,8 @@ import tempfile
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from huggingface_hub import HfApi
-
 from ..files import atomic_folder
+from ..hub import check_repo_id, is_hub_id, push_folder
 from .cards import dataset_card
 from .parquet import SHARD_BYTES, check_target, dataset_tables, write_shards
 from .schema import amodal_features
@@ -18,7 +17,6 @@ from .schema import amodal_features
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict, IterableDataset
 
-HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 SHARD_NAME = re.compile(r"(?P<split>\w+)-\d{5}-of-\d{5}\.parquet")
 PHOTO_FOLDER = "photos"
 """Folder of a converted data set whose photos lie beside the shards, with a folder for each split."""
@@ -189,10 +187,10 @@ def push_dataset(
         save_parquet(dataset, folder, max_shard_bytes=max_shard_bytes)
         card = dataset_card(_splits(dataset), repo_id, license=license, description=description)
         (folder / "README.md").write_text(card, encoding="utf-8")
-        return push_folder(folder, repo_id, private=private, token=token, revision=revision)
+        return push_parquet(folder, repo_id, private=private, token=token, revision=revision)
 
 
-def push_folder(
+def push_parquet(
     folder: str | os.PathLike[str],
     repo_id: str,
     *,
@@ -222,31 +220,17 @@ def push_folder(
         ValueError: repo_id must be of the form 'user/name', got 'no id'
     """
     check_repo_id(repo_id)
-    api = HfApi(token=token)
-    api.create_repo(repo_id, repo_type="dataset", private=private, exist_ok=True)
-    commit = api.upload_folder(
-        repo_id=repo_id,
+    return push_folder(
+        folder,
+        repo_id,
         repo_type="dataset",
-        folder_path=os.fspath(folder),
+        private=private,
+        token=token,
         revision=revision,
-        commit_message="Upload amodal data set",
-        allow_patterns=["README.md", "data/*.parquet"],
-        delete_patterns=["data/*.parquet"],
+        message="Upload amodal data set",
+        allow=["README.md", "data/*.parquet"],
+        delete=["data/*.parquet"],
     )
-    return str(commit.commit_url)
-
-
-def check_repo_id(repo_id: str) -> None:
-    """Raise ValueError for what is no id of a repository on the Hub."""
-    if not HUB_ID.fullmatch(repo_id):
-        raise ValueError(f"repo_id must be of the form 'user/name', got {repo_id!r}")
-
-
-def is_hub_id(path: str | os.PathLike[str]) -> bool:
-    """Whether a text has the form of a Hub id and is no file here."""
-    text = os.fspath(path)
-    suffix = Path(text).suffix.lower()
-    return HUB_ID.fullmatch(text) is not None and suffix not in (".json", ".parquet") and not os.path.exists(text)
 
 
 def _parquet_files(path: Path) -> dict[str, list[str]]:

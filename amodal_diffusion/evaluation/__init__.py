@@ -7,35 +7,6 @@ matrix and occluders: `evaluate_methods` scores what it gives and leaves the res
 at the truth (`uses_truth`) gets a " *" behind its name wherever its figures are, and a footnote in the tables.
 """
 
-from .calls import call_pipeline, check_call_options, load_pipeline
-from .detections import DetectedMethod, DetectionResults, ResultsMethod, match_boxes
-from .loading import load_methods
-from .methods import METHODS, NEAREST_MASK, AloneMethod, MaskBaseline, PipelineMethod
-from .model_card import evaluation_results, update_model_card
-from .papers import (
-    DIFFERS,
-    OCCLUSION_BINS,
-    PAPER_TABLES,
-    CurveReport,
-    PaperTable,
-    PublishedData,
-    PublishedRow,
-    TableMethod,
-    TableReport,
-    draw_occlusion_curves,
-    table_methods,
-)
-from .posterior import PosteriorDraws, PosteriorMethod, TrueBoxMethod, posterior_methods
-from .report import TRUTH_MARK, EvaluationReport, OcclusionBin, format_markdown, format_table, write_report
-from .runs import ORDER_BASELINES, evaluate_methods
-from .samples import ORDER_SOURCES, Detections, Method, OrderSource, Prediction, Sample, make_sample
+import lazy_loader
 
-__all__ = [
-    "DIFFERS", "METHODS", "NEAREST_MASK", "OCCLUSION_BINS", "ORDER_BASELINES", "ORDER_SOURCES", "PAPER_TABLES",
-    "TRUTH_MARK", "AloneMethod", "CurveReport", "DetectedMethod", "DetectionResults", "Detections",
-    "EvaluationReport", "MaskBaseline", "Method", "OcclusionBin", "OrderSource", "PaperTable", "PipelineMethod",
-    "PosteriorDraws", "PosteriorMethod", "Prediction", "PublishedData", "PublishedRow", "ResultsMethod", "Sample",
-    "TableMethod", "TableReport", "TrueBoxMethod", "call_pipeline", "check_call_options", "draw_occlusion_curves",
-    "evaluate_methods", "evaluation_results", "format_markdown", "format_table", "load_methods", "load_pipeline",
-    "make_sample", "match_boxes", "posterior_methods", "table_methods", "update_model_card", "write_report",
-]  # fmt: skip
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

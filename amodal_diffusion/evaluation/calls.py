@@ -16,17 +16,16 @@ from ..pipelines.quiet import errors_alone
 
 
 def load_pipeline(name: str, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> MaskPipeline:
-    """Load a pipeline from a folder or the Hub for a run without questions: on its device, fast, without progress bars.
+    """Load a mask pipeline from a folder or the Hub for a run over many photos, see `SafePipeline.prepare`.
 
     Raises:
         OSError, ValueError: as `AmodalPipeline.from_pretrained` says.
+        ValueError: a pipeline that completes no masks.
     """
-    pipeline: MaskPipeline = AmodalPipeline.from_pretrained(name, dtype=dtype).to(device)
-    for network in pipeline.networks:
-        # Convolutions are a third to a half faster in this layout.
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
+    pipeline = AmodalPipeline.from_pretrained(name, dtype=dtype)
+    if not isinstance(pipeline, MaskPipeline):
+        raise ValueError(f"'{name}' holds a `{type(pipeline).__name__}`, which completes no masks.")
+    return pipeline.prepare(device)
 
 
 def takes_option(pipeline: Any, name: str) -> bool:

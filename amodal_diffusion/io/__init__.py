@@ -1,13 +1,5 @@
 """Masks of objects in from files, results out to files."""
 
-from .results import AMODAL_JSON, RESULTS, ObjectMasks, amodal_scores, coco_document, read_object_masks, save_completion
+import lazy_loader
 
-__all__ = [
-    "AMODAL_JSON",
-    "ObjectMasks",
-    "RESULTS",
-    "amodal_scores",
-    "coco_document",
-    "read_object_masks",
-    "save_completion",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,32 +1,28 @@
 """The one entry point to all pipelines."""
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..hub import HUB_KEYS, read_model_index, resolve_subfolder
-from .completion.amodal_vae import AmodalVAEPipeline
-from .completion.asbu import ASBUPipeline
-from .completion.mask_pipeline import MaskPipeline
-from .completion.occamodal import OccAmodalPipeline
-from .completion.pcnet_mask import PCNetMaskPipeline
-from .sdamodal.pipeline import SDAmodalPipeline
+from ..hub import HUB_KEYS, find_pipeline_folder
+from .base import SafePipeline
+from .registry import find_pipeline, list_pipelines
 
-OTHERS = ("ContentPipeline", "ScenePipeline")
-"""Pipelines of this package that take another call, so that they are loaded by their own names."""
-
-PIPELINES: dict[str, type[MaskPipeline]] = {
-    "AmodalVAEPipeline": AmodalVAEPipeline,
-    "ASBUPipeline": ASBUPipeline,
-    "OccAmodalPipeline": OccAmodalPipeline,
-    "PCNetMaskPipeline": PCNetMaskPipeline,
-    "SDAmodalPipeline": SDAmodalPipeline,
-}
+if TYPE_CHECKING:
+    from .completion.mask_pipeline import MaskPipeline
 
 
 class AmodalPipeline:
     """Loads any pipeline of this package: reads `model_index.json` and returns an object of the class that it names.
 
-    It cannot be made itself; use `AmodalPipeline.from_pretrained`.
+    It cannot be made itself; use `AmodalPipeline.from_pretrained`. `list_pipelines` has the names of the classes.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from amodal_diffusion import PCNetMask, PCNetMaskPipeline
+        >>> with TemporaryDirectory() as folder:
+        ...     PCNetMaskPipeline(PCNetMask(block_out_channels=(2, 4), sample_size=16)).save_pretrained(folder)
+        ...     type(AmodalPipeline.from_pretrained(folder)).__name__
+        'PCNetMaskPipeline'
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -35,8 +31,11 @@ class AmodalPipeline:
         )
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any) -> Any:
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any) -> "MaskPipeline":
         """Load a saved pipeline.
+
+        Type checkers take the result for a `MaskPipeline`, which it is but for the folders of a `ContentPipeline` or a
+        `ScenePipeline`; to tell them of these, load by the `from_pretrained` of that class.
 
         Args:
             pretrained_model_name_or_path: a local folder or a Hub id such as "organisation/name".
@@ -45,7 +44,7 @@ class AmodalPipeline:
                 as `mask_threshold=...`.
 
         Returns:
-            A `MaskPipeline`, in evaluation mode.
+            A pipeline of the class that the folder names, in evaluation mode.
 
         Raises:
             FileNotFoundError: where there is no such folder, or it holds no `model_index.json`.
@@ -53,15 +52,42 @@ class AmodalPipeline:
             OSError: where the Hub does not give the files.
         """
         hub_options = {key: kwargs.get(key) for key in HUB_KEYS}
-        path = resolve_subfolder(pretrained_model_name_or_path, kwargs.pop("subfolder", None), **hub_options)
-        class_name = read_model_index(path, **hub_options)["_class_name"]
-        if class_name in OTHERS:
+        folder = find_pipeline_folder(pretrained_model_name_or_path, kwargs.pop("subfolder", None), **hub_options)
+        pipeline_class = find_pipeline(folder.class_name)
+        if pipeline_class is None:
             raise ValueError(
-                f"'{path}' holds a `{class_name}`, which completes no masks: load it by `{class_name}.from_pretrained`."
+                f"'{folder.place}' holds a `{folder.class_name}`, which is no pipeline of amodal_diffusion; "
+                f"these are {', '.join(list_pipelines())}."
             )
-        if class_name not in PIPELINES:
-            raise ValueError(
-                f"'{path}' holds a `{class_name}`, which is no pipeline of amodal_diffusion; "
-                f"these are {', '.join(sorted(PIPELINES))}."
+        pipeline: MaskPipeline = pipeline_class.from_folder(folder, **kwargs)
+        return pipeline
+
+    @classmethod
+    def from_pipe(cls, pipeline: Any, **kwargs: Any) -> "MaskPipeline":
+        """A pipeline with the components of another one in memory, and other settings.
+
+        Args:
+            pipeline: a pipeline of this package.
+            kwargs: components and settings by name, which take the place of those of `pipeline`.
+
+        Returns:
+            A pipeline of the same class. Its components are the same objects, so no weights are copied.
+
+        Raises:
+            TypeError: no pipeline of this package.
+
+        Example:
+            >>> from amodal_diffusion import PCNetMask, PCNetMaskPipeline
+            >>> pipe = PCNetMaskPipeline(PCNetMask(block_out_channels=(2, 4), sample_size=16))
+            >>> other = AmodalPipeline.from_pipe(pipe, mask_threshold=0.3)
+            >>> other.model is pipe.model, other.config.mask_threshold
+            (True, 0.3)
+        """
+        if not isinstance(pipeline, SafePipeline):
+            raise TypeError(
+                f"`pipeline` must be a pipeline of amodal_diffusion, got a {type(pipeline).__name__}; the components "
+                "of one of diffusers are shared by `SDAmodalPipeline.from_pipe` and `ContentPipeline.from_pipe`."
             )
-        return PIPELINES[class_name].from_pretrained(path, **kwargs)
+        shared: Any = type(pipeline).from_pipe(pipeline, **kwargs)
+        other: MaskPipeline = shared
+        return other

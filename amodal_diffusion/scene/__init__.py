@@ -1,9 +1,5 @@
 """Scenes: a photo as layers that can be moved, removed and reordered, and files that hold them."""
 
-from .layer import Layer
-from .scene import Scene
+import lazy_loader
 
-__all__ = [
-    "Layer",
-    "Scene",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

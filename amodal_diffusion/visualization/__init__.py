@@ -1,17 +1,5 @@
 """Pictures that explain results: overlays, order graphs, samples, uncertainty, curves."""
 
-from ._drawing import palette
-from .curves import Curve, draw_curves
-from .order_graph import draw_order_graph
-from .overlay import draw_overlay
-from .samples import draw_samples, draw_uncertainty
+import lazy_loader
 
-__all__ = [
-    "Curve",
-    "draw_curves",
-    "draw_order_graph",
-    "draw_overlay",
-    "draw_samples",
-    "draw_uncertainty",
-    "palette",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

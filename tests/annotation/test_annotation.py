@@ -290,7 +290,7 @@ def test_foreign_folders_are_left_alone(source, model, tmp_path, capsys):
     [
         (["--num-workers", "0"], "--num-workers must be at least 1"),
         (["--shard-rows", "0"], "`shard_rows` must be at least 1"),
-        (["--push-to-hub", "x"], "repo_id must be of the form"),
+        (["--push-to-hub", "x"], "`repo_id` must be of the form"),
         (["--split", "test"], "split must be None for an annotation file"),
     ],
 )
@@ -321,6 +321,6 @@ class _Refusing:
 
 def test_push(source, model, tmp_path, monkeypatch):
     pushed = []
-    monkeypatch.setattr("amodal_diffusion.cli.annotate.push_folder", lambda *call: pushed.append(call) or "url")
+    monkeypatch.setattr("amodal_diffusion.data.push_parquet", lambda *call: pushed.append(call) or "url")
     annotate(source, model, tmp_path / "out", "--push-to-hub", "me/amodal")
     assert pushed == [(tmp_path / "out", "me/amodal")] and Path(tmp_path / "out" / "README.md").is_file()

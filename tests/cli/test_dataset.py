@@ -16,7 +16,6 @@ from amodal_diffusion.data import (
     load_amodal_dataset,
     read_annotations,
 )
-from amodal_diffusion.data import dataset as data_io
 from amodal_diffusion.masks import encode_rle
 from data_helpers import HEIGHT, WIDTH, FakeHub, box_mask, coco, cocoa, image, region, save_photo, thing, write
 from kill_helpers import killed_at_every_step, tree
@@ -200,7 +199,7 @@ def test_killed_at_every_step_the_old_data_set_or_the_new_one_is_there(source, t
         (["a", "--format", "columns", "--columns", "masks=a", "--images", "b"], "--images is not for --format columns"),
         (["a.json", "--images", "x", "y"], "--images must have one folder, or one for each of the 1 splits"),
         (["a.json", "--photos", "beside", "--push-to-hub", "u/n"], "--push-to-hub needs --photos embed or none"),
-        (["a.json", "--push-to-hub", "n"], "repo_id must be of the form 'user/name', got 'n'"),
+        (["a.json", "--push-to-hub", "n"], "`repo_id` must be of the form 'user/name', got 'n'"),
         (["a.json", "--private"], "--private is of --push-to-hub alone"),
         (["a.json", "--shard-size", "0"], "--shard-size must be positive, got 0"),
         (["nowhere.json"], "nowhere.json"),
@@ -214,7 +213,7 @@ def test_arguments_are_checked(tmp_path, capsys, arguments, message):
 
 def test_push(source, tmp_path, monkeypatch, capsys):
     hub = FakeHub()
-    monkeypatch.setattr(data_io, "HfApi", hub)
+    monkeypatch.setattr("amodal_diffusion.hub.HfApi", hub)
     options = ["--output", tmp_path / "out", "--push_to_hub", "user/cups", "--private"]
     assert run(source / "cups.json", "--images", source / "photos", *options) == 0
     assert capsys.readouterr().out.endswith("https://hub/user/cups/commit/1\n")

@@ -9,7 +9,6 @@ import torch
 from PIL import Image
 
 from amodal_diffusion import PCNetMask, PCNetMaskPipeline, ScenePipeline, Segmenter
-from amodal_diffusion.cli import deocclude as cli_scene
 from amodal_diffusion.cli import main as cli
 from amodal_diffusion.masks import encode_rle
 from amodal_diffusion.pipelines import SegmenterOutput
@@ -168,7 +167,7 @@ class Found(Segmenter):
 
 def test_a_segmenter_finds_the_objects(place, models, monkeypatch, capsys):
     asked = []
-    monkeypatch.setattr(cli_scene.Segmenter, "from_pretrained", lambda name, **k: asked.append((name, k)) or Found())
+    monkeypatch.setattr(Segmenter, "from_pretrained", lambda name, **k: asked.append((name, k)) or Found())
     base = ("photo.png", "--model", models / "scene", "--segmenter", "some/sam")
     assert run(*base, "--output", "a.ora") == 0
     assert asked == [("some/sam", {"dtype": torch.float32})]
@@ -203,7 +202,7 @@ def test_errors_are_named_before_any_inference(place, models, capsys, no_inferen
         (["photo.png", *masks, *out], "give --model, or both --mask-model and --content-model"),
         (["photo.png", *masks, "--mask-model", models / "masks", *out], "give --model, or both"),
         (["photo.png", *scene, *out], "give --masks or --segmenter"),
-        (["photo.png", *masks, "--model", models / "masks", *out], "expected a `ScenePipeline`"),
+        (["photo.png", *masks, "--model", models / "masks", *out], "not a `ScenePipeline`"),
         (["photo.png", *masks, "--model", models / "none/of/them", *out], "none"),
         ([*base, "--output", "out.gif"], "scenes are saved as .ora, .psd, .json or into a folder"),
         ([*base, "--output", "labels.png/x.ora"], "labels.png is a file, expected a folder"),

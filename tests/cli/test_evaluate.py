@@ -8,8 +8,7 @@ import torch
 from huggingface_hub import ModelCard
 from PIL import Image
 
-from amodal_diffusion import PCNetMask, PCNetMaskPipeline
-from amodal_diffusion.cli import evaluate as cli_evaluate
+from amodal_diffusion import PCNetMask, PCNetMaskPipeline, evaluation
 from amodal_diffusion.cli import main as cli
 from amodal_diffusion.evaluation import PAPER_TABLES
 from amodal_diffusion.masks import encode_rle
@@ -120,10 +119,8 @@ def test_cards_get_the_figures(run, folder):
 def test_cards_on_the_hub(run, folder, monkeypatch):
     """A Hub id, which a fake loads from the folder."""
     written = []
-    monkeypatch.setattr(
-        cli_evaluate, "update_model_card", lambda model, results: written.append((model, results)) or "u"
-    )
-    load = cli_evaluate.load_methods
+    monkeypatch.setattr(evaluation, "update_model_card", lambda model, results: written.append((model, results)) or "u")
+    load = evaluation.load_methods
 
     def fake(names, **options):
         methods = load([str(folder / "model") if "/" in name else name for name in names], **options)
@@ -132,7 +129,7 @@ def test_cards_on_the_hub(run, folder, monkeypatch):
                 method.name = name
         return methods
 
-    monkeypatch.setattr(cli_evaluate, "load_methods", fake)
+    monkeypatch.setattr(evaluation, "load_methods", fake)
     assert run("--methods", "raw,someone/tiny", "--push-to-hub").splitlines()[-1] == "u"
     ((model, results),) = written
     assert model == "someone/tiny" and results
@@ -140,9 +137,9 @@ def test_cards_on_the_hub(run, folder, monkeypatch):
 
 def test_categories_are_withheld(run, folder, monkeypatch):
     seen = []
-    original = cli_evaluate.evaluate_methods
+    original = evaluation.evaluate_methods
     monkeypatch.setattr(
-        cli_evaluate, "evaluate_methods", lambda *a, **o: seen.append(o["use_categories"]) or original(*a, **o)
+        evaluation, "evaluate_methods", lambda *a, **o: seen.append(o["use_categories"]) or original(*a, **o)
     )
     run("--methods", "raw")
     assert "Category ids are withheld" in run("--no-categories", table="z20-2")

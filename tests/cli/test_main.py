@@ -11,10 +11,23 @@ import pytest
 import torch
 from PIL import Image
 
-from amodal_diffusion import OccAmodalPipeline, OccAmodalPredictor, PCNetMask, PCNetMaskPipeline, __version__
+from amodal_diffusion import (
+    OccAmodalPipeline,
+    OccAmodalPredictor,
+    PCNetMask,
+    PCNetMaskPipeline,
+    __version__,
+    conversion,
+    data,
+    evaluation,
+)
+from amodal_diffusion.cli import dataset as cli_dataset
 from amodal_diffusion.cli import evaluate as cli_evaluate
 from amodal_diffusion.cli import main as cli
+from amodal_diffusion.cli import options as cli_options
+from amodal_diffusion.data import PHOTOS, SHARD_BYTES
 from amodal_diffusion.masks import decode_rle, encode_rle
+from content_helpers import tiny_content
 
 HEIGHT, WIDTH = 40, 56
 
@@ -241,7 +254,7 @@ def test_complete_finds_an_unwritable_output_before_it_works(tmp_path, model, la
     def work(*args, **options):
         raise AssertionError("the model was loaded")
 
-    monkeypatch.setattr(cli, "load_pipeline", work)
+    monkeypatch.setattr(evaluation, "load_pipeline", work)
     base = ["complete", "--no-photo", "--masks", tmp_path / "labels.png", "--model", model, "--output"]
     assert "is a file, expected a folder" in fail(capsys, *base, tmp_path / "labels.png")
     assert "labels.png is a file" in fail(capsys, *base, tmp_path / "labels.png" / "out")
@@ -274,7 +287,7 @@ def test_evaluate_finds_an_unwritable_report_before_it_works(tmp_path, annotatio
     def work(*args, **options):
         raise AssertionError("a method was loaded")
 
-    monkeypatch.setattr(cli_evaluate, "load_methods", work)
+    monkeypatch.setattr(evaluation, "load_methods", work)
     base = ["evaluate", "--annotations", annotations, "--methods", "raw"]
     for option in ("--json", "--markdown"):
         assert "is a folder, expected the path of a file" in fail(capsys, *base, option, tmp_path)
@@ -347,7 +360,7 @@ def test_evaluate_names_what_is_wrong(tmp_path, annotations, capsys):
 )
 def test_convert_hands_on_files_and_options(system, files, options, settings, tmp_path, monkeypatch, capsys):
     seen = {}
-    monkeypatch.setitem(cli.CONVERTERS, system, lambda *args, **given: seen.update(args=args, given=given))
+    monkeypatch.setitem(conversion.CONVERTERS, system, lambda *args, **given: seen.update(args=args, given=given))
     out = str(tmp_path / "out")
     assert cli.main(["convert", system, *files, out, *options]) == 0
     assert [str(path) for path in seen["args"]] == [*files, out] and seen["given"] == settings
@@ -357,10 +370,10 @@ def test_convert_hands_on_files_and_options(system, files, options, settings, tm
 def test_convert_knows_every_converter_and_its_options():
     (commands,) = (action for action in cli.build_parser()._actions if action.dest == "command")
     (systems,) = (action for action in commands.choices["convert"]._actions if action.dest == "system")
-    assert set(systems.choices) == set(cli.CONVERTERS)
+    assert set(systems.choices) == set(conversion.CONVERTERS)
     for name, parser in systems.choices.items():
         actions = {action.dest: action for action in parser._actions}
-        parameters = inspect.signature(cli.CONVERTERS[name]).parameters
+        parameters = inspect.signature(conversion.CONVERTERS[name]).parameters
         positional = [key for key, value in parameters.items() if value.kind is value.POSITIONAL_OR_KEYWORD]
         assert len(positional) == len(parser.get_default("files")) + 1, name
         options = {key for key, action in actions.items() if action.option_strings} - {"help", "verbose", "debug"}
@@ -414,13 +427,37 @@ def test_help_shows_an_example(command, capsys):
     assert info.value.code == 0 and f"amodal-diffusion {command} " in capsys.readouterr().out.split("example")[1]
 
 
+def test_what_parsers_say_without_imports_is_so():
+    """Parsers are built without the modules that have these values."""
+    assert cli_evaluate.FORMATS == data.FORMATS
+    assert cli_evaluate.ORDER_SOURCES == evaluation.ORDER_SOURCES
+    assert cli_evaluate.METHODS == tuple(evaluation.METHODS)
+    assert cli_evaluate.NEAREST_MASK == evaluation.NEAREST_MASK
+    assert cli_dataset.FORMATS == ("auto", *data.FILE_FORMATS, "columns", "parquet")
+    for name, entry in data.FILE_FORMATS.items():
+        assert f"  {name:<12} {entry.title}\n" in cli_dataset._EXAMPLES
+    assert cli_dataset.PHOTOS == PHOTOS
+    assert cli_dataset.SHARD_MEGABYTES * 2**20 == SHARD_BYTES
+
+
+@pytest.mark.parametrize("name", ["fp32", "bf16", "fp16"])
+def test_dtypes_are_those_of_torch(name):
+    assert isinstance(cli_options.find_dtype(name), torch.dtype)
+
+
+def test_complete_says_what_a_folder_of_another_kind_holds(tmp_path, labels, photo, capsys):
+    tiny_content().save_pretrained(tmp_path / "content")
+    arguments = ["complete", photo, "--masks", tmp_path / "labels.png", "--model", tmp_path / "content"]
+    assert "holds a `ContentPipeline`, which completes no masks" in fail(capsys, *arguments, "--output", tmp_path / "o")
+
+
 def test_debug_shows_the_trace(tmp_path):
     with pytest.raises(FileNotFoundError, match="do not exist"):
         cli.main(["complete", "--debug", "--no-photo", "--masks", str(tmp_path / "x"), "--model", "m", "--output", "o"])
 
 
 def test_a_fault_of_ours_keeps_its_trace(monkeypatch):
-    monkeypatch.setitem(cli.CONVERTERS, "pcnet-m", lambda *args, **options: {}["gone"])
+    monkeypatch.setitem(conversion.CONVERTERS, "pcnet-m", lambda *args, **options: {}["gone"])
     with pytest.raises(KeyError, match="gone"):
         cli.main(["convert", "pcnet-m", "a", "b"])
 
@@ -429,11 +466,11 @@ def test_interruption_has_its_exit_code(monkeypatch):
     def interrupted(*args, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(cli.CONVERTERS, "pcnet-m", interrupted)
+    monkeypatch.setitem(conversion.CONVERTERS, "pcnet-m", interrupted)
     assert cli.main(["convert", "pcnet-m", "a", "b"]) == 130
 
 
 def test_module_runs_as_a_program():
-    command = [sys.executable, "-m", "amodal_diffusion.cli.main", "--version"]
+    command = [sys.executable, "-m", "amodal_diffusion", "--version"]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     assert result.stdout == f"amodal-diffusion {__version__}\n"

@@ -18,7 +18,6 @@ from amodal_diffusion.data import (
     record_order,
     save_parquet,
 )
-from amodal_diffusion.data import dataset as data_io
 from amodal_diffusion.data import parquet as data_shards
 from amodal_diffusion.masks import encode_rle
 from data_helpers import HEIGHT, WIDTH, FakeHub, box_mask, coco, cocoa, image, region, save_photo, thing, write
@@ -251,7 +250,7 @@ def test_bad_records_are_handed_on(tmp_path):
 @pytest.fixture
 def hub(monkeypatch):
     fake = FakeHub()
-    monkeypatch.setattr(data_io, "HfApi", fake)
+    monkeypatch.setattr("amodal_diffusion.hub.HfApi", fake)
     return fake
 
 
@@ -294,7 +293,7 @@ def test_card_claims_no_licence_for_unknown_sources(hub):
 
 @pytest.mark.parametrize("repo_id", ["street", "a/b/c", "../x", "user/"])
 def test_push_refuses_a_bad_id(hub, repo_id):
-    with pytest.raises(ValueError, match="repo_id must be of the form 'user/name'"):
+    with pytest.raises(ValueError, match="`repo_id` must be of the form 'user/name'"):
         push_dataset(many(1), repo_id)
     assert hub.calls == []
 

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from amodal_diffusion import AmodalPipelineOutput, AmodalVAE, AmodalVAEPipeline, PCNetMask, PCNetMaskPipeline
 from amodal_diffusion.baselines.nearest_mask import NearestMaskBank
@@ -270,7 +271,7 @@ def test_complete_writes_samples(files, capsys):
     vae, out = vae_folder(files / "vae", num_categories=3), files / "out"
     labels = np.zeros((HEIGHT, WIDTH), np.uint8)
     labels[4:20, 4:12], labels[8:16, 12:30] = 1, 2
-    cli.Image.fromarray(labels).save(files / "labels.png")
+    Image.fromarray(labels).save(files / "labels.png")
     base = ["complete", "--no-photo", "--masks", files / "labels.png", "--model", vae, "--output", out]
     assert run(*base, "--num-samples", 3, "--seed", 5) == 0
     assert [line.rpartition("/")[2] for line in capsys.readouterr().out.splitlines()] == [
@@ -287,7 +288,7 @@ def test_complete_writes_samples(files, capsys):
         for k, sample in enumerate(annotation["samples"]):
             np.testing.assert_array_equal(decode_rle(sample["segmentation"]), expected.samples[index, k])
             assert sample["score"] == pytest.approx(expected.sample_scores[index, k], abs=1e-6)
-            picture = np.asarray(cli.Image.open(out / "samples" / f"{names[index]}_{k:02d}.png"))
+            picture = np.asarray(Image.open(out / "samples" / f"{names[index]}_{k:02d}.png"))
             np.testing.assert_array_equal(picture > 0, expected.samples[index, k])
     assert run(*base) == 0  # a run without samples takes the earlier ones away
     assert not (out / "samples").exists()

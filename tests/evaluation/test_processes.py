@@ -165,7 +165,7 @@ def test_classes_count_in_ap(dataset):
 def test_two_real_processes_write_the_same_files(tmp_path, content):
     annotations = tmp_path / "annotations.json"
     annotations.write_text(json.dumps(content), encoding="utf-8")
-    module = ["-m", "amodal_diffusion.cli.main", "evaluate", "--annotations", annotations, "--device", "cpu"]
+    module = ["-m", "amodal_diffusion", "evaluate", "--annotations", annotations, "--device", "cpu"]
     options = ["--methods", "raw,convex", "--resamples", "50", "--json"]
     launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2"]
     reports = []

@@ -93,6 +93,7 @@ class FakeHub:
 
     def create_repo(self, repo_id, **options):
         self.calls.append(("create", repo_id, options))
+        return SimpleNamespace(repo_id=repo_id)
 
     def upload_folder(self, *, repo_id, folder_path, **options):
         self.calls.append(("upload", repo_id, options))

@@ -8,6 +8,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 """Top folder of the repository."""
 
+PACKAGE = ROOT / "amodal_diffusion"
+
 PARITY = ROOT / "tests" / "parity"
 """Numbers that the published implementations computed; its README explains each file."""
 

@@ -1,13 +1,25 @@
 """AmodalPipeline: the class that the index names, and clear words where there is none."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 
 import amodal_diffusion.hub
 from amodal_diffusion import AmodalPipeline, PCNetMaskPipeline
-from amodal_diffusion.pipelines.auto import PIPELINES
+from amodal_diffusion.pipelines import list_pipelines, register_pipeline
+from amodal_diffusion.pipelines.registry import find_pipeline
 from pipeline_helpers import tiny_pipeline
+from repository_helpers import ROOT
+
+SHIPPED = ROOT / "pipelines"
 
 INDEX = {"_class_name": "PCNetMaskPipeline", "_diffusers_version": "0.42.1", "model": ["amodal_diffusion", "PCNetMask"]}
 
@@ -25,18 +37,40 @@ def test_dispatches_on_the_index(tmp_path):
 
 
 def test_every_pipeline_is_known_by_its_own_name():
-    assert PIPELINES
-    for name, pipeline_class in PIPELINES.items():
-        assert pipeline_class.__name__ == name
-        assert getattr(amodal_diffusion, name) is pipeline_class  # which pipeline.py imports
+    names = ["ASBUPipeline", "AmodalVAEPipeline", "ContentPipeline", "OccAmodalPipeline", "PCNetMaskPipeline"]
+    assert list_pipelines() == [*names, "SDAmodalPipeline", "ScenePipeline"]
+    for name in list_pipelines():
+        assert find_pipeline(name).__name__ == name
+        assert getattr(amodal_diffusion, name) is find_pipeline(name)  # which pipeline.py imports
+    assert list_pipelines("PCNet*") == ["PCNetMaskPipeline"] and list_pipelines("nothing") == []
+
+
+@pytest.mark.parametrize("folder", sorted(path.parent.name for path in SHIPPED.glob("*/model_index.json")))
+def test_every_shipped_folder_loads_by_the_class_that_it_names(folder):
+    index = json.loads((SHIPPED / folder / "model_index.json").read_text())
+    module, name = index["_class_name"]
+    assert module == "pipeline" and f"import {name} " in (SHIPPED / folder / "pipeline.py").read_text()
+    assert type(AmodalPipeline.from_pretrained(SHIPPED / folder)).__name__ == name
+
+
+def test_a_recipe_says_so():
+    with pytest.raises(FileNotFoundError, match="holds no model_index.json: it is a recipe without weights"):
+        AmodalPipeline.from_pretrained(SHIPPED / "sdamodal")
+
+
+def test_registration_is_checked():
+    with pytest.raises(TypeError, match="must derive from a pipeline of amodal_diffusion"):
+        register_pipeline(AmodalPipeline)
+    with pytest.raises(ValueError, match="`PCNetMaskPipeline` of .*: .* has a pipeline of that name"):
+        register_pipeline(type("PCNetMaskPipeline", (PCNetMaskPipeline,), {}))
 
 
 def test_options_reach_the_pipeline(tmp_path, monkeypatch):
     seen = {}
     monkeypatch.setattr(
-        PCNetMaskPipeline, "from_pretrained", classmethod(lambda cls, path, **options: seen.update(options))
+        PCNetMaskPipeline, "from_folder", classmethod(lambda cls, folder, **options: seen.update(options))
     )
-    folder = folder_with(tmp_path, INDEX)
+    folder = folder_with(tmp_path, {**INDEX, "_class_name": ["pipeline", "PCNetMaskPipeline"]})
     options = {"dtype": "x", "revision": "v1", "cache_dir": "c", "token": "t", "mask_threshold": 0.3}
     AmodalPipeline.from_pretrained(folder, **options)
     assert seen == options
@@ -54,8 +88,8 @@ WRONG_INDICES = {
     ),
     "class name of ours that is no pipeline": ({**INDEX, "_class_name": "PCNetMask"}, "holds a `PCNetMask`"),
     "list": (
-        {**INDEX, "_class_name": ["pipeline", "PCNetMaskPipeline"]},
-        r"`_class_name` must be the name.*got \['pipeline'",
+        {**INDEX, "_class_name": ["subprocess", "PCNetMaskPipeline"]},
+        r"`_class_name` must be the name.*got \['subprocess'",
     ),
     "no class": (
         {"model": ["amodal_diffusion", "PCNetMask"]},
@@ -103,10 +137,41 @@ def test_file_instead_of_a_folder(tmp_path):
         AmodalPipeline.from_pretrained(tmp_path / "weights.safetensors")
 
 
-def test_missing_repository_is_named(monkeypatch):
-    def not_there(*_, **__):
-        raise OSError("org/gone is not a local folder and is not a valid model identifier")
+def answer(kind, status):
+    response = SimpleNamespace(status_code=status, headers={}, request=None)
+    error = kind.__new__(kind)
+    Exception.__init__(error, "the Hub's words")
+    error.response = response
+    return error
 
-    monkeypatch.setattr("amodal_diffusion.hub.DiffusionPipeline.load_config", not_there)
-    with pytest.raises(OSError, match="org/gone"):
-        AmodalPipeline.from_pretrained("org/gone")
+
+NO_ANSWERS = {
+    "no network": (OSError("no route to host"), r"the Hub cannot be reached for .* \(no route to host\)"),
+    "no repository": (answer(RepositoryNotFoundError, 404), "the Hub has no repository of that name"),
+    "gated": (answer(GatedRepoError, 403), "accepted its terms"),
+    "no revision": (answer(RevisionNotFoundError, 404), "no such `revision`"),
+    "no index": (answer(EntryNotFoundError, 404), "holds no model_index.json"),
+    "fault": (answer(HfHubHTTPError, 503), "the Hub answers 503"),
+}
+
+
+@pytest.mark.parametrize("case", NO_ANSWERS)
+def test_a_name_that_is_neither_a_folder_nor_on_the_hub_says_both(case, tmp_path, monkeypatch):
+    """The Hub is asked once: what `hf_hub_download` does about an unreachable one takes 23 seconds."""
+    error, message = NO_ANSWERS[case]
+    asked = []
+
+    def head(url, **_):
+        asked.append(url)
+        raise error
+
+    monkeypatch.setattr("amodal_diffusion.hub.get_hf_file_metadata", head)
+    with pytest.raises(OSError, match=f"There is no folder 'org/gone' here, and .*{message}"):
+        AmodalPipeline.from_pretrained("org/gone", cache_dir=tmp_path)
+    assert len(asked) == 1 and "org/gone" in asked[0]
+
+
+def test_offline_mode_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("amodal_diffusion.hub.get_hf_file_metadata", None)
+    with pytest.raises(OSError, match="no folder 'org/gone' here, and the Hub may not be asked"):
+        AmodalPipeline.from_pretrained("org/gone", cache_dir=tmp_path, local_files_only=True)

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from amodal_diffusion import AmodalPipeline, MaskPipeline, PCNetMask, PCNetMaskPipeline, __version__
+from amodal_diffusion import AmodalPipeline, ASBUPipeline, MaskPipeline, PCNetMask, PCNetMaskPipeline, __version__
 from amodal_diffusion.hub import resolve_subfolder, write_pipeline_file
 from fresh_process import run_fresh
 from pipeline_helpers import stacked_bars, tiny_model, tiny_pipeline
+from repository_helpers import ROOT
 
 SETTINGS = {
     "order_threshold": 0.15,
@@ -63,7 +66,8 @@ def test_files(saved):
 def test_index(saved):
     index = json.loads((saved / "model_index.json").read_text())
     assert index.pop("_diffusers_version")
-    assert index == {"_class_name": "PCNetMaskPipeline", "model": ["amodal_diffusion", "PCNetMask"], **SETTINGS}
+    assert index.pop("_class_name") == ["pipeline", "PCNetMaskPipeline"]  # for plain diffusers
+    assert index == {"model": ["amodal_diffusion", "PCNetMask"], **SETTINGS}
 
 
 def test_local_folder(saved, expected):
@@ -98,7 +102,7 @@ def test_variant(pipeline, expected, tmp_path):
     check(AmodalPipeline.from_pretrained(tmp_path, variant="ema"), expected)
 
 
-def test_fresh_process_and_custom_pipeline(saved, expected, tmp_path):
+def test_fresh_process_and_plain_diffusers(saved, expected, tmp_path):
     """diffusers alone first, when nothing of ours is imported yet; then our own entry point."""
     np.savez(tmp_path / "scene.npz", modal=stacked_bars()[0], expected=expected)
     code = """
@@ -106,7 +110,7 @@ import sys
 import numpy as np
 from diffusers import DiffusionPipeline
 folder, scene = sys.argv[1], np.load(sys.argv[2])
-by_diffusers = DiffusionPipeline.from_pretrained(folder, custom_pipeline=folder, trust_remote_code=True)
+by_diffusers = DiffusionPipeline.from_pretrained(folder, trust_remote_code=True)
 from amodal_diffusion import AmodalPipeline, PCNetMaskPipeline
 for pipeline in (by_diffusers, AmodalPipeline.from_pretrained(folder)):
     assert type(pipeline) is PCNetMaskPipeline
@@ -114,6 +118,107 @@ for pipeline in (by_diffusers, AmodalPipeline.from_pretrained(folder)):
 print("loaded twice")
 """
     assert "loaded twice" in run_fresh(code, saved, tmp_path / "scene.npz", folder=tmp_path)
+
+
+def test_plain_diffusers_downloads_from_the_hub_after_a_bare_import(saved, tmp_path):
+    """The lazy package is registered with diffusers although it has imported nothing when diffusers is."""
+    code = """
+import sys
+import amodal_diffusion
+assert "torch" not in sys.modules and "diffusers" not in sys.modules
+from pathlib import Path
+from types import SimpleNamespace
+from diffusers import DiffusionPipeline
+import diffusers.pipelines.pipeline_utils as utils
+folder = Path(sys.argv[1])
+names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+utils.model_info = lambda *_, **__: SimpleNamespace(siblings=[SimpleNamespace(rfilename=name) for name in names])
+utils.hf_hub_download = lambda repo_id, name, **_: str(folder / name)
+utils._resolve_revision = lambda *_, **__: None
+import diffusers.utils.dynamic_modules_utils as dynamic
+dynamic.hf_hub_download = lambda repo_id, name, **_: str(folder / name)
+dynamic.model_info = lambda *_, **__: SimpleNamespace(sha="0" * 40)
+pipeline = DiffusionPipeline.from_pretrained("org/name", trust_remote_code=True)
+print(type(pipeline).__name__, type(pipeline).__module__)
+"""
+    environment = {"HF_HOME": str(tmp_path / "hf"), "PYTHONPATH": str(ROOT), "PATH": "", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", code, saved]  # not `run_fresh`, which has imported diffusers
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["PCNetMaskPipeline", "amodal_diffusion.pipelines.completion.pcnet_mask"]
+
+
+def test_a_user_s_pipeline_of_our_networks_saves_their_library(tmp_path):
+    """Registration does not wait for one of our pipelines."""
+    code = """
+import json, sys
+from diffusers import DiffusionPipeline
+from amodal_diffusion.models import PCNetMask
+class Mine(DiffusionPipeline):
+    def __init__(self, model):
+        super().__init__()
+        self.register_modules(model=model)
+Mine(PCNetMask(block_out_channels=(4, 8), sample_size=32)).save_pretrained(sys.argv[1])
+print(json.loads(open(sys.argv[1] + "/model_index.json").read())["model"])
+"""
+    assert "['amodal_diffusion', 'PCNetMask']\n" in run_fresh(code, tmp_path / "mine", folder=tmp_path)
+
+
+def test_the_index_is_read_once(saved, monkeypatch):
+    read, seen = Path.read_text, []
+
+    def spy(self, *args, **options):
+        seen.append(self.name)
+        return read(self, *args, **options)
+
+    monkeypatch.setattr(Path, "read_text", spy)
+    original = open
+    monkeypatch.setattr(
+        "builtins.open", lambda file, *a, **k: (seen.append(Path(str(file)).name), original(file, *a, **k))[1]
+    )
+    AmodalPipeline.from_pretrained(saved)
+    assert seen.count("model_index.json") == 1
+
+
+def test_a_subclass_of_another_package_names_its_own_module(tmp_path):
+    code = """
+import sys
+from amodal_diffusion import AmodalPipeline, PCNetMask, PCNetMaskPipeline
+from amodal_diffusion.pipelines import list_pipelines, register_pipeline
+@register_pipeline
+class MinePipeline(PCNetMaskPipeline):
+    pass
+MinePipeline(PCNetMask(block_out_channels=(4, 8), sample_size=32)).save_pretrained(sys.argv[1])
+print(open(sys.argv[1] + "/pipeline.py").read().split("#")[0])
+print(type(AmodalPipeline.from_pretrained(sys.argv[1])).__name__, "MinePipeline" in list_pipelines())
+"""
+    printed = run_fresh(code, tmp_path / "mine", folder=tmp_path)
+    assert "from __main__ import MinePipeline" in printed and "MinePipeline True\n" in printed
+
+
+def test_wrong_class_says_which_one_the_folder_holds(saved):
+    message = "holds a `PCNetMaskPipeline`, not a `ASBUPipeline`: load it by `PCNetMaskPipeline.from_pretrained`"
+    with pytest.raises(ValueError, match=message):
+        ASBUPipeline.from_pretrained(saved)
+
+
+def test_both_forms_of_the_index_load(saved, expected, tmp_path):
+    shutil.copytree(saved, tmp_path / "old")
+    index = json.loads((saved / "model_index.json").read_text())
+    (tmp_path / "old" / "model_index.json").write_text(json.dumps({**index, "_class_name": "PCNetMaskPipeline"}))
+    for loader in (AmodalPipeline, PCNetMaskPipeline):
+        check(loader.from_pretrained(tmp_path / "old"), expected)
+
+
+def test_from_pipe_shares_the_components(pipeline):
+    for loader in (AmodalPipeline, PCNetMaskPipeline):
+        other = loader.from_pipe(pipeline, mask_threshold=0.4)
+        assert type(other) is PCNetMaskPipeline and other.model is pipeline.model
+        assert {name: other.config[name] for name in SETTINGS} == {**SETTINGS, "mask_threshold": 0.4}
+    with pytest.raises(TypeError, match="`pipeline` must be a ASBUPipeline, got a PCNetMaskPipeline"):
+        ASBUPipeline.from_pipe(pipeline)
+    with pytest.raises(TypeError, match="must be a pipeline of amodal_diffusion, got a str"):
+        AmodalPipeline.from_pipe("pcnet-m")
 
 
 # The Hub

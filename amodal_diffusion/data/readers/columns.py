@@ -14,10 +14,10 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as mask_utils
 
+from ...hub import is_hub_id
 from ...images import image_size
 from ...masks import encode_rle
 from ...masks.rle import Rle, segmentation_to_rle
-from ..dataset import is_hub_id
 from ..schema import build_objects
 from .records import (
     BadRecord,

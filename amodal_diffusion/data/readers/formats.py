@@ -9,7 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from ..dataset import is_hub_id, load_amodal_dataset
+from ...hub import is_hub_id
+from ..dataset import load_amodal_dataset
 from .cityscapes import LABEL_SUFFIX, iter_cityscapes
 from .coco import detect_layout, iter_coco
 from .cocoa import iter_cocoa

@@ -1,10 +1,5 @@
 """The papers' tables and curves: their published numbers, and ours beside them."""
 
-from .curves import CurveReport, draw_occlusion_curves
-from .published import OCCLUSION_BINS, PAPER_TABLES, PaperTable, PublishedData, PublishedRow
-from .tables import DIFFERS, TableMethod, TableReport, table_methods
+import lazy_loader
 
-__all__ = [
-    "DIFFERS", "OCCLUSION_BINS", "PAPER_TABLES", "CurveReport", "PaperTable", "PublishedData", "PublishedRow",
-    "TableMethod", "TableReport", "draw_occlusion_curves", "table_methods",
-]  # fmt: skip
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

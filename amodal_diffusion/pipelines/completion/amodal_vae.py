@@ -14,6 +14,7 @@ from ...masks import dilate
 from ...models.amodal_vae import AmodalVAE, DiagonalGaussian
 from ..inputs import Scene, batches, check_choice, check_integer, check_number, read_scenes, rows_of, to_device
 from ..output import AmodalPipelineOutput
+from ..registry import register_pipeline
 from .mask_pipeline import MaskPipeline
 
 SELECTIONS = ("mean", "visible")
@@ -62,6 +63,7 @@ class Shapes:
         return Shapes(self.probabilities[rows], self.boxes[rows], self.count)
 
 
+@register_pipeline
 class AmodalVAEPipeline(MaskPipeline):
     """Whole masks by inference in a space of shapes, with as many alternatives as asked for. Source: [L20].
 

@@ -12,6 +12,7 @@ from ...models.asbu import OCCLUDER_INPUTS, ASBUPredictor, occluder_plane
 from ...ordering import neighbours, reachable
 from ..inputs import check_choice, check_integer, check_number
 from ..output import AmodalPipelineOutput
+from ..registry import register_pipeline
 from .dual_completion import ORDER_RULES, DualCompletionPipeline, grow
 from .mask_pipeline import PASTE_RULES
 
@@ -20,6 +21,7 @@ OCCLUDER_RULES = ("neighbours", "growth")
 _MUTUAL = 0.5
 
 
+@register_pipeline
 class ASBUPipeline(DualCompletionPipeline):
     """Amodal masks with a map of uncertainty, and the occlusion order, from modal masks. Source: [N21].
 

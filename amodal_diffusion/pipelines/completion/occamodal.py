@@ -12,6 +12,7 @@ from ...masks import dilate, occlusion_boundary
 from ...models.occamodal_predictor import OccAmodalPredictor
 from ..inputs import Scene, batches, check_choice, check_number, read_scenes, to_device
 from ..output import AmodalPipelineOutput
+from ..registry import register_pipeline
 from .mask_pipeline import PASTE_RULES, MaskPipeline, ObjectPatches
 
 
@@ -32,6 +33,7 @@ class _Predictions:
     uncertainties: Tensor
 
 
+@register_pipeline
 class OccAmodalPipeline(MaskPipeline):
     """Whole masks from a photo and modal masks, without being told what hides the objects. Source: [Z24].
 

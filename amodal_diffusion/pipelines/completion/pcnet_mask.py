@@ -11,12 +11,14 @@ from ...models.pcnet_mask import PCNetMask
 from ...ordering import ancestors, neighbours
 from ..inputs import check_choice, check_integer, check_number
 from ..output import AmodalPipelineOutput
+from ..registry import register_pipeline
 from .dual_completion import ORDER_RULES, DualCompletionPipeline, grow
 from .mask_pipeline import PASTE_RULES
 
 OCCLUDER_RULES = ("ancestors", "consistent")
 
 
+@register_pipeline
 class PCNetMaskPipeline(DualCompletionPipeline):
     """Occlusion order and amodal masks from modal masks alone. Source: [Z20].
 

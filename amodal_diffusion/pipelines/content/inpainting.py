@@ -14,7 +14,7 @@ from diffusers.utils import logging
 from PIL import Image
 from torch import Tensor
 
-from ...hub import INDEX_NAME, check_repo_id
+from ...hub import INDEX_NAME, check_hub_id
 from ...models.pcnet_content import PCNetContent
 
 # What this package decides itself in a call of an inpainting pipeline.
@@ -44,7 +44,7 @@ def load_inpainter(id_or_path: str | os.PathLike[str], **options: Any) -> Any:
 
     text = os.fspath(id_or_path)
     if not os.path.isdir(text):
-        check_repo_id(id_or_path)
+        check_hub_id(id_or_path)
     elif not Path(text, INDEX_NAME).is_file():
         raise ValueError(f"The folder '{text}' holds no {INDEX_NAME}, so it is no saved diffusers pipeline.")
     chosen = {key: value for key, value in options.items() if value is not None}

@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
-from typing import Any
+from typing import Any, Self
 
 import diffusers
 import numpy as np
@@ -14,13 +14,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...crops import crop_images, crop_masks
-from ...hub import HUB_KEYS, read_model_index, resolve_subfolder
+from ...hub import HUB_KEYS, PipelineFolder, holds_component, resolve_subfolder
 from ...images import denormalize_images, normalize_images
 from ...masks import dilate
 from ...models.pcnet_content import PCNetContent
 from ...models.pull_push import pull_push
 from ..base import SafePipeline
 from ..inputs import batches, check_choice, check_integer, check_number, to_device
+from ..registry import register_pipeline
 from .cutouts import paste_hidden, postprocess, to_pixels, to_planes, visible_tile
 from .inpainting import (
     check_inpainter_kwargs,
@@ -62,6 +63,7 @@ class ContentPatches:
     category_ids: Tensor | None = None
 
 
+@register_pipeline
 class ContentPipeline(SafePipeline):
     """Fills the hidden parts of objects, and the place of removed objects, with colour.
 
@@ -153,19 +155,18 @@ class ContentPipeline(SafePipeline):
     # Loading, saving, sharing
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any) -> Any:
-        """Load from a local folder or a Hub id; see `SafePipeline.from_pretrained`.
+    def from_folder(cls, folder: PipelineFolder, **kwargs: Any) -> Self:
+        """See `SafePipeline.from_folder`.
 
         `model=...` or `inpainter=...` here (a component; for the inpainter a Hub id or a path as well) takes the place
         of what the folder holds. An inpainter that the folder only names is loaded from where its setting
         `inpainter_id` says. `dtype` and `variant` go for the inpainter too.
 
         Raises:
-            ValueError, FileNotFoundError, OSError: as `SafePipeline.from_pretrained` and `load_inpainter` say.
+            ValueError, FileNotFoundError, OSError: as `SafePipeline.from_folder` and `load_inpainter` say.
         """
         hub_options = {key: kwargs.get(key) for key in HUB_KEYS}
-        path = resolve_subfolder(pretrained_model_name_or_path, kwargs.pop("subfolder", None), **hub_options)
-        index = read_model_index(path, **hub_options)
+        index = folder.index
         options = {"dtype": kwargs.get("dtype", kwargs.get("torch_dtype")), "variant": kwargs.get("variant")}
         elsewhere = {**hub_options, "revision": None}  # the revision is one of our repository
         given = kwargs.get("inpainter")
@@ -177,16 +178,16 @@ class ContentPipeline(SafePipeline):
                 kwargs.setdefault("inpainter_id", None)
         elif kwargs.get("model") is not None:
             kwargs.update(inpainter=None, inpainter_id=None)
-        elif _holds(index, _INPAINTER_FOLDER):
-            folder = resolve_subfolder(path, _INPAINTER_FOLDER, **hub_options)
-            kwargs["inpainter"] = load_inpainter(folder, **options, **elsewhere)
-        elif not _holds(index, "model"):
+        elif holds_component(index, _INPAINTER_FOLDER):
+            inner = resolve_subfolder(folder.place, _INPAINTER_FOLDER, **hub_options)
+            kwargs["inpainter"] = load_inpainter(inner, **options, **elsewhere)
+        elif not holds_component(index, "model"):
             source = kwargs.get("inpainter_id") or index.get("inpainter_id")
             if source is not None:
                 kwargs["inpainter"] = load_inpainter(source, **options, **elsewhere)
         if kwargs.get("inpainter") is not None:
             kwargs.pop("variant", None)  # nothing is left to load that could have one
-        return super().from_pretrained(path, **kwargs)
+        return super().from_folder(folder, **kwargs)
 
     def save_pretrained(
         self,
@@ -231,7 +232,7 @@ class ContentPipeline(SafePipeline):
         super(ContentPipeline, light).save_pretrained(save_directory, safe_serialization, **kwargs)
 
     @classmethod
-    def from_pipe(cls, pipeline: Any, **kwargs: Any) -> Any:
+    def from_pipe(cls, pipeline: Any, **kwargs: Any) -> Self:
         """Share the components of another pipeline in memory; their weights keep dtype and device.
 
         Args:
@@ -244,9 +245,7 @@ class ContentPipeline(SafePipeline):
         """
         if not isinstance(pipeline, cls):
             return cls(inpainter=pipeline, **kwargs)
-        _, names = pipeline._get_signature_keys(pipeline)
-        settings = {name: pipeline.config[name] for name in names}
-        return cls(**{**pipeline.components, **settings, **kwargs})
+        return super().from_pipe(pipeline, **kwargs)
 
     # Devices: diffusers sees networks alone, and the inpainter is a pipeline
 
@@ -589,9 +588,3 @@ class ContentPipeline(SafePipeline):
 
 def _grow(mask: Tensor, radius: int) -> Tensor:
     return dilate(mask, kernel="square", size=2 * radius + 1)
-
-
-def _holds(index: dict[str, Any], name: str) -> bool:
-    """Whether a folder holds a component, by its index."""
-    value = index.get(name)
-    return isinstance(value, list) and bool(value) and value[0] is not None

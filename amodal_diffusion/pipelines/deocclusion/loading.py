@@ -10,7 +10,7 @@ from typing import Any
 import diffusers
 
 from ...files import write_text
-from ...hub import HUB_KEYS, INDEX_NAME, read_model_index, resolve_subfolder, write_pipeline_file
+from ...hub import INDEX_NAME, PIPELINE_FILE_NAME, PipelineFolder, holds_component, write_pipeline_file
 from ..auto import AmodalPipeline
 from ..content.pipeline import ContentPipeline
 from .segmenter import Segmenter
@@ -28,32 +28,19 @@ SETTINGS = ("min_hidden_width", "seam_width")
 _REQUIRED = ("mask_pipeline", "content_pipeline")
 
 
-def load_scene_pipeline(
-    path_or_id: str | os.PathLike[str],
-    class_name: str,
-    given: Mapping[str, Any],
-    *,
-    subfolder: str | None = None,
-    **options: Any,
-) -> dict[str, Any]:
+def load_scene_pipeline(folder: PipelineFolder, given: Mapping[str, Any], **options: Any) -> dict[str, Any]:
     """The components that `model_index.json` names, from their subfolders or where references point, and the settings.
 
     Args:
-        path_or_id: local folder, or Hub id.
-        class_name: of the pipeline that the index has to name.
+        folder: from `find_pipeline_folder`.
         given: components and settings by name that take the place of those in the folder.
-        subfolder: folder of the pipeline in the folder or repository.
         options: of `from_pretrained` of the components.
 
     Raises:
         FileNotFoundError, ValueError, OSError: naming the file and the component.
     """
-    hub_options = {key: options.get(key) for key in HUB_KEYS}
-    folder = resolve_subfolder(path_or_id, subfolder, **hub_options)
-    index = read_model_index(folder, **hub_options)
-    name = f"{INDEX_NAME} of '{folder}'"
-    if index["_class_name"] != class_name:
-        raise ValueError(f"{name} holds a `{index['_class_name']}`, expected a `{class_name}`.")
+    index, path_or_id, subfolder = folder.index, folder.path_or_id, folder.subfolder
+    name = f"{INDEX_NAME} of '{folder.place}'"
     references = index.get("references", {})
     if not isinstance(references, Mapping) or not all(isinstance(value, str) for value in references.values()):
         raise ValueError(f"{name}: `references` must map names of components to paths or Hub ids, got {references!r}.")
@@ -62,7 +49,7 @@ def load_scene_pipeline(
         raise ValueError(f"{name}: `references` names {unknown}; components are {', '.join(LOADERS)}.")
     components = {**{setting: index[setting] for setting in SETTINGS if setting in index}, **given}
     for component, loader in LOADERS.items():
-        if component in given or not (component in references or _holds(index, component)):
+        if component in given or not (component in references or holds_component(index, component)):
             continue
         where, inner = _locate(path_or_id, subfolder, component, references.get(component), name)
         elsewhere = os.fspath(where) != os.fspath(path_or_id)
@@ -97,7 +84,11 @@ def save_scene_pipeline(
     if os.path.isfile(folder):
         raise ValueError(f"`save_directory` must be a folder, but '{os.fspath(folder)}' is a file.")
     os.makedirs(folder, exist_ok=True)
-    index: dict[str, Any] = {"_class_name": class_name, "_diffusers_version": diffusers.__version__, **settings}
+    index: dict[str, Any] = {
+        "_class_name": [Path(PIPELINE_FILE_NAME).stem, class_name],
+        "_diffusers_version": diffusers.__version__,
+        **settings,
+    }
     for name, component in components.items():
         if component is None:
             index[name] = [None, None]
@@ -106,11 +97,6 @@ def save_scene_pipeline(
         index[name] = [type(component).__module__.split(".")[0], type(component).__name__]
     write_pipeline_file(folder, class_name)
     write_text(Path(folder, INDEX_NAME), json.dumps(index, indent=2, sort_keys=True) + "\n")
-
-
-def _holds(index: Mapping[str, Any], component: str) -> bool:
-    entry = index.get(component)
-    return isinstance(entry, list | tuple) and len(entry) == 2 and entry[1] is not None
 
 
 def _locate(

@@ -3,7 +3,7 @@
 import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from ...hub import PipelineFolder
 from ...images import load_image
 from ...masks import BoolArray, mask_unions, to_mask_stack
 from ...ordering import ancestors, check_order, order_from_masks
@@ -19,6 +20,7 @@ from ..base import SafePipeline
 from ..completion.mask_pipeline import MaskPipeline
 from ..content.pipeline import ContentPipeline
 from ..inputs import check_integer, to_numpy
+from ..registry import register_pipeline
 from .layers import SceneInputs, make_layer, read_margins, read_names, split_overlaps, tidy_hidden, trim_seams
 from .loading import COMPONENTS, SETTINGS, load_scene_pipeline, save_scene_pipeline
 from .segmenter import Segmenter
@@ -27,6 +29,7 @@ ProgressCallback = Callable[[str, float], None]
 """Called with what is being done and the share of all work that is done, from 0 to 1."""
 
 
+@register_pipeline
 class ScenePipeline(SafePipeline):
     """Takes a photo apart into a background and whole objects. Source: [Z20].
 
@@ -73,18 +76,17 @@ class ScenePipeline(SafePipeline):
     # Loading and saving
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any) -> Any:
-        """Load from a local folder or a Hub id.
+    def from_folder(cls, folder: PipelineFolder, **kwargs: Any) -> Self:
+        """See `SafePipeline.from_folder`.
 
         `model_index.json` may hold `references`, from the name of a component to where it lies: a path relative to the
         folder, such as "../asbu", or a Hub id. Components without one lie in the subfolder of their name.
 
         Args:
-            pretrained_model_name_or_path: folder, or Hub id.
+            folder: from `find_pipeline_folder`.
             kwargs: `mask_pipeline`, `content_pipeline`, `segmenter` (objects), `min_hidden_width` and `seam_width` take
-                the place of what was saved; `subfolder` names the folder of the pipeline where a folder or repository
-                holds several; all others, as `dtype`, `revision`, `cache_dir`, `token` and `local_files_only`, go to
-                the components.
+                the place of what was saved; all others, as `dtype`, `revision`, `cache_dir`, `token` and
+                `local_files_only`, go to the components.
 
         Raises:
             FileNotFoundError: where the folder or what it refers to is not there.
@@ -94,7 +96,7 @@ class ScenePipeline(SafePipeline):
         if kwargs.pop("use_safetensors", None) is False:
             raise ValueError("`use_safetensors` must be True: pickled weights can run code when they are loaded.")
         given = {name: kwargs.pop(name) for name in (*COMPONENTS, *SETTINGS) if name in kwargs}
-        return cls(**load_scene_pipeline(pretrained_model_name_or_path, cls.__name__, given, **kwargs))
+        return cls(**load_scene_pipeline(folder, given, **kwargs))
 
     def save_pretrained(
         self, save_directory: str | os.PathLike[str], safe_serialization: bool = True, **kwargs: Any
@@ -134,7 +136,7 @@ class ScenePipeline(SafePipeline):
         """That of the mask pipeline."""
         return self.mask_pipeline.dtype
 
-    def to(self, *args: Any, **kwargs: Any) -> "ScenePipeline":
+    def to(self, *args: Any, **kwargs: Any) -> Self:
         """Move or convert the components; arguments as of `DiffusionPipeline.to`."""
         for part in self._parts():
             part.to(*args, **kwargs)

@@ -15,7 +15,7 @@ from PIL import Image
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASK_GENERATION_MAPPING_NAMES
 
 from ...files import write_text
-from ...hub import HUB_KEYS, resolve_subfolder
+from ...hub import HUB_KEYS, check_hub_id, resolve_subfolder
 from ...images import load_image
 from ...masks import BoolArray, mask_areas, mask_overlaps, to_mask_stack
 from ..inputs import check_integer, check_number, to_numpy
@@ -238,8 +238,8 @@ def _load_pipeline(path_or_id: str | os.PathLike[str], **options: Any) -> Any:
     dtype = options.pop("dtype", None)
     options = {key: value for key, value in options.items() if value is not None}
     path = os.fspath(path_or_id)
-    if not os.path.isdir(path) and (not isinstance(path_or_id, str) or path.startswith((".", "/", "~"))):
-        raise FileNotFoundError(f"There is no folder '{path}', and it is no Hub id of the form 'organisation/name'.")
+    if not os.path.isdir(path):
+        check_hub_id(path_or_id, "the folder of a segmentation model")
     config = transformers.AutoConfig.from_pretrained(path, **options)
     generates = config.model_type in MODEL_FOR_MASK_GENERATION_MAPPING_NAMES
     make: Any = transformers.pipeline  # whose overloads know no task that is a variable

@@ -13,6 +13,8 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from ...hub import check_hub_id
+
 COMPONENTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 PLAIN_CHANNELS = 4
 INPAINTING_CHANNELS = 9
@@ -95,16 +97,12 @@ def load_unet_config(id_or_path: str | os.PathLike[str], **hub_options: Any) -> 
 
 def _check_place(id_or_path: str | os.PathLike[str], needed: list[str]) -> None:
     text = os.fspath(id_or_path)
-    if os.path.isfile(text):
-        raise ValueError(f"'{text}' is a file; expected the folder of a Stable Diffusion pipeline or a Hub id.")
-    if os.path.isdir(text):
-        for name in needed:
-            if not Path(text, name).is_dir():
-                raise ValueError(
-                    f"The folder '{text}' holds no {name}/, so it is no Stable Diffusion 1.x/2.x pipeline."
-                )
-    elif not isinstance(id_or_path, str) or text.startswith((".", "/", "~")) or text.count("/") > 1 or not text.strip():
-        raise FileNotFoundError(f"There is no folder '{text}', and it is no Hub id of the form 'organisation/name'.")
+    if not os.path.isdir(text):
+        check_hub_id(id_or_path, "the folder of a Stable Diffusion pipeline")
+        return
+    for name in needed:
+        if not Path(text, name).is_dir():
+            raise ValueError(f"The folder '{text}' holds no {name}/, so it is no Stable Diffusion 1.x/2.x pipeline.")
 
 
 def components_of(pipeline: Any) -> dict[str, Any]:

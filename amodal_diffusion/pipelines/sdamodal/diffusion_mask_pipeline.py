@@ -2,12 +2,12 @@
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
-from ...hub import HUB_KEYS, read_model_index, resolve_subfolder
+from ...hub import HUB_KEYS, PipelineFolder, holds_component
 from ...models.prompt_embedding import PromptEmbedding
 from ..completion.mask_pipeline import MaskPipeline
 from ..inputs import check_integer
@@ -64,20 +64,19 @@ class DiffusionMaskPipeline(MaskPipeline):
     # Loading, saving, sharing
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any) -> Any:
-        """Load from a local folder or a Hub id; see `MaskPipeline.from_pretrained`.
+    def from_folder(cls, folder: PipelineFolder, **kwargs: Any) -> Self:
+        """See `SafePipeline.from_folder`.
 
         Stable Diffusion components that the folder does not hold are loaded from where its setting `stable_diffusion`
         says, a Hub id or a folder; `stable_diffusion=...` here says another place, and `unet=...` and so on give them.
 
         Raises:
-            ValueError, FileNotFoundError, OSError: as `MaskPipeline.from_pretrained` and `load_components` say.
+            ValueError, FileNotFoundError, OSError: as `SafePipeline.from_folder` and `load_components` say.
         """
         hub_options = {key: kwargs.get(key) for key in HUB_KEYS}
-        path = resolve_subfolder(pretrained_model_name_or_path, kwargs.pop("subfolder", None), **hub_options)
-        index = read_model_index(path, **hub_options)
+        index = folder.index
         source = kwargs.get("stable_diffusion") or index.get("stable_diffusion")
-        held = {name for name, value in index.items() if isinstance(value, list) and value[0] is not None}
+        held = {name for name in index if holds_component(index, name)}
         if "stable_diffusion" in kwargs:
             held -= set(COMPONENTS)
         held |= {name for name in COMPONENTS if kwargs.get(name) is not None}
@@ -87,7 +86,7 @@ class DiffusionMaskPipeline(MaskPipeline):
             hub_options.pop("revision", None)  # it is one of our repository
             dtype = kwargs.get("dtype", kwargs.get("torch_dtype"))
             kwargs.update(load_components(source, dtype=dtype, skip=tuple(held), **hub_options))
-        return super().from_pretrained(path, **kwargs)
+        return super().from_folder(folder, **kwargs)
 
     def save_pretrained(
         self,
@@ -129,7 +128,7 @@ class DiffusionMaskPipeline(MaskPipeline):
         MaskPipeline.save_pretrained(light, save_directory, safe_serialization, **kwargs)
 
     @classmethod
-    def from_pipe(cls, pipeline: Any, **kwargs: Any) -> Any:
+    def from_pipe(cls, pipeline: Any, **kwargs: Any) -> Self:
         """Share the Stable Diffusion components with another pipeline in memory, such as an inpainting pipeline.
 
         Args:
@@ -143,15 +142,11 @@ class DiffusionMaskPipeline(MaskPipeline):
         """
         if isinstance(pipeline, cls):
             own = {name: getattr(pipeline, name) for name in (*cls.mask_networks, "prompt_embedding")}
-            kwargs = {**own, **pipeline._settings(), **kwargs}
+            kwargs = {**own, **pipeline.settings, **kwargs}
         for name in cls.mask_networks:
             if kwargs.get(name) is None:
                 raise ValueError(f"`{name}` must be given: a {type(pipeline).__name__} has none.")
         return cls(**components_of(pipeline), **kwargs)
-
-    def _settings(self) -> dict[str, Any]:
-        _, names = self._get_signature_keys(self)
-        return {name: self.config[name] for name in names}
 
     # Features
 

@@ -16,10 +16,12 @@ from ...models.sdamodal_decoder import SDAmodalDecoder
 from ..completion.mask_pipeline import PASTE_RULES, ObjectPatches
 from ..inputs import Scene, batches, check_choice, check_integer, check_number, read_scenes, to_device
 from ..output import AmodalPipelineOutput
+from ..registry import register_pipeline
 from .diffusion_mask_pipeline import DiffusionMaskPipeline
 from .features import NOISE_SEED, NUM_DRAWS, RESOLUTION, TIME_STEP, UP_BLOCKS, DiffusionFeatureExtractor, ImageFeatures
 
 
+@register_pipeline
 class SDAmodalPipeline(DiffusionMaskPipeline):
     """Whole masks from a photo and modal masks, without being told what hides the objects. Source: [Z24].
 

@@ -442,8 +442,8 @@ def test_save_and_load(tmp_path, modal):
     index = json.loads((folder / "model_index.json").read_text())
     assert index.pop("_diffusers_version")
     assert index == {
-        "_class_name": "AmodalVAEPipeline", "model": ["amodal_diffusion", "AmodalVAE"], "mask_threshold": 0.4,
-        "rim_width": 1,
+        "_class_name": ["pipeline", "AmodalVAEPipeline"], "model": ["amodal_diffusion", "AmodalVAE"],
+        "mask_threshold": 0.4, "rim_width": 1,
     }  # fmt: skip
     expected = pipeline(None, modal, num_samples=2, generator=seeded(), category_ids=[1, 2, 0])
     loaded = AmodalPipeline.from_pretrained(folder)

@@ -279,7 +279,7 @@ def test_round_trip_in_a_fresh_process(tmp_path):
     pipeline = tiny_occamodal(mask_threshold=0.4, confine_to_occluder=True)
     pipeline.save_pretrained(tmp_path / "occ")
     index = json.loads((tmp_path / "occ" / "model_index.json").read_text())
-    assert index["_class_name"] == "OccAmodalPipeline"
+    assert index["_class_name"] == ["pipeline", "OccAmodalPipeline"]
     for name in ("occluder_predictor", "amodal_predictor"):
         assert index[name] == ["amodal_diffusion", "OccAmodalPredictor"]
     np.savez(tmp_path / "in.npz", photo=photo, modal=modal)

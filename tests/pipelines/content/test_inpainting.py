@@ -398,9 +398,8 @@ def test_pickled_weights_of_an_inpainter_are_never_read(tmp_path):
         ContentPipeline(inpainter=str(tmp_path))
 
 
-def test_amodal_pipeline_says_who_loads_it(saved):
-    with pytest.raises(ValueError, match="load it by `ContentPipeline.from_pretrained`"):
-        AmodalPipeline.from_pretrained(saved / "network")
+def test_amodal_pipeline_loads_it(saved):
+    assert type(AmodalPipeline.from_pretrained(saved / "network")) is ContentPipeline
 
 
 @pytest.mark.parametrize("folder", ["whole", "network"])
@@ -416,13 +415,13 @@ def test_download_from_the_hub(folder, hub, saved):
     assert type(pipe.model) is type(loaded(saved / folder).model)
 
 
-def test_fresh_process_and_custom_pipeline(saved, tmp_path):
+def test_fresh_process_and_plain_diffusers(saved, tmp_path):
     """diffusers alone first, when nothing of ours is imported yet; then our own class."""
     code = """
 import sys
 from diffusers import DiffusionPipeline
 for folder in sys.argv[1:]:
-    by_diffusers = DiffusionPipeline.from_pretrained(folder, custom_pipeline=folder, trust_remote_code=True)
+    by_diffusers = DiffusionPipeline.from_pretrained(folder, trust_remote_code=True)
     from amodal_diffusion import ContentPipeline
     for pipeline in (by_diffusers, ContentPipeline.from_pretrained(folder)):
         assert type(pipeline) is ContentPipeline and (pipeline.model is None) != (pipeline.inpainter is None)

@@ -3,7 +3,6 @@
 import json
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -43,7 +42,7 @@ def test_saved_folder(saved, plain):
     index = json.loads((saved / "model_index.json").read_text())
     assert index.pop("_diffusers_version")
     assert index == {
-        "_class_name": "ScenePipeline",
+        "_class_name": ["pipeline", "ScenePipeline"],
         "mask_pipeline": ["amodal_diffusion", "PCNetMaskPipeline"],
         "content_pipeline": ["amodal_diffusion", "ContentPipeline"],
         "segmenter": [None, None],
@@ -145,7 +144,10 @@ def test_broken_references(saved, tmp_path, references, error, message):
 def test_broken_folders(saved, tmp_path):
     with pytest.raises(FileNotFoundError, match="There is no folder"):
         ScenePipeline.from_pretrained(tmp_path / "missing")
-    with pytest.raises(ValueError, match="holds a `PCNetMaskPipeline`, expected a `ScenePipeline`"):
+    with pytest.raises(
+        ValueError,
+        match="holds a `PCNetMaskPipeline`, not a `ScenePipeline`: load it by `PCNetMaskPipeline.from_pretrained`",
+    ):
         ScenePipeline.from_pretrained(saved / "mask_pipeline")
     folder = refer(saved, tmp_path / "scene", {}, move=False)
     index = json.loads((folder / "model_index.json").read_text())
@@ -179,9 +181,8 @@ def fake_hub(monkeypatch, repository):
         return str(repository)
 
     monkeypatch.setattr(amodal_diffusion.hub, "snapshot_download", snapshot_download)
-    index = repository / "model_index.json"
-    hub = SimpleNamespace(load_config=lambda repo_id, **options: json.loads(index.read_text()))
-    monkeypatch.setattr(amodal_diffusion.hub, "DiffusionPipeline", hub)
+    monkeypatch.setattr(amodal_diffusion.hub, "get_hf_file_metadata", lambda url, **options: None)
+    monkeypatch.setattr(amodal_diffusion.hub, "hf_hub_download", lambda repo_id, name, **options: repository / name)
     return patterns
 
 
@@ -212,7 +213,7 @@ def test_diffusers_loads_the_folder(saved):
     code = """
 import sys
 from diffusers import DiffusionPipeline
-loaded = DiffusionPipeline.from_pretrained(sys.argv[1], custom_pipeline=sys.argv[1], trust_remote_code=True)
+loaded = DiffusionPipeline.from_pretrained(sys.argv[1], trust_remote_code=True)
 print(type(loaded).__name__, type(loaded.mask_pipeline).__name__, type(loaded.content_pipeline).__name__)
 """
     assert run_fresh(code, saved).split()[-3:] == ["ScenePipeline", "PCNetMaskPipeline", "ContentPipeline"]
@@ -220,7 +221,8 @@ print(type(loaded).__name__, type(loaded.mask_pipeline).__name__, type(loaded.co
 
 def test_shipped_folder():
     index = json.loads((SHIPPED / "model_index.json").read_text())
-    assert index["_class_name"] == "ScenePipeline" and set(index["references"]) == {"mask_pipeline", "content_pipeline"}
+    assert index["_class_name"] == ["pipeline", "ScenePipeline"]
+    assert set(index["references"]) == {"mask_pipeline", "content_pipeline"}
     for reference in index["references"].values():
         if not Path(SHIPPED, reference).is_dir():
             pytest.skip(f"{reference} is not here yet")

@@ -98,7 +98,7 @@ def index_of(folder):
 def test_index_and_folders(full):
     assert folders(full) == sorted([*NAMES, "decoder"])
     index = index_of(full)
-    assert index.pop("_diffusers_version") and index.pop("_class_name") == "SDAmodalPipeline"
+    assert index.pop("_diffusers_version") and index.pop("_class_name") == ["pipeline", "SDAmodalPipeline"]
     assert {name: index.pop(name) for name in SETTINGS} == SETTINGS
     assert index == {
         "unet": ["diffusers", "UNet2DConditionModel"],

@@ -1,0 +1,1 @@
+from .worker import annotate_dataset as annotate_dataset

@@ -1,0 +1,127 @@
+"""The command `amodal-diffusion complete`: the objects of one photo from their visible masks."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .. import __version__, evaluation, io, visualization
+from ..files import check_output_folder
+from .options import MASKS_HELP, add_command, check_inputs_survive, given_options, load_model, write_out
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from ..pipelines import AmodalPipelineOutput
+
+_EXAMPLES = f"""\
+{MASKS_HELP}
+examples:
+  amodal-diffusion complete photo.jpg --masks masks.json --model pipelines/pcnet-m --output out/
+  amodal-diffusion complete photo.jpg --masks masks/*.png --model pipelines/pcnet-m --output out/ --eraser-dilation 3
+  amodal-diffusion complete --no-photo --masks labels.png --model pipelines/pcnet-m --output out/
+  amodal-diffusion complete photo.jpg --masks mask.png --model pipelines/occamodal --output out/
+
+A model such as pcnet-m must be told what hides an object, by the masks of the other objects; one such as occamodal
+finds it in the photo, so that one mask suffices.
+
+A model such as amodal-vae draws several completions of each object: `--num-samples 8 --seed 0`.
+
+The output folder gets amodal_masks/*.png, overlay.png and amodal.json (COCO: `segmentation` is the whole mask,
+`visible_mask` the given one), and where the model predicts them, order_graph.png (the image's `order_relations` in the
+JSON say who is in front of whom), occluder_masks/*.png (`occluder_mask` in the JSON) and samples/*.png: each sample as
+OBJECT_00.png and so on, and all of one object in one picture OBJECT.png (`samples` with their scores in the JSON).
+"""
+
+
+def add_complete(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
+    """Add the command to the subparsers `commands`."""
+    text = "Complete the objects of one photo from their visible masks."
+    parser = add_command(commands, "complete", run_complete, text, _EXAMPLES, parents)
+    parser.add_argument("photo", nargs="?", type=Path, metavar="PHOTO", help="the photo; see --no-photo")
+    parser.add_argument(
+        "--no-photo", action="store_true", help="take the size from the masks; for models without image"
+    )
+    parser.add_argument("--masks", nargs="+", type=Path, required=True, metavar="PATH", help="visible masks, see below")
+    parser.add_argument("--model", required=True, metavar="MODEL", help="folder or Hub id of a pipeline")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the result")
+    parser.add_argument("--no-order-graph", action="store_true", help="draw no order graph")
+    parser.add_argument("--num-samples", type=int, metavar="K", help="completions to draw of each object, see below")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the samples (0)")
+
+
+def run_complete(options: argparse.Namespace) -> None:
+    """Run `amodal-diffusion complete`."""
+    from ..images import load_image
+
+    if (options.photo is None) != options.no_photo:
+        raise ValueError("give either PHOTO (before --masks) or --no-photo.")
+    inputs = [*options.masks, *([] if options.no_photo else [options.photo])]
+    check_inputs_survive(options.output, [options.output / name for name in io.RESULTS], inputs)
+    check_output_folder(options.output)
+    image = None if options.no_photo else load_image(options.photo)
+    file_name = "" if options.no_photo else options.photo.name
+    size = None if image is None else (image.height, image.width)
+    objects = io.read_object_masks(options.masks, size=size, file_name=file_name or None)
+    pipeline = load_model(options)
+    call_options = given_options(options)
+    if options.num_samples is not None:
+        import torch
+
+        generator = torch.Generator().manual_seed(options.seed)
+        call_options |= {"num_samples": options.num_samples, "generator": generator}
+    output = evaluation.call_pipeline(pipeline, image, objects.masks, objects.category_ids, **call_options)
+    document = io.coco_document(
+        objects,
+        output.amodal_masks,
+        output.order,
+        probabilities=output.probabilities,
+        occluders=output.occluder_masks,
+        samples=output.samples,
+        sample_scores=output.sample_scores,
+        file_name=file_name,
+        info={"model": options.model, "version": __version__},
+    )
+    overlay, order_graph = _draw(image, objects, output, with_graph=not options.no_order_graph)
+    written = io.save_completion(
+        options.output,
+        document,
+        output.amodal_masks,
+        occluders=output.occluder_masks,
+        samples=output.samples,
+        sample_pictures=_draw_samples(image, objects, output),
+        overlay=overlay,
+        order_graph=order_graph,
+    )
+    for path in written:
+        write_out(f"{path}\n")
+
+
+def _draw(
+    image: Image.Image | None, objects: io.ObjectMasks, output: AmodalPipelineOutput, *, with_graph: bool
+) -> tuple[Image.Image, Image.Image | None]:
+    canvas = _canvas(image, objects)
+    names = [name or f"object {index}" for index, name in enumerate(objects.names)]
+    overlay = visualization.draw_overlay(canvas, objects.masks, output.amodal_masks, names=names)
+    if not with_graph or output.order is None:
+        return overlay, None
+    return overlay, visualization.draw_order_graph(output.order, names=names, masks=objects.masks, image=canvas)
+
+
+def _draw_samples(
+    image: Image.Image | None, objects: io.ObjectMasks, output: AmodalPipelineOutput
+) -> list[Image.Image] | None:
+    if output.samples is None:
+        return None
+    canvas = _canvas(image, objects)
+    columns = zip(objects.masks, output.samples, output.sample_scores, strict=True)
+    return [visualization.draw_samples(canvas, mask, samples, scores=scores) for mask, samples, scores in columns]
+
+
+def _canvas(image: Image.Image | None, objects: io.ObjectMasks) -> Image.Image:
+    """The photo, or a grey ground where there is none."""
+    from PIL import Image
+
+    height, width = objects.masks.shape[1:]
+    return image or Image.new("RGB", (width, height), (235, 235, 235))

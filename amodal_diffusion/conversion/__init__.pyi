@@ -1,0 +1,11 @@
+from .asbu import convert_asbu as convert_asbu
+from .asbu import convert_asbu_weights as convert_asbu_weights
+from .converters import CONVERTERS as CONVERTERS
+from .occamodal import convert_occamodal as convert_occamodal
+from .occamodal import convert_occamodal_weights as convert_occamodal_weights
+from .pcnet_content import convert_pcnet_content as convert_pcnet_content
+from .pcnet_content import convert_pcnet_content_weights as convert_pcnet_content_weights
+from .pcnet_mask import convert_pcnet_mask as convert_pcnet_mask
+from .pcnet_mask import convert_pcnet_mask_weights as convert_pcnet_mask_weights
+from .sdamodal import convert_sdamodal as convert_sdamodal
+from .sdamodal import convert_sdamodal_weights as convert_sdamodal_weights

@@ -1,0 +1,17 @@
+from .boxes import crop_to_boxes as crop_to_boxes
+from .boxes import paste_from_boxes as paste_from_boxes
+from .boxes import tight_boxes as tight_boxes
+from .boxes import to_absolute_boxes as to_absolute_boxes
+from .boxes import to_relative_boxes as to_relative_boxes
+from .features import FEATURE_CROPS as FEATURE_CROPS
+from .features import crop_features as crop_features
+from .mask_patches import CROP_RULES as CROP_RULES
+from .mask_patches import crop_mask_patches as crop_mask_patches
+from .squares import ENLARGE_BOX as ENLARGE_BOX
+from .squares import MIN_MARGIN as MIN_MARGIN
+from .squares import crop_boxes as crop_boxes
+from .squares import crop_images as crop_images
+from .squares import crop_masks as crop_masks
+from .squares import join_boxes as join_boxes
+from .squares import paste_patches as paste_patches
+from .squares import paste_tiles as paste_tiles

@@ -1,0 +1,16 @@
+from .cityscapes import iter_cityscapes as iter_cityscapes
+from .coco import iter_coco as iter_coco
+from .coco import read_coco as read_coco
+from .cocoa import iter_cocoa as iter_cocoa
+from .cocoa import read_cocoa as read_cocoa
+from .columns import ColumnMap as ColumnMap
+from .columns import iter_columns as iter_columns
+from .columns import open_dataset as open_dataset
+from .formats import FILE_FORMATS as FILE_FORMATS
+from .formats import FORMATS as FORMATS
+from .formats import detect_format as detect_format
+from .formats import iter_annotations as iter_annotations
+from .formats import open_annotations as open_annotations
+from .formats import read_annotations as read_annotations
+from .records import AnnotationError as AnnotationError
+from .records import BadRecord as BadRecord

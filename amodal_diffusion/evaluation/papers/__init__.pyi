@@ -1,0 +1,11 @@
+from .curves import CurveReport as CurveReport
+from .curves import draw_occlusion_curves as draw_occlusion_curves
+from .published import OCCLUSION_BINS as OCCLUSION_BINS
+from .published import PAPER_TABLES as PAPER_TABLES
+from .published import PaperTable as PaperTable
+from .published import PublishedData as PublishedData
+from .published import PublishedRow as PublishedRow
+from .tables import DIFFERS as DIFFERS
+from .tables import TableMethod as TableMethod
+from .tables import TableReport as TableReport
+from .tables import table_methods as table_methods

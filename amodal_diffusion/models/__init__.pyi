@@ -1,0 +1,12 @@
+from .amodal_vae import AmodalVAE as AmodalVAE
+from .amodal_vae import AmodalVAEOutput as AmodalVAEOutput
+from .amodal_vae import DiagonalGaussian as DiagonalGaussian
+from .asbu import ASBUPredictor as ASBUPredictor
+from .occamodal_predictor import OccAmodalPredictor as OccAmodalPredictor
+from .outputs import MaskModelOutput as MaskModelOutput
+from .pcnet_content import PCNetContent as PCNetContent
+from .pcnet_content import PCNetContentDiscriminator as PCNetContentDiscriminator
+from .pcnet_content import PCNetContentOutput as PCNetContentOutput
+from .pcnet_mask import PCNetMask as PCNetMask
+from .prompt_embedding import PromptEmbedding as PromptEmbedding
+from .sdamodal_decoder import SDAmodalDecoder as SDAmodalDecoder

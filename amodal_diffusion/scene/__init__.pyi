@@ -1,0 +1,2 @@
+from .layer import Layer as Layer
+from .scene import Scene as Scene

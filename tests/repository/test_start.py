@@ -1,0 +1,103 @@
+"""What an import costs: names are imported when they are asked for, and all of them are there."""
+
+import ast
+import importlib
+import os
+import subprocess
+import sys
+
+import pytest
+
+from repository_helpers import PACKAGE, ROOT
+
+ROOMS = sorted(
+    ".".join(path.relative_to(ROOT).parent.parts)
+    for path in PACKAGE.rglob("__init__.py")
+    if path.with_suffix(".pyi").is_file()
+)
+# Packages that take long to import.
+HEAVY = {"accelerate", "datasets", "diffusers", "matplotlib", "pandas", "pyarrow", "scipy", "torch", "transformers"}
+COMMANDS = {
+    "complete": (),
+    "evaluate": (),
+    "annotate": (),
+    "deocclude": (),
+    "dataset convert": (),
+    "convert pcnet-m": (),
+}
+
+
+def loaded(code):
+    """Top-level packages in a fresh process after `code`."""
+    show = "\nimport sys; sys.stdout = sys.__stdout__; print('LOADED', *{name.split('.')[0] for name in sys.modules})"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code + show],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment,
+        cwd=ROOT.parent,
+    )
+    return set(done.stdout.rpartition("LOADED")[2].split())
+
+
+def test_every_room_is_lazy():
+    eager = {
+        ".".join(path.relative_to(ROOT).parent.parts)
+        for path in PACKAGE.rglob("__init__.py")
+        if any(isinstance(node, ast.ImportFrom) and node.module for node in ast.parse(path.read_text()).body)
+        and not path.with_suffix(".pyi").is_file()
+    }
+    assert eager == {"amodal_diffusion.scene.formats"}  # which has its table of formats in its `__init__`
+    assert {"amodal_diffusion", "amodal_diffusion.pipelines", "amodal_diffusion.data"} <= set(ROOMS)
+
+
+def test_import_of_the_package_and_its_rooms_imports_nothing_heavy():
+    assert not loaded("\n".join(f"import {room}" for room in ROOMS)) & HEAVY
+
+
+def test_ground_floors_are_free_of_diffusers():
+    rooms = ("crops", "images", "masks", "metrics", "ordering")
+    assert not loaded("\n".join(f"from amodal_diffusion.{room} import *" for room in rooms)) & {
+        *("datasets", "diffusers", "transformers")
+    }
+
+
+def test_help_and_version_import_nothing_heavy():
+    calls = [["--version"], ["--help"], ["frobnicate"], *([*command.split(), "--help"] for command in COMMANDS)]
+    code = f"""
+import io, sys
+from amodal_diffusion.cli.main import main
+for arguments in {calls!r}:
+    sys.stdout, sys.stderr = io.StringIO(), io.StringIO()
+    try:
+        main(arguments)
+    except SystemExit as end:
+        assert end.code == (2 if arguments == ["frobnicate"] else 0), sys.stderr.getvalue()
+"""
+    assert not loaded(code) & HEAVY
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_every_name_of_a_room_is_there(room):
+    module = importlib.import_module(room)
+    assert module.__all__ and set(module.__all__) <= set(dir(module))
+    for name in module.__all__:
+        assert hasattr(module, name), f"{room} names {name}, which is not there"
+    with pytest.raises(AttributeError, match="Frobnicator"):
+        module.Frobnicator  # noqa: B018 - the access is the test
+
+
+def test_stub_of_the_package_has_its_names():
+    """The stub takes all names of three rooms, as `__init__.py` does."""
+    import amodal_diffusion
+
+    named = set()
+    for node in ast.parse((PACKAGE / "__init__.pyi").read_text()).body:
+        if isinstance(node, ast.ImportFrom):
+            room = importlib.import_module(f"amodal_diffusion.{node.module}") if node.level else None
+            named |= set(room.__all__) if room else {alias.name for alias in node.names}
+        else:
+            named.add(node.target.id)
+    assert named == set(amodal_diffusion.__all__)
