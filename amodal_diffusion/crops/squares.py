@@ -187,6 +187,11 @@ def paste_tiles(
 
     Raises:
         ValueError: as `paste_patches`.
+
+    Example:
+        >>> tiles, places = paste_tiles(torch.ones(1, 2, 2), np.array([[3, 0, 4, 4]]), height=3, width=5)
+        >>> tiles[0].shape, places
+        (torch.Size([3, 2]), array([[3, 0, 2, 3]]))
     """
     if height < 1 or width < 1:
         raise ValueError(f"`height` and `width` must be at least 1, got {height} and {width}")
@@ -308,7 +313,13 @@ def _clip_boxes(boxes: IntArray, height: int, width: int) -> IntArray:
 
 
 def join_boxes(first: IntArray, second: IntArray) -> IntArray:
-    """The smallest boxes (x, y, w, h) around both of each pair, (N, 4); a box without width or height counts not."""
+    """Find the smallest boxes (x, y, w, h) around both boxes of each pair, (N, 4); an empty box is left out.
+
+    Example:
+        >>> join_boxes(np.array([[0, 0, 2, 2], [5, 5, 0, 0]]), np.array([[3, 1, 2, 2], [1, 1, 4, 4]]))
+        array([[0, 0, 5, 3],
+               [1, 1, 4, 4]])
+    """
     low = np.minimum(first[:, :2], second[:, :2])
     high = np.maximum(first[:, :2] + first[:, 2:], second[:, :2] + second[:, 2:])
     joined = np.concatenate([low, high - low], axis=1)

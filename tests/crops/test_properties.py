@@ -15,11 +15,12 @@ from amodal_diffusion.crops import (
     crop_to_boxes,
     paste_from_boxes,
     paste_patches,
+    paste_tiles,
     tight_boxes,
     to_absolute_boxes,
     to_relative_boxes,
 )
-from amodal_diffusion.masks import mask_boxes
+from amodal_diffusion.masks import TileStack, mask_boxes
 
 quick = settings(max_examples=30, deadline=None, derandomize=True)
 sides = st.integers(1, 24)
@@ -113,8 +114,10 @@ def test_pasted_values_stay_in_their_boxes_and_their_range(stack, data):
         assert not frame[outside].any()
         if (~outside).any():
             assert patch.min() - 1e-5 <= frame[~outside].min() and frame.max() <= patch.max() + 1e-5
-    both = paste_patches(patches, boxes, height, width, threshold=0.5)
-    assert torch.equal(both, pasted > 0.5)
+    assert torch.equal(paste_patches(patches, boxes, height, width, threshold=0.5), pasted > 0.5)
+    tiles, places = paste_tiles(patches, boxes, height, width, cover=mask_boxes(stack))
+    tile_stack = TileStack([tile.numpy() for tile in tiles], places, height, width, dtype=np.float32)
+    np.testing.assert_allclose(np.asarray(tile_stack), pasted.numpy(), atol=1e-6)
 
 
 @quick
