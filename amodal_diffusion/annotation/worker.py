@@ -22,8 +22,7 @@ from ..data import RecordCounts, amodal_features, build_objects, dataset_card, r
 from ..evaluation import call_pipeline
 from ..files import atomic_file, atomic_folder, write_text
 from ..images import load_image
-from ..io import amodal_scores
-from ..io.results import AMODAL_JSON
+from ..io import AMODAL_JSON, amodal_scores, annotation_entry, image_entry
 from ..masks import encode_rle, mask_areas
 from ..ordering import order_pairs
 from ..pipelines.quiet import errors_alone
@@ -308,13 +307,9 @@ class _ImageIds:
 
 
 def _image_entry(row: Mapping[str, Any], image: int, first: int) -> dict[str, Any]:
-    relations = [
-        {"front": first + pair["front"], "behind": first + pair["behind"]} for pair in row["order_relations"] or []
-    ]
-    return {
-        "id": image, "file_name": row["file_name"], "height": row["height"], "width": row["width"],
-        "source_id": row["image_id"], "order_relations": relations,
-    }  # fmt: skip
+    pairs = [(pair["front"], pair["behind"]) for pair in row["order_relations"] or []]
+    size = row["height"], row["width"]
+    return image_entry(image, row["file_name"], *size, pairs, first, source_id=row["image_id"])
 
 
 def _annotations(
@@ -323,15 +318,23 @@ def _annotations(
     from pycocotools import mask as mask_utils
 
     for number, (thing, prediction) in enumerate(zip(row["objects"], row["predictions"], strict=True), start=first):
-        category = max(1, thing["category_id"] or 1)
-        categories.setdefault(category, thing["name"] or "object")
-        yield {
-            "id": number, "image_id": image, "category_id": category, "source_id": thing["id"],
-            "name": thing["name"] or "", "segmentation": thing["amodal_mask"], "visible_mask": thing["modal_mask"],
-            "bbox": thing["amodal_box"], "area": int(mask_utils.area(thing["amodal_mask"])),
-            "iscrowd": int(thing["is_crowd"]), "occlude_rate": round(thing["occlusion_rate"], 6),
-            "score": round(prediction["score"], 6), "uncertainty": round(prediction["uncertainty"], 6),
-        }  # fmt: skip
+        entry = annotation_entry(
+            number,
+            image,
+            category_id=thing["category_id"],
+            name=thing["name"] or "",
+            amodal=thing["amodal_mask"],
+            modal=thing["modal_mask"],
+            box=thing["amodal_box"],
+            area=int(mask_utils.area(thing["amodal_mask"])),
+            occlusion_rate=thing["occlusion_rate"],
+            score=prediction["score"],
+            is_crowd=thing["is_crowd"],
+            source_id=thing["id"],
+            uncertainty=round(prediction["uncertainty"], 6),
+        )
+        categories.setdefault(entry["category_id"], thing["name"] or "object")
+        yield entry
 
 
 def _write_list(file: TextIO, entries: Iterable[Mapping[str, Any]]) -> None:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as mask_utils
 
+from ..io import group_results, read_json
 from ..masks import BoolArray, IntArray, decode_segmentation, mask_boxes
 from .methods import check_shape
 from .samples import Detections, Method, Prediction, Sample
@@ -58,17 +56,14 @@ class DetectionResults:
             FileNotFoundError: no such file.
             ValueError: naming the file and the result that is no result.
         """
-        try:
-            content = json.loads(Path(path).read_text(encoding="utf-8-sig"))
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"{path} is no valid JSON: {error}") from error
+        content = read_json(path)
         if not isinstance(content, list):
             raise ValueError(f"{path} holds no COCO results: expected a list, got {type(content).__name__}.")
-        records: dict[str, list[dict[str, Any]]] = {}
-        for index, result in enumerate(content):
-            record = _read_result(result, f"{path}: result {index}")
-            if record["score"] >= min_score:
-                records.setdefault(str(result["image_id"]), []).append(record)
+        groups = group_results(content, os.fspath(path), needed=("image_id", "segmentation", "score"))
+        records = {
+            image: [_with_category(result, os.fspath(path)) for result in group if result["score"] >= min_score]
+            for image, group in groups.items()
+        }
         return cls(records, os.fspath(path))
 
     def of(self, sample: Sample) -> Detections:
@@ -92,19 +87,14 @@ class DetectionResults:
         )
 
 
-def _read_result(result: Any, where: str) -> dict[str, Any]:
-    if not isinstance(result, dict):
-        raise ValueError(f"{where} must be an object, got {type(result).__name__}.")
-    for key in ("image_id", "segmentation", "score"):
-        if result.get(key) is None:
-            raise ValueError(f"{where} has no `{key}`.")
+def _with_category(result: Mapping[str, Any], name: str) -> dict[str, Any]:
     try:
-        score, category = float(result["score"]), int(result.get("category_id") or 1)
+        category = int(result.get("category_id") or 1)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{where} has a `score` or `category_id` that is no number.") from error
-    if not math.isfinite(score):
-        raise ValueError(f"{where} has the score {score}.")
-    return {"segmentation": result["segmentation"], "score": score, "category_id": category}
+        raise ValueError(
+            f"{name}: a result of image {result['image_id']} has a `category_id` that is no number."
+        ) from error
+    return {**result, "category_id": category}
 
 
 def match_boxes(boxes: npt.ArrayLike, others: npt.ArrayLike, *, min_iou: float = 0.5) -> IntArray:

@@ -1,4 +1,4 @@
-"""Masks of objects in from files, results out to files."""
+"""Masks of objects in from files, completed masks out to files."""
 
 import lazy_loader
 

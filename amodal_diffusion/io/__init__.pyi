@@ -1,7 +1,11 @@
+from .coco import amodal_scores as amodal_scores
+from .coco import annotation_entry as annotation_entry
+from .coco import coco_document as coco_document
+from .coco import image_entry as image_entry
+from .coco_results import group_results as group_results
+from .coco_results import read_json as read_json
+from .object_masks import ObjectMasks as ObjectMasks
+from .object_masks import read_object_masks as read_object_masks
 from .results import AMODAL_JSON as AMODAL_JSON
 from .results import RESULTS as RESULTS
-from .results import ObjectMasks as ObjectMasks
-from .results import amodal_scores as amodal_scores
-from .results import coco_document as coco_document
-from .results import read_object_masks as read_object_masks
 from .results import save_completion as save_completion

@@ -65,8 +65,14 @@ def test_results_are_read_ranked_and_filtered(tmp_path, sample):
         ([{"segmentation": [], "score": 1}], "r.json: result 0 has no `image_id`"),
         ([{"image_id": 7, "score": 1}], "r.json: result 0 has no `segmentation`"),
         ([{"image_id": 7, "segmentation": []}], "r.json: result 0 has no `score`"),
-        ([{"image_id": 7, "segmentation": [], "score": "high"}], "`score` or `category_id` that is no number"),
-        ([{"image_id": 7, "segmentation": [], "score": float("nan")}], "result 0 has the score nan"),
+        (
+            [{"image_id": 7, "segmentation": [], "score": "high"}],
+            "r.json: `score` of result 0 must be a finite number, got 'high'",
+        ),
+        (
+            [{"image_id": 7, "segmentation": [], "score": float("nan")}],
+            "`score` of result 0 must be a finite number, got nan",
+        ),
     ],
 )
 def test_bad_results_are_named(tmp_path, content, message):

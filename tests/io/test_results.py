@@ -169,7 +169,7 @@ def test_own_output_is_a_valid_input(tmp_path, masks):
         ("3", "no COCO JSON: expected a list of results, or an object with `annotations`"),
         ("{}", "no COCO JSON"),
         ("[]", "its list must hold objects, at least one"),
-        ("[1]", "its list must hold objects"),
+        ("[1]", "result 0 must be an object, got int"),
         ({"annotations": []}, "lists no `images`"),
         (
             {"images": [{"id": 1, "file_name": "a", "height": 4, "width": 4}], "annotations": []},

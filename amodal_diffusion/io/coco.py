@@ -1,0 +1,224 @@
+"""COCO JSON of amodal masks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..masks import Rle, TileStack, encode_rle, mask_boxes
+from ..ordering import check_order, order_pairs
+from .object_masks import ObjectMasks
+
+Planes = np.ndarray | TileStack
+"""(N, H, W), or (N, K, H, W) for samples."""
+
+
+def amodal_scores(amodal: Planes, probabilities: Planes | None, scores: Sequence[float]) -> list[float]:
+    """Confidence of each amodal mask: the segmenter's score times the mean P(object) over the mask.
+
+    Args:
+        amodal: (N, H, W) bool.
+        probabilities: (N, H, W) float in [0, 1], or None, which counts as 1.
+        scores: N floats.
+
+    Returns:
+        N floats; 0.0 for an empty mask.
+    """
+    found = []
+    for index, (mask, score) in enumerate(zip(amodal, scores, strict=True)):
+        area = int(np.count_nonzero(mask))
+        mean = 1.0 if probabilities is None else probabilities[index][mask].sum(dtype=np.float64) / max(area, 1)
+        found.append(float(score * mean) if area else 0.0)
+    return found
+
+
+def image_entry(
+    image_id: int,
+    file_name: str,
+    height: int,
+    width: int,
+    pairs: Iterable[tuple[int, int]],
+    first: int = 1,
+    **more: Any,
+) -> dict[str, Any]:
+    """The entry of a photo in `images`.
+
+    Args:
+        image_id: unique in the document.
+        file_name: name of the photo, "" for none.
+        height: in pixels.
+        width: likewise.
+        pairs: (front, behind), indices of its objects from 0.
+        first: annotation id of its first object.
+        more: further keys.
+
+    Example:
+        >>> image_entry(1, "cup.jpg", 480, 640, [(0, 1)])["order_relations"]
+        [{'front': 1, 'behind': 2}]
+    """
+    relations = [{"front": first + front, "behind": first + behind} for front, behind in pairs]
+    return {
+        "id": image_id,
+        "file_name": file_name,
+        "height": height,
+        "width": width,
+        **more,
+        "order_relations": relations,
+    }
+
+
+def annotation_entry(
+    annotation_id: int,
+    image_id: int,
+    *,
+    category_id: int | None,
+    name: str,
+    amodal: Rle,
+    modal: Rle,
+    box: Sequence[float],
+    area: int,
+    occlusion_rate: float,
+    score: float,
+    is_crowd: bool = False,
+    **more: Any,
+) -> dict[str, Any]:
+    """The entry of an object in `annotations`; `coco_document` says what its keys mean.
+
+    Args:
+        annotation_id: unique in the document.
+        image_id: of its photo.
+        category_id: an unknown one, 0 or None, becomes 1.
+        name: what people call it.
+        amodal: run lengths of the whole object.
+        modal: run lengths of what is visible.
+        box: (x, y, w, h) of the whole object.
+        area: its pixels.
+        occlusion_rate: share of them that is hidden, in [0, 1].
+        score: confidence in [0, 1].
+        is_crowd: it stands for many objects.
+        more: further keys.
+
+    Example:
+        >>> mask = encode_rle(np.ones((2, 3), bool))
+        >>> entry = annotation_entry(
+        ...     1, 1, category_id=None, name="cup", amodal=mask, modal=mask, box=[0, 0, 3, 2], area=6,
+        ...     occlusion_rate=0, score=1,
+        ... )
+        >>> entry["category_id"], entry["area"], entry["segmentation"]["size"]
+        (1, 6, [2, 3])
+    """
+    return {
+        "id": annotation_id,
+        "image_id": image_id,
+        "category_id": max(1, category_id or 1),
+        "name": name,
+        "segmentation": amodal,
+        "visible_mask": modal,
+        "bbox": box,
+        "area": area,
+        "iscrowd": int(is_crowd),
+        "occlude_rate": round(float(occlusion_rate), 6),
+        "score": round(float(score), 6),
+        **more,
+    }
+
+
+def coco_document(
+    objects: ObjectMasks,
+    amodal: Planes,
+    order: np.ndarray | None = None,
+    *,
+    probabilities: Planes | None = None,
+    occluders: Planes | None = None,
+    samples: Planes | None = None,
+    sample_scores: np.ndarray | None = None,
+    file_name: str = "",
+    info: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The completed masks of one photo as a COCO document that pycocotools loads.
+
+    Each annotation has the amodal mask as `segmentation` and the modal one as `visible_mask` (compressed RLE), `bbox`
+    [x, y, w, h] and `area` of the amodal mask, `occlude_rate` (hidden part of the amodal area) and `score`; the
+    predicted `occluder_mask` (compressed RLE) where there are such; and `samples`, a list of other completions with
+    `segmentation` and `score`, where these were drawn. An unknown category gets id 1. The order lies on the image as
+    `order_relations`, pairs {"front": id, "behind": id} of annotation ids. Ids count from 1 in the order of the masks;
+    pictures and mask files count from 0.
+
+    Args:
+        objects: the N visible objects.
+        amodal: (N, H, W) bool.
+        order: (N, N) int8 order matrix, or None for no relations.
+        probabilities: (N, H, W) float in [0, 1]; see `amodal_scores`.
+        occluders: (N, H, W) bool, the predicted masks of what hides each object, or None.
+        samples: (N, K, H, W) bool, K completions of each object, or None.
+        sample_scores: (N, K) float in [0, 1], with `samples`.
+        file_name: name of the photo, "" for none.
+        info: entries of the document's `info`, such as the model.
+
+    Raises:
+        ValueError: where the shapes of the masks or of the order differ.
+    """
+    for name, masks in (("amodal", amodal), ("occluders", occluders)):
+        if masks is not None and masks.shape != objects.masks.shape:
+            raise ValueError(
+                f"`{name}` must have the shape of the modal masks {objects.masks.shape}, got {masks.shape}."
+            )
+    if samples is not None:
+        _check_samples(samples, sample_scores, objects.masks.shape)
+    if order is not None:
+        check_order(order, len(amodal))
+    height, width = amodal.shape[1:]
+    scores = amodal_scores(amodal, probabilities, objects.scores)
+    annotations = []
+    for index, (whole, visible) in enumerate(zip(amodal, objects.masks, strict=True)):
+        area = int(np.count_nonzero(whole))
+        annotations.append(
+            annotation_entry(
+                index + 1,
+                1,
+                category_id=objects.category_ids[index],
+                name=objects.names[index],
+                amodal=encode_rle(whole),
+                modal=encode_rle(visible),
+                box=[float(value) for value in mask_boxes(whole[None])[0]],
+                area=area,
+                occlusion_rate=np.count_nonzero(whole & ~visible) / max(area, 1),
+                score=scores[index],
+            )
+        )
+    if occluders is not None:
+        for annotation, occluder in zip(annotations, occluders, strict=True):
+            annotation["occluder_mask"] = encode_rle(occluder)
+    if samples is not None and sample_scores is not None:
+        for annotation, drawn, numbers in zip(annotations, samples, sample_scores, strict=True):
+            annotation["samples"] = [
+                {"segmentation": encode_rle(sample), "score": round(float(number), 6)}
+                for sample, number in zip(drawn, numbers, strict=True)
+            ]
+    return {
+        "info": {"description": "amodal masks", **(info or {})},
+        "images": [image_entry(1, file_name, height, width, [] if order is None else order_pairs(order))],
+        "categories": _categories(objects),
+        "annotations": annotations,
+    }
+
+
+def _check_samples(samples: Planes, scores: np.ndarray | None, shape: tuple[int, ...]) -> None:
+    if samples.ndim != 4 or (samples.shape[0], *samples.shape[2:]) != shape:
+        raise ValueError(f"`samples` must be a stack (N, K, H, W) for the modal masks {shape}, got {samples.shape}.")
+    if scores is None or scores.shape != samples.shape[:2]:
+        actual = None if scores is None else scores.shape
+        raise ValueError(f"`sample_scores` must have shape {samples.shape[:2]}, got {actual}.")
+
+
+def _categories(objects: ObjectMasks) -> list[dict[str, Any]]:
+    """Named after their objects where these agree: objects without category ids all have id 1, whatever their names."""
+    names: dict[int, set[str]] = {}
+    for category, name in zip(objects.category_ids, objects.names, strict=True):
+        names.setdefault(max(1, category), set()).add(name or "object")
+    return [
+        {"id": category, "name": min(found) if len(found) == 1 else "object"}
+        for category, found in sorted(names.items())
+    ]
