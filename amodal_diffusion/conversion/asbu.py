@@ -27,6 +27,13 @@ def convert_asbu_weights(published: Mapping[str, Tensor], **config: Any) -> ASBU
 
     Raises:
         ValueError: naming every key that is missing, unexpected or of another shape.
+
+    Example:
+        >>> from amodal_diffusion import ASBUPredictor
+        >>> model = ASBUPredictor(block_out_channels=(4, 8), sample_size=32)
+        >>> published = {published_key(key.removeprefix(_PREFIX)): value for key, value in model.state_dict().items()}
+        >>> convert_asbu_weights(published, sample_size=32).config.block_out_channels
+        (4, 8)
     """
     return convert_mask_unet(
         ASBUPredictor, published, "ASBU", lambda key: published_key(key.removeprefix(_PREFIX)), config
@@ -56,6 +63,18 @@ def convert_asbu(
     Raises:
         FileNotFoundError, FileExistsError: where there is no checkpoint, or `output_dir` holds files.
         ValueError: as `load_published_state_dict` and `convert_asbu_weights` say.
+
+    Example:
+        >>> import tempfile
+        >>> import torch
+        >>> from amodal_diffusion import ASBUPredictor
+        >>> model = ASBUPredictor(block_out_channels=(4, 8), sample_size=32)
+        >>> published = {published_key(key.removeprefix(_PREFIX)): value for key, value in model.state_dict().items()}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     torch.save(published, os.path.join(folder, "published.pth"))
+        ...     saved = convert_asbu(os.path.join(folder, "published.pth"), os.path.join(folder, "asbu"))
+        ...     sorted(path.name for path in saved.iterdir())
+        ['model', 'model_index.json', 'pipeline.py']
     """
     config = {"class_conditioned": category_aware, "sample_size": sample_size}
     model = convert_file(checkpoint_path, convert_asbu_weights, **config)

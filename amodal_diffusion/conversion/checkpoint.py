@@ -24,6 +24,20 @@ def convert_file(path: str | os.PathLike[str], convert: Callable[..., Network], 
 
     Raises:
         FileNotFoundError, ValueError: as `load_published_state_dict` says; and as `convert` says, naming the file.
+
+    Example:
+        >>> import tempfile
+        >>> import torch
+        >>> from safetensors.torch import save_file
+        >>> def convert(weights):
+        ...     layer = nn.Linear(2, 1)
+        ...     layer.load_state_dict(weights)
+        ...     return layer
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder, "published.safetensors")
+        ...     save_file({"weight": torch.ones(1, 2), "bias": torch.zeros(1)}, path)
+        ...     convert_file(path, convert)
+        Linear(in_features=2, out_features=1, bias=True)
     """
     published = load_published_state_dict(path)
     try:
@@ -42,6 +56,14 @@ def check_keys(weights: Mapping[str, Tensor], expected: Mapping[str, Iterable[in
 
     Raises:
         ValueError: naming every missing key, every unexpected key and every key of another shape.
+
+    Example:
+        >>> import torch
+        >>> check_keys({"weight": torch.zeros(2, 1)}, {"weight": (2, 1)}, "a layer")
+        >>> check_keys({"weight": torch.zeros(1, 1)}, {"weight": (2, 1)}, "a layer")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+            ...
+        ValueError: The checkpoint does not hold the weights of a layer. ...: weight: (1, 1) instead of (2, 1).
     """
     shapes = {key: tuple(shape) for key, shape in expected.items()}
     missing = [key for key in shapes if key not in weights]
@@ -69,6 +91,14 @@ def save_pipeline(pipeline: DiffusionPipeline, output_dir: str | os.PathLike[str
 
     Raises:
         FileExistsError: where `output_dir` holds files, or is one.
+
+    Example:
+        >>> import tempfile
+        >>> from amodal_diffusion import PCNetMask, PCNetMaskPipeline
+        >>> pipeline = PCNetMaskPipeline(PCNetMask(block_out_channels=(4, 8), sample_size=32))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     sorted(path.name for path in save_pipeline(pipeline, Path(folder, "pcnet-m")).iterdir())
+        ['model', 'model_index.json', 'pipeline.py']
     """
     target = Path(output_dir)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):

@@ -28,6 +28,12 @@ def unet_published_key(key: str, reduce_names: Sequence[str]) -> str:
 
     Raises:
         KeyError: a name that the network does not have.
+
+    Example:
+        >>> unet_published_key("conv_in.0.weight", ("reduce_dim",))
+        'inc.conv.conv.0.weight'
+        >>> unet_published_key("reduce_blocks.0.0.bias", ("reduce_dim",))
+        'reduce_dim.0.bias'
     """
     for pattern, rename in _UNET_RULES:
         match = pattern.match(key)
@@ -47,6 +53,10 @@ def resnet_published_key(key: str) -> str:
 
     Raises:
         KeyError: a name that the network does not have.
+
+    Example:
+        >>> resnet_published_key("embedder.embedder.convolution.weight")
+        'conv1.weight'
     """
     match = _EMBEDDER.match(key)
     if match:
@@ -75,6 +85,16 @@ def unet_sizes(published: Mapping[str, Tensor], reduce_names: Sequence[str], nam
 
     Raises:
         ValueError: naming the key that is missing or holds no convolution.
+
+    Example:
+        >>> import torch
+        >>> shapes = {
+        ...     FIRST_CONV: (4, 1, 3, 3), "down1.mpconv.1.conv.0.weight": (8, 4, 3, 3),
+        ...     "reduce_dim.0.weight": (6, 16, 1, 1), "outc.conv.weight": (2, 4, 1, 1),
+        ... }
+        >>> published = {key: torch.zeros(shape) for key, shape in shapes.items()}
+        >>> unet_sizes(published, ("reduce_dim",), "OccAmodal")["block_out_channels"]
+        (4, 8)
     """
     out_channels, _ = _convolution(published, "outc.conv.weight", name)
     width, in_channels = _convolution(published, FIRST_CONV, name)

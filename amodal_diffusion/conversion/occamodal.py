@@ -23,7 +23,12 @@ _UNUSED = (f"{_IMAGE_ENCODER}.fc.weight", f"{_IMAGE_ENCODER}.fc.bias")
 
 
 def published_key(key: str) -> str:
-    """The published name of a parameter of `OccAmodalPredictor`; KeyError for a name that the network does not have."""
+    """The published name of a parameter of `OccAmodalPredictor`; KeyError for a name that the network does not have.
+
+    Example:
+        >>> published_key("unet.conv_in.0.weight"), published_key("image_encoder.embedder.embedder.convolution.weight")
+        ('inc.conv.conv.0.weight', 'image_encoder.conv1.weight')
+    """
     part, _, name = key.partition(".")
     if part == "unet":
         return unet_published_key(name, _REDUCE_NAMES)
@@ -45,6 +50,13 @@ def convert_occamodal_weights(published: Mapping[str, Tensor], **config: Any) ->
 
     Raises:
         ValueError: naming every key that is missing, unexpected or of another shape.
+
+    Example:
+        >>> sizes = {"image_hidden_sizes": (4, 8), "image_depths": (1, 1), "image_embedding_size": 4}
+        >>> model = OccAmodalPredictor(1, (4, 8), 4, **sizes, image_feature_stages=(2,))
+        >>> published = {published_key(key): value for key, value in model.state_dict().items()}
+        >>> convert_occamodal_weights(published, sample_size=32).config.image_hidden_sizes
+        (4, 8)
     """
     published = {key: value for key, value in published.items() if key not in _UNUSED}
     config = {**config, **_sizes(published)}
@@ -79,6 +91,19 @@ def convert_occamodal(
         FileNotFoundError, FileExistsError: where there is no checkpoint, or `output_dir` holds files.
         ValueError: naming the file: as `load_published_state_dict` and `convert_occamodal_weights` say, or where a file
             holds the other network of the two.
+
+    Example:
+        >>> import tempfile
+        >>> sizes = {"image_hidden_sizes": (4, 8), "image_depths": (1, 1), "image_embedding_size": 4}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for planes in (1, 2):
+        ...         model = OccAmodalPredictor(planes, (4, 8), 4, **sizes, image_feature_stages=(2,))
+        ...         weights = {published_key(key): value for key, value in model.state_dict().items()}
+        ...         torch.save(weights, os.path.join(folder, f"{planes}.pth"))
+        ...     files = [os.path.join(folder, name) for name in ("1.pth", "2.pth", "occamodal")]
+        ...     saved = convert_occamodal(*files, sample_size=32)
+        ...     sorted(path.name for path in saved.iterdir())
+        ['amodal_predictor', 'model_index.json', 'occluder_predictor', 'pipeline.py']
     """
     occluder_predictor = _convert_file(occluder_checkpoint, 1, sample_size)
     amodal_predictor = _convert_file(amodal_checkpoint, 2, sample_size)

@@ -30,6 +30,10 @@ def published_key(key: str, levels: int) -> str:
 
     Raises:
         KeyError: a name that the network does not have.
+
+    Example:
+        >>> published_key("encoder.0.conv.conv.weight", levels=7), published_key("decoder.0.norm.bias", levels=7)
+        ('enc_1.conv.input_conv.weight', 'dec_7.bn.bias')
     """
     match = _KEY.match(key)
     if match is None or int(match[2]) >= levels:
@@ -60,6 +64,12 @@ def convert_pcnet_content_weights(
     Raises:
         ValueError: naming every key that is missing, unexpected or of another shape; a counting kernel that does not
             hold ones; 3 planes with `class_conditioned`, or 4 with `add_mask_plane`.
+
+    Example:
+        >>> model = PCNetContent(block_out_channels=(4, 8), sample_size=32)
+        >>> published = {published_key(key, levels=2): value for key, value in model.state_dict().items()}
+        >>> convert_pcnet_content_weights(published, sample_size=32).config.block_out_channels
+        (4, 8)
     """
     widths, planes = _sizes(published)
     class_conditioned = bool(config.pop("class_conditioned", False))
@@ -113,6 +123,16 @@ def convert_pcnet_content(
     Raises:
         FileNotFoundError, FileExistsError: where there is no checkpoint, or `output_dir` holds files.
         ValueError: as `load_published_state_dict` and `convert_pcnet_content_weights` say.
+
+    Example:
+        >>> import tempfile
+        >>> model = PCNetContent(block_out_channels=(4, 8), sample_size=32)
+        >>> published = {published_key(key, levels=2): value for key, value in model.state_dict().items()}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     torch.save(published, os.path.join(folder, "published.pth"))
+        ...     saved = convert_pcnet_content(os.path.join(folder, "published.pth"), os.path.join(folder, "pcnet-c"))
+        ...     sorted(path.name for path in saved.iterdir())
+        ['model', 'model_index.json', 'pipeline.py']
     """
     config = {"class_conditioned": category_aware, "add_mask_plane": add_mask_plane, "sample_size": sample_size}
     model = convert_file(checkpoint_path, convert_pcnet_content_weights, **config)

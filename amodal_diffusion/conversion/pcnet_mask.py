@@ -24,7 +24,12 @@ _RULES = (
 
 
 def published_key(key: str) -> str:
-    """The published name of a parameter of `PCNetMask`; KeyError for a name that the network does not have."""
+    """The published name of a parameter of `PCNetMask`; KeyError for a name that the network does not have.
+
+    Example:
+        >>> published_key("down_blocks.0.conv.0.weight")
+        'down1.mpconv.1.conv.0.weight'
+    """
     for pattern, rename in _RULES:
         match = pattern.match(key)
         if match:
@@ -44,6 +49,13 @@ def convert_pcnet_mask_weights(published: Mapping[str, Tensor], **config: Any) -
 
     Raises:
         ValueError: naming every key that is missing, unexpected or of another shape.
+
+    Example:
+        >>> from amodal_diffusion import PCNetMask
+        >>> model = PCNetMask(block_out_channels=(4, 8), sample_size=32)
+        >>> published = {published_key(key): value for key, value in model.state_dict().items()}
+        >>> convert_pcnet_mask_weights(published, sample_size=32).config.block_out_channels
+        (4, 8)
     """
     return convert_mask_unet(PCNetMask, published, "PCNet-M", published_key, config)
 
@@ -63,6 +75,14 @@ def convert_mask_unet(
         name: of the system, for errors.
         key_of: our name of a parameter -> the published one.
         config: of the network, but for `block_out_channels`.
+
+    Example:
+        >>> from amodal_diffusion import PCNetMask
+        >>> model = PCNetMask(block_out_channels=(4, 8), sample_size=32)
+        >>> published = {published_key(key): value for key, value in model.state_dict().items()}
+        >>> model = convert_mask_unet(PCNetMask, published, "PCNet-M", published_key, {"sample_size": 32})
+        >>> model.config.block_out_channels
+        (4, 8)
     """
     config = {**config, "block_out_channels": _read_widths(published, name)}
     with torch.device("meta"):
@@ -99,6 +119,17 @@ def convert_pcnet_mask(
     Raises:
         FileNotFoundError, FileExistsError: where there is no checkpoint, or `output_dir` holds files.
         ValueError: as `load_published_state_dict` and `convert_pcnet_mask_weights` say.
+
+    Example:
+        >>> import tempfile
+        >>> from amodal_diffusion import PCNetMask
+        >>> model = PCNetMask(block_out_channels=(4, 8), sample_size=32)
+        >>> published = {published_key(key): value for key, value in model.state_dict().items()}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     torch.save(published, os.path.join(folder, "published.pth"))
+        ...     saved = convert_pcnet_mask(os.path.join(folder, "published.pth"), os.path.join(folder, "pcnet-m"))
+        ...     sorted(path.name for path in saved.iterdir())
+        ['model', 'model_index.json', 'pipeline.py']
     """
     config = {"class_conditioned": category_aware, "sample_size": sample_size}
     model = convert_file(checkpoint_path, convert_pcnet_mask_weights, **config)

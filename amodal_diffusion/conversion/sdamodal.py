@@ -21,7 +21,14 @@ _PREFIX = "unet."
 
 
 def sdamodal_published_key(key: str) -> str:
-    """The published name of a parameter of `SDAmodalDecoder`; KeyError for a name that the network does not have."""
+    """The published name of a parameter of `SDAmodalDecoder`; KeyError for a name that the network does not have.
+
+    Example:
+        >>> sdamodal_published_key("unet.up_blocks.0.conv.0.weight")
+        'up0.conv.conv.0.weight'
+        >>> sdamodal_published_key("unet.reduce_blocks.3.0.weight")
+        'reduce_dim_3.0.weight'
+    """
     if not key.startswith(_PREFIX):
         raise KeyError(key)
     return unet_published_key(key.removeprefix(_PREFIX), _REDUCE_NAMES)
@@ -39,6 +46,12 @@ def convert_sdamodal_weights(published: Mapping[str, Tensor], **config: Any) -> 
 
     Raises:
         ValueError: naming every key that is missing, unexpected or of another shape.
+
+    Example:
+        >>> model = SDAmodalDecoder((4, 8, 8, 8), (8, 8, 4, 4), reduced_channels=4)
+        >>> published = {sdamodal_published_key(key): value for key, value in model.state_dict().items()}
+        >>> convert_sdamodal_weights(published).config.feature_channels
+        (8, 8, 4, 4)
     """
     sizes = unet_sizes(published, _REDUCE_NAMES, _NAME)
     planes = sizes.pop("in_channels")
@@ -88,6 +101,21 @@ def convert_sdamodal(
         ValueError: as `load_published_state_dict` and `convert_sdamodal_weights` say; a Stable Diffusion of another
             kind, or whose features the decoder cannot read.
         OSError: where the Hub does not give Stable Diffusion.
+
+    Example:
+        >>> import tempfile
+        >>> from diffusers import UNet2DConditionModel
+        >>> model = SDAmodalDecoder((4, 8, 8, 8), (8, 8, 4, 4), reduced_channels=4)
+        >>> published = {sdamodal_published_key(key): value for key, value in model.state_dict().items()}
+        >>> sizes = {"block_out_channels": (4, 4, 8, 8), "norm_num_groups": 2, "attention_head_dim": 2}
+        >>> unet = UNet2DConditionModel(**sizes, layers_per_block=1, cross_attention_dim=8)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     unet.save_pretrained(os.path.join(folder, "stable-diffusion", "unet"))
+        ...     torch.save(published, os.path.join(folder, "published.pth"))
+        ...     files = [os.path.join(folder, name) for name in ("published.pth", "sdamodal", "stable-diffusion")]
+        ...     saved = convert_sdamodal(*files[:2], stable_diffusion=files[2])
+        ...     sorted(path.name for path in saved.iterdir())
+        ['decoder', 'model_index.json', 'pipeline.py']
     """
     sizes = {"sample_size": sample_size, "feature_sizes": feature_sizes}
     decoder = convert_file(checkpoint_path, convert_sdamodal_weights, **sizes)

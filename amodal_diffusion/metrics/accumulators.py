@@ -73,6 +73,16 @@ class CompletionMetrics(_Totals):
     `compute` gives, as fractions in [0, 1] and NaN where nothing was there to measure: `miou_pooled` and
     `inv_miou_pooled` (sums over all objects), `miou_mean` and `inv_miou_mean` (means over objects with a hidden part),
     `pixel_accuracy`. See `amodal_diffusion.metrics.functional`.
+
+    Example:
+        >>> modal = np.array([[[1, 1, 0, 0]]], dtype=bool)
+        >>> target = np.array([[[1, 1, 1, 1]]], dtype=bool)
+        >>> pred = np.array([[[1, 1, 1, 0]]], dtype=bool)
+        >>> metrics = CompletionMetrics()
+        >>> metrics.update(pred, target, modal)
+        >>> result = metrics.compute()
+        >>> result["miou_pooled"], result["inv_miou_pooled"]
+        (0.75, 0.5)
     """
 
     names = (
@@ -137,6 +147,13 @@ class MatchMetrics(_Totals):
     `compute` gives, as fractions in [0, 1] and NaN where nothing was there to measure: `matched`, the share of the
     objects that a prediction was matched to, and `miou_pooled_all`, the pooled mIoU over all objects, in which one
     without prediction has an empty mask.
+
+    Example:
+        >>> counts = np.array([[3, 4, 4, 1, 2, 2], [0, 4, 4, 0, 2, 2]])  # `object_counts` of two objects
+        >>> metrics = MatchMetrics()
+        >>> metrics.add(MatchMetrics.count_objects(counts, matched=[True, False]))
+        >>> metrics.compute()
+        {'matched': 0.5, 'miou_pooled_all': 0.375}
     """
 
     names = ("matched", "objects", "intersection", "union")
@@ -165,6 +182,13 @@ class OrderMetrics(_Totals):
 
     `compute` gives `order_accuracy` over the pairs related in the ground truth and `order_accuracy_all` over all pairs,
     as fractions in [0, 1], NaN without such pairs.
+
+    Example:
+        >>> metrics = OrderMetrics()
+        >>> metrics.update(np.array([[0, 1], [-1, 0]]), np.array([[0, 1], [-1, 0]]))
+        >>> metrics.update(np.zeros((2, 2), dtype=int), np.array([[0, 1], [-1, 0]]))
+        >>> metrics.compute()
+        {'order_accuracy': 0.5, 'order_accuracy_all': 0.5}
     """
 
     names = ("right", "pairs", "right_related", "related")
@@ -204,6 +228,16 @@ class OccluderMetrics(_Totals):
       an occluder there: no network sees more, and occluders often go on outside of it;
     - `found`, the share of the objects with an occluder whose prediction has a pixel (recall of the detection), and
       `left_empty`, the share of those without whose prediction has none (specificity).
+
+    Example:
+        >>> modal = np.array([[[1, 1, 0, 0]]], dtype=bool)
+        >>> target = np.array([[[0, 0, 1, 1]]], dtype=bool)
+        >>> pred = np.array([[[0, 0, 1, 0]]], dtype=bool)
+        >>> metrics = OccluderMetrics()
+        >>> metrics.update(pred, target, modal)
+        >>> result = metrics.compute()
+        >>> result["iou_pooled"], result["found"]
+        (0.5, 1.0)
     """
 
     names = (

@@ -37,6 +37,12 @@ class ImageMatches:
         matched: (4, 10, D) bool, by size of object (all, small, medium, large) and IoU threshold (0.50 to 0.95).
         ignored: (4, 10, D) bool, detections that count neither way.
         objects: (4,) int64, the objects of each size.
+
+    Example:
+        >>> mask = np.ones((1, 4, 4), dtype=bool)
+        >>> (matches,) = match_detections(mask, mask)
+        >>> matches.matched.shape, matches.objects
+        ((4, 10, 1), array([1, 1, 0, 0]))
     """
 
     category: int
@@ -69,6 +75,13 @@ def match_detections(
     Raises:
         ValueError: frames of another size, scores that are not one finite number a mask, or classes that are not one a
             mask or given for one side alone.
+
+    Example:
+        >>> masks = np.zeros((2, 8, 8), dtype=bool)
+        >>> masks[0, :4], masks[1, 4:] = True, True
+        >>> (matches,) = match_detections(masks[:1], masks, scores=[0.9])
+        >>> matches.matched[0, 0], matches.objects[0]  # of any size, at an IoU of 0.5
+        (array([ True]), np.int64(2))
     """
     found, truth = to_mask_stack(pred), to_mask_stack(target)
     if found.shape[1:] != truth.shape[1:]:
@@ -149,6 +162,14 @@ class AmodalAP:
     `ap_large` (below 32², up to 96², above, by the area of the true amodal mask), `ar1`, `ar10`, `ar` (1, 10 and 100
     masks an image) and `ar_small`, `ar_medium`, `ar_large`. NaN where there is no object of that size. With classes
     they are means over the classes that have objects, as COCO defines them.
+
+    Example:
+        >>> masks = np.zeros((2, 8, 8), dtype=bool)
+        >>> masks[0, :4], masks[1, 4:] = True, True
+        >>> metric = AmodalAP()
+        >>> metric.update(masks[:1], masks, [0.9])
+        >>> round(metric.compute()["ar"], 3)
+        0.5
     """
 
     def __init__(self) -> None:

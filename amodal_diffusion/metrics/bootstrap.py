@@ -26,6 +26,11 @@ def resample_weights(images: int, resamples: int, *, seed: int = 0) -> Iterator[
 
     Yields:
         (B, I) int64 blocks, R rows in all; each row sums to I.
+
+    Example:
+        >>> weights = np.concatenate(list(resample_weights(images=4, resamples=3)))
+        >>> weights.shape, weights.sum(axis=1)
+        ((3, 4), array([4, 4, 4]))
     """
     generator = np.random.default_rng(seed)
     block = max(1, _BLOCK // images)
@@ -37,6 +42,10 @@ def percentile_intervals(values: Mapping[str, FloatArray], confidence: float) ->
     """The central interval of each metric's values (R,) over the resamples.
 
     NaN values, of resamples that had nothing to measure, are left out; (NaN, NaN) where none is left.
+
+    Example:
+        >>> percentile_intervals({"miou": np.arange(101.0)}, confidence=0.5)
+        {'miou': (25.0, 75.0)}
     """
     tails = (50 * (1 - confidence), 50 * (1 + confidence))
     intervals = {}
@@ -69,6 +78,13 @@ def bootstrap_intervals(
 
     Raises:
         ValueError: `resamples` below 1, or `confidence` outside of (0, 1).
+
+    Example:
+        >>> terms = np.array([[1, 2], [2, 2], [1, 4]])  # intersection and union of three images
+        >>> intervals = bootstrap_intervals(terms, lambda sums: {"miou": sums[:, 0] / sums[:, 1]}, resamples=100)
+        >>> low, high = intervals["miou"]
+        >>> 0.25 <= low < high <= 1
+        True
     """
     check_bootstrap(resamples, confidence)
     rows = np.asarray(terms, np.float64)
@@ -79,7 +95,15 @@ def bootstrap_intervals(
 
 
 def check_bootstrap(resamples: int, confidence: float) -> None:
-    """Raise ValueError naming the argument that is out of range."""
+    """Raise ValueError naming the argument that is out of range.
+
+    Example:
+        >>> check_bootstrap(resamples=1000, confidence=0.95)
+        >>> check_bootstrap(resamples=0, confidence=0.95)
+        Traceback (most recent call last):
+            ...
+        ValueError: `resamples` must be at least 1, got 0
+    """
     if resamples < 1:
         raise ValueError(f"`resamples` must be at least 1, got {resamples}")
     if not 0 < confidence < 1:

@@ -36,48 +36,108 @@ def iou_counts(pred: MaskInput, target: MaskInput, modal: MaskInput) -> IntArray
 
     Raises:
         ValueError: shapes that differ.
+
+    Example:
+        >>> modal = np.array([[[1, 1, 0, 0]]], dtype=bool)
+        >>> target = np.array([[[1, 1, 1, 1]]], dtype=bool)
+        >>> pred = np.array([[[1, 1, 1, 0]]], dtype=bool)
+        >>> iou_counts(pred, target, modal)
+        array([[3, 4, 4, 1, 2]])
     """
     return object_counts(pred, target, modal)[:, :5]
 
 
 def object_counts(pred: MaskInput, target: MaskInput, modal: MaskInput) -> IntArray:
-    """The columns of `iou_counts`, then the hidden pixels |target outside modal|: (N, 6) int64."""
+    """The columns of `iou_counts`, then the hidden pixels |target outside modal|: (N, 6) int64.
+
+    Example:
+        >>> modal = np.array([[[1, 1, 0, 0]]], dtype=bool)
+        >>> target = np.array([[[1, 1, 1, 1]]], dtype=bool)
+        >>> pred = np.array([[[1, 1, 1, 0]]], dtype=bool)
+        >>> object_counts(pred, target, modal)
+        array([[3, 4, 4, 1, 2, 2]])
+    """
     p, t, m = (pack(stack) for stack in _same_shape(pred=pred, target=target, modal=modal))
     parts = (p & t, p | t, t, p & t & ~m, (p | t) & ~m, t & ~m)
     return np.stack([areas(part) for part in parts], axis=1)
 
 
 def has_hidden_part(target: MaskInput, modal: MaskInput) -> BoolArray:
-    """Which objects have pixels of `target` outside `modal`, both (N, H, W): (N,) bool."""
+    """Which objects have pixels of `target` outside `modal`, both (N, H, W): (N,) bool.
+
+    Example:
+        >>> modal = np.array([[[1, 1, 0]], [[1, 1, 0]]], dtype=bool)
+        >>> target = np.array([[[1, 1, 1]], [[1, 1, 0]]], dtype=bool)
+        >>> has_hidden_part(target, modal)
+        array([ True, False])
+    """
     return object_counts(target, target, modal)[:, 5] > 0
 
 
 def miou_pooled(pred: MaskInput, target: MaskInput) -> float:
-    """Sum of intersections over sum of unions of all objects, in [0, 1]; NaN where both sides are empty [Z20]."""
+    """Sum of intersections over sum of unions of all objects, in [0, 1]; NaN where both sides are empty [Z20].
+
+    Example:
+        >>> pred = np.array([[[1, 1, 1, 0]]], dtype=bool)
+        >>> miou_pooled(pred, np.ones((1, 1, 4), dtype=bool))
+        0.75
+    """
     counts = iou_counts(pred, target, target)
     return ratio(counts[:, 0].sum(), counts[:, 1].sum())
 
 
 def inv_miou_pooled(pred: MaskInput, target: MaskInput, modal: MaskInput) -> float:
-    """The pooled mIoU outside the modal masks; NaN where nothing is hidden and nothing was predicted there [Z20]."""
+    """The pooled mIoU outside the modal masks; NaN where nothing is hidden and nothing was predicted there [Z20].
+
+    Example:
+        >>> modal = np.array([[[1, 1, 0, 0]]], dtype=bool)
+        >>> target = np.array([[[1, 1, 1, 1]]], dtype=bool)
+        >>> pred = np.array([[[1, 1, 1, 0]]], dtype=bool)
+        >>> inv_miou_pooled(pred, target, modal)
+        0.5
+    """
     counts = iou_counts(pred, target, modal)
     return ratio(counts[:, 3].sum(), counts[:, 4].sum())
 
 
 def miou_mean(pred: MaskInput, target: MaskInput, modal: MaskInput) -> float:
-    """Mean IoU over the objects with a hidden part; NaN where there is none."""
+    """Mean IoU over the objects with a hidden part; NaN where there is none.
+
+    Example:
+        >>> modal = np.array([[[1, 1, 0, 0]]], dtype=bool)
+        >>> target = np.array([[[1, 1, 1, 1]]], dtype=bool)
+        >>> pred = np.array([[[1, 1, 1, 0]]], dtype=bool)
+        >>> miou_mean(pred, target, modal)
+        0.75
+    """
     counts = occluded(object_counts(pred, target, modal))
     return ratio((counts[:, 0] / counts[:, 1]).sum(), len(counts))
 
 
 def inv_miou_mean(pred: MaskInput, target: MaskInput, modal: MaskInput) -> float:
-    """Mean IoU outside the modal mask over the objects with a hidden part; NaN where there is none."""
+    """Mean IoU outside the modal mask over the objects with a hidden part; NaN where there is none.
+
+    Example:
+        >>> modal = np.array([[[1, 1, 0, 0]]], dtype=bool)
+        >>> target = np.array([[[1, 1, 1, 1]]], dtype=bool)
+        >>> pred = np.array([[[1, 1, 1, 0]]], dtype=bool)
+        >>> inv_miou_mean(pred, target, modal)
+        0.5
+        >>> inv_miou_mean(modal, modal, modal)  # nothing is hidden
+        nan
+    """
     counts = occluded(object_counts(pred, target, modal))
     return ratio((counts[:, 3] / counts[:, 4]).sum(), len(counts))
 
 
 def pixel_accuracy(pred: MaskInput, target: MaskInput) -> float:
-    """Right pixels over all pixels of all (N, H, W) masks, background included; NaN without pixels."""
+    """Right pixels over all pixels of all (N, H, W) masks, background included; NaN without pixels.
+
+    Example:
+        >>> pred = np.array([[[1, 1, 1, 0]]], dtype=bool)
+        >>> pixel_accuracy(pred, np.ones((1, 1, 4), dtype=bool))
+        0.75
+    """
     pred, target = _same_shape(pred=pred, target=target)
     wrong = areas(pack(pred) ^ pack(target)).sum()
     return ratio(pred.size - wrong, pred.size)
@@ -96,6 +156,11 @@ def order_counts(pred: npt.ArrayLike, target: npt.ArrayLike) -> IntArray:
 
     Raises:
         ValueError: a matrix that is not an order matrix, or sizes that differ.
+
+    Example:
+        >>> target = np.array([[0, 1, 0], [-1, 0, 0], [0, 0, 0]])
+        >>> order_counts(np.zeros((3, 3), dtype=int), target)
+        array([2, 3, 0, 1])
     """
     target = check_order(target)
     pred = check_order(pred, len(target))
@@ -105,23 +170,47 @@ def order_counts(pred: npt.ArrayLike, target: npt.ArrayLike) -> IntArray:
 
 
 def order_accuracy(pred: npt.ArrayLike, target: npt.ArrayLike, *, related: bool = True) -> float:
-    """Right pairs over pairs related in `target`, or over all pairs; in [0, 1], NaN without such pairs [Z20]."""
+    """Right pairs over pairs related in `target`, or over all pairs; in [0, 1], NaN without such pairs [Z20].
+
+    Example:
+        >>> target = np.array([[0, 1, 0], [-1, 0, 0], [0, 0, 0]])
+        >>> order_accuracy(target, target)
+        1.0
+        >>> order_accuracy(-target, target), order_accuracy(np.zeros((3, 3), dtype=int), target, related=False)
+        (0.0, 0.6666666666666666)
+    """
     right, pairs, right_related, related_pairs = order_counts(pred, target)
     return ratio(right_related, related_pairs) if related else ratio(right, pairs)
 
 
 def occluded(counts: IntArray) -> IntArray:
-    """The rows of `object_counts` of objects with a hidden part."""
+    """The rows of `object_counts` of objects with a hidden part.
+
+    Example:
+        >>> counts = np.array([[4, 6, 5, 1, 2, 2], [3, 3, 3, 0, 0, 0]])
+        >>> occluded(counts)
+        array([[4, 6, 5, 1, 2, 2]])
+    """
     return counts[counts[:, 5] > 0]
 
 
 def ratio(part: Any, whole: Any) -> float:
-    """Part over whole, NaN where whole is 0: nothing was there to measure."""
+    """Part over whole, NaN where whole is 0: nothing was there to measure.
+
+    Example:
+        >>> ratio(1, 4), ratio(0, 0)
+        (0.25, nan)
+    """
     return float(part) / float(whole) if whole else float("nan")
 
 
 def ratios(part: npt.NDArray[Any], whole: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """`ratio`, element by element of arrays of one shape."""
+    """`ratio`, element by element of arrays of one shape.
+
+    Example:
+        >>> ratios(np.array([1, 0]), np.array([4, 0]))
+        array([0.25,  nan])
+    """
     part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
     return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole != 0)
 

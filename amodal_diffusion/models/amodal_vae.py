@@ -26,6 +26,11 @@ class DiagonalGaussian:
     Args:
         mean: (B, L) floats; kept as float32.
         log_variance: (B, L) floats, clamped to [-20, 10]; kept as float32.
+
+    Example:
+        >>> posterior = DiagonalGaussian(torch.zeros(1, 4), torch.zeros(1, 4))
+        >>> posterior.sample(torch.Generator().manual_seed(0)).shape, posterior.kl()
+        (torch.Size([1, 4]), tensor([0.]))
     """
 
     def __init__(self, mean: Tensor, log_variance: Tensor) -> None:
@@ -59,6 +64,12 @@ class AmodalVAEOutput(BaseOutput):
         logits: (B, 1, s, s) floating point, of the whole mask in its own tight box.
         boxes: (B, 4) float32 [cx, cy, w, h], that box in units of the visible mask's tight box; see `AmodalVAE.place`.
         posterior: distribution of the latent code given the visible mask.
+
+    Example:
+        >>> model = AmodalVAE(sample_size=16, latent_channels=4, block_out_channels=(4, 8))
+        >>> output = model(torch.ones(1, 1, 16, 16))
+        >>> output.logits.shape, output.boxes.shape, output.posterior.mean.shape
+        (torch.Size([1, 1, 16, 16]), torch.Size([1, 4]), torch.Size([1, 4]))
     """
 
     logits: Tensor
@@ -67,7 +78,12 @@ class AmodalVAEOutput(BaseOutput):
 
 
 class ShapeEncoder(nn.Module):
-    """(B, 1, s, s) mask and (B,) category ids or None -> (B, 2 * L): mean and log-variance. Source: [L20]."""
+    """(B, 1, s, s) mask and (B,) category ids or None -> (B, 2 * L): mean and log-variance. Source: [L20].
+
+    Example:
+        >>> ShapeEncoder(16, 4, (4, 8), num_categories=0)(torch.ones(1, 1, 16, 16), None).shape
+        torch.Size([1, 8])
+    """
 
     def __init__(
         self, sample_size: int, latent_channels: int, block_out_channels: Sequence[int], num_categories: int
@@ -99,7 +115,12 @@ class ShapeEncoder(nn.Module):
 
 
 class ShapeDecoder(nn.Module):
-    """(B, L) latent code -> (B, 1, s, s) logits of a whole mask, a factorial Bernoulli distribution. Source: [L20]."""
+    """(B, L) latent code -> (B, 1, s, s) logits of a whole mask, a factorial Bernoulli distribution. Source: [L20].
+
+    Example:
+        >>> ShapeDecoder(16, 4, (4, 8))(torch.zeros(1, 4)).shape
+        torch.Size([1, 1, 16, 16])
+    """
 
     def __init__(self, sample_size: int, latent_channels: int, block_out_channels: Sequence[int]) -> None:
         super().__init__()
@@ -130,6 +151,10 @@ class SpatialTransformer(nn.Module):
     """Reads off where a completed mask lies from (its probabilities, the visible mask). Source: [L20].
 
     (B, 2, s, s) -> (B, 4): shift of the centre and log of the extent, all 0 at first.
+
+    Example:
+        >>> SpatialTransformer(16, (4, 8))(torch.ones(1, 2, 16, 16)).tolist()
+        [[0.0, 0.0, 0.0, 0.0]]
     """
 
     def __init__(self, sample_size: int, block_out_channels: Sequence[int]) -> None:
@@ -174,6 +199,15 @@ class AmodalVAE(ModelMixin, ConfigMixin):
 
     Raises:
         ValueError: for sizes that are no positive integers (`num_categories` may be 0) or do not fit together.
+
+    Example:
+        >>> model = AmodalVAE(sample_size=16, latent_channels=4, block_out_channels=(4, 8)).eval()
+        >>> mask = torch.ones(1, 1, 16, 16)
+        >>> model(mask).logits.shape
+        torch.Size([1, 1, 16, 16])
+        >>> codes = [model.encode(mask).sample() for _ in range(3)]  # several shapes that the mask may be a part of
+        >>> model.decode(torch.cat(codes)).shape
+        torch.Size([3, 1, 16, 16])
     """
 
     # A call may use one of them alone.

@@ -32,6 +32,14 @@ def occluder_plane(modal: Tensor, occluder: Tensor, kind: str = "boundary", *, s
 
     Raises:
         ValueError: an unknown `kind`; and as `occlusion_boundary` says.
+
+    Example:
+        >>> modal = torch.tensor([[1, 1, 0, 0, 0, 0]])
+        >>> occluder = torch.tensor([[0, 0, 1, 1, 1, 1]])
+        >>> occluder_plane(modal, occluder, size=3)
+        tensor([[0., 1., 1., 0., 0., 0.]])
+        >>> occluder_plane(modal, occluder, "both", size=3)
+        tensor([[0.0000, 0.5000, 1.0000, 0.5000, 0.5000, 0.5000]])
     """
     if kind not in OCCLUDER_INPUTS:
         raise ValueError(f"`kind` must be one of {', '.join(OCCLUDER_INPUTS)}, got {kind!r}.")
@@ -60,6 +68,13 @@ class ASBUPredictor(ModelMixin, ConfigMixin):
     Raises:
         ValueError: sizes that are no positive integers, fewer than 2 levels, a `patch_size` that does not divide
             `sample_size`.
+
+    Example:
+        >>> model = ASBUPredictor(block_out_channels=(4, 8), sample_size=32).eval()
+        >>> logits = model(torch.ones(1, 1, 32, 32), torch.zeros(1, 1, 32, 32)).logits
+        >>> probability, uncertainty = logits[:, 0].sigmoid(), torch.nn.functional.softplus(logits[:, 1])
+        >>> probability.shape
+        torch.Size([1, 32, 32])
     """
 
     _group_offload_block_modules = ["unet"]

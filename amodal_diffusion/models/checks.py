@@ -12,6 +12,13 @@ def check_positive_integers(**values: int | Sequence[int]) -> None:
 
     Raises:
         ValueError: naming the first entry that is not.
+
+    Example:
+        >>> check_positive_integers(sample_size=64, block_out_channels=(8, 16))
+        >>> check_positive_integers(sample_size=0)
+        Traceback (most recent call last):
+            ...
+        ValueError: `sample_size` must hold positive integers, got 0.
     """
     for name, value in values.items():
         for number in value if isinstance(value, list | tuple) else (value,):
@@ -24,6 +31,13 @@ def check_mask_plane(name: str, plane: Tensor, patch_size: int, shape: Sequence[
 
     Raises:
         ValueError: naming the plane.
+
+    Example:
+        >>> check_mask_plane("mask", torch.zeros(2, 1, 8, 8), patch_size=2)
+        >>> check_mask_plane("mask", torch.zeros(2, 1, 8, 7), patch_size=2)
+        Traceback (most recent call last):
+            ...
+        ValueError: `mask` must have sides that are multiples of 2, got (8, 7).
     """
     if plane.ndim != 4 or plane.shape[1] != 1 or (shape is not None and plane.shape != tuple(shape)):
         wanted = "(B, 1, h, w)" if shape is None else str(tuple(shape))
@@ -44,6 +58,13 @@ def check_condition(name: str, value: Tensor | None, setting: str, wanted: bool,
 
     Raises:
         ValueError: naming the input.
+
+    Example:
+        >>> check_condition("image", None, "use_rgb", False, (1, 3, 8, 8))
+        >>> check_condition("image", None, "use_rgb", True, (1, 3, 8, 8))
+        Traceback (most recent call last):
+            ...
+        ValueError: `image` must be given: `use_rgb` is True.
     """
     if wanted != (value is not None):
         raise ValueError(f"`{name}` must be {'given' if wanted else 'None'}: `{setting}` is {wanted}.")
@@ -74,6 +95,13 @@ def stack_planes(
 
     Raises:
         ValueError: naming the input that is missing, unwanted or of a wrong shape.
+
+    Example:
+        >>> config = {"patch_size": 1, "use_rgb": False, "class_conditioned": True}
+        >>> mask, eraser = torch.ones(1, 1, 2, 2), torch.zeros(1, 1, 2, 2)
+        >>> planes = stack_planes(config, mask, None, torch.tensor([3]), torch.float32, eraser=eraser)
+        >>> planes.shape, planes[0, :, 0, 0]
+        (torch.Size([1, 2, 2, 2]), tensor([3., 0.]))
     """
     check_mask_plane("mask", mask, config["patch_size"])
     for name, plane in others.items():

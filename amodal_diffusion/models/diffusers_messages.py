@@ -10,6 +10,11 @@ def drop_empty_float32_warning(record: logging.LogRecord) -> bool:
 
     `ModelMixin.to` of diffusers 0.42 warns at every change of dtype, whether or not there are such modules, of our
     networks and of its own. A warning that names modules passes.
+
+    Example:
+        >>> record = logging.makeLogRecord({"msg": "There are modules in X that should be kept in float32: []."})
+        >>> drop_empty_float32_warning(record)
+        False
     """
     return _EMPTY not in record.getMessage()
 

@@ -13,6 +13,10 @@ def double_conv(in_channels: int, out_channels: int) -> nn.Sequential:
 
     A plain `nn.Sequential` and no subclass of it, because diffusers' group offloading slices the containers of a
     network: a slice is made by calling the class with the chosen layers.
+
+    Example:
+        >>> double_conv(2, 4)(torch.zeros(1, 2, 8, 8)).shape
+        torch.Size([1, 4, 8, 8])
     """
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, 3, padding=1),
@@ -25,7 +29,12 @@ def double_conv(in_channels: int, out_channels: int) -> nn.Sequential:
 
 
 class DownBlock(nn.Module):
-    """2x2 max-pooling, then `double_conv`. (B, C_in, h, w) -> (B, C_out, h // 2, w // 2). Source: [Z20]."""
+    """2x2 max-pooling, then `double_conv`. (B, C_in, h, w) -> (B, C_out, h // 2, w // 2). Source: [Z20].
+
+    Example:
+        >>> DownBlock(4, 8)(torch.zeros(1, 4, 8, 8)).shape
+        torch.Size([1, 8, 4, 4])
+    """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -40,6 +49,10 @@ class UpBlock(nn.Module):
     """Bilinear upsampling to the size of the skip connection (corners aligned), concatenation, `double_conv`.
 
     Source: [Z20].
+
+    Example:
+        >>> UpBlock(8, 4, 4)(torch.zeros(1, 8, 4, 4), torch.zeros(1, 4, 8, 8)).shape
+        torch.Size([1, 4, 8, 8])
     """
 
     def __init__(self, in_channels: int, skip_channels: int, out_channels: int) -> None:
@@ -53,7 +66,14 @@ class UpBlock(nn.Module):
 
 
 def init_xavier(module: nn.Module) -> None:
-    """Xavier-normal weights and zero biases for every convolution below `module`, the start of [Z20]'s training."""
+    """Xavier-normal weights and zero biases for every convolution below `module`, the start of [Z20]'s training.
+
+    Example:
+        >>> layer = nn.Conv2d(1, 1, 3)
+        >>> init_xavier(layer)
+        >>> bool((layer.bias == 0).all())
+        True
+    """
     for child in module.modules():
         if isinstance(child, nn.Conv2d):
             nn.init.xavier_normal_(child.weight)
@@ -84,6 +104,13 @@ class MaskUNet(nn.Module):
 
     Raises:
         ValueError: for fewer than 2 levels, or more feature maps than levels.
+
+    Example:
+        >>> unet = MaskUNet(
+        ...     in_channels=2, out_channels=1, block_out_channels=(4, 8), feature_channels=(6,), reduced_channels=3
+        ... )
+        >>> unet(torch.zeros(1, 2, 16, 16), [torch.zeros(1, 6, 5, 5)]).shape
+        torch.Size([1, 1, 16, 16])
     """
 
     def __init__(

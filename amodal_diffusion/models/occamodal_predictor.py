@@ -37,6 +37,14 @@ class OccAmodalPredictor(ModelMixin, ConfigMixin):
         image_embedding_size: channels of its first convolution.
         image_feature_stages: stages of the image encoder (1 = stride 4, 4 = stride 32) that the U-Net sees, for the
             bottleneck first, then one level up each. (4,) is the published network.
+
+    Example:
+        >>> model = OccAmodalPredictor(
+        ...     block_out_channels=(4, 8), reduced_channels=4, sample_size=32, image_hidden_sizes=(4, 8),
+        ...     image_depths=(1, 1), image_embedding_size=4, image_feature_stages=(2,),
+        ... )
+        >>> model(torch.ones(1, 1, 32, 32), torch.zeros(1, 3, 32, 32)).logits.shape
+        torch.Size([1, 2, 32, 32])
     """
 
     _group_offload_block_modules = ["unet"]

@@ -12,6 +12,11 @@ class MaskModelOutput(BaseOutput):
 
     Args:
         logits: (B, C, h, w) floating point, at the resolution of the input masks; each network says what C stands for.
+
+    Example:
+        >>> output = MaskModelOutput(logits=torch.zeros(1, 2, 8, 8))
+        >>> output.logits.softmax(dim=1)[0, 1, 0, 0].item()  # P(object) of a pixel
+        0.5
     """
 
     logits: torch.Tensor

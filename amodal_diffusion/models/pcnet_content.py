@@ -29,6 +29,10 @@ class PCNetContentOutput(BaseOutput):
     Args:
         image: (B, 3, h, w) floating point, ImageNet-normalised RGB: the network's answer for every pixel, visible ones
             too. Whoever composes a picture keeps the visible pixels of the photo.
+
+    Example:
+        >>> PCNetContentOutput(image=torch.zeros(1, 3, 8, 8)).image.shape
+        torch.Size([1, 3, 8, 8])
     """
 
     image: Tensor
@@ -58,6 +62,14 @@ class PartialConv(nn.Module):
         kernel_size: odd.
         stride: 1 or 2.
         bias: whether it has one.
+
+    Example:
+        >>> conv = PartialConv(1, 1, 3)
+        >>> known = torch.zeros(1, 1, 4, 4)
+        >>> known[..., 0] = 1
+        >>> values, mask = conv([(torch.ones(1, 1, 4, 4), known)])
+        >>> mask[0, 0, 0]
+        tensor([1., 1., 0., 0.])
     """
 
     def __init__(
@@ -100,6 +112,12 @@ class PartialBlock(nn.Module):
         norm: with batch norm.
         leak: slope of the activation for negative values; None for no activation.
         bias: of the convolution.
+
+    Example:
+        >>> block = PartialBlock(3, 4, 5, stride=2)
+        >>> values, mask = block([(torch.ones(1, 3, 8, 8), torch.ones(1, 1, 8, 8))])
+        >>> values.shape, mask.shape
+        (torch.Size([1, 4, 4, 4]), torch.Size([1, 1, 4, 4]))
     """
 
     def __init__(
@@ -146,6 +164,13 @@ class PCNetContent(ModelMixin, ConfigMixin):
 
     Raises:
         ValueError: sizes that are no positive integers, fewer than 2 levels, class-conditioned without a mask plane.
+
+    Example:
+        >>> model = PCNetContent(block_out_channels=(4, 8), sample_size=32).eval()
+        >>> image, visible, mask = torch.zeros(1, 3, 32, 32), torch.ones(1, 1, 32, 32), torch.ones(1, 1, 32, 32)
+        >>> visible[..., 8:24, 8:24] = 0
+        >>> model(image, visible, mask).image.shape
+        torch.Size([1, 3, 32, 32])
     """
 
     @register_to_config
@@ -294,6 +319,12 @@ def smooth_prior(image: Tensor, visible: Tensor, mask: Tensor | None = None) -> 
 
     Returns:
         (B, 3, h, w) float32.
+
+    Example:
+        >>> image, visible = torch.full((1, 3, 4, 4), 0.5), torch.ones(1, 1, 4, 4)
+        >>> image[..., 1:3, 1:3], visible[..., 1:3, 1:3] = 0, 0
+        >>> bool((smooth_prior(image, visible) - 0.5).abs().max() < 1e-6)
+        True
     """
     image, known = image.float().contiguous(), visible.float().contiguous()
     weights = known
@@ -312,6 +343,11 @@ class PCNetContentDiscriminator(ModelMixin, ConfigMixin):
 
     Raises:
         ValueError: other than four positive widths.
+
+    Example:
+        >>> model = PCNetContentDiscriminator((4, 4, 4, 4))
+        >>> model(torch.zeros(1, 3, 32, 32), torch.ones(1, 1, 32, 32)).shape
+        torch.Size([1, 1, 2, 2])
     """
 
     @register_to_config

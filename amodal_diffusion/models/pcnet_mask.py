@@ -28,6 +28,13 @@ class PCNetMask(MaskUNet, ModelMixin, ConfigMixin):
         patch_size: side of the pixel blocks that are folded into channels before the first level and unfolded after
             the last ("pixel unshuffle"). 1 is the published network. 2 runs the same levels on a quarter of the
             positions and still answers at full resolution.
+
+    Example:
+        >>> model = PCNetMask(block_out_channels=(4, 8), sample_size=32).eval()
+        >>> mask, eraser = torch.zeros(1, 1, 32, 32), torch.zeros(1, 1, 32, 32)
+        >>> mask[..., :16], eraser[..., 16:] = 1, 1
+        >>> model(mask, eraser).logits.shape
+        torch.Size([1, 2, 32, 32])
     """
 
     # For type checkers, which else find those of `nn.Module.__getattr__` before those of diffusers.

@@ -14,6 +14,10 @@ class PromptEmbedding(ModelMixin, ConfigMixin):
     Args:
         tokens: length of the prompt in tokens.
         channels: values a token.
+
+    Example:
+        >>> PromptEmbedding.from_tensor(torch.ones(1, 77, 8))().shape
+        torch.Size([1, 77, 8])
     """
 
     @register_to_config

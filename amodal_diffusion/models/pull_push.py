@@ -18,6 +18,14 @@ def pull_push(values: Tensor, weights: Tensor) -> Tensor:
 
     Returns:
         (B, C, h, w); zeros for a picture without any weight.
+
+    Example:
+        >>> import torch
+        >>> values, weights = torch.zeros(1, 1, 1, 5), torch.zeros(1, 1, 1, 5)
+        >>> values[..., 0], values[..., 4], weights[..., 0], weights[..., 4] = 1, 3, 1, 1
+        >>> filled = pull_push(values, weights)
+        >>> filled[0, 0, 0, [0, 4]], bool((filled >= 1).all())
+        (tensor([1., 3.]), True)
     """
     if values.shape[-2:] == (1, 1):
         return values * (weights > 0)

@@ -25,6 +25,13 @@ class SDAmodalDecoder(ModelMixin, ConfigMixin):
         out_channels: number of logits per pixel; 2 = background, object.
         sample_size: side in pixels of the square mask crops that the network was trained on.
         feature_sizes: side of each cropped feature map that it was trained on; the pipelines crop to these.
+
+    Example:
+        >>> import torch
+        >>> model = SDAmodalDecoder((4, 8), feature_channels=(6, 5), reduced_channels=4, feature_sizes=(4, 8))
+        >>> features = [torch.zeros(1, 6, 4, 4), torch.zeros(1, 5, 8, 8)]
+        >>> model(torch.ones(1, 1, 32, 32), features).logits.shape
+        torch.Size([1, 2, 32, 32])
     """
 
     _group_offload_block_modules = ["unet"]

@@ -20,6 +20,12 @@ def to_planes(photo: np.ndarray, unknown: np.ndarray | None, device: torch.devic
     """(3, H, W) float32 in [0, 1] from (H, W, 3) uint8.
 
     Colours of known pixels go on over unknown ones, so that nothing of those mixes in when the photo is resized.
+
+    Example:
+        >>> photo = np.full((2, 3, 3), 255, dtype=np.uint8)
+        >>> planes = to_planes(photo, None, torch.device("cpu"))
+        >>> planes.shape, planes.max()
+        (torch.Size([3, 2, 3]), tensor(1.))
     """
     planes = torch.tensor(photo, device=device).permute(2, 0, 1).float().div_(255).contiguous()
     if unknown is None:
@@ -29,12 +35,26 @@ def to_planes(photo: np.ndarray, unknown: np.ndarray | None, device: torch.devic
 
 
 def to_pixels(planes: Tensor) -> np.ndarray:
-    """(H, W, 3) uint8 from (3, H, W) floats in [0, 1]."""
+    """(H, W, 3) uint8 from (3, H, W) floats in [0, 1].
+
+    Example:
+        >>> to_pixels(torch.ones(3, 1, 1))
+        array([[[255, 255, 255]]], dtype=uint8)
+    """
     return (planes * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
 
 
 def visible_tile(scene: ContentScene, index: int) -> np.ndarray:
-    """(h, w, 4) uint8: the photo where the object is visible, black and opaque where it is hidden."""
+    """(h, w, 4) uint8: the photo where the object is visible, black and opaque where it is hidden.
+
+    Example:
+        >>> from amodal_diffusion.pipelines.content.inputs import read_content_scene
+        >>> masks, amodal_masks = np.eye(2, dtype=bool), np.ones((2, 2), dtype=bool)
+        >>> scene = read_content_scene(np.full((2, 2, 3), 9, dtype=np.uint8), masks, amodal_masks)
+        >>> visible_tile(scene, 0)[..., 0]  # red: black where the object is hidden
+        array([[9, 0],
+               [0, 9]], dtype=uint8)
+    """
     rows, columns = window(scene.boxes[index])
     tile = np.zeros((rows.stop - rows.start, columns.stop - columns.start, 4), np.uint8)
     tile[..., :3] = scene.photo[rows, columns] * scene.modal[index, rows, columns, None]
@@ -45,7 +65,18 @@ def visible_tile(scene: ContentScene, index: int) -> np.ndarray:
 def paste_hidden(
     tile: np.ndarray, patch: Tensor, box: np.ndarray, scene: ContentScene, index: int, margin: int | None
 ) -> None:
-    """Put the colours of a patch (3, s, s) into the hidden part of a tile; `margin` is that of the seam."""
+    """Put the colours of a patch (3, s, s) into the hidden part of a tile; `margin` is that of the seam.
+
+    Example:
+        >>> from amodal_diffusion.pipelines.content.inputs import read_content_scene
+        >>> masks, amodal_masks = np.eye(2, dtype=bool), np.ones((2, 2), dtype=bool)
+        >>> scene = read_content_scene(np.full((2, 2, 3), 9, dtype=np.uint8), masks, amodal_masks)
+        >>> tile = visible_tile(scene, 0)
+        >>> paste_hidden(tile, torch.ones(3, 4, 4), np.array([0, 0, 2, 2]), scene, 0, margin=None)
+        >>> tile[..., 0]
+        array([[  9, 255],
+               [255,   9]], dtype=uint8)
+    """
     x, y, side, _ = box.tolist()
     height, width = scene.photo.shape[:2]
     left, top, w, h = scene.boxes[index].tolist()
@@ -66,7 +97,14 @@ def paste_hidden(
 
 
 def postprocess(pixels: np.ndarray, output_type: str) -> Any:
-    """(h, w, C) uint8 in the form asked for."""
+    """(h, w, C) uint8 in the form asked for.
+
+    Example:
+        >>> postprocess(np.zeros((2, 5, 4), dtype=np.uint8), "pil").size
+        (5, 2)
+        >>> postprocess(np.zeros((2, 5, 4), dtype=np.uint8), "pt").shape
+        torch.Size([4, 2, 5])
+    """
     if output_type == "pt":
         return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
     if output_type == "pil":

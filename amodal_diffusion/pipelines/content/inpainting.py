@@ -39,6 +39,12 @@ def load_inpainter(id_or_path: str | os.PathLike[str], **options: Any) -> Any:
         FileNotFoundError: no such folder, and no Hub id either.
         ValueError: a file instead of a folder, a folder without index, a pipeline that diffusers cannot inpaint with.
         OSError: where the Hub does not give a file.
+
+    Example:
+        >>> load_inpainter("./no-such-folder")
+        Traceback (most recent call last):
+            ...
+        FileNotFoundError: There is no folder './no-such-folder', and it is no Hub id of the form 'organisation/name'.
     """
     from diffusers import AutoPipelineForInpainting  # here, since it imports every pipeline of diffusers
 
@@ -57,6 +63,12 @@ def check_inpainter(inpainter: Any) -> Any:
     Raises:
         TypeError: no diffusers pipeline.
         ValueError: a pipeline that diffusers cannot inpaint with.
+
+    Example:
+        >>> check_inpainter("a painter")
+        Traceback (most recent call last):
+            ...
+        TypeError: `inpainter` must be a diffusers pipeline, a Hub id or the path of a folder, got str.
     """
     if not isinstance(inpainter, DiffusionPipeline):
         raise TypeError(
@@ -83,6 +95,11 @@ def read_components(model: Any, inpainter: Any, inpainter_id: Any) -> tuple[Any,
 
     Raises:
         ValueError, TypeError: naming the component; and as `load_inpainter` and `check_inpainter` say.
+
+    Example:
+        >>> model = PCNetContent(block_out_channels=(4, 8), sample_size=32)
+        >>> read_components(model, None, None) == (model, None, None)
+        True
     """
     if inpainter_id is not None and not isinstance(inpainter_id, str):
         raise TypeError(f"`inpainter_id` must be a Hub id or the path of a folder, got {inpainter_id!r}.")
@@ -105,7 +122,12 @@ def read_components(model: Any, inpainter: Any, inpainter_id: Any) -> tuple[Any,
 
 
 def trained_size(inpainter: Any) -> int:
-    """Side in pixels of the squares that a pipeline was trained on; 512 where it does not say."""
+    """Side in pixels of the squares that a pipeline was trained on; 512 where it does not say.
+
+    Example:
+        >>> trained_size(object())  # a pipeline that does not say
+        512
+    """
     scale = getattr(inpainter, "vae_scale_factor", None)
     unet = getattr(inpainter, "unet", None)
     side = (
@@ -124,6 +146,14 @@ def check_inpainter_kwargs(inpainter: Any, options: Mapping[str, Any] | None) ->
     Raises:
         TypeError: no mapping, or a name that the pipeline does not take.
         ValueError: a name that the content pipeline decides itself, or options without an inpainter.
+
+    Example:
+        >>> check_inpainter_kwargs(None, None)
+        {}
+        >>> check_inpainter_kwargs(None, {"strength": 0.5})
+        Traceback (most recent call last):
+            ...
+        ValueError: `inpainter_kwargs` are for an `inpainter`, and this pipeline has a `model`.
     """
     if options is None:
         return {}
@@ -149,6 +179,12 @@ def split_generators(generator: Any, count: int) -> list[torch.Generator] | None
 
     Raises:
         TypeError, ValueError: naming `generator`.
+
+    Example:
+        >>> len(split_generators(torch.Generator().manual_seed(0), 3))
+        3
+        >>> split_generators(None, 3) is None
+        True
     """
     if generator is None:
         return None
@@ -185,6 +221,17 @@ def inpaint(
 
     Raises:
         ValueError: an answer of NaN.
+
+    Example:
+        >>> class Grey:  # instead of a pipeline of diffusers
+        ...     def __call__(self, prompt, image, height, width, **options):
+        ...         return Grey.Output(np.full((len(image), height, width, 3), 0.5))
+        ...     class Output:
+        ...         def __init__(self, images):
+        ...             self.images = images
+        >>> images, holes = torch.zeros(1, 3, 8, 8), torch.ones(1, 1, 8, 8, dtype=torch.bool)
+        >>> inpaint(Grey(), images, holes, ["a cup"], None, {}).mean()
+        tensor(0.5000)
     """
     height, width = images.shape[-2:]
     options = dict(options)

@@ -30,6 +30,15 @@ class ContentScene:
         occluders: (N, H, W) or (1, H, W) bool, what else hides the objects, or None.
         unknown: (H, W) bool, where the photo holds nothing, or None.
         category_ids: (N,) int64, or None.
+
+    Example:
+        >>> masks = np.array([[1, 0, 0, 0], [0, 1, 0, 0]], dtype=bool).reshape(2, 1, 4)
+        >>> amodal_masks = np.array([[1, 1, 1, 0], [0, 1, 0, 0]], dtype=bool).reshape(2, 1, 4)
+        >>> scene = read_content_scene(np.zeros((1, 4, 3), np.uint8), masks, amodal_masks, order=[[0, -1], [1, 0]])
+        >>> scene.hidden(0)
+        array([[False,  True,  True]])
+        >>> scene.erased(0, slice(0, 1), slice(0, 4), everything=False)
+        array([[False,  True,  True, False]])
     """
 
     photo: np.ndarray
@@ -86,7 +95,15 @@ def read_content_scene(
     prompts: Any = None,
     category_ids: Any = None,
 ) -> ContentScene:
-    """Check the arguments of a call; errors as `ContentPipeline.__call__` says, naming the argument."""
+    """Check the arguments of a call; errors as `ContentPipeline.__call__` says, naming the argument.
+
+    Example:
+        >>> masks = np.array([[1, 0, 0, 0], [0, 1, 0, 0]], dtype=bool).reshape(2, 1, 4)
+        >>> amodal_masks = np.array([[1, 1, 1, 0], [0, 1, 0, 0]], dtype=bool).reshape(2, 1, 4)
+        >>> scene = read_content_scene(np.zeros((1, 4, 3), np.uint8), masks, amodal_masks, order=[[0, -1], [1, 0]])
+        >>> len(scene), scene.boxes[0], scene.prompts
+        (2, array([0, 0, 3, 1]), ['', ''])
+    """
     photo = read_photo(image)
     size = photo.shape[:2]
     modal = _read_stack("masks", masks, size)
@@ -122,7 +139,13 @@ def read_content_scene(
 
 
 def read_photo(image: Any) -> np.ndarray:
-    """(H, W, 3) uint8 from a photo in any form that `load_image` reads."""
+    """(H, W, 3) uint8 from a photo in any form that `load_image` reads.
+
+    Example:
+        >>> from PIL import Image
+        >>> read_photo(Image.new("RGB", (4, 2))).shape
+        (2, 4, 3)
+    """
     if isinstance(image, list | tuple) or image is None:
         raise TypeError(f"`image` must be one photo, got {type(image).__name__}.")
     with named("image", ""):
@@ -130,7 +153,12 @@ def read_photo(image: Any) -> np.ndarray:
 
 
 def read_mask(name: str, mask: Any, size: tuple[int, int]) -> np.ndarray:
-    """(H, W) bool, the union of one mask or several in any form that `to_mask_stack` reads."""
+    """(H, W) bool, the union of one mask or several in any form that `to_mask_stack` reads.
+
+    Example:
+        >>> read_mask("masks", np.eye(2, dtype=bool)[:, None], (1, 2))
+        array([[ True,  True]])
+    """
     return np.logical_or.reduce(_read_stack(name, mask, size), axis=0)
 
 
@@ -143,6 +171,11 @@ def content_boxes(boxes: np.ndarray, enlarge_box: float) -> np.ndarray:
 
     Returns:
         (N, 4) int64 (x, y, side, side).
+
+    Example:
+        >>> content_boxes(np.array([[10, 10, 20, 10], [0, 0, 0, 0]]), enlarge_box=3.0)
+        array([[ 7,  2, 24, 24],
+               [ 0,  0,  0,  0]])
     """
     crops = crop_boxes(boxes, enlarge_box=enlarge_box)
     crops[:, :2] = np.minimum(crops[:, :2], boxes[:, :2])
@@ -165,6 +198,16 @@ def crop_erased(scene: ContentScene, index: int, box: Sequence[int], size: int, 
 
     Returns:
         (s, s) bool on the CPU.
+
+    Example:
+        >>> masks = np.array([[1, 0, 0, 0], [0, 1, 0, 0]], dtype=bool).reshape(2, 1, 4)
+        >>> amodal_masks = np.array([[1, 1, 1, 0], [0, 1, 0, 0]], dtype=bool).reshape(2, 1, 4)
+        >>> scene = read_content_scene(np.zeros((1, 4, 3), np.uint8), masks, amodal_masks, order=[[0, -1], [1, 0]])
+        >>> crop_erased(scene, 0, (0, 0, 4, 4), 4, everything=False)
+        tensor([[False,  True,  True, False],
+                [ True,  True,  True,  True],
+                [ True,  True,  True,  True],
+                [ True,  True,  True,  True]])
     """
     x, y, side, _ = (int(value) for value in box)
     height, width = scene.photo.shape[:2]
@@ -184,13 +227,22 @@ def cover(mask: np.ndarray, padding: tuple[int, int, int, int], size: tuple[int,
 
     Returns:
         (1, 1, h, w) bool on the CPU.
+
+    Example:
+        >>> cover(np.array([[1, 0, 0, 0]], dtype=bool), (0, 0, 0, 0), (1, 2), outside=False)
+        tensor([[[[ True, False]]]])
     """
     plane = to_device(mask, torch.device("cpu")).float()[None, None]
     return F.adaptive_max_pool2d(F.pad(plane, padding, value=float(outside)), size) > 0
 
 
 def window(box: Sequence[int]) -> tuple[slice, slice]:
-    """Rows and columns of a box (x, y, w, h)."""
+    """Rows and columns of a box (x, y, w, h).
+
+    Example:
+        >>> window((3, 5, 10, 20))
+        (slice(5, 25, None), slice(3, 13, None))
+    """
     x, y, width, height = (int(value) for value in box)
     return slice(y, y + height), slice(x, x + width)
 

@@ -16,6 +16,12 @@ class ContentPipelineOutput(BaseOutput):
             on the CPU. An object without any pixel has a tile of size 0 x 0 (1 x 1, transparent, as "pil").
         boxes: (N, 4) int64 (x, y, w, h), where each tile lies in the photo, in pixels; zeros without any pixel. An
             array, or with "pt" a tensor.
+
+    Example:
+        >>> import numpy as np
+        >>> output = ContentPipelineOutput(objects=[np.zeros((5, 8, 4), np.uint8)], boxes=np.array([[2, 3, 8, 5]]))
+        >>> output.objects[0].shape, output.boxes[0]
+        ((5, 8, 4), array([2, 3, 8, 5]))
     """
 
     objects: Any

@@ -53,6 +53,12 @@ class ContentPatches:
         known: what stays the photo on the other side of the seam.
         trusted: (B, 1, h, w) float32 in [0, 1], see `match_seam`.
         category_ids: (B,) int64, or None.
+
+    Example:
+        >>> nothing = torch.zeros(1, 1, 8, 8, dtype=torch.bool)
+        >>> patches = ContentPatches(torch.zeros(1, 3, 8, 8), nothing, ~nothing, ~nothing, nothing.float())
+        >>> patches.image.shape, patches.category_ids
+        (torch.Size([1, 3, 8, 8]), None)
     """
 
     image: Tensor
@@ -98,6 +104,17 @@ class ContentPipeline(SafePipeline):
 
     Raises:
         ValueError, TypeError: naming the setting or the component.
+
+    Example:
+        >>> pipe = ContentPipeline(PCNetContent(block_out_channels=(4, 8), sample_size=32), background_size=32)
+        >>> photo = np.zeros((24, 32, 3), dtype=np.uint8)
+        >>> masks, amodal_masks = np.zeros((2, 1, 24, 32), dtype=bool)
+        >>> masks[0, 4:20, 4:16], amodal_masks[0, 4:20, 4:24] = True, True
+        >>> output = pipe(photo, masks, amodal_masks)
+        >>> output.objects[0].shape, output.boxes[0]
+        ((16, 20, 4), array([ 4,  4, 20, 16]))
+        >>> pipe.background(photo, masks).shape
+        (24, 32, 3)
     """
 
     model_cpu_offload_seq = "model"

@@ -24,6 +24,11 @@ def nearness(mask: Tensor, width: int) -> Tensor:
 
     Returns:
         (B, 1, h, w) float32.
+
+    Example:
+        >>> mask = torch.tensor([1, 0, 0, 0, 0], dtype=torch.bool).view(1, 1, 1, 5)
+        >>> nearness(mask, 2)[0, 0, 0]
+        tensor([1.0000, 0.7407, 0.2593, 0.0000, 0.0000])
     """
     step = -(-width // _STEPS) or 1
     count = width // step
@@ -54,6 +59,12 @@ def match_seam(painted: Tensor, photo: Tensor, trusted: Tensor, known: Tensor, w
 
     Returns:
         (B, 3, h, w) float32 in [0, 1].
+
+    Example:
+        >>> known = torch.tensor([1, 1, 0, 0], dtype=torch.bool).view(1, 1, 1, 4)
+        >>> photo, painted = torch.full((1, 3, 1, 4), 0.5), torch.full((1, 3, 1, 4), 0.4)
+        >>> match_seam(painted, photo, trusted=known.float(), known=known, width=64)[0, 0, 0].round(decimals=1)
+        tensor([0.5000, 0.5000, 0.5000, 0.5000])
     """
     if width == 0:
         return painted.clamp(0, 1)
@@ -75,6 +86,11 @@ def continue_photo(painted: Tensor, photo: Tensor, weights: Tensor) -> Tensor:
 
     Returns:
         (3, h, w) float32 in [0, 1]; `painted` where nothing is trusted.
+
+    Example:
+        >>> photo, painted = torch.full((3, 1, 4), 0.5), torch.full((3, 1, 4), 0.4)
+        >>> continue_photo(painted, photo, torch.tensor([[1.0, 1.0, 0.0, 0.0]]))[0].round(decimals=1)
+        tensor([[0.5000, 0.5000, 0.5000, 0.5000]])
     """
     correction = pull_push((photo - painted)[None], weights[None, None])[0]
     return (painted + correction).clamp(0, 1)
@@ -90,6 +106,12 @@ def trusted_rim(rim: Tensor, core: Tensor, width: int) -> Tensor:
 
     Returns:
         (B, 1, h, w) float32 in [0, 1].
+
+    Example:
+        >>> rim = torch.tensor([0, 1, 1, 1], dtype=torch.bool).view(1, 1, 1, 4)
+        >>> core = torch.tensor([1, 0, 0, 0], dtype=torch.bool).view(1, 1, 1, 4)
+        >>> trusted_rim(rim, core, width=3)[0, 0, 0]
+        tensor([0.0000, 0.0010, 0.0010, 1.0000])
     """
     reach = (width + 1) // 2
     beside = F.max_pool2d(core.float(), 2 * reach + 1, stride=1, padding=reach)
@@ -103,6 +125,12 @@ def trusted_photo(own: np.ndarray, hole: np.ndarray, margin: int) -> Tensor:
         own: (h, w) bool, pixels of what is continued.
         hole: (h, w) bool.
         margin: in pixels.
+
+    Example:
+        >>> own = np.array([[1, 1, 0, 0]], dtype=bool)
+        >>> hole = np.array([[0, 0, 0, 1]], dtype=bool)
+        >>> trusted_photo(own, hole, margin=1)
+        tensor([[1., 1., 0., 0.]])
     """
     far = ~dilate(hole, kernel="square", size=2 * margin + 1) if margin else ~hole
     return torch.from_numpy(np.where(own, np.float32(1), np.float32(_OTHERS)) * far)

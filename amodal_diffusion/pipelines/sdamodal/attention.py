@@ -19,6 +19,11 @@ class BlockedAttnProcessor(AttnProcessor2_0):
 
     Args:
         replaced: the processor that it stands in for, which `quick_attention` puts back.
+
+    Example:
+        >>> layer = Attention(8, heads=2, dim_head=4, processor=BlockedAttnProcessor(AttnProcessor2_0()))
+        >>> layer(torch.zeros(1, 16, 8)).shape
+        torch.Size([1, 16, 8])
     """
 
     def __init__(self, replaced: AttnProcessor2_0) -> None:
@@ -61,6 +66,19 @@ def quick_attention(unet: Any) -> Iterator[None]:
 
     Args:
         unet: `UNet2DConditionModel`.
+
+    Example:
+        >>> from diffusers import UNet2DConditionModel
+        >>> unet = UNet2DConditionModel(
+        ...     block_out_channels=(8, 8), down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), layers_per_block=1,
+        ...     up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"), norm_num_groups=4, cross_attention_dim=8,
+        ...     attention_head_dim=4,
+        ... )
+        >>> before = unet.attn_processors
+        >>> with quick_attention(unet):
+        ...     pass  # encode photos here
+        >>> unet.attn_processors == before
+        True
     """
     if unet.device.type != "cpu" or unet.dtype != torch.bfloat16 or not _blocks_are_faster():
         yield
@@ -89,6 +107,12 @@ def blocked_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     Returns:
         (B, H, N, E), rounded to the dtype of the inputs: the scores once more than in torch's kernel. In memory it is
         laid out as (B, N, H, E), so that joining the heads copies nothing.
+
+    Example:
+        >>> query, key, value = torch.randn(3, 1, 2, 300, 8)
+        >>> expected = torch.nn.functional.scaled_dot_product_attention(query, key, value)
+        >>> torch.allclose(blocked_attention(query, key, value), expected, atol=1e-5)
+        True
     """
     images, heads, length, width = query.shape
     result = query.new_empty(images, length, heads, value.shape[-1]).transpose(1, 2)

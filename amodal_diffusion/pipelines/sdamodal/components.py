@@ -64,6 +64,13 @@ def load_components(
         ValueError: a file instead of a folder, a folder without one of the components, or a checkpoint that is none of
             Stable Diffusion 1.x/2.x; found out before any weights are loaded.
         OSError: where the Hub does not give a file. Pickled weights are never read.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     DDIMScheduler().save_pretrained(Path(folder, "scheduler"))
+        ...     list(load_components(folder, skip=("unet", "vae", "text_encoder", "tokenizer")))
+        ['scheduler']
     """
     options = {key: value for key, value in {"revision": revision, **hub_options}.items() if value is not None}
     needed = [name for name in COMPONENTS if name not in skip]
@@ -88,6 +95,19 @@ def load_unet_config(id_or_path: str | os.PathLike[str], **hub_options: Any) -> 
 
     Raises:
         FileNotFoundError, ValueError, OSError: as `load_components` says.
+
+    Example:
+        >>> import tempfile
+        >>> from diffusers import UNet2DConditionModel
+        >>> unet = UNet2DConditionModel(
+        ...     block_out_channels=(8, 8), down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), layers_per_block=1,
+        ...     up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"), norm_num_groups=4, cross_attention_dim=8,
+        ...     attention_head_dim=4,
+        ... )
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     unet.save_pretrained(Path(folder, "unet"))
+        ...     load_unet_config(folder)["block_out_channels"]
+        [8, 8]
     """
     _check_place(id_or_path, ["unet"])
     config = UNet2DConditionModel.load_config(id_or_path, subfolder="unet", **hub_options)
@@ -110,6 +130,13 @@ def components_of(pipeline: Any) -> dict[str, Any]:
 
     Raises:
         ValueError: naming the component that it has not.
+
+    Example:
+        >>> from diffusers import DiffusionPipeline
+        >>> components_of(DiffusionPipeline())
+        Traceback (most recent call last):
+            ...
+        ValueError: `pipeline` must have the component `unet`, a DiffusionPipeline has none.
     """
     for name in ("unet", "vae", "scheduler"):
         if getattr(pipeline, name, None) is None:
@@ -122,6 +149,20 @@ def check_components(unet: Any, vae: Any, scheduler: Any) -> None:
 
     Raises:
         ValueError, TypeError: naming the component.
+
+    Example:
+        >>> from diffusers import UNet2DConditionModel
+        >>> unet = UNet2DConditionModel(
+        ...     block_out_channels=(8, 8), down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), layers_per_block=1,
+        ...     up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"), norm_num_groups=4, cross_attention_dim=8,
+        ...     attention_head_dim=4,
+        ... )
+        >>> vae = AutoencoderKL(block_out_channels=(4,), norm_num_groups=2)
+        >>> check_components(unet, vae, DDIMScheduler())
+        >>> check_components(unet, vae, None)
+        Traceback (most recent call last):
+            ...
+        ValueError: `scheduler` must be given: features are made with it.
     """
     for name, value in {"unet": unet, "vae": vae, "scheduler": scheduler}.items():
         if value is None:
@@ -150,6 +191,13 @@ def check_unet_config(config: Mapping[str, Any], name: str) -> None:
 
     Raises:
         ValueError: naming the setting.
+
+    Example:
+        >>> check_unet_config({"in_channels": 4}, "The U-Net")
+        >>> check_unet_config({"in_channels": 8}, "The U-Net")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+            ...
+        ValueError: The U-Net is no Stable Diffusion 1.x/2.x U-Net ...: it takes 8.
     """
     for setting, owner in _FOREIGN_SETTINGS.items():
         if config.get(setting) is not None:
@@ -166,7 +214,17 @@ def check_unet_config(config: Mapping[str, Any], name: str) -> None:
 
 
 def encode_empty_prompt(tokenizer: Any, text_encoder: nn.Module, device: torch.device) -> Tensor:
-    """The embedding of the empty prompt, (1, tokens, channels) in the dtype of the text encoder."""
+    """The embedding of the empty prompt, (1, tokens, channels) in the dtype of the text encoder.
+
+    Example:
+        >>> from transformers import CLIPTextConfig
+        >>> vocab = {"<|startoftext|>": 0, "<|endoftext|>": 1}
+        >>> tokenizer = CLIPTokenizer(vocab=vocab, merges=[], model_max_length=7)
+        >>> sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+        >>> encoder = CLIPTextModel(CLIPTextConfig(vocab_size=2, bos_token_id=0, eos_token_id=1, **sizes)).eval()
+        >>> encode_empty_prompt(tokenizer, encoder, torch.device("cpu")).shape
+        torch.Size([1, 7, 8])
+    """
     tokens = tokenizer(
         [""], padding="max_length", max_length=tokenizer.model_max_length, truncation=True, return_tensors="pt"
     )
@@ -176,7 +234,12 @@ def encode_empty_prompt(tokenizer: Any, text_encoder: nn.Module, device: torch.d
 
 
 def execution_device(module: nn.Module) -> torch.device:
-    """Where a module computes: with accelerate's offloading that is not where its weights lie."""
+    """Where a module computes: with accelerate's offloading that is not where its weights lie.
+
+    Example:
+        >>> execution_device(nn.Linear(1, 1))
+        device(type='cpu')
+    """
     for child in module.modules():
         device = getattr(getattr(child, "_hf_hook", None), "execution_device", None)
         if device is not None:
@@ -186,7 +249,16 @@ def execution_device(module: nn.Module) -> torch.device:
 
 @contextmanager
 def frozen(*modules: nn.Module) -> Iterator[None]:
-    """Inside of the block the modules are in evaluation mode; afterwards each is as it was."""
+    """Inside of the block the modules are in evaluation mode; afterwards each is as it was.
+
+    Example:
+        >>> layer = nn.Dropout()
+        >>> with frozen(layer):
+        ...     layer.training
+        False
+        >>> layer.training
+        True
+    """
     training = [child for module in modules for child in module.modules() if child.training]
     for child in training:
         child.training = False
@@ -205,6 +277,12 @@ def fingerprint(modules: Mapping[str, Any], *tensors: Tensor) -> str:
 
     Raises:
         ValueError: where weights are not in memory, as with sequential offloading.
+
+    Example:
+        >>> from amodal_diffusion import PCNetMask
+        >>> model = PCNetMask(block_out_channels=(4, 8), sample_size=32)
+        >>> len(fingerprint({"unet": model})), fingerprint({"unet": model}) == fingerprint({"unet": model})
+        (32, True)
     """
     digest = hashlib.sha256()
     values = []

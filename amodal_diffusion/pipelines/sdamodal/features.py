@@ -47,6 +47,11 @@ class ImageFeatures:
             cover the whole photo, squashed to a square. D is 1 where the noise draws were averaged, else their number.
         height: of the photo in pixels.
         width: likewise.
+
+    Example:
+        >>> features = ImageFeatures((torch.zeros(8, 16, 4, 4), torch.zeros(8, 8, 8, 8)), height=30, width=40)
+        >>> features.num_draws, features.channels, features.mean().num_draws
+        (8, (16, 8), 1)
     """
 
     maps: tuple[Tensor, ...]
@@ -116,6 +121,20 @@ class DiffusionFeatureExtractor:
     Raises:
         ValueError, TypeError: naming the component or setting that is missing, out of range, or of another kind of
             checkpoint.
+
+    Example:
+        >>> from diffusers import AutoencoderKL, UNet2DConditionModel
+        >>> unet = UNet2DConditionModel(
+        ...     block_out_channels=(8, 8), down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), layers_per_block=1,
+        ...     up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"), norm_num_groups=4, cross_attention_dim=8,
+        ...     attention_head_dim=4,
+        ... )
+        >>> vae = AutoencoderKL(block_out_channels=(4,), norm_num_groups=2)
+        >>> settings = {"prompt_embeds": torch.zeros(1, 3, 8), "resolution": 16, "num_draws": 2, "up_blocks": (0, 1)}
+        >>> extractor = DiffusionFeatureExtractor(unet, vae, DDIMScheduler(), **settings)
+        >>> (features,) = extractor([np.zeros((20, 30, 3), dtype=np.uint8)])
+        >>> features.channels, [tuple(feature.shape) for feature in features.maps]
+        ((8, 8), [(1, 8, 16, 16), (1, 8, 16, 16)])
     """
 
     def __init__(
@@ -397,14 +416,28 @@ def _upcast(vae: Any) -> Iterator[torch.dtype]:
 
 
 def check_time_step(time_step: Any, steps: int) -> int:
-    """`time_step` where the noise schedule has it; ValueError or TypeError naming it otherwise."""
+    """`time_step` where the noise schedule has it; ValueError or TypeError naming it otherwise.
+
+    Example:
+        >>> check_time_step(181, 1000)
+        181
+        >>> check_time_step(1000, 1000)
+        Traceback (most recent call last):
+            ...
+        ValueError: `time_step` must lie in [0, 1000), the steps of the scheduler, got 1000.
+    """
     if check_integer("time_step", time_step, 0) >= steps:
         raise ValueError(f"`time_step` must lie in [0, {steps}), the steps of the scheduler, got {time_step}.")
     return int(time_step)
 
 
 def check_resolution(resolution: Any, multiple: int) -> int:
-    """`resolution` where VAE and U-Net can halve it all the way down; ValueError or TypeError naming it otherwise."""
+    """`resolution` where VAE and U-Net can halve it all the way down; ValueError or TypeError naming it otherwise.
+
+    Example:
+        >>> check_resolution(768, 64)
+        768
+    """
     if check_integer("resolution", resolution, 1) % multiple:
         raise ValueError(
             f"`resolution` must be a multiple of {multiple}, by which VAE and U-Net reduce a photo, got {resolution}."
@@ -413,7 +446,16 @@ def check_resolution(resolution: Any, multiple: int) -> int:
 
 
 def check_up_blocks(up_blocks: Any, count: int) -> tuple[int, ...]:
-    """`up_blocks` where they are ascending indices of the U-Net's; ValueError or TypeError naming them otherwise."""
+    """`up_blocks` where they are ascending indices of the U-Net's; ValueError or TypeError naming them otherwise.
+
+    Example:
+        >>> check_up_blocks([0, 1], 4)
+        (0, 1)
+        >>> check_up_blocks([1, 0], 4)
+        Traceback (most recent call last):
+            ...
+        ValueError: `up_blocks` must be ascending and different, got (1, 0).
+    """
     if not isinstance(up_blocks, list | tuple) or not up_blocks:
         raise TypeError(f"`up_blocks` must be a list of indices, got {up_blocks!r}.")
     indices = tuple(check_integer("up_blocks", index, 0) for index in up_blocks)
@@ -425,7 +467,18 @@ def check_up_blocks(up_blocks: Any, count: int) -> tuple[int, ...]:
 
 
 def check_prompt_embeds(prompt_embeds: Any, unet: Any) -> Tensor:
-    """`prompt_embeds` where the U-Net can read them; ValueError or TypeError naming them otherwise."""
+    """`prompt_embeds` where the U-Net can read them; ValueError or TypeError naming them otherwise.
+
+    Example:
+        >>> from diffusers import UNet2DConditionModel
+        >>> unet = UNet2DConditionModel(
+        ...     block_out_channels=(8, 8), down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), layers_per_block=1,
+        ...     up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"), norm_num_groups=4, cross_attention_dim=8,
+        ...     attention_head_dim=4,
+        ... )
+        >>> check_prompt_embeds(torch.zeros(1, 77, 8), unet).shape
+        torch.Size([1, 77, 8])
+    """
     if not isinstance(prompt_embeds, Tensor):
         raise TypeError(f"`prompt_embeds` must be a tensor, got {type(prompt_embeds).__name__}.")
     width = unet.config.cross_attention_dim
