@@ -179,7 +179,7 @@ def push_dataset(
         >>> push_dataset(None, "no id")
         Traceback (most recent call last):
             ...
-        ValueError: repo_id must be of the form 'user/name', got 'no id'
+        ValueError: `repo_id` must be of the form 'user/name', got 'no id'.
     """
     check_repo_id(repo_id)
     with tempfile.TemporaryDirectory(prefix="amodal_diffusion-") as temporary:
@@ -217,7 +217,7 @@ def push_parquet(
         >>> push_folder("converted/", "no id")
         Traceback (most recent call last):
             ...
-        ValueError: repo_id must be of the form 'user/name', got 'no id'
+        ValueError: `repo_id` must be of the form 'user/name', got 'no id'.
     """
     check_repo_id(repo_id)
     return push_folder(
