@@ -14,7 +14,7 @@ from repository_helpers import ROOT
 
 _SERVER = """
 import json, os, sys, traceback, types
-import torch
+import accelerate, datasets, torch
 from diffusers import ConfigMixin, DiffusionPipeline, ModelMixin
 from transformers import CLIPTextModel, CLIPTokenizer
 

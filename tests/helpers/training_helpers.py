@@ -3,23 +3,21 @@
 import importlib
 import json
 import os
-import subprocess
+import socket
 import sys
 from pathlib import Path
 
 import torch
 from accelerate.state import AcceleratorState, GradientState
 
+from fresh_process import run_fresh
 from repository_helpers import ROOT
 
 
-def launch_command(script, *arguments, processes=1):
-    """The script on the CPU: `accelerate launch` for one process; several without MPI are torchrun's to start."""
-    if processes > 1:
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-    else:
-        command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_machines", "1"]
-        command += ["--num_processes", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+def launch_command(script, *arguments):
+    """The script on the CPU by `accelerate launch`, as users start it."""
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_machines", "1"]
+    command += ["--num_processes", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
     return [*command, str(ROOT / "training" / script), *map(str, arguments)]
 
 
@@ -32,12 +30,41 @@ def script_environment():
     }
 
 
+_SCRIPT = """
+import os, runpy, signal, sys
+processes, port, sys.argv = int(sys.argv[1]), sys.argv[2], sys.argv[3:]
+sys.path.insert(0, os.path.dirname(sys.argv[0]))
+os.environ.update(ACCELERATE_USE_CPU="true", ACCELERATE_MIXED_PRECISION="no")
+if processes == 1:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+    sys.exit()
+os.environ.update(WORLD_SIZE=str(processes), LOCAL_WORLD_SIZE=str(processes), MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
+children = []
+for rank in range(processes):
+    children.append(os.fork())
+    if not children[-1]:
+        os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank))
+        runpy.run_path(sys.argv[0], run_name="__main__")
+        sys.exit()
+while children:
+    child, status = os.wait()
+    children.remove(child)
+    if status:  # the others would wait for it
+        for other in children:
+            os.kill(other, signal.SIGKILL)
+        sys.exit(f"a process ended with {os.waitstatus_to_exitcode(status)}")
+"""
+
+
 def run_script(script, *arguments, processes=1):
-    command = launch_command(script, *arguments, processes=processes)
-    done = subprocess.run(command, capture_output=True, text=True, env=script_environment(), timeout=600)
-    if done.returncode:
-        raise AssertionError(f"{script} ended with {done.returncode}:\n{done.stdout[-2000:]}\n{done.stderr[-6000:]}")
-    return done
+    """The script in one or several fresh processes on the CPU, with the variables that the launchers set.
+
+    `launch_command` starts the launchers themselves, which takes longer than a tiny training.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    return run_fresh(_SCRIPT, processes, port, ROOT / "training" / script, *arguments)
 
 
 def run_main(name, *arguments):
