@@ -124,7 +124,7 @@ class DiffusionMaskPipeline(MaskPipeline):
                 "Diffusion is: give it when the pipeline is made or loaded."
             )
         held = {name: getattr(self, name) for name in (*self.mask_networks, "prompt_embedding")}
-        light = type(self)(**dict.fromkeys(COMPONENTS), **held, **self.settings())
+        light = type(self)(**dict.fromkeys(COMPONENTS), **held, **self.settings)
         MaskPipeline.save_pretrained(light, save_directory, safe_serialization, **kwargs)
 
     @classmethod
