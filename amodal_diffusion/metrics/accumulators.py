@@ -142,7 +142,7 @@ class CompletionMetrics(_Totals):
 
 
 class MatchMetrics(_Totals):
-    """How much of the truth the predicted objects cover, where not every object has one [Z20, Table 3].
+    """How many of the true objects have a matching prediction, and the mIoU over all of them [Z20, Table 3].
 
     `compute` gives, as fractions in [0, 1] and NaN where nothing was there to measure: `matched`, the share of the
     objects that a prediction was matched to, and `miou_pooled_all`, the pooled mIoU over all objects, in which one
@@ -218,7 +218,7 @@ class OrderMetrics(_Totals):
 
 
 class OccluderMetrics(_Totals):
-    """Metrics of predicted occluders over a data set: is there one, and where [Z24].
+    """Metrics of predicted occluders over a data set: whether there is one, and where [Z24].
 
     The target is the union of the visible masks of all that lies directly in front of an object. `compute` gives, as
     fractions in [0, 1] and NaN where nothing was there to measure:

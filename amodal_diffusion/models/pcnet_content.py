@@ -27,8 +27,8 @@ class PCNetContentOutput(BaseOutput):
     """What `PCNetContent` returns.
 
     Args:
-        image: (B, 3, h, w) floating point, ImageNet-normalised RGB: the network's answer for every pixel, visible ones
-            too. Whoever composes a picture keeps the visible pixels of the photo.
+        image: (B, 3, h, w) floating point, ImageNet-normalised RGB: the network's output for every pixel, including the
+            visible ones; the caller keeps the visible pixels of the photo.
 
     Example:
         >>> PCNetContentOutput(image=torch.zeros(1, 3, 8, 8)).image.shape
@@ -51,7 +51,7 @@ class _KnownConv(nn.Conv2d):
 
 
 class PartialConv(nn.Module):
-    """A convolution that looks at known pixels alone: `W(x·m)·n/sum(m) + b` where the window has any, else 0.
+    """A convolution over known pixels only: `W(x·m)·n/sum(m) + b` where the window has any, else 0.
 
     n is the number of values in the window (channels x kernel x kernel), so that a window without holes is a plain
     convolution. The published code leaves n out, which scales its weights by n: conversion divides them by `window`.
@@ -158,9 +158,9 @@ class PCNetContent(ModelMixin, ConfigMixin):
         sample_size: side in pixels of the square crops that the network was trained on; the pipelines crop to it.
         use_mask: take the plane of the modal mask. False for the inpainting network that [Z20] starts from.
         class_conditioned: multiply the mask plane by the category id instead of 1.
-        use_prior: start from the visible colours continued smoothly (`pull_push`): three more planes show them to the
-            network, which then says what differs. A network that is trained for minutes knows from the start what
-            takes the published one long to learn: that colours go on. False is published.
+        use_prior: give the network three more planes, the visible colours continued smoothly into the hole
+            (`pull_push`), and let it predict the difference. A short training then suffices, because the network need
+            not learn first that colours continue. False is the published network.
 
     Raises:
         ValueError: sizes that are no positive integers, fewer than 2 levels, class-conditioned without a mask plane.
@@ -269,7 +269,7 @@ class PCNetContent(ModelMixin, ConfigMixin):
         """Paint the whole crop.
 
         Args:
-            image: (B, 3, h, w) ImageNet-normalised RGB; what lies under 0 of `visible` is not looked at.
+            image: (B, 3, h, w) ImageNet-normalised RGB; pixels where `visible` is 0 are ignored.
             visible: (B, 1, h, w) values in {0, 1}: 0 where the picture is to be filled.
             mask: (B, 1, h, w) values in {0, 1}: the modal mask of the object, where the network was made with
                 `use_mask`. Zeros ask for the background.

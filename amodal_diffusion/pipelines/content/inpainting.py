@@ -171,7 +171,7 @@ def check_inpainter_kwargs(inpainter: Any, options: Mapping[str, Any] | None) ->
 
 
 def split_generators(generator: Any, count: int) -> list[torch.Generator] | None:
-    """One generator for each of `count` pictures, so that the answer to each does not depend on the batches.
+    """One generator for each of `count` pictures, so that results do not depend on the batch size.
 
     Args:
         generator: one, from which as many are derived; a list with one each; None for none.
@@ -211,16 +211,16 @@ def inpaint(
     Args:
         inpainter: the pipeline.
         images: (B, 3, h, w) float32 in [0, 1]; the sides are multiples of 8.
-        holes: (B, 1, h, w) bool, where to paint.
-        prompts: one each.
-        generators: one each, or None.
-        options: further arguments of the call; one negative prompt serves all.
+        holes: (B, 1, h, w) bool, True where to paint.
+        prompts: one for each picture.
+        generators: one for each picture, or None.
+        options: further arguments of the call; a single negative prompt is used for all pictures.
 
     Returns:
-        (B, 3, h, w) float32 in [0, 1], on the device of `images`: the answer for every pixel.
+        (B, 3, h, w) float32 in [0, 1], on the device of `images`: the output for every pixel.
 
     Raises:
-        ValueError: an answer of NaN.
+        ValueError: where the pipeline returns NaN or infinity.
 
     Example:
         >>> class Grey:  # instead of a pipeline of diffusers
@@ -251,10 +251,10 @@ def inpaint(
         **options,
     )
     if any(getattr(output, "nsfw_content_detected", None) or ()):
-        logger.warning("The safety checker of the inpainting pipeline blacked a picture out; its hidden part is black.")
+        logger.warning("The safety checker of the inpainting pipeline blacked out a picture; its hidden part is black.")
     answer = torch.from_numpy(np.asarray(output.images, np.float32)).permute(0, 3, 1, 2).to(images.device)
     if not bool(answer.isfinite().all()):
-        raise ValueError("The inpainting pipeline gave NaN or infinity; its weights may not suit its dtype.")
+        raise ValueError("The inpainting pipeline returned NaN or infinity; its weights may not suit its dtype.")
     if answer.shape[-2:] != (height, width):
         answer = F.interpolate(answer, size=(height, width), mode="bilinear", align_corners=False)
     return answer

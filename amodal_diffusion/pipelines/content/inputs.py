@@ -163,7 +163,7 @@ def read_mask(name: str, mask: Any, size: tuple[int, int]) -> np.ndarray:
 
 
 def content_boxes(boxes: np.ndarray, enlarge_box: float) -> np.ndarray:
-    """Square crops around objects that hold the whole of each.
+    """Square crop boxes that contain the whole of each object.
 
     Args:
         boxes: (N, 4) int64 (x, y, w, h), tight.
@@ -185,9 +185,9 @@ def content_boxes(boxes: np.ndarray, enlarge_box: float) -> np.ndarray:
 
 
 def crop_erased(scene: ContentScene, index: int, box: Sequence[int], size: int, *, everything: bool) -> Tensor:
-    """What the network must not see in the crop of one object: each pixel that is so in part.
+    """Crop what the network must not see of one object; a pixel of the crop counts if it covers any such pixel.
 
-    Nothing is seen beyond the photo, so that counts too.
+    The area beyond the photo counts as not to be seen.
 
     Args:
         scene: the photo and its objects.
@@ -217,13 +217,13 @@ def crop_erased(scene: ContentScene, index: int, box: Sequence[int], size: int, 
 
 
 def cover(mask: np.ndarray, padding: tuple[int, int, int, int], size: tuple[int, int], *, outside: bool) -> Tensor:
-    """Bring a mask to a size so that no pixel of it is lost: a pixel is on where any that it covers is.
+    """Resize a mask without losing any of it: a pixel is True where it covers at least one True pixel.
 
     Args:
         mask: (H, W) bool.
         padding: pixels to add left, right, above and below.
         size: (h, w) of the result.
-        outside: value of what is added.
+        outside: value of the added pixels.
 
     Returns:
         (1, 1, h, w) bool on the CPU.

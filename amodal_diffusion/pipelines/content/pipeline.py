@@ -73,34 +73,35 @@ class ContentPatches:
 class ContentPipeline(SafePipeline):
     """Fills the hidden parts of objects, and the place of removed objects, with colour.
 
-    Either PCNet-C does it [Z20], or any inpainting pipeline of diffusers. Visible pixels of the photo are kept bit for
-    bit. At the seam the smooth part of the network's error, which shows on the rim that it painted unseen, is taken off
-    the hidden side (`match_seam`): no pixel of the photo is mixed, and a cast of the network leaves no edge.
+    The colours come from PCNet-C [Z20] or from any inpainting pipeline of diffusers. Visible pixels of the photo are
+    never changed. Where painted pixels meet the photo, the smooth part of the network's error is measured on a rim of
+    visible pixels that it painted too, and subtracted on the hidden side (`match_seam`), so that a colour cast leaves
+    no edge.
 
-    A folder may hold an inpainter, or only the id where it is (`save_pretrained(..., include_inpainter=False)`).
+    A saved folder holds the inpainter, or only its id (`save_pretrained(..., include_inpainter=False)`).
 
     Args:
-        model: the network; None with an `inpainter`.
+        model: PCNet-C; None where an `inpainter` is given.
         inpainter: an inpainting pipeline of diffusers, its Hub id or the path of its folder; a text-to-image or
             image-to-image pipeline is taken as `AutoPipelineForInpainting` makes an inpainting one of it. None with a
             `model`.
         inpainter_id: Hub id or folder of the inpainter, for a folder that does not hold it; set by itself where the
             inpainter is given by one.
-        enlarge_box: area of the crop box in areas of the box of the whole object.
-        hole_dilation: the network does not see the hidden part and as many pixels around it, of a crop of 256.
+        enlarge_box: area of the crop box, as a multiple of the area of the whole object's box.
+        hole_dilation: how far the hole reaches beyond the hidden part, in pixels of a crop of 256.
         background_size: side in pixels of the square that the background is filled at, for a `model`; a multiple of
-            what its levels halve.
+            `model.multiple`.
         background_dilation: as `hole_dilation` for the background, on a picture of 256; published: 3.
-        inpainter_size: side in pixels of the crops of an `inpainter`, and longer side of the background; a multiple of
-            8. None takes what it was trained on.
+        inpainter_size: side in pixels of the crops for an `inpainter`, and longer side of the background; a multiple of
+            8. None takes the size that the inpainter was trained on.
         feather: distance over which the correction at the seam fades out, in pixels of a crop of 256; 0 corrects
             nothing, as published.
-        seam_margin: what was painted is also made to meet the photo at its own resolution (`continue_photo`), but for
-            so many pixels next to the hole, in which masks are wrong and colours of both sides mix. None leaves it,
-            as published.
-        erase_occluders: the network sees nothing of what hides an object, as far as an order or occluder masks tell.
-            None: so for an `inpainter`, which would otherwise continue what is in front; a `model` sees it, as in its
-            training.
+        seam_margin: correct the seam at the resolution of the photo as well (`continue_photo`). The number of pixels
+            next to the hole that are not trusted for that, because masks are inaccurate there and colours of both sides
+            mix. None does not correct, as published.
+        erase_occluders: hide what is in front of an object (by `order` or `occluder_masks`) from the network. None
+            takes True for an `inpainter`, which would continue the object in front, and False for a `model`, which
+            was trained with it in view.
 
     Raises:
         ValueError, TypeError: naming the setting or the component.
@@ -264,7 +265,7 @@ class ContentPipeline(SafePipeline):
             return cls(inpainter=pipeline, **kwargs)
         return super().from_pipe(pipeline, **kwargs)
 
-    # Devices: diffusers sees networks alone, and the inpainter is a pipeline
+    # Devices. Diffusers moves and offloads components that are networks; an inpainter is a pipeline.
 
     @property
     def device(self) -> torch.device:
@@ -337,9 +338,9 @@ class ContentPipeline(SafePipeline):
     ) -> ContentPipelineOutput | tuple[Any, ...]:
         """Give each object the colours of its hidden part.
 
-        What is filled is `amodal & ~modal`. The network does not see it, nor the rim around it (`hole_dilation`), nor
-        what lies beyond the photo; of an object whose masks overlap with those of what is in front of it, it does not
-        see the overlap either, as far as `order` or `occluder_masks` tell what is in front.
+        The hidden part, `amodal & ~modal`, is filled. The network sees neither the hidden part nor a rim around it
+        (`hole_dilation`). Where the mask of an object overlaps with that of an object in front (as told by `order` or
+        `occluder_masks`), it does not see the overlap either.
 
         Args:
             image: the photo in any form that `load_image` reads.
@@ -347,8 +348,8 @@ class ContentPipeline(SafePipeline):
             amodal_masks: (N, H, W) whole objects, likewise. Visible pixels that a whole mask lacks are added to it.
             order: (N, N) order matrix, see `ordering`; the ancestors of an object are in front of it.
             occluder_masks: (H, W) or (N, H, W), what else is in front of the objects.
-            unknown: (H, W), pixels of the photo that hold nothing, such as the border of an extended canvas: nobody
-                sees them, and hidden parts may lie there.
+            unknown: (H, W), pixels without content, such as the border of an extended canvas; hidden parts may lie
+                there, visible parts may not.
             names: category names of the objects, None for one without.
             prompts: for an inpainter, one text for all objects or one each; None takes the name, or an empty text.
             category_ids: (N,) positive integers; needed where the network is class-conditioned, else ignored.
@@ -356,16 +357,16 @@ class ContentPipeline(SafePipeline):
                 one an object. The batch size does not change the random numbers. PCNet-C draws none.
             inpainter_kwargs: further arguments of the inpainter's call: `num_inference_steps`, `guidance_scale`,
                 `strength`, `negative_prompt` (one for all), ...
-            clean_seams: the modal masks keep a pixel or two away from what hides the objects, so that no colour of it
-                is left in them: a `seam_margin` is then not needed, and taken for 0.
+            clean_seams: the masks already keep a pixel or two away from the objects in front, so that they contain none
+                of their colours; `seam_margin` is then taken for 0.
             batch_size: crops in one pass; None suits it to the device.
             output_type: "np", "pil" or "pt", see `ContentPipelineOutput`.
             return_dict: False returns a tuple of `objects`, `boxes`.
 
         Returns:
-            `ContentPipelineOutput`. Visible pixels are those of the photo bit for bit. An object without hidden part
-            costs nothing; one without visible part is painted from its surroundings; one without any pixel has an empty
-            tile.
+            `ContentPipelineOutput`. Visible pixels equal the photo's. An object without a hidden part is not sent
+            through the network; one without a visible part is painted from its surroundings; one without any pixel gets
+            an empty tile. No objects give an empty list and boxes of shape (0, 4).
 
         Raises:
             ValueError: naming the argument: sizes or numbers of masks, names, prompts or generators that differ, NaN,
@@ -468,17 +469,17 @@ class ContentPipeline(SafePipeline):
         Args:
             image: the photo in any form that `load_image` reads.
             masks: (N, H, W) what to remove, in any form that `to_mask_stack` reads; their union is the hole.
-            unknown: (H, W), pixels of the photo that hold nothing; they belong to the hole.
-            replace_rim: fill `background_rim` pixels around the hole too, where halos and shadows of the objects are.
+            unknown: (H, W), pixels without content; they belong to the hole.
+            replace_rim: also fill a rim of `background_rim` pixels around the hole, where halos and shadows are.
             prompt: for an inpainter.
             generator: of the random numbers of an inpainter.
             inpainter_kwargs: see `__call__`.
             output_type: "np" for a (H, W, 3) uint8 array, "pil" for an image, "pt" for a (3, H, W) uint8 tensor.
 
         Returns:
-            The background. Every pixel outside of the hole, or with `replace_rim` of the hole and its rim, is that of
-            the photo bit for bit. Without a hole it is the photo. A hole that is the whole photo leaves nothing to
-            continue: then it is what the network makes of nothing.
+            The background. Every pixel outside the hole (with `replace_rim`: outside the hole and its rim) is equal to
+            the photo's. If there is no hole, the result is the photo itself, and the network is not called. If the hole
+            covers the whole photo, the network has no visible pixel to go by, and its output is returned as it is.
 
         Raises:
             ValueError, TypeError: naming the argument, as `__call__` says.
@@ -513,9 +514,9 @@ class ContentPipeline(SafePipeline):
         return postprocess(np.where(hole[:, :, None], to_pixels(whole), photo), output_type)
 
     def background_rim(self, height: int, width: int) -> int:
-        """Width in pixels of the rim around the hole that `background(..., replace_rim=True)` fills, for a photo.
+        """Width in pixels of the rim that `background(..., replace_rim=True)` fills, for a photo of this size.
 
-        It is what the dilation of the hole covers, rounded, at least 1.
+        It is `background_dilation` at the resolution of the photo, rounded, at least 1.
         """
         return max(1, round(self.config.background_dilation / _UNIT * max(height, width)))
 

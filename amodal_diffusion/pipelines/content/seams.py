@@ -45,17 +45,17 @@ def nearness(mask: Tensor, width: int) -> Tensor:
 def match_seam(painted: Tensor, photo: Tensor, trusted: Tensor, known: Tensor, width: int) -> Tensor:
     """Shift what a network painted so that its colours meet those of the photo at the seam.
 
-    The error of the network is known where it painted pixels that it was not shown but the photo has: the rim by which
-    the hole was dilated. That difference is continued as a membrane over the hole (`pull_push`) and added, fading out
-    with the distance from the photo. Detail of the painting is kept, since the correction is smooth; a constant cast
-    disappears; and no pixel of the photo is touched, which mixing over the seam could not do without.
+    On the rim by which the hole was dilated, the network painted pixels that it did not see but the photo has, so its
+    error is known there. The difference is continued smoothly over the hole (`pull_push`) and added, fading out with the
+    distance from the photo. Because the correction is smooth, the detail of the painting is kept and a constant colour
+    cast disappears. No pixel of the photo is changed.
 
     Args:
         painted: (B, 3, h, w) float32 in [0, 1], the network's answer everywhere.
         photo: (B, 3, h, w) float32 in [0, 1]; only looked at where `trusted`.
-        trusted: (B, 1, h, w) float32 in [0, 1], pixels that the network painted unseen and whose colour is known.
-        known: (B, 1, h, w) bool, the side of the seam that stays the photo.
-        width: distance in pixels over which the correction fades out; 0 gives `painted` back.
+        trusted: (B, 1, h, w) float32 in [0, 1], weights of pixels that the network did not see but the photo has.
+        known: (B, 1, h, w) bool, the pixels that keep the photo's colours.
+        width: distance in pixels over which the correction fades out; 0 corrects nothing.
 
     Returns:
         (B, 3, h, w) float32 in [0, 1].
@@ -75,9 +75,9 @@ def match_seam(painted: Tensor, photo: Tensor, trusted: Tensor, known: Tensor, w
 def continue_photo(painted: Tensor, photo: Tensor, weights: Tensor) -> Tensor:
     """Shift what was painted so that it meets the photo pixel by pixel, at the photo's own resolution.
 
-    What a network paints at 256 pixels misses the photo's colours by a little along the whole seam. The difference
-    there is continued over the hole as a membrane (`pull_push`) and added: the painting gives the detail, the photo
-    the colours, as when a cut-out is blended in by its gradients.
+    What a network paints at 256 pixels differs a little from the photo along the seam. The difference is continued
+    smoothly over the hole (`pull_push`) and added, as in gradient-domain blending: detail comes from the painting,
+    colours from the photo.
 
     Args:
         painted: (3, h, w) float32 in [0, 1].
@@ -97,12 +97,12 @@ def continue_photo(painted: Tensor, photo: Tensor, weights: Tensor) -> Tensor:
 
 
 def trusted_rim(rim: Tensor, core: Tensor, width: int) -> Tensor:
-    """Weights of the pixels of a rim: the inner half counts little, since colours of both sides mix next to the core.
+    """Weights of the pixels of a rim: the inner half counts little, because colours of both sides mix next to the core.
 
     Args:
-        rim: (B, 1, h, w) bool, painted unseen, colour known.
-        core: (B, 1, h, w) bool, what is replaced.
-        width: of the rim in pixels.
+        rim: (B, 1, h, w) bool, pixels that the network did not see but the photo has.
+        core: (B, 1, h, w) bool, pixels that are replaced.
+        width: width of the rim in pixels.
 
     Returns:
         (B, 1, h, w) float32 in [0, 1].
@@ -119,12 +119,15 @@ def trusted_rim(rim: Tensor, core: Tensor, width: int) -> Tensor:
 
 
 def trusted_photo(own: np.ndarray, hole: np.ndarray, margin: int) -> Tensor:
-    """(h, w) float32 weights for `continue_photo`: `own` pixels before all others, none within `margin` of the hole.
+    """Weights for `continue_photo`: high for `own` pixels, low for all others, 0 within `margin` of the hole.
 
     Args:
-        own: (h, w) bool, pixels of what is continued.
-        hole: (h, w) bool.
+        own: (h, w) bool, pixels of the object that is continued.
+        hole: (h, w) bool, the pixels to fill.
         margin: in pixels.
+
+    Returns:
+        (h, w) float32 in [0, 1].
 
     Example:
         >>> own = np.array([[1, 1, 0, 0]], dtype=bool)

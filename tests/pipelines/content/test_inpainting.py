@@ -195,7 +195,7 @@ def test_an_answer_of_another_size_is_resized():
 def test_nan_is_not_painted():
     pipe = recorder()
     pipe.inpainter.value = np.nan
-    with pytest.raises(ValueError, match="gave NaN or infinity"):
+    with pytest.raises(ValueError, match="returned NaN or infinity"):
         call(pipe, inpainter_kwargs=None)
 
 
