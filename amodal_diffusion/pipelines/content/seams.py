@@ -46,8 +46,8 @@ def match_seam(painted: Tensor, photo: Tensor, trusted: Tensor, known: Tensor, w
     """Shift what a network painted so that its colours meet those of the photo at the seam.
 
     On the rim by which the hole was dilated, the network painted pixels that it did not see but the photo has, so its
-    error is known there. The difference is continued smoothly over the hole (`pull_push`) and added, fading out with the
-    distance from the photo. Because the correction is smooth, the detail of the painting is kept and a constant colour
+    error is known there. The difference is continued smoothly over the hole (`pull_push`) and added, fading out with
+    the distance from the photo. Because the correction is smooth, the detail of the painting is kept and a constant colour
     cast disappears. No pixel of the photo is changed.
 
     Args:
