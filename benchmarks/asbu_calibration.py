@@ -56,9 +56,13 @@ def collect(pipe: ASBUPipeline, scenes: Iterable[tuple[np.ndarray, np.ndarray]])
 
 
 def reliability(values: np.ndarray, error: np.ndarray, count: int = DECILES) -> list[dict[str, float]]:
-    """Mean uncertainty and error rate in each of `count` parts of equal size, least uncertain first."""
+    """Mean uncertainty and error rate in each of `count` parts of equal size, least uncertain first; NaN in empty ones."""
     parts = np.array_split(np.argsort(values, kind="stable"), count)
-    return [{"uncertainty": float(values[part].mean()), "error": float(error[part].mean())} for part in parts]
+    return [{"uncertainty": _mean(values[part]), "error": _mean(error[part])} for part in parts]
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if len(values) else float("nan")
 
 
 def error_detection(values: np.ndarray, error: np.ndarray) -> float:
