@@ -56,7 +56,7 @@ def collect(pipe: ASBUPipeline, scenes: Iterable[tuple[np.ndarray, np.ndarray]])
 
 
 def reliability(values: np.ndarray, error: np.ndarray, count: int = DECILES) -> list[dict[str, float]]:
-    """Mean uncertainty and error rate in each of `count` parts of equal size, least uncertain first; NaN in empty ones."""
+    """Mean uncertainty and error rate in each of `count` parts of equal size, least uncertain first; NaN if empty."""
     parts = np.array_split(np.argsort(values, kind="stable"), count)
     return [{"uncertainty": _mean(values[part]), "error": _mean(error[part])} for part in parts]
 
