@@ -47,8 +47,8 @@ def match_seam(painted: Tensor, photo: Tensor, trusted: Tensor, known: Tensor, w
 
     On the rim by which the hole was dilated, the network painted pixels that it did not see but the photo has, so its
     error is known there. The difference is continued smoothly over the hole (`pull_push`) and added, fading out with
-    the distance from the photo. Because the correction is smooth, the detail of the painting is kept and a constant colour
-    cast disappears. No pixel of the photo is changed.
+    the distance from the photo. Because the correction is smooth, the detail of the painting is kept and a constant
+    colour cast disappears. No pixel of the photo is changed.
 
     Args:
         painted: (B, 3, h, w) float32 in [0, 1], the network's answer everywhere.
