@@ -13,6 +13,12 @@ def completion_loss(logits: Tensor, target: Tensor, eraser: Tensor, inside_weigh
         target: (B, 1, h, w) in {0, 1}.
         eraser: (B, 1, h, w) in {0, 1}.
         inside_weight: factor inside the eraser.
+
+    Example:
+        >>> logits = torch.zeros(1, 2, 1, 2)  # the object and the background are equally likely
+        >>> target, eraser = torch.ones(1, 1, 1, 2), torch.tensor([[[[1.0, 0.0]]]])
+        >>> completion_loss(logits, target, eraser).item() / torch.tensor(2.0).log().item()
+        3.0
     """
     entropy = F.cross_entropy(logits.float(), target[:, 0].long(), reduction="none")
     return (entropy * (1 + (inside_weight - 1) * eraser[:, 0])).mean()
@@ -32,6 +38,12 @@ def uncertainty_weighted_loss(
         occluder: (B, 1, h, w) in {0, 1}.
         inside_weight: lambda, the factor inside the occluder.
         epsilon: keeps the quotient finite.
+
+    Example:
+        >>> logits = torch.zeros(1, 2, 8, 8)
+        >>> target, occluder = torch.ones(1, 1, 8, 8), torch.zeros(1, 1, 8, 8)
+        >>> round(uncertainty_weighted_loss(logits, target, occluder).item(), 4)
+        0.5004
     """
     mean, spread = logits.float().split(1, dim=1)
     uncertainty = F.softplus(spread)
@@ -47,6 +59,12 @@ def binary_completion_loss(logits: Tensor, target: Tensor, occluder: Tensor, ins
         target: (B, 1, h, w) in {0, 1}.
         occluder: (B, 1, h, w) in {0, 1}.
         inside_weight: factor inside the occluder.
+
+    Example:
+        >>> logits = torch.zeros(1, 2, 8, 8)
+        >>> target, occluder = torch.ones(1, 1, 8, 8), torch.ones(1, 1, 8, 8)
+        >>> round(binary_completion_loss(logits, target, occluder).item(), 4)
+        3.4657
     """
     entropy = F.binary_cross_entropy_with_logits(logits[:, :1].float(), target, reduction="none")
     return (entropy * (1 + (inside_weight - 1) * occluder)).mean()
@@ -64,6 +82,12 @@ def decoupled_loss(logits: Tensor, target: Tensor, occluder: Tensor, inside_weig
         target: (B, 1, h, w) in {0, 1}.
         occluder: (B, 1, h, w) in {0, 1}.
         inside_weight: factor inside the occluder.
+
+    Example:
+        >>> logits = torch.zeros(1, 2, 8, 8)
+        >>> target, occluder = torch.ones(1, 1, 8, 8), torch.zeros(1, 1, 8, 8)
+        >>> round(decoupled_loss(logits, target, occluder).item(), 4)
+        1.1935
     """
     mean, spread = logits.split(1, dim=1)
     uncertainty = uncertainty_weighted_loss(torch.cat([mean.detach(), spread], 1), target, occluder, inside_weight)
@@ -77,6 +101,11 @@ def occluder_loss(logits: Tensor, occluder: Tensor, known: Tensor) -> Tensor:
         logits: (B, 2, h, w) floating point.
         occluder: (B, 1, h, w) in {0, 1}.
         known: (B, 1, h, w) in {0, 1}.
+
+    Example:
+        >>> logits, occluder = torch.zeros(1, 2, 8, 8), torch.zeros(1, 1, 8, 8)
+        >>> occluder_loss(logits, occluder, known=torch.zeros(1, 1, 8, 8))
+        tensor(0.)
     """
     entropy = F.cross_entropy(logits.float(), occluder[:, 0].long(), reduction="none")
     return (entropy * known[:, 0]).sum() / known.sum().clamp(min=1)
@@ -88,6 +117,10 @@ def bernoulli_nll(logits: Tensor, target: Tensor) -> Tensor:
     Args:
         logits: of each pixel.
         target: in [0, 1].
+
+    Example:
+        >>> round(bernoulli_nll(torch.zeros(1, 8, 8), torch.ones(1, 8, 8)).item(), 4)
+        44.3614
     """
     entropy = F.binary_cross_entropy_with_logits(logits.float(), target.float(), reduction="none")
     return entropy.flatten(1).sum(1)
@@ -104,6 +137,10 @@ def placed_nll(probability: Tensor, target: Tensor, weight: Tensor | None = None
 
     Returns:
         (B,) float32, sums over pixels.
+
+    Example:
+        >>> placed_nll(torch.ones(1, 8, 8), torch.ones(1, 8, 8), epsilon=0.25).shape
+        torch.Size([1])
     """
     shrunk = probability.float() * (1 - 2 * epsilon) + epsilon
     entropy = -(target * shrunk.log() + (1 - target) * (1 - shrunk).log())

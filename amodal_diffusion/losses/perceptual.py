@@ -15,7 +15,12 @@ _WEIGHTS_NAME = "model.safetensors"
 
 
 class VGGFeatures(nn.Module):
-    """The maps of VGG-16 after its first three poolings, of ImageNet-normalised pictures; frozen."""
+    """The maps of VGG-16 after its first three poolings, of ImageNet-normalised pictures; frozen.
+
+    Example:
+        >>> [tuple(maps.shape) for maps in VGGFeatures()(torch.zeros(1, 3, 8, 8))]
+        [(1, 64, 4, 4), (1, 128, 2, 2), (1, 256, 1, 1)]
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,6 +52,14 @@ def load_vgg_features(path_or_id: str) -> VGGFeatures:
     Raises:
         FileNotFoundError: there is no such file, and the Hub does not give it.
         ValueError: a file without these weights; and as `load_published_state_dict` says.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     torch.save(VGGFeatures().state_dict(), f"{folder}/vgg.pth")
+        ...     network = load_vgg_features(f"{folder}/vgg.pth")
+        >>> any(parameter.requires_grad for parameter in network.parameters())
+        False
     """
     path = Path(path_or_id)
     if not path.is_file():
@@ -76,6 +89,11 @@ def perceptual_losses(network: VGGFeatures, pictures: list[Tensor], truth: Tenso
 
     Returns:
         Perceptual and style loss, scalars.
+
+    Example:
+        >>> picture = torch.rand(1, 3, 8, 8)
+        >>> [loss.item() for loss in perceptual_losses(VGGFeatures(), [picture], truth=picture)]
+        [0.0, 0.0]
     """
     with torch.no_grad():
         wanted = network(truth)
@@ -88,6 +106,12 @@ def perceptual_losses(network: VGGFeatures, pictures: list[Tensor], truth: Tenso
 
 
 def gram_matrix(maps: Tensor) -> Tensor:
-    """(B, C, h, w) -> (B, C, C), products of channels over their number of values, float32."""
+    """(B, C, h, w) -> (B, C, C), products of channels over their number of values, float32.
+
+    Example:
+        >>> gram_matrix(torch.ones(1, 2, 4, 4))
+        tensor([[[0.5000, 0.5000],
+                 [0.5000, 0.5000]]])
+    """
     flat = maps.flatten(2).float()
     return flat @ flat.transpose(1, 2) / (flat.shape[1] * flat.shape[2])

@@ -27,6 +27,10 @@ class ShapeWeights:
         placement: of the likelihood of the placed mask (stage 2; in stage 3 it is the whole likelihood, weight 1).
         box: of the smooth L1 distance of the placement from the true one, which is not in the paper (stage 2).
         background: of the pixels that show neither the object nor what is in front of it (stage 3).
+
+    Example:
+        >>> ShapeWeights(kl=0.5).placement
+        1.0
     """
 
     kl: float = 1.0
@@ -39,7 +43,16 @@ class ShapeWeights:
 def complete_loss(
     model: nn.Module, whole: Tensor, category_ids: Tensor | None, generator: torch.Generator, weights: ShapeWeights
 ) -> tuple[Tensor, Logs]:
-    """Stage 1: the negative ELBO of complete masks (B, 1, s, s), per pixel. Source: [L20], equation 1."""
+    """Stage 1: the negative ELBO of complete masks (B, 1, s, s), per pixel. Source: [L20], equation 1.
+
+    Example:
+        >>> from amodal_diffusion.models import AmodalVAE
+        >>> model = AmodalVAE(sample_size=16, latent_channels=4, block_out_channels=(4, 8))
+        >>> amodal = torch.ones(2, 1, 16, 16)
+        >>> loss, logs = complete_loss(model, amodal, None, torch.Generator().manual_seed(0), ShapeWeights())
+        >>> loss.shape, sorted(logs)
+        (torch.Size([]), ['kl', 'nll'])
+    """
     logits, _, posterior = model(whole, category_ids, generator, True, False)
     nll, kl = bernoulli_nll(logits, whole).mean(), posterior.kl().mean()
     return (nll + weights.kl * kl) / whole[0].numel(), {"nll": nll.detach(), "kl": kl.detach()}
@@ -58,6 +71,20 @@ def simulated_loss(
     `codes` are those of the whole masks by the encoder of stage 1. The expectation of the squared distance of two codes
     is taken exactly, where the paper draws one sample of each. Samples cropped by the box of the whole object have no
     placement.
+
+    Example:
+        >>> import numpy as np
+        >>> from amodal_diffusion.data.samplers import ShapeSampler
+        >>> from amodal_diffusion.data.synthesis import MaskBank
+        >>> from amodal_diffusion.models import AmodalVAE
+        >>> bank = MaskBank.from_masks([(np.ones((20, 30), dtype=bool), 1, 0)], resolution=16)
+        >>> sampler = ShapeSampler(bank, size=16, frame_size=16, seed=0, synthesis_size=32)
+        >>> batch = sampler.simulated(step=0, batch_size=2)
+        >>> model = AmodalVAE(sample_size=16, latent_channels=4, block_out_channels=(4, 8))
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> loss, logs = simulated_loss(model, batch, None, None, generator, ShapeWeights(box=1.0))
+        >>> loss.shape, sorted(logs)
+        (torch.Size([]), ['box', 'kl', 'nll', 'placement'])
     """
     logits, boxes, posterior = model(batch.visible, category_ids, generator, True, False)
     nll, kl = bernoulli_nll(logits, batch.whole).mean(), posterior.kl().mean()
@@ -82,7 +109,17 @@ def partial_loss(
     generator: torch.Generator,
     weights: ShapeWeights,
 ) -> tuple[Tensor, Logs]:
-    """Stage 3: the likelihood of the placed mask over visible pixels alone, per pixel. Source: [L20], equation 5."""
+    """Stage 3: the likelihood of the placed mask over visible pixels alone, per pixel. Source: [L20], equation 5.
+
+    Example:
+        >>> from amodal_diffusion.models import AmodalVAE
+        >>> model = AmodalVAE(sample_size=16, latent_channels=4, block_out_channels=(4, 8))
+        >>> frame = torch.zeros(2, 24, 24)
+        >>> batch = PartialBatch(torch.ones(2, 1, 16, 16), frame, frame, torch.zeros(2, dtype=torch.int64))
+        >>> loss, logs = partial_loss(model, batch, None, torch.Generator().manual_seed(0), ShapeWeights())
+        >>> loss.shape, sorted(logs)
+        (torch.Size([]), ['kl', 'visible_nll'])
+    """
     logits, boxes, posterior = model(batch.visible, category_ids, generator, True, False)
     background = (1 - batch.frame) * (1 - batch.front)
     placed = place_in_frame(logits, boxes, batch.frame.shape[1])
@@ -92,13 +129,27 @@ def partial_loss(
 
 
 def place_in_frame(logits: Tensor, boxes: Tensor, size: int) -> Tensor:
-    """P(object) (B, F, F) in a frame of `FRAME` times the visible mask's box, from logits and `AmodalVAE.place`."""
+    """P(object) (B, F, F) in a frame of `FRAME` times the visible mask's box, from logits and `AmodalVAE.place`.
+
+    Example:
+        >>> logits = torch.full((1, 1, 8, 8), 50.0)
+        >>> placed = place_in_frame(logits, torch.tensor([[0.5, 0.5, 1.0, 1.0]]), size=24)  # where the modal mask is
+        >>> placed[0, 8:16, 8:16].min().item(), placed[0, :8].max().item()
+        (1.0, 0.0)
+    """
     centre = torch.full_like(boxes, size / FRAME)
     return paste_from_boxes(logits[:, 0].float().sigmoid(), to_absolute_boxes(boxes.float(), centre), size, size)
 
 
 def expected_distance(first: DiagonalGaussian, second: DiagonalGaussian) -> Tensor:
-    """(B,) expectation of half the squared distance of a draw of each, in closed form."""
+    """(B,) expectation of half the squared distance of a draw of each, in closed form.
+
+    Example:
+        >>> sure = DiagonalGaussian(torch.zeros(1, 4), torch.full((1, 4), -20.0))
+        >>> moved = DiagonalGaussian(torch.ones(1, 4), torch.full((1, 4), -20.0))
+        >>> round(expected_distance(sure, moved).item(), 4)
+        2.0
+    """
     spread = first.log_variance.exp() + second.log_variance.exp()
     return 0.5 * ((first.mean - second.mean).square() + spread).sum(1)
 

@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 from accelerate.state import AcceleratorState, GradientState
@@ -59,7 +60,7 @@ while children:
 def run_script(script, *arguments, processes=1):
     """The script in one or several fresh processes on the CPU, with the variables that the launchers set.
 
-    `launch_command` starts the launchers themselves, which takes longer than a tiny training.
+    For what a fresh process does; `run_main` is cheaper. `launch_command` starts the launchers themselves, which takes longer than a tiny training.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -72,17 +73,20 @@ def run_main(name, *arguments):
 
     One thread, so that two runs give the same bits.
     """
+    arguments = list(map(str, arguments))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    _reset_accelerate()
+    reset_accelerate()
     try:
-        importlib.import_module(name).main([*map(str, arguments), "--mixed_precision", "no"])
+        with patch.dict(os.environ, ACCELERATE_USE_CPU="true"), patch("sys.argv", [f"{name}.py", *arguments]):
+            importlib.import_module(name).main([*arguments, "--mixed_precision", "no"])
     finally:
         torch.set_num_threads(threads)
-        _reset_accelerate()
+        reset_accelerate()
 
 
-def _reset_accelerate():
+def reset_accelerate():
+    """Accelerate keeps what the first run of a process was; the next one is to start as the first."""
     AcceleratorState._reset_state(reset_partial_state=True)
     GradientState._reset_state()
 

@@ -8,8 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from amodal_diffusion import AmodalPipeline, PCNetMask, PCNetMaskPipeline
-from repository_helpers import ROOT
-from training_helpers import run_script, write_coco
+from training_helpers import run_main, write_coco
 
 SMALL = [
     "--block_out_channels", "8,16", "--sample_size", "16", "--latent_channels", "4", "--synthesis_size", "32",
@@ -40,22 +39,8 @@ def finished(coco, order_pipeline, tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole") / "amodal-vae"
     arguments = ["--order_pipeline", order_pipeline, "--stage", "all", "--stage_steps", "4,3,2"]
     arguments += ["--stage_learning_rates", "1e-3", "1e-3", "1e-4"]
-    run_script("train_amodal_vae.py", "--dataset", coco, "--output_dir", folder, *SMALL, *arguments)
+    run_main("train_amodal_vae", "--dataset", coco, "--output_dir", folder, *SMALL, *arguments)
     return folder
-
-
-@pytest.fixture(autouse=True)
-def scripts(monkeypatch):
-    """The scripts' modules can be imported, and accelerate forgets the run before."""
-    from accelerate.state import AcceleratorState, GradientState, PartialState
-
-    monkeypatch.syspath_prepend(str(ROOT / "training"))
-    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
-    for state in (AcceleratorState, GradientState, PartialState):
-        state._reset_state()
-    yield
-    for state in (AcceleratorState, GradientState, PartialState):
-        state._reset_state()
 
 
 def script():

@@ -5,19 +5,13 @@ import torch
 from safetensors.torch import load_file
 
 from amodal_diffusion import AmodalPipeline, ASBUPipeline, PCNetMask, PCNetMaskPipeline
-from repository_helpers import ROOT
-from training_helpers import run_main, run_script, write_coco
+from training_helpers import run_main, write_coco
 
 SMALL = [
     "--block_out_channels", "8,16", "--sample_size", "32", "--patch_size", "2", "--train_batch_size", "4",
     "--validation_samples", "8", "--validation_fraction", "0.2", "--logging_steps", "1", "--recipe", "improved",
     "--optimizer", "adamw", "--lr_scheduler", "warmup_stable_decay", "--max_train_steps", "4",
 ]  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def scripts(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "training"))
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +22,7 @@ def coco(tmp_path_factory):
 @pytest.fixture(scope="module")
 def finished(coco, tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole") / "asbu"
-    run_script("train_asbu.py", "--dataset", coco, "--output_dir", folder, *SMALL, "--validation_steps", 2)
+    run_main("train_asbu", "--dataset", coco, "--output_dir", folder, *SMALL, "--validation_steps", 2)
     return folder
 
 

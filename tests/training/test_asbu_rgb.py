@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
 from amodal_diffusion import AmodalPipeline, ASBUPipeline, ASBUPredictor
@@ -14,7 +13,6 @@ from amodal_diffusion.data import read_annotations
 from amodal_diffusion.data.samplers import PhotoBoundaries, boundary_synthesis
 from amodal_diffusion.data.synthesis import AMODAL, MODAL, OCCLUDER, PhotoOcclusionSynthesizer
 from photo_helpers import draw_scene, write_photos
-from repository_helpers import ROOT
 from training_helpers import run_main
 
 SMALL = [
@@ -22,14 +20,6 @@ SMALL = [
     "--validation_samples", "8", "--validation_fraction", "0.3", "--logging_steps", "1", "--min_area", "40",
     "--optimizer", "adamw", "--lr_scheduler", "warmup_stable_decay", "--max_train_steps", "4",
 ]  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def scripts(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "training"))
-    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,8 @@ from trainer.averaging import SyncedBatchNorm2d, averaged_model, synchronise_bat
 from trainer.checkpoints import find_checkpoint, list_checkpoints
 from trainer.loop import make_optimizer, make_scheduler
 
+from distributed_helpers import batch_norm_process
+
 
 def test_average_follows_and_copies_counters():
     model = nn.Sequential(nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1))
@@ -27,17 +29,6 @@ def test_average_follows_and_copies_counters():
     assert average.module[1].num_batches_tracked == 3
 
 
-def _batch_norm_process(rank, inputs, weights, port, results):
-    torch.distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    layer = synchronise_batch_norm(nn.Sequential(nn.BatchNorm2d(3)))[0]
-    share = inputs[: 3 if rank == 0 else 2] if rank == 0 else inputs[3:]
-    share = share.clone().requires_grad_()
-    outputs = layer(share)
-    (outputs * weights[: len(share)] if rank == 0 else outputs * weights[3:]).sum().backward()
-    results[rank] = (outputs.detach(), share.grad, layer.running_mean, layer.running_var)
-    torch.distributed.destroy_process_group()
-
-
 def test_synced_batch_norm_equals_batch_norm_of_the_whole_batch():
     torch.manual_seed(0)
     inputs, weights = torch.randn(5, 3, 4, 4) * 2 + 1, torch.randn(5, 3, 4, 4)
@@ -48,7 +39,7 @@ def test_synced_batch_norm_equals_batch_norm_of_the_whole_batch():
         port = probe.getsockname()[1]
     with mp.Manager() as manager:
         results = manager.dict()
-        mp.spawn(_batch_norm_process, (inputs, weights, port, results), nprocs=2)
+        mp.spawn(batch_norm_process, (inputs, weights, port, results), nprocs=2)
         parts = [results[rank] for rank in range(2)]
     layer = nn.BatchNorm2d(3)
     whole = inputs.clone().requires_grad_()
@@ -66,6 +57,16 @@ def test_alone_synced_batch_norm_is_batch_norm():
     inputs = torch.randn(3, 2, 4, 4)
     torch.testing.assert_close(synced(inputs), plain(inputs))
     assert plain.state_dict().keys() == synced.state_dict().keys()
+
+
+@pytest.mark.parametrize(("device", "kind"), [("cpu", SyncedBatchNorm2d), ("cuda", nn.SyncBatchNorm)])
+def test_batch_norm_is_synchronised_by_torch_where_it_can(device, kind):
+    plain = nn.Sequential(nn.Conv2d(1, 2, 1), nn.Sequential(nn.BatchNorm2d(2)))
+    state = {name: value.clone() for name, value in plain.state_dict().items()}
+    synced = synchronise_batch_norm(plain, torch.device(device))
+    assert type(synced[1][0]) is kind
+    assert synced.state_dict().keys() == state.keys()
+    assert all(torch.equal(value, state[name]) for name, value in synced.state_dict().items())
 
 
 @pytest.mark.parametrize("name", ["multistep", "one_cycle", "cosine", "warmup_stable_decay", "constant"])
@@ -89,6 +90,21 @@ def test_schedules(name):
     assert rates[0] == pytest.approx(first)
     assert max(rates) == pytest.approx(1.0, abs=0.05)
     assert rates[-1] == pytest.approx(last) if last is not None else rates[-1] < 0.2
+
+
+def test_plateau_rises_from_the_first_update_and_falls_to_the_last():
+    """Which transformers' get_wsd_schedule does not: its first rate is 0, and ranges that overlap add up."""
+    args = Namespace(
+        lr_scheduler="warmup_stable_decay", lr_warmup_fraction=0.25, lr_decay_fraction=0.5, max_train_steps=8
+    )
+    optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters(), 1.0)
+    scheduler = make_scheduler(optimizer, args)
+    rates = []
+    for _ in range(9):
+        rates.append(scheduler.get_last_lr()[0])
+        optimizer.step()
+        scheduler.step()
+    assert rates == [0.5, 1.0, 1.0, 1.0, 1.0, 0.75, 0.5, 0.25, 0.0]
 
 
 def test_frozen_parameters_get_no_optimizer_state():

@@ -1,7 +1,6 @@
 """`training/train_occamodal.py`: both stages, exact resumption, pseudo-labels, the card, errors, and overfitting."""
 
 import json
-import sys
 
 import numpy as np
 import pytest
@@ -12,8 +11,8 @@ from amodal_diffusion import AmodalPipeline
 from amodal_diffusion.evaluation import evaluate_methods, load_methods
 from photo_helpers import draw_scene, tiny_predictor, write_photos
 from pipeline_helpers import tiny_model, tiny_pipeline
-from repository_helpers import ROOT, SHARED, needs_shared
-from training_helpers import run_script
+from repository_helpers import SHARED, needs_shared
+from training_helpers import run_main
 
 SMALL = [
     "--block_out_channels", "4,8,8", "--reduced_channels", "4", "--sample_size", "32", "--patch_size", "2",
@@ -22,7 +21,7 @@ SMALL = [
     "--logging_steps", "1", "--use_ema", "--optimizer", "adamw", "--max_grad_norm", "1", "--max_train_steps", "4",
     "--lr_scheduler", "warmup_stable_decay",
 ]  # fmt: skip
-SCRIPT = "train_occamodal.py"
+SCRIPT = "train_occamodal"
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +39,7 @@ def occluder_run(photos, modal_photos, tmp_path_factory):
     """Stage 1 on whole masks and on pseudo-labels."""
     folder = tmp_path_factory.mktemp("runs")
     tiny_pipeline().save_pretrained(folder / "pcnet-m")
-    run_script(
+    run_main(
         SCRIPT, "--stage", "occluder", "--dataset", photos, modal_photos, "--pseudo_labels", folder / "pcnet-m",
         "--output_dir", folder / "occluder", *SMALL, "--validation_steps", "2",
     )  # fmt: skip
@@ -51,7 +50,7 @@ def occluder_run(photos, modal_photos, tmp_path_factory):
 def amodal_run(photos, occluder_run, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "occamodal"
     arguments = ["--dataset", photos, "--occluder_predictor", occluder_run, "--output_dir", folder, *SMALL]
-    run_script(SCRIPT, "--stage", "amodal", *arguments, "--checkpointing_steps", "2", "--save_dtype", "float16")
+    run_main(SCRIPT, "--stage", "amodal", *arguments, "--checkpointing_steps", "2", "--save_dtype", "float16")
     return folder
 
 
@@ -96,29 +95,19 @@ def test_a_resumed_run_ends_with_the_same_weights(photos, occluder_run, amodal_r
     folder = tmp_path / "occamodal"
     arguments = ["--dataset", photos, "--occluder_predictor", occluder_run, "--output_dir", folder, *SMALL]
     arguments += ["--resume_from_checkpoint", "latest", "--save_dtype", "float16"]
-    run_script(SCRIPT, "--stage", "amodal", *arguments, "--stop_after_steps", 2)
+    run_main(SCRIPT, "--stage", "amodal", *arguments, "--stop_after_steps", 2)
     assert any(not torch.equal(value, weights(amodal_run)[name]) for name, value in weights(folder).items())
-    run_script(SCRIPT, "--stage", "amodal", *arguments)
+    run_main(SCRIPT, "--stage", "amodal", *arguments)
     for name, value in weights(folder).items():
         assert torch.equal(value, weights(amodal_run)[name]), name
 
 
 @pytest.fixture
-def script(monkeypatch):
+def script():
     """The module of the script, in this process."""
-    from accelerate.state import AcceleratorState, GradientState, PartialState
-
-    states = (AcceleratorState, GradientState, PartialState)
-    monkeypatch.syspath_prepend(str(ROOT / "training"))
-    monkeypatch.delitem(sys.modules, "train_occamodal", raising=False)
-    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
-    for state in states:
-        state._reset_state()
     import train_occamodal
 
-    yield train_occamodal
-    for state in states:
-        state._reset_state()
+    return train_occamodal
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """`training/train_sdamodal.py`: whole runs, exact resumption, frozen Stable Diffusion, errors, overfitting."""
 
 import json
-import sys
 
 import numpy as np
 import pytest
@@ -13,8 +12,8 @@ from amodal_diffusion import AmodalPipeline, PCNetMask, PCNetMaskPipeline
 from amodal_diffusion.data.samplers import Photo
 from diffusion_helpers import tiny_stable_diffusion
 from photo_helpers import draw_scene, write_photos
-from repository_helpers import ROOT, SHARED, needs_shared
-from training_helpers import run_script
+from repository_helpers import SHARED, needs_shared
+from training_helpers import run_main, run_script
 
 SMALL = [
     "--resolution", "64", "--num_draws", "2", "--block_out_channels", "4,8,8,8", "--reduced_channels", "4",
@@ -43,30 +42,19 @@ def data_arguments(data, *names):
 def finished(data, tmp_path_factory):
     """A run of four steps that was never stopped, with a cache."""
     folder = tmp_path_factory.mktemp("whole") / "sdamodal"
-    run_script(
-        "train_sdamodal.py", *data_arguments(data), *SMALL, "--output_dir", folder, "--dataset_weights", 0.9, 0.1,
+    run_main(
+        "train_sdamodal", *data_arguments(data), *SMALL, "--output_dir", folder, "--dataset_weights", 0.9, 0.1,
         "--validation_steps", 2, "--checkpointing_steps", 2, "--cache_features", folder.parent / "cache",
     )  # fmt: skip
     return folder
 
 
 @pytest.fixture
-def script(monkeypatch):
+def script():
     """The script's module, to run in this process."""
-    monkeypatch.syspath_prepend(str(ROOT / "training"))
-    monkeypatch.delitem(sys.modules, "train_sdamodal", raising=False)
-    from accelerate.state import AcceleratorState, GradientState, PartialState
-
-    def reset():
-        for state in (AcceleratorState, GradientState, PartialState):
-            state._reset_state()
-
-    reset()
-    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     import train_sdamodal
 
-    yield train_sdamodal
-    reset()
+    return train_sdamodal
 
 
 def run(script, *arguments):
@@ -138,17 +126,8 @@ def test_checkpoints_hold_the_decoder_alone(finished):
     assert len(optimizer["state"]) == len(optimizer["param_groups"][0]["params"]) == len(trained)
 
 
-@pytest.fixture
-def one_thread():
-    """As the scripts' own processes have in the tests: sums over another number of threads round otherwise."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def test_a_resumed_run_ends_with_the_same_weights_with_and_without_the_rest_of_the_cache(
-    finished, data, tmp_path, script, one_thread
+    finished, data, tmp_path, script
 ):
     folder = tmp_path / "sdamodal"
     arguments = [*data_arguments(data), *SMALL, "--output_dir", folder, "--dataset_weights", 0.9, 0.1]

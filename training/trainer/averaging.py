@@ -31,9 +31,9 @@ def _average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tens
 
 
 class SyncedBatchNorm2d(nn.BatchNorm2d):
-    """Batch norm with statistics over all processes, on any device.
+    """Batch norm with statistics over all processes, for CPUs, whose tensors `torch.nn.SyncBatchNorm` refuses.
 
-    `torch.nn.SyncBatchNorm` refuses CPU tensors; this one needs nothing but a differentiable all-reduce. State-dict
+    It needs nothing but a differentiable all-reduce. State-dict
     keys are those of `BatchNorm2d`. Processes may hold different batch sizes.
     """
 
@@ -59,8 +59,13 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
         self.running_var.lerp_(variance, self.momentum)
 
 
-def synchronise_batch_norm(module: nn.Module) -> nn.Module:
-    """Turn every `BatchNorm2d` below `module` into a `SyncedBatchNorm2d` in place; keys and values stay."""
+def synchronise_batch_norm(module: nn.Module, device: torch.device) -> nn.Module:
+    """Have every `BatchNorm2d` below `module` share its statistics with the other processes; keys and values stay.
+
+    On CUDA that is torch's own `SyncBatchNorm`, elsewhere `SyncedBatchNorm2d`.
+    """
+    if device.type == "cuda":
+        return nn.SyncBatchNorm.convert_sync_batchnorm(module)
     for child in module.modules():
         if type(child) is nn.BatchNorm2d:
             child.__class__ = SyncedBatchNorm2d

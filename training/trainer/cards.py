@@ -1,82 +1,101 @@
-"""Model cards, written from the run itself."""
+"""Model cards, written from the facts of a run."""
 
-import os
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from huggingface_hub import ModelCard, ModelCardData
 
+from amodal_diffusion.files import atomic_path
+
 from .arguments import command_line
 
-if TYPE_CHECKING:
-    from .loop import Run
+_TEMPLATE = Path(__file__).with_name("card_template.md")
 
 
-def write_model_card(run: "Run") -> Path:
-    """Write `README.md` into the output folder: what it is, on what, how long and with which command it was trained."""
-    facts = run.task.card()
+@dataclass(frozen=True)
+class RunFacts:
+    """How a network was trained.
+
+    Args:
+        parameters: how many it has.
+        updates: of the optimizer.
+        batch_size: samples in an update, of all processes.
+        seconds: that the updates and validations took.
+        processes: how many trained together.
+        device: of each.
+        precision: as accelerate names it.
+        history: the figures of each validation, and its "step".
+    """
+
+    parameters: int
+    updates: int
+    batch_size: int
+    seconds: float
+    processes: int
+    device: torch.device
+    precision: str
+    history: Sequence[Mapping[str, float]]
+
+
+def write_model_card(folder: Path, facts: Mapping[str, Any], run: RunFacts) -> Path:
+    """Write `README.md` into `folder`: what it is, on what, how long and with which command it was trained.
+
+    Args:
+        folder: of the pipeline.
+        facts: see `Task.card`.
+        run: how it was trained.
+    """
     data = ModelCardData(
-        license="apache-2.0", library_name="diffusers", tags=["amodal-completion", "amodal-diffusion", *facts["tags"]],
+        license="apache-2.0",
+        library_name="diffusers",
+        tags=["amodal-completion", "amodal-diffusion", *facts["tags"]],
         pipeline_tag=facts.get("task", "image-segmentation"),
-    )  # fmt: skip
-    sections = [
-        f"---\n{data.to_yaml()}\n---",
-        f"# {facts['name']}",
-        facts["description"],
-        "## Use\n\n" + _usage(run.output_dir.name, facts),
-        "## Limits\n\n" + "\n".join(f"- {line}" for line in facts["limits"]),
-        "## Training data\n\n" + "\n".join(f"- {line}" for line in facts["data"]),
-        "## Training\n\n" + _training(run),
-        "## Validation\n\n" + _curve(run.state.history),
-    ]
-    path = run.output_dir / "README.md"
-    beside = path.with_suffix(".partial")
-    ModelCard("\n\n".join(sections) + "\n").save(beside)
-    os.replace(beside, path)
+    )
+    package = facts.get("package", "amodal_diffusion")
+    card = ModelCard.from_template(
+        data,
+        template_path=str(_TEMPLATE),
+        name=facts["name"],
+        description=facts["description"],
+        distribution=package.replace("_", "-"),
+        package=package,
+        loaded=facts.get("pipeline", "AmodalPipeline"),
+        variable=facts.get("variable", "pipe"),
+        folder=folder.name,
+        call=facts.get("call", "out = pipe(image, masks)"),
+        limits="\n".join(f"- {line}" for line in facts["limits"]),
+        data="\n".join(f"- {line}" for line in facts["data"]),
+        parameters=f"{run.parameters / 1e6:.2f}",
+        updates=f"{run.updates:,}",
+        batch_size=run.batch_size,
+        samples=f"{run.updates * run.batch_size:,}",
+        hours=f"{run.seconds / 3600:.2f}",
+        device=f"{run.processes} x {_device_name(run.device)}",
+        precision=run.precision,
+        versions=", ".join(f"{name} {version(name)}" for name in ("diffusers", "accelerate")),
+        torch_version=torch.__version__,
+        command=command_line(sys.argv),
+        validation=_curve(run.history),
+    )
+    path = folder / "README.md"
+    with atomic_path(path) as beside:
+        card.save(beside)
     return path
 
 
-def _usage(name: str, facts: Mapping[str, Any]) -> str:
-    package, loaded = facts.get("package", "amodal_diffusion"), facts.get("pipeline", "AmodalPipeline")
-    variable, call = facts.get("variable", "pipe"), facts.get("call", "out = pipe(image, masks)")
-    return (
-        f"Needs `pip install {package.replace('_', '-')}`.\n\n"
-        f"```python\nfrom {package} import {loaded}\n\n"
-        f'{variable} = {loaded}.from_pretrained("{name}")\n{call}\n```'
-    )
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
 
 
-def _training(run: "Run") -> str:
-    args, state = run.args, run.state
-    processes = run.accelerator.num_processes
-    batch = args.train_batch_size * args.gradient_accumulation_steps * processes
-    parameters = sum(parameter.numel() for parameter in run.weights().parameters())
-    lines = [
-        f"{parameters / 1e6:.2f} M parameters; {state.step:,} updates of {batch} samples "
-        f"({state.step * batch:,} samples), {state.seconds / 3600:.2f} h on {_device(run)}, "
-        f"precision {run.accelerator.mixed_precision}.",
-        f"torch {torch.__version__}, diffusers {version('diffusers')}, accelerate {version('accelerate')}.",
-        f"```\naccelerate launch {command_line(sys.argv)}\n```",
-    ]
-    return "\n\n".join(lines)
-
-
-def _device(run: "Run") -> str:
-    device = run.accelerator.device
-    name = (
-        torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
-    )
-    return f"{run.accelerator.num_processes} x {name}"
-
-
-def _curve(history: list[dict[str, float]]) -> str:
+def _curve(history: Sequence[Mapping[str, float]]) -> str:
     if not history:
         return "None was run."
     names = [name for name in history[-1] if name != "step"]

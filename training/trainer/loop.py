@@ -3,7 +3,6 @@
 import json
 import logging
 import math
-import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -20,9 +19,11 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import ConstantLR, LambdaLR, LRScheduler, MultiStepLR, OneCycleLR
 from tqdm.auto import tqdm
 
+from amodal_diffusion.files import write_text
+
 from .arguments import TrainingArguments
 from .averaging import averaged_model, synchronise_batch_norm
-from .cards import write_model_card
+from .cards import RunFacts, write_model_card
 from .checkpoints import find_checkpoint, save_checkpoint
 
 logger = logging.getLogger(__name__)
@@ -111,7 +112,9 @@ class Run:
 
     def _prepare(self) -> None:
         task, args = self.task, self.args
-        model = synchronise_batch_norm(task.model) if args.sync_batch_norm else task.model
+        model = task.model
+        if args.sync_batch_norm:
+            model = synchronise_batch_norm(model, self.accelerator.device)
         if args.channels_last:
             model = model.to(memory_format=torch.channels_last)
         optimizer = make_optimizer(model, args)
@@ -196,6 +199,20 @@ class Run:
                 elif tracker.name == "wandb":
                     tracker.log_images({name: [picture]}, self.state.step)
 
+    def facts(self) -> RunFacts:
+        """What the model card says of the run."""
+        args, accelerator = self.args, self.accelerator
+        return RunFacts(
+            parameters=sum(parameter.numel() for parameter in self.weights().parameters()),
+            updates=self.state.step,
+            batch_size=args.train_batch_size * args.gradient_accumulation_steps * accelerator.num_processes,
+            seconds=self.state.seconds,
+            processes=accelerator.num_processes,
+            device=accelerator.device,
+            precision=accelerator.mixed_precision,
+            history=self.state.history,
+        )
+
     def save(self) -> None:
         """Write the pipeline, its model card and the learning curve into `--output_dir`; upload them if asked."""
         if self.accelerator.is_main_process:
@@ -204,10 +221,8 @@ class Run:
                 pipeline.to(getattr(torch, self.args.save_dtype))
             pipeline.save_pretrained(str(self.output_dir), safe_serialization=True)
             curve = self.output_dir / "learning_curve.json"
-            beside = curve.with_suffix(".partial")
-            beside.write_text(json.dumps(self.state.history, indent=1) + "\n")
-            os.replace(beside, curve)
-            write_model_card(self)
+            write_text(curve, json.dumps(self.state.history, indent=1) + "\n")
+            write_model_card(self.output_dir, self.task.card(), self.facts())
             if self.args.push_to_hub:
                 push_folder(self.output_dir, self.args)
         self.accelerator.wait_for_everyone()

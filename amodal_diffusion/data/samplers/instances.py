@@ -25,6 +25,12 @@ class InstanceBatch:
         inside: (B, S, S) int64, 1 where there is a photo.
         masks: B stacks (N_b, S, S) float32 in {0, 1}; whole masks may overlap.
         classes: B tensors (N_b,) int64.
+
+    Example:
+        >>> batch = InstanceBatch(torch.zeros(1, 3, 32, 32), torch.ones(1, 32, 32, dtype=torch.int64),
+        ...                       [torch.zeros(2, 32, 32)], [torch.tensor([0, 1])])
+        >>> [len(masks) for masks in batch.masks]
+        [2]
     """
 
     pixels: Tensor
@@ -44,6 +50,16 @@ class InstanceSampler:
         seed, process_index: of all draws.
         scale: range of the longer side of a photo, in units of `size`.
         min_area: instances of fewer pixels in the square are left out.
+
+    Example:
+        >>> from PIL import Image
+        >>> from amodal_diffusion.data import read_coco
+        >>> content = {"images": [{"id": 1, "file_name": "1.png", "height": 8, "width": 8}], "annotations": [{"id": 1,
+        ...     "image_id": 1, "category_id": 1, "segmentation": [[1, 1, 6, 1, 6, 6, 1, 6]], "iscrowd": 0}]}
+        >>> rows = [row | {"image": Image.new("RGB", (8, 8))} for row in read_coco(content)]
+        >>> batch = InstanceSampler(rows, {1: 0}, size=32, masks="modal").sample(step=0, batch_size=2)
+        >>> batch.pixels.shape, [classes.tolist() for classes in batch.classes]
+        (torch.Size([2, 3, 32, 32]), [[0], [0]])
     """
 
     def __init__(
@@ -90,6 +106,16 @@ def read_instances(row: Mapping[str, Any], labels: Mapping[int, int], kind: str)
 
     Raises:
         ValueError: a photo of another size than its masks, or no amodal masks where these are asked for.
+
+    Example:
+        >>> from PIL import Image
+        >>> from amodal_diffusion.data import read_coco
+        >>> content = {"images": [{"id": 1, "file_name": "1.png", "height": 8, "width": 8}], "annotations": [{"id": 1,
+        ...     "image_id": 1, "category_id": 1, "segmentation": [[1, 1, 6, 1, 6, 6, 1, 6]], "iscrowd": 0}]}
+        >>> rows = [row | {"image": Image.new("RGB", (8, 8))} for row in read_coco(content)]
+        >>> photo, masks, classes = read_instances(rows[0], {1: 0}, "modal")
+        >>> photo.shape, masks.shape, classes.tolist()
+        (torch.Size([3, 8, 8]), torch.Size([1, 8, 8]), [0])
     """
     photo = image_to_tensor(row["image"])
     modal, amodal = record_masks(row)
@@ -110,7 +136,13 @@ def read_instances(row: Mapping[str, Any], labels: Mapping[int, int], kind: str)
 
 
 def resize(photo: Tensor, masks: Tensor, longer: int) -> tuple[Tensor, Tensor]:
-    """Bring the longer side to `longer` pixels: the photo bilinearly with antialiasing, masks by nearest neighbour."""
+    """Bring the longer side to `longer` pixels: the photo bilinearly with antialiasing, masks by nearest neighbour.
+
+    Example:
+        >>> photo, masks = resize(torch.zeros(3, 40, 60), torch.ones(1, 40, 60), longer=30)
+        >>> photo.shape, masks.shape
+        (torch.Size([3, 20, 30]), torch.Size([1, 20, 30]))
+    """
     height, width = photo.shape[1:]
     factor = longer / max(height, width)
     size = (max(1, round(height * factor)), max(1, round(width * factor)))
@@ -121,7 +153,13 @@ def resize(photo: Tensor, masks: Tensor, longer: int) -> tuple[Tensor, Tensor]:
 
 
 def pad(photo: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """(3, h, w) in [0, 1] -> normalised (3, size, size), and (size, size) int64 that is 1 inside of the photo."""
+    """(3, h, w) in [0, 1] -> normalised (3, size, size), and (size, size) int64 that is 1 inside of the photo.
+
+    Example:
+        >>> pixels, inside = pad(torch.zeros(3, 20, 30), 32)
+        >>> pixels.shape, inside.sum().item()
+        (torch.Size([3, 32, 32]), 600)
+    """
     inside = torch.ones(1, *photo.shape[1:])
     return _pad(normalize_images(photo), size), _pad(inside, size)[0].long()
 

@@ -22,6 +22,12 @@ class PhotoOcclusionBatch(OcclusionBatch):
 
     Args:
         image: (B, 3, S, S) float32, ImageNet-normalised RGB.
+
+    Example:
+        >>> plane = torch.zeros(2, 1, 16, 16)
+        >>> ids = torch.ones(2, dtype=torch.int64)
+        >>> PhotoOcclusionBatch(plane, plane, plane, ids, image=torch.zeros(2, 3, 16, 16)).image.shape
+        torch.Size([2, 3, 16, 16])
     """
 
     image: Tensor
@@ -38,6 +44,18 @@ class PhotoBoundaries:
 
     Args:
         synthesizer: with a bank of modal masks, see `make_photo_synthesizers`.
+
+    Example:
+        >>> from amodal_diffusion.data.synthesis import INSIDE, MODAL, PhotoBank
+        >>> pixels = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
+        >>> layers = torch.full((2, 32, 32), INSIDE, dtype=torch.uint8)
+        >>> layers[:, 8:24, 8:24] |= MODAL
+        >>> known, sources = torch.ones(2, dtype=torch.bool), torch.zeros(2, dtype=torch.int64)
+        >>> bank = PhotoBank(pixels, layers, known, sources, context=1.5)
+        >>> synthesizer = PhotoOcclusionSynthesizer(bank, boundary_synthesis(16, "published"))
+        >>> batch = PhotoBoundaries(synthesizer).sample(step=0, batch_size=4)
+        >>> batch.image.shape, batch.eraser.shape
+        (torch.Size([4, 3, 16, 16]), torch.Size([4, 1, 16, 16]))
     """
 
     def __init__(self, synthesizer: PhotoOcclusionSynthesizer) -> None:
@@ -60,6 +78,11 @@ def boundary_synthesis(size: int, recipe: str) -> PhotoSynthesisConfig:
         recipe: "published": the pasted object at its size relative to its crop, in front with probability 0.8, nothing
             else changed but small shifts and scales of the crop, which is laid around the visible part as a pipeline
             does. "improved": rotations, colours, more sizes, synthetic regions, in front with probability 0.6.
+
+    Example:
+        >>> recipe = boundary_synthesis(256, "published")
+        >>> recipe.front_probability, recipe.matting
+        (0.8, (0.8, 0.5))
     """
     if recipe == "improved":
         return PhotoSynthesisConfig(size=size, front_probability=0.6, behind_probability=0.4, matting=MATTING)

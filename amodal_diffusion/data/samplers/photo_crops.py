@@ -22,6 +22,12 @@ class PhotoCrops:
         boxes: (N, 4) int64 (x, y, side, side) in its pixels.
         modal: (N, s, s) bool crops of the modal masks, nearest neighbour.
         target: (N, s, s) bool crops of the amodal masks by the same boxes.
+
+    Example:
+        >>> photo = Photo("cups/1 (1.png)", source=0, row=0, objects=(0,), group="1.png")
+        >>> plane = torch.ones(1, 16, 16, dtype=torch.bool)
+        >>> PhotoCrops(photo, (48, 64), torch.tensor([[8, 8, 32, 32]]), modal=plane, target=plane).modal.shape
+        torch.Size([1, 16, 16])
     """
 
     photo: Photo
@@ -42,6 +48,20 @@ class ObjectCropper:
         enlarge_box: area of a crop box over the area of its object's box.
         shift: the box moves by a uniform share of its side, in [-shift, shift], on each axis.
         scale: its side is divided by a uniform factor in [1 - scale, 1 + scale].
+
+    Example:
+        >>> from PIL import Image
+        >>> from amodal_diffusion.data import read_cocoa
+        >>> region = {"segmentation": [1, 1, 6, 1, 6, 6, 1, 6], "name": "cup", "order": 1}
+        >>> image = {"id": 1, "file_name": "1.png", "height": 8, "width": 8}
+        >>> annotation = {"id": 1, "image_id": 1, "depth_constraint": "", "regions": [region]}
+        >>> rows = read_cocoa({"images": [image], "annotations": [annotation]})
+        >>> rows = rows.map(lambda row: {"image": Image.new("RGB", (8, 8))}, keep_in_memory=True)
+        >>> from amodal_diffusion.data.samplers import ObjectFilter
+        >>> objects = PhotoObjects([rows], ["cups"], ObjectFilter(min_area=1))
+        >>> crops = ObjectCropper(objects, size=16)(objects.photos[0], places=[0])
+        >>> crops.modal.shape, crops.boxes.tolist()
+        (torch.Size([1, 16, 16]), [[0, 0, 8, 8]])
     """
 
     def __init__(
@@ -80,6 +100,21 @@ class ObjectCropper:
 
 
 def image_crops(objects: PhotoObjects, crops: PhotoCrops, size: int) -> list[Tensor]:
-    """The crops (3, size, size) in [0, 1] of the photo by the boxes of `crops`."""
+    """The crops (3, size, size) in [0, 1] of the photo by the boxes of `crops`.
+
+    Example:
+        >>> from PIL import Image
+        >>> from amodal_diffusion.data import read_cocoa
+        >>> region = {"segmentation": [1, 1, 6, 1, 6, 6, 1, 6], "name": "cup", "order": 1}
+        >>> image = {"id": 1, "file_name": "1.png", "height": 8, "width": 8}
+        >>> annotation = {"id": 1, "image_id": 1, "depth_constraint": "", "regions": [region]}
+        >>> rows = read_cocoa({"images": [image], "annotations": [annotation]})
+        >>> rows = rows.map(lambda row: {"image": Image.new("RGB", (8, 8))}, keep_in_memory=True)
+        >>> from amodal_diffusion.data.samplers import ObjectFilter
+        >>> objects = PhotoObjects([rows], ["cups"], ObjectFilter(min_area=1))
+        >>> crops = ObjectCropper(objects, size=16)(objects.photos[0], places=[0])
+        >>> [tuple(crop.shape) for crop in image_crops(objects, crops, size=16)]
+        [(3, 16, 16)]
+    """
     image = image_to_tensor(objects.image(crops.photo))
     return list(crop_images(image, crops.boxes, size).clamp(0, 1))

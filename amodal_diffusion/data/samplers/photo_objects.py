@@ -23,7 +23,12 @@ Loaded = TypeVar("Loaded")
 
 
 class PhotoError(ValueError):
-    """A photo, or its masks, that cannot be used; the message names it."""
+    """A photo, or its masks, that cannot be used; the message names it.
+
+    Example:
+        >>> issubclass(PhotoError, ValueError)
+        True
+    """
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,11 @@ class ObjectFilter:
         keep_crowd: take groups of objects under one mask.
         keep_stuff: take background regions.
         min_occlusion_rate: least share of the amodal mask that is hidden, 0 to 1.
+
+    Example:
+        >>> item = {"is_crowd": True, "is_stuff": False, "modal_mask": None, "amodal_mask": None}
+        >>> ObjectFilter().refusal(item, (480, 640)), ObjectFilter(keep_crowd=True).refusal(item, (480, 640))
+        ('crowd', 'no amodal mask')
     """
 
     min_area: int = 100
@@ -73,6 +83,10 @@ class Photo(NamedTuple):
         row: its row there.
         objects: places of the usable objects in that row.
         group: photos of the same group are held out together.
+
+    Example:
+        >>> Photo("cups/1 (1.png)", source=0, row=0, objects=(0, 2), group="1.png").objects
+        (0, 2)
     """
 
     name: str
@@ -95,6 +109,18 @@ class PhotoObjects:
     Raises:
         ValueError: a data set without usable object, with the reasons counted.
         PhotoError: see `on_error`.
+
+    Example:
+        >>> from PIL import Image
+        >>> from amodal_diffusion.data import read_cocoa
+        >>> region = {"segmentation": [1, 1, 6, 1, 6, 6, 1, 6], "name": "cup", "order": 1}
+        >>> image = {"id": 1, "file_name": "1.png", "height": 8, "width": 8}
+        >>> annotation = {"id": 1, "image_id": 1, "depth_constraint": "", "regions": [region]}
+        >>> rows = read_cocoa({"images": [image], "annotations": [annotation]})
+        >>> rows = rows.map(lambda row: {"image": Image.new("RGB", (8, 8))}, keep_in_memory=True)
+        >>> objects = PhotoObjects([rows], ["cups"], ObjectFilter(min_area=1))
+        >>> objects.photos[0].name, objects.counts
+        ('cups/1 (1.png)', [1])
     """
 
     def __init__(
@@ -236,6 +262,13 @@ class ObjectSampler:
 
     Raises:
         ValueError: weights that are no weights, or a data set with weight but without photo.
+
+    Example:
+        >>> photos = [Photo("a", 0, 0, (0, 1), "a"), Photo("b", 0, 1, (0, 1, 2), "b")]
+        >>> sampler = ObjectSampler(photos, num_sources=1, weights=None, images_per_batch=2, seed=0)
+        >>> batch = sampler.draw(0, 8, load=lambda photo, places, generator: len(places))
+        >>> batch, batch == sampler.draw(0, 8, load=lambda photo, places, generator: len(places))
+        ([4, 4], True)
     """
 
     def __init__(

@@ -11,6 +11,11 @@ class Prefetcher(Generic[Prepared]):
     """Runs `prepare(step, batch_size)` for the next step in a thread while the device works on this one.
 
     What it returns is that of `prepare`, in whatever order the steps are asked for.
+
+    Example:
+        >>> batches = Prefetcher(lambda step, batch_size: [step] * batch_size)
+        >>> batches(0, 2), batches(1, 2)  # while the first is used, the second is made
+        ([0, 0], [1, 1])
     """
 
     def __init__(self, prepare: Callable[[int, int], Prepared]) -> None:

@@ -34,6 +34,11 @@ class PartialShapes:
         frame_front: (N, F, F) uint8 likewise, what is in front of the object there.
         category_ids: (N,) int64, 0 = unknown.
         sources: (N,) int64.
+
+    Example:
+        >>> plane = torch.zeros(3, 16, 16, dtype=torch.uint8)
+        >>> len(PartialShapes(plane, plane, plane, torch.tensor([1, 1, 2]), torch.tensor([0, 0, 1])))
+        3
     """
 
     visible: Tensor
@@ -54,6 +59,11 @@ class PartialShapes:
 class ShapeSources:
     """What Amodal-VAE is trained on: `complete` masks, `partial` ones (None where no order is known), and how many of
     all masks of each source they are.
+
+    Example:
+        >>> bank = MaskBank.from_masks([(np.ones((20, 30), dtype=bool), 1, 0)], resolution=16)
+        >>> ShapeSources(bank, partial=None, counts=[(1, 1, 0)]).partial is None
+        True
     """
 
     complete: MaskBank
@@ -98,6 +108,18 @@ def collect_shapes(
 
     Raises:
         ValueError: where no mask is complete.
+
+    Example:
+        >>> from amodal_diffusion.masks import encode_rle
+        >>> front, behind = np.zeros((2, 40, 40), dtype=bool)
+        >>> front[10:30, 5:20], behind[12:25, 20:30] = True, True
+        >>> items = [{"modal_mask": encode_rle(mask), "is_crowd": False, "category_id": 1} for mask in (front, behind)]
+        >>> found = collect_shapes(
+        ...     [[{"objects": items}]], size=16, frame_size=24, resolution=16, min_area=1, max_truncation=0.05,
+        ...     known_categories=[0], find_order=lambda masks: np.array([[0, 1], [-1, 0]]), collect_partial=True,
+        ... )
+        >>> found.counts  # masks, complete ones, partial ones
+        [(2, 1, 1)]
     """
     collected, counts = _Collected(), []
 
@@ -195,7 +217,16 @@ def _stack(collected: _Collected) -> PartialShapes | None:
 
 
 def order_by_pipeline(pipeline: Any) -> OrderFunction:
-    """Who is in front by dual completion (PCNet-M, ASBU), read off at reduced resolution."""
+    """Who is in front by dual completion (PCNet-M, ASBU), read off at reduced resolution.
+
+    Example:
+        >>> from amodal_diffusion import PCNetMask, PCNetMaskPipeline
+        >>> pipeline = PCNetMaskPipeline(PCNetMask(block_out_channels=(4, 8), sample_size=16))
+        >>> masks = np.zeros((2, 16, 16), dtype=bool)
+        >>> masks[0, :4], masks[1, 8:] = True, True
+        >>> order_by_pipeline(pipeline)(masks).tolist()  # they do not touch
+        [[0, 0], [0, 0]]
+    """
     pipeline.set_progress_bar_config(disable=True)
 
     def find_order(masks: np.ndarray) -> np.ndarray:

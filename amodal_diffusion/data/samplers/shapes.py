@@ -30,6 +30,14 @@ class ShapeBatch:
         scene_whole: (B, S, S) bool: the whole mask there.
         visible_boxes: (B, 4) float32 (x, y, w, h) of the visible mask there.
         whole_boxes: (B, 4) float32 of the whole mask there.
+
+    Example:
+        >>> import numpy as np
+        >>> bank = MaskBank.from_masks([(np.ones((20, 30), dtype=bool), 1, 0)], resolution=16)
+        >>> sampler = ShapeSampler(bank, size=16, frame_size=24, seed=0, synthesis_size=32)
+        >>> batch = sampler.simulated(step=0, batch_size=4)
+        >>> len(batch), batch.boxes.shape
+        (4, torch.Size([4, 4]))
     """
 
     visible: Tensor
@@ -56,6 +64,11 @@ class PartialBatch:
         frame: (B, F, F) float32 in [0, 1]: the same in a frame of `FRAME` times its box.
         front: (B, F, F) float32 in [0, 1]: what is in front there.
         category_ids: (B,) int64, 0 = unknown.
+
+    Example:
+        >>> frame = torch.zeros(2, 24, 24)
+        >>> PartialBatch(torch.ones(2, 1, 16, 16), frame, frame, torch.zeros(2, dtype=torch.int64)).frame.shape
+        torch.Size([2, 24, 24])
     """
 
     visible: Tensor
@@ -80,6 +93,14 @@ class ShapeSampler:
         source_weights: relative frequency of each source; None draws every mask equally often.
         box_probability: share of the samples that are cropped by the whole object's box.
         process_index, num_processes: see `OcclusionSynthesizer`.
+
+    Example:
+        >>> import numpy as np
+        >>> bank = MaskBank.from_masks([(np.ones((20, 30), dtype=bool), 1, 0)], resolution=16)
+        >>> sampler = ShapeSampler(bank, size=16, frame_size=24, seed=0, synthesis_size=32)
+        >>> masks, category_ids = sampler.complete(step=0, batch_size=4)
+        >>> masks.shape, category_ids.tolist()
+        (torch.Size([4, 1, 16, 16]), [1, 1, 1, 1])
     """
 
     def __init__(
@@ -170,6 +191,12 @@ class PartialSampler:
         seed: of all draws.
         source_weights: relative frequency of each source; None draws every object equally often.
         process_index: of this process.
+
+    Example:
+        >>> plane = torch.zeros(3, 16, 16, dtype=torch.uint8)
+        >>> shapes = PartialShapes(plane, plane, plane, torch.tensor([1, 1, 2]), torch.tensor([0, 0, 1]))
+        >>> PartialSampler(shapes, seed=0, source_weights=[0, 1]).sample(step=0, batch_size=2).category_ids
+        tensor([2, 2])
     """
 
     def __init__(

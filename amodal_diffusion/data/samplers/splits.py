@@ -14,6 +14,11 @@ class CountedRows:
 
     Args:
         rows: anything that can be read again and again, such as an `IterableDataset`.
+
+    Example:
+        >>> rows = CountedRows([{"image_id": "1"}, {"image_id": "2"}])
+        >>> len(rows), [row["image_id"] for row in rows], len(rows)
+        (0, ['1', '2'], 2)
     """
 
     def __init__(self, rows: Any) -> None:
@@ -37,6 +42,13 @@ def split_stream(rows: Any, fraction: float) -> tuple[CountedRows, CountedRows]:
     Args:
         rows: an `IterableDataset` of the schema.
         fraction: share that is held out, in (0, 1).
+
+    Example:
+        >>> from datasets import Dataset
+        >>> stream = Dataset.from_dict({"image_id": ["1", "2", "3", "4"]}).to_iterable_dataset()
+        >>> training, held_out = split_stream(stream, 0.25)
+        >>> [row["image_id"] for row in training], [row["image_id"] for row in held_out]
+        (['2', '3', '4'], ['1'])
     """
     every = max(2, round(1 / fraction))
 
@@ -55,6 +67,12 @@ def split_photos(rows: Any, fraction: float) -> tuple[Any, Any]:
 
     Raises:
         ValueError: a single photo.
+
+    Example:
+        >>> from datasets import Dataset
+        >>> training, held_out = split_photos(Dataset.from_dict({"image_id": list("123456789")}), 0.25)
+        >>> len(training), len(held_out)
+        (7, 2)
     """
     from datasets import IterableDataset
 
@@ -68,7 +86,13 @@ def split_photos(rows: Any, fraction: float) -> tuple[Any, Any]:
 
 
 def split_bank(bank: MaskBank, fraction: float) -> tuple[MaskBank, MaskBank]:
-    """Masks for training and for validation: always the same ones; at least one is held out."""
+    """Masks for training and for validation: always the same ones; at least one is held out.
+
+    Example:
+        >>> bank = MaskBank.from_masks([(np.ones((20, 30), dtype=bool), 1, 0)] * 9, resolution=16)
+        >>> [len(part) for part in split_bank(bank, 0.25)]
+        [7, 2]
+    """
     shuffled = torch.randperm(len(bank), generator=torch.Generator().manual_seed(0))
     held_out = max(1, int(len(bank) * fraction))
     return bank.subset(shuffled[held_out:]), bank.subset(shuffled[:held_out])

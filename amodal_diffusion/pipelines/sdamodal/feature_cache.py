@@ -39,7 +39,12 @@ _OPEN_SHARDS = 32
 
 
 class FeatureCacheError(ValueError):
-    """A cache that is stale, damaged, or none; the message says what to do."""
+    """A cache that is stale, damaged, or none; the message says what to do.
+
+    Example:
+        >>> issubclass(FeatureCacheError, ValueError)
+        True
+    """
 
 
 class _Entry(NamedTuple):
@@ -59,6 +64,15 @@ class FeatureCache:
     Raises:
         FeatureCacheError: the folder holds features of other settings (each is named), or a damaged shard, or files
             that are no cache.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     cache = FeatureCache(folder, {"time_step": 181}, shapes=[(2, 4, 4)])
+        ...     cache.fill(["key"], {"key": "1.png"}, lambda key: [torch.ones(1, 2, 4, 4)], show_progress=False)
+        ...     (maps,) = cache.read("key")
+        >>> maps.shape, maps.dtype
+        (torch.Size([1, 2, 4, 4]), torch.bfloat16)
     """
 
     def __init__(
@@ -286,7 +300,16 @@ _ADVICE = "Take another folder, or empty this one with `clear_cache`."
 
 
 def clear_cache(folder: str | os.PathLike[str]) -> None:
-    """Delete the shards and the index of a cache, and nothing else that lies in the folder."""
+    """Delete the shards and the index of a cache, and nothing else that lies in the folder.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     cache = FeatureCache(folder, {"time_step": 181}, shapes=[(2, 4, 4)])
+        ...     clear_cache(folder)
+        ...     list(Path(folder).iterdir())
+        []
+    """
     folder = Path(folder)
     (folder / _INDEX).unlink(missing_ok=True)
     for path in [*folder.glob(_SHARDS), *folder.glob(_PARTIALS)]:
@@ -294,7 +317,18 @@ def clear_cache(folder: str | os.PathLike[str]) -> None:
 
 
 def remove_abandoned(folder: str | os.PathLike[str]) -> None:
-    """Delete what killed runs left half written; young files may be those of a run that is filling the cache now."""
+    """Delete what killed runs left half written; young files may be those of a run that is filling the cache now.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / ".features-0-1.partial"
+        ...     path.touch()
+        ...     os.utime(path, (0, 0))
+        ...     remove_abandoned(folder)
+        ...     path.exists()
+        False
+    """
     for path in Path(folder).glob(_PARTIALS):
         if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
             path.unlink(missing_ok=True)
