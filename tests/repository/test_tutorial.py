@@ -58,7 +58,7 @@ def workplace(tmp_path, monkeypatch):
 def test_tutorial_runs_from_top_to_bottom(workplace, capsys, monkeypatch):
     pushed, namespace, printed = [], {}, {}
     monkeypatch.setattr("amodal_diffusion.data.push_parquet", lambda folder, name: pushed.append(name) or "url")
-    monkeypatch.setattr("trainer.loop.push_folder", lambda folder, args: pushed.append(args.hub_model_id))
+    monkeypatch.setattr("trainer.loop.push_folder", lambda folder, name, **options: pushed.append(name))
     for kind, step in steps("tutorial.md"):
         if kind == "python":
             exec(compile(step, "tutorial.md", "exec"), namespace)

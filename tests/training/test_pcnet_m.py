@@ -156,16 +156,15 @@ def test_starts_from_another_pipeline_and_pushes(finished, coco, tmp_path, train
         def __init__(self, token=None):
             calls.append(("token", token))
 
-        def create_repo(self, name, private, exist_ok):
-            from types import SimpleNamespace
-
+        def create_repo(self, name, repo_type, private, exist_ok):
             calls.append(("create", name, private))
             return SimpleNamespace(repo_id=f"me/{name}")
 
         def upload_folder(self, **arguments):
             calls.append(("upload", arguments["repo_id"], arguments["ignore_patterns"]))
+            return SimpleNamespace(commit_url="url")
 
-    monkeypatch.setattr("huggingface_hub.HfApi", FakeApi)
+    monkeypatch.setattr("amodal_diffusion.hub.HfApi", FakeApi)
     folder = tmp_path / "mine"
     arguments = ["--dataset", str(coco), "--output_dir", str(folder), *SMALL, "--max_train_steps", "1"]
     arguments += ["--pretrained_pipeline", str(finished), "--learning_rate", "1e-12", "--report_to", "tensorboard"]

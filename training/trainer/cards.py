@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from huggingface_hub import ModelCard, ModelCardData
 
-from amodal_diffusion.files import atomic_path
+from amodal_diffusion.files import atomic_file
 
 from .arguments import command_line
 
@@ -84,7 +84,7 @@ def write_model_card(folder: Path, facts: Mapping[str, Any], run: RunFacts) -> P
         validation=_curve(run.history),
     )
     path = folder / "README.md"
-    with atomic_path(path) as beside:
+    with atomic_file(path) as beside:
         card.save(beside)
     return path
 

@@ -20,6 +20,7 @@ from torch.optim.lr_scheduler import ConstantLR, LambdaLR, LRScheduler, MultiSte
 from tqdm.auto import tqdm
 
 from amodal_diffusion.files import write_text
+from amodal_diffusion.hub import push_folder
 
 from .arguments import TrainingArguments
 from .averaging import averaged_model, synchronise_batch_norm
@@ -224,8 +225,20 @@ class Run:
             write_text(curve, json.dumps(self.state.history, indent=1) + "\n")
             write_model_card(self.output_dir, self.task.card(), self.facts())
             if self.args.push_to_hub:
-                push_folder(self.output_dir, self.args)
+                self.push()
         self.accelerator.wait_for_everyone()
+
+    def push(self) -> str:
+        """Upload the pipeline without its checkpoints, logs and validation pictures; gives the commit's URL."""
+        args = self.args
+        return push_folder(
+            self.output_dir,
+            args.hub_model_id or self.output_dir.resolve().name,
+            private=args.hub_private,
+            token=args.hub_token,
+            message="End of training",
+            ignore=["checkpoint-*", ".checkpoint-*", f"{args.logging_dir}/**", "validation/**"],
+        )
 
 
 def train(make_task: Callable[[Any], Task], args: TrainingArguments) -> Run:
@@ -286,16 +299,6 @@ def _warmup_stable_decay(args: TrainingArguments) -> Callable[[int], float]:
     total = args.max_train_steps
     rise, fall = max(1, int(args.lr_warmup_fraction * total)), max(1, int(args.lr_decay_fraction * total))
     return lambda step: max(0.0, min(1.0, (step + 1) / rise, (total - step) / fall))
-
-
-def push_folder(folder: Path, args: TrainingArguments) -> None:
-    """Upload a pipeline folder without its checkpoints, logs and validation pictures."""
-    from huggingface_hub import HfApi
-
-    api = HfApi(token=args.hub_token)
-    repo = api.create_repo(args.hub_model_id or folder.resolve().name, private=args.hub_private, exist_ok=True).repo_id
-    ignored = ["checkpoint-*", ".checkpoint-*", f"{args.logging_dir}/**", "validation/**", "*.partial"]
-    api.upload_folder(repo_id=repo, folder_path=str(folder), ignore_patterns=ignored, commit_message="End of training")
 
 
 def _plain(values: dict[str, Any]) -> dict[str, int | float | str | bool]:

@@ -24,6 +24,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from ...files import write_text
+
 logger = logging.getLogger(__name__)
 
 FORMAT = 1
@@ -275,9 +277,7 @@ class FeatureCache:
                 f"`folder` {self.folder} has no {_INDEX} but holds {sorted(others)[0]}: it is no feature "
                 "cache, or was copied incompletely. " + _ADVICE
             )
-        beside = self.folder / f".{_INDEX}-{os.getpid()}.partial"
-        beside.write_text(json.dumps(self.settings, indent=1) + "\n", encoding="utf-8")
-        os.replace(beside, path)
+        write_text(path, json.dumps(self.settings, indent=1) + "\n")
 
     def _compare(self, path: Path) -> None:
         try:
