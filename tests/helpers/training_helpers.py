@@ -60,7 +60,8 @@ while children:
 def run_script(script, *arguments, processes=1):
     """The script in one or several fresh processes on the CPU, with the variables that the launchers set.
 
-    For what a fresh process does; `run_main` is cheaper. `launch_command` starts the launchers themselves, which takes longer than a tiny training.
+    For what a fresh process does; `run_main` is cheaper. `launch_command` starts the launchers themselves, which takes
+    longer than a tiny training.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
