@@ -11,8 +11,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from .masks import BoolArray, convex_hull, to_mask_stack
-from .masks.packed import IntArray, Words, areas, dilate_by_cross, overlaps, pack
+from .masks import BoolArray, PackedMasks, convex_hull, to_mask_stack
+from .masks.packed import IntArray, overlaps, pack
 
 OrderArray = npt.NDArray[np.int8]
 
@@ -33,7 +33,7 @@ def neighbours(masks: npt.NDArray[Any]) -> BoolArray:
                [1, 0, 0],
                [0, 0, 0]])
     """
-    return _neighbours(pack(to_mask_stack(masks)))
+    return PackedMasks(to_mask_stack(masks)).neighbours
 
 
 def ancestors(order: npt.ArrayLike) -> BoolArray:
@@ -104,9 +104,9 @@ def order_from_masks(modal: npt.NDArray[Any], amodal: npt.NDArray[Any]) -> Order
     modal, amodal = to_mask_stack(modal), to_mask_stack(amodal)
     if modal.shape != amodal.shape:
         raise ValueError(f"`modal` and `amodal` must have the same shape, got {modal.shape} and {amodal.shape}")
-    visible = pack(modal)
-    hides = overlaps(visible, pack(amodal))
-    return _lower_index_decides(hides >= hides.T, _neighbours(visible) & (hides + hides.T > 0))
+    visible = PackedMasks(modal)
+    hides = overlaps(visible.words, pack(amodal))
+    return _lower_index_decides(hides >= hides.T, visible.neighbours & (hides + hides.T > 0))
 
 
 def order_from_increments(increments: npt.ArrayLike, adjacent: npt.NDArray[Any]) -> OrderArray:
@@ -152,12 +152,16 @@ def hull_increments(masks: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
         array([[0, 1],
                [0, 0]])
     """
-    stack = to_mask_stack(masks)
-    return _hull_increments(stack, pack(stack))
+    return _hull_increments(PackedMasks(to_mask_stack(masks)))
+
+
+def _hull_increments(masks: PackedMasks) -> IntArray:
+    """`hull_increments` of masks that are packed once for several purposes."""
+    return overlaps(pack(convex_hull(masks.stack) & ~masks.stack), masks.words)
 
 
 def occlusion_evidence(
-    increments: npt.ArrayLike, masks: npt.NDArray[Any], *, hull_weight: float = 0.5
+    increments: npt.ArrayLike, masks: npt.NDArray[Any] | PackedMasks, *, hull_weight: float = 0.5
 ) -> npt.NDArray[np.float64]:
     """Weigh the increments of dual completion so that small and large objects can be compared.
 
@@ -168,7 +172,7 @@ def occlusion_evidence(
 
     Args:
         increments: (N, N) non-negative, growth of i when completed with j as its occluder, in pixels.
-        masks: (N, H, W) visible masks.
+        masks: (N, H, W) visible masks, an array or `PackedMasks`.
         hull_weight: exponent of the hull's part; 0 leaves it out.
 
     Returns:
@@ -183,14 +187,13 @@ def occlusion_evidence(
         >>> bool(evidence[0, 1] > evidence[1, 0])
         True
     """
-    stack = to_mask_stack(masks)
+    packed = masks if isinstance(masks, PackedMasks) else PackedMasks(to_mask_stack(masks))
     growth = np.asarray(increments, dtype=np.float64)
-    if growth.shape != (len(stack), len(stack)):
-        raise ValueError(f"`increments` must have shape {(len(stack), len(stack))}, got {growth.shape}")
-    words = pack(stack)
-    size = np.sqrt(np.maximum(areas(words), 1))[None, :]
+    if growth.shape != (len(packed), len(packed)):
+        raise ValueError(f"`increments` must have shape {(len(packed), len(packed))}, got {growth.shape}")
+    size = np.sqrt(np.maximum(packed.areas, 1))[None, :]
     # The offset, in pixels per pixel of length, keeps one witness that saw nothing from overruling the other.
-    evidence = (growth / size + 0.02) * (_hull_increments(stack, words) / size + 0.02) ** hull_weight
+    evidence = (growth / size + 0.02) * (_hull_increments(packed) / size + 0.02) ** hull_weight
     return np.where((growth > 0) | (growth.T > 0), evidence, 0.0)
 
 
@@ -215,9 +218,8 @@ def order_by_area(masks: npt.NDArray[Any], *, front: Literal["smaller", "larger"
     """
     if front not in ("smaller", "larger"):
         raise ValueError(f"`front` must be 'smaller' or 'larger', got {front!r}")
-    words = pack(to_mask_stack(masks))
-    sizes = areas(words)
-    larger = _lower_index_decides(sizes[:, None] >= sizes[None, :], _neighbours(words))
+    packed = PackedMasks(to_mask_stack(masks))
+    larger = _lower_index_decides(packed.areas[:, None] >= packed.areas[None, :], packed.neighbours)
     return larger if front == "larger" else -larger
 
 
@@ -255,9 +257,8 @@ def order_by_hull(masks: npt.NDArray[Any]) -> OrderArray:
         array([[ 0, -1],
                [ 1,  0]], dtype=int8)
     """
-    stack = to_mask_stack(masks)
-    words = pack(stack)
-    return order_from_increments(_hull_increments(stack, words), _neighbours(words))
+    packed = PackedMasks(to_mask_stack(masks))
+    return order_from_increments(_hull_increments(packed), packed.neighbours)
 
 
 def check_order(order: npt.ArrayLike, n: int | None = None) -> OrderArray:
@@ -303,17 +304,6 @@ def order_pairs(order: npt.ArrayLike) -> list[tuple[int, int]]:
         [(0, 1), (2, 1)]
     """
     return [(int(i), int(j)) for i, j in np.argwhere(check_order(order) == 1)]
-
-
-def _neighbours(words: Words) -> BoolArray:
-    touching = overlaps(dilate_by_cross(words), words) > 0
-    np.fill_diagonal(touching, False)
-    return touching
-
-
-def _hull_increments(stack: BoolArray, words: Words) -> IntArray:
-    """`hull_increments` of a stack that is packed already."""
-    return overlaps(pack(convex_hull(stack) & ~stack), words)
 
 
 def _lower_index_decides(front: BoolArray, related: BoolArray) -> OrderArray:

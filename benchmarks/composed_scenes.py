@@ -136,7 +136,7 @@ def settings_of(kind: type[MaskPipeline], chosen: dict[str, Any]) -> dict[str, A
         return {**chosen, "confine_to_occluders": True}
     chosen = dict(chosen)
     crop = chosen.pop("crop")
-    return {**chosen, "order_crop": crop, "completion_crop": crop, "mask_threshold": 0.3, "confine_to_eraser": True}
+    return {**chosen, "crop": crop, "mask_threshold": 0.3, "confine_to_occluders": True}
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from amodal_diffusion.ordering import neighbours
 HEIGHT, WIDTH, MIN_AREA = 480, 640, 60
 OBJECTS, PAIRS, SEED = 19, 23, 35  # 23 neighbour pairs are 46 ordered ones; the seed saves the search
 GROWTH = (2, 5, 10, 20, 40)
-PUBLISHED_SETTINGS = {"completion_crop": "bilinear", "paste": "binary", "keep_modal": False}  # the rest is the default
+PUBLISHED_SETTINGS = {"crop": "mixed", "paste": "binary", "keep_modal": False}  # the rest is the default
 
 
 def draw_objects(count: int, seed: int) -> np.ndarray:

@@ -23,7 +23,7 @@ from trainer.photo_sources import Counts, check_images, make_photo_synthesizers
 from trainer.synthetic_masks import MaskDataArguments, SyntheticMaskArguments, SyntheticMaskTask
 
 from amodal_diffusion import AmodalPipeline, ASBUPipeline, ASBUPredictor, PCNetMaskPipeline
-from amodal_diffusion.crops.mask_patches import CROP_RULES
+from amodal_diffusion.crops import CROP_RULES
 from amodal_diffusion.data.samplers.photo_boundaries import (
     MATTING,
     PhotoBoundaries,
@@ -33,7 +33,6 @@ from amodal_diffusion.data.samplers.photo_boundaries import (
 from amodal_diffusion.data.synthesis import OcclusionBatch, PhotoSynthesisConfig
 from amodal_diffusion.losses import binary_completion_loss, decoupled_loss, uncertainty_weighted_loss
 from amodal_diffusion.models.asbu import OCCLUDER_INPUTS, occluder_plane
-from amodal_diffusion.pipelines.completion.asbu import OCCLUDER_RULES
 from amodal_diffusion.pipelines.completion.dual_completion import ORDER_RULES
 
 LOSSES = {
@@ -76,7 +75,7 @@ class PipelineArguments:
     mask_threshold: float = flag(default_of(ASBUPipeline, "mask_threshold"))
     order_rule: str = flag(default_of(ASBUPipeline, "order_rule"), choices=ORDER_RULES)
     crop: str = flag(default_of(ASBUPipeline, "crop"), "For order and masks.", choices=CROP_RULES)
-    occluder_rule: str = flag(default_of(ASBUPipeline, "occluder_rule"), choices=OCCLUDER_RULES)
+    occluder_rule: str = flag(default_of(ASBUPipeline, "occluder_rule"), choices=ASBUPipeline.occluder_rules)
     confine_to_occluders: bool = flag(default_of(ASBUPipeline, "confine_to_occluders"))
     test_time_flip: bool = flag(default_of(ASBUPipeline, "test_time_flip"))
 

@@ -33,7 +33,7 @@ from trainer.photo_sources import Counts, check_images, make_photo_synthesizers
 from trainer.pictures import mask_grid
 
 from amodal_diffusion import AmodalPipeline, OccAmodalPipeline, OccAmodalPredictor, PCNetMaskPipeline
-from amodal_diffusion.crops.mask_patches import CROP_RULES
+from amodal_diffusion.crops import CROP_RULES
 from amodal_diffusion.data.synthesis import Labeller, PhotoBatch, PhotoSynthesisConfig
 from amodal_diffusion.losses import occluder_loss, uncertainty_weighted_loss
 from amodal_diffusion.masks import occlusion_boundary
@@ -94,8 +94,8 @@ class PipelineArguments:
     occluder_threshold: float = flag(default_of(OccAmodalPipeline, "occluder_threshold"))
     mask_threshold: float = flag(default_of(OccAmodalPipeline, "mask_threshold"))
     crop: str = flag(default_of(OccAmodalPipeline, "crop"), choices=CROP_RULES)
-    confine_to_occluder: bool = flag(default_of(OccAmodalPipeline, "confine_to_occluder"))
-    drop_rim: bool = flag(default_of(OccAmodalPipeline, "drop_rim"))
+    confine_to_occluder: bool = flag(default_of(OccAmodalPipeline, "confine_to_occluders"))
+    drop_rim: bool = flag(default_of(OccAmodalPipeline, "rim_width") is not None)
     test_time_flip: bool = flag(default_of(OccAmodalPipeline, "test_time_flip"))
 
 
@@ -244,8 +244,8 @@ class OccAmodalTask(Task):
             networks = {"occluder_predictor": model}
         return OccAmodalPipeline(
             **networks, occluder_threshold=args.occluder_threshold, mask_threshold=args.mask_threshold,
-            enlarge_box=self.synthesis.enlarge_box, crop=args.crop, confine_to_occluder=args.confine_to_occluder,
-            drop_rim=args.drop_rim, test_time_flip=args.test_time_flip,
+            enlarge_box=self.synthesis.enlarge_box, crop=args.crop, confine_to_occluders=args.confine_to_occluder,
+            rim_width=0 if args.drop_rim else None, test_time_flip=args.test_time_flip,
         )  # fmt: skip
 
     def card(self) -> dict[str, Any]:

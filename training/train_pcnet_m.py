@@ -18,11 +18,10 @@ from trainer.loop import train
 from trainer.synthetic_masks import SyntheticMaskArguments, SyntheticMaskTask
 
 from amodal_diffusion import AmodalPipeline, PCNetMask, PCNetMaskPipeline
-from amodal_diffusion.crops.mask_patches import CROP_RULES
+from amodal_diffusion.crops import CROP_RULES
 from amodal_diffusion.data.synthesis import OcclusionBatch
 from amodal_diffusion.losses import completion_loss
 from amodal_diffusion.pipelines.completion.dual_completion import ORDER_RULES
-from amodal_diffusion.pipelines.completion.pcnet_mask import OCCLUDER_RULES
 
 
 @dataclass(kw_only=True)
@@ -44,9 +43,9 @@ class PipelineArguments:
     order_threshold: float = flag(default_of(PCNetMaskPipeline, "order_threshold"))
     mask_threshold: float = flag(default_of(PCNetMaskPipeline, "mask_threshold"))
     order_rule: str = flag(default_of(PCNetMaskPipeline, "order_rule"), choices=ORDER_RULES)
-    occluder_rule: str = flag(default_of(PCNetMaskPipeline, "occluder_rule"), choices=OCCLUDER_RULES)
-    crop: str = flag(default_of(PCNetMaskPipeline, "order_crop"), "For order and masks.", choices=CROP_RULES)
-    confine_to_eraser: bool = flag(default_of(PCNetMaskPipeline, "confine_to_eraser"))
+    occluder_rule: str = flag(default_of(PCNetMaskPipeline, "occluder_rule"), choices=PCNetMaskPipeline.occluder_rules)
+    crop: str = flag(default_of(PCNetMaskPipeline, "crop"), "For order and masks.", choices=CROP_RULES)
+    confine_to_eraser: bool = flag(default_of(PCNetMaskPipeline, "confine_to_occluders"))
     test_time_flip: bool = flag(default_of(PCNetMaskPipeline, "test_time_flip"))
 
 
@@ -98,9 +97,8 @@ class PCNetMaskTask(SyntheticMaskTask):
             enlarge_box=self.synthesis.enlarge_box,
             order_rule=args.order_rule,
             occluder_rule=args.occluder_rule,
-            order_crop=args.crop,
-            completion_crop=args.crop,
-            confine_to_eraser=args.confine_to_eraser,
+            crop=args.crop,
+            confine_to_occluders=args.confine_to_eraser,
             test_time_flip=args.test_time_flip,
         )
 

@@ -25,7 +25,7 @@ from ..images import load_image
 from ..io import AMODAL_JSON, amodal_scores, annotation_entry, image_entry
 from ..masks import encode_rle, mask_areas
 from ..ordering import order_pairs
-from ..pipelines.quiet import errors_alone
+from ..pipelines.contexts import warnings_silenced
 from .folder_store import AnnotationStore
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def annotate_dataset(
     report = on_progress or (lambda done: None)
     if not store.is_finished():
         predictor = _Predictor(dataset, pipeline, call_options)
-        with errors_alone():
+        with warnings_silenced():
             _work(store, predictor, shard_rows, report)
         _join(store, run)
     store.sweep()

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from .. import annotation, data, evaluation, io
+from .. import annotation, data, io
 from ..files import check_output_folder
 from .options import add_command, given_options, load_model, write_bad_records, write_out
 
@@ -93,7 +93,7 @@ def _annotate(options: argparse.Namespace, *, show: bool) -> list[data.BadRecord
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // options.num_workers))
     call_options = given_options(options)
     pipeline = load_model(options)
-    evaluation.check_call_options(pipeline, call_options)
+    pipeline.check_options(call_options)
     bad_records: list[data.BadRecord] = []
     more: dict[str, Any] = {} if options.split is None else {"split": options.split}
     dataset = data.read_annotations(

@@ -5,8 +5,7 @@ from .boxes import to_absolute_boxes as to_absolute_boxes
 from .boxes import to_relative_boxes as to_relative_boxes
 from .features import FEATURE_CROPS as FEATURE_CROPS
 from .features import crop_features as crop_features
-from .mask_patches import CROP_RULES as CROP_RULES
-from .mask_patches import crop_mask_patches as crop_mask_patches
+from .squares import CROP_RULES as CROP_RULES
 from .squares import ENLARGE_BOX as ENLARGE_BOX
 from .squares import MIN_MARGIN as MIN_MARGIN
 from .squares import crop_boxes as crop_boxes

@@ -16,6 +16,9 @@ _CHUNK = 2**24
 
 _CUBIC = -0.75  # the parameter of OpenCV's bicubic kernel
 
+CROP_RULES = ("nearest", "bilinear")
+"""How a mask becomes a crop of another size, see `crop_masks`."""
+
 Boxes = torch.Tensor | npt.NDArray[Any]
 
 
@@ -63,21 +66,29 @@ def crop_boxes(boxes: npt.ArrayLike, *, enlarge_box: float = ENLARGE_BOX, min_ma
 
 
 def crop_masks(
-    masks: torch.Tensor, boxes: Boxes, size: int, *, indices: torch.Tensor | npt.NDArray[Any] | None = None
+    masks: torch.Tensor,
+    boxes: Boxes,
+    size: int,
+    *,
+    indices: torch.Tensor | npt.NDArray[Any] | None = None,
+    rule: str = "nearest",
 ) -> torch.Tensor:
-    """Crop masks by square boxes and resize the crops with nearest neighbour, exactly as OpenCV's INTER_NEAREST [Z20].
+    """Crop masks by square boxes and bring the crops to one size [Z20].
 
     Args:
         masks: (M, H, W), any dtype and device.
         boxes: (N, 4) integers (x, y, side, side); what lies outside the image is 0.
         size: side of the patches in pixels.
         indices: (N,) integers, which mask each box crops. None pairs box n with mask n, which needs N = M.
+        rule: "nearest" takes one pixel, exactly as OpenCV's INTER_NEAREST does: an outline moves by up to half a pixel.
+            "bilinear" interpolates masks of 0 and 1 and takes what is over one half, as OpenCV's INTER_LINEAR on
+            floats: an outline stays where it is.
 
     Returns:
         (N, size, size) of the dtype and on the device of `masks`. An empty mask and a box of side 0 give zeros.
 
     Raises:
-        ValueError: wrong shapes, sizes, boxes that are not square, or indices out of range.
+        ValueError: wrong shapes, sizes, boxes that are not square, indices out of range, or another rule.
 
     Example:
         >>> mask = torch.tensor([[[1, 1, 0, 0], [1, 1, 0, 0]]], dtype=torch.bool)
@@ -89,29 +100,18 @@ def crop_masks(
     """
     if masks.ndim != 3:
         raise ValueError(f"`masks` must have shape (M, height, width), got {tuple(masks.shape)}")
+    if rule not in CROP_RULES:
+        raise ValueError(f"`rule` must be one of {', '.join(map(repr, CROP_RULES))}, got {rule!r}")
     _check_size(size)
     boxes = check_boxes(boxes)
     which = _check_indices(indices, len(boxes), len(masks))
-    height, width = masks.shape[1:]
     if not len(boxes) or not masks.numel():
         return masks.new_zeros((len(boxes), size, size))
-    offsets = _nearest_offsets(boxes[:, 2], size)
-    rows, row_inside = _clip(boxes[:, 1:2] + offsets, height)
-    columns, column_inside = _clip(boxes[:, 0:1] + offsets, width)
-    row_inside &= boxes[:, 2:3] > 0
-    rows += which[:, None] * height
-    rows, columns, row_inside, column_inside = (
-        tensor.to(masks.device) for tensor in (rows, columns, row_inside, column_inside)
-    )
-    lines = masks.reshape(-1, width)
-    patches = masks.new_empty((len(boxes), size, size))
-    step = max(1, _CHUNK // (size * width))
-    for start in range(0, len(boxes), step):
-        part = slice(start, start + step)
-        # Whole rows are copied first: picking single pixels out of all masks at once is several times slower on a CPU.
-        strips = lines.index_select(0, rows[part].flatten()).view(-1, size, width)
-        torch.gather(strips, 2, columns[part, None].expand(-1, size, -1), out=patches[part])
-    return patches.masked_fill_(~(row_inside[:, :, None] & column_inside[:, None, :]), 0)
+    if rule == "nearest":
+        return _crop_nearest(masks, boxes, size, which)
+    boxes, which = boxes.to(masks.device), which.to(masks.device)
+    parts = zip(boxes.split(max(1, _CHUNK // size**2)), which.split(max(1, _CHUNK // size**2)), strict=True)
+    return torch.cat([_crop_bilinear(masks, box, size, index) for box, index in parts])
 
 
 def paste_patches(
@@ -250,6 +250,52 @@ def crop_images(image: torch.Tensor, boxes: Boxes, size: int) -> torch.Tensor:
             strips = rows[:, None] @ image[None, :, top:bottom, left:right]  # [n, C, size, right - left]
             patches[part] = strips @ columns[:, None].mT
     return patches
+
+
+def _crop_nearest(masks: torch.Tensor, boxes: torch.Tensor, size: int, which: torch.Tensor) -> torch.Tensor:
+    """`crop_masks` of checked arguments by the rule "nearest"; boxes and indices on the CPU."""
+    height, width = masks.shape[1:]
+    offsets = _nearest_offsets(boxes[:, 2], size)
+    rows, row_inside = _clip(boxes[:, 1:2] + offsets, height)
+    columns, column_inside = _clip(boxes[:, 0:1] + offsets, width)
+    row_inside &= boxes[:, 2:3] > 0
+    rows += which[:, None] * height
+    rows, columns, row_inside, column_inside = (
+        tensor.to(masks.device) for tensor in (rows, columns, row_inside, column_inside)
+    )
+    lines = masks.reshape(-1, width)
+    patches = masks.new_empty((len(boxes), size, size))
+    step = max(1, _CHUNK // (size * width))
+    for start in range(0, len(boxes), step):
+        part = slice(start, start + step)
+        # Whole rows are copied first: picking single pixels out of all masks at once is several times slower on a CPU.
+        strips = lines.index_select(0, rows[part].flatten()).view(-1, size, width)
+        torch.gather(strips, 2, columns[part, None].expand(-1, size, -1), out=patches[part])
+    return patches.masked_fill_(~(row_inside[:, :, None] & column_inside[:, None, :]), 0)
+
+
+def _crop_bilinear(masks: torch.Tensor, boxes: torch.Tensor, size: int, indices: torch.Tensor) -> torch.Tensor:
+    """`crop_masks` of checked arguments by the rule "bilinear"; all on one device."""
+    height, width = masks.shape[1:]
+    side = boxes[:, 2:3]
+    centres = (torch.arange(size, device=masks.device) + 0.5) * (side.double() / size) - 0.5
+    centres = centres.float().clamp(min=0).minimum((side - 1).clamp(min=0))  # [N, s], continued at the edges of the box
+    low = centres.floor().long()
+    fraction = centres - low
+    patches = torch.zeros(len(boxes), size, size, device=masks.device)
+    for row_step in (0, 1):
+        row_weight = fraction if row_step else 1 - fraction
+        rows, row_inside = _clip(boxes[:, 1:2] + low + row_step, height)
+        line = torch.zeros_like(patches)
+        for column_step in (0, 1):
+            column_weight = fraction if column_step else 1 - fraction
+            columns, column_inside = _clip(boxes[:, 0:1] + low + column_step, width)
+            line += (
+                masks[indices[:, None, None], rows[:, :, None], columns[:, None, :]]
+                * (column_weight * column_inside)[:, None, :]
+            )
+        patches += line * (row_weight * row_inside)[:, :, None]
+    return ((patches > 0.5) & (side > 0)[:, :, None]).to(masks.dtype)
 
 
 def check_boxes(boxes: Boxes) -> torch.Tensor:

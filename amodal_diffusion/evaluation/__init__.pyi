@@ -1,5 +1,4 @@
 from .calls import call_pipeline as call_pipeline
-from .calls import check_call_options as check_call_options
 from .calls import load_pipeline as load_pipeline
 from .detections import DetectedMethod as DetectedMethod
 from .detections import DetectionResults as DetectionResults
@@ -24,8 +23,8 @@ from .papers import TableMethod as TableMethod
 from .papers import TableReport as TableReport
 from .papers import draw_occlusion_curves as draw_occlusion_curves
 from .papers import table_methods as table_methods
-from .posterior import PosteriorDraws as PosteriorDraws
 from .posterior import PosteriorMethod as PosteriorMethod
+from .posterior import PosteriorSamples as PosteriorSamples
 from .posterior import TrueBoxMethod as TrueBoxMethod
 from .posterior import posterior_methods as posterior_methods
 from .report import TRUTH_MARK as TRUTH_MARK

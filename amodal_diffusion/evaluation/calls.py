@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +11,7 @@ import torch
 from PIL import Image
 
 from ..pipelines import AmodalPipeline, AmodalPipelineOutput, MaskPipeline
-from ..pipelines.quiet import errors_alone
+from ..pipelines.contexts import warnings_silenced
 
 
 def load_pipeline(name: str, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> MaskPipeline:
@@ -28,28 +27,8 @@ def load_pipeline(name: str, *, device: str | torch.device = "cpu", dtype: torch
     return pipeline.prepare(device)
 
 
-def takes_option(pipeline: Any, name: str) -> bool:
-    """Whether the call of a pipeline names an option among its parameters."""
-    return name in inspect.signature(pipeline).parameters
-
-
-def check_call_options(pipeline: Any, options: Iterable[str]) -> None:
-    """Refuse options that the call of a pipeline does not take, before any work is done.
-
-    Raises:
-        ValueError: naming the first one, and what the call takes.
-    """
-    parameters = inspect.signature(pipeline).parameters
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
-        return
-    for name in options:
-        if name not in parameters:
-            known = [key for key, parameter in parameters.items() if parameter.kind is parameter.KEYWORD_ONLY]
-            raise ValueError(f"{type(pipeline).__name__} takes no `{name}`; its options are {', '.join(known)}.")
-
-
 def call_pipeline(
-    pipeline: Any,
+    pipeline: MaskPipeline,
     image: Image.Image | None,
     masks: np.ndarray,
     category_ids: Sequence[int],
@@ -57,7 +36,7 @@ def call_pipeline(
     alone: bool = False,
     **call_options: Any,
 ) -> AmodalPipelineOutput:
-    """Call a mask pipeline on one photo; only a class-conditioned network is given the ids, which it alone reads.
+    """Call a mask pipeline on one photo.
 
     Args:
         pipeline: a pipeline of this package.
@@ -69,18 +48,17 @@ def call_pipeline(
         call_options: further keyword arguments of the call.
 
     Raises:
-        ValueError: naming an option that the pipeline's call does not take; and as the pipeline says.
+        TypeError: naming an option that the pipeline's call does not take.
+        ValueError, TypeError: as the pipeline says.
     """
-    check_call_options(pipeline, call_options)
-    apart = alone and getattr(pipeline, "needs_occluders", True) and len(masks) > 0
-    if getattr(pipeline, "class_conditioned", False):
-        ids = np.asarray(category_ids, np.int64)
-        ids = np.where(ids < 1, getattr(pipeline, "unknown_category_id", 1), ids)
-        call_options["category_ids"] = list(ids[:, None]) if apart else ids
+    apart = alone and pipeline.needs_occluders and len(masks) > 0
+    ids = np.asarray(category_ids, np.int64)
+    ids = np.where(ids < 1, pipeline.unknown_category_id, ids)
+    call_options["category_ids"] = list(ids[:, None]) if apart else ids
     if not apart:
         output: AmodalPipelineOutput = pipeline(image, masks, output_type="np", **call_options)
         return replace(output, order=None) if alone else output
-    with errors_alone():
+    with warnings_silenced():
         scenes = pipeline([image] * len(masks), list(masks[:, None]), output_type="np", **call_options)
     return AmodalPipelineOutput(
         amodal_masks=np.concatenate(scenes.amodal_masks),

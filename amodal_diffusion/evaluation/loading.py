@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from ..baselines.nearest_mask import NearestMaskBank
-from .calls import load_pipeline, takes_option
+from .calls import load_pipeline
 from .methods import METHODS, NEAREST_MASK, MaskBaseline, PipelineMethod
 from .posterior import posterior_methods
 from .samples import Method
@@ -68,9 +68,9 @@ def load_methods(
             pipeline = load_pipeline(name, device=device, dtype=dtype)
         except (OSError, ValueError) as error:
             raise ValueError(f"{known}, and loads as no pipeline: {error}") from error
-        taken = {key: value for key, value in (options_if_taken or {}).items() if takes_option(pipeline, key)}
+        taken = {key: value for key, value in (options_if_taken or {}).items() if pipeline.takes_option(key)}
         methods.append(PipelineMethod(pipeline, name, **taken, **call_options))
-        if posterior is not None and takes_option(pipeline, "num_samples"):
+        if posterior is not None and pipeline.takes_option("num_samples"):
             drawn = posterior_methods(pipeline, name, posterior, seed=seed, **taken, **call_options)
             methods += drawn
     if posterior is not None and not drawn:

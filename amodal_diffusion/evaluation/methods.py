@@ -10,7 +10,8 @@ import numpy as np
 
 from ..baselines import complete_convex, complete_convex_refined, complete_raw
 from ..ordering import order_by_area, order_by_hull, order_by_y_axis
-from .calls import call_pipeline, check_call_options
+from ..pipelines import MaskPipeline
+from .calls import call_pipeline
 from .samples import Method, Prediction, Sample
 
 
@@ -58,11 +59,11 @@ class PipelineMethod:
         call_options: keyword arguments of each call, such as `mask_threshold`.
 
     Raises:
-        ValueError: naming an option that the pipeline's call does not take.
+        TypeError: naming an option that the pipeline's call does not take.
     """
 
-    def __init__(self, pipeline: Any, name: str, **call_options: Any) -> None:
-        check_call_options(pipeline, call_options)
+    def __init__(self, pipeline: MaskPipeline, name: str, **call_options: Any) -> None:
+        pipeline.check_options(call_options)
         self.pipeline = pipeline
         self.name = name
         self.call_options = call_options

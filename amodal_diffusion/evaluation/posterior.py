@@ -11,8 +11,8 @@ import torch
 
 from ..data.synthesis import mix_seed
 from ..masks import mask_boxes
-from ..pipelines import AmodalPipelineOutput
-from .calls import call_pipeline, check_call_options, takes_option
+from ..pipelines import AmodalPipelineOutput, MaskPipeline
+from .calls import call_pipeline
 from .methods import PipelineMethod
 from .samples import Method, Prediction, Sample
 
@@ -26,13 +26,13 @@ class TrueBoxMethod(PipelineMethod):
         call_options: further keyword arguments of each call.
 
     Raises:
-        ValueError: naming an option that the pipeline's call does not take.
+        TypeError: naming an option that the pipeline's call does not take.
     """
 
     uses_truth = True
 
-    def __init__(self, pipeline: Any, name: str, **call_options: Any) -> None:
-        check_call_options(pipeline, ["amodal_box"])
+    def __init__(self, pipeline: MaskPipeline, name: str, **call_options: Any) -> None:
+        pipeline.check_options(["amodal_box"])
         super().__init__(pipeline, name, **call_options)
 
     def _options(self, sample: Sample) -> dict[str, Any]:
@@ -41,7 +41,7 @@ class TrueBoxMethod(PipelineMethod):
         return {**self.call_options, "amodal_box": boxes}
 
 
-class PosteriorDraws:
+class PosteriorSamples:
     """The K samples that a pipeline draws of each object, drawn once a photo for all methods that choose among them.
 
     Args:
@@ -51,13 +51,14 @@ class PosteriorDraws:
         call_options: further keyword arguments of each call.
 
     Raises:
-        ValueError: naming an option that the pipeline's call does not take, or `num_samples` below 1.
+        ValueError: `num_samples` below 1.
+        TypeError: naming an option that the pipeline's call does not take.
     """
 
-    def __init__(self, pipeline: Any, num_samples: int, *, seed: int = 0, **call_options: Any) -> None:
+    def __init__(self, pipeline: MaskPipeline, num_samples: int, *, seed: int = 0, **call_options: Any) -> None:
         if num_samples < 1:
             raise ValueError(f"`num_samples` must be at least 1, got {num_samples}.")
-        check_call_options(pipeline, ["num_samples", "generator", *call_options])
+        pipeline.check_options(["num_samples", "generator", *call_options])
         self.pipeline, self.num_samples, self.seed, self.call_options = pipeline, num_samples, seed, call_options
         self._last: tuple[Sample, bool, AmodalPipelineOutput] | None = None
 
@@ -66,9 +67,15 @@ class PosteriorDraws:
         if self._last is None or self._last[0] is not sample or self._last[1] != alone:
             seed = mix_seed(self.seed, zlib.crc32(sample.image_id.encode()))
             output = call_pipeline(
-                self.pipeline, sample.image, sample.modal, sample.category_ids, alone=alone,
-                num_samples=self.num_samples, generator=torch.Generator().manual_seed(seed), **self.call_options,
-            )  # fmt: skip
+                self.pipeline,
+                sample.image,
+                sample.modal,
+                sample.category_ids,
+                alone=alone,
+                num_samples=self.num_samples,
+                generator=torch.Generator().manual_seed(seed),
+                **self.call_options,
+            )
             self._last = sample, alone, output
         return self._last[2]
 
@@ -77,7 +84,7 @@ class PosteriorMethod:
     """The best of the samples of each object (Table 4 of [L20]).
 
     Args:
-        draws: the samples, shared by the methods that choose among them.
+        samples: of the pipeline, shared by the methods that choose among them.
         name: the row of the table.
         choose: "visible" takes the sample with the best score, which a user can do; "truth" that with the largest IoU
             with the amodal truth, which nobody can: it says what the samples hold at best.
@@ -86,10 +93,10 @@ class PosteriorMethod:
         ValueError: for another `choose`.
     """
 
-    def __init__(self, draws: PosteriorDraws, name: str, choose: Literal["visible", "truth"] = "visible") -> None:
+    def __init__(self, samples: PosteriorSamples, name: str, choose: Literal["visible", "truth"] = "visible") -> None:
         if choose not in ("visible", "truth"):
             raise ValueError(f"`choose` must be 'visible' or 'truth', got {choose!r}.")
-        self.draws, self.name, self.choose = draws, name, choose
+        self.samples, self.name, self.choose = samples, name, choose
 
     @property
     def uses_truth(self) -> bool:
@@ -105,7 +112,7 @@ class PosteriorMethod:
         return self._predict(sample, alone=True)
 
     def _predict(self, sample: Sample, *, alone: bool) -> Prediction:
-        output = self.draws(sample, alone=alone)
+        output = self.samples(sample, alone=alone)
         values = output.sample_scores
         if self.choose == "truth":
             common = [(drawn & whole).sum(axis=(1, 2)) for drawn, whole in _pairs(output.samples, sample.amodal)]
@@ -116,7 +123,7 @@ class PosteriorMethod:
 
 
 def posterior_methods(
-    pipeline: Any, name: str, num_samples: int, *, seed: int = 0, **call_options: Any
+    pipeline: MaskPipeline, name: str, num_samples: int, *, seed: int = 0, **call_options: Any
 ) -> list[Method]:
     """What [L20] reports beside the completion by the mean code: best of K samples by visible part and by truth, and,
     where the pipeline takes `amodal_box`, the completion in the true box. The last two look at the truth.
@@ -129,14 +136,14 @@ def posterior_methods(
         call_options: keyword arguments of each call.
 
     Raises:
-        ValueError: as `PosteriorDraws` says.
+        ValueError, TypeError: as `PosteriorSamples` says.
     """
-    draws = PosteriorDraws(pipeline, num_samples, seed=seed, **call_options)
+    samples = PosteriorSamples(pipeline, num_samples, seed=seed, **call_options)
     methods: list[Method] = [
-        PosteriorMethod(draws, f"{name}, best of {num_samples} by visible", "visible"),
-        PosteriorMethod(draws, f"{name}, best of {num_samples} by truth", "truth"),
+        PosteriorMethod(samples, f"{name}, best of {num_samples} by visible", "visible"),
+        PosteriorMethod(samples, f"{name}, best of {num_samples} by truth", "truth"),
     ]
-    if takes_option(pipeline, "amodal_box"):
+    if pipeline.takes_option("amodal_box"):
         methods.append(TrueBoxMethod(pipeline, f"{name}, true box", **call_options))
     return methods
 

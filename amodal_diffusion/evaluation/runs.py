@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Siz
 from typing import Any
 
 from ..metrics.bootstrap import check_bootstrap
-from ..pipelines.quiet import errors_alone
+from ..pipelines.contexts import warnings_silenced
 from .counts import ImageScores, score_sample, skipped_image
 from .methods import METHODS, AloneMethod
 from .report import EvaluationReport
@@ -106,7 +106,7 @@ def evaluate_methods(
             continue
         if on_sample is not None:
             on_sample(sample)
-        with errors_alone():
+        with warnings_silenced():
             records.append(score_sample(index, sample, called, class_aware=class_aware))
     if distributed:
         records = _gather(records)

@@ -3,6 +3,7 @@ from .morphology import dilate as dilate
 from .morphology import erode as erode
 from .packed import BoolArray as BoolArray
 from .packed import IntArray as IntArray
+from .packed import PackedMasks as PackedMasks
 from .rle import MAX_PIXELS as MAX_PIXELS
 from .rle import Rle as Rle
 from .rle import decode_rle as decode_rle

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,41 @@ IntArray = npt.NDArray[np.int64]
 Words = npt.NDArray[np.uint64]
 
 _CHUNK_WORDS = 2**21
+
+
+class PackedMasks:
+    """A stack of masks with its words, areas and neighbours, each computed when it is first asked for, and once.
+
+    Args:
+        stack: (N, H, W) bool; it must not change afterwards.
+    """
+
+    def __init__(self, stack: BoolArray) -> None:
+        self.stack = stack
+
+    def __len__(self) -> int:
+        return len(self.stack)
+
+    @cached_property
+    def words(self) -> Words:
+        """(N, H, ceil(W / 64)), see `pack`."""
+        return pack(self.stack)
+
+    @cached_property
+    def areas(self) -> IntArray:
+        """(N,) int64, pixels of each mask."""
+        return areas(self.words)
+
+    @cached_property
+    def neighbours(self) -> BoolArray:
+        """(N, N) bool, symmetric: the masks touch after one dilation by the 3x3 cross; False on the diagonal."""
+        touching = overlaps(dilate_by_cross(self.words), self.words) > 0
+        np.fill_diagonal(touching, False)
+        return touching
+
+    def unions(self, chosen: BoolArray) -> BoolArray:
+        """(K, H, W) bool, the union of the masks that each row of `chosen` (K, N) names."""
+        return unpack(unions(self.words, chosen), self.stack.shape[2])
 
 
 def pack(masks: BoolArray) -> Words:

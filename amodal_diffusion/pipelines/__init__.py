@@ -1,4 +1,4 @@
-"""The pipelines. All mask pipelines take the same call, `pipe(image, masks, *, occluder_masks=None, ...)`."""
+"""The pipelines. All mask pipelines take the same call, see `MaskPipeline`."""
 
 import lazy_loader
 

@@ -2,7 +2,7 @@
 
 import json
 import os
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -19,6 +19,7 @@ from ..hub import (
     find_pipeline_folder,
     write_pipeline_file,
 )
+from .contexts import evaluation_mode
 from .inputs import OUTPUT_TYPES, check_choice, check_integer
 from .registry import find_pipeline
 
@@ -178,17 +179,9 @@ class SafePipeline(DiffusionPipeline):
         positions = _POSITIONS_CPU if self._execution_device.type == "cpu" else _POSITIONS_ACCELERATOR
         return max(1, positions // side**2)
 
-    @contextmanager
-    def evaluation_mode(self) -> Any:
+    def evaluation_mode(self) -> AbstractContextManager[None]:
         """Batch norm and dropout of the networks as at inference inside of the block, as they were after it."""
-        training = [module for network in self.networks for module in network.modules() if module.training]
-        for network in self.networks:
-            network.eval()
-        try:
-            yield
-        finally:
-            for module in training:
-                module.training = True
+        return evaluation_mode(*self.networks)
 
     def progress_bar(self, iterable: Any = None, total: int | None = None) -> Any:
         """As in diffusers, but a bar appears only where the work takes more than three seconds."""

@@ -3,53 +3,80 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
+from PIL import Image
 from torch import Tensor
 
-from ..images import image_size, image_to_tensor
-from ..masks import mask_areas, to_mask_stack
+from ..images import load_image
+from ..masks import BoolArray, IntArray, PackedMasks, to_mask_stack
 from ..ordering import check_order
 
 OUTPUT_TYPES = ("np", "pt", "pil")
 
 
+class SceneMasks(PackedMasks):
+    """The masks of a photo in one call, which are packed once, and brought to the device once."""
+
+    def __init__(self, stack: BoolArray) -> None:
+        super().__init__(stack)
+        self._tensor: Tensor | None = None
+
+    def tensor(self, device: torch.device) -> Tensor:
+        """(N, H, W) bool on `device`; on the CPU it may share its memory with the stack, so it must not be changed."""
+        if self._tensor is None or self._tensor.device != device:
+            self._tensor = to_device(self.stack, device)
+        return self._tensor
+
+
 @dataclass
-class Scene:
-    """One photo and its N objects.
+class MaskInputs:
+    """One photo of a call and its N objects, checked.
 
     Args:
-        masks: (N, H, W) bool, the modal masks.
-        image: (3, H, W) float32 in [0, 1], where the network needs it.
-        occluder_masks: (N, H, W) or (1, H, W) bool.
+        modal: (N, H, W), the modal masks.
+        photo: RGB, where the network looks at it.
+        occluders: (N, H, W) or (1, H, W), the caller's `occluder_masks`.
         category_ids: (N,) int64.
         order: (N, N) int8.
         amodal_boxes: (N, 4) float64 (x, y, w, h) in pixels, NaN in all four where unknown.
+        features: as the caller gave them.
+        suffix: of argument names in errors, such as "[2]" for the third photo of a list, else "".
     """
 
-    masks: np.ndarray
-    image: Tensor | None = None
-    occluder_masks: np.ndarray | None = None
-    category_ids: np.ndarray | None = None
-    order: np.ndarray | None = None
-    amodal_boxes: np.ndarray | None = None
+    modal: SceneMasks
+    photo: Image.Image | None = None
+    occluders: SceneMasks | None = None
+    category_ids: IntArray | None = None
+    order: npt.NDArray[np.int8] | None = None
+    amodal_boxes: npt.NDArray[np.float64] | None = None
+    features: Any = None
+    suffix: str = ""
 
     def __len__(self) -> int:
-        return self.masks.shape[0]
+        return len(self.modal)
 
     @property
-    def visible(self) -> np.ndarray:
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        height, width = self.modal.stack.shape[1:]
+        return height, width
+
+    @cached_property
+    def visible(self) -> BoolArray:
         """(N,) bool: the object has a visible pixel."""
-        return mask_areas(self.masks) > 0
+        return self.modal.areas > 0
 
 
 def read_scenes(
     image: Any, masks: Any, *, read_image: bool = False, lowest_category: int = 1, **per_object: Any
-) -> tuple[list[Scene], bool]:
-    """One scene a photo, and whether the caller gave lists.
+) -> tuple[list[MaskInputs], bool]:
+    """The inputs of each photo, and whether the caller gave lists.
 
     A list of photos (None for a photo that is not at hand) goes with a list of as many mask stacks, and every other
     argument is then None or a list of that length as well. Without `image`, a list of stacks with three or more
@@ -58,16 +85,17 @@ def read_scenes(
     Args:
         image: a photo, a list of photos, or None.
         masks: one mask, a stack, or a list of stacks.
-        read_image: keep the pixels of the photo; otherwise only its size is compared with the masks.
-        lowest_category: least of the ids that are taken, 1 or, where the network knows an unknown category, 0.
-        per_object: `occluder_masks`, `category_ids`, `order`, `amodal_box`.
+        read_image: keep the photo; otherwise only its size is compared with the masks.
+        lowest_category: least of the ids that are taken, 1 or, where 0 stands for an unknown category, 0.
+        per_object: `occluder_masks`, `category_ids`, `order`, `amodal_box`, `features`.
 
     Raises:
         ValueError, TypeError: naming the argument, and its index where lists were given.
     """
     batched = isinstance(image, list | tuple) or (image is None and _is_list_of_stacks(masks))
+    options: dict[str, Any] = {"read_image": read_image, "lowest_category": lowest_category}
     if not batched:
-        return [_read_scene(image, masks, read_image, "", lowest_category, **per_object)], False
+        return [_read_scene(image, masks, suffix="", **options, **per_object)], False
     if not isinstance(masks, list | tuple):
         raise TypeError(
             f"`masks` must be a list with one stack a photo, as `image` is a list; got {type(masks).__name__}."
@@ -84,8 +112,26 @@ def read_scenes(
                 f"`{name}` must have one entry for each of the {count} stacks in `masks`, got {len(column)}."
             )
     rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-    options: dict[str, Any] = {"read_image": read_image, "lowest_category": lowest_category}
     return [_read_scene(suffix=f"[{index}]", **options, **row) for index, row in enumerate(rows)], True
+
+
+def read_generators(generator: Any, scenes: int, batched: bool) -> list[torch.Generator | None]:
+    """The generator of each scene; one generator serves all, scene after scene.
+
+    Raises:
+        ValueError, TypeError: naming `generator`.
+    """
+    if isinstance(generator, list | tuple):
+        if not batched:
+            raise ValueError("`generator` must be one generator where one photo is given, got a list.")
+        if len(generator) != scenes:
+            raise ValueError(
+                f"`generator` must hold one generator for each of the {scenes} photos, got {len(generator)}."
+            )
+    for item in generator if isinstance(generator, list | tuple) else [generator]:
+        if item is not None and not isinstance(item, torch.Generator):
+            raise TypeError(f"`generator` must be a torch.Generator, or a list of these, got {type(item).__name__}.")
+    return list(generator) if isinstance(generator, list | tuple) else [generator] * scenes
 
 
 def _is_list_of_stacks(masks: Any) -> bool:
@@ -97,30 +143,32 @@ def _is_list_of_stacks(masks: Any) -> bool:
 def _read_scene(
     image: Any,
     masks: Any,
+    *,
     read_image: bool,
-    suffix: str,
     lowest_category: int,
+    suffix: str,
     occluder_masks: Any = None,
     category_ids: Any = None,
     order: Any = None,
     amodal_box: Any = None,
-) -> Scene:
+    features: Any = None,
+) -> MaskInputs:
     with named("image", suffix):
-        height, width = (None, None) if image is None else image_size(image)
+        photo = None if image is None else load_image(image)
+    height, width = (None, None) if photo is None else (photo.height, photo.width)
     with named("masks", suffix):
         stack = to_mask_stack(masks, height=height, width=width)
-    count, height, width = stack.shape
-    scene = Scene(stack)
-    if image is not None and read_image:
-        with named("image", suffix):
-            scene.image = image_to_tensor(image)
+        if not all(stack.shape[1:]):
+            raise ValueError(f"a mask must have at least one pixel, got size (height, width) {stack.shape[1:]}.")
+    scene = MaskInputs(SceneMasks(stack), photo if read_image else None, features=features, suffix=suffix)
+    count, (height, width) = len(scene), scene.size
     if occluder_masks is not None:
         with named("occluder_masks", suffix):
-            scene.occluder_masks = to_mask_stack(occluder_masks, height=height, width=width)
-        if len(scene.occluder_masks) not in (1, count):
+            scene.occluders = SceneMasks(to_mask_stack(occluder_masks, height=height, width=width))
+        if len(scene.occluders) not in (1, count):
             raise ValueError(
                 f"`occluder_masks{suffix}` must hold one mask, or one for each of the {count} objects, "
-                f"got {len(scene.occluder_masks)}."
+                f"got {len(scene.occluders)}."
             )
     if category_ids is not None:
         scene.category_ids = read_category_ids(category_ids, count, suffix, lowest_category)

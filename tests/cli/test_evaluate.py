@@ -77,9 +77,9 @@ def test_predicted_masks_get_dilated_erasers(run, folder, monkeypatch):
     seen = []
     original = PCNetMaskPipeline.__call__
 
-    def spy(self, image, masks, *, eraser_dilation=0, order_grounded=True, **options):
+    def spy(self, image, masks, *, eraser_dilation=0, occluder_rule=None, **options):
         seen.append(eraser_dilation)
-        return original(self, image, masks, eraser_dilation=eraser_dilation, order_grounded=order_grounded, **options)
+        return original(self, image, masks, eraser_dilation=eraser_dilation, occluder_rule=occluder_rule, **options)
 
     monkeypatch.setattr(PCNetMaskPipeline, "__call__", spy)
     arguments = ["--methods", folder / "model", "--detections", folder / "found.json"]

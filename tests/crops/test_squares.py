@@ -229,3 +229,32 @@ def test_join_boxes():
     first = np.array([[2, 3, 4, 5], [0, 0, 0, 0], [7, 7, 2, 2], [1, 1, 0, 3]])
     second = np.array([[5, 1, 3, 3], [4, 4, 1, 1], [0, 0, 0, 0], [0, 0, 0, 0]])
     assert join_boxes(first, second).tolist() == [[2, 1, 6, 7], [4, 4, 1, 1], [7, 7, 2, 2], [0, 0, 0, 0]]
+
+
+@pytest.mark.parametrize("size", [16, 50, 128])
+def test_bilinear_crops_equal_opencv(size):
+    rng = np.random.default_rng(size)
+    masks = rng.random((4, 70, 90)) > 0.4
+    boxes = np.array([[-20, -10, 60, 60], [30, 20, 100, 100], [10, 5, 17, 17], [200, 0, 30, 30]])
+    patches = crop_masks(torch.from_numpy(masks), boxes, size, indices=torch.tensor([2, 0, 1, 3]), rule="bilinear")
+    for patch, (x, y, side, _), which in zip(patches, boxes, (2, 0, 1, 3), strict=True):
+        frame = np.pad(masks[which], 240)[y + 240 : y + 240 + side, x + 240 : x + 240 + side]
+        expected = cv2.resize(frame.astype(np.float32), (size, size), interpolation=cv2.INTER_LINEAR) > 0.5
+        np.testing.assert_array_equal(patch, expected)
+
+
+def test_box_of_side_0_gives_an_empty_patch():
+    for rule in ("nearest", "bilinear"):
+        masks, boxes = torch.ones(1, 9, 9, dtype=torch.bool), torch.zeros(1, 4, dtype=torch.int64)
+        assert not crop_masks(masks, boxes, 8, rule=rule).any()
+
+
+def test_bilinear_crops_keep_the_dtype():
+    masks = torch.ones(1, 9, 9, dtype=torch.uint8)
+    patches = crop_masks(masks, torch.tensor([[0, 0, 9, 9]]), 4, rule="bilinear")
+    assert patches.dtype == torch.uint8 and patches.all()
+
+
+def test_unknown_crop_rule_is_named():
+    with pytest.raises(ValueError, match="`rule` must be one of 'nearest', 'bilinear', got 'cubic'"):
+        crop_masks(torch.ones(1, 9, 9), torch.zeros(1, 4), 4, rule="cubic")

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from amodal_diffusion import AmodalPipelineOutput, PCNetMask, PCNetMaskPipeline
+from amodal_diffusion import AmodalPipelineOutput, MaskPipeline, PCNetMask, PCNetMaskPipeline
 from amodal_diffusion.data import read_annotations
 from amodal_diffusion.evaluation import (
     METHODS,
@@ -20,7 +20,6 @@ from amodal_diffusion.evaluation import (
     Prediction,
     Sample,
     call_pipeline,
-    check_call_options,
     evaluate_methods,
     format_markdown,
     format_table,
@@ -30,6 +29,7 @@ from amodal_diffusion.evaluation import (
 )
 from amodal_diffusion.masks import encode_rle
 from amodal_diffusion.metrics import OccluderMetrics
+from amodal_diffusion.pipelines.completion.mask_pipeline import mask_call
 from repository_helpers import SHARED
 
 REAL_DATA = SHARED / "amodal_gt"
@@ -217,13 +217,17 @@ def test_pipeline_completes_each_object_alone(dataset, caplog):
     assert call_pipeline(pipeline, None, modal[:0], [], alone=True).amodal_masks.shape == (0, 24, 32)
 
 
-class Clairvoyant:
+class Clairvoyant(MaskPipeline):
     """A pipeline that needs no occluder: fills everything, and predicts the upper half as the occluder."""
 
+    call_options = ("mask_threshold",)
+
     def __init__(self, needs_occluders):
+        super().__init__()
         self.needs_occluders, self.calls = needs_occluders, []
 
-    def __call__(self, image, masks, *, mask_threshold=0.5, output_type="np"):
+    @mask_call
+    def __call__(self, image, masks, **_):
         self.calls.append((image, masks))
         if isinstance(masks, list):
             return AmodalPipelineOutput(*zip(*(self.answer(stack) for stack in masks), strict=True))
@@ -335,15 +339,14 @@ def test_occluders_of_the_wrong_shape_are_named(dataset):
 
 
 def test_options_that_a_pipeline_does_not_take_are_named():
-    message = "Clairvoyant takes no `eraser_dilation`; its options are mask_threshold, output_type"
+    message = "Clairvoyant takes no `eraser_dilation`; its options are occluder_masks, category_ids, mask_threshold, "
     pipeline = Clairvoyant(False)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(TypeError, match=message):
         PipelineMethod(pipeline, "c", mask_threshold=0.3, eraser_dilation=3)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(TypeError, match=message):
         call_pipeline(pipeline, None, np.zeros((1, 4, 4), bool), [1], eraser_dilation=3)
     assert not pipeline.calls
-    check_call_options(tiny_pipeline(), ["eraser_dilation", "order_threshold", "mask_threshold", "batch_size"])
-    check_call_options(lambda image, masks, **anything: None, ["whatever"])
+    tiny_pipeline().check_options(["eraser_dilation", "order_threshold", "mask_threshold", "batch_size"])
 
 
 # the report

@@ -7,15 +7,22 @@ import pytest
 import torch
 from PIL import Image
 
-from amodal_diffusion import AmodalPipelineOutput, AmodalVAE, AmodalVAEPipeline, PCNetMask, PCNetMaskPipeline
+from amodal_diffusion import (
+    AmodalPipelineOutput,
+    AmodalVAE,
+    AmodalVAEPipeline,
+    MaskPipeline,
+    PCNetMask,
+    PCNetMaskPipeline,
+)
 from amodal_diffusion.baselines.nearest_mask import NearestMaskBank
 from amodal_diffusion.cli import main as cli
 from amodal_diffusion.data import read_annotations
 from amodal_diffusion.evaluation import (
     METHODS,
     PipelineMethod,
-    PosteriorDraws,
     PosteriorMethod,
+    PosteriorSamples,
     TrueBoxMethod,
     call_pipeline,
     evaluate_methods,
@@ -53,18 +60,20 @@ def vae_folder(path, **config):
     return str(path)
 
 
-class Guesser:
+class Guesser(MaskPipeline):
     """Draws three samples: the visible part, the truth's box without its last row, and everything.
 
     Scores prefer everything; the mean is the visible part; a box is filled.
     """
 
     needs_occluders = False
+    call_options = ("num_samples", "amodal_box")
 
     def __init__(self):
+        super().__init__()
         self.calls = []
 
-    def __call__(self, image, masks, *, num_samples=None, generator=None, amodal_box=None, output_type="np"):
+    def __call__(self, image, masks, *, num_samples=None, generator=None, amodal_box=None, **_):
         self.calls.append((num_samples, generator, amodal_box))
         guess = np.zeros_like(masks)
         guess[0, 4:19, 4:20] = True
@@ -135,7 +144,7 @@ def test_seed_and_image_decide_the_samples(dataset):
     def draw(seed, image_id="4"):
         sample = make_sample(dataset[0])
         sample.image_id = image_id
-        return PosteriorDraws(vae, 4, seed=seed)(sample).sample_scores
+        return PosteriorSamples(vae, 4, seed=seed)(sample).sample_scores
 
     np.testing.assert_array_equal(draw(1), draw(1))
     assert (draw(1) != draw(2)).any() and (draw(1) != draw(1, "5")).any()
@@ -151,23 +160,23 @@ def test_true_boxes_of_objects_that_are_not_visible_or_lie_elsewhere(dataset):
 
 def test_wrong_arguments_are_named():
     with pytest.raises(ValueError, match="`num_samples` must be at least 1, got 0"):
-        PosteriorDraws(Guesser(), 0)
-    with pytest.raises(ValueError, match="Guesser takes no `mask_threshold`"):
-        PosteriorDraws(Guesser(), 2, mask_threshold=0.3)
+        PosteriorSamples(Guesser(), 0)
+    with pytest.raises(TypeError, match="Guesser takes no `mask_threshold`"):
+        PosteriorSamples(Guesser(), 2, mask_threshold=0.3)
     with pytest.raises(ValueError, match="`choose` must be 'visible' or 'truth', got 'luck'"):
-        PosteriorMethod(PosteriorDraws(Guesser(), 2), "g", "luck")
+        PosteriorMethod(PosteriorSamples(Guesser(), 2), "g", "luck")
     pcnet = PCNetMaskPipeline(PCNetMask(block_out_channels=(2, 4), sample_size=16))
-    with pytest.raises(ValueError, match="PCNetMaskPipeline takes no `amodal_box`"):
+    with pytest.raises(TypeError, match="PCNetMaskPipeline takes no `amodal_box`"):
         TrueBoxMethod(pcnet, "p")
-    with pytest.raises(ValueError, match="PCNetMaskPipeline takes no `num_samples`"):
-        PosteriorDraws(pcnet, 2)
+    with pytest.raises(TypeError, match="PCNetMaskPipeline takes no `num_samples`"):
+        PosteriorSamples(pcnet, 2)
 
 
 def test_unknown_categories_are_the_pipelines_to_name():
     seen = []
 
-    class Conditioned:
-        class_conditioned, needs_occluders = True, False
+    class Conditioned(MaskPipeline):
+        needs_occluders = False
 
         def __call__(self, image, masks, *, category_ids=None, output_type="np"):
             seen.append(category_ids.tolist())

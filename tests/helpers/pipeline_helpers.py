@@ -7,6 +7,7 @@ import torch
 
 import parity
 from amodal_diffusion import MaskModelOutput, PCNetMask, PCNetMaskPipeline
+from amodal_diffusion.pipelines.completion.mask_pipeline import MaskCall
 from repository_helpers import PARITY
 
 
@@ -28,6 +29,15 @@ def tiny_pipeline(model=None, **settings):
     pipeline = PCNetMaskPipeline(model or tiny_model(), **settings)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def dual_call(pipeline, masks, *, batch_size=4, **options):
+    """The checked call of a dual completion pipeline, for tests of its steps."""
+    defaults = {"return_order": True, "eraser_dilation": 0}
+    names = ("occluder_rule", "order_threshold", "mask_threshold")
+    options = pipeline.read_options({**dict.fromkeys(names), **defaults, **options})
+    scenes, _ = pipeline.check_inputs(None, masks)
+    return MaskCall(scenes, options, [None] * len(scenes), batch_size)
 
 
 class GapFiller(PCNetMask):

@@ -20,6 +20,7 @@ WRONG_CALLS = {
     "five dimensions": (dict(masks=np.zeros((1, 1, 1, 4, 4))), ValueError, "`masks"),
     "mixed sizes": (dict(masks=[MODAL[0], MODAL[0][:-1]]), ValueError, r"masks\[1\]"),
     "no masks, no size": (dict(masks=[]), ValueError, "`masks`"),
+    "no pixels": (dict(masks=np.zeros((2, 0, 4), bool)), ValueError, r"`masks`.* at least one pixel, got .*\(0, 4\)"),
     "a word": (dict(masks="photo.png"), TypeError, "`masks`"),
     "photo of another kind": (dict(image=3, masks=MODAL), TypeError, "`image`"),
     "order shape": (dict(masks=MODAL, order=np.zeros((3, 3))), ValueError, r"`order`.*\(2, 2\).*\(3, 3\)"),
@@ -70,8 +71,7 @@ def test_wrong_calls(case):
         ({"order_threshold": None}, TypeError, "`order_threshold` must be a number"),
         ({"enlarge_box": 0.5}, ValueError, r"`enlarge_box` must lie in \[1, 100\)"),
         ({"paste": "cubic"}, ValueError, "`paste` must be one of 'probability', 'binary', got 'cubic'"),
-        ({"completion_crop": "cubic"}, ValueError, "`completion_crop` must be one of"),
-        ({"order_crop": "cubic"}, ValueError, "`order_crop` must be one of"),
+        ({"crop": "cubic"}, ValueError, "`crop` must be one of 'nearest', 'bilinear', 'mixed', got 'cubic'"),
         ({"order_rule": "area"}, ValueError, "`order_rule` must be one of"),
     ],
 )

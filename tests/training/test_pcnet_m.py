@@ -183,7 +183,7 @@ def test_starts_from_another_pipeline_and_pushes(finished, coco, tmp_path, train
     card = (folder / "README.md").read_text()
     assert "secret" not in card
     settings = AmodalPipeline.from_pretrained(folder).config
-    assert (settings.order_rule, settings.confine_to_eraser, settings.mask_threshold) == ("evidence", True, 0.3)
+    assert (settings.order_rule, settings.confine_to_occluders, settings.mask_threshold) == ("evidence", True, 0.3)
     assert list((folder / "logs").rglob("events.out.tfevents.*"))
 
 

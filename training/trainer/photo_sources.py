@@ -17,7 +17,7 @@ from amodal_diffusion.data.synthesis import (
     PhotoOcclusionSynthesizer,
     PhotoSynthesisConfig,
 )
-from amodal_diffusion.pipelines.quiet import errors_alone
+from amodal_diffusion.pipelines.contexts import warnings_silenced
 
 from .arguments import PhotoArguments, errors_by_flag, source_name
 
@@ -149,7 +149,7 @@ def _make_bank(
     total = sum(len(rows) for rows in sources) or None  # of a stream nobody knows
     shown = [map(_without_amodal, rows) for rows in sources] if modal_only else sources
     # A photo whose objects do not touch is nothing to warn of here.
-    with errors_alone(), tqdm(total=total, desc="photos", disable=not accelerator.is_main_process) as bar:
+    with warnings_silenced(), tqdm(total=total, desc="photos", disable=not accelerator.is_main_process) as bar:
         return PhotoBank.from_sources(
             shown, resolution=round(synthesis.size * _CONTEXT), context=_CONTEXT,
             enlarge_box=synthesis.enlarge_box, on_row=lambda _: bar.update(), **options,

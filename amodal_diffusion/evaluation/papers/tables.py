@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ...files import write_text
-from ..calls import takes_option
 from ..detections import DetectedMethod, DetectionResults, ResultsMethod
 from ..methods import AloneMethod, PipelineMethod
-from ..posterior import PosteriorDraws, PosteriorMethod, TrueBoxMethod
+from ..posterior import PosteriorMethod, PosteriorSamples, TrueBoxMethod
 from ..report import TRUTH_MARK, Cell, EvaluationReport, Table, format_markdown, format_table, json_values
 from ..samples import Method
 from .published import KINS_TEST, PaperTable, PublishedRow
@@ -106,9 +105,9 @@ def _plain(method: Method, num_samples: int, seed: int) -> list[TableMethod]:
 
 def _grounding(method: Method, num_samples: int, seed: int) -> list[TableMethod]:
     (plain,) = _plain(method, num_samples, seed)
-    if not isinstance(method, PipelineMethod) or not takes_option(method.pipeline, "order_grounded"):
+    if not isinstance(method, PipelineMethod) or not method.pipeline.takes_option("order"):
         return [plain]
-    options = {**method.call_options, "order_grounded": False}
+    options = {**method.call_options, "occluder_rule": "neighbours", "return_order": False}
     ungrounded = PipelineMethod(method.pipeline, f"{method.name}, NOG", **options)
     return [replace(plain, role=f"{plain.role}-nog", method=ungrounded), plain]
 
@@ -122,7 +121,7 @@ def _alone(method: Method, num_samples: int, seed: int) -> list[TableMethod]:
 def _box(method: Method, num_samples: int, seed: int) -> list[TableMethod]:
     # [L20] compares with De-occlusion without the order, since Amodal-VAE knows of no occluder either.
     first, *_ = _grounding(method, num_samples, seed)
-    if not isinstance(method, PipelineMethod) or not takes_option(method.pipeline, "amodal_box"):
+    if not isinstance(method, PipelineMethod) or not method.pipeline.takes_option("amodal_box"):
         return [first]
     boxed = TrueBoxMethod(method.pipeline, f"{method.name}, true box", **method.call_options)
     return [first, replace(first, role=f"{first.role}-box", method=boxed)]
@@ -130,11 +129,11 @@ def _box(method: Method, num_samples: int, seed: int) -> list[TableMethod]:
 
 def _posterior(method: Method, num_samples: int, seed: int) -> list[TableMethod]:
     (plain,) = _plain(method, num_samples, seed)
-    if not isinstance(method, PipelineMethod) or not takes_option(method.pipeline, "num_samples"):
+    if not isinstance(method, PipelineMethod) or not method.pipeline.takes_option("num_samples"):
         return [plain]
-    draws = PosteriorDraws(method.pipeline, num_samples, seed=seed, **method.call_options)
-    visible = PosteriorMethod(draws, f"{method.name}, best of {num_samples} by visible", "visible")
-    truth = PosteriorMethod(draws, f"{method.name}, best of {num_samples} by truth", "truth")
+    samples = PosteriorSamples(method.pipeline, num_samples, seed=seed, **method.call_options)
+    visible = PosteriorMethod(samples, f"{method.name}, best of {num_samples} by visible", "visible")
+    truth = PosteriorMethod(samples, f"{method.name}, best of {num_samples} by truth", "truth")
     return [
         plain,
         replace(plain, role=f"{plain.role}-visible", method=visible),

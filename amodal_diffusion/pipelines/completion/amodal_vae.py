@@ -1,6 +1,6 @@
 """Amodal-VAE as a pipeline: one mask in, one or several whole masks out; no photo and no occluder needed [L20]."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,12 +10,11 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
 from ...crops import crop_to_boxes, paste_from_boxes, tight_boxes, to_absolute_boxes
-from ...masks import dilate
 from ...models.amodal_vae import AmodalVAE, DiagonalGaussian
-from ..inputs import Scene, batches, check_choice, check_integer, check_number, read_scenes, rows_of, to_device
+from ..inputs import MaskInputs, batches, check_choice, check_integer, check_number, rows_of, to_device
 from ..output import AmodalPipelineOutput
 from ..registry import register_pipeline
-from .mask_pipeline import MaskPipeline
+from .mask_pipeline import MaskCall, MaskCallback, MaskPipeline, beyond_rim, mask_call
 
 SELECTIONS = ("mean", "visible")
 # Pixels of the photo in the largest temporary; bounds memory, not results. Larger ones are slower on a CPU.
@@ -73,48 +72,50 @@ class AmodalVAEPipeline(MaskPipeline):
     Args:
         model: encoder, decoder and spatial transformer.
         mask_threshold: of P(object), in [0, 1).
-        rim_width: cells of the network's square. Growth that nowhere reaches farther than this from the visible part is
-            dropped: squeezing a mask to the square and back moves its outline by about a cell, which otherwise adds a
-            thin rim to the visible side of every object. 0 (as published) keeps all growth.
+        rim_width: pixels of the crop. Growth that nowhere reaches farther than this from the visible part is dropped:
+            squeezing a mask to the network's square and back moves its outline by about a pixel of that, which
+            otherwise adds a thin rim to the visible side of every object. None (published) keeps all growth.
 
     Raises:
         ValueError, TypeError: naming the setting that is out of range or of the wrong type.
     """
 
+    call_options = ("amodal_box", "num_samples", "select", "mask_threshold")
     needs_occluders = False
     unknown_category_id = 0
 
     model: AmodalVAE
 
-    def __init__(self, model: AmodalVAE, *, mask_threshold: float = 0.5, rim_width: int = 0) -> None:
+    def __init__(self, model: AmodalVAE, *, mask_threshold: float = 0.5, rim_width: int | None = None) -> None:
         super().__init__()
         self.register_modules(model=model)
         self.register_to_config(
             mask_threshold=check_number("mask_threshold", mask_threshold, 0, 1),
-            rim_width=check_integer("rim_width", rim_width, 0),
+            rim_width=None if rim_width is None else check_integer("rim_width", rim_width, 0),
         )
 
     @property
     def class_conditioned(self) -> bool:
-        """The network reads `category_ids`; they may be unknown."""
+        """The network reads the `category_ids` of the objects; they may be unknown."""
         return bool(self.model.config.num_categories > 0)
 
-    @torch.no_grad()
+    @mask_call
     def __call__(
         self,
         image: Any,
         masks: Any,
         *,
-        num_samples: int | None = None,
-        generator: torch.Generator | list[torch.Generator] | None = None,
-        amodal_box: Any = None,
         occluder_masks: Any = None,
         category_ids: Any = None,
+        amodal_box: Any = None,
+        num_samples: int | None = None,
         select: str = "mean",
         mask_threshold: float | None = None,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
         batch_size: int | None = None,
         output_type: str = "np",
         return_dict: bool = True,
+        callback: MaskCallback | None = None,
     ) -> AmodalPipelineOutput | tuple[Any, ...]:
         """Complete masks by the mean code of the posterior, and by samples of it.
 
@@ -128,23 +129,25 @@ class AmodalVAEPipeline(MaskPipeline):
                 in it for a photo that is not at hand, goes with a list of stacks.
             masks: modal masks, one (H, W) or a stack (N, H, W) in any form that `to_mask_stack` reads; a list of stacks
                 where `image` is a list, or None. All scenes of a call go through the network together.
-            num_samples: K completions to draw for each object; None or 0 draws none.
-            generator: of the samples, on the CPU or on the device of the pipeline; a list with one generator a photo
-                where lists are given. The same seed gives the same samples, whatever the batch size, and the first
-                samples of a larger K.
-            amodal_box: (N, 4) float, the boxes (x, y, w, h) in pixels of the whole objects where the caller knows them,
-                None or NaN for an object whose box is unknown; four numbers serve for one object. The input is cropped
-                with it and the completion fills it, in place of the predicted placement. It may leave the photo.
-            occluder_masks: (H, W) or (N, H, W), all that may hide the objects. Objects then grow only there, and
+            occluder_masks: (H, W) or (N, H, W), all that may occlude the objects. Objects then grow only there, and
                 samples are scored against all the rest. Not needed.
             category_ids: (N,) integers, 0 for an unknown category; read where the network is class-conditioned, None
                 there counts as unknown.
+            amodal_box: (N, 4) float, the boxes (x, y, w, h) in pixels of the whole objects where the caller knows them,
+                None or NaN for an object whose box is unknown; four numbers serve for one object. The input is cropped
+                with it and the completion fills it, in place of the predicted placement. It may leave the photo.
+            num_samples: K completions to draw for each object; None or 0 draws none.
             select: what `amodal_masks` and `probabilities` are: "mean" the completion by the mean code, "visible" the
                 sample with the best score.
-            mask_threshold: of P(object) in [0, 1); None takes the pipeline's.
-            batch_size: shapes in one pass through the network; None chooses it by device and size.
+            mask_threshold: of P(object) in [0, 1); None takes the checkpoint's.
+            generator: of the samples, on the CPU or on the device of the pipeline; a list with one generator a photo
+                where lists are given. The same seed gives the same samples, whatever the batch size, and the first
+                samples of a larger K.
+            batch_size: shapes in one pass through the network; None suits it to the device.
             output_type: "np", "pt" or "pil", see `AmodalPipelineOutput`.
-            return_dict: return an `AmodalPipelineOutput` instead of a tuple of its fields.
+            return_dict: False returns a tuple of all fields of `AmodalPipelineOutput` in their order.
+            callback: called after every batch as `callback(pipeline, stage, done, total)`, see `MaskCallback`; where it
+                returns False the call ends with `CallInterruptedError`.
 
         Returns:
             `AmodalPipelineOutput` with `amodal_masks`, `probabilities` and, where samples are drawn, `samples`,
@@ -155,65 +158,60 @@ class AmodalVAEPipeline(MaskPipeline):
         Raises:
             ValueError: naming the argument: wrong shapes or ranges, a photo of another size than its masks, an amodal
                 box that holds no visible pixel of its object, "visible" without samples.
-            TypeError: naming the argument of a type that is not read.
+            TypeError: naming the argument of a type that is not read, or that this pipeline does not take.
+            CallInterruptedError: by the callback.
         """
-        # 1. Check the inputs
-        threshold = self._threshold("mask_threshold", mask_threshold)
-        count = check_integer("num_samples", num_samples or 0, 0)
-        if check_choice("select", select, SELECTIONS) == "visible" and not count:
-            raise ValueError("`num_samples` must be at least 1 where `select` is 'visible'.")
-        scenes, batched = self.check_inputs(image, masks, occluder_masks, category_ids, amodal_box)
-        generators = _one_a_scene(generator, len(scenes), batched)
-        batch_size = self.check_call(batch_size, output_type, self.model.config.sample_size)
-        if not scenes:
-            return self.finish([], batched=batched, output_type=output_type, return_dict=return_dict)
-
-        # 2. Crop
-        crops = self.crop_shapes(scenes, batched)
-
-        # 3. Encode, draw and decode
-        noise = self.draw_noise(scenes, count, generators)  # [R, K, L]
-        with self.evaluation_mode(), self.progress_bar(total=len(crops.masks) * (1 + count)) as bar:
-            posterior = self.encode_shapes(crops, batch_size)
-            mean = self.decode_shapes(crops, posterior.mean[:, None], batch_size, bar)
-            latents = posterior.mean[:, None] + (0.5 * posterior.log_variance).exp()[:, None] * noise
-            drawn = self.decode_shapes(crops, latents, batch_size, bar) if count else None
-
-        # 4. Paste back
-        results = [
-            self.paste_scene(scene, crops, index, mean, drawn, threshold, select) for index, scene in enumerate(scenes)
-        ]
-
-        # 5. Put the output together
-        return self.finish(results, batched=batched, output_type=output_type, return_dict=return_dict)
+        return self.complete(
+            image,
+            masks,
+            occluder_masks=occluder_masks,
+            category_ids=category_ids,
+            amodal_box=amodal_box,
+            num_samples=num_samples,
+            select=select,
+            mask_threshold=mask_threshold,
+            generator=generator,
+            batch_size=batch_size,
+            output_type=output_type,
+            return_dict=return_dict,
+            callback=callback,
+        )
 
     # 1.
 
-    def check_inputs(
-        self, image: Any, masks: Any, occluder_masks: Any, category_ids: Any, amodal_box: Any
-    ) -> tuple[list[Scene], bool]:
-        """The scenes of a call, and whether it gave lists; errors as `__call__` documents them."""
-        scenes, batched = read_scenes(
-            image, masks, lowest_category=0, occluder_masks=occluder_masks, category_ids=category_ids,
-            amodal_box=amodal_box,
-        )  # fmt: skip
+    def read_options(self, options: dict[str, Any]) -> dict[str, Any]:
+        """The number of samples, the choice and the threshold."""
+        count = check_integer("num_samples", options["num_samples"] or 0, 0)
+        if check_choice("select", options["select"], SELECTIONS) == "visible" and not count:
+            raise ValueError("`num_samples` must be at least 1 where `select` is 'visible'.")
+        threshold = self._threshold("mask_threshold", options["mask_threshold"])
+        return {"num_samples": count, "select": options["select"], "mask_threshold": threshold}
+
+    def output_fields(self, call: MaskCall) -> tuple[str, ...]:
+        """Samples, their scores and their spread, where some are drawn."""
+        return ("uncertainty", "samples", "sample_scores") if call.options["num_samples"] else ()
+
+    def check_scene(self, scene: MaskInputs) -> None:
+        """Refuse categories that the network does not know too."""
+        super().check_scene(scene)
         known = self.model.config.num_categories
-        for index, scene in enumerate(scenes):
-            highest = 0 if scene.category_ids is None else scene.category_ids.max(initial=0)
-            if known and highest > known:
-                suffix = f"[{index}]" if batched else ""
-                raise ValueError(f"`category_ids{suffix}` must lie in [0, {known}], got {highest}.")
-        return scenes, batched
+        highest = 0 if scene.category_ids is None else scene.category_ids.max(initial=0)
+        if known and highest > known:
+            raise ValueError(f"`category_ids{scene.suffix}` must lie in [0, {known}], got {highest}.")
 
     # 2.
 
-    def crop_shapes(self, scenes: Sequence[Scene], batched: bool) -> ShapeCrops:
+    def crop(self, call: MaskCall) -> ShapeCrops:
         """Crop the visible part of every object that has one by its tight box, or by the caller's amodal box."""
-        device, size = self._execution_device, self.model.config.sample_size
+        return self.crop_shapes(call.scenes)
+
+    def crop_shapes(self, scenes: Sequence[MaskInputs]) -> ShapeCrops:
+        """`crop` of the scenes of a call."""
+        device, size = self._execution_device, self.sample_size
         crops, boxes, given, objects, categories = [], [], [], [], []
-        for index, scene in enumerate(scenes):
+        for scene in scenes:
             rows = np.flatnonzero(scene.visible)
-            masks = to_device(scene.masks[rows], device)
+            masks = scene.modal.tensor(device)[to_device(rows, device)]
             box = tight_boxes(masks)  # [r, 4]
             known = torch.zeros(len(rows), dtype=torch.bool, device=device)
             if scene.amodal_boxes is not None:
@@ -223,11 +221,8 @@ class AmodalVAEPipeline(MaskPipeline):
             crop = crop_to_boxes(masks, box, size)
             blank = known & ~(crop > 0).any(dim=2).any(dim=1)
             if blank.any():
-                name, row = (
-                    f"`amodal_box[{index}]`" if batched else "`amodal_box`",
-                    int(rows[int(blank.int().argmax())]),
-                )
-                raise ValueError(f"{name} of object {row} holds no visible pixel of it.")
+                row = int(rows[int(blank.int().argmax())])
+                raise ValueError(f"`amodal_box{scene.suffix}` of object {row} holds no visible pixel of it.")
             ids = np.zeros(len(scene), np.int64) if scene.category_ids is None else scene.category_ids
             categories.append(to_device(ids[rows], device))
             crops.append(crop)
@@ -245,7 +240,21 @@ class AmodalVAEPipeline(MaskPipeline):
 
     # 3.
 
-    def draw_noise(self, scenes: Sequence[Scene], count: int, generators: Sequence[torch.Generator | None]) -> Tensor:
+    def predict(self, call: MaskCall, crops: ShapeCrops) -> Iterator[tuple[Shapes, Shapes | None]]:
+        """Encode, draw and decode: the shapes by the mean code and the drawn ones of each scene."""
+        count = call.options["num_samples"]
+        noise = self.draw_noise(call.scenes, count, call.generators)  # [R, K, L]
+        with self.progress(call, "masks", len(crops.masks) * (1 + count)) as advance:
+            posterior = self.encode_shapes(crops, call.batch_size)
+            mean = self.decode_shapes(crops, posterior.mean[:, None], call.batch_size, advance)
+            latents = posterior.mean[:, None] + (0.5 * posterior.log_variance).exp()[:, None] * noise
+            drawn = self.decode_shapes(crops, latents, call.batch_size, advance) if count else None
+        for where in crops.scenes:
+            yield mean.of(where), None if drawn is None else drawn.of(where)
+
+    def draw_noise(
+        self, scenes: Sequence[MaskInputs], count: int, generators: Sequence[torch.Generator | None]
+    ) -> Tensor:
         """(R, K, L) standard normal, for the visible objects of all scenes; sample by sample, object by object."""
         device, latents = self._execution_device, self.model.config.latent_channels
         parts = []
@@ -267,7 +276,9 @@ class AmodalVAEPipeline(MaskPipeline):
             means[part], log_variances[part] = posterior.mean, posterior.log_variance
         return DiagonalGaussian(means, log_variances)
 
-    def decode_shapes(self, crops: ShapeCrops, latents: Tensor, batch_size: int, bar: Any) -> Shapes:
+    def decode_shapes(
+        self, crops: ShapeCrops, latents: Tensor, batch_size: int, advance: Callable[[int], None]
+    ) -> Shapes:
         """The shapes of (R, K, L) codes, each in the caller's box or where the spatial transformer places it."""
         count, size = latents.shape[1], crops.masks.shape[-1]
         owners = torch.arange(len(crops.masks), device=latents.device).repeat_interleave(count)  # [R * K]
@@ -279,36 +290,29 @@ class AmodalVAEPipeline(MaskPipeline):
             placed = to_absolute_boxes(self.model.place(logits, crops.masks[rows]), crops.boxes[rows])
             shapes.probabilities[part] = logits[:, 0].float().sigmoid()
             shapes.boxes[part] = torch.where(crops.is_given[rows, None], crops.boxes[rows], placed)
-            bar.update(len(rows))
+            advance(len(rows))
         return shapes
 
     # 4.
 
-    def paste_scene(
-        self,
-        scene: Scene,
-        crops: ShapeCrops,
-        index: int,
-        mean: Shapes,
-        drawn: Shapes | None,
-        threshold: float,
-        select: str,
+    def paste(
+        self, call: MaskCall, crops: ShapeCrops, index: int, prediction: tuple[Shapes, Shapes | None]
     ) -> dict[str, Any]:
-        """The results of the scene at `index`, from the shapes of all objects of the call."""
-        where = crops.scenes[index]
-        canvas = _Canvas(scene, crops.objects[where], threshold, self.config.rim_width)
+        """The results of the scene at `index`, from its shapes by the mean code and its samples."""
+        mean, drawn = prediction
+        threshold = call.options["mask_threshold"]
+        canvas = _Canvas(call.scenes[index], crops.objects[crops.scenes[index]], threshold, self.config.rim_width)
         probabilities, amodal = canvas.blank(torch.float32), canvas.blank(torch.bool)
-        for objects, pasted, _ in canvas.paste(mean.of(where)):
+        for objects, pasted, _ in canvas.paste(mean):
             probabilities[objects], amodal[objects] = pasted, pasted > threshold
-        result: dict[str, Any] = {"amodal_masks": amodal, "probabilities": probabilities, "order": None}
+        result: dict[str, Any] = {"amodal_masks": amodal, "probabilities": probabilities}
         if drawn is None:
-            return result | dict.fromkeys(("uncertainty", "samples", "sample_scores"))
-        shapes = drawn.of(where)
-        result |= canvas.paste_samples(shapes, probabilities)
-        if select == "visible":
+            return result
+        result |= canvas.paste_samples(drawn, probabilities)
+        if call.options["select"] == "visible":
             best = result["sample_scores"][canvas.objects].argmax(dim=1)
-            best += shapes.count * torch.arange(len(best), device=best.device)
-            for objects, pasted, _ in canvas.paste(Shapes(shapes.probabilities[best], shapes.boxes[best])):
+            best += drawn.count * torch.arange(len(best), device=best.device)
+            for objects, pasted, _ in canvas.paste(Shapes(drawn.probabilities[best], drawn.boxes[best])):
                 probabilities[objects], amodal[objects] = pasted, pasted > threshold
         return result
 
@@ -323,12 +327,12 @@ class _Canvas:
         rim_width: see `AmodalVAEPipeline`.
     """
 
-    def __init__(self, scene: Scene, objects: Tensor, threshold: float, rim_width: int) -> None:
+    def __init__(self, scene: MaskInputs, objects: Tensor, threshold: float, rim_width: int | None) -> None:
         self.objects, self.threshold, self.rim_width = objects, threshold, rim_width
-        self.modal = to_device(scene.masks, objects.device)  # [N, H, W]
-        self.hiders = None
-        if scene.occluder_masks is not None:
-            self.hiders = to_device(scene.occluder_masks, objects.device).expand_as(self.modal)
+        self.modal = scene.modal.tensor(objects.device)  # [N, H, W]
+        self.occluders = None
+        if scene.occluders is not None:
+            self.occluders = scene.occluders.tensor(objects.device).expand_as(self.modal)
 
     def blank(self, dtype: torch.dtype) -> Tensor:
         """(N, H, W) of zeros."""
@@ -361,29 +365,27 @@ class _Canvas:
             modal = self.modal[objects]
             pasted = paste_from_boxes(patches, boxes, height, width)
             scores = self._scores(pasted > self.threshold, objects)
-            if self.rim_width:
-                pasted.masked_fill_(~self._beyond_rim(patches, boxes, objects), 0.0)
-            if self.hiders is not None:
-                pasted.masked_fill_(~self.hiders[objects], 0.0)
+            if self.rim_width is not None:
+                pasted.masked_fill_(~self._beyond_rim(patches, boxes, objects, self.rim_width), 0.0)
+            if self.occluders is not None:
+                pasted.masked_fill_(~self.occluders[objects], 0.0)
             yield objects, pasted.masked_fill_(modal, 1.0), scores
 
     def _scores(self, found: Tensor, objects: Tensor) -> Tensor:
         """(B,) float32: see `AmodalVAEPipeline.__call__`; `found` (B, H, W) bool is changed."""
         modal = self.modal[objects]
         agreed = _areas(found & modal)
-        if self.hiders is not None:
-            found &= ~self.hiders[objects]
+        if self.occluders is not None:
+            found &= ~self.occluders[objects]
         else:
             found &= _spanned(modal.any(dim=2))[:, :, None] & _spanned(modal.any(dim=1))[:, None, :]
         return agreed / _areas(found | modal)
 
-    def _beyond_rim(self, patches: Tensor, boxes: Tensor, objects: Tensor) -> Tensor:
+    def _beyond_rim(self, patches: Tensor, boxes: Tensor, objects: Tensor, width: int) -> Tensor:
         """(B, H, W) bool: around growth that reaches farther from the visible part than the rim."""
-        side = 2 * self.rim_width + 1
         modal = crop_to_boxes(self.modal, boxes, patches.shape[-1], objects) > 0
-        core = (patches > self.threshold) & ~dilate(modal, kernel="square", size=side)
-        around = dilate(core, kernel="square", size=side + 2).float()
-        return paste_from_boxes(around, boxes, *self.modal.shape[1:]) > 0
+        around = beyond_rim(patches > self.threshold, modal, width)
+        return paste_from_boxes(around.float(), boxes, *self.modal.shape[1:]) > 0
 
 
 def _areas(masks: Tensor) -> Tensor:
@@ -395,21 +397,3 @@ def _spanned(line: Tensor) -> Tensor:
     """(B, n) bool: True from the first True of each row to its last."""
     line = line.to(torch.uint8)
     return (line.cummax(dim=1).values & line.flip(1).cummax(dim=1).values.flip(1)).bool()
-
-
-def _one_a_scene(generator: Any, scenes: int, batched: bool) -> Sequence[torch.Generator | None]:
-    """The generator of each scene; one for all draws scene after scene."""
-    if isinstance(generator, list | tuple):
-        if not batched:
-            raise ValueError("`generator` must be one generator where one photo is given, got a list.")
-        if len(generator) != scenes:
-            raise ValueError(
-                f"`generator` must hold one generator for each of the {scenes} photos, got {len(generator)}."
-            )
-        generators = list(generator)
-    else:
-        generators = [generator] * scenes
-    for item in generators:
-        if item is not None and not isinstance(item, torch.Generator):
-            raise TypeError(f"`generator` must be a torch.Generator, or a list of these, got {type(item).__name__}.")
-    return generators

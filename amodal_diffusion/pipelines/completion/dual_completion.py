@@ -5,21 +5,24 @@ import math
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ...crops.mask_patches import crop_mask_patches
-from ...masks import dilate, mask_unions
-from ...ordering import neighbours, occlusion_evidence, order_from_increments
-from ..inputs import Scene, batches, read_scenes, to_device
-from .mask_pipeline import MaskPipeline, ObjectPatches
+from ...crops import CROP_RULES, crop_masks
+from ...masks import BoolArray, dilate
+from ...ordering import occlusion_evidence, order_from_increments
+from ..inputs import MaskInputs, SceneMasks, batches, check_choice, check_integer, check_number, to_device
+from .mask_pipeline import MaskCall, MaskPipeline, ObjectPatches, ScenePrediction, check_crop
 
 logger = logging.getLogger(__name__)
 
 ORDER_RULES = ("count", "probability", "evidence")
+PAIR_CROPS = (*CROP_RULES, "mixed")
+"""How masks become crops: `crop_masks`, or "mixed", nearest for the order and bilinear for the masks as in [Z20]."""
+
 # The completions of ordered pairs are kept for the amodal masks while they take less memory than this.
 _KEEP_BYTES = 512 * 2**20
 
@@ -47,42 +50,43 @@ class ErasedObjects:
 
     Args:
         patches: crops of the objects.
-        erasers: (M, s, s) bool, crops of the union of all that may hide each object.
+        erasers: (M, s, s) bool, crops of the union of all that may occlude each object.
         same_pair: (M,) int64, the row in `PairPatches` of the pair with the same eraser, -1 where none has.
-        unions: for each scene the (N, H, W) bool unions themselves.
+        unions: for each scene the (N, H, W) bool unions themselves, on the device.
     """
 
     patches: ObjectPatches
     erasers: Tensor
     same_pair: np.ndarray
-    unions: list[np.ndarray]
+    unions: list[Tensor]
 
 
 class DualCompletionPipeline(MaskPipeline):
-    """Base class of the pipelines whose network completes an object given one mask of what may hide it.
+    """Base class of the pipelines whose network completes an object given one mask of what may occlude it.
 
-    A subclass says what the network sees of a pair (`network_inputs`) and what it answers (`read_logits`). It has the
-    component `model` and the settings `order_rule`, `keep_modal`, `paste` and `test_time_flip`.
+    A subclass says what the network sees of a pair (`network_inputs`), what its planes mean (`channels`, `read_logits`)
+    and which neighbours may be occluders (`occluders_by_rule`). It has the component `model` and the settings
+    `order_threshold`, `mask_threshold`, `crop`, `enlarge_box`, `paste`, `keep_modal`, `occluder_rule`,
+    `confine_to_occluders`, `test_time_flip` and `order_rule`.
 
     Attributes:
-        answers: number C of planes that `read_logits` gives.
+        channels: the planes that `read_logits` gives.
+        occluder_rules: what may occlude an object. "neighbours", each mask that touches it, is one of them.
     """
 
     model: Any
-    answers: int = 1
-
-    @property
-    @abstractmethod
-    def pair_crop(self) -> str:
-        """The crop rule of the pairs, see `crop_mask_patches`."""
+    channels: ClassVar[tuple[str, ...]] = ("probabilities",)
+    occluder_rules: ClassVar[tuple[str, ...]] = ("neighbours",)
 
     @abstractmethod
-    def hiders_by_rule(self, relation: np.ndarray, masks: np.ndarray) -> np.ndarray:
-        """(N, N) bool: [i, j] object j may hide a part of object i.
+    def occluders_by_rule(self, rule: str, order: np.ndarray, growth: np.ndarray, neighbours: BoolArray) -> BoolArray:
+        """(N, N) bool: [i, j] object j may occlude a part of object i.
 
         Args:
-            relation: (N, N), what the pipeline knows of pairs: their order, or how much each grows under each other.
-            masks: (N, H, W), the objects as they may hide each other.
+            rule: one of `occluder_rules`, but "neighbours".
+            order: (N, N) int8.
+            growth: (N, N) float64, how much speaks for j occluding a part of i; all 0 where the caller gave the order.
+            neighbours: (N, N) bool, the objects that touch.
         """
 
     @abstractmethod
@@ -91,28 +95,104 @@ class DualCompletionPipeline(MaskPipeline):
 
     @abstractmethod
     def read_logits(self, logits: Tensor) -> Tensor:
-        """(B, C, s, s) float32 from logits in float32: P(object), and with C = 2 the uncertainty."""
+        """(B, C, s, s) float32 from logits in float32: the planes that `channels` names."""
+
+    def check_settings(self, **settings: Any) -> dict[str, Any]:
+        """The settings that these pipelines share, checked.
+
+        Raises:
+            ValueError, TypeError: naming the setting.
+        """
+        crop = check_choice("crop", settings["crop"], PAIR_CROPS)
+        return {
+            "order_threshold": check_number("order_threshold", settings["order_threshold"], 0, 1),
+            "mask_threshold": check_number("mask_threshold", settings["mask_threshold"], 0, 1),
+            **check_crop("nearest", settings["enlarge_box"], settings["paste"]),
+            "crop": crop,
+            "keep_modal": bool(settings["keep_modal"]),
+            "occluder_rule": check_choice("occluder_rule", settings["occluder_rule"], self.occluder_rules),
+            "confine_to_occluders": bool(settings["confine_to_occluders"]),
+            "test_time_flip": bool(settings["test_time_flip"]),
+            "order_rule": check_choice("order_rule", settings["order_rule"], ORDER_RULES),
+        }
 
     # 1.
 
-    def check_inputs(
-        self, image: Any, masks: Any, occluder_masks: Any = None, category_ids: Any = None, order: Any = None
-    ) -> tuple[list[Scene], bool]:
-        """The scenes of a call, and whether it gave lists; errors as `__call__` documents them."""
-        use_rgb, class_conditioned = self.model.config.use_rgb, self.model.config.class_conditioned
-        scenes, batched = read_scenes(
-            image, masks, read_image=use_rgb, occluder_masks=occluder_masks, category_ids=category_ids, order=order
-        )
-        if use_rgb and any(scene.image is None for scene in scenes):
-            raise ValueError("`image` must be given: the network of this pipeline looks at the photo (`use_rgb`).")
-        if class_conditioned and any(scene.category_ids is None for scene in scenes):
-            raise ValueError("`category_ids` must be given: the network of this pipeline is class-conditioned.")
-        return scenes, batched
+    def read_options(self, options: dict[str, Any]) -> dict[str, Any]:
+        """The options that both pipelines take."""
+        rule = self.config.occluder_rule if options["occluder_rule"] is None else options["occluder_rule"]
+        return {
+            "return_order": bool(options["return_order"]),
+            "occluder_rule": check_choice("occluder_rule", rule, self.occluder_rules),
+            "eraser_dilation": check_integer("eraser_dilation", options["eraser_dilation"], 0),
+            "order_threshold": self._threshold("order_threshold", options["order_threshold"]),
+            "mask_threshold": self._threshold("mask_threshold", options["mask_threshold"]),
+        }
+
+    def output_fields(self, call: MaskCall) -> tuple[str, ...]:
+        """The uncertainty where the network knows it, and the order."""
+        return (*self.channels[1:], *(["order"] if call.options["return_order"] else []))
+
+    @property
+    def largest_side(self) -> int:
+        """Side of the maps behind `patch_size`."""
+        return self.sample_size // int(self.model.config.patch_size)
+
+    # 2.
+
+    @property
+    def pair_crop(self) -> str:
+        """How masks become crops when the order is inferred, see `crop_masks`."""
+        return "nearest" if self.config.crop == "mixed" else str(self.config.crop)
+
+    @property
+    def completion_crop(self) -> str:
+        """How masks become crops when they are completed, see `crop_masks`."""
+        return "bilinear" if self.config.crop == "mixed" else str(self.config.crop)
+
+    def crop(self, call: MaskCall) -> ObjectPatches:
+        """Crop every object once, as the pairs are."""
+        return self.crop_objects(call.scenes, crop=self.pair_crop, images=self.needs_image)
 
     # 3.
 
+    def predict(self, call: MaskCall, crops: ObjectPatches) -> Iterator[ScenePrediction]:
+        """Compare every ordered pair of neighbours where order or masks need it, then complete each object."""
+        occluders = [self.grow_occluders(scene, call.options["eraser_dilation"]) for scene in call.scenes]
+        pairs, growths, orders = self.compare_pairs(call, crops, occluders)
+        chosen = self.find_occluders(call, occluders, growths, orders)  # (N, K) bool a scene
+        erased = self.erase_objects(call.scenes, occluders, chosen, crops, pairs)
+        rows, completions = self.complete_objects(call, erased, pairs)  # [K], [K, C, s, s]
+        for where, union, order in zip(crops.scenes, erased.unions, orders, strict=True):
+            inside = (rows >= where.start) & (rows < where.stop)
+            order = order if call.options["return_order"] else None
+            yield ScenePrediction(rows[inside] - where.start, completions[inside], union, order)
+
+    @staticmethod
+    def grow_occluders(scene: MaskInputs, dilation: int) -> SceneMasks:
+        """The masks that may occlude objects: the caller's or all of the scene, larger by `dilation` on each side."""
+        masks = scene.modal if scene.occluders is None else scene.occluders
+        if not dilation:
+            return masks
+        return SceneMasks(dilate(masks.stack, kernel="square", size=2 * dilation + 1))
+
+    def compare_pairs(
+        self, call: MaskCall, patches: ObjectPatches, occluders: Sequence[SceneMasks]
+    ) -> tuple[PairPatches, list[np.ndarray | None], list[np.ndarray | None]]:
+        """The pairs of neighbours, how much each object grows under each other, and the order.
+
+        Growth and order are (N, N) for each scene. Where neither the output nor the masks need an order, or the caller
+        gave order or occluders, no pair is completed: then the growth is None, and the order what the caller gave.
+        """
+        needed = call.options["return_order"] or call.options["occluder_rule"] != "neighbours"
+        wanted = [needed and scene.order is None and scene.occluders is None for scene in call.scenes]
+        pairs = self.crop_pairs(occluders, patches, wanted)  # erasers [P, s, s]
+        increments = self.complete_pairs(call, patches, pairs)  # [P]
+        growths = self.measure_growth(call.scenes, pairs, increments, wanted)
+        return pairs, growths, self.order_scenes(call.scenes, pairs, growths)
+
     def crop_pairs(
-        self, occluders: Sequence[np.ndarray], patches: ObjectPatches, wanted: Sequence[bool]
+        self, occluders: Sequence[SceneMasks], patches: ObjectPatches, wanted: Sequence[bool]
     ) -> PairPatches:
         """Crop the eraser of every ordered pair of neighbours in the scenes that are `wanted`."""
         first, erasers, tables = [], [], []
@@ -120,7 +200,7 @@ class DualCompletionPipeline(MaskPipeline):
         for masks, where, want in zip(occluders, patches.scenes, wanted, strict=True):
             table = np.full((len(masks), len(masks)), -1, np.int64)
             if want:
-                front, back = np.nonzero(neighbours(masks))
+                front, back = np.nonzero(masks.neighbours)
                 table[front, back] = np.arange(count, count + len(front))
                 count += len(front)
                 first.append(front + where.start)
@@ -131,24 +211,22 @@ class DualCompletionPipeline(MaskPipeline):
         rows = np.concatenate([np.zeros(0, np.int64), *first])
         return PairPatches(to_device(rows, empty.device), torch.cat([empty, *erasers]), tables)
 
-    def complete_pairs(
-        self, patches: ObjectPatches, pairs: PairPatches, threshold: float, batch_size: int
-    ) -> np.ndarray:
+    def complete_pairs(self, call: MaskCall, patches: ObjectPatches, pairs: PairPatches) -> np.ndarray:
         """(P,) float64: by how many pixels of the photo the first object of each pair grows under the second."""
         count, size = len(pairs.first), patches.modal.shape[-1]
         increments = torch.zeros(count, dtype=torch.float64, device=pairs.first.device)
-        shape = (count, self.answers, size, size)
+        shape = (count, len(self.channels), size, size)
         if 4 * math.prod(shape) <= _KEEP_BYTES:
             pairs.completions = torch.empty(shape, device=pairs.erasers.device)
-        for part, answer in self._complete(patches, pairs.first, pairs.erasers, batch_size, "order"):
+        for part, planes in self._complete(call, patches, pairs.first, pairs.erasers, "order"):
             # The eraser and the erased modal patch have no pixel in common, so the growth is what lies in the eraser.
-            probability = answer[:, 0]  # [B, s, s]
-            grown = pairs.erasers[part] & (probability > threshold)  # [B, s, s]
+            probability = planes[:, 0]  # [B, s, s]
+            grown = pairs.erasers[part] & (probability > call.options["order_threshold"])  # [B, s, s]
             increments[part] = self._increment(probability, pairs.erasers[part], grown).sum(
                 dim=(1, 2), dtype=torch.float64
             )
             if pairs.completions is not None:
-                pairs.completions[part] = answer
+                pairs.completions[part] = planes
         scale = patches.boxes[pairs.first.cpu(), 2].numpy() / size
         return increments.cpu().numpy() * scale**2
 
@@ -161,9 +239,9 @@ class DualCompletionPipeline(MaskPipeline):
         return probability * (eraser & grown.any(dim=2, keepdim=True).any(dim=1, keepdim=True))
 
     def measure_growth(
-        self, scenes: Sequence[Scene], pairs: PairPatches, increments: np.ndarray, wanted: Sequence[bool]
+        self, scenes: Sequence[MaskInputs], pairs: PairPatches, increments: np.ndarray, wanted: Sequence[bool]
     ) -> list[np.ndarray | None]:
-        """How much speaks for j hiding a part of i: (N, N) float64 for each scene that is `wanted`, else None.
+        """How much speaks for j occluding a part of i: (N, N) float64 for each scene that is `wanted`, else None.
 
         The increments of `complete_pairs`, weighed by `occlusion_evidence` where the `order_rule` says so.
         """
@@ -172,12 +250,12 @@ class DualCompletionPipeline(MaskPipeline):
             growth = np.zeros(table.shape)
             growth[table >= 0] = increments[table[table >= 0]]
             if want and self.config.order_rule == "evidence":
-                growth = occlusion_evidence(growth, scene.masks)
+                growth = occlusion_evidence(growth, scene.modal)
             growths.append(growth if want else None)
         return growths
 
     def order_scenes(
-        self, scenes: Sequence[Scene], pairs: PairPatches, growths: Sequence[np.ndarray | None]
+        self, scenes: Sequence[MaskInputs], pairs: PairPatches, growths: Sequence[np.ndarray | None]
     ) -> list[np.ndarray | None]:
         """The order of each scene: where its growth was measured, inferred; else the caller's, if any."""
         return [
@@ -196,40 +274,39 @@ class DualCompletionPipeline(MaskPipeline):
             (N, N) int8 order matrix.
         """
         scenes, _ = self.check_inputs(None, masks)
-        config, network = self.config, self.model.config
-        batch_size = self.check_call(None, "np", network.sample_size // network.patch_size)
-        patches = self.crop_objects(
-            scenes, network.sample_size, crop=self.pair_crop, enlarge_box=config.enlarge_box, use_images=False,
-            use_categories=False,
-        )  # fmt: skip
-        pairs = self.crop_pairs([scene.masks for scene in scenes], patches, [True])
+        names = ("occluder_rule", "order_threshold", "mask_threshold")
+        options = self.read_options({**dict.fromkeys(names), "return_order": True, "eraser_dilation": 0})
+        call = MaskCall(scenes, options, [None], self.check_call(None, "np", self.largest_side))
         with self.evaluation_mode():
-            increments = self.complete_pairs(patches, pairs, config.order_threshold, batch_size)
-        (order,) = self.order_scenes(scenes, pairs, self.measure_growth(scenes, pairs, increments, [True]))
+            _, _, (order,) = self.compare_pairs(call, self.crop(call), [scene.modal for scene in scenes])
         return cast(np.ndarray, order)
 
-    # 4.
+    def find_occluders(
+        self,
+        call: MaskCall,
+        occluders: Sequence[SceneMasks],
+        growths: Sequence[np.ndarray | None],
+        orders: Sequence[np.ndarray | None],
+    ) -> list[BoolArray]:
+        """For each scene (N, K) bool: [i, k] the k-th mask of `occluders` may occlude a part of object i.
 
-    def find_hiders(
-        self, scenes: Sequence[Scene], occluders: Sequence[np.ndarray], relations: Sequence[np.ndarray | None]
-    ) -> list[np.ndarray]:
-        """For each scene (N, K) bool: [i, k] the k-th mask of `occluders` may hide a part of object i.
-
-        That is for the caller to say with `occluder_masks`, else for `hiders_by_rule`; a neighbour where the scene's
-        relation is None.
+        That is for the caller to say with `occluder_masks`, else for the rule of the call.
         """
-        hiders = []
-        for scene, masks, relation in zip(scenes, occluders, relations, strict=True):
-            if scene.occluder_masks is not None:
-                hiders.append(_given_hiders(scene, masks))
+        rule, found = call.options["occluder_rule"], []
+        for scene, masks, growth, order in zip(call.scenes, occluders, growths, orders, strict=True):
+            if scene.occluders is not None:
+                found.append(_given_occluders(scene, masks))
+            elif rule == "neighbours" or order is None:
+                found.append(masks.neighbours)
             else:
-                hiders.append(neighbours(masks) if relation is None else self.hiders_by_rule(relation, masks))
-        self._warn_of_lonely_objects(scenes, hiders)
-        return hiders
+                measured = np.zeros(order.shape) if growth is None else growth
+                found.append(self.occluders_by_rule(rule, order, measured, masks.neighbours))
+        self._warn_of_lonely_objects(call.scenes, found)
+        return found
 
-    def _warn_of_lonely_objects(self, scenes: Sequence[Scene], hiders: Sequence[np.ndarray]) -> None:
-        """Log the scenes in which nothing may hide anything, which callers seldom mean."""
-        lonely = sum(bool(scene.visible.any()) and not hides.any() for scene, hides in zip(scenes, hiders, strict=True))
+    def _warn_of_lonely_objects(self, scenes: Sequence[MaskInputs], chosen: Sequence[BoolArray]) -> None:
+        """Log the scenes in which nothing may occlude anything, which callers seldom mean."""
+        lonely = sum(bool(scene.visible.any()) and not some.any() for scene, some in zip(scenes, chosen, strict=True))
         if lonely:
             logger.warning(
                 "No object of %d of %d scenes has an occluder, so nothing can be hidden there: pass the masks of the "
@@ -240,40 +317,40 @@ class DualCompletionPipeline(MaskPipeline):
 
     def erase_objects(
         self,
-        scenes: Sequence[Scene],
-        occluders: Sequence[np.ndarray],
-        hiders: Sequence[np.ndarray],
+        scenes: Sequence[MaskInputs],
+        occluders: Sequence[SceneMasks],
+        chosen: Sequence[BoolArray],
         patches: ObjectPatches,
         pairs: PairPatches,
-        rule: str,
     ) -> ErasedObjects:
-        """The union of all that may hide each object, cropped with its box.
+        """The union of all that may occlude each object, cropped with its box.
 
         Args:
             scenes: of the call.
-            occluders: for each scene (K, H, W), the masks that may hide objects.
-            hiders: for each scene (N, K) bool, which of them may hide which object.
+            occluders: for each scene (K, H, W), the masks that may occlude objects.
+            chosen: for each scene (N, K) bool, which of them may occlude which object.
             patches: crops of the objects.
-            pairs: what the order has completed.
-            rule: the crop rule; where it is that of the pairs, their completions can be taken over.
+            pairs: what the order has completed; taken over where its crops are those of the completion.
         """
+        rule, device = self.completion_crop, patches.modal.device
         same_pair = np.full(len(patches.modal), -1, np.int64)
-        # The union comes first: interpolated crops of two occluders that touch would leave their seam open.
-        unions = [mask_unions(masks, hides) for masks, hides in zip(occluders, hiders, strict=True)]
-        erasers, modal = [], []
-        for scene, union, hides, table, where in zip(scenes, unions, hiders, pairs.rows, patches.scenes, strict=True):
-            everyone = np.arange(len(scene))
-            erasers.append(_crop(union, everyone, patches, everyone + where.start, rule))
+        erasers, modal, unions = [], [], []
+        for scene, masks, some, table, where in zip(scenes, occluders, chosen, pairs.rows, patches.scenes, strict=True):
+            # The union comes first: interpolated crops of two occluders that touch would leave their seam open.
+            union = to_device(masks.unions(some), device)
+            unions.append(union)
+            boxes, size = patches.boxes[where], patches.modal.shape[-1]
+            erasers.append(crop_masks(union, boxes, size, rule=rule))
             if rule != self.pair_crop:
-                modal.append(_crop(scene.masks, everyone, patches, everyone + where.start, rule))
-            elif scene.occluder_masks is None:
-                only = hides.sum(axis=1) == 1
-                same_pair[where] = np.where(only, np.where(hides, table, -1).max(axis=1, initial=-1), -1)
+                modal.append(crop_masks(scene.modal.tensor(device), boxes, size, rule=rule))
+            elif scene.occluders is None:
+                only = some.sum(axis=1) == 1
+                same_pair[where] = np.where(only, np.where(some, table, -1).max(axis=1, initial=-1), -1)
         if modal:
             patches = replace(patches, modal=torch.cat(modal))
         return ErasedObjects(patches, torch.cat(erasers), same_pair, unions)
 
-    def complete_objects(self, erased: ErasedObjects, pairs: PairPatches, batch_size: int) -> tuple[Tensor, Tensor]:
+    def complete_objects(self, call: MaskCall, erased: ErasedObjects, pairs: PairPatches) -> tuple[Tensor, Tensor]:
         """Complete each object that can have a hidden part; a completion that the order has already seen is taken over.
 
         Returns:
@@ -288,126 +365,48 @@ class DualCompletionPipeline(MaskPipeline):
         if pairs.completions is None:
             seen = torch.full_like(seen, -1)
         new = (seen < 0).nonzero()[:, 0]
-        answers = torch.empty(len(rows), self.answers, *erasers.shape[1:], device=erasers.device)
+        completions = torch.empty(len(rows), len(self.channels), *erasers.shape[1:], device=erasers.device)
         if pairs.completions is not None:
-            answers[seen >= 0] = pairs.completions[seen[seen >= 0]]
-        for part, answer in self._complete(patches, rows[new], erasers[rows[new]], batch_size, "masks"):
-            answers[new[part]] = answer
-        return rows, answers
+            completions[seen >= 0] = pairs.completions[seen[seen >= 0]]
+        for part, planes in self._complete(call, patches, rows[new], erasers[rows[new]], "masks"):
+            completions[new[part]] = planes
+        return rows, completions
 
     def _complete(
-        self, patches: ObjectPatches, rows: Tensor, erasers: Tensor, batch_size: int, stage: str
+        self, call: MaskCall, patches: ObjectPatches, rows: Tensor, erasers: Tensor, stage: str
     ) -> Iterator[tuple[slice, Tensor]]:
-        """Run the network on the objects at `rows` (B,) with `erasers` (B, s, s): slices, and answers (b, C, s, s)."""
-        with self.progress_bar(total=len(rows)) as bar:
-            bar.set_description(stage, refresh=False)
-            for part in batches(len(rows), batch_size):
+        """Run the network on the objects at `rows` (B,) with `erasers` (B, s, s): slices, and planes (b, C, s, s)."""
+        with self.progress(call, stage, len(rows)) as advance:
+            for part in batches(len(rows), call.batch_size):
                 index, eraser = rows[part], erasers[part]
                 planes = self.network_inputs(patches.modal[index], eraser)
                 inputs = {name: _planes(plane) for name, plane in planes.items()}  # [B, 1, s, s] each
                 if patches.images is not None:
                     inputs["image"] = patches.images[index].contiguous(memory_format=torch.channels_last)
                 categories = None if patches.category_ids is None else patches.category_ids[index]
-                answer = self._answer(inputs, categories)
+                answer = self._run(inputs, categories)
                 if self.config.test_time_flip:
                     mirrored = {name: value.flip(-1) for name, value in inputs.items()}
-                    answer = (answer + self._answer(mirrored, categories).flip(-1)) / 2
+                    answer = (answer + self._run(mirrored, categories).flip(-1)) / 2
                 yield part, answer
-                bar.update(len(index))
+                advance(len(index))
 
-    def _answer(self, inputs: dict[str, Tensor], category_ids: Tensor | None) -> Tensor:
+    def _run(self, inputs: dict[str, Tensor], category_ids: Tensor | None) -> Tensor:
         inputs = {name: value.to(self.model.dtype) for name, value in inputs.items()}
         return self.read_logits(self.model(**inputs, category_ids=category_ids).logits.float())
 
-    # 5.
 
-    def paste_scenes(
-        self,
-        scenes: Sequence[Scene],
-        erased: ErasedObjects,
-        rows: Tensor,
-        completions: Tensor,
-        threshold: float,
-        confine: bool,
-    ) -> list[dict[str, Tensor]]:
-        """`paste_scene` for every scene of the call."""
-        return [
-            self.paste_scene(scene, erased, index, rows, completions, threshold, confine=confine)
-            for index, scene in enumerate(scenes)
-        ]
-
-    def paste_scene(
-        self,
-        scene: Scene,
-        erased: ErasedObjects,
-        index: int,
-        rows: Tensor,
-        completions: Tensor,
-        threshold: float,
-        *,
-        confine: bool,
-    ) -> dict[str, Tensor]:
-        """The masks, probabilities and uncertainty of the scene at `index`.
-
-        Args:
-            scene: the scene.
-            erased: all objects of the call.
-            index: of the scene.
-            rows: (K,) the objects that were completed.
-            completions: (K, C, s, s), what the network answers.
-            threshold: of P(object).
-            confine: nothing grows outside of what may hide the object.
-        """
-        where = erased.patches.scenes[index]
-        modal = to_device(scene.masks, completions.device)
-        inside = (rows >= where.start) & (rows < where.stop)
-        done = rows[inside] - where.start
-        crops = erased.patches.boxes[where]
-        boxes = torch.zeros_like(crops)  # side 0, which pastes nothing, where there is no completion
-        boxes[done.cpu()] = crops[done.cpu()]
-        allowed = modal | to_device(erased.unions[index], modal.device) if confine else None
-
-        def paste(channel: int) -> tuple[Tensor, Tensor]:
-            patches = completions.new_zeros(len(scene), *completions.shape[2:])
-            patches[done] = completions[inside, channel]
-            masks, values = self.paste_objects(
-                patches, boxes, *modal.shape[1:], threshold=threshold, paste=self.config.paste
-            )
-            if allowed is not None:
-                masks &= allowed
-                values.masked_fill_(~allowed, 0.0)
-            return masks, values
-
-        masks, probabilities = paste(0)
-        result = {"amodal_masks": masks, "probabilities": probabilities}
-        if completions.shape[1] > 1:
-            _, result["uncertainty"] = paste(1)
-        if self.config.keep_modal:
-            masks |= modal
-            probabilities.masked_fill_(modal, 1.0)
-            if "uncertainty" in result:
-                result["uncertainty"].masked_fill_(modal, 0.0)
-        return result
-
-
-def grow(masks: np.ndarray, dilation: int) -> np.ndarray:
-    """Masks (N, H, W) that are larger by `dilation` pixels on each side."""
-    return dilate(masks, kernel="square", size=2 * dilation + 1) if dilation else masks
-
-
-def _given_hiders(scene: Scene, occluders: np.ndarray) -> np.ndarray:
-    """(N, K) bool: which of the caller's `occluder_masks` hide which object: each its own, or the only one all."""
+def _given_occluders(scene: MaskInputs, occluders: SceneMasks) -> BoolArray:
+    """(N, K) bool: which of the caller's `occluder_masks` occlude which object: each its own, or the only one all."""
     one_each = np.eye(len(scene), dtype=bool)
     return one_each if len(occluders) == len(scene) else np.ones((len(scene), 1), bool)
 
 
-def _crop(
-    masks: np.ndarray, indices: np.ndarray, patches: ObjectPatches, objects: np.ndarray, rule: str = "nearest"
-) -> Tensor:
+def _crop(masks: SceneMasks, indices: np.ndarray, patches: ObjectPatches, objects: np.ndarray, rule: str) -> Tensor:
     """(B, s, s) bool: the masks at `indices` cropped with the boxes of `objects` (rows of `patches`)."""
-    device, size = patches.modal.device, patches.modal.shape[-1]
     boxes = patches.boxes[torch.from_numpy(objects)]
-    return crop_mask_patches(to_device(masks, device), boxes, size, torch.from_numpy(indices), rule)
+    masks_there = masks.tensor(patches.modal.device)
+    return crop_masks(masks_there, boxes, patches.modal.shape[-1], indices=indices, rule=rule)
 
 
 def _planes(masks: Tensor) -> Tensor:

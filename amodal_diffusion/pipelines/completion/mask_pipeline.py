@@ -1,22 +1,70 @@
-"""What all mask pipelines share: cropping, pasting back, the output."""
+"""The contract of the mask pipelines: one call with its options, its steps, and its output."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+import functools
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, ParamSpec, Self, TypeVar, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...crops import crop_boxes, crop_images, paste_patches
-from ...crops.mask_patches import crop_mask_patches
-from ...images import normalize_images, postprocess_masks
-from ...masks import mask_boxes
+from ...crops import CROP_RULES, crop_boxes, crop_images, crop_masks, paste_patches
+from ...hub import INDEX_NAME, PipelineFolder
+from ...images import image_to_tensor, normalize_images, postprocess_masks
+from ...masks import dilate, mask_boxes
 from ..base import SafePipeline
-from ..inputs import Scene, check_number, rows_of, to_device
+from ..inputs import MaskInputs, check_choice, check_number, read_generators, read_scenes, rows_of, to_device
 from ..output import AmodalPipelineOutput
 
 PASTE_RULES = ("probability", "binary")
+
+COMMON_OPTIONS = (
+    "occluder_masks",
+    "category_ids",
+    "generator",
+    "batch_size",
+    "output_type",
+    "return_dict",
+    "callback",
+)
+"""Keywords that the call of every mask pipeline takes."""
+
+MaskCallback = Callable[["MaskPipeline", str, int, int], Any]
+"""Called after every batch of a call as `callback(pipeline, stage, done, total)`.
+
+`stage` is "order" while pairs of objects are compared and "masks" while objects are completed; `done` of `total` crops
+of that stage have gone through the network. A callback that returns False interrupts the call.
+"""
+
+_PER_OBJECT = ("order", "amodal_box", "features")
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+class CallInterruptedError(RuntimeError):
+    """A `callback` ended the call of a pipeline. The pipeline can be called again."""
+
+
+@dataclass
+class MaskCall:
+    """One call of a mask pipeline, checked.
+
+    Args:
+        scenes: one a photo.
+        options: what the pipeline's own keywords were given, with the checkpoint's settings for None.
+        generators: one a photo, or None.
+        batch_size: crops in one pass through a network.
+        callback: told after every batch.
+    """
+
+    scenes: list[MaskInputs]
+    options: dict[str, Any]
+    generators: Sequence[torch.Generator | None]
+    batch_size: int
+    callback: MaskCallback | None = None
 
 
 @dataclass
@@ -38,23 +86,60 @@ class ObjectPatches:
     images: Tensor | None = None
 
 
+@dataclass
+class ScenePrediction:
+    """What the networks answer for the K objects of one scene that were completed.
+
+    Args:
+        rows: (K,) int64, their rows in the scene, ascending.
+        channels: (K, C, s, s) float32: P(object), and with C > 1 the uncertainty.
+        occluders: (N, H, W) bool, what may hide each object, where the pipeline knows it.
+        order: (N, N) int8, likewise.
+    """
+
+    rows: Tensor
+    channels: Tensor
+    occluders: Tensor | None = None
+    order: np.ndarray | None = None
+
+
+def mask_call(call: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Decorate the `__call__` of a mask pipeline: no gradients, and a clear error for an unknown keyword."""
+
+    @functools.wraps(call)
+    def checked(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        cast(MaskPipeline, args[0]).check_options(name for name in kwargs if name not in ("image", "masks"))
+        with torch.no_grad():
+            return call(*args, **kwargs)
+
+    return checked
+
+
 class MaskPipeline(SafePipeline):
     """Base class of the pipelines that complete masks.
 
-    A subclass registers its networks and settings in `__init__`, and writes `__call__` in numbered steps out of the
-    ones here: check the inputs, crop, predict in batches, paste back, put the output together. `model_cpu_offload_seq`
-    and `mask_networks` name its components.
+    Every mask pipeline is called as `pipe(image, masks, *, occluder_masks, category_ids, ..., generator, batch_size,
+    output_type, return_dict, callback)`, with its own options in the middle. `complete` is the call: it checks, crops,
+    predicts in batches, pastes back and builds the output. A subclass registers its networks and settings in
+    `__init__`, writes the signature of its `__call__` out for editors, decorated with `mask_call`, and says the rest in
+    `read_options`, `output_fields`, `crop` and `predict`.
+
+    The same calls end alike everywhere. No photos (`pipe([], [])`) give an empty list for each field of the output that
+    the call would fill; no masks, or masks without a visible pixel, give planes of shape (0, H, W), or planes of zeros.
 
     Attributes:
         mask_networks: names of the components that are mask networks, trained by this package; others are frozen.
+        call_options: keywords that the call takes beside `COMMON_OPTIONS`. Ask `takes_option` before you pass one to a
+            pipeline that you do not know.
         needs_occluders: what hides an object must be given, by the other masks of the call or by `occluder_masks`.
             False: a photo and one mask suffice, and the objects of a call do not know of each other.
-        unknown_category_id: the id of an object without a category, where the network is class-conditioned: 1, as
-            [Z20] has it for COCOA, or 0 for a network that knows an unknown category.
+        unknown_category_id: the id of an object without a category: 1 for a class-conditioned network of [Z20], 0 for a
+            network that knows an unknown category or none at all.
     """
 
     model_cpu_offload_seq = "model"
     mask_networks: tuple[str, ...] = ("model",)
+    call_options: ClassVar[tuple[str, ...]] = ()
     needs_occluders = True
     unknown_category_id = 1
 
@@ -66,79 +151,319 @@ class MaskPipeline(SafePipeline):
 
     @property
     def class_conditioned(self) -> bool:
-        """A network needs the `category_ids` of the objects."""
+        """A network reads the `category_ids` of the objects."""
         return any(getattr(network.config, "class_conditioned", False) for network in self.networks)
 
-    # Steps of a call
+    @property
+    def needs_image(self) -> bool:
+        """A network looks at the photo."""
+        return any(getattr(network.config, "use_rgb", False) for network in self.networks)
+
+    @property
+    def sample_size(self) -> int:
+        """Side in pixels of the crops that the networks see."""
+        return int(cast(Any, self.networks[0]).config.sample_size)
+
+    # Options of a call
+
+    @classmethod
+    def takes_option(cls, name: str) -> bool:
+        """Whether a call takes the keyword `name`."""
+        return name in COMMON_OPTIONS or name in cls.call_options
+
+    @classmethod
+    def check_options(cls, names: Iterable[str]) -> None:
+        """Refuse keywords that a call does not take.
+
+        Raises:
+            TypeError: naming the first one, the class, and what its calls take.
+        """
+        for name in names:
+            if not cls.takes_option(name):
+                first, second, *last = COMMON_OPTIONS
+                known = ", ".join((first, second, *cls.call_options, *last))
+                raise TypeError(f"{cls.__name__} takes no `{name}`; its options are {known}.")
+
+    # Loading
+
+    @classmethod
+    def from_folder(cls, folder: PipelineFolder, **kwargs: Any) -> Self:
+        """See `SafePipeline.from_folder`.
+
+        Raises:
+            ValueError: where `model_index.json` holds a setting that the class does not have, which would otherwise be
+                ignored; and as `SafePipeline.from_folder` says.
+        """
+        components, settings = cls._get_signature_keys(cls)
+        for name in folder.index:
+            if not name.startswith("_") and name not in components and name not in settings:
+                raise ValueError(
+                    f"{INDEX_NAME} of '{folder.place}' holds `{name}`, which {cls.__name__} does not have; "
+                    f"its settings are {', '.join(sorted(settings))}."
+                )
+        return super().from_folder(folder, **kwargs)
+
+    # The call
+
+    def complete(
+        self,
+        image: Any,
+        masks: Any,
+        *,
+        occluder_masks: Any,
+        category_ids: Any,
+        generator: Any,
+        batch_size: int | None,
+        output_type: str,
+        return_dict: bool,
+        callback: MaskCallback | None,
+        **options: Any,
+    ) -> AmodalPipelineOutput | tuple[Any, ...]:
+        """The call of every mask pipeline; `options` are the `call_options` of the class."""
+        # 1. Check the inputs
+        per_object = {name: options.pop(name) for name in _PER_OBJECT if name in options}
+        scenes, batched = self.check_inputs(
+            image, masks, occluder_masks=occluder_masks, category_ids=category_ids, **per_object
+        )
+        call = MaskCall(
+            scenes=scenes,
+            options=self.read_options(options),
+            generators=read_generators(generator, len(scenes), batched),
+            batch_size=self.check_call(batch_size, output_type, self.largest_side),
+            callback=_check_callback(callback),
+        )
+        results = []
+        try:
+            if scenes:
+                with self.evaluation_mode():
+                    # 2. Crop every object once
+                    crops = self.crop(call)
+                    # 3. Predict in batches
+                    for index, prediction in enumerate(self.predict(call, crops)):
+                        # 4. Paste back
+                        results.append(self.paste(call, crops, index, prediction))
+        finally:
+            self.maybe_free_model_hooks()
+        # 5. Put the output together
+        return _build_output(results, self.output_fields(call), batched, output_type, return_dict)
+
+    # 1.
+
+    def check_inputs(self, image: Any, masks: Any, **per_object: Any) -> tuple[list[MaskInputs], bool]:
+        """The scenes of a call, and whether it gave lists; errors as `__call__` documents them.
+
+        Args:
+            image: as in the call.
+            masks: as in the call.
+            per_object: see `read_scenes`.
+        """
+        scenes, batched = read_scenes(
+            image, masks, read_image=self.needs_image, lowest_category=self.unknown_category_id, **per_object
+        )
+        for scene in scenes:
+            self.check_scene(scene)
+        return scenes, batched
+
+    def check_scene(self, scene: MaskInputs) -> None:
+        """Refuse a scene without what the networks need, with an error that names the argument."""
+        if self.needs_image and scene.photo is None:
+            raise ValueError(f"`image{scene.suffix}` must be given: {type(self).__name__} looks at the photo.")
+        if self.class_conditioned and self.unknown_category_id and scene.category_ids is None:
+            raise ValueError(
+                f"`category_ids{scene.suffix}` must be given: the network of this pipeline is class-conditioned."
+            )
+
+    @abstractmethod
+    def read_options(self, options: dict[str, Any]) -> dict[str, Any]:
+        """The checked options of a call, with the pipeline's settings in place of None."""
+
+    @property
+    def largest_side(self) -> int:
+        """Side of the largest maps of the networks, which decides how many crops are put into a batch."""
+        return self.sample_size
 
     def _threshold(self, name: str, value: float | None) -> float:
         """A threshold of a call in [0, 1): the caller's, or the pipeline's."""
         return check_number(name, self.config[name] if value is None else value, 0, 1)
 
-    def crop_objects(
-        self,
-        scenes: Sequence[Scene],
-        size: int,
-        *,
-        crop: str,
-        enlarge_box: float,
-        use_images: bool,
-        use_categories: bool,
-    ) -> ObjectPatches:
-        """Crop every object of every scene once."""
-        device = self._execution_device
-        boxes, modal, images = [], [], []
+    # 2.
+
+    def crop(self, call: MaskCall) -> Any:
+        """What the networks see of all objects of a call: here square crops by the setting `crop`."""
+        return self.crop_objects(call.scenes, crop=self.config.crop, images=self.needs_image)
+
+    def crop_objects(self, scenes: Sequence[MaskInputs], *, crop: str, images: bool = False) -> ObjectPatches:
+        """Crop every object of every scene once, with the setting `enlarge_box`.
+
+        Args:
+            scenes: of the call.
+            crop: see `crop_masks`.
+            images: crop the photos too.
+        """
+        device, size = self._execution_device, self.sample_size
+        boxes, modal, photos = [], [], []
         for scene in scenes:
-            box = torch.from_numpy(crop_boxes(mask_boxes(scene.masks), enlarge_box=enlarge_box))  # [N, 4]
-            boxes.append(box)
-            everyone = torch.arange(len(scene))
-            modal.append(crop_mask_patches(to_device(scene.masks, device), box, size, everyone, crop))  # [N, s, s]
-            if use_images and scene.image is not None:
-                images.append(crop_images(scene.image.to(device), box, size))  # [N, 3, s, s]
-        categories = [to_device(scene.category_ids, device) for scene in scenes if scene.category_ids is not None]
+            box = crop_boxes(mask_boxes(scene.modal.stack), enlarge_box=self.config.enlarge_box)
+            boxes.append(torch.from_numpy(box))  # [N, 4]
+            modal.append(crop_masks(scene.modal.tensor(device), boxes[-1], size, rule=crop))  # [N, s, s]
+            if images and scene.photo is not None:
+                photos.append(crop_images(image_to_tensor(scene.photo).to(device), boxes[-1], size))  # [N, 3, s, s]
+        ids = [scene.category_ids for scene in scenes if scene.category_ids is not None]
         return ObjectPatches(
             modal=torch.cat(modal),
             boxes=torch.cat(boxes),
             scenes=rows_of([len(scene) for scene in scenes]),
-            category_ids=torch.cat(categories) if use_categories else None,
-            images=normalize_images(torch.cat(images)) if use_images else None,
+            category_ids=to_device(np.concatenate(ids), device) if self.class_conditioned else None,
+            images=normalize_images(torch.cat(photos)) if images else None,
         )
 
+    # 3.
+
+    @abstractmethod
+    def predict(self, call: MaskCall, crops: Any) -> Iterator[Any]:
+        """What the networks say of each scene, one after the other; as `ScenePrediction`, or as `paste` takes it."""
+
+    @contextmanager
+    def progress(self, call: MaskCall, stage: str, total: int) -> Iterator[Callable[[int], None]]:
+        """A progress bar, and a function that tells it and the callback how many more crops are done.
+
+        Raises:
+            CallInterruptedError: by that function, where the callback returns False.
+        """
+        done = 0
+        with self.progress_bar(total=total) as bar:
+            bar.set_description(stage, refresh=False)
+
+            def advance(count: int) -> None:
+                nonlocal done
+                done += count
+                bar.update(count)
+                if call.callback is not None and call.callback(self, stage, done, total) is False:
+                    raise CallInterruptedError(f"`callback` ended the call at {done} of {total} crops ({stage}).")
+
+            yield advance
+
+    # 4.
+
+    def paste(self, call: MaskCall, crops: Any, index: int, prediction: Any) -> dict[str, Any]:
+        """The results of the scene at `index` by their names in the output.
+
+        Nothing grows outside of what may hide an object with the setting `confine_to_occluders`, and visible pixels are
+        kept with `keep_modal`.
+        """
+        scene = call.scenes[index]
+        modal = scene.modal.tensor(prediction.channels.device)
+        frames = functools.partial(self.paste_objects, crops, index, prediction.rows, scene.size)
+        probabilities, masks = frames(prediction.channels[:, 0], call.options["mask_threshold"])
+        result = {"amodal_masks": masks, "probabilities": probabilities}
+        if prediction.channels.shape[1] > 1:
+            result["uncertainty"], _ = frames(prediction.channels[:, 1])
+        if self.config.get("confine_to_occluders") and prediction.occluders is not None:
+            confine(result, modal | prediction.occluders)
+        if self.config.keep_modal:
+            result["amodal_masks"] |= modal
+            result["probabilities"].masked_fill_(modal, 1.0)
+            if "uncertainty" in result:
+                result["uncertainty"].masked_fill_(modal, 0.0)
+        return result | {"order": prediction.order}
+
     def paste_objects(
-        self, patches: Tensor, boxes: Tensor, height: int, width: int, *, threshold: float, paste: str
-    ) -> tuple[Tensor, Tensor]:
-        """Put probabilities back into their photo.
+        self,
+        crops: ObjectPatches,
+        index: int,
+        rows: Tensor,
+        size: tuple[int, int],
+        values: Tensor,
+        threshold: float | None = None,
+    ) -> tuple[Tensor, Any]:
+        """Put one plane of some objects of a scene back into the photo.
+
+        With the setting `paste` of "probability" the plane is resized and compared with the threshold then, which gives
+        the sharper outline; with "binary" the patch is compared and resized then, as published.
 
         Args:
-            patches: (N, s, s) float32, P(object).
-            boxes: (N, 4) [x, y, side, side].
-            height: of the photo in pixels.
-            width: likewise.
-            threshold: of P(object).
-            paste: "probability" resizes the probability and compares it then, which gives the sharper outline; "binary"
-                resizes the thresholded patch, as published.
+            crops: of all objects.
+            index: of the scene.
+            rows: (K,) int64, the objects, as rows of the scene.
+            size: (height, width) of the photo.
+            values: (K, s, s) float32.
+            threshold: of the values.
 
         Returns:
-            (N, H, W) bool masks and (N, H, W) float32 probabilities, 0 outside of the boxes.
+            (N, H, W) float32, 0 outside of the boxes and for other objects; (N, H, W) bool, the values above the
+            threshold, or None without one.
         """
-        probabilities = paste_patches(patches, boxes, height, width)
-        if paste == "probability":
-            return probabilities > threshold, probabilities
-        return paste_patches(patches > threshold, boxes, height, width, threshold=0.5), probabilities
+        boxes = crops.boxes[crops.scenes[index]]
+        chosen = torch.zeros_like(boxes)  # side 0, which pastes nothing, for an object without values
+        chosen[rows.cpu()] = boxes[rows.cpu()]
+        patches = values.new_zeros(len(boxes), *values.shape[1:]).index_copy_(0, rows, values)
+        pasted = paste_patches(patches, chosen, *size)
+        if threshold is None:
+            return pasted, None
+        if self.config.paste == "probability":
+            return pasted, pasted > threshold
+        return pasted, paste_patches(patches > threshold, chosen, *size, threshold=0.5)
 
-    def finish(
-        self, results: Sequence[dict[str, Any]], *, batched: bool, output_type: str, return_dict: bool
-    ) -> AmodalPipelineOutput | tuple[Any, ...]:
-        """The output of a call from one dictionary of tensors (or None) a scene."""
-        fields: dict[str, Any] = {}
-        for name in results[0] if results else ("amodal_masks", "probabilities", "order"):
-            values = [_postprocess(result[name], output_type) for result in results]
-            fields[name] = values if batched else values[0]
-            if batched and values and all(value is None for value in values):
-                fields[name] = None
-        self.maybe_free_model_hooks()
-        output = AmodalPipelineOutput(**fields)
-        return output if return_dict else tuple(fields.values())
+    # 5.
+
+    @abstractmethod
+    def output_fields(self, call: MaskCall) -> tuple[str, ...]:
+        """The fields of the output that a call gives beside `amodal_masks` and `probabilities`."""
+
+
+def check_crop(crop: Any, enlarge_box: Any, paste: Any) -> dict[str, Any]:
+    """The settings of square crops, checked; ValueError or TypeError naming the setting otherwise."""
+    return {
+        "crop": check_choice("crop", crop, CROP_RULES),
+        "enlarge_box": check_number("enlarge_box", enlarge_box, 1, 100),
+        "paste": check_choice("paste", paste, PASTE_RULES),
+    }
+
+
+def confine(
+    result: dict[str, Tensor], allowed: Tensor, names: Sequence[str] = ("probabilities", "uncertainty")
+) -> None:
+    """Let masks and the named planes be empty outside of `allowed` (N, H, W)."""
+    result["amodal_masks"] &= allowed
+    for name in names:
+        if name in result:
+            result[name].masked_fill_(~allowed, 0.0)
+
+
+def beyond_rim(grown: Tensor, modal: Tensor, width: int) -> Tensor:
+    """Where growth reaches farther from the visible part than a rim.
+
+    Args:
+        grown: (K, s, s) bool, the predicted objects.
+        modal: (K, s, s) bool, their visible parts.
+        width: of the rim in pixels of the crop.
+
+    Returns:
+        (K, s, s) bool: the growth beyond the rim, larger by the rim and a pixel, so that it meets the visible part.
+    """
+    core = grown & ~dilate(modal, kernel="square", size=2 * width + 1)
+    return dilate(core, kernel="square", size=2 * width + 3)
+
+
+def _check_callback(callback: Any) -> MaskCallback | None:
+    if callback is not None and not callable(callback):
+        raise TypeError(f"`callback` must be a function or None, got {type(callback).__name__}.")
+    return cast(MaskCallback | None, callback)
+
+
+def _build_output(
+    results: Sequence[dict[str, Any]], given: Sequence[str], batched: bool, output_type: str, return_dict: bool
+) -> AmodalPipelineOutput | tuple[Any, ...]:
+    """The output of a call from one dictionary of tensors (or None) a scene; `given` are the fields that it fills."""
+    output: dict[str, Any] = {}
+    for field in fields(AmodalPipelineOutput):
+        values = [_postprocess(result.get(field.name), output_type) for result in results]
+        if not batched:
+            output[field.name] = values[0]
+        else:
+            expected = field.name in ("amodal_masks", "probabilities", *given)
+            output[field.name] = values if expected and (not values or any(v is not None for v in values)) else None
+    return AmodalPipelineOutput(**output) if return_dict else tuple(output.values())
 
 
 def _postprocess(value: Any, output_type: Any) -> Any:

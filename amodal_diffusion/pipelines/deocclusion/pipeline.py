@@ -1,6 +1,5 @@
 """From a photo and the masks of its objects to a scene whose layers can be edited [Z20]."""
 
-import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
@@ -312,15 +311,15 @@ class ScenePipeline(SafePipeline):
             return
         outside = inputs.outside
         modal = inputs.on_canvas(inputs.masks)
-        hiders = mask_unions(modal, ancestors(order))[cut] | outside
+        occluders = mask_unions(modal, ancestors(order))[cut] | outside
         if occluder_masks is not None:
             given = to_mask_stack(occluder_masks, height=inputs.photo.shape[0], width=inputs.photo.shape[1])
-            hiders |= inputs.on_canvas(given if len(given) == 1 else given[cut])
+            occluders |= inputs.on_canvas(given if len(given) == 1 else given[cut])
         categories = options["category_ids"]
         if categories is not None:
             options = {**options, "category_ids": np.asarray(categories)[cut]}
         options = {**options, "order": None}
-        found = self._call_mask_pipeline(inputs.canvas, modal[cut], hiders & ~modal[cut], options)
+        found = self._call_mask_pipeline(inputs.canvas, modal[cut], occluders & ~modal[cut], options)
         amodal[cut] |= found.amodal_masks & outside
         if uncertainty is not None and found.uncertainty is not None:
             uncertainty[cut] = np.where(outside, found.uncertainty, uncertainty[cut])
@@ -329,8 +328,8 @@ class ScenePipeline(SafePipeline):
         self, photo: npt.NDArray[np.uint8], masks: BoolArray, occluder_masks: Any, options: Mapping[str, Any]
     ) -> Any:
         """Call the mask pipeline with those of the options that it takes and that are not None."""
-        known = inspect.signature(type(self.mask_pipeline).__call__).parameters
-        taken = {name: value for name, value in options.items() if name in known and value is not None}
+        takes = self.mask_pipeline.takes_option
+        taken = {name: value for name, value in options.items() if takes(name) and value is not None}
         return self.mask_pipeline(Image.fromarray(photo), masks, occluder_masks=occluder_masks, **taken)
 
 

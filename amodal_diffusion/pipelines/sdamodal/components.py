@@ -3,8 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -245,28 +244,6 @@ def execution_device(module: nn.Module) -> torch.device:
         if device is not None:
             return torch.device(device)
     return next(module.parameters()).device
-
-
-@contextmanager
-def frozen(*modules: nn.Module) -> Iterator[None]:
-    """Inside of the block the modules are in evaluation mode; afterwards each is as it was.
-
-    Example:
-        >>> layer = nn.Dropout()
-        >>> with frozen(layer):
-        ...     layer.training
-        False
-        >>> layer.training
-        True
-    """
-    training = [child for module in modules for child in module.modules() if child.training]
-    for child in training:
-        child.training = False
-    try:
-        yield
-    finally:
-        for child in training:
-            child.training = True
 
 
 def fingerprint(modules: Mapping[str, Any], *tensors: Tensor) -> str:

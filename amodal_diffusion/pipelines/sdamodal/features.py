@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ...crops.features import FEATURE_CROPS, crop_features
 from ...hub import HUB_KEYS
 from ...images import load_image
+from ..contexts import evaluation_mode
 from ..inputs import batches, check_integer
 from .attention import quick_attention
 from .components import (
@@ -25,7 +26,6 @@ from .components import (
     encode_empty_prompt,
     execution_device,
     fingerprint,
-    frozen,
     load_components,
 )
 
@@ -239,7 +239,7 @@ class DiffusionFeatureExtractor:
     def prompt_embeds(self) -> Tensor:
         """(1, tokens, channels), the embedding of the empty prompt; computed once."""
         if self._prompt_embeds is None:
-            with torch.no_grad(), frozen(self.text_encoder):
+            with torch.no_grad(), evaluation_mode(self.text_encoder):
                 device = execution_device(self.text_encoder)
                 embeds = encode_empty_prompt(self.tokenizer, self.text_encoder, device)
             self._prompt_embeds = check_prompt_embeds(embeds, self.unet)
@@ -303,7 +303,7 @@ class DiffusionFeatureExtractor:
         photos = [load_image(image) for image in images]
         prompt = self.prompt_embeds
         plain = torch.autocast(self.device.type, enabled=False)
-        with plain, frozen(self.unet, self.vae), quick_attention(self.unet):
+        with plain, evaluation_mode(self.unet, self.vae), quick_attention(self.unet):
             latents = [self._encode(photo) for photo in photos]  # (mean, std) [1, 4, h, w] each
             random = [
                 self._draw(latent[0].shape[1:], draws, one) for latent, one in zip(latents, generators, strict=True)

@@ -1,28 +1,36 @@
 """SDAmodal as a pipeline: whole masks from a photo and one mask, by features of a frozen Stable Diffusion [Z24]."""
 
-from collections.abc import Sequence
-from typing import Any
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any, Self
 
 import torch
 from diffusers import AutoencoderKL, SchedulerMixin, UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from ...crops import paste_patches
 from ...crops.features import FEATURE_CROPS, crop_features
-from ...crops.mask_patches import CROP_RULES
+from ...hub import HUB_KEYS, PipelineFolder, holds_component
 from ...models.prompt_embedding import PromptEmbedding
 from ...models.sdamodal_decoder import SDAmodalDecoder
-from ..completion.mask_pipeline import PASTE_RULES, ObjectPatches
-from ..inputs import Scene, batches, check_choice, check_integer, check_number, read_scenes, to_device
+from ..completion.mask_pipeline import (
+    MaskCall,
+    MaskCallback,
+    MaskPipeline,
+    ObjectPatches,
+    ScenePrediction,
+    check_crop,
+    mask_call,
+)
+from ..inputs import MaskInputs, batches, check_choice, check_integer, check_number
 from ..output import AmodalPipelineOutput
 from ..registry import register_pipeline
-from .diffusion_mask_pipeline import DiffusionMaskPipeline
+from .components import COMPONENTS, components_of, load_components
 from .features import NOISE_SEED, NUM_DRAWS, RESOLUTION, TIME_STEP, UP_BLOCKS, DiffusionFeatureExtractor, ImageFeatures
 
 
 @register_pipeline
-class SDAmodalPipeline(DiffusionMaskPipeline):
+class SDAmodalPipeline(MaskPipeline):
     """Whole masks from a photo and modal masks, without being told what hides the objects. Source: [Z24].
 
     A photo goes through Stable Diffusion once (a pass for each noise draw), however many masks it has; each object is
@@ -43,7 +51,7 @@ class SDAmodalPipeline(DiffusionMaskPipeline):
         stable_diffusion: Hub id or folder of the Stable Diffusion checkpoint, for a folder that does not hold it.
         mask_threshold: of P(object), in [0, 1); 0.5 is the published argmax.
         enlarge_box: area of the crop box in areas of the modal box.
-        crop: how masks become crops, "nearest" (published) or "bilinear", see `crop_mask_patches`.
+        crop: how masks become crops, "nearest" (published) or "bilinear", see `crop_masks`.
         feature_crop: how features become crops, "cells" (published) or "align", see `crop_features`. The published
             decoder was trained on whole cells.
         paste: "probability" or "binary" (published), see `MaskPipeline.paste_objects`.
@@ -63,7 +71,10 @@ class SDAmodalPipeline(DiffusionMaskPipeline):
 
     model_cpu_offload_seq = "text_encoder->vae->unet->decoder"
     mask_networks = ("decoder",)
+    call_options = ("features", "num_draws", "return_uncertainty", "mask_threshold")
     needs_occluders = False
+    unknown_category_id = 0
+    _optional_components = [*COMPONENTS, "prompt_embedding"]
 
     decoder: SDAmodalDecoder
 
@@ -103,25 +114,27 @@ class SDAmodalPipeline(DiffusionMaskPipeline):
             decoder=decoder,
             prompt_embedding=prompt_embedding,
         )
+        if stable_diffusion is not None and not isinstance(stable_diffusion, str):
+            raise TypeError(f"`stable_diffusion` must be a Hub id or the path of a folder, got {stable_diffusion!r}.")
         self.register_to_config(
             mask_threshold=check_number("mask_threshold", mask_threshold, 0, 1),
-            enlarge_box=check_number("enlarge_box", enlarge_box, 1, 100),
-            crop=check_choice("crop", crop, CROP_RULES),
+            **check_crop(crop, enlarge_box, paste),
             feature_crop=check_choice("feature_crop", feature_crop, FEATURE_CROPS),
-            paste=check_choice("paste", paste, PASTE_RULES),
             keep_modal=bool(keep_modal),
-        )
-        self.register_diffusion(
             stable_diffusion=stable_diffusion,
-            time_step=time_step,
-            num_draws=num_draws,
-            noise_seed=noise_seed,
-            resolution=resolution,
-            up_blocks=up_blocks,
-            draw_batch_size=draw_batch_size,
+            time_step=check_integer("time_step", time_step, 0),
+            num_draws=check_integer("num_draws", num_draws, 1),
+            noise_seed=check_integer("noise_seed", noise_seed, 0),
+            resolution=check_integer("resolution", resolution, 1),
+            # As text: diffusers takes every list in `model_index.json` for a component.
+            up_blocks=up_blocks if isinstance(up_blocks, str) else ",".join(map(str, up_blocks)),
+            draw_batch_size=None if draw_batch_size is None else check_integer("draw_batch_size", draw_batch_size, 1),
         )
+        self._prompt_embeds: Tensor | None = None
+        if self.unet is not None:
+            self._check_diffusion(self.extractor)
 
-    def check_diffusion(self, extractor: DiffusionFeatureExtractor) -> None:
+    def _check_diffusion(self, extractor: DiffusionFeatureExtractor) -> None:
         """Refuse a Stable Diffusion whose maps the decoder cannot read."""
         wanted = tuple(self.decoder.config.feature_channels)
         if extractor.feature_channels != wanted:
@@ -130,23 +143,182 @@ class SDAmodalPipeline(DiffusionMaskPipeline):
                 f"`unet` give {extractor.feature_channels}: it needs the Stable Diffusion that it was trained with."
             )
 
-    # The call
+    # Loading, saving, sharing
+
+    @classmethod
+    def from_folder(cls, folder: PipelineFolder, **kwargs: Any) -> Self:
+        """See `SafePipeline.from_folder`.
+
+        Stable Diffusion components that the folder does not hold are loaded from where its setting `stable_diffusion`
+        says, a Hub id or a folder; `stable_diffusion=...` here says another place, and `unet=...` and so on give them.
+
+        Raises:
+            ValueError, FileNotFoundError, OSError: as `SafePipeline.from_folder` and `load_components` say.
+        """
+        hub_options = {key: kwargs.get(key) for key in HUB_KEYS}
+        index = folder.index
+        source = kwargs.get("stable_diffusion") or index.get("stable_diffusion")
+        held = {name for name in index if holds_component(index, name)}
+        if "stable_diffusion" in kwargs:
+            held -= set(COMPONENTS)
+        held |= {name for name in COMPONENTS if kwargs.get(name) is not None}
+        if "prompt_embedding" in held:
+            held |= {"text_encoder", "tokenizer"}
+        if source is not None and not held.issuperset(COMPONENTS):
+            hub_options.pop("revision", None)  # it is one of our repository
+            dtype = kwargs.get("dtype", kwargs.get("torch_dtype"))
+            kwargs.update(load_components(source, dtype=dtype, skip=tuple(held), **hub_options))
+        return super().from_folder(folder, **kwargs)
+
+    def save_pretrained(
+        self,
+        save_directory: str | os.PathLike[str],
+        safe_serialization: bool = True,
+        *,
+        include_stable_diffusion: bool | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Save as `MaskPipeline.save_pretrained` does, with Stable Diffusion or without.
+
+        Args:
+            save_directory: folder, made where it is missing.
+            safe_serialization: only True: weights are written as safetensors.
+            include_stable_diffusion: save the Stable Diffusion components too, several GB. False saves the decoder, the
+                settings, and `stable_diffusion`, the id that `from_pretrained` then loads them from. None saves them
+                exactly where the pipeline has no such id.
+            kwargs: see `DiffusionPipeline.save_pretrained`.
+
+        Raises:
+            ValueError: where the folder would not load again: without Stable Diffusion and without an id, or with
+                components that are not here; and as `MaskPipeline.save_pretrained` says.
+        """
+        if include_stable_diffusion is None:
+            include_stable_diffusion = self.config.stable_diffusion is None
+        if include_stable_diffusion:
+            missing = [name for name in ("unet", "vae", "scheduler") if getattr(self, name) is None]
+            if missing:
+                raise ValueError(f"`include_stable_diffusion` must be False: the pipeline has no `{missing[0]}`.")
+            super().save_pretrained(save_directory, safe_serialization, **kwargs)
+            return
+        if self.config.stable_diffusion is None:
+            raise ValueError(
+                "`include_stable_diffusion` may be False only where the setting `stable_diffusion` says where Stable "
+                "Diffusion is: give it when the pipeline is made or loaded."
+            )
+        held = {name: getattr(self, name) for name in ("decoder", "prompt_embedding")}
+        nothing: dict[str, Any] = dict.fromkeys(COMPONENTS)
+        light = type(self)(**nothing, **held, **self.settings)
+        MaskPipeline.save_pretrained(light, save_directory, safe_serialization, **kwargs)
+
+    @classmethod
+    def from_pipe(cls, pipeline: Any, **kwargs: Any) -> Self:
+        """Share the Stable Diffusion components with another pipeline in memory, such as an inpainting pipeline.
+
+        Args:
+            pipeline: any diffusers pipeline with `unet`, `vae`, `scheduler`, and `text_encoder` and `tokenizer`. Its
+                weights keep their dtype and device. One of this class gives its decoder and settings too.
+            kwargs: `decoder`, trained on features of this checkpoint, and settings as for the class.
+
+        Raises:
+            ValueError: naming the component that is missing; and as the class says.
+        """
+        if isinstance(pipeline, cls):
+            own = {name: getattr(pipeline, name) for name in ("decoder", "prompt_embedding")}
+            kwargs = {**own, **pipeline.settings, **kwargs}
+        if kwargs.get("decoder") is None:
+            raise ValueError(f"`decoder` must be given: a {type(pipeline).__name__} has none.")
+        return cls(**components_of(pipeline), **kwargs)
+
+    # Features
+
+    @property
+    def extractor(self) -> DiffusionFeatureExtractor:
+        """What makes the features: the pipeline's own components and settings.
+
+        Raises:
+            ValueError: naming the component that is missing.
+        """
+        # Called, not read: with sequential offloading the weight is there only during a call.
+        embeds = self._prompt_embeds if self.prompt_embedding is None else self.prompt_embedding()
+        needed = ["unet", "vae", "scheduler", *(["text_encoder", "tokenizer"] if embeds is None else [])]
+        missing = [name for name in needed if getattr(self, name) is None]
+        if missing:
+            raise ValueError(
+                f"`{missing[0]}` is missing. A folder without Stable Diffusion must be loaded by `SDAmodalPipeline."
+                f"from_pretrained`, which gets it from the setting `stable_diffusion`, here "
+                f"{self.config.stable_diffusion!r}; instead of a text encoder a `prompt_embedding` will do."
+            )
+        names = ("time_step", "num_draws", "noise_seed", "resolution", "draw_batch_size")
+        return DiffusionFeatureExtractor(
+            *(getattr(self, name) for name in ("unet", "vae", "scheduler", "text_encoder", "tokenizer")),
+            prompt_embeds=embeds,
+            up_blocks=_parse_up_blocks(self.config.up_blocks),
+            **{name: self.config[name] for name in names},
+        )
 
     @torch.no_grad()
+    def drop_text_encoder(self) -> None:
+        """Keep the embedding of the empty prompt, and let go of text encoder and tokenizer.
+
+        A folder saved afterwards has a `prompt_embedding` instead of them.
+        """
+        if self.prompt_embedding is None:
+            self.register_modules(prompt_embedding=PromptEmbedding.from_tensor(self._encoded_prompt()))
+        self.register_modules(text_encoder=None, tokenizer=None)
+
+    def encode_image(
+        self, image: Any, *, num_draws: int | None = None, keep_draws: bool = False, generator: Any = None
+    ) -> Any:
+        """One pass of Stable Diffusion over a photo, for any number of later calls with `features=`.
+
+        Args:
+            image: the photo in any form that `load_image` reads, or a list of these.
+            num_draws: number of noise draws; None takes the pipeline's.
+            keep_draws: keep every draw, which `return_uncertainty` needs; the maps take `num_draws` times the memory.
+            generator: `torch.Generator` of the noise, or a list with one a photo; None takes a new one from the
+                setting `noise_seed`, so that a call repeats.
+
+        Returns:
+            `ImageFeatures`, or a list of them for a list of photos.
+
+        Raises:
+            ValueError, TypeError: naming the argument.
+        """
+        batched = isinstance(image, list | tuple)
+        photos = list(image) if batched else [image]
+        features = self._encode(photos, num_draws=num_draws, keep_draws=keep_draws, generator=generator)
+        self.maybe_free_model_hooks()
+        return features if batched else features[0]
+
+    def _encode(self, photos: Sequence[Any], **options: Any) -> list[ImageFeatures]:
+        self._encoded_prompt()
+        return self.extractor(list(photos), **options)
+
+    def _encoded_prompt(self) -> Tensor:
+        """The embedding of the empty prompt, computed once ever: `extractor` is a new object each time."""
+        if self._prompt_embeds is None:
+            self._prompt_embeds = self.extractor.prompt_embeds
+        return self._prompt_embeds
+
+    # The call
+
+    @mask_call
     def __call__(
         self,
         image: Any,
         masks: Any,
         *,
         occluder_masks: Any = None,
+        category_ids: Any = None,
         features: ImageFeatures | Sequence[ImageFeatures | None] | None = None,
         num_draws: int | None = None,
-        generator: torch.Generator | Sequence[torch.Generator] | None = None,
-        mask_threshold: float | None = None,
         return_uncertainty: bool = False,
+        mask_threshold: float | None = None,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
         batch_size: int | None = None,
         output_type: str = "np",
         return_dict: bool = True,
+        callback: MaskCallback | None = None,
     ) -> AmodalPipelineOutput | tuple[Any, ...]:
         """Complete the mask of each object.
 
@@ -156,16 +328,19 @@ class SDAmodalPipeline(DiffusionMaskPipeline):
                 where `image` is a list.
             occluder_masks: not needed, and without influence: the network was not made to be told. They are checked, so
                 that the same call suits every mask pipeline.
+            category_ids: (N,) integers, 0 where unknown; likewise.
             features: of `encode_image`, instead of a pass of Stable Diffusion; a list where `image` is a list, with
                 None for a photo to encode.
-            num_draws: number of noise draws, not with `features`; None takes the pipeline's.
-            generator: of the noise, see `encode_image`; not with `features`.
-            mask_threshold: of P(object) in [0, 1); None takes the pipeline's.
+            num_draws: number of noise draws, not with `features`; None takes the checkpoint's.
             return_uncertainty: also decode every noise draw by itself, `num_draws` times the work after the encoding.
                 Given features must have kept their draws (`encode_image(..., keep_draws=True)`).
+            mask_threshold: of P(object) in [0, 1); None takes the checkpoint's.
+            generator: of the noise, see `encode_image`; not with `features`.
             batch_size: crops in one pass through the decoder; None suits it to the device.
             output_type: "np", "pt" or "pil", see `AmodalPipelineOutput`.
-            return_dict: return an `AmodalPipelineOutput` instead of a tuple of its fields.
+            return_dict: False returns a tuple of all fields of `AmodalPipelineOutput` in their order.
+            callback: called after every batch as `callback(pipeline, stage, done, total)`, see `MaskCallback`; where it
+                returns False the call ends with `CallInterruptedError`.
 
         Returns:
             `AmodalPipelineOutput`; `order` is None. The masks are those of the features averaged over the draws, with
@@ -177,70 +352,48 @@ class SDAmodalPipeline(DiffusionMaskPipeline):
         Raises:
             ValueError: naming the argument: no photo and no features, sizes that differ, features of another number of
                 channels, numbers out of range, `return_uncertainty` with less than two draws.
-            TypeError: naming the argument that is of another kind.
+            TypeError: naming the argument that is of another kind, or that this pipeline does not take.
+            CallInterruptedError: by the callback.
         """
-        # 1. Check the inputs
-        scenes, given, batched = self.check_inputs(image, masks, occluder_masks, features)
-        self._check_draws(given, num_draws, generator, return_uncertainty)
-        threshold = self._threshold("mask_threshold", mask_threshold)
-        size = self.decoder.config.sample_size
-        batch_size = self.check_call(batch_size, output_type, size)
-
-        if not scenes:
-            return self.finish([], batched=batched, output_type=output_type, return_dict=return_dict)
-
-        # 2. Crop the masks
-        patches = self.crop_objects(
-            scenes, size, crop=self.config.crop, enlarge_box=self.config.enlarge_box, use_images=False,
-            use_categories=False,
-        )  # fmt: skip
-
-        # 3. Encode each photo, and decode its objects
-        images = list(image) if isinstance(image, list | tuple) else [image] * len(scenes)
-        options = {"num_draws": num_draws, "keep_draws": return_uncertainty}
-        results = []
-        with self.evaluation_mode(), self.progress_bar(total=sum(map(len, scenes))) as bar:
-            for part in batches(len(scenes), self._photos_a_pass(num_draws)):
-                encoded = self.encode_scenes(part, scenes, images, given, generator, **options)
-                for index in range(part.start, part.stop):
-                    answers = self.predict(patches, index, encoded.pop(index, None), batch_size, return_uncertainty)
-                    # 4. Paste back
-                    results.append(self.paste_scene(scenes[index], patches, index, *answers, threshold))
-                    bar.update(len(scenes[index]))
-
-        # 5. Put the output together
-        return self.finish(results, batched=batched, output_type=output_type, return_dict=return_dict)
+        if image is None and isinstance(features, list | tuple):
+            image = [None] * len(features)
+        self._check_draws(features, num_draws, generator, return_uncertainty)
+        return self.complete(
+            image,
+            masks,
+            occluder_masks=occluder_masks,
+            category_ids=category_ids,
+            features=features,
+            num_draws=num_draws,
+            return_uncertainty=return_uncertainty,
+            mask_threshold=mask_threshold,
+            generator=generator,
+            batch_size=batch_size,
+            output_type=output_type,
+            return_dict=return_dict,
+            callback=callback,
+        )
 
     # 1.
 
-    def check_inputs(
-        self, image: Any, masks: Any, occluder_masks: Any, features: Any
-    ) -> tuple[list[Scene], list[ImageFeatures | None], bool]:
-        """The scenes of a call, the features given with each, and whether it gave lists; errors as in `__call__`."""
-        if image is None and isinstance(features, list | tuple):
-            image = [None] * len(features)
-        scenes, batched = read_scenes(image, masks, occluder_masks=occluder_masks)
-        if batched and features is not None and not isinstance(features, list | tuple):
-            raise TypeError(f"`features` must be a list with one entry a photo, got {type(features).__name__}.")
-        given = list(features) if batched and features is not None else [features] * len(scenes)
-        if len(given) != len(scenes):
-            raise ValueError(f"`features` must have one entry for each of the {len(scenes)} photos, got {len(given)}.")
-        images = image if isinstance(image, list | tuple) else [image] * len(scenes)
-        for index, (scene, found, photo) in enumerate(zip(scenes, given, images, strict=True)):
-            suffix = f"[{index}]" if batched else ""
-            if found is not None:
-                self._check_features(found, scene, suffix)
-            elif photo is None:
-                raise ValueError(f"`image{suffix}` must be given, or `features` that `encode_image` made of it.")
-        return scenes, given, batched
+    @property
+    def needs_image(self) -> bool:
+        """Stable Diffusion looks at the photo."""
+        return True
 
-    def _check_features(self, features: Any, scene: Scene, suffix: str) -> None:
+    def check_scene(self, scene: MaskInputs) -> None:
+        """Refuse a scene without photo and features, and features of another photo or Stable Diffusion."""
+        features, suffix = scene.features, scene.suffix
+        if features is None and scene.photo is None:
+            raise ValueError(f"`image{suffix}` must be given, or `features` that `encode_image` made of it.")
+        if features is None:
+            return
         if not isinstance(features, ImageFeatures):
             raise TypeError(f"`features{suffix}` must be ImageFeatures, got {type(features).__name__}.")
-        photo, masks = (features.height, features.width), scene.masks.shape[1:]
-        if photo != masks:
+        photo = (features.height, features.width)
+        if photo != scene.size:
             raise ValueError(
-                f"`features{suffix}` are of a photo of size (height, width) {photo}, `masks{suffix}` of {masks}."
+                f"`features{suffix}` are of a photo of size (height, width) {photo}, `masks{suffix}` of {scene.size}."
             )
         wanted = tuple(self.decoder.config.feature_channels)
         if features.channels != wanted:
@@ -248,75 +401,81 @@ class SDAmodalPipeline(DiffusionMaskPipeline):
                 f"`features{suffix}` must have maps of {wanted} channels, as the decoder, got {features.channels}."
             )
 
-    def _check_draws(
-        self, given: Sequence[ImageFeatures | None], num_draws: int | None, generator: Any, return_uncertainty: bool
-    ) -> None:
+    def _check_draws(self, features: Any, num_draws: int | None, generator: Any, return_uncertainty: bool) -> None:
+        given = list(features) if isinstance(features, list | tuple) else [features]
         for name, value in {"num_draws": num_draws, "generator": generator}.items():
-            if value is not None and given and all(given):
+            if value is not None and given and all(found is not None for found in given):
                 raise ValueError(f"`{name}` has no influence on given `features`; pass it to `encode_image`.")
-        if isinstance(generator, list | tuple) and len(generator) != len(given):
-            raise ValueError(f"`generator` must be one, or one for each of the {len(given)} photos.")
         draws = self.config.num_draws if num_draws is None else check_integer("num_draws", num_draws, 1)
-        if return_uncertainty and any((draws if found is None else found.num_draws) < 2 for found in given):
+        if return_uncertainty and any(getattr(found, "num_draws", draws) < 2 for found in given):
             raise ValueError(
                 "`return_uncertainty` needs two draws at least: `num_draws` of 2 or more, or `features` made with "
                 "`encode_image(..., keep_draws=True)`."
             )
 
+    def read_options(self, options: dict[str, Any]) -> dict[str, Any]:
+        """The number of draws, whether to decode each, and the threshold."""
+        draws = self.config.num_draws if options["num_draws"] is None else int(options["num_draws"])
+        threshold = self._threshold("mask_threshold", options["mask_threshold"])
+        return {**options, "num_draws": draws, "mask_threshold": threshold}
+
+    def output_fields(self, call: MaskCall) -> tuple[str, ...]:
+        """The uncertainty, where it is asked for."""
+        return ("uncertainty",) if call.options["return_uncertainty"] else ()
+
+    # 2.
+
+    def crop(self, call: MaskCall) -> ObjectPatches:
+        """Crop the masks; the crops of the features are made photo by photo."""
+        return self.crop_objects(call.scenes, crop=self.config.crop)
+
     # 3.
 
-    def _photos_a_pass(self, num_draws: int | None) -> int:
-        return max(1, (self.config.draw_batch_size or 1) // (num_draws or self.config.num_draws))
+    def predict(self, call: MaskCall, crops: ObjectPatches) -> Iterator[ScenePrediction]:
+        """Encode some photos, as many as share a pass, and decode their objects before the next ones."""
+        photos = max(1, (self.config.draw_batch_size or 1) // call.options["num_draws"])
+        with self.progress(call, "masks", sum(map(len, call.scenes))) as advance:
+            for part in batches(len(call.scenes), photos):
+                features = self.encode_scenes(call, part)
+                for index in range(part.start, part.stop):
+                    yield self.decode_scene(call, crops, index, features.pop(index, None))
+                    advance(len(call.scenes[index]))
 
-    def encode_scenes(
-        self,
-        part: slice,
-        scenes: Sequence[Scene],
-        images: Sequence[Any],
-        given: Sequence[ImageFeatures | None],
-        generator: Any,
-        **options: Any,
-    ) -> dict[int, ImageFeatures]:
+    def encode_scenes(self, call: MaskCall, part: slice) -> dict[int, ImageFeatures]:
         """The features of the scenes in `part` that have something to complete, by index: the given ones, or new."""
-        wanted = [index for index in range(part.start, part.stop) if scenes[index].visible.any()]
-        missing = [index for index in wanted if given[index] is None]
-        found = {index: value for index in wanted if (value := given[index]) is not None}
+        wanted = [index for index in range(part.start, part.stop) if call.scenes[index].visible.any()]
+        found = {index: call.scenes[index].features for index in wanted if call.scenes[index].features is not None}
+        missing = [index for index in wanted if index not in found]
         if missing:
-            if isinstance(generator, list | tuple):
-                generator = [generator[index] for index in missing]
-            made = self._encode([images[index] for index in missing], generator=generator, **options)
+            generators = [call.generators[index] for index in missing]
+            made = self._encode(
+                [call.scenes[index].photo for index in missing],
+                num_draws=call.options["num_draws"],
+                keep_draws=call.options["return_uncertainty"],
+                generator=None if None in generators else generators,
+            )
             found.update(zip(missing, made, strict=True))
         return found
 
-    def predict(
-        self,
-        patches: ObjectPatches,
-        index: int,
-        features: ImageFeatures | None,
-        batch_size: int,
-        return_uncertainty: bool = False,
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Decode the K objects with visible pixels of the scene at `index`.
-
-        Returns:
-            (K,) int64, their rows within the scene, ascending; (K, s, s) float32, P(object); (K, s, s) float32, its
-            standard deviation between the draws, or None.
-        """
-        where = patches.scenes[index]
-        modal, boxes = patches.modal[where], patches.boxes[where]
+    def decode_scene(
+        self, call: MaskCall, crops: ObjectPatches, index: int, features: ImageFeatures | None
+    ) -> ScenePrediction:
+        """Decode the objects with visible pixels of the scene at `index`: P(object), and its deviation if asked for."""
+        where = crops.scenes[index]
+        modal, boxes = crops.modal[where], crops.boxes[where]
         rows = modal.any(dim=2).any(dim=1).nonzero()[:, 0]  # [K]
-        probabilities = torch.empty(len(rows), *modal.shape[1:], device=modal.device)
-        deviations = torch.empty_like(probabilities) if return_uncertainty else None
+        spread = bool(call.options["return_uncertainty"])
+        channels = torch.empty(len(rows), 2 if spread else 1, *modal.shape[1:], device=modal.device)
         if features is None:  # no object is visible
-            return rows, probabilities, deviations
+            return ScenePrediction(rows, channels)
         features = features.to(modal.device, self.decoder.dtype).channels_last()
         mean = features.mean()
-        for part in batches(len(rows), batch_size):
-            crops = modal[rows[part]], boxes[rows[part].cpu()]
-            probabilities[part] = self.decode(*crops, mean, batch_size)[0]
-            if deviations is not None:
-                deviations[part] = self.decode(*crops, features, batch_size).std(dim=0)
-        return rows, probabilities, deviations
+        for part in batches(len(rows), call.batch_size):
+            objects = modal[rows[part]], boxes[rows[part].cpu()]
+            channels[part, 0] = self.decode(*objects, mean, call.batch_size)[0]
+            if spread:
+                channels[part, 1] = self.decode(*objects, features, call.batch_size).std(dim=0)
+        return ScenePrediction(rows, channels)
 
     def decode(self, modal: Tensor, boxes: Tensor, features: ImageFeatures, batch_size: int) -> Tensor:
         """P(object) of the crops of one photo, for each draw.
@@ -344,35 +503,10 @@ class SDAmodalPipeline(DiffusionMaskPipeline):
             answers.append(torch.sigmoid(logits[:, 1] - logits[:, 0]).unflatten(0, (-1, len(modal))))
         return torch.cat(answers)
 
-    # 4.
 
-    def paste_scene(
-        self,
-        scene: Scene,
-        patches: ObjectPatches,
-        index: int,
-        rows: Tensor,
-        probabilities: Tensor,
-        deviations: Tensor | None,
-        threshold: float,
-    ) -> dict[str, Any]:
-        """The results of the scene at `index`, from what `predict` says of it."""
-        modal = to_device(scene.masks, probabilities.device)
-        size = modal.shape[1:]
-        crops = patches.boxes[patches.scenes[index]]
-        boxes = torch.zeros_like(crops)  # side 0, which pastes nothing, without visible pixels
-        boxes[rows.cpu()] = crops[rows.cpu()]
-
-        def everyone(values: Tensor) -> Tensor:
-            return values.new_zeros(len(scene), *values.shape[1:]).index_copy(0, rows, values)
-
-        masks, pasted = self.paste_objects(
-            everyone(probabilities), boxes, *size, threshold=threshold, paste=self.config.paste
-        )
-        uncertainty = None if deviations is None else paste_patches(everyone(deviations), boxes, *size)
-        if self.config.keep_modal:
-            masks |= modal
-            pasted.masked_fill_(modal, 1.0)
-            if uncertainty is not None:
-                uncertainty.masked_fill_(modal, 0.0)
-        return {"amodal_masks": masks, "probabilities": pasted, "order": None, "uncertainty": uncertainty}
+def _parse_up_blocks(text: str) -> tuple[int, ...]:
+    """Indices of a text such as "0,1,2,3"; ValueError naming the setting for another text."""
+    try:
+        return tuple(int(block) for block in text.split(","))
+    except ValueError as error:
+        raise ValueError(f"`up_blocks` must be indices with commas, such as '0,1,2,3', got {text!r}.") from error

@@ -1,15 +1,13 @@
 """ASBUPipeline: masks from boundaries, uncertainty, the order from increments, mutual occlusion."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
 
-from amodal_diffusion import AmodalPipeline, ASBUPipeline, ASBUPredictor, MaskModelOutput
+from amodal_diffusion import ASBUPipeline, ASBUPredictor, MaskModelOutput
+from amodal_diffusion.crops import crop_masks
 from amodal_diffusion.models.asbu import OCCLUDER_INPUTS, occluder_plane
-from fresh_process import run_fresh
-from pipeline_helpers import crossing_bars, iou, stacked_bars
+from pipeline_helpers import crossing_bars, dual_call, iou, stacked_bars
 from pipeline_helpers import tiny_pipeline as pcnet_pipeline
 
 SPREAD = -1.0
@@ -107,12 +105,12 @@ def test_neighbours_behind_do_not_count_with_the_growth_rule():
     ground = ~modal.any(axis=0)
     masks = np.concatenate([modal, ground[None]])
     pipeline = bridge(occluder_rule="growth")
-    scenes, _ = pipeline.check_inputs(None, masks)
+    call = dual_call(pipeline, masks)
     growth = np.zeros((4, 4))
     growth[0, 1], growth[1, 0] = 10, 4  # 1 hides 0; 0 grows under 1 too little to be hidden
     growth[1, 2], growth[2, 1] = 10, 6  # each may hide a part of the other
-    hiders = pipeline.find_hiders(scenes, [masks], [growth])[0]
-    assert {tuple(pair) for pair in np.argwhere(hiders).tolist()} == {(0, 1), (1, 2), (2, 1)}
+    found = pipeline.find_occluders(call, [call.scenes[0].modal], [growth], [np.zeros((4, 4))])[0]
+    assert {tuple(pair) for pair in np.argwhere(found).tolist()} == {(0, 1), (1, 2), (2, 1)}
     output = pipeline(None, masks)
     assert (iou(output.amodal_masks[:3], amodal) > 0.9).all()
     np.testing.assert_array_equal(pipeline(None, masks, return_order=False).amodal_masks, output.amodal_masks)
@@ -122,14 +120,17 @@ def test_what_hides_an_occluder_counts_where_it_does_not_touch():
     masks = np.zeros((3, 40, 90), bool)
     masks[0, 10:30, 5:30] = masks[1, 10:30, 30:60] = masks[2, 10:30, 60:85] = True
     pipeline = bridge(occluder_rule="growth")
-    scenes, _ = pipeline.check_inputs(None, masks)
     growth = np.zeros((3, 3))
     growth[0, 1] = growth[1, 2] = 5  # 2 is in front of 1, 1 in front of 0; 0 and 2 do not touch
-    hiders = pipeline.find_hiders(scenes, [masks], [growth])[0]
-    assert {tuple(pair) for pair in np.argwhere(hiders).tolist()} == {(0, 1), (1, 2), (0, 2)}
+
+    def occluders():
+        call = dual_call(pipeline, masks)
+        found = pipeline.find_occluders(call, [call.scenes[0].modal], [growth], [np.zeros((3, 3))])[0]
+        return {tuple(pair) for pair in np.argwhere(found).tolist()}
+
+    assert occluders() == {(0, 1), (1, 2), (0, 2)}
     masks[2, 5:10, 25:85] = True  # now they do, and 0 does not grow under 2
-    hiders = pipeline.find_hiders(scenes, [masks], [growth])[0]
-    assert {tuple(pair) for pair in np.argwhere(hiders).tolist()} == {(0, 1), (1, 2)}
+    assert occluders() == {(0, 1), (1, 2)}
 
 
 @pytest.mark.parametrize("rule", ["neighbours", "growth"])
@@ -177,15 +178,10 @@ def test_the_network_gets_the_published_boundary():
     for kind in OCCLUDER_INPUTS:
         pipeline = ASBUPipeline(Recorder(block_out_channels=(4, 4), sample_size=64).eval(), occluder_input=kind)
         pipeline(None, modal[:1], occluder_masks=modal[1])
-        patches = pipeline.crop_objects(
-            pipeline.check_inputs(None, modal)[0], 64, crop="nearest", enlarge_box=3.0, use_images=False,
-            use_categories=False,
-        )  # fmt: skip
+        patches = pipeline.crop(dual_call(pipeline, modal))
         assert torch.equal(seen["mask"][0, 0].bool(), patches.modal[0])
         # The neighbour in the crop of the first object, cropped again by its own box.
-        from amodal_diffusion.crops.mask_patches import crop_mask_patches
-
-        occluder = crop_mask_patches(torch.from_numpy(modal), patches.boxes[:1], 64, torch.tensor([1]))[0]
+        occluder = crop_masks(torch.from_numpy(modal), patches.boxes[:1], 64, indices=torch.tensor([1]))[0]
         assert torch.equal(seen["boundary"][0, 0], occluder_plane(patches.modal[0], occluder, kind))
 
 
@@ -197,28 +193,6 @@ def test_the_order_of_the_objects_changes_nothing(settings):
     np.testing.assert_array_equal(turned.amodal_masks, output.amodal_masks[[2, 0, 1]])
     np.testing.assert_allclose(turned.uncertainty, output.uncertainty[[2, 0, 1]], atol=1e-5)
     np.testing.assert_array_equal(turned.order, output.order[np.ix_([2, 0, 1], [2, 0, 1])])
-
-
-@pytest.mark.parametrize("batch_size", [1, 4])
-def test_lists_and_batches_give_what_single_calls_give(batch_size):
-    pipeline = tiny_pipeline()
-    scenes = [stacked_bars()[0], crossing_bars()[0]]
-    together = pipeline(None, scenes, batch_size=batch_size)
-    for index, scene in enumerate(scenes):
-        alone = pipeline(None, scene)
-        np.testing.assert_array_equal(together.amodal_masks[index], alone.amodal_masks)
-        np.testing.assert_allclose(together.uncertainty[index], alone.uncertainty, atol=1e-5)
-        np.testing.assert_array_equal(together.order[index], alone.order)
-
-
-def test_forms_of_output():
-    modal, _ = crossing_bars()
-    pipeline = tiny_pipeline()
-    tensors = pipeline(None, modal, output_type="pt")
-    assert isinstance(tensors.uncertainty, torch.Tensor)
-    values = pipeline(None, modal, return_dict=False)
-    assert [value.shape for value in values] == [(2, 60, 80)] * 3 + [(2, 2)]
-    np.testing.assert_array_equal(values[2], tensors.uncertainty)
 
 
 def test_nothing_to_complete(caplog):
@@ -277,42 +251,3 @@ def test_photo_and_category():
 def test_wrong_settings(settings, error, message):
     with pytest.raises(error, match=message):
         tiny_pipeline(**settings)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"order_threshold": 1.5}, "`order_threshold`"),
-        ({"mask_threshold": -0.1}, "`mask_threshold`"),
-        ({"eraser_dilation": -1}, "`eraser_dilation`"),
-        ({"batch_size": 0}, "`batch_size`"),
-        ({"output_type": "latent"}, "`output_type`"),
-        ({"occluder_masks": np.zeros((5, 60, 80), bool)}, "`occluder_masks`"),
-    ],
-)
-def test_wrong_options(options, message):
-    with pytest.raises(ValueError, match=message):
-        tiny_pipeline()(None, crossing_bars()[0], **options)
-
-
-# Saving
-
-
-def test_saved_pipeline_gives_the_same_in_a_fresh_process(tmp_path):
-    pipeline = tiny_pipeline(boundary_size=3, order_rule="evidence", confine_to_occluders=True)
-    pipeline.save_pretrained(tmp_path / "asbu")
-    index = json.loads((tmp_path / "asbu" / "model_index.json").read_text())
-    assert index["model"] == ["amodal_diffusion", "ASBUPredictor"] and index["boundary_size"] == 3
-    modal, _ = stacked_bars()
-    np.save(tmp_path / "modal.npy", modal)
-    script = (
-        "import numpy as np; from amodal_diffusion import AmodalPipeline\n"
-        "out = AmodalPipeline.from_pretrained('asbu')(None, np.load('modal.npy'))\n"
-        "np.savez('out.npz', masks=out.amodal_masks, order=out.order, uncertainty=out.uncertainty)\n"
-    )
-    run_fresh(script, folder=tmp_path)
-    found, expected = np.load(tmp_path / "out.npz"), pipeline(None, modal)
-    np.testing.assert_array_equal(found["masks"], expected.amodal_masks)
-    np.testing.assert_array_equal(found["order"], expected.order)
-    np.testing.assert_allclose(found["uncertainty"], expected.uncertainty, atol=1e-5)
-    assert type(AmodalPipeline.from_pretrained(tmp_path / "asbu")) is ASBUPipeline

@@ -87,7 +87,7 @@ def test_confined_growth_stays_under_the_occluders():
     model = Greedy(block_out_channels=(4, 4), sample_size=64).eval()
     order = np.array([[0, -1], [1, 0]])
     free = tiny_pipeline(model)(None, modal, order=order)
-    confined = tiny_pipeline(model, confine_to_eraser=True)(None, modal, order=order)
+    confined = tiny_pipeline(model, confine_to_occluders=True)(None, modal, order=order)
     assert (free.amodal_masks[0] & ~modal.any(0)).any()
     np.testing.assert_array_equal(confined.amodal_masks[0], modal.any(0) & free.amodal_masks[0] | modal[0])
     np.testing.assert_array_equal(confined.amodal_masks[1], modal[1])
@@ -98,7 +98,7 @@ def test_confined_growth_stays_under_the_occluders():
 def test_confined_growth_follows_given_occluders():
     modal, _ = crossing_bars()
     model = Greedy(block_out_channels=(4, 4), sample_size=64).eval()
-    output = tiny_pipeline(model, confine_to_eraser=True)(None, modal[:1], occluder_masks=modal[1])
+    output = tiny_pipeline(model, confine_to_occluders=True)(None, modal[:1], occluder_masks=modal[1])
     assert (output.amodal_masks[0] & ~modal.any(0)).sum() == 0
     assert (output.amodal_masks[0] & modal[1]).any()
 
@@ -113,8 +113,8 @@ def test_a_neighbour_that_is_not_in_front_hides_nothing():
     modal, _ = stacked_bars()
     model = Greedy(block_out_channels=(4, 4), sample_size=64).eval()
     order = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]])
-    chain = tiny_pipeline(model, confine_to_eraser=True)(None, modal, order=order).amodal_masks
-    consistent = tiny_pipeline(model, confine_to_eraser=True, occluder_rule="consistent")(None, modal, order=order)
+    chain = tiny_pipeline(model, confine_to_occluders=True)(None, modal, order=order).amodal_masks
+    consistent = tiny_pipeline(model, confine_to_occluders=True, occluder_rule="consistent")(None, modal, order=order)
     for behind, front, other in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
         assert (chain[behind] & modal[other]).any()
         assert not (consistent.amodal_masks[behind] & modal[other]).any()

@@ -12,7 +12,16 @@ import parity
 from amodal_diffusion import PCNetMaskPipeline
 from amodal_diffusion.conversion import convert_pcnet_mask_weights
 from amodal_diffusion.masks import encode_rle
-from pipeline_helpers import GapFiller, crossing_bars, gap_filler, iou, stacked_bars, tiny_model, tiny_pipeline
+from pipeline_helpers import (
+    GapFiller,
+    crossing_bars,
+    dual_call,
+    gap_filler,
+    iou,
+    stacked_bars,
+    tiny_model,
+    tiny_pipeline,
+)
 from repository_helpers import PARITY
 
 # Published numbers
@@ -21,7 +30,7 @@ from repository_helpers import PARITY
 @pytest.fixture(scope="module")
 def published_flow():
     model = convert_pcnet_mask_weights(load_file(PARITY / "pcnet_mask_w1.safetensors"), sample_size=128)
-    pipeline = PCNetMaskPipeline(model, paste="binary", keep_modal=False, completion_crop="bilinear")
+    pipeline = PCNetMaskPipeline(model, paste="binary", keep_modal=False, crop="mixed")
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
@@ -43,7 +52,7 @@ def test_published_flow(published_flow, index):
     output = published_flow(None, modal)
     np.testing.assert_array_equal(output.order, order)
     assert iou(output.amodal_masks, by_ancestors).min() >= 0.98
-    assert iou(published_flow(None, modal, order_grounded=False).amodal_masks, by_neighbours).min() >= 0.98
+    assert iou(published_flow(None, modal, occluder_rule="neighbours").amodal_masks, by_neighbours).min() >= 0.98
 
 
 def test_half_precision_keeps_the_masks(published_flow):
@@ -115,9 +124,22 @@ def test_cyclic_order():
 
 def test_neighbours_instead_of_ancestors():
     modal, amodal = crossing_bars()
-    output = gap_filler()(None, modal, order_grounded=False)
-    assert output.order is None
+    output = gap_filler()(None, modal, occluder_rule="neighbours", return_order=False)
+    assert output.order is None and GapFiller.rows == 2  # each object once
     assert iou(output.amodal_masks[0], amodal[0]) > 0.97
+    stored = gap_filler(occluder_rule="neighbours")(None, modal)
+    np.testing.assert_array_equal(stored.amodal_masks, output.amodal_masks)
+    np.testing.assert_array_equal(stored.order, [[0, -1], [1, 0]])  # which is not needed, but asked for
+
+
+def test_order_can_be_left_out_and_the_masks_stay():
+    modal, _ = stacked_bars()
+    pipeline = gap_filler()
+    output = pipeline(None, modal, return_order=False)
+    assert output.order is None
+    np.testing.assert_array_equal(output.amodal_masks, pipeline(None, modal).amodal_masks)
+    with pytest.raises(ValueError, match="`occluder_rule` must be one of 'ancestors', 'consistent', 'neighbours', got"):
+        pipeline(None, modal, occluder_rule="growth")
 
 
 def test_ancestor_that_is_no_neighbour_erases_too():
@@ -168,11 +190,10 @@ def test_order_by_probability_weighs_confidence():
 def test_increments_are_in_pixels_of_the_photo(rule):
     modal, amodal = crossing_bars()
     pipeline = gap_filler(sample_size=128, order_rule=rule)
-    scenes, _ = pipeline.check_inputs(None, modal, None, None, None)
-    options = {"crop": "nearest", "enlarge_box": 3.0, "use_images": False, "use_categories": False}
-    patches = pipeline.crop_objects(scenes, 128, **options)
-    pairs = pipeline.crop_pairs([modal], patches, [True])
-    increments = pipeline.complete_pairs(patches, pairs, 0.1, 4)
+    call = dual_call(pipeline, modal)
+    patches = pipeline.crop(call)
+    pairs = pipeline.crop_pairs([scene.modal for scene in call.scenes], patches, [True])
+    increments = pipeline.complete_pairs(call, patches, pairs)
     hidden = (amodal[0] & ~modal[0]).sum() * (1 if rule == "count" else GapFiller.confidence)
     np.testing.assert_allclose(increments[pairs.rows[0][0, 1]], hidden, rtol=0.05)
     assert increments[pairs.rows[0][1, 0]] == 0
@@ -195,25 +216,22 @@ def test_mirrored_scene_with_flips_gives_the_mirrored_answer():
     # A frame whose crop boxes are mirror images of each other: even sides, no truncation.
     modal, _ = crossing_bars(60, 80)
     pipeline = tiny_pipeline(tiny_model(sample_size=64), test_time_flip=True)
-    order = [[0, -1], [1, 0]]
-    scene = pipeline.check_inputs(None, modal, None, None, order)[0]
-    options = {"crop": "nearest", "enlarge_box": 3.0, "use_images": False, "use_categories": False}
-    patches = pipeline.crop_objects(scene, 64, **options)
+    call = dual_call(pipeline, modal, batch_size=2)
+    patches = pipeline.crop(call)
     erasers = patches.modal.roll(1, 0)
     rows = torch.arange(2)
-    straight = torch.cat([p for _, p in pipeline._complete(patches, rows, erasers, 2, "masks")])
+    straight = torch.cat([p for _, p in pipeline._complete(call, patches, rows, erasers, "masks")])
     patches.modal = patches.modal.flip(-1)
-    mirrored = torch.cat([p for _, p in pipeline._complete(patches, rows, erasers.flip(-1), 2, "masks")])
+    mirrored = torch.cat([p for _, p in pipeline._complete(call, patches, rows, erasers.flip(-1), "masks")])
     torch.testing.assert_close(mirrored.flip(-1), straight, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("paste", ["probability", "binary"])
-@pytest.mark.parametrize("order_crop", ["nearest", "bilinear"])
-@pytest.mark.parametrize("completion_crop", ["nearest", "bilinear"])
-def test_every_way_of_resizing(paste, order_crop, completion_crop):
+@pytest.mark.parametrize("crop", ["nearest", "bilinear", "mixed"])
+def test_every_way_of_resizing(paste, crop):
     modal, amodal = crossing_bars()
-    output = gap_filler(paste=paste, order_crop=order_crop, completion_crop=completion_crop)(None, modal)
-    assert GapFiller.rows == (2 if order_crop == completion_crop else 3)
+    output = gap_filler(paste=paste, crop=crop)(None, modal)
+    assert GapFiller.rows == (3 if crop == "mixed" else 2)
     np.testing.assert_array_equal(output.order, [[0, -1], [1, 0]])
     assert iou(output.amodal_masks, amodal).min() > 0.92
 
@@ -235,17 +253,6 @@ def test_without_keep_modal_the_network_decides():
 # Lists, batches, containers
 
 
-def test_lists_give_what_single_calls_give():
-    pipeline = tiny_pipeline()
-    scenes = [crossing_bars()[0], stacked_bars()[0], crossing_bars(90, 100)[0][:1]]
-    together = pipeline([None] * 3, scenes, batch_size=3)
-    for index, masks in enumerate(scenes):
-        alone = pipeline(None, masks, batch_size=1)
-        np.testing.assert_array_equal(together.order[index], alone.order)
-        np.testing.assert_array_equal(together.amodal_masks[index], alone.amodal_masks)
-        np.testing.assert_allclose(together.probabilities[index], alone.probabilities, atol=1e-5)
-
-
 def test_list_of_stacks_needs_no_images():
     scenes = [crossing_bars()[0], stacked_bars()[0]]
     output = tiny_pipeline()(None, scenes)
@@ -264,20 +271,6 @@ def test_lists_of_every_argument():
     )
     assert output.order[0] is None and not output.order[1].any()
     np.testing.assert_array_equal(output.amodal_masks[1], second)
-
-
-def test_no_scenes():
-    output = tiny_pipeline()([], [])
-    assert output.amodal_masks == [] and output.order == []
-
-
-@pytest.mark.parametrize("batch_size", [1, 2, 5, 100])
-def test_batch_size_changes_nothing(batch_size):
-    modal, _ = stacked_bars()
-    pipeline = tiny_pipeline()
-    expected = pipeline(None, modal)
-    output = pipeline(None, modal, batch_size=batch_size)
-    np.testing.assert_allclose(output.probabilities, expected.probabilities, atol=1e-5)
 
 
 FORMS = {
@@ -305,38 +298,7 @@ def test_polygons_take_the_size_of_the_photo():
     assert output.amodal_masks.shape == (2, 60, 80)
 
 
-def test_tensors_out():
-    modal, _ = crossing_bars()
-    output = gap_filler()(None, modal, output_type="pt")
-    assert output.amodal_masks.dtype == torch.bool and output.amodal_masks.shape == (2, 60, 80)
-    assert output.probabilities.dtype == torch.float32 and output.order.dtype == torch.int8
-    assert not output.amodal_masks.is_inference()
-
-
-def test_images_out():
-    modal, _ = crossing_bars()
-    pipeline = gap_filler()
-    expected = pipeline(None, modal)
-    output = pipeline(None, modal, output_type="pil")
-    assert all(image.mode == "L" and image.size == (80, 60) for image in output.amodal_masks)
-    np.testing.assert_array_equal(
-        np.stack([np.asarray(image) > 0 for image in output.amodal_masks]), expected.amodal_masks
-    )
-    np.testing.assert_array_equal(output.order, expected.order)
-
-
-def test_tuple_out():
-    modal, _ = crossing_bars()
-    masks, probabilities, order = gap_filler()(None, modal, return_dict=False)
-    assert masks.shape == probabilities.shape == (2, 60, 80) and order.shape == (2, 2)
-
-
 # Odd scenes
-
-
-def test_no_objects():
-    output = tiny_pipeline()(None, np.zeros((0, 20, 30), bool))
-    assert output.amodal_masks.shape == (0, 20, 30) and output.order.shape == (0, 0)
 
 
 def test_one_object_without_occluder_stays_and_says_so(caplog):
@@ -429,17 +391,3 @@ def test_training_mode_is_put_back():
     tiny_pipeline(model)(None, crossing_bars()[0])
     assert [module.training for module in model.modules()] == before
     torch.testing.assert_close(model.down_blocks[0].conv[1].running_mean, statistics)
-
-
-def test_offload_sequence_names_the_components():
-    assert set(PCNetMaskPipeline.model_cpu_offload_seq.split("->")) == set(tiny_pipeline().components)
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an accelerator")
-def test_cpu_offload():
-    modal, _ = crossing_bars()
-    pipeline = tiny_pipeline()
-    expected = pipeline(None, modal)
-    pipeline.enable_model_cpu_offload()
-    np.testing.assert_array_equal(pipeline(None, modal).amodal_masks, expected.amodal_masks)
-    assert pipeline.model.device.type == "cpu"

@@ -1,7 +1,5 @@
 """ScenePipeline: from a photo to a scene."""
 
-import functools
-
 import numpy as np
 import pytest
 import torch
@@ -233,7 +231,6 @@ class Overgrown(PCNetMaskPipeline):
 
     calls = []
 
-    @functools.wraps(PCNetMaskPipeline.__call__)
     def __call__(self, image, masks, *, occluder_masks=None, **kwargs):
         type(self).calls.append((masks, occluder_masks, kwargs))
         output = super().__call__(image, masks, occluder_masks=occluder_masks, **kwargs)

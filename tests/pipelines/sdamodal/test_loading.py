@@ -300,9 +300,19 @@ def test_wrong_calls(scene):
             "`features` must have one entry for each of the 1",
         ),
         ((image, modal), {"features": features, "num_draws": 2}, ValueError, "`num_draws` has no influence on given"),
-        ((None, modal), {"features": features, "generator": 1}, ValueError, "`generator` has no influence on given"),
+        (
+            (None, modal),
+            {"features": features, "generator": torch.Generator()},
+            ValueError,
+            "`generator` has no influence on given",
+        ),
         ((image, modal), {"num_draws": 0}, ValueError, "`num_draws` must be at least 1"),
-        (([image], [modal]), {"generator": []}, ValueError, "`generator` must be one, or one for each of the 1 photos"),
+        (
+            ([image], [modal]),
+            {"generator": []},
+            ValueError,
+            "`generator` must hold one generator for each of the 1 photos, got 0",
+        ),
         (
             (None, modal),
             {"features": features, "return_uncertainty": True},

@@ -145,10 +145,8 @@ def test_crops_of_the_features_are_the_published_ones(scene):
     pipeline = ruled_pipeline()
     pipeline(None, scene[1], features=ramp_features(), batch_size=2)
     seen = pipeline.decoder.maps[3]
-    boxes = pipeline.crop_objects(
-        pipeline.check_inputs(None, scene[1], None, ramp_features())[0], 64, crop="nearest", enlarge_box=3.0,
-        use_images=False, use_categories=False,
-    ).boxes  # fmt: skip
+    scenes, _ = pipeline.check_inputs(None, scene[1], features=ramp_features())
+    boxes = pipeline.crop_objects(scenes, crop="nearest").boxes
     torch.testing.assert_close(seen, crop_features(ramp_features().maps[3], boxes, SIZE, 64))
 
 
@@ -194,23 +192,6 @@ def test_calls_repeat_and_the_seed_matters(pipeline, scene, expected):
     other = pipeline(*scene, generator=torch.Generator().manual_seed(7))
     assert not np.array_equal(other.probabilities, expected.probabilities)
     assert not np.array_equal(pipeline(*scene, num_draws=1).probabilities, expected.probabilities)
-
-
-@pytest.mark.parametrize("output_type", ["pt", "pil"])
-def test_other_containers(pipeline, scene, expected, output_type):
-    output = pipeline(*scene, output_type=output_type)
-    if output_type == "pt":
-        assert output.amodal_masks.dtype == torch.bool and output.probabilities.dtype == torch.float32
-        masks = output.amodal_masks.numpy()
-    else:
-        masks = np.stack([np.asarray(mask) > 0 for mask in output.amodal_masks])
-    np.testing.assert_array_equal(masks, expected.amodal_masks)
-
-
-def test_tuple(pipeline, scene, expected):
-    masks, probabilities, order, uncertainty = pipeline(*scene, return_dict=False)
-    np.testing.assert_array_equal(masks, expected.amodal_masks)
-    assert probabilities.shape == masks.shape and order is None and uncertainty is None
 
 
 def test_occluder_masks_have_no_influence_but_are_checked(pipeline, scene, expected):
