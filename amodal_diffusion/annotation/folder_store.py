@@ -39,6 +39,12 @@ class AnnotationStore:
         NotADirectoryError: `folder` is a file.
         ValueError: it holds another run, naming what differs, or a broken record of one.
         FileExistsError: it holds other files.
+
+    Example:
+        >>> import tempfile
+        >>> store = AnnotationStore(Path(tempfile.mkdtemp()) / "run", {"pipeline": "pcnet-m"}, count=2)
+        >>> store.claim("00000"), store.claim("00000"), store.missing()
+        (True, True, [0, 1])
     """
 
     def __init__(self, folder: Path, run: Mapping[str, Any], count: int, claim_timeout: float = 600.0) -> None:

@@ -48,6 +48,10 @@ def annotation_features() -> Features:
 
     `score` is the mean P(object) over the whole mask, 0 for an empty one. `uncertainty` is the mean over the whole mask
     of what the pipeline says of it, or of 4p(1 - p) where it says nothing, p = P(object).
+
+    Example:
+        >>> annotation_features()["predictions"].feature["score"].dtype
+        'float32'
     """
     from datasets import Features, List, Value
 
@@ -90,6 +94,19 @@ def annotate_dataset(
     Raises:
         ValueError: a data set without rows, another run in the folder, and what the pipeline refuses, naming the image.
         FileExistsError, NotADirectoryError: `folder` holds other files, or is one.
+
+    Example:
+        >>> import tempfile
+        >>> from amodal_diffusion import PCNetMask, PCNetMaskPipeline
+        >>> from amodal_diffusion.data import read_annotations
+        >>> cup = {"id": 1, "image_id": 1, "category_id": 1, "segmentation": [[5, 5, 25, 5, 25, 30, 5, 30]]}
+        >>> images = [{"id": 1, "file_name": "cup.jpg", "height": 40, "width": 50}]
+        >>> names = [{"id": 1, "name": "cup"}]
+        >>> rows = read_annotations({"images": images, "annotations": [cup], "categories": names})
+        >>> pipe = PCNetMaskPipeline(PCNetMask((4, 4), sample_size=32))
+        >>> folder = annotate_dataset(rows, pipe, Path(tempfile.mkdtemp()) / "completed")
+        >>> sorted(path.name for path in folder.iterdir())
+        ['README.md', 'amodal.json', 'annotation.json', 'data']
     """
     if shard_rows < 1:
         raise ValueError(f"`shard_rows` must be at least 1, got {shard_rows}.")

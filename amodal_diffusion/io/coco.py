@@ -25,6 +25,10 @@ def amodal_scores(amodal: Planes, probabilities: Planes | None, scores: Sequence
 
     Returns:
         N floats; 0.0 for an empty mask.
+
+    Example:
+        >>> amodal_scores(np.ones((1, 2, 2), bool), np.full((1, 2, 2), 0.5), [0.8])
+        [0.4]
     """
     found = []
     for index, (mask, score) in enumerate(zip(amodal, scores, strict=True)):
@@ -159,6 +163,13 @@ def coco_document(
 
     Raises:
         ValueError: where the shapes of the masks or of the order differ.
+
+    Example:
+        >>> masks = np.zeros((1, 4, 6), bool)
+        >>> masks[0, 1:3, 1:4] = True
+        >>> document = coco_document(ObjectMasks(masks, names=["cup"]), masks, file_name="cup.jpg")
+        >>> document["annotations"][0]["bbox"], document["annotations"][0]["area"], document["categories"]
+        ([1.0, 1.0, 3.0, 2.0], 6, [{'id': 1, 'name': 'cup'}])
     """
     for name, masks in (("amodal", amodal), ("occluders", occluders)):
         if masks is not None and masks.shape != objects.masks.shape:

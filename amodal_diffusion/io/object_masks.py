@@ -31,6 +31,10 @@ class ObjectMasks:
         names: N names, "" where unknown.
         category_ids: N category ids, 0 where unknown.
         scores: N confidences of a segmenter, 1.0 where unknown.
+
+    Example:
+        >>> ObjectMasks(np.zeros((2, 4, 6), bool), names=["cup", "plate"])
+        ObjectMasks(masks=bool (2, 4, 6), names=['cup', 'plate'], category_ids=[0, 0], scores=[1.0, 1.0])
     """
 
     masks: np.ndarray
@@ -66,6 +70,14 @@ def read_object_masks(
         ValueError: for an unreadable, empty or unknown file, masks of another size, or a photo that the JSON lacks;
             the message names the file.
         FileNotFoundError: for a path that does not exist.
+
+    Example:
+        >>> import tempfile
+        >>> labels = np.array([[0, 1, 1], [0, 2, 2]], np.uint8)
+        >>> path = Path(tempfile.mkdtemp()) / "labels.png"
+        >>> Image.fromarray(labels).save(path)
+        >>> read_object_masks(path).names
+        ['label 1', 'label 2']
     """
     paths = [Path(sources)] if isinstance(sources, str | os.PathLike) else [Path(source) for source in sources]
     if not paths:

@@ -51,6 +51,13 @@ def save_completion(
 
     Raises:
         NotADirectoryError: where `folder` is a file.
+
+    Example:
+        >>> import tempfile
+        >>> document = {"annotations": [{"name": "cup"}]}
+        >>> written = save_completion(tempfile.mkdtemp(), document, np.ones((1, 2, 3), bool))
+        >>> [path.name for path in written]
+        ['amodal_masks', 'amodal.json']
     """
     folder = Path(folder)
     with atomic_folder(folder, replaces=RESULTS) as staged:

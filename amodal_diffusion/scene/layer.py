@@ -35,6 +35,12 @@ class Layer:
     Raises:
         TypeError, ValueError: naming the argument: another shape or dtype, values that are not finite, a transform
             that cannot be inverted.
+
+    Example:
+        >>> tile = np.full((2, 3, 4), 255, np.uint8)
+        >>> mask = np.ones((2, 3), bool)
+        >>> Layer(tile, modal=mask, amodal=mask, transform=translation(10, 5), name="cup")
+        Layer('cup', id 0, 3x2, at 10, 5, 3x2 on the canvas)
     """
 
     rgba: npt.NDArray[np.uint8]
@@ -122,7 +128,12 @@ class Layer:
 
 
 def frozen_array(name: str, value: Any, dtype: Any, shape: tuple[int | None, ...]) -> npt.NDArray[Any]:
-    """`value` as a read-only array of its own, after its dtype and shape were checked (None: any length)."""
+    """`value` as a read-only array of its own, after its dtype and shape were checked (None: any length).
+
+    Example:
+        >>> frozen_array("rgba", np.zeros((2, 3), np.uint8), np.uint8, (None, 3)).flags.writeable
+        False
+    """
     array = value if isinstance(value, np.ndarray) else np.asarray(value)
     if array.dtype != dtype:
         raise TypeError(f"`{name}` must have dtype {np.dtype(dtype)}, got {array.dtype}.")
@@ -136,7 +147,12 @@ def frozen_array(name: str, value: Any, dtype: Any, shape: tuple[int | None, ...
 
 
 def same_array(first: npt.NDArray[Any] | None, second: npt.NDArray[Any] | None) -> bool:
-    """Whether both are the same array value for value, or both None."""
+    """Whether both are the same array value for value, or both None.
+
+    Example:
+        >>> same_array(np.zeros(3), np.zeros(3)), same_array(None, np.zeros(3))
+        (True, False)
+    """
     if first is None or second is None:
         return first is second
     return first is second or np.array_equal(first, second)
@@ -146,17 +162,35 @@ def same_array(first: npt.NDArray[Any] | None, second: npt.NDArray[Any] | None) 
 
 
 def translation(dx: float, dy: float) -> FloatArray:
-    """The map that shifts by (dx, dy) pixels."""
+    """The map that shifts by (dx, dy) pixels.
+
+    Example:
+        >>> translation(3, 4)
+        array([[1., 0., 3.],
+               [0., 1., 4.]])
+    """
     return np.array([[1, 0, dx], [0, 1, dy]], np.float64)
 
 
 def compose(second: FloatArray, first: FloatArray) -> FloatArray:
-    """The map that does `first` and then `second`."""
+    """The map that does `first` and then `second`.
+
+    Example:
+        >>> compose(translation(1, 0), translation(0, 2))
+        array([[1., 0., 1.],
+               [0., 1., 2.]])
+    """
     return np.concatenate([second[:, :2] @ first[:, :2], second[:, :2] @ first[:, 2:] + second[:, 2:]], axis=1)
 
 
 def invert(affine: FloatArray) -> FloatArray:
-    """The inverse of a map."""
+    """The inverse of a map.
+
+    Example:
+        >>> invert(translation(1, 2))
+        array([[ 1.,  0., -1.],
+               [ 0.,  1., -2.]])
+    """
     if np.array_equal(affine[:, :2], np.eye(2)):
         return translation(-affine[0, 2], -affine[1, 2])
     linear = np.linalg.inv(affine[:, :2])
@@ -164,26 +198,47 @@ def invert(affine: FloatArray) -> FloatArray:
 
 
 def about(linear: npt.ArrayLike, x: float, y: float) -> FloatArray:
-    """The map with the 2x2 matrix `linear` that keeps the point (x, y)."""
+    """The map with the 2x2 matrix `linear` that keeps the point (x, y).
+
+    Example:
+        >>> about([[2, 0], [0, 2]], 1, 1)
+        array([[ 2.,  0., -1.],
+               [ 0.,  2., -1.]])
+    """
     matrix, point = np.asarray(linear, np.float64), np.array([[x], [y]], np.float64)
     return np.concatenate([matrix, point - matrix @ point], axis=1)
 
 
 def corners(affine: FloatArray, width: float, height: float, margin: float = 0) -> tuple[FloatArray, FloatArray]:
-    """Least and greatest (x, y) that the tile reaches on the canvas, with `margin` tile pixels around it."""
+    """Least and greatest (x, y) that the tile reaches on the canvas, with `margin` tile pixels around it.
+
+    Example:
+        >>> corners(translation(5, 1), 3, 2)
+        (array([5., 1.]), array([8., 3.]))
+    """
     x, y = (-margin, width + margin), (-margin, height + margin)
     points = affine @ np.array([[x[0], x[1], x[0], x[1]], [y[0], y[0], y[1], y[1]], [1, 1, 1, 1]], np.float64)
     return points.min(axis=1), points.max(axis=1)
 
 
 def same_map(first: FloatArray, second: FloatArray, reach: float) -> bool:
-    """Whether two maps agree on all points within `reach` pixels of the corner."""
+    """Whether two maps agree on all points within `reach` pixels of the corner.
+
+    Example:
+        >>> same_map(translation(1, 2), translation(1 + 1e-9, 2), reach=100)
+        True
+    """
     difference = np.abs(first - second)
     return bool((difference[:, :2].sum(axis=1) * reach + difference[:, 2] < _SAME).all())
 
 
 def integer_shift(affine: FloatArray, reach: float) -> tuple[int, int] | None:
-    """(dx, dy) where the map is a shift by whole pixels, up to rounding errors; None otherwise."""
+    """(dx, dy) where the map is a shift by whole pixels, up to rounding errors; None otherwise.
+
+    Example:
+        >>> integer_shift(translation(3, -2), 100), integer_shift(translation(0.5, 0), 100)
+        ((3, -2), None)
+    """
     shift = np.rint(affine[:, 2])
     if not same_map(affine, translation(*shift), reach):
         return None

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
+from ..display import short_repr
 from ..masks import dilate
 from ..ordering import reachable
 from .layer import FloatArray, Layer, corners, integer_shift, invert, same_map
@@ -31,6 +32,13 @@ class PlacedLayer:
         seen: (h, w) bool, the modal mask.
         cover: (h, w) bool, alpha above 0.
         binary: alpha is 0 and 1 alone.
+
+    Example:
+        >>> tile, mask = np.full((2, 2, 4), 255, np.uint8), np.ones((2, 2), bool)
+        >>> layer = Layer(tile, mask, mask, origin=np.array([[1.0, 0, 1], [0, 1, 1]]))
+        >>> placed = place_layer(layer, layer.origin, 4, 6)
+        >>> placed.window, placed.binary
+        ((slice(1, 3, None), slice(1, 3, None)), True)
     """
 
     window: Window
@@ -39,6 +47,8 @@ class PlacedLayer:
     seen: BoolArray
     cover: BoolArray = field(init=False)
     binary: bool = field(init=False)
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         self.measure()
@@ -57,7 +67,14 @@ class PlacedLayer:
 
 
 def place_layer(layer: Layer, transform: FloatArray, height: int, width: int) -> PlacedLayer | None:
-    """Put a layer on a canvas of that size; None where it lies outside of it."""
+    """Put a layer on a canvas of that size; None where it lies outside of it.
+
+    Example:
+        >>> tile, mask = np.full((2, 2, 4), 255, np.uint8), np.ones((2, 2), bool)
+        >>> layer = Layer(tile, mask, mask, origin=np.array([[1.0, 0, 1], [0, 1, 1]]))
+        >>> place_layer(layer, layer.origin, 4, 6).cover.sum(), place_layer(layer, layer.origin, 1, 1)
+        (np.int64(4), None)
+    """
     shift = integer_shift(transform, max(layer.size))
     if shift is None:
         return _resample(layer, transform, height, width)
@@ -73,7 +90,15 @@ def place_layer(layer: Layer, transform: FloatArray, height: int, width: int) ->
 
 
 def place_mask(layer: Layer, transform: FloatArray, shape: tuple[int, ...], margin: int) -> tuple[Window, BoolArray]:
-    """The modal mask of a layer on the canvas, grown by `margin` pixels on each side, and its window."""
+    """The modal mask of a layer on the canvas, grown by `margin` pixels on each side, and its window.
+
+    Example:
+        >>> tile, mask = np.full((2, 2, 4), 255, np.uint8), np.ones((2, 2), bool)
+        >>> layer = Layer(tile, mask, mask, origin=np.array([[1.0, 0, 1], [0, 1, 1]]))
+        >>> window, mask = place_mask(layer, layer.origin, (4, 6), margin=1)
+        >>> mask.shape
+        (4, 4)
+    """
     # On a canvas with a margin of its own, so that what lies just outside grows into the canvas too.
     height, width = shape
     moved = transform + np.array([[0, 0, 2 * margin], [0, 0, 2 * margin]])
@@ -90,6 +115,10 @@ def stacking(order: npt.NDArray[np.int8]) -> list[int]:
     """The layers back to front: as the order matrix says, of unrelated ones the lower index first.
 
     Of a cycle that nothing else is behind, the layer with the lowest index goes first.
+
+    Example:
+        >>> stacking(np.array([[0, 1, 0], [-1, 0, 0], [0, 0, 0]], np.int8))
+        [1, 0, 2]
     """
     behind = order == 1
     left = list(range(len(order)))
@@ -123,6 +152,14 @@ def composite(
 
     Returns:
         `canvas`.
+
+    Example:
+        >>> tile, mask = np.full((2, 2, 4), 255, np.uint8), np.ones((2, 2), bool)
+        >>> layer = Layer(tile, mask, mask, origin=np.array([[1.0, 0, 1], [0, 1, 1]]))
+        >>> canvas, one = np.zeros((4, 6, 3), np.float32), np.zeros((1, 1), np.int8)
+        >>> placed = [place_layer(layer, layer.origin, 4, 6)]
+        >>> composite(canvas, placed, one, one > 0)[1, :, 0]
+        array([  0., 255., 255.,   0.,   0.,   0.], dtype=float32)
     """
     position, front = relations(order)
     kept = {index: layer for index, layer in enumerate(placed) if layer is not None}
@@ -150,7 +187,14 @@ def composite(
 
 
 def relations(order: npt.NDArray[np.int8]) -> tuple[npt.NDArray[np.intp], BoolArray]:
-    """The place of each layer in `stacking`, (N,), and whether i is in front of j where nothing is seen, (N, N)."""
+    """The place of each layer in `stacking`, (N,), and whether i is in front of j where nothing is seen, (N, N).
+
+    Example:
+        >>> position, front = relations(np.array([[0, 1], [-1, 0]], np.int8))
+        >>> position, front
+        (array([1, 0]), array([[False,  True],
+               [False, False]]))
+    """
     position = np.argsort(stacking(order))
     return position, np.where(order == 0, position[:, None] > position[None, :], order == 1)
 
@@ -247,7 +291,16 @@ def render_layers(
     rim: int,
     replaced: BoolArray,
 ) -> npt.NDArray[np.uint8]:
-    """(H, W, 3) uint8, a scene as a picture; the arguments are the fields of `Scene`."""
+    """(H, W, 3) uint8, a scene as a picture; the arguments are the fields of `Scene`.
+
+    Example:
+        >>> tile, mask = np.full((2, 2, 4), 255, np.uint8), np.ones((2, 2), bool)
+        >>> layer = Layer(tile, mask, mask, origin=np.array([[1.0, 0, 1], [0, 1, 1]]))
+        >>> background, one = np.zeros((4, 6, 3), np.uint8), np.zeros((1, 1), np.int8)
+        >>> picture = render_layers(background, None, [layer], one, one > 0, 0, np.zeros((4, 6), bool))
+        >>> picture[0, :, 0]
+        array([255, 255,   0,   0,   0,   0], dtype=uint8)
+    """
     height, width = background.shape[:2]
     placed = [place_layer(layer, layer.transform, height, width) for layer in layers]
     canvas = background
@@ -294,7 +347,12 @@ def _hide_behind_photo(
 
 
 def to_bytes(canvas: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
-    """Round to 0, ..., 255; where there is an alpha, colours lose their factor of it."""
+    """Round to 0, ..., 255; where there is an alpha, colours lose their factor of it.
+
+    Example:
+        >>> to_bytes(np.array([[[10.0, 20.0, 30.0, 127.5]]], np.float32))
+        array([[[ 20,  40,  60, 128]]], dtype=uint8)
+    """
     if canvas.shape[2] == 4:
         alpha = canvas[..., 3:]
         canvas[..., :3] *= np.divide(255, alpha, out=np.zeros_like(alpha), where=alpha > 0)
@@ -302,7 +360,16 @@ def to_bytes(canvas: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
 
 
 def standing_evidence(layers: Sequence[Layer], evidence: BoolArray) -> BoolArray:
-    """(N, N) bool: the pairs with `evidence` that stand to each other as in the photo, moved together or not at all."""
+    """(N, N) bool: the pairs with `evidence` that stand to each other as in the photo, moved together or not at all.
+
+    Example:
+        >>> tile, mask = np.full((2, 2, 4), 255, np.uint8), np.ones((2, 2), bool)
+        >>> layer = Layer(tile, mask, mask, origin=np.array([[1.0, 0, 1], [0, 1, 1]]))
+        >>> both = ~np.eye(2, dtype=bool)
+        >>> standing_evidence([layer, layer], both)
+        array([[False,  True],
+               [ True, False]])
+    """
     standing = np.array(evidence, dtype=bool)
     motions = [layer.motion for layer in layers]
     for i, j in np.argwhere(np.triu(standing, k=1)):

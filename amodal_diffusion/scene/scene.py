@@ -55,6 +55,15 @@ class Scene:
     Raises:
         TypeError, ValueError: naming the argument: shapes or dtypes that differ, an order that is not antisymmetric,
             ids that are not unique.
+
+    Example:
+        >>> scene = Scene(np.zeros((4, 6, 3), np.uint8))
+        >>> white = np.full((2, 2, 4), 255, np.uint8)
+        >>> scene = scene.insert(white, name="cup").move(0, dx=3).duplicate(0, dy=2)
+        >>> scene
+        Scene(6x4, 2 layers: cup, cup)
+        >>> scene.render(output_type="np")[:, 3, 0]
+        array([255, 255, 255, 255], dtype=uint8)
     """
 
     background: npt.NDArray[np.uint8]

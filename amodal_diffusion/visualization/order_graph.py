@@ -64,6 +64,11 @@ def draw_order_graph(
     Raises:
         ValueError: `order` is not such a matrix, the number of masks or names is not N, `image` comes without `masks`,
             or `size` is below 64.
+
+    Example:
+        >>> picture = draw_order_graph(np.array([[0, 1], [-1, 0]]), names=["cup", "plate"], size=200)
+        >>> picture.mode, picture.width
+        ('RGB', 200)
     """
     matrix = np.asarray(order)
     count = matrix.shape[0] if matrix.ndim else 0

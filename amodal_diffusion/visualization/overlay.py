@@ -64,6 +64,13 @@ def draw_overlay(
 
     Raises:
         ValueError: Masks of another size or number, too many or few names, `alpha` outside [0, 1], or `size` below 64.
+
+    Example:
+        >>> modal = np.zeros((1, 60, 90), bool)
+        >>> modal[0, 10:40, 10:45] = True
+        >>> picture = draw_overlay(np.zeros((60, 90, 3), np.uint8), modal, modal, names=["cup"], size=180)
+        >>> picture.mode, picture.width
+        ('RGB', 180)
     """
     photo = load_image(image)
     modal = to_mask_stack(modal_masks, height=photo.height, width=photo.width)

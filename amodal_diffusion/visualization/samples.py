@@ -70,6 +70,12 @@ def draw_samples(
     Raises:
         ValueError: No sample, masks of another size, more than one mask, too many or few scores, `columns` below 1,
             `alpha` outside [0, 1], or `size` below 64 pixels a panel.
+
+    Example:
+        >>> mask = np.zeros((60, 90), bool)
+        >>> mask[10:40, 10:45] = True
+        >>> draw_samples(np.zeros((60, 90, 3), np.uint8), mask, np.stack([mask, mask]), size=200).mode
+        'RGB'
     """
     photo = load_image(image)
     modal = to_mask_stack(mask, height=photo.height, width=photo.width)
@@ -133,6 +139,11 @@ def draw_uncertainty(
 
     Raises:
         ValueError: Arrays of another size, negative or not finite values, `highest` not above 0, or `size` below 64.
+
+    Example:
+        >>> unsure = np.linspace(0, 1, 90, dtype=np.float32) * np.ones((60, 1), np.float32)
+        >>> draw_uncertainty(np.zeros((60, 90, 3), np.uint8), unsure, size=180).width
+        180
     """
     photo = load_image(image)
     values = _highest_of_objects(uncertainty, photo.height, photo.width)

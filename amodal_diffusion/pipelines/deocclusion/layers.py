@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ...display import short_repr
 from ...masks import MAX_PIXELS, BoolArray, dilate, erode, mask_areas, mask_boxes, mask_overlaps
 from ...scene import Layer
 from ...scene.layer import translation
@@ -24,6 +25,11 @@ class SceneInputs:
         names: of the N objects.
         eraser_dilation: in pixels.
         margins: pixels (left, top, right, bottom) by which the canvas is larger than the photo.
+
+    Example:
+        >>> inputs = SceneInputs(np.zeros((4, 6, 3), np.uint8), np.ones((1, 4, 6), bool), ["cup"], 0, (1, 0, 0, 0))
+        >>> inputs.canvas.shape, inputs.outside.sum(), inputs.cut_by_frame
+        ((4, 7, 3), np.int64(4), array([ True]))
     """
 
     photo: npt.NDArray[np.uint8]
@@ -31,6 +37,8 @@ class SceneInputs:
     names: list[str]
     eraser_dilation: int
     margins: tuple[int, int, int, int]
+
+    __repr__ = short_repr
 
     @property
     def extended(self) -> bool:
@@ -77,6 +85,12 @@ def tidy_hidden(amodal: BoolArray, modal: BoolArray, width: int) -> BoolArray:
 
     Returns:
         (N, H, W) bool, which hold the visible parts.
+
+    Example:
+        >>> modal, amodal = np.zeros((2, 1, 8, 8), bool)
+        >>> modal[0, 2:6, 2:5] = amodal[0, 2:6, 2:6] = True  # a hidden part that is one pixel wide
+        >>> tidy_hidden(amodal, modal, width=3).sum(), tidy_hidden(amodal, modal, width=0).sum()
+        (np.int64(12), np.int64(16))
     """
     if width < 2:
         return amodal | modal
@@ -102,6 +116,13 @@ def split_overlaps(masks: BoolArray, order: npt.NDArray[np.int8]) -> BoolArray:
 
     Returns:
         (N, H, W) bool, no pixel in two masks.
+
+    Example:
+        >>> masks = np.ones((2, 1, 4), bool)
+        >>> masks[1, 0, 2:] = False
+        >>> split_overlaps(masks, np.zeros((2, 2), np.int8)).astype(int)[:, 0]
+        array([[0, 0, 1, 1],
+               [1, 1, 0, 0]])
     """
     areas = mask_areas(masks)
     index = np.arange(len(masks))
@@ -130,6 +151,14 @@ def trim_seams(modal: BoolArray, order: npt.NDArray[np.int8], width: int) -> Boo
 
     Returns:
         (N, H, W) bool, within `modal`.
+
+    Example:
+        >>> modal = np.zeros((2, 1, 6), bool)
+        >>> modal[0, 0, :3] = modal[1, 0, 3:] = True
+        >>> order = np.array([[0, 1], [-1, 0]], np.int8)
+        >>> trim_seams(modal, order, width=1).astype(int)[:, 0]
+        array([[1, 1, 1, 0, 0, 0],
+               [0, 0, 0, 0, 1, 1]])
     """
     trimmed = modal.copy()
     size = 2 * width + 1
@@ -166,6 +195,12 @@ def make_layer(
         modal: (N, H, W) of all objects.
         amodal: likewise.
         uncertainty: (N, H, W) float32, or None.
+
+    Example:
+        >>> masks = np.zeros((1, 4, 6), bool)
+        >>> masks[0, 1:3, 2:5] = True
+        >>> make_layer(0, "cup", np.zeros((2, 3, 4), np.uint8), np.array([2, 1, 3, 2]), masks, masks, None)
+        Layer('cup', id 0, 3x2, at 2, 1, 3x2 on the canvas)
     """
     x, y, width, height = (int(value) for value in box)
     if not tile.size:  # nothing of the object: one transparent pixel stands for it
@@ -178,7 +213,12 @@ def make_layer(
 
 
 def read_margins(extend_canvas: Any, height: int, width: int) -> tuple[int, int, int, int]:
-    """Pixels (left, top, right, bottom) to add to a photo; see `ScenePipeline.__call__`."""
+    """Pixels (left, top, right, bottom) to add to a photo; see `ScenePipeline.__call__`.
+
+    Example:
+        >>> read_margins(0.1, 300, 400), read_margins((5, 0, 5, 0), 300, 400)
+        ((40, 40, 40, 40), (5, 0, 5, 0))
+    """
     if isinstance(extend_canvas, float | np.floating):
         if not 0 <= extend_canvas <= 1:
             raise ValueError(f"`extend_canvas` as a share must lie in [0, 1], got {extend_canvas!r}.")
@@ -198,7 +238,12 @@ def read_margins(extend_canvas: Any, height: int, width: int) -> tuple[int, int,
 
 
 def read_names(names: Any, count: int) -> list[str]:
-    """The names of the objects, checked; None numbers them."""
+    """The names of the objects, checked; None numbers them.
+
+    Example:
+        >>> read_names(None, 2), read_names(["cup"], 1)
+        (['object 1', 'object 2'], ['cup'])
+    """
     if names is None:
         return [f"object {index + 1}" for index in range(count)]
     if isinstance(names, str) or not isinstance(names, Sequence | np.ndarray):

@@ -38,6 +38,13 @@ def load_scene_pipeline(folder: PipelineFolder, given: Mapping[str, Any], **opti
 
     Raises:
         FileNotFoundError, ValueError, OSError: naming the file and the component.
+
+    Example:
+        >>> folder = PipelineFolder("there", {"references": {"camera": "../x"}}, "there")
+        >>> load_scene_pipeline(folder, {})
+        Traceback (most recent call last):
+        ...
+        ValueError: model_index.json of 'there': `references` names ['camera']; components are mask_pipeline, ...
     """
     index, path_or_id, subfolder = folder.index, folder.path_or_id, folder.subfolder
     name = f"{INDEX_NAME} of '{folder.place}'"
@@ -80,6 +87,13 @@ def save_scene_pipeline(
 
     Raises:
         ValueError: where `folder` is a file.
+
+    Example:
+        >>> import tempfile
+        >>> folder = tempfile.mkdtemp()
+        >>> save_scene_pipeline(folder, "ScenePipeline", {"segmenter": None}, {"seam_width": 2})
+        >>> sorted(os.listdir(folder))
+        ['model_index.json', 'pipeline.py']
     """
     if os.path.isfile(folder):
         raise ValueError(f"`save_directory` must be a folder, but '{os.fspath(folder)}' is a file.")

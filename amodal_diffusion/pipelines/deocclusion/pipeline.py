@@ -45,6 +45,16 @@ class ScenePipeline(SafePipeline):
 
     Raises:
         TypeError, ValueError: naming the component that is of another kind, or the setting.
+
+    Example:
+        >>> from amodal_diffusion import PCNetContent, PCNetMask, PCNetMaskPipeline
+        >>> mask_pipeline = PCNetMaskPipeline(PCNetMask((4, 4), sample_size=32))
+        >>> content_pipeline = ContentPipeline(PCNetContent((4, 4), sample_size=32))
+        >>> pipe = ScenePipeline(mask_pipeline, content_pipeline)
+        >>> masks = np.zeros((2, 40, 50), bool)
+        >>> masks[0, 5:30, 5:25] = masks[1, 10:35, 25:45] = True
+        >>> pipe(np.zeros((40, 50, 3), np.uint8), masks, names=["cup", "plate"])
+        Scene(50x40, 2 layers: cup, plate)
     """
 
     model_cpu_offload_seq = ""

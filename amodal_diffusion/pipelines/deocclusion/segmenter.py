@@ -14,6 +14,7 @@ import transformers
 from PIL import Image
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASK_GENERATION_MAPPING_NAMES
 
+from ...display import short_repr
 from ...files import write_text
 from ...hub import HUB_KEYS, check_hub_id, resolve_subfolder
 from ...images import load_image
@@ -43,11 +44,17 @@ class SegmenterOutput:
         masks: (N, H, W) bool, visible masks; they may overlap.
         names: N labels; "" where the model knows none.
         scores: (N,) float32; 1 where the model gives none.
+
+    Example:
+        >>> SegmenterOutput(np.zeros((1, 4, 6), bool), ["cup"], np.ones(1, np.float32))
+        SegmenterOutput(masks=bool (1, 4, 6), names=['cup'], scores=float32 (1,))
     """
 
     masks: BoolArray
     names: list[str]
     scores: npt.NDArray[np.float32]
+
+    __repr__ = short_repr
 
 
 class Segmenter:
@@ -68,6 +75,12 @@ class Segmenter:
     Raises:
         ValueError, TypeError: naming the argument.
         OSError: where the model cannot be loaded.
+
+    Example:
+        >>> Segmenter(None)
+        Traceback (most recent call last):
+        ...
+        TypeError: `model` must be a transformers pipeline for mask-generation or image-segmentation, or an id, got ...
     """
 
     def __init__(

@@ -30,6 +30,10 @@ class SceneFormat:
         load: reads one.
         check: refuses a path at which nothing can be written.
         max_side: longest side of a canvas in pixels, where the format has a limit of its own.
+
+    Example:
+        >>> FORMATS["ora"].suffix, FORMATS["psd"].max_side
+        ('.ora', 30000)
     """
 
     suffix: str
@@ -57,6 +61,10 @@ def scene_format(path: PathLike, format: str | None = None) -> SceneFormat:  # n
 
     Raises:
         ValueError: for an unknown suffix or name.
+
+    Example:
+        >>> scene_format("edited.psd").suffix, scene_format("edited").suffix
+        ('.psd', '')
     """
     if format is not None:
         if format not in FORMATS:
@@ -82,6 +90,14 @@ def save_scene(scene: Scene, path: PathLike, format: str | None = None) -> None:
     Raises:
         TypeError, ValueError: for an unknown format, or a scene larger than `load_scene` takes in.
         OSError: where the file cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> path = Path(tempfile.mkdtemp()) / "scene.ora"
+        >>> save_scene(Scene(np.zeros((4, 6, 3), np.uint8)), path)
+        >>> load_scene(path)
+        Scene(6x4, 0 layers)
     """
     scene_format(path, format).save(scene, path)
 
@@ -95,6 +111,12 @@ def load_scene(path: PathLike) -> Scene:
     Raises:
         FileNotFoundError: where there is nothing at `path`, or no scene.json in the folder.
         ValueError: beginning with the path and naming what is wrong in it.
+
+    Example:
+        >>> load_scene("nowhere.ora")
+        Traceback (most recent call last):
+        ...
+        FileNotFoundError: scene nowhere.ora does not exist.
     """
     path = Path(path)
     if not path.exists():
@@ -124,6 +146,12 @@ def check_scene_output(
     Raises:
         ValueError: for an unknown format, or a canvas that is too large for it.
         OSError: where nothing can be written there.
+
+    Example:
+        >>> check_scene_output("scene.psd", size=(40_000, 300))
+        Traceback (most recent call last):
+        ...
+        ValueError: a .psd file may have sides of 30000 pixels at most, got 40000x300.
     """
     chosen = scene_format(path, format)
     chosen.check(path)
@@ -136,7 +164,12 @@ def check_scene_output(
 
 
 def scene_outputs(path: PathLike) -> list[Path]:
-    """All files and folders that saving a scene to `path` may replace."""
+    """All files and folders that saving a scene to `path` may replace.
+
+    Example:
+        >>> [path.name for path in scene_outputs("edited/scene.json")]
+        ['scene.json', 'scene_files']
+    """
     path = Path(path)
     suffix = scene_format(path).suffix
     if not suffix:

@@ -17,7 +17,14 @@ _PACKED = (".png", ".tif")  # pictures are compressed already
 
 
 def write_archive(file: IO[bytes], entries: Mapping[str, bytes]) -> None:
-    """Write entries in their order; `mimetype` and pictures are stored, the rest is compressed."""
+    """Write entries in their order; `mimetype` and pictures are stored, the rest is compressed.
+
+    Example:
+        >>> buffer = io.BytesIO()
+        >>> write_archive(buffer, {"mimetype": b"image/openraster"})
+        >>> zipfile.ZipFile(buffer).namelist()
+        ['mimetype']
+    """
     with zipfile.ZipFile(file, "w") as archive:
         for name, content in entries.items():
             info = zipfile.ZipInfo(name, date_time=_DATE)
@@ -27,7 +34,13 @@ def write_archive(file: IO[bytes], entries: Mapping[str, bytes]) -> None:
 
 
 class Archive:
-    """An opened zip whose entries are read into memory one at a time; nothing is ever unpacked to disk."""
+    """An opened zip whose entries are read into memory one at a time; nothing is ever unpacked to disk.
+
+    Example:
+        >>> with zipfile.ZipFile(io.BytesIO(archive_bytes({"a.txt": b"text"}))) as opened:
+        ...     Archive(opened).read("a.txt")
+        b'text'
+    """
 
     def __init__(self, archive: zipfile.ZipFile) -> None:
         self._archive = archive
@@ -60,7 +73,13 @@ class Archive:
 
 @contextlib.contextmanager
 def open_archive(file: IO[bytes]) -> Iterator[Archive]:
-    """Open a zip for reading; ValueError where it is none, is cut off, or is too large."""
+    """Open a zip for reading; ValueError where it is none, is cut off, or is too large.
+
+    Example:
+        >>> with open_archive(io.BytesIO(archive_bytes({"a.txt": b"text"}))) as archive:
+        ...     sorted(archive.names)
+        ['a.txt']
+    """
     try:
         archive = zipfile.ZipFile(file)
     except (zipfile.BadZipFile, OSError, ValueError, EOFError, NotImplementedError) as error:
@@ -70,7 +89,12 @@ def open_archive(file: IO[bytes]) -> Iterator[Archive]:
 
 
 def archive_bytes(entries: Mapping[str, bytes]) -> bytes:
-    """What `write_archive` writes, in memory."""
+    """What `write_archive` writes, in memory.
+
+    Example:
+        >>> archive_bytes({"a.txt": b"text"})[:2]
+        b'PK'
+    """
     buffer = io.BytesIO()
     write_archive(buffer, entries)
     return buffer.getvalue()

@@ -38,6 +38,14 @@ def save_coco_amodal(scene: Scene, path: PathLike) -> None:
     Raises:
         IsADirectoryError: where `path` is a folder.
         TypeError, ValueError: as for all formats.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> path = Path(tempfile.mkdtemp()) / "scene.json"
+        >>> save_coco_amodal(Scene(np.zeros((4, 6, 3), np.uint8)), path)
+        >>> sorted(entry.name for entry in path.parent.iterdir())
+        ['scene.json', 'scene_files']
     """
     path = Path(path)
     check_coco_output(path)
@@ -56,7 +64,15 @@ def save_coco_amodal(scene: Scene, path: PathLike) -> None:
 
 
 def check_coco_output(path: PathLike) -> None:
-    """Refuse a path at which the JSON or the folder beside it cannot be written; errors as `check_output_file`."""
+    """Refuse a path at which the JSON or the folder beside it cannot be written; errors as `check_output_file`.
+
+    Example:
+        >>> import tempfile
+        >>> check_coco_output(tempfile.gettempdir())
+        Traceback (most recent call last):
+        ...
+        IsADirectoryError: ... is a folder, expected the path of a file.
+    """
     check_output_file(path)
     check_output_folder(files_folder(Path(path)))
 
@@ -67,6 +83,14 @@ def load_coco_amodal(path: PathLike) -> Scene:
     Raises:
         FileNotFoundError: where there is no such file.
         ValueError: naming the file or the key that is wrong; for COCO JSON without a scene.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> path = Path(tempfile.mkdtemp()) / "scene.json"
+        >>> save_coco_amodal(Scene(np.zeros((4, 6, 3), np.uint8)), path)
+        >>> load_coco_amodal(path)
+        Scene(6x4, 0 layers)
     """
     path = Path(path)
     coco = parse_json(read_file(path), path.name)
@@ -85,7 +109,12 @@ def load_coco_amodal(path: PathLike) -> Scene:
 
 
 def files_folder(path: Path) -> Path:
-    """Where the pictures of the scene in `path` lie."""
+    """Where the pictures of the scene in `path` lie.
+
+    Example:
+        >>> files_folder(Path("edited/scene.json")).name
+        'scene_files'
+    """
     return path.with_name(f"{path.stem}_files")
 
 

@@ -68,6 +68,11 @@ def encode_scene(scene: Scene) -> tuple[dict[str, Any], dict[str, bytes]]:
     Raises:
         ValueError: for more or larger arrays than `decode_scene` would read.
         TypeError: for a field that no file can hold.
+
+    Example:
+        >>> document, files = encode_scene(Scene(np.zeros((4, 6, 3), np.uint8)))
+        >>> document["scene"]["background"], sorted(files)
+        ({'dtype': 'uint8', 'shape': [4, 6, 3], 'file': 'background.png'}, ['background.png', 'replaced.png'])
     """
     _check_counts(len(scene.layers), sum(_array_bytes(part) for part in (scene, *scene.layers)))
     files: dict[str, bytes] = {}
@@ -89,12 +94,24 @@ def encode_scene(scene: Scene) -> tuple[dict[str, Any], dict[str, bytes]]:
 
 
 def dump_document(document: Mapping[str, Any]) -> bytes:
-    """The document as JSON text."""
+    r"""The document as JSON text.
+
+    Example:
+        >>> dump_document({"version": 1})
+        b'{\n "version": 1\n}\n'
+    """
     return (json.dumps(document, allow_nan=False, indent=1) + "\n").encode("ascii")
 
 
 def parse_json(content: bytes, name: str) -> dict[str, Any]:
-    """The JSON object in the content of the file `name`; ValueError for anything else."""
+    """The JSON object in the content of the file `name`; ValueError for anything else.
+
+    Example:
+        >>> parse_json(b"[1]", "scene.json")
+        Traceback (most recent call last):
+        ...
+        ValueError: scene.json must hold a JSON object, got list.
+    """
     try:
         document = json.loads(content)
     except (ValueError, RecursionError) as error:  # of bytes, syntax, or integers of thousands of digits
@@ -110,6 +127,12 @@ def check_document(document: Mapping[str, Any], keys: set[str]) -> None:
     Args:
         document: from a file.
         keys: what it may hold besides that of `encode_scene`.
+
+    Example:
+        >>> check_document({"format": "other"}, set())
+        Traceback (most recent call last):
+        ...
+        ValueError: `format` must be 'amodal_diffusion.scene', got 'other'; this holds no scene.
     """
     if document.get("format") != FORMAT:
         raise ValueError(f"`format` must be {FORMAT!r}, got {document.get('format')!r}; this holds no scene.")
@@ -133,6 +156,11 @@ def decode_scene(document: Mapping[str, Any], read: ReadFile) -> Scene:
     Raises:
         ValueError: naming the key or the picture: unknown or missing keys, pictures that are missing, broken or of
             another size than the document says, more than can be taken in, values that the scene refuses.
+
+    Example:
+        >>> document, files = encode_scene(Scene(np.zeros((4, 6, 3), np.uint8)))
+        >>> decode_scene(document, files.__getitem__)
+        Scene(6x4, 0 layers)
     """
     layers, scene = document["layers"], document["scene"]
     _check_fields(scene, Scene, "scene.", without={"layers"})
@@ -148,25 +176,51 @@ def decode_scene(document: Mapping[str, Any], read: ReadFile) -> Scene:
 
 
 def check_pixels(width: int, height: int, what: str) -> None:
-    """Refuse a picture that is empty or too large to be taken in."""
+    """Refuse a picture that is empty or too large to be taken in.
+
+    Example:
+        >>> check_pixels(0, 4, "the canvas")
+        Traceback (most recent call last):
+        ...
+        ValueError: the canvas must have 1 to 67108864 pixels, got 0x4.
+    """
     if width < 1 or height < 1 or width * height > MAX_PICTURE_PIXELS:
         raise ValueError(f"{what} must have 1 to {MAX_PICTURE_PIXELS} pixels, got {width}x{height}.")
 
 
 def check_layer_count(count: int) -> None:
-    """Refuse a file of more layers than a scene may have."""
+    """Refuse a file of more layers than a scene may have.
+
+    Example:
+        >>> check_layer_count(1001)
+        Traceback (most recent call last):
+        ...
+        ValueError: a scene may have 1000 layers at most, got 1001.
+    """
     if count > MAX_LAYERS:
         raise ValueError(f"a scene may have {MAX_LAYERS} layers at most, got {count}.")
 
 
 def check_total(pixels: int) -> None:
-    """Refuse more pixels in all pictures of a stack than can be taken in."""
+    """Refuse more pixels in all pictures of a stack than can be taken in.
+
+    Example:
+        >>> check_total(2**31)
+        Traceback (most recent call last):
+        ...
+        ValueError: the layers may take 4294967296 bytes at most, got 8589934592.
+    """
     if 4 * pixels > MAX_BYTES:
         raise ValueError(f"the layers may take {MAX_BYTES} bytes at most, got {4 * pixels}.")
 
 
 def open_png(content: bytes, name: str, kind: str = "PNG") -> Image.Image:
-    """The decoded picture in `content`, a PNG or TIFF; ValueError with its `name` where it is broken or too large."""
+    """The decoded picture in `content`, a PNG or TIFF; ValueError with its `name` where it is broken or too large.
+
+    Example:
+        >>> open_png(png_bytes(np.zeros((4, 6, 3), np.uint8)), "a.png").size
+        (6, 4)
+    """
     try:
         with Image.open(io.BytesIO(content), formats=(kind,)) as image:
             check_pixels(image.width, image.height, f"picture {name}")
@@ -177,7 +231,12 @@ def open_png(content: bytes, name: str, kind: str = "PNG") -> Image.Image:
 
 
 def png_bytes(array: npt.NDArray[np.uint8]) -> bytes:
-    """An (h, w, 3) or (h, w, 4) uint8 array as PNG."""
+    """An (h, w, 3) or (h, w, 4) uint8 array as PNG.
+
+    Example:
+        >>> png_bytes(np.zeros((4, 6, 4), np.uint8))[1:4]
+        b'PNG'
+    """
     return _picture_bytes(Image.fromarray(array), "PNG")
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ...display import short_repr
 from ...masks import mask_boxes
 from ..layer import translation
 from ..render import PlacedLayer, composite, place_layer, standing_evidence, to_bytes
@@ -31,12 +32,19 @@ class Picture:
         x: left edge on the canvas, which it may leave.
         y: top edge.
         name: of the layer.
+
+    Example:
+        >>> picture = Picture(np.zeros((2, 3, 4), np.uint8), x=5, y=1, name="cup")
+        >>> picture
+        Picture(rgba=uint8 (2, 3, 4), x=5, y=1, name='cup')
     """
 
     rgba: npt.NDArray[np.uint8]
     x: int
     y: int
     name: str
+
+    __repr__ = short_repr
 
 
 def stack_of(scene: Scene, rendered: npt.NDArray[np.uint8]) -> list[Picture]:
@@ -49,6 +57,11 @@ def stack_of(scene: Scene, rendered: npt.NDArray[np.uint8]) -> list[Picture]:
     Args:
         scene: with N layers.
         rendered: (H, W, 3) uint8, `scene.render(output_type="np")`.
+
+    Example:
+        >>> scene = Scene(np.zeros((4, 6, 3), np.uint8)).insert(np.full((2, 2, 4), 255, np.uint8), name="cup")
+        >>> [picture.name for picture in stack_of(scene, scene.render(output_type="np"))]
+        ['Background', 'cup']
     """
     height, width = rendered.shape[:2]
     pictures = [Picture(_opaque(scene.background), 0, 0, BACKGROUND)]
@@ -84,6 +97,13 @@ def visible_layers(scene: Scene, rendered: npt.NDArray[np.uint8]) -> tuple[npt.N
 
     Returns:
         Two (N, H, W) bool stacks: whole layers, and what of them `rendered` shows, a part of the former.
+
+    Example:
+        >>> white = np.full((2, 2, 4), 255, np.uint8)
+        >>> scene = Scene(np.zeros((4, 6, 3), np.uint8)).insert(white).insert(white, x=1)
+        >>> whole, visible = visible_layers(scene, scene.render(output_type="np"))
+        >>> whole.sum(axis=(1, 2)), visible.sum(axis=(1, 2))
+        (array([4, 4]), array([2, 4]))
     """
     height, width = rendered.shape[:2]
     whole = np.zeros((len(scene), height, width), bool)
@@ -120,6 +140,12 @@ def scene_of(pictures: Sequence[Picture], width: int, height: int) -> Scene:
         pictures: back to front, at least one.
         width: of the canvas.
         height: of the canvas.
+
+    Example:
+        >>> background = Picture(np.full((4, 6, 4), 255, np.uint8), 0, 0, "Background")
+        >>> cup = Picture(np.full((2, 2, 4), 255, np.uint8), 1, 1, "cup")
+        >>> scene_of([background, cup], 6, 4)
+        Scene(6x4, 1 layer: cup)
     """
     check_pixels(width, height, "the canvas")
     check_layer_count(len(pictures) - 1)
@@ -150,7 +176,12 @@ def scene_of(pictures: Sequence[Picture], width: int, height: int) -> Scene:
 
 
 def fingerprint(pictures: Sequence[Picture]) -> str:
-    """A digest of a stack, which tells whether another program has changed the file since it was written."""
+    """A digest of a stack, which tells whether another program has changed the file since it was written.
+
+    Example:
+        >>> len(fingerprint([Picture(np.zeros((2, 3, 4), np.uint8), 0, 0, "cup")]))
+        64
+    """
     digest = hashlib.sha256()
     for picture in pictures:
         digest.update(repr((picture.name, picture.x, picture.y, picture.rgba.shape)).encode("utf-8", "surrogatepass"))
@@ -159,7 +190,12 @@ def fingerprint(pictures: Sequence[Picture]) -> str:
 
 
 def plain_name(name: str, limit: int = 255) -> str:
-    """A name that XML and Photoshop can hold: without control characters and halves of characters, not too long."""
+    r"""A name that XML and Photoshop can hold: without control characters and halves of characters, not too long.
+
+    Example:
+        >>> plain_name("a  cup\x01")
+        'a cup\ufffd'
+    """
     kept = "".join("\ufffd" if not char.isprintable() and not char.isspace() else char for char in name)
     return " ".join(kept.split())[:limit]
 

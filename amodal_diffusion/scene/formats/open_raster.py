@@ -56,6 +56,13 @@ def save_open_raster(scene: Scene, path: PathLike) -> None:
     Raises:
         IsADirectoryError: where `path` is a folder.
         TypeError, ValueError: as for all formats.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "scene.ora"
+        >>> save_open_raster(Scene(np.zeros((4, 6, 3), np.uint8)), path)
+        >>> path.stat().st_size > 0
+        True
     """
     rendered = scene.render(output_type="np")
     document, files = encode_scene(scene)
@@ -90,6 +97,13 @@ def load_open_raster(path: PathLike) -> Scene:
     Raises:
         FileNotFoundError: where there is no such file.
         ValueError: naming what is wrong: no zip or a damaged one, unsafe names or XML, missing or broken pictures.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "scene.ora"
+        >>> save_open_raster(Scene(np.zeros((4, 6, 3), np.uint8)), path)
+        >>> load_open_raster(path)
+        Scene(6x4, 0 layers)
     """
     with Path(path).open("rb") as file, open_archive(file) as archive:
         if "mimetype" not in archive.names or archive.read("mimetype").strip() != MIMETYPE:

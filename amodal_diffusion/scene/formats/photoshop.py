@@ -53,6 +53,13 @@ def save_photoshop(scene: Scene, path: PathLike) -> None:
     Raises:
         IsADirectoryError: where `path` is a folder.
         TypeError, ValueError: as for all formats; a canvas or a layer with a side of more than 30,000 pixels.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "scene.psd"
+        >>> save_photoshop(Scene(np.zeros((4, 6, 3), np.uint8)), path)
+        >>> path.stat().st_size > 0
+        True
     """
     from psd_tools.api.layers import PixelLayer  # slow to import, and no other format needs it
     from psd_tools.psd.image_resources import ImageResource
@@ -96,6 +103,13 @@ def load_photoshop(path: PathLike) -> Scene:
     Raises:
         FileNotFoundError: where there is no such file.
         ValueError: naming what is wrong: no PSD or a damaged one, too large a canvas or layer.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "scene.psd"
+        >>> save_photoshop(Scene(np.zeros((4, 6, 3), np.uint8)), path)
+        >>> load_photoshop(path)
+        Scene(6x4, 0 layers)
     """
     path = Path(path)
     with path.open("rb") as file:

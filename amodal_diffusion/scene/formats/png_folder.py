@@ -38,6 +38,14 @@ def save_png_folder(scene: Scene, path: PathLike) -> None:
     Raises:
         NotADirectoryError: where `path` is a file.
         TypeError, ValueError: as for all formats: a scene larger than what `load_png_folder` takes in.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> folder = Path(tempfile.mkdtemp()) / "scene"
+        >>> save_png_folder(Scene(np.zeros((4, 6, 3), np.uint8)), folder)
+        >>> sorted(path.name for path in folder.iterdir())
+        ['background.png', 'layers', 'render.png', 'replaced.png', 'scene.json']
     """
     document, files = encode_scene(scene)
     write_folder(
@@ -51,6 +59,14 @@ def load_png_folder(path: PathLike) -> Scene:
     Raises:
         FileNotFoundError: where it holds no scene.json.
         ValueError: naming the file or the key that is wrong.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> folder = Path(tempfile.mkdtemp()) / "scene"
+        >>> save_png_folder(Scene(np.zeros((4, 6, 3), np.uint8)), folder)
+        >>> load_png_folder(folder)
+        Scene(6x4, 0 layers)
     """
     folder = Path(path)
     document = parse_json(read_file(folder / DOCUMENT), DOCUMENT)
@@ -59,7 +75,15 @@ def load_png_folder(path: PathLike) -> Scene:
 
 
 def write_folder(folder: Path, files: dict[str, bytes]) -> None:
-    """Write the files of a scene in the place of those of an earlier one; other files stay."""
+    """Write the files of a scene in the place of those of an earlier one; other files stay.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp()) / "scene"
+        >>> write_folder(folder, {"scene.json": b"{}"})
+        >>> sorted(path.name for path in folder.iterdir())
+        ['layers', 'scene.json']
+    """
     with atomic_folder(folder, replaces=NAMES) as staged:
         (staged / LAYER_FOLDER).mkdir()
         for name, content in files.items():
@@ -67,12 +91,28 @@ def write_folder(folder: Path, files: dict[str, bytes]) -> None:
 
 
 def folder_reader(folder: Path) -> ReadFile:
-    """A function that reads a file of the folder by its name."""
+    """A function that reads a file of the folder by its name.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> _ = (folder / "a.txt").write_text("text")
+        >>> folder_reader(folder)("a.txt")
+        b'text'
+    """
     return lambda name: read_file(folder / name)
 
 
 def read_file(path: Path) -> bytes:
-    """The content of a file that is not larger than a scene may be."""
+    """The content of a file that is not larger than a scene may be.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "a.txt"
+        >>> _ = path.write_text("text")
+        >>> read_file(path)
+        b'text'
+    """
     size = path.stat().st_size
     if size > MAX_BYTES:
         raise ValueError(f"{path.name} may have {MAX_BYTES} bytes at most, got {size}.")
