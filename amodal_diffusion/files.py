@@ -23,11 +23,12 @@ import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 try:
     import fcntl
 except ImportError:  # on Windows, where only age tells what was left behind
-    fcntl = None  # type: ignore[assignment]
+    fcntl = cast(Any, None)
 
 PathLike = str | os.PathLike[str]
 

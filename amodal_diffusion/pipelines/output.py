@@ -229,8 +229,8 @@ class AmodalObject:
     def __repr__(self) -> str:
         parts = [str(self.index)] + [repr(self.name)] * bool(self.name)
         mask = self.amodal_mask
-        area = np.count_nonzero(np.asarray(mask)) if isinstance(mask, Image.Image) else int((mask != 0).sum())
-        parts.append(_count(area, "pixel"))
+        area = np.count_nonzero(np.asarray(mask)) if isinstance(mask, Image.Image) else (mask != 0).sum()
+        parts.append(_count(int(area), "pixel"))
         for words, related in (("in front of", self.in_front_of), ("behind", self.behind)):
             if related:
                 parts.append(f"{words}: {', '.join(self._name_of(other) for other in related)}")
