@@ -1,7 +1,7 @@
 from .auto import AmodalPipeline as AmodalPipeline
+from .base import CallInterruptedError as CallInterruptedError
 from .completion.amodal_vae import AmodalVAEPipeline as AmodalVAEPipeline
 from .completion.asbu import ASBUPipeline as ASBUPipeline
-from .completion.mask_pipeline import CallInterruptedError as CallInterruptedError
 from .completion.mask_pipeline import MaskPipeline as MaskPipeline
 from .completion.occamodal import OccAmodalPipeline as OccAmodalPipeline
 from .completion.pcnet_mask import PCNetMaskPipeline as PCNetMaskPipeline

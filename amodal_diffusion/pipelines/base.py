@@ -2,10 +2,11 @@
 
 import json
 import os
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import torch
 from diffusers import DiffusionPipeline
@@ -30,6 +31,40 @@ _POSITIONS_ACCELERATOR = 64 * 256**2
 
 # The index of the pipeline that is being loaded, so that it is read once.
 _INDEX: ContextVar[dict[str, Any] | None] = ContextVar("index", default=None)
+
+PipelineCallback = Callable[[Any, str, int, int], Any]
+"""Called after every batch of a call as `callback(pipeline, stage, done, total)`.
+
+`stage` is "order" while pairs of objects are compared, "masks" while objects are completed, and "contents" while their
+hidden parts are filled with colour; `done` of `total` crops of that stage have gone through the network. A callback
+that returns False interrupts the call.
+"""
+
+
+class CallInterruptedError(RuntimeError):
+    """A `callback` ended the call of a pipeline. The pipeline can be called again.
+
+    Example:
+        >>> raise CallInterruptedError("`callback` ended the call at 2 of 9 crops (masks).")
+        Traceback (most recent call last):
+            ...
+        amodal_diffusion.pipelines.base.CallInterruptedError: `callback` ended the call at 2 of 9 crops (masks).
+    """
+
+
+def check_callback(callback: Any) -> PipelineCallback | None:
+    """`callback` if it is a function or None.
+
+    Raises:
+        TypeError: otherwise.
+
+    Example:
+        >>> check_callback(None) is None
+        True
+    """
+    if callback is not None and not callable(callback):
+        raise TypeError(f"`callback` must be a function or None, got {type(callback).__name__}.")
+    return cast(PipelineCallback | None, callback)
 
 
 class SafePipeline(DiffusionPipeline):
@@ -182,6 +217,26 @@ class SafePipeline(DiffusionPipeline):
     def evaluation_mode(self) -> AbstractContextManager[None]:
         """Batch norm and dropout of the networks as at inference inside of the block, as they were after it."""
         return evaluation_mode(*self.networks)
+
+    @contextmanager
+    def progress(self, stage: str, total: int, callback: PipelineCallback | None) -> Iterator[Callable[[int], None]]:
+        """A progress bar, and a function that tells it and the callback how many more crops are done.
+
+        Raises:
+            CallInterruptedError: by that function, where the callback returns False.
+        """
+        done = 0
+        with self.progress_bar(total=total) as bar:
+            bar.set_description(stage, refresh=False)
+
+            def advance(count: int) -> None:
+                nonlocal done
+                done += count
+                bar.update(count)
+                if callback is not None and callback(self, stage, done, total) is False:
+                    raise CallInterruptedError(f"`callback` ended the call at {done} of {total} crops ({stage}).")
+
+            yield advance
 
     def progress_bar(self, iterable: Any = None, total: int | None = None) -> Any:
         """As in diffusers, but a bar appears only where the work takes more than three seconds."""

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from ...crops import crop_to_boxes, paste_from_boxes, tight_boxes, to_absolute_boxes
 from ...models.amodal_vae import AmodalVAE, DiagonalGaussian
+from ..base import PipelineCallback
 from ..inputs import MaskInputs, batches, check_choice, check_integer, check_number, rows_of, to_device
 from ..output import AmodalPipelineOutput
 from ..registry import register_pipeline
-from .mask_pipeline import MaskCall, MaskCallback, MaskPipeline, beyond_rim, mask_call
+from .mask_pipeline import MaskCall, MaskPipeline, beyond_rim, mask_call
 
 SELECTIONS = ("mean", "visible")
 # Pixels of the photo in the largest temporary; bounds memory, not results. Larger ones are slower on a CPU.
@@ -115,7 +116,7 @@ class AmodalVAEPipeline(MaskPipeline):
         batch_size: int | None = None,
         output_type: str = "np",
         return_dict: bool = True,
-        callback: MaskCallback | None = None,
+        callback: PipelineCallback | None = None,
     ) -> AmodalPipelineOutput | tuple[Any, ...]:
         """Complete masks by the mean code of the posterior, and by samples of it.
 
@@ -146,8 +147,8 @@ class AmodalVAEPipeline(MaskPipeline):
             batch_size: shapes in one pass through the network; None suits it to the device.
             output_type: "np", "pt" or "pil", see `AmodalPipelineOutput`.
             return_dict: False returns a tuple of all fields of `AmodalPipelineOutput` in their order.
-            callback: called after every batch as `callback(pipeline, stage, done, total)`, see `MaskCallback`; where it
-                returns False the call ends with `CallInterruptedError`.
+            callback: called after every batch as `callback(pipeline, stage, done, total)`, see `PipelineCallback`; if
+                it returns False, the call ends with `CallInterruptedError`.
 
         Returns:
             `AmodalPipelineOutput` with `amodal_masks`, `probabilities` and, where samples are drawn, `samples`,
@@ -244,7 +245,7 @@ class AmodalVAEPipeline(MaskPipeline):
         """Encode, draw and decode: the shapes by the mean code and the drawn ones of each scene."""
         count = call.options["num_samples"]
         noise = self.draw_noise(call.scenes, count, call.generators)  # [R, K, L]
-        with self.progress(call, "masks", len(crops.masks) * (1 + count)) as advance:
+        with self.progress("masks", len(crops.masks) * (1 + count), call.callback) as advance:
             posterior = self.encode_shapes(crops, call.batch_size)
             mean = self.decode_shapes(crops, posterior.mean[:, None], call.batch_size, advance)
             latents = posterior.mean[:, None] + (0.5 * posterior.log_variance).exp()[:, None] * noise

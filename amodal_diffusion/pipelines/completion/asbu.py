@@ -11,11 +11,12 @@ from torch import Tensor
 from ...masks import BoolArray
 from ...models.asbu import OCCLUDER_INPUTS, ASBUPredictor, occluder_plane
 from ...ordering import reachable
+from ..base import PipelineCallback
 from ..inputs import check_choice, check_integer
 from ..output import AmodalPipelineOutput
 from ..registry import register_pipeline
 from .dual_completion import DualCompletionPipeline
-from .mask_pipeline import MaskCallback, mask_call
+from .mask_pipeline import mask_call
 
 # Of two objects each may occlude the other where either growth is at least this share of the other's.
 _MUTUAL = 0.5
@@ -115,7 +116,7 @@ class ASBUPipeline(DualCompletionPipeline):
         batch_size: int | None = None,
         output_type: str = "np",
         return_dict: bool = True,
-        callback: MaskCallback | None = None,
+        callback: PipelineCallback | None = None,
     ) -> AmodalPipelineOutput | tuple[Any, ...]:
         """Complete every mask, say where it is unsure, and infer who occludes whom.
 
@@ -137,8 +138,8 @@ class ASBUPipeline(DualCompletionPipeline):
             batch_size: crops in one pass through the network; None suits it to the device.
             output_type: "np", "pt" or "pil", see `AmodalPipelineOutput`.
             return_dict: False returns a tuple of all fields of `AmodalPipelineOutput` in their order.
-            callback: called after every batch as `callback(pipeline, stage, done, total)`, see `MaskCallback`; where it
-                returns False the call ends with `CallInterruptedError`.
+            callback: called after every batch as `callback(pipeline, stage, done, total)`, see `PipelineCallback`; if
+                it returns False, the call ends with `CallInterruptedError`.
 
         Returns:
             `AmodalPipelineOutput` with `uncertainty`: about the root of the error of P(object) that the network

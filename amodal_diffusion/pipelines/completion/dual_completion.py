@@ -376,7 +376,7 @@ class DualCompletionPipeline(MaskPipeline):
         self, call: MaskCall, patches: ObjectPatches, rows: Tensor, erasers: Tensor, stage: str
     ) -> Iterator[tuple[slice, Tensor]]:
         """Run the network on the objects at `rows` (B,) with `erasers` (B, s, s): slices, and planes (b, C, s, s)."""
-        with self.progress(call, stage, len(rows)) as advance:
+        with self.progress(stage, len(rows), call.callback) as advance:
             for part in batches(len(rows), call.batch_size):
                 index, eraser = rows[part], erasers[part]
                 planes = self.network_inputs(patches.modal[index], eraser)

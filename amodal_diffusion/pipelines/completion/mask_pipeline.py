@@ -3,7 +3,6 @@
 import functools
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, ParamSpec, Self, TypeVar, cast
 
@@ -15,7 +14,7 @@ from ...crops import CROP_RULES, crop_boxes, crop_images, crop_masks, paste_patc
 from ...hub import INDEX_NAME, PipelineFolder
 from ...images import image_to_tensor, normalize_images, postprocess_masks
 from ...masks import dilate, mask_boxes
-from ..base import SafePipeline
+from ..base import PipelineCallback, SafePipeline, check_callback
 from ..inputs import MaskInputs, check_choice, check_number, read_generators, read_scenes, rows_of, to_device
 from ..output import AmodalPipelineOutput
 
@@ -32,20 +31,9 @@ COMMON_OPTIONS = (
 )
 """Keywords that the call of every mask pipeline takes."""
 
-MaskCallback = Callable[["MaskPipeline", str, int, int], Any]
-"""Called after every batch of a call as `callback(pipeline, stage, done, total)`.
-
-`stage` is "order" while pairs of objects are compared and "masks" while objects are completed; `done` of `total` crops
-of that stage have gone through the network. A callback that returns False interrupts the call.
-"""
-
 _PER_OBJECT = ("order", "amodal_box", "features")
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
-
-
-class CallInterruptedError(RuntimeError):
-    """A `callback` ended the call of a pipeline. The pipeline can be called again."""
 
 
 @dataclass
@@ -64,7 +52,7 @@ class MaskCall:
     options: dict[str, Any]
     generators: Sequence[torch.Generator | None]
     batch_size: int
-    callback: MaskCallback | None = None
+    callback: PipelineCallback | None = None
 
 
 @dataclass
@@ -216,7 +204,7 @@ class MaskPipeline(SafePipeline):
         batch_size: int | None,
         output_type: str,
         return_dict: bool,
-        callback: MaskCallback | None,
+        callback: PipelineCallback | None,
         **options: Any,
     ) -> AmodalPipelineOutput | tuple[Any, ...]:
         """The call of every mask pipeline; `options` are the `call_options` of the class."""
@@ -230,7 +218,7 @@ class MaskPipeline(SafePipeline):
             options=self.read_options(options),
             generators=read_generators(generator, len(scenes), batched),
             batch_size=self.check_call(batch_size, output_type, self.largest_side),
-            callback=_check_callback(callback),
+            callback=check_callback(callback),
         )
         results = []
         try:
@@ -322,26 +310,6 @@ class MaskPipeline(SafePipeline):
     @abstractmethod
     def predict(self, call: MaskCall, crops: Any) -> Iterator[Any]:
         """What the networks say of each scene, one after the other; as `ScenePrediction`, or as `paste` takes it."""
-
-    @contextmanager
-    def progress(self, call: MaskCall, stage: str, total: int) -> Iterator[Callable[[int], None]]:
-        """A progress bar, and a function that tells it and the callback how many more crops are done.
-
-        Raises:
-            CallInterruptedError: by that function, where the callback returns False.
-        """
-        done = 0
-        with self.progress_bar(total=total) as bar:
-            bar.set_description(stage, refresh=False)
-
-            def advance(count: int) -> None:
-                nonlocal done
-                done += count
-                bar.update(count)
-                if call.callback is not None and call.callback(self, stage, done, total) is False:
-                    raise CallInterruptedError(f"`callback` ended the call at {done} of {total} crops ({stage}).")
-
-            yield advance
 
     # 4.
 
@@ -443,12 +411,6 @@ def beyond_rim(grown: Tensor, modal: Tensor, width: int) -> Tensor:
     """
     core = grown & ~dilate(modal, kernel="square", size=2 * width + 1)
     return dilate(core, kernel="square", size=2 * width + 3)
-
-
-def _check_callback(callback: Any) -> MaskCallback | None:
-    if callback is not None and not callable(callback):
-        raise TypeError(f"`callback` must be a function or None, got {type(callback).__name__}.")
-    return cast(MaskCallback | None, callback)
 
 
 def _build_output(

@@ -12,12 +12,12 @@ from torch import Tensor
 from ...crops import crop_masks
 from ...masks import occlusion_boundary
 from ...models.occamodal_predictor import OccAmodalPredictor
+from ..base import PipelineCallback
 from ..inputs import MaskInputs, batches, check_integer, check_number
 from ..output import AmodalPipelineOutput
 from ..registry import register_pipeline
 from .mask_pipeline import (
     MaskCall,
-    MaskCallback,
     MaskPipeline,
     ObjectPatches,
     ScenePrediction,
@@ -123,7 +123,7 @@ class OccAmodalPipeline(MaskPipeline):
         batch_size: int | None = None,
         output_type: str = "np",
         return_dict: bool = True,
-        callback: MaskCallback | None = None,
+        callback: PipelineCallback | None = None,
     ) -> AmodalPipelineOutput | tuple[Any, ...]:
         """Predict what occludes each object, and complete its mask.
 
@@ -141,8 +141,8 @@ class OccAmodalPipeline(MaskPipeline):
             batch_size: objects in one pass through a network; None suits it to the device.
             output_type: "np", "pt" or "pil", see `AmodalPipelineOutput`.
             return_dict: False returns a tuple of all fields of `AmodalPipelineOutput` in their order.
-            callback: called after every batch as `callback(pipeline, stage, done, total)`, see `MaskCallback`; where it
-                returns False the call ends with `CallInterruptedError`.
+            callback: called after every batch as `callback(pipeline, stage, done, total)`, see `PipelineCallback`; if
+                it returns False, the call ends with `CallInterruptedError`.
 
         Returns:
             `AmodalPipelineOutput` with `amodal_masks`, `probabilities`, `uncertainty` (0 outside of the crop box) and
@@ -214,7 +214,7 @@ class OccAmodalPipeline(MaskPipeline):
         threshold = call.options["occluder_threshold"]
         rows = patches.modal.any(dim=2).any(dim=1).nonzero()[:, 0]  # [K]
         channels = torch.zeros(len(rows), 3, *patches.modal.shape[1:], device=patches.modal.device)
-        with self.progress(call, "masks", len(rows)) as advance:
+        with self.progress("masks", len(rows), call.callback) as advance:
             for part in batches(len(rows), call.batch_size):
                 index = rows[part]
                 modal = patches.modal[index, None].float()  # [B, 1, s, s]

@@ -10,10 +10,11 @@ from torch import Tensor
 from ...masks import BoolArray
 from ...models.pcnet_mask import PCNetMask
 from ...ordering import ancestors
+from ..base import PipelineCallback
 from ..output import AmodalPipelineOutput
 from ..registry import register_pipeline
 from .dual_completion import DualCompletionPipeline
-from .mask_pipeline import MaskCallback, mask_call
+from .mask_pipeline import mask_call
 
 
 @register_pipeline
@@ -101,7 +102,7 @@ class PCNetMaskPipeline(DualCompletionPipeline):
         batch_size: int | None = None,
         output_type: str = "np",
         return_dict: bool = True,
-        callback: MaskCallback | None = None,
+        callback: PipelineCallback | None = None,
     ) -> AmodalPipelineOutput | tuple[Any, ...]:
         """Infer who occludes whom and complete every mask.
 
@@ -125,8 +126,8 @@ class PCNetMaskPipeline(DualCompletionPipeline):
             batch_size: crops in one pass through the network; None suits it to the device.
             output_type: "np", "pt" or "pil", see `AmodalPipelineOutput`.
             return_dict: False returns a tuple of all fields of `AmodalPipelineOutput` in their order.
-            callback: called after every batch as `callback(pipeline, stage, done, total)`, see `MaskCallback`; where it
-                returns False the call ends with `CallInterruptedError`.
+            callback: called after every batch as `callback(pipeline, stage, done, total)`, see `PipelineCallback`; if
+                it returns False, the call ends with `CallInterruptedError`.
 
         Returns:
             `AmodalPipelineOutput`. An object without visible pixels stays empty and has no relations. With the setting

@@ -19,7 +19,7 @@ from ...images import denormalize_images, normalize_images
 from ...masks import dilate
 from ...models.pcnet_content import PCNetContent
 from ...models.pull_push import pull_push
-from ..base import SafePipeline
+from ..base import PipelineCallback, SafePipeline, check_callback
 from ..inputs import batches, check_choice, check_integer, check_number, to_device
 from ..registry import register_pipeline
 from .cutouts import paste_hidden, postprocess, to_pixels, to_planes, visible_tile
@@ -335,6 +335,7 @@ class ContentPipeline(SafePipeline):
         batch_size: int | None = None,
         output_type: str = "np",
         return_dict: bool = True,
+        callback: PipelineCallback | None = None,
     ) -> ContentPipelineOutput | tuple[Any, ...]:
         """Give each object the colours of its hidden part.
 
@@ -362,6 +363,8 @@ class ContentPipeline(SafePipeline):
             batch_size: crops in one pass; None suits it to the device.
             output_type: "np", "pil" or "pt", see `ContentPipelineOutput`.
             return_dict: False returns a tuple of `objects`, `boxes`.
+            callback: called after every batch as `callback(pipeline, "contents", done, total)`; if it returns False,
+                the call ends with `CallInterruptedError`.
 
         Returns:
             `ContentPipelineOutput`. Visible pixels equal the photo's. An object without a hidden part is not sent
@@ -373,6 +376,7 @@ class ContentPipeline(SafePipeline):
                 an order that is no antisymmetric (N, N) matrix of -1, 0 and 1, visible pixels in `unknown`, missing
                 category ids.
             TypeError: naming the argument that is of another kind.
+            CallInterruptedError: by the callback.
         """
         # 1. Check the inputs
         scene = read_content_scene(
@@ -382,6 +386,7 @@ class ContentPipeline(SafePipeline):
         options = check_inpainter_kwargs(self.inpainter, inpainter_kwargs)
         generators = split_generators(generator, len(scene))
         batch_size = self.check_call(batch_size, output_type, self.size)
+        callback = check_callback(callback)
         if self._class_conditioned and scene.category_ids is None:
             raise ValueError("`category_ids` must be given: the network is class-conditioned.")
         margin = 0 if clean_seams and self.config.seam_margin is not None else self.config.seam_margin
@@ -393,22 +398,24 @@ class ContentPipeline(SafePipeline):
         # 3. Crop, fill, and paste the hidden part, in batches of objects
         boxes = content_boxes(scene.boxes, self.config.enlarge_box)
         photo = to_planes(scene.photo, scene.unknown, self._execution_device)  # [3, H, W]
-        with self.evaluation_mode(), self.progress_bar(total=len(rows)) as bar:
-            for part in batches(len(rows), batch_size):
-                chosen = rows[part]
-                patches = self.crop_objects(scene, photo, chosen, boxes)
-                filled = self.fill(
-                    patches,
-                    [scene.prompts[index] for index in chosen],
-                    None if generators is None else [generators[index] for index in chosen],
-                    options,
-                )  # [B, 3, s, s]
-                for index, patch in zip(chosen, filled, strict=True):
-                    paste_hidden(tiles[index], patch, boxes[index], scene, index, margin)
-                bar.update(len(chosen))
+        try:
+            with self.evaluation_mode(), self.progress("contents", len(rows), callback) as advance:
+                for part in batches(len(rows), batch_size):
+                    chosen = rows[part]
+                    patches = self.crop_objects(scene, photo, chosen, boxes)
+                    filled = self.fill(
+                        patches,
+                        [scene.prompts[index] for index in chosen],
+                        None if generators is None else [generators[index] for index in chosen],
+                        options,
+                    )  # [B, 3, s, s]
+                    for index, patch in zip(chosen, filled, strict=True):
+                        paste_hidden(tiles[index], patch, boxes[index], scene, index, margin)
+                    advance(len(chosen))
+        finally:  # offloaded networks go back in any case
+            self.maybe_free_model_hooks()
 
         # 4. Put the output together
-        self.maybe_free_model_hooks()
         output = ContentPipelineOutput(
             objects=[postprocess(tile, output_type) for tile in tiles],
             boxes=torch.from_numpy(scene.boxes) if output_type == "pt" else scene.boxes,

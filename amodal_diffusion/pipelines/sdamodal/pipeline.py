@@ -13,9 +13,9 @@ from ...crops.features import FEATURE_CROPS, crop_features
 from ...hub import HUB_KEYS, PipelineFolder, holds_component
 from ...models.prompt_embedding import PromptEmbedding
 from ...models.sdamodal_decoder import SDAmodalDecoder
+from ..base import PipelineCallback
 from ..completion.mask_pipeline import (
     MaskCall,
-    MaskCallback,
     MaskPipeline,
     ObjectPatches,
     ScenePrediction,
@@ -318,7 +318,7 @@ class SDAmodalPipeline(MaskPipeline):
         batch_size: int | None = None,
         output_type: str = "np",
         return_dict: bool = True,
-        callback: MaskCallback | None = None,
+        callback: PipelineCallback | None = None,
     ) -> AmodalPipelineOutput | tuple[Any, ...]:
         """Complete the mask of each object.
 
@@ -339,8 +339,8 @@ class SDAmodalPipeline(MaskPipeline):
             batch_size: crops in one pass through the decoder; None suits it to the device.
             output_type: "np", "pt" or "pil", see `AmodalPipelineOutput`.
             return_dict: False returns a tuple of all fields of `AmodalPipelineOutput` in their order.
-            callback: called after every batch as `callback(pipeline, stage, done, total)`, see `MaskCallback`; where it
-                returns False the call ends with `CallInterruptedError`.
+            callback: called after every batch as `callback(pipeline, stage, done, total)`, see `PipelineCallback`; if
+                it returns False, the call ends with `CallInterruptedError`.
 
         Returns:
             `AmodalPipelineOutput`; `order` is None. The masks are those of the features averaged over the draws, with
@@ -434,7 +434,7 @@ class SDAmodalPipeline(MaskPipeline):
     def predict(self, call: MaskCall, crops: ObjectPatches) -> Iterator[ScenePrediction]:
         """Encode some photos, as many as share a pass, and decode their objects before the next ones."""
         photos = max(1, (self.config.draw_batch_size or 1) // call.options["num_draws"])
-        with self.progress(call, "masks", sum(map(len, call.scenes))) as advance:
+        with self.progress("masks", sum(map(len, call.scenes)), call.callback) as advance:
             for part in batches(len(call.scenes), photos):
                 features = self.encode_scenes(call, part)
                 for index in range(part.start, part.stop):

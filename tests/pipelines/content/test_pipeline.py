@@ -7,6 +7,7 @@ from PIL import Image
 
 from amodal_diffusion import ContentPipelineOutput
 from amodal_diffusion.masks import dilate
+from amodal_diffusion.pipelines import CallInterruptedError
 from amodal_diffusion.pipelines.content.inputs import content_boxes, cover
 from content_helpers import check_tiles, painter, smooth_photo, tile_of, tiny_content, tiny_content_model
 from diffusion_helpers import photo
@@ -408,3 +409,23 @@ def test_inputs_are_not_changed(pipeline):
     pipeline.background(picture, modal, replace_rim=True)
     for array, copy in zip((picture, modal, amodal), copies, strict=True):
         np.testing.assert_array_equal(array, copy)
+
+
+# callback
+
+
+def test_callback_hears_of_every_batch_and_can_end_the_call(monkeypatch):
+    pipe, picture, freed = painter(), photo(1, 60, 80), []
+    modal, amodal = crossing_bars()
+    modal = np.stack([modal[0], amodal[1] & ~amodal[0]])  # both have a hidden part
+    told = []
+    expected = pipe(picture, modal, amodal, batch_size=1, callback=lambda *said: told.append(said))
+    assert told == [(pipe, "contents", 1, 2), (pipe, "contents", 2, 2)]
+    monkeypatch.setattr(type(pipe), "maybe_free_model_hooks", lambda _: freed.append(True))
+    with pytest.raises(CallInterruptedError, match=r"`callback` ended the call at 1 of 2 crops \(contents\)"):
+        pipe(picture, modal, amodal, batch_size=1, callback=lambda *_: False)
+    assert len(freed) == 1
+    for found, tile in zip(pipe(picture, modal, amodal).objects, expected.objects, strict=True):
+        np.testing.assert_array_equal(found, tile)
+    with pytest.raises(TypeError, match="`callback` must be a function or None, got int"):
+        pipe(picture, modal, amodal, callback=3)
