@@ -34,6 +34,13 @@ def load_published_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]
         FileNotFoundError: where there is no such file.
         ValueError: where the file is empty, truncated, of another format, holds other objects than plain tensors and
             containers (a pickle that would run code), no weights, or weights that are not finite.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     torch.save({"state_dict": {"module.weight": torch.ones(2)}}, f"{folder}/model.pth")
+        ...     load_published_state_dict(f"{folder}/model.pth")
+        {'weight': tensor([1., 1.])}
     """
     path = Path(path)
     if path.is_dir():
