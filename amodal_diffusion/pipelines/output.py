@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any, overload
 
 import numpy as np
+import numpy.typing as npt
 from diffusers.utils import BaseOutput
 from PIL import Image
 
@@ -53,8 +54,9 @@ class AmodalPipelineOutput(BaseOutput):
         (4, 6)
     """
 
-    amodal_masks: Any
-    probabilities: Any
+    # Declared as what one photo and `output_type="np"`, the defaults, give.
+    amodal_masks: npt.NDArray[np.bool_]
+    probabilities: npt.NDArray[np.float32]
     order: Any = None
     uncertainty: Any = None
     occluder_masks: Any = None
@@ -71,11 +73,12 @@ class AmodalPipelineOutput(BaseOutput):
         """One output a photo; a list of this one alone where one photo was given."""
         if not self.is_batched:
             return [self]
-        columns = {field.name: getattr(self, field.name) for field in fields(self)}
-        return [
-            AmodalPipelineOutput(**{name: None if column is None else column[row] for name, column in columns.items()})
+        columns: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        rows: list[dict[str, Any]] = [
+            {name: None if column is None else column[row] for name, column in columns.items()}
             for row in range(len(self.probabilities))
         ]
+        return [AmodalPipelineOutput(**row) for row in rows]
 
     @property
     def objects(self) -> AmodalObjects:

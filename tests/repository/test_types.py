@@ -23,6 +23,12 @@ pipe = PCNetMaskPipeline.from_pretrained("pipelines/pcnet-m", mask_threshold=0.3
 reveal_type(pipe)  # PCNetMaskPipeline
 reveal_type(pipe.to("cpu"))  # PCNetMaskPipeline
 reveal_type(PCNetMaskPipeline.from_pipe(pipe))  # PCNetMaskPipeline
+reveal_type(pipe.model)  # PCNetMask
+reveal_type(pipe(None, None))  # AmodalPipelineOutput
+reveal_type(pipe(None, None).amodal_masks)  # ndarray[tuple[Any, ...], dtype[numpy.bool[builtins.bool]]]
+reveal_type(AmodalPipeline.from_pretrained("pipelines/asbu")(None, None))  # AmodalPipelineOutput
+pipe(None, None, output_typ="pt")  # error: output_typ
+pipe(None, None).amodal_mask  # error: amodal_mask
 reveal_type(ContentPipeline.from_pretrained("pipelines/pcnet-c"))  # ContentPipeline
 reveal_type(ScenePipeline.from_pretrained("pipelines/deocclusion"))  # ScenePipeline
 reveal_type(ScenePipeline.from_pretrained("pipelines/deocclusion")(None))  # Scene

@@ -4,7 +4,7 @@ import functools
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, ParamSpec, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, Self, cast
 
 import numpy as np
 import torch
@@ -33,7 +33,6 @@ COMMON_OPTIONS = (
 
 _PER_OBJECT = ("order", "amodal_box", "features")
 _P = ParamSpec("_P")
-_R = TypeVar("_R")
 
 
 @dataclass
@@ -91,11 +90,14 @@ class ScenePrediction:
     order: np.ndarray | None = None
 
 
-def mask_call(call: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Decorate the `__call__` of a mask pipeline: no gradients, and a clear error for an unknown keyword."""
+def mask_call(call: Callable[_P, AmodalPipelineOutput | tuple[Any, ...]]) -> Callable[_P, AmodalPipelineOutput]:
+    """Decorate the `__call__` of a mask pipeline: no gradients, and a clear error for an unknown keyword.
+
+    Type checkers take the result for an `AmodalPipelineOutput`, which it is but for calls with `return_dict=False`.
+    """
 
     @functools.wraps(call)
-    def checked(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+    def checked(*args: _P.args, **kwargs: _P.kwargs) -> Any:
         cast(MaskPipeline, args[0]).check_options(name for name in kwargs if name not in ("image", "masks"))
         with torch.no_grad():
             return call(*args, **kwargs)
@@ -130,6 +132,11 @@ class MaskPipeline(SafePipeline):
     call_options: ClassVar[tuple[str, ...]] = ()
     needs_occluders = True
     unknown_category_id = 1
+
+    if TYPE_CHECKING:
+
+        def __call__(self, *args: Any, **kwargs: Any) -> AmodalPipelineOutput:
+            """For type checkers, what every subclass has."""
 
     @property
     def networks(self) -> list[nn.Module]:

@@ -57,6 +57,10 @@ class ScenePipeline(SafePipeline):
         Scene(50x40, 2 layers: cup, plate)
     """
 
+    mask_pipeline: MaskPipeline
+    content_pipeline: ContentPipeline
+    segmenter: Segmenter | None
+
     model_cpu_offload_seq = ""
     _optional_components = ["segmenter"]
 
@@ -238,7 +242,7 @@ class ScenePipeline(SafePipeline):
         # 3. Complete the contents
         report("contents", 0.4)
         unknown = inputs.outside if inputs.outside.any() else None
-        contents = self.content_pipeline(
+        contents: Any = self.content_pipeline(
             inputs.canvas, seen, amodal, order=relations, unknown=unknown, names=inputs.names, prompts=prompts,
             category_ids=category_ids, generator=generator, inpainter_kwargs=inpainter_kwargs, batch_size=batch_size,
             clean_seams=self.config.seam_width > 0,
