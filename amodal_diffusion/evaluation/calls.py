@@ -20,6 +20,15 @@ def load_pipeline(name: str, *, device: str | torch.device = "cpu", dtype: torch
     Raises:
         OSError, ValueError: as `AmodalPipeline.from_pretrained` says.
         ValueError: a pipeline that completes no masks.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from amodal_diffusion import AmodalVAE, AmodalVAEPipeline
+        >>> pipe = AmodalVAEPipeline(AmodalVAE(sample_size=16, latent_channels=2, block_out_channels=(2, 4)))
+        >>> with TemporaryDirectory() as folder:
+        ...     pipe.save_pretrained(folder)
+        ...     type(load_pipeline(folder)).__name__
+        'AmodalVAEPipeline'
     """
     pipeline = AmodalPipeline.from_pretrained(name, dtype=dtype)
     if not isinstance(pipeline, MaskPipeline):
@@ -50,6 +59,12 @@ def call_pipeline(
     Raises:
         TypeError: naming an option that the pipeline's call does not take.
         ValueError, TypeError: as the pipeline says.
+
+    Example:
+        >>> from amodal_diffusion import AmodalVAE, AmodalVAEPipeline
+        >>> pipe = AmodalVAEPipeline(AmodalVAE(sample_size=16, latent_channels=2, block_out_channels=(2, 4)))
+        >>> call_pipeline(pipe, None, np.ones((2, 8, 8), bool), [0, 0]).amodal_masks.shape
+        (2, 8, 8)
     """
     apart = alone and pipeline.needs_occluders and len(masks) > 0
     ids = np.asarray(category_ids, np.int64)

@@ -41,6 +41,10 @@ def load_methods(
     Raises:
         ValueError: for no names, a repeated name, one that is neither registered nor a loadable pipeline,
             "nearest-mask" without bank, or `posterior` below 1 or where no pipeline draws samples.
+
+    Example:
+        >>> [method.name for method in load_methods(["raw", "convex"])]
+        ['raw', 'convex']
     """
     if not names:
         raise ValueError("`names` must hold at least one method, got none.")

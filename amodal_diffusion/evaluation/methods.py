@@ -17,7 +17,15 @@ from .samples import Method, Prediction, Sample
 
 @dataclass(frozen=True)
 class MaskBaseline:
-    """A method made of functions of the (N, H, W) bool modal masks alone."""
+    """A method made of functions of the (N, H, W) bool modal masks alone.
+
+    Example:
+        >>> modal = np.zeros((1, 12, 16), bool)
+        >>> modal[0, 3:9, 4:8] = True
+        >>> sample = Sample("photo-1", modal, modal | modal[:, ::-1], np.zeros((1, 1), np.int8), [0])
+        >>> MaskBaseline("nothing hidden", complete=lambda masks: masks)(sample).masks.sum()
+        np.int64(24)
+    """
 
     name: str
     complete: Callable[[np.ndarray], np.ndarray] | None = None
@@ -60,6 +68,15 @@ class PipelineMethod:
 
     Raises:
         TypeError: naming an option that the pipeline's call does not take.
+
+    Example:
+        >>> from amodal_diffusion import AmodalVAE, AmodalVAEPipeline
+        >>> pipe = AmodalVAEPipeline(AmodalVAE(sample_size=16, latent_channels=2, block_out_channels=(2, 4)))
+        >>> modal = np.zeros((1, 12, 16), bool)
+        >>> modal[0, 3:9, 4:8] = True
+        >>> sample = Sample("photo-1", modal, modal | modal[:, ::-1], np.zeros((1, 1), np.int8), [0])
+        >>> PipelineMethod(pipe, "tiny", mask_threshold=0.4)(sample).masks.shape
+        (1, 12, 16)
     """
 
     def __init__(self, pipeline: MaskPipeline, name: str, **call_options: Any) -> None:
@@ -95,6 +112,14 @@ class AloneMethod:
     Args:
         method: the method; its name is kept where no other is given.
         name: the row of the table.
+
+    Example:
+        >>> modal = np.zeros((1, 12, 16), bool)
+        >>> modal[0, 3:9, 4:8] = True
+        >>> sample = Sample("photo-1", modal, modal | modal[:, ::-1], np.zeros((1, 1), np.int8), [0])
+        >>> alone = AloneMethod(METHODS["raw"], "raw, alone")
+        >>> alone.name, alone(sample).masks.shape
+        ('raw, alone', (1, 12, 16))
     """
 
     def __init__(self, method: Method, name: str | None = None) -> None:
@@ -134,7 +159,16 @@ class AloneMethod:
 
 
 def check_shape(name: str, sample: Sample, what: str, actual: tuple[int, ...], expected: tuple[int, ...]) -> None:
-    """Raise ValueError where a method gave an array of the wrong shape."""
+    """Raise ValueError where a method gave an array of the wrong shape.
+
+    Example:
+        >>> modal = np.zeros((1, 12, 16), bool)
+        >>> modal[0, 3:9, 4:8] = True
+        >>> sample = Sample("photo-1", modal, modal | modal[:, ::-1], np.zeros((1, 1), np.int8), [0])
+        >>> check_shape("raw", sample, "masks", (1, 9), (1, 12, 16))
+        Traceback (most recent call last):
+        ValueError: method 'raw' gave masks of shape (1, 9) for image photo-1, expected (1, 12, 16).
+    """
     if actual != expected:
         raise ValueError(
             f"method {name!r} gave {what} of shape {actual} for image {sample.image_id}, expected {expected}."

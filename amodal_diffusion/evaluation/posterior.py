@@ -27,6 +27,15 @@ class TrueBoxMethod(PipelineMethod):
 
     Raises:
         TypeError: naming an option that the pipeline's call does not take.
+
+    Example:
+        >>> from amodal_diffusion import AmodalVAE, AmodalVAEPipeline
+        >>> pipe = AmodalVAEPipeline(AmodalVAE(sample_size=16, latent_channels=2, block_out_channels=(2, 4)))
+        >>> modal = np.zeros((1, 12, 16), bool)
+        >>> modal[0, 3:9, 4:8] = True
+        >>> sample = Sample("photo-1", modal, modal | modal[:, ::-1], np.zeros((1, 1), np.int8), [0])
+        >>> TrueBoxMethod(pipe, "tiny, true box")(sample).masks.shape
+        (1, 12, 16)
     """
 
     uses_truth = True
@@ -53,6 +62,15 @@ class PosteriorSamples:
     Raises:
         ValueError: `num_samples` below 1.
         TypeError: naming an option that the pipeline's call does not take.
+
+    Example:
+        >>> from amodal_diffusion import AmodalVAE, AmodalVAEPipeline
+        >>> pipe = AmodalVAEPipeline(AmodalVAE(sample_size=16, latent_channels=2, block_out_channels=(2, 4)))
+        >>> modal = np.zeros((1, 12, 16), bool)
+        >>> modal[0, 3:9, 4:8] = True
+        >>> sample = Sample("photo-1", modal, modal | modal[:, ::-1], np.zeros((1, 1), np.int8), [0])
+        >>> PosteriorSamples(pipe, 3)(sample).samples.shape
+        (1, 3, 12, 16)
     """
 
     def __init__(self, pipeline: MaskPipeline, num_samples: int, *, seed: int = 0, **call_options: Any) -> None:
@@ -91,6 +109,16 @@ class PosteriorMethod:
 
     Raises:
         ValueError: for another `choose`.
+
+    Example:
+        >>> from amodal_diffusion import AmodalVAE, AmodalVAEPipeline
+        >>> pipe = AmodalVAEPipeline(AmodalVAE(sample_size=16, latent_channels=2, block_out_channels=(2, 4)))
+        >>> modal = np.zeros((1, 12, 16), bool)
+        >>> modal[0, 3:9, 4:8] = True
+        >>> sample = Sample("photo-1", modal, modal | modal[:, ::-1], np.zeros((1, 1), np.int8), [0])
+        >>> method = PosteriorMethod(PosteriorSamples(pipe, 3), "best by truth", "truth")
+        >>> method.uses_truth, method(sample).masks.shape
+        (True, (1, 12, 16))
     """
 
     def __init__(self, samples: PosteriorSamples, name: str, choose: Literal["visible", "truth"] = "visible") -> None:
@@ -137,6 +165,12 @@ def posterior_methods(
 
     Raises:
         ValueError, TypeError: as `PosteriorSamples` says.
+
+    Example:
+        >>> from amodal_diffusion import AmodalVAE, AmodalVAEPipeline
+        >>> pipe = AmodalVAEPipeline(AmodalVAE(sample_size=16, latent_channels=2, block_out_channels=(2, 4)))
+        >>> [method.name for method in posterior_methods(pipe, "tiny", 3)]
+        ['tiny, best of 3 by visible', 'tiny, best of 3 by truth', 'tiny, true box']
     """
     samples = PosteriorSamples(pipeline, num_samples, seed=seed, **call_options)
     methods: list[Method] = [

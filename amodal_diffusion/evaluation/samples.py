@@ -34,6 +34,13 @@ class Sample:
         photo: the photo, its path, or `{"bytes", "path"}` as `datasets` keeps it; None where the data set has none.
             Read when `image` is first asked for.
         source: short name of the data set.
+
+    Example:
+        >>> modal = np.zeros((1, 12, 16), bool)
+        >>> modal[0, 3:9, 4:8] = True
+        >>> sample = Sample("photo-1", modal, modal | modal[:, ::-1], np.zeros((1, 1), np.int8), [0])
+        >>> sample.occluders.any(), len(list(sample.alone()))
+        (np.False_, 1)
     """
 
     image_id: str
@@ -91,6 +98,10 @@ class Detections:
         masks: (M, H, W) bool.
         scores: (M,) float64 confidences.
         category_ids: (M,) int64 class ids.
+
+    Example:
+        >>> Detections(np.ones((1, 4, 4), bool), np.array([0.9]), np.array([3])).category_ids
+        array([3])
     """
 
     masks: np.ndarray
@@ -109,6 +120,10 @@ class Prediction:
         matched: (N,) bool, the objects that the method knows of, where its masks are not made from the true modal ones;
             None for all. The others are left out of the mask metrics and counted apart.
         detections: what AP ranks; None takes `masks`, ranked alike.
+
+    Example:
+        >>> Prediction(masks=np.ones((2, 4, 4), bool)).order is None
+        True
     """
 
     masks: np.ndarray | None = None
@@ -124,6 +139,16 @@ class Method(Protocol):
     A method may also have `predict_alone(sample) -> Prediction`, which completes every object as if it had been given
     alone. Where it has none, `evaluate_methods` calls it with one object after the other for that. A method that looks
     at the truth has `uses_truth = True`; the tables mark its row.
+
+    Example:
+        >>> class Everything:
+        ...     name = "everything"
+        ...
+        ...     def __call__(self, sample: Sample) -> Prediction:
+        ...         return Prediction(masks=np.ones_like(sample.modal))
+        >>> method: Method = Everything()
+        >>> method.name
+        'everything'
     """
 
     @property
@@ -148,6 +173,14 @@ def make_sample(
 
     Raises:
         ValueError: where `order_source` is "annotated" and the row has no relations.
+
+    Example:
+        >>> from amodal_diffusion.masks import encode_rle
+        >>> mask = encode_rle(np.ones((4, 6), bool))
+        >>> cup = {"category_id": 3, "is_crowd": False, "modal_mask": mask, "amodal_mask": mask}
+        >>> row = {"image_id": "7", "height": 4, "width": 6, "objects": [cup]}
+        >>> make_sample(row).category_ids
+        [3]
     """
     modal, amodal = record_masks(row)
     if amodal is None or not len(modal):

@@ -20,6 +20,13 @@ class PackedMasks:
 
     Args:
         stack: (N, H, W) bool; it must not change afterwards.
+
+    Example:
+        >>> masks = np.zeros((2, 4, 70), bool)
+        >>> masks[0, :, :10] = masks[1, :, 10:15] = True
+        >>> packed = PackedMasks(masks)
+        >>> packed.words.shape, packed.areas, packed.neighbours[0, 1]
+        ((2, 4, 2), array([40, 20]), np.True_)
     """
 
     def __init__(self, stack: BoolArray) -> None:

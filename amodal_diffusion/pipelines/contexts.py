@@ -9,7 +9,16 @@ from torch import nn
 
 @contextmanager
 def evaluation_mode(*networks: nn.Module) -> Iterator[None]:
-    """Batch norm and dropout of the networks behave as at inference inside the block; afterwards each is as it was."""
+    """Batch norm and dropout of the networks behave as at inference inside the block; afterwards each is as it was.
+
+    Example:
+        >>> layer = nn.Dropout()
+        >>> with evaluation_mode(layer):
+        ...     layer.training
+        False
+        >>> layer.training
+        True
+    """
     training = [module for network in networks for module in network.modules() if module.training]
     for module in training:
         module.training = False
@@ -22,7 +31,13 @@ def evaluation_mode(*networks: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def warnings_silenced() -> Iterator[None]:
-    """Inside the block the pipelines log errors only, and do not warn that an object has no occluder, for example."""
+    """Inside the block the pipelines log errors only, and do not warn that an object has no occluder, for example.
+
+    Example:
+        >>> with warnings_silenced():
+        ...     logging.getLogger("amodal_diffusion.pipelines.completion").isEnabledFor(logging.WARNING)
+        False
+    """
     pipelines = logging.getLogger(__name__.rpartition(".")[0])
     level = pipelines.level
     pipelines.setLevel(logging.ERROR)

@@ -21,7 +21,13 @@ OUTPUT_TYPES = ("np", "pt", "pil")
 
 
 class SceneMasks(PackedMasks):
-    """The masks of a photo in one call, which are packed once, and brought to the device once."""
+    """The masks of a photo in one call, which are packed once, and brought to the device once.
+
+    Example:
+        >>> masks = SceneMasks(np.ones((2, 3, 5), bool))
+        >>> masks.tensor(torch.device("cpu")).shape, masks.areas
+        (torch.Size([2, 3, 5]), array([15, 15]))
+    """
 
     def __init__(self, stack: BoolArray) -> None:
         super().__init__(stack)
@@ -47,6 +53,11 @@ class MaskInputs:
         amodal_boxes: (N, 4) float64 (x, y, w, h) in pixels, NaN in all four where unknown.
         features: as the caller gave them.
         suffix: of argument names in errors, such as "[2]" for the third photo of a list, else "".
+
+    Example:
+        >>> scene = MaskInputs(SceneMasks(np.ones((2, 3, 5), bool)))
+        >>> len(scene), scene.size, scene.visible
+        (2, (3, 5), array([ True,  True]))
     """
 
     modal: SceneMasks
@@ -91,6 +102,12 @@ def read_scenes(
 
     Raises:
         ValueError, TypeError: naming the argument, and its index where lists were given.
+
+    Example:
+        >>> masks = np.ones((2, 3, 5), bool)
+        >>> scenes, batched = read_scenes(None, [masks, masks[:1]], category_ids=[[1, 7], None])
+        >>> [len(scene) for scene in scenes], batched, scenes[0].category_ids
+        ([2, 1], True, array([1, 7]))
     """
     batched = isinstance(image, list | tuple) or (image is None and _is_list_of_stacks(masks))
     options: dict[str, Any] = {"read_image": read_image, "lowest_category": lowest_category}
@@ -120,6 +137,11 @@ def read_generators(generator: Any, scenes: int, batched: bool) -> list[torch.Ge
 
     Raises:
         ValueError, TypeError: naming `generator`.
+
+    Example:
+        >>> generator = torch.Generator()
+        >>> read_generators(generator, 2, batched=True) == [generator, generator]
+        True
     """
     if isinstance(generator, list | tuple):
         if not batched:
@@ -182,7 +204,14 @@ def _read_scene(
 
 @contextmanager
 def named(name: str, suffix: str) -> Iterator[None]:
-    """Put the argument's name before the message of a ValueError or TypeError that a reader raises."""
+    """Put the argument's name before the message of a ValueError or TypeError that a reader raises.
+
+    Example:
+        >>> with named("masks", "[2]"):
+        ...     raise ValueError("they have no pixels")
+        Traceback (most recent call last):
+        ValueError: `masks[2]`: they have no pixels
+    """
     full_name = f"`{name}{suffix}`"
     try:
         yield
@@ -193,12 +222,22 @@ def named(name: str, suffix: str) -> Iterator[None]:
 
 
 def to_numpy(value: Any) -> np.ndarray:
-    """An array from a tensor on any device, or from whatever numpy takes."""
+    """An array from a tensor on any device, or from whatever numpy takes.
+
+    Example:
+        >>> to_numpy(torch.tensor([1, 2])), to_numpy([3])
+        (array([1, 2]), array([3]))
+    """
     return value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
 
 
 def read_category_ids(category_ids: Any, count: int, suffix: str = "", lowest: int = 1) -> np.ndarray:
-    """(N,) int64 ids of at least `lowest`; ValueError naming `category_ids{suffix}` otherwise."""
+    """(N,) int64 ids of at least `lowest`; ValueError naming `category_ids{suffix}` otherwise.
+
+    Example:
+        >>> read_category_ids([4, 1], 2)
+        array([4, 1])
+    """
     ids = to_numpy(category_ids)
     if ids.ndim == 0:
         ids = ids[None]
@@ -236,7 +275,12 @@ def _read_boxes(boxes: Any, count: int, name: str) -> np.ndarray:
 
 
 def check_number(name: str, value: Any, low: float, high: float) -> float:
-    """`value` as a float in [low, high); ValueError or TypeError naming it otherwise."""
+    """`value` as a float in [low, high); ValueError or TypeError naming it otherwise.
+
+    Example:
+        >>> check_number("mask_threshold", 0.5, 0, 1)
+        0.5
+    """
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"`{name}` must be a number, got {value!r}.")
     if not low <= float(value) < high:
@@ -245,7 +289,12 @@ def check_number(name: str, value: Any, low: float, high: float) -> float:
 
 
 def check_integer(name: str, value: Any, low: int) -> int:
-    """`value` as an int of at least `low`; ValueError or TypeError naming it otherwise."""
+    """`value` as an int of at least `low`; ValueError or TypeError naming it otherwise.
+
+    Example:
+        >>> check_integer("batch_size", 8, 1)
+        8
+    """
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"`{name}` must be an integer, got {value!r}.")
     if value < low:
@@ -254,24 +303,44 @@ def check_integer(name: str, value: Any, low: int) -> int:
 
 
 def check_choice(name: str, value: Any, choices: Sequence[str]) -> str:
-    """`value` where it is one of `choices`; ValueError naming it otherwise."""
+    """`value` where it is one of `choices`; ValueError naming it otherwise.
+
+    Example:
+        >>> check_choice("output_type", "np", OUTPUT_TYPES)
+        'np'
+    """
     if value not in choices:
         raise ValueError(f"`{name}` must be one of {', '.join(map(repr, choices))}, got {value!r}.")
     return value
 
 
 def batches(count: int, batch_size: int) -> Iterator[slice]:
-    """Consecutive slices of at most `batch_size` that cover `range(count)`."""
+    """Consecutive slices of at most `batch_size` that cover `range(count)`.
+
+    Example:
+        >>> list(batches(5, 2))
+        [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
+    """
     for start in range(0, count, batch_size):
         yield slice(start, min(start + batch_size, count))
 
 
 def rows_of(counts: Sequence[int]) -> list[slice]:
-    """Where each scene's objects lie when the objects of all scenes are put one after another."""
+    """Where each scene's objects lie when the objects of all scenes are put one after another.
+
+    Example:
+        >>> rows_of([2, 0, 3])
+        [slice(0, 2, None), slice(2, 2, None), slice(2, 5, None)]
+    """
     ends = np.cumsum([0, *counts]).tolist()
     return [slice(start, end) for start, end in zip(ends, ends[1:], strict=False)]
 
 
 def to_device(array: np.ndarray, device: torch.device) -> Tensor:
-    """A tensor on `device`; shares memory with `array` on the CPU, unless that is read-only."""
+    """A tensor on `device`; shares memory with `array` on the CPU, unless that is read-only.
+
+    Example:
+        >>> to_device(np.arange(3), torch.device("cpu"))
+        tensor([0, 1, 2])
+    """
     return torch.from_numpy(np.require(array, requirements=["C", "W"])).to(device)

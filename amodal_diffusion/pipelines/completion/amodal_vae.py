@@ -33,6 +33,13 @@ class ShapeCrops:
         objects: (R,) int64, their rows in their scene.
         category_ids: (R,) int64, 0 where unknown; None for a class-agnostic network.
         scenes: for each scene, the slice of its rows.
+
+    Example:
+        >>> crops = ShapeCrops(
+        ...     torch.ones(1, 1, 8, 8), torch.ones(1, 4), torch.tensor([False]), torch.tensor([0]), None, [slice(1)]
+        ... )
+        >>> crops.masks[crops.scenes[0]].shape
+        torch.Size([1, 1, 8, 8])
     """
 
     masks: Tensor
@@ -51,6 +58,11 @@ class Shapes:
         probabilities: (R * K, s, s) float32, P(object), each in its own box.
         boxes: (R * K, 4) float32 (x, y, w, h) in pixels of the photo.
         count: K.
+
+    Example:
+        >>> shapes = Shapes(torch.rand(6, 8, 8), torch.rand(6, 4), count=3)
+        >>> shapes.of(slice(1, 2)).probabilities.shape
+        torch.Size([3, 8, 8])
     """
 
     probabilities: Tensor
@@ -79,6 +91,14 @@ class AmodalVAEPipeline(MaskPipeline):
 
     Raises:
         ValueError, TypeError: naming the setting that is out of range or of the wrong type.
+
+    Example:
+        >>> pipe = AmodalVAEPipeline(AmodalVAE(sample_size=16, latent_channels=2, block_out_channels=(2, 4)))
+        >>> mask = np.zeros((12, 16), bool)
+        >>> mask[3:9, 4:8] = True
+        >>> out = pipe(None, mask, num_samples=3, generator=torch.Generator().manual_seed(0))
+        >>> out.samples.shape, out.sample_scores.shape
+        ((1, 3, 12, 16), (1, 3))
     """
 
     call_options = ("amodal_box", "num_samples", "select", "mask_threshold")

@@ -54,6 +54,15 @@ class ASBUPipeline(DualCompletionPipeline):
     Raises:
         ValueError: naming the setting that is out of range.
         TypeError: naming the setting that is no number.
+
+    Example:
+        >>> masks = np.zeros((2, 12, 16), bool)
+        >>> masks[0, 4:8] = masks[1, :, 6:10] = True
+        >>> masks[0] &= ~masks[1]  # a bar behind another one
+        >>> pipe = ASBUPipeline(ASBUPredictor(block_out_channels=(2, 4), sample_size=16))
+        >>> out = pipe(None, masks)
+        >>> out.uncertainty.shape, out.order.shape
+        ((2, 12, 16), (2, 2))
     """
 
     model: ASBUPredictor

@@ -36,6 +36,12 @@ class PairPatches:
         erasers: (P, s, s) bool, the mask of object j cropped with the box of object i.
         rows: for each scene (N, N) int64, the row of the pair (i, j) here, -1 where it has none.
         completions: (P, C, s, s) float32, what the network answers, where it is kept for the masks.
+
+    Example:
+        >>> erasers = torch.zeros(2, 8, 8, dtype=torch.bool)
+        >>> pairs = PairPatches(torch.tensor([0, 1]), erasers, [np.array([[-1, 0], [1, -1]])])
+        >>> pairs.rows[0][0, 1]  # object 0 with object 1 as eraser is the first pair
+        np.int64(0)
     """
 
     first: Tensor
@@ -53,6 +59,13 @@ class ErasedObjects:
         erasers: (M, s, s) bool, crops of the union of all that may occlude each object.
         same_pair: (M,) int64, the row in `PairPatches` of the pair with the same eraser, -1 where none has.
         unions: for each scene the (N, H, W) bool unions themselves, on the device.
+
+    Example:
+        >>> patches = ObjectPatches(torch.ones(1, 8, 8, dtype=torch.bool), torch.zeros(1, 4), [slice(0, 1)])
+        >>> erasers, union = torch.zeros(1, 8, 8, dtype=torch.bool), torch.zeros(1, 40, 60, dtype=torch.bool)
+        >>> erased = ErasedObjects(patches, erasers, np.array([-1]), [union])
+        >>> erased.erasers.any()
+        tensor(False)
     """
 
     patches: ObjectPatches
@@ -72,6 +85,14 @@ class DualCompletionPipeline(MaskPipeline):
     Attributes:
         channels: the planes that `read_logits` gives.
         occluder_rules: what may occlude an object. "neighbours", each mask that touches it, is one of them.
+
+    Example:
+        >>> from amodal_diffusion import PCNetMask, PCNetMaskPipeline
+        >>> pipe = PCNetMaskPipeline(PCNetMask(block_out_channels=(2, 4), sample_size=16))
+        >>> isinstance(pipe, DualCompletionPipeline), pipe.channels, pipe.occluder_rules
+        (True, ('probabilities',), ('ancestors', 'consistent', 'neighbours'))
+        >>> pipe.infer_order(np.zeros((2, 4, 4), bool)).shape
+        (2, 2)
     """
 
     model: Any

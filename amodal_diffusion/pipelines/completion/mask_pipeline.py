@@ -45,6 +45,11 @@ class MaskCall:
         generators: one a photo, or None.
         batch_size: crops in one pass through a network.
         callback: told after every batch.
+
+    Example:
+        >>> scenes, _ = read_scenes(None, np.ones((1, 4, 4), bool))
+        >>> MaskCall(scenes, {"mask_threshold": 0.5}, [None], batch_size=4).options["mask_threshold"]
+        0.5
     """
 
     scenes: list[MaskInputs]
@@ -64,6 +69,12 @@ class ObjectPatches:
         scenes: for each scene, the slice of its objects.
         category_ids: (M,) int64, where the network needs them.
         images: (M, 3, s, s) float32, ImageNet-normalised, where the network needs them.
+
+    Example:
+        >>> modal = torch.ones(3, 8, 8, dtype=torch.bool)
+        >>> patches = ObjectPatches(modal, torch.zeros(3, 4), [slice(0, 2), slice(2, 3)])
+        >>> patches.modal[patches.scenes[0]].shape
+        torch.Size([2, 8, 8])
     """
 
     modal: Tensor
@@ -82,6 +93,11 @@ class ScenePrediction:
         channels: (K, C, s, s) float32: P(object), and with C > 1 the uncertainty.
         occluders: (N, H, W) bool, what may hide each object, where the pipeline knows it.
         order: (N, N) int8, likewise.
+
+    Example:
+        >>> prediction = ScenePrediction(torch.tensor([0, 2]), torch.rand(2, 1, 8, 8))
+        >>> prediction.order is None
+        True
     """
 
     rows: Tensor
@@ -94,6 +110,13 @@ def mask_call(call: Callable[_P, AmodalPipelineOutput | tuple[Any, ...]]) -> Cal
     """Decorate the `__call__` of a mask pipeline: no gradients, and a clear error for an unknown keyword.
 
     Type checkers take the result for an `AmodalPipelineOutput`, which it is but for calls with `return_dict=False`.
+
+    Example:
+        >>> from amodal_diffusion import PCNetMask, PCNetMaskPipeline
+        >>> pipe = PCNetMaskPipeline(PCNetMask(block_out_channels=(2, 4), sample_size=16))
+        >>> pipe(None, np.ones((4, 4), bool), num_samples=3)
+        Traceback (most recent call last):
+        TypeError: PCNetMaskPipeline takes no `num_samples`; its options are occluder_masks, category_ids, order, ...
     """
 
     @functools.wraps(call)
@@ -125,6 +148,15 @@ class MaskPipeline(SafePipeline):
             False: a photo and one mask suffice, and the objects of a call do not know of each other.
         unknown_category_id: the id of an object without a category: 1 for a class-conditioned network of [Z20], 0 for a
             network that knows an unknown category or none at all.
+
+    Example:
+        >>> from amodal_diffusion import PCNetMask, PCNetMaskPipeline
+        >>> pipe = PCNetMaskPipeline(PCNetMask(block_out_channels=(2, 4), sample_size=16))
+        >>> isinstance(pipe, MaskPipeline), pipe.takes_option("order"), pipe.takes_option("num_samples")
+        (True, True, False)
+        >>> out = pipe(None, np.ones((1, 6, 8), bool), occluder_masks=np.zeros((6, 8), bool))
+        >>> out.amodal_masks.shape, out.amodal_masks.all(), out.order
+        ((1, 6, 8), np.True_, None)
     """
 
     model_cpu_offload_seq = "model"
@@ -387,7 +419,12 @@ class MaskPipeline(SafePipeline):
 
 
 def check_crop(crop: Any, enlarge_box: Any, paste: Any) -> dict[str, Any]:
-    """The settings of square crops, checked; ValueError or TypeError naming the setting otherwise."""
+    """The settings of square crops, checked; ValueError or TypeError naming the setting otherwise.
+
+    Example:
+        >>> check_crop("bilinear", 3, "probability")
+        {'crop': 'bilinear', 'enlarge_box': 3.0, 'paste': 'probability'}
+    """
     return {
         "crop": check_choice("crop", crop, CROP_RULES),
         "enlarge_box": check_number("enlarge_box", enlarge_box, 1, 100),
@@ -398,7 +435,14 @@ def check_crop(crop: Any, enlarge_box: Any, paste: Any) -> dict[str, Any]:
 def confine(
     result: dict[str, Tensor], allowed: Tensor, names: Sequence[str] = ("probabilities", "uncertainty")
 ) -> None:
-    """Let masks and the named planes be empty outside of `allowed` (N, H, W)."""
+    """Let masks and the named planes be empty outside of `allowed` (N, H, W).
+
+    Example:
+        >>> result = {"amodal_masks": torch.ones(1, 1, 2, dtype=torch.bool), "probabilities": torch.ones(1, 1, 2)}
+        >>> confine(result, torch.tensor([[[True, False]]]))
+        >>> result["probabilities"]
+        tensor([[[1., 0.]]])
+    """
     result["amodal_masks"] &= allowed
     for name in names:
         if name in result:
@@ -415,6 +459,12 @@ def beyond_rim(grown: Tensor, modal: Tensor, width: int) -> Tensor:
 
     Returns:
         (K, s, s) bool: the growth beyond the rim, larger by the rim and a pixel, so that it meets the visible part.
+
+    Example:
+        >>> modal = torch.zeros(1, 1, 12, dtype=torch.bool)
+        >>> modal[..., :4] = True
+        >>> beyond_rim(modal.roll(1, -1), modal, 1).any(), beyond_rim(modal.roll(5, -1), modal, 1).any()
+        (tensor(False), tensor(True))
     """
     core = grown & ~dilate(modal, kernel="square", size=2 * width + 1)
     return dilate(core, kernel="square", size=2 * width + 3)

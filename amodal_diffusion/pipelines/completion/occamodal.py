@@ -69,6 +69,14 @@ class OccAmodalPipeline(MaskPipeline):
     Raises:
         ValueError: naming the setting that is out of range, or a network with the wrong number of mask planes.
         TypeError: naming the setting that is no number.
+
+    Example:
+        >>> sizes = {"block_out_channels": (2, 4), "reduced_channels": 2, "sample_size": 16, "image_depths": (1, 1)}
+        >>> sizes |= {"image_hidden_sizes": (4, 8), "image_embedding_size": 4, "image_feature_stages": (2,)}
+        >>> pipe = OccAmodalPipeline(*(OccAmodalPredictor(mask_channels=planes, **sizes) for planes in (1, 2)))
+        >>> out = pipe(torch.rand(3, 12, 16), torch.ones(12, 16, dtype=torch.bool))
+        >>> out.amodal_masks.shape, out.occluder_masks.any()
+        ((1, 12, 16), np.False_)
     """
 
     model_cpu_offload_seq = "occluder_predictor->amodal_predictor"

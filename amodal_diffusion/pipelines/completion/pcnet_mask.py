@@ -46,6 +46,15 @@ class PCNetMaskPipeline(DualCompletionPipeline):
     Raises:
         ValueError: naming the setting that is out of range.
         TypeError: naming the setting that is no number.
+
+    Example:
+        >>> masks = np.zeros((2, 12, 16), bool)
+        >>> masks[0, 4:8] = masks[1, :, 6:10] = True
+        >>> masks[0] &= ~masks[1]  # a bar behind another one
+        >>> pipe = PCNetMaskPipeline(PCNetMask(block_out_channels=(2, 4), sample_size=16))
+        >>> out = pipe(None, masks, order=[[0, -1], [1, 0]])
+        >>> out.amodal_masks.shape, out.order[0, 1], (out.amodal_masks >= masks).all()
+        ((2, 12, 16), np.int8(-1), np.True_)
     """
 
     model: PCNetMask

@@ -67,6 +67,14 @@ class SDAmodalPipeline(MaskPipeline):
     Raises:
         ValueError, TypeError: naming the setting that is out of range, or the component that is none of Stable
             Diffusion 1.x/2.x or does not fit the decoder.
+
+    Example:
+        >>> sizes = {"feature_channels": (4, 4), "feature_sizes": (4, 8), "block_out_channels": (4, 4)}
+        >>> nothing = dict.fromkeys(("unet", "vae", "text_encoder", "tokenizer", "scheduler"))
+        >>> pipe = SDAmodalPipeline(**nothing, decoder=SDAmodalDecoder(sample_size=16, **sizes))
+        >>> features = ImageFeatures((torch.rand(1, 4, 4, 4), torch.rand(1, 4, 8, 8)), height=12, width=16)
+        >>> pipe(None, torch.ones(12, 16, dtype=torch.bool), features=features).amodal_masks.shape
+        (1, 12, 16)
     """
 
     model_cpu_offload_seq = "text_encoder->vae->unet->decoder"
