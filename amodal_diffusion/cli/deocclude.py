@@ -140,7 +140,7 @@ def _category_ids(objects: io.ObjectMasks, pipeline: pipelines.ScenePipeline) ->
     import numpy as np
 
     ids = np.asarray(objects.category_ids, np.int64)
-    return np.where(ids < 1, getattr(pipeline.mask_pipeline, "unknown_category_id", 1), ids)
+    return np.where(ids < 1, pipeline.mask_pipeline.unknown_category_id, ids)
 
 
 def _removed(wanted: Sequence[str], names: Sequence[str]) -> list[int]:

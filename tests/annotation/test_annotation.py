@@ -14,7 +14,7 @@ import pyarrow.parquet as parquet
 import pytest
 import torch
 
-from amodal_diffusion import ASBUPipeline, ASBUPredictor
+from amodal_diffusion import ASBUPipeline, ASBUPredictor, MaskPipeline
 from amodal_diffusion.annotation import annotate_dataset
 from amodal_diffusion.annotation.folder_store import AnnotationStore
 from amodal_diffusion.cli.main import main
@@ -309,13 +309,13 @@ def test_a_photo_that_is_missing_is_named(tmp_path, model):
         annotate_dataset(rows.select([]), _Refusing(), tmp_path / "none")
 
 
-class _Refusing:
+class _Refusing(MaskPipeline):
     """A pipeline that refuses everything."""
 
     config: dict = {}
     networks: list = []
 
-    def __call__(self, image, masks, *, output_type="np"):
+    def __call__(self, image, masks, **_):
         raise ValueError("no")
 
 

@@ -199,8 +199,8 @@ def test_load_methods(tmp_path, dataset):
     assert [method.name.removeprefix(folder) for method in methods] == [
         "raw", "", ", best of 2 by visible", ", best of 2 by truth", ", true box",
     ]  # fmt: skip
-    assert methods[2].draws is methods[3].draws and methods[2].draws.seed == 5
-    assert methods[2].draws.call_options == {"mask_threshold": 0.4} == methods[4].call_options
+    assert methods[2].samples is methods[3].samples and methods[2].samples.seed == 5
+    assert methods[2].samples.call_options == {"mask_threshold": 0.4} == methods[4].call_options
     assert len(load_methods([folder])) == 1  # never without being asked for
     with pytest.raises(ValueError, match="`posterior` is given, but none of the methods draws samples"):
         load_methods(["raw"], posterior=2)
