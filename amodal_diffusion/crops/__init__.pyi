@@ -8,9 +8,9 @@ from .features import crop_features as crop_features
 from .squares import CROP_RULES as CROP_RULES
 from .squares import ENLARGE_BOX as ENLARGE_BOX
 from .squares import MIN_MARGIN as MIN_MARGIN
+from .squares import clip_boxes as clip_boxes
 from .squares import crop_boxes as crop_boxes
 from .squares import crop_images as crop_images
 from .squares import crop_masks as crop_masks
 from .squares import join_boxes as join_boxes
 from .squares import paste_patches as paste_patches
-from .squares import paste_tiles as paste_tiles

@@ -143,11 +143,15 @@ def paste_patches(
         >>> paste_patches(torch.ones(1, 2, 2), np.array([[1, 0, 2, 2]]), height=2, width=4, threshold=0.5).dtype
         torch.bool
     """
+    if patches.ndim != 3 or patches.shape[1] != patches.shape[2] or not patches.shape[1]:
+        raise ValueError(f"`patches` must have shape (N, size, size), got {tuple(patches.shape)}")
     if height < 1 or width < 1:
         raise ValueError(f"`height` and `width` must be at least 1, got {height} and {width}")
     if threshold is not None and not threshold >= 0:
         raise ValueError(f"`threshold` must be at least 0, got {threshold}")
-    boxes = _check_patches(patches, boxes)
+    boxes = check_boxes(boxes)
+    if len(boxes) != len(patches):
+        raise ValueError(f"`boxes` has {len(boxes)} boxes, `patches` has {len(patches)} patches")
     size, device = patches.shape[1], patches.device
     frames = torch.zeros(
         (len(patches), height, width), dtype=torch.float32 if threshold is None else torch.bool, device=device
@@ -160,58 +164,6 @@ def paste_patches(
             pasted = rows.to(device) @ patches[part].float() @ columns.to(device).mT  # [n, bottom - top, right - left]
             frames[part, top:bottom, left:right] = pasted if threshold is None else pasted > threshold
     return frames
-
-
-def paste_tiles(
-    patches: torch.Tensor,
-    boxes: Boxes,
-    height: int,
-    width: int,
-    *,
-    cover: npt.NDArray[Any] | None = None,
-) -> tuple[list[torch.Tensor], IntArray]:
-    """Resize square patches to their boxes as `paste_patches` does, without making frames.
-
-    Args:
-        patches: (N, s, s), bool or float without NaN.
-        boxes: (N, 4) integers (x, y, side, side); what lies outside the frame is cut off.
-        height: height of the frame in pixels.
-        width: width of the frame in pixels.
-        cover: (N, 4) integers (x, y, w, h) inside the frame, which each tile holds too, such as the box of what is
-            visible of an object. A box without width or height asks for nothing.
-
-    Returns:
-        N tiles (h, w) float32 on the device of `patches`, and (N, 4) int64 (x, y, w, h), where in the frame they lie. A
-        tile holds the visible part of its box and its box in `cover`, and is 0 outside of the former; w = h = 0 where
-        both are empty.
-
-    Raises:
-        ValueError: as `paste_patches`.
-
-    Example:
-        >>> tiles, places = paste_tiles(torch.ones(1, 2, 2), np.array([[3, 0, 4, 4]]), height=3, width=5)
-        >>> tiles[0].shape, places
-        (torch.Size([3, 2]), array([[3, 0, 2, 3]]))
-    """
-    if height < 1 or width < 1:
-        raise ValueError(f"`height` and `width` must be at least 1, got {height} and {width}")
-    boxes = _check_patches(patches, boxes)
-    windows = _clip_boxes(boxes.numpy(), height, width)
-    places = windows if cover is None else join_boxes(windows, np.asarray(cover, np.int64))
-    tiles, size, device = [], patches.shape[1], patches.device
-    with torch.autocast(device.type, enabled=False):
-        for index, ((x, y, w, h), (left, top, wide, high)) in enumerate(
-            zip(windows.tolist(), places.tolist(), strict=True)
-        ):
-            tile = patches.new_zeros((high, wide), dtype=torch.float32)
-            if w and h:
-                one = slice(index, index + 1)
-                rows = _linear_weights(boxes[one, 1], boxes[one, 2], y, y + h, size).to(device)
-                columns = _linear_weights(boxes[one, 0], boxes[one, 2], x, x + w, size).to(device)
-                pasted = (rows @ patches[one].float() @ columns.mT)[0]  # [h, w]
-                tile[y - top : y - top + h, x - left : x - left + w] = pasted
-            tiles.append(tile)
-    return tiles, places
 
 
 def crop_images(image: torch.Tensor, boxes: Boxes, size: int) -> torch.Tensor:
@@ -340,18 +292,14 @@ def _check_indices(indices: torch.Tensor | npt.NDArray[Any] | None, boxes: int, 
     return tensor.to(torch.int64)
 
 
-def _check_patches(patches: torch.Tensor, boxes: Boxes) -> torch.Tensor:
-    """The boxes of (N, s, s) patches, one each."""
-    if patches.ndim != 3 or patches.shape[1] != patches.shape[2] or not patches.shape[1]:
-        raise ValueError(f"`patches` must have shape (N, size, size), got {tuple(patches.shape)}")
-    boxes = check_boxes(boxes)
-    if len(boxes) != len(patches):
-        raise ValueError(f"`boxes` has {len(boxes)} boxes, `patches` has {len(patches)} patches")
-    return boxes
+def clip_boxes(boxes: IntArray, height: int, width: int) -> IntArray:
+    """Cut boxes (x, y, w, h) to a frame, (N, 4); zeros for a box that lies outside of it.
 
-
-def _clip_boxes(boxes: IntArray, height: int, width: int) -> IntArray:
-    """(N, 4) boxes cut to a frame; zeros for what lies outside of it."""
+    Example:
+        >>> clip_boxes(np.array([[-2, 1, 5, 5], [9, 9, 3, 3]]), height=4, width=6)
+        array([[0, 1, 3, 3],
+               [0, 0, 0, 0]])
+    """
     low = np.clip(boxes[:, :2], 0, [width, height])
     high = np.clip(boxes[:, :2] + boxes[:, 2:], 0, [width, height])
     clipped = np.concatenate([low, high - low], axis=1)

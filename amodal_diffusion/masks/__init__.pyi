@@ -18,3 +18,4 @@ from .stacks import mask_unions as mask_unions
 from .stacks import occlusion_boundary as occlusion_boundary
 from .stacks import to_mask_stack as to_mask_stack
 from .tiles import TileStack as TileStack
+from .tiles import tight_tile as tight_tile

@@ -52,9 +52,9 @@ class PackedMasks:
         np.fill_diagonal(touching, False)
         return touching
 
-    def unions(self, chosen: BoolArray) -> BoolArray:
-        """(K, H, W) bool, the union of the masks that each row of `chosen` (K, N) names."""
-        return unpack(unions(self.words, chosen), self.stack.shape[2])
+    def unions(self, chosen: BoolArray) -> Words:
+        """(K, H, ceil(W / 64)) words, the union of the masks that each row of `chosen` (K, N) names."""
+        return unions(self.words, chosen)
 
 
 def pack(masks: BoolArray) -> Words:

@@ -95,12 +95,15 @@ class TileStack:
         if array.ndim < 3:
             raise ValueError(f"`planes` must have shape (N, ..., height, width), got {array.shape}.")
         height, width = array.shape[-2:]
-        tiles, boxes = [], []
-        for plane in array:
-            box = _tight_box(plane)
-            boxes.append(box)
-            tiles.append(plane[..., box[1] : box[1] + box[3], box[0] : box[0] + box[2]].copy())
-        return cls(tiles, boxes, height, width, dtype=array.dtype, inner=array.shape[1:-2])
+        tiles = [tight_tile(plane) for plane in array]
+        return cls(
+            [tile for tile, _ in tiles],
+            [box for _, box in tiles],
+            height,
+            width,
+            dtype=array.dtype,
+            inner=array.shape[1:-2],
+        )
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -208,13 +211,28 @@ def _read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return view
 
 
-def _tight_box(plane: npt.NDArray[Any]) -> list[int]:
-    """(x, y, w, h) around the values of (..., H, W) that are not 0; zeros where there are none."""
+def tight_tile(plane: npt.NDArray[Any], left: int = 0, top: int = 0) -> tuple[npt.NDArray[Any], list[int]]:
+    """Cut what is not 0 out of a plane.
+
+    Args:
+        plane: (..., h, w), whose corner lies at (left, top) in the frame.
+        left: in pixels.
+        top: in pixels.
+
+    Returns:
+        A copy of the tight box of its values that are not 0, and that box (x, y, w, h) in the frame; an empty tile and
+        zeros where there are none.
+
+    Example:
+        >>> tight_tile(np.array([[0, 0, 0], [0, 7, 8]]), left=10)
+        (array([[7, 8]]), [11, 1, 2, 1])
+    """
     found = (plane != 0).any(axis=tuple(range(plane.ndim - 2)))
     rows, columns = np.flatnonzero(found.any(axis=1)), np.flatnonzero(found.any(axis=0))
     if not len(rows):
-        return [0, 0, 0, 0]
-    return [columns[0], rows[0], columns[-1] + 1 - columns[0], rows[-1] + 1 - rows[0]]
+        return plane[..., :0, :0].copy(), [0, 0, 0, 0]
+    y, x, bottom, right = (int(edge) for edge in (rows[0], columns[0], rows[-1] + 1, columns[-1] + 1))
+    return plane[..., y:bottom, x:right].copy(), [left + x, top + y, right - x, bottom - y]
 
 
 def _bytes(count: int) -> str:

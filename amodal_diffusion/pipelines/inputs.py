@@ -13,11 +13,16 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..crops import crop_masks
 from ..images import load_image
 from ..masks import BoolArray, IntArray, PackedMasks, to_mask_stack
+from ..masks.packed import unpack
 from ..ordering import check_order
 
-OUTPUT_TYPES = ("np", "pt", "pil")
+_UNPACKED_PIXELS = 2**26
+"""Of unions that are unpacked at a time: bounds memory, not results."""
+
+OUTPUT_TYPES = ("np", "pt", "pil", "compact")
 
 
 class SceneMasks(PackedMasks):
@@ -38,6 +43,47 @@ class SceneMasks(PackedMasks):
         if self._tensor is None or self._tensor.device != device:
             self._tensor = to_device(self.stack, device)
         return self._tensor
+
+    def cut(self, row: int, window: Sequence[int]) -> "SceneMasks":
+        """One mask alone, within a window (x, y, w, h)."""
+        x, y, w, h = window
+        return SceneMasks(self.stack[row : row + 1, y : y + h, x : x + w])
+
+
+class PackedUnions:
+    """Unions of masks, one for each object, which are unpacked when they are needed.
+
+    Args:
+        words: (N, H, ceil(W / 64)), see `PackedMasks.unions`.
+        width: W in pixels.
+
+    Example:
+        >>> unions = PackedUnions(SceneMasks(np.ones((1, 4, 6), bool)).unions(np.ones((2, 1), bool)), width=6)
+        >>> unions.tensor(torch.device("cpu")).shape, unions.cut(1, (2, 0, 3, 4)).stack.shape
+        (torch.Size([2, 4, 6]), (1, 4, 3))
+    """
+
+    def __init__(self, words: npt.NDArray[np.uint64], width: int) -> None:
+        self.words, self.width = words, width
+
+    def tensor(self, device: torch.device) -> Tensor:
+        """(N, H, W) bool on `device`."""
+        return to_device(unpack(self.words, self.width), device)
+
+    def crop(self, boxes: Tensor, size: int, rule: str, device: torch.device) -> Tensor:
+        """(N, size, size) bool, each union cropped with its box; see `crop_masks`. No more is unpacked than needed."""
+        step = max(1, _UNPACKED_PIXELS // max(1, self.words[0].size * 64)) if len(self.words) else 1
+        parts = [slice(start, start + step) for start in range(0, len(self.words), step)]
+        crops = [
+            crop_masks(to_device(unpack(self.words[part], self.width), device), boxes[part], size, rule=rule)
+            for part in parts
+        ]
+        return torch.cat(crops) if crops else torch.zeros(0, size, size, dtype=torch.bool, device=device)
+
+    def cut(self, row: int, window: Sequence[int]) -> SceneMasks:
+        """One of them alone, within a window (x, y, w, h)."""
+        x, y, w, h = window
+        return SceneMasks(unpack(self.words[row : row + 1, y : y + h], self.width)[:, :, x : x + w])
 
 
 @dataclass
@@ -77,6 +123,13 @@ class MaskInputs:
         """(height, width) in pixels."""
         height, width = self.modal.stack.shape[1:]
         return height, width
+
+    def cut(self, row: int, window: Sequence[int]) -> "MaskInputs":
+        """The masks of one object alone, on a photo that is its window (x, y, w, h)."""
+        occluders = self.occluders
+        if occluders is not None:
+            occluders = occluders.cut(row if len(occluders) > 1 else 0, window)
+        return MaskInputs(self.modal.cut(row, window), occluders=occluders)
 
     @cached_property
     def visible(self) -> BoolArray:

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import torch
 
-from amodal_diffusion.crops import crop_boxes, crop_masks, join_boxes, paste_patches, paste_tiles
+from amodal_diffusion.crops import clip_boxes, crop_boxes, crop_masks, join_boxes, paste_patches
 from amodal_diffusion.crops import squares as _patches
-from amodal_diffusion.masks import TileStack, mask_boxes
+from amodal_diffusion.masks import mask_boxes
 from mask_helpers import random_masks
 
 
@@ -201,30 +201,6 @@ class TestPastePatches:
             paste_patches(patches, torch.tensor(boxes), *size, **options)
 
 
-class TestPasteTiles:
-    BOXES = torch.tensor(
-        [[0, 0, 20, 20], [-9, 4, 31, 31], [30, 20, 64, 64], [0, 0, 0, 0], [90, 0, 5, 5], [-50, -50, 200, 200]]
-    )
-
-    @pytest.mark.parametrize("covered", [False, True])
-    def test_is_what_frames_hold(self, covered):
-        patches = torch.rand(len(self.BOXES), 16, 16, generator=torch.Generator().manual_seed(0))
-        cover = np.array([[30, 30, 5, 6], [2, 2, 3, 3], [0, 0, 0, 0], [7, 8, 1, 2], [0, 0, 0, 0], [1, 1, 0, 5]])
-        tiles, places = paste_tiles(patches, self.BOXES, 40, 60, cover=cover if covered else None)
-        dense = np.asarray(TileStack([tile.numpy() for tile in tiles], places, 40, 60))
-        np.testing.assert_array_equal(dense, paste_patches(patches, self.BOXES, 40, 60))
-        if covered:
-            assert places.tolist()[0] == [0, 0, 35, 36] and places.tolist()[3] == [7, 8, 1, 2]
-        else:
-            assert places.tolist()[1:] == [[0, 4, 22, 31], [30, 20, 30, 20], [0] * 4, [0] * 4, [0, 0, 60, 40]]
-
-    def test_errors(self):
-        with pytest.raises(ValueError, match="`boxes` has 1 boxes, `patches` has 2 patches"):
-            paste_tiles(torch.zeros(2, 4, 4), torch.tensor([[0, 0, 2, 2]]), 4, 4)
-        with pytest.raises(ValueError, match="`height` and `width` must be at least 1, got 0 and 4"):
-            paste_tiles(torch.zeros(1, 4, 4), torch.tensor([[0, 0, 2, 2]]), 0, 4)
-
-
 def test_join_boxes():
     first = np.array([[2, 3, 4, 5], [0, 0, 0, 0], [7, 7, 2, 2], [1, 1, 0, 3]])
     second = np.array([[5, 1, 3, 3], [4, 4, 1, 1], [0, 0, 0, 0], [0, 0, 0, 0]])
@@ -258,3 +234,9 @@ def test_bilinear_crops_keep_the_dtype():
 def test_unknown_crop_rule_is_named():
     with pytest.raises(ValueError, match="`rule` must be one of 'nearest', 'bilinear', got 'cubic'"):
         crop_masks(torch.ones(1, 9, 9), torch.zeros(1, 4), 4, rule="cubic")
+
+
+def test_clip_boxes():
+    boxes = np.array([[-9, 4, 31, 31], [30, 20, 64, 64], [0, 0, 0, 0], [90, 0, 5, 5], [-50, -50, 200, 200]])
+    clipped = [[0, 4, 22, 31], [30, 20, 30, 20], [0] * 4, [0] * 4, [0, 0, 60, 40]]
+    assert clip_boxes(boxes, 40, 60).tolist() == clipped

@@ -1,7 +1,7 @@
 """Amodal-VAE as a pipeline: one mask in, one or several whole masks out; no photo and no occluder needed [L20]."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
 from ...crops import crop_to_boxes, paste_from_boxes, tight_boxes, to_absolute_boxes
+from ...masks import IntArray
 from ...models.amodal_vae import AmodalVAE, DiagonalGaussian
 from ..base import PipelineCallback
 from ..inputs import MaskInputs, batches, check_choice, check_integer, check_number, rows_of, to_device
@@ -336,6 +337,28 @@ class AmodalVAEPipeline(MaskPipeline):
             for objects, pasted, _ in canvas.paste(Shapes(drawn.probabilities[best], drawn.boxes[best])):
                 probabilities[objects], amodal[objects] = pasted, pasted > threshold
         return result
+
+    def object_windows(self, crops: ShapeCrops, index: int, scene: MaskInputs) -> IntArray:
+        """The whole photo for each object: a shape may be placed anywhere."""
+        height, width = scene.size
+        return np.tile(np.array([0, 0, width, height]), (len(scene), 1))
+
+    def cut_object(
+        self,
+        call: MaskCall,
+        crops: ShapeCrops,
+        index: int,
+        prediction: tuple[Shapes, Shapes | None],
+        row: int,
+        window: Sequence[int],
+    ) -> tuple[MaskCall, ShapeCrops, int, tuple[Shapes, Shapes | None]]:
+        """See `MaskPipeline.cut_object`."""
+        found = (crops.objects[crops.scenes[index]] == row).nonzero()[:, 0].tolist()  # one, or none without a pixel
+        part = slice(found[0], found[0] + 1) if found else slice(0, 0)
+        one = replace(crops, objects=crops.objects.new_zeros(len(found)), scenes=[slice(0, len(found))])
+        mean, drawn = prediction
+        answer = mean.of(part), None if drawn is None else drawn.of(part)
+        return replace(call, scenes=[call.scenes[index].cut(row, window)]), one, 0, answer
 
 
 class _Canvas:

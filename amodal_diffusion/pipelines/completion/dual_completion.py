@@ -14,7 +14,7 @@ from torch import Tensor
 from ...crops import CROP_RULES, crop_masks
 from ...masks import BoolArray, dilate
 from ...ordering import occlusion_evidence, order_from_increments
-from ..inputs import MaskInputs, SceneMasks, batches, check_choice, check_integer, check_number, to_device
+from ..inputs import MaskInputs, PackedUnions, SceneMasks, batches, check_choice, check_integer, check_number, to_device
 from .mask_pipeline import MaskCall, MaskPipeline, ObjectPatches, ScenePrediction, check_crop
 
 logger = logging.getLogger(__name__)
@@ -58,12 +58,12 @@ class ErasedObjects:
         patches: crops of the objects.
         erasers: (M, s, s) bool, crops of the union of all that may occlude each object.
         same_pair: (M,) int64, the row in `PairPatches` of the pair with the same eraser, -1 where none has.
-        unions: for each scene the (N, H, W) bool unions themselves, on the device.
+        unions: for each scene the (N, H, W) unions themselves.
 
     Example:
         >>> patches = ObjectPatches(torch.ones(1, 8, 8, dtype=torch.bool), torch.zeros(1, 4), [slice(0, 1)])
-        >>> erasers, union = torch.zeros(1, 8, 8, dtype=torch.bool), torch.zeros(1, 40, 60, dtype=torch.bool)
-        >>> erased = ErasedObjects(patches, erasers, np.array([-1]), [union])
+        >>> union = PackedUnions(np.zeros((1, 40, 1), np.uint64), width=60)
+        >>> erased = ErasedObjects(patches, torch.zeros(1, 8, 8, dtype=torch.bool), np.array([-1]), [union])
         >>> erased.erasers.any()
         tensor(False)
     """
@@ -71,7 +71,7 @@ class ErasedObjects:
     patches: ObjectPatches
     erasers: Tensor
     same_pair: np.ndarray
-    unions: list[Tensor]
+    unions: list[PackedUnions]
 
 
 class DualCompletionPipeline(MaskPipeline):
@@ -358,10 +358,9 @@ class DualCompletionPipeline(MaskPipeline):
         erasers, modal, unions = [], [], []
         for scene, masks, some, table, where in zip(scenes, occluders, chosen, pairs.rows, patches.scenes, strict=True):
             # The union comes first: interpolated crops of two occluders that touch would leave their seam open.
-            union = to_device(masks.unions(some), device)
-            unions.append(union)
+            unions.append(PackedUnions(masks.unions(some), masks.stack.shape[2]))
             boxes, size = patches.boxes[where], patches.modal.shape[-1]
-            erasers.append(crop_masks(union, boxes, size, rule=rule))
+            erasers.append(unions[-1].crop(boxes, size, rule, device))
             if rule != self.pair_crop:
                 modal.append(crop_masks(scene.modal.tensor(device), boxes, size, rule=rule))
             elif scene.occluders is None:

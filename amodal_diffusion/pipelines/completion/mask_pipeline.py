@@ -2,20 +2,31 @@
 
 import functools
 from abc import abstractmethod
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, Self, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...crops import CROP_RULES, crop_boxes, crop_images, crop_masks, paste_patches
+from ...crops import CROP_RULES, clip_boxes, crop_boxes, crop_images, crop_masks, join_boxes, paste_patches
 from ...hub import INDEX_NAME, PipelineFolder
 from ...images import image_to_tensor, normalize_images, postprocess_masks
-from ...masks import dilate, mask_boxes
+from ...masks import IntArray, TileStack, dilate, mask_boxes, tight_tile
 from ..base import PipelineCallback, SafePipeline, check_callback
-from ..inputs import MaskInputs, check_choice, check_number, read_generators, read_scenes, rows_of, to_device
+from ..inputs import (
+    MaskInputs,
+    PackedUnions,
+    SceneMasks,
+    check_choice,
+    check_number,
+    read_generators,
+    read_scenes,
+    rows_of,
+    to_device,
+)
 from ..output import AmodalPipelineOutput
 
 PASTE_RULES = ("probability", "binary")
@@ -91,7 +102,7 @@ class ScenePrediction:
     Args:
         rows: (K,) int64, their rows in the scene, ascending.
         channels: (K, C, s, s) float32: P(object), and with C > 1 the uncertainty.
-        occluders: (N, H, W) bool, what may hide each object, where the pipeline knows it.
+        occluders: (N, H, W), what may hide each object, where the pipeline knows it.
         order: (N, N) int8, likewise.
 
     Example:
@@ -102,7 +113,7 @@ class ScenePrediction:
 
     rows: Tensor
     channels: Tensor
-    occluders: Tensor | None = None
+    occluders: PackedUnions | SceneMasks | None = None
     order: np.ndarray | None = None
 
 
@@ -268,7 +279,8 @@ class MaskPipeline(SafePipeline):
                     # 3. Predict in batches
                     for index, prediction in enumerate(self.predict(call, crops)):
                         # 4. Paste back
-                        results.append(self.paste(call, crops, index, prediction))
+                        paste = self.paste_compact if output_type == "compact" else self.paste
+                        results.append(paste(call, crops, index, prediction))
         finally:
             self.maybe_free_model_hooks()
         # 5. Put the output together
@@ -366,13 +378,58 @@ class MaskPipeline(SafePipeline):
         if prediction.channels.shape[1] > 1:
             result["uncertainty"], _ = frames(prediction.channels[:, 1])
         if self.config.get("confine_to_occluders") and prediction.occluders is not None:
-            confine(result, modal | prediction.occluders)
+            confine(result, modal | prediction.occluders.tensor(modal.device))
         if self.config.keep_modal:
             result["amodal_masks"] |= modal
             result["probabilities"].masked_fill_(modal, 1.0)
             if "uncertainty" in result:
                 result["uncertainty"].masked_fill_(modal, 0.0)
         return result | {"order": prediction.order}
+
+    def paste_compact(self, call: MaskCall, crops: Any, index: int, prediction: Any) -> dict[str, Any]:
+        """What `paste` gives, with a `TileStack` for each plane: objects are pasted one by one, into their windows."""
+        scene = call.scenes[index]
+        if not len(scene):
+            return {name: _from_dense(value) for name, value in self.paste(call, crops, index, prediction).items()}
+        tiles, boxes, others = defaultdict(list), defaultdict(list), defaultdict(list)
+        for row, window in enumerate(self.object_windows(crops, index, scene).tolist()):
+            alone = self.paste(*self.cut_object(call, crops, index, prediction, row, window))
+            for name, value in alone.items():
+                if isinstance(value, Tensor) and value.ndim >= 3:
+                    tile, box = tight_tile(value[0].cpu().numpy(), *window[:2])
+                    tiles[name].append(tile)
+                    boxes[name].append(box)
+                elif isinstance(value, Tensor):
+                    others[name].append(value)
+        stacks = {name: TileStack(tiles[name], boxes[name], *scene.size) for name in tiles}
+        numbers = {name: torch.cat(values) for name, values in others.items()}
+        return {**stacks, **numbers, "order": getattr(prediction, "order", None)}
+
+    def object_windows(self, crops: Any, index: int, scene: MaskInputs) -> IntArray:
+        """(N, 4) int64 (x, y, w, h), the part of the photo that each object can fill; at least a pixel.
+
+        Here that is its crop with its visible pixels, and the `occluder_masks` that the caller gave for it.
+        """
+        height, width = scene.size
+        squares = clip_boxes(crops.boxes[crops.scenes[index]].numpy(), height, width)
+        windows = join_boxes(squares, mask_boxes(scene.modal.stack))
+        if scene.occluders is not None:
+            windows = join_boxes(windows, np.broadcast_to(mask_boxes(scene.occluders.stack), windows.shape))
+        return np.maximum(windows, [0, 0, 1, 1])
+
+    def cut_object(
+        self, call: MaskCall, crops: Any, index: int, prediction: Any, row: int, window: Sequence[int]
+    ) -> tuple[MaskCall, Any, int, Any]:
+        """The arguments of `paste` for one object alone, on a photo that is its window (x, y, w, h)."""
+        x, y, _, _ = window
+        where = crops.scenes[index].start + row
+        boxes = crops.boxes[where : where + 1] - torch.tensor([x, y, 0, 0])
+        patches = ObjectPatches(crops.modal[where : where + 1], boxes, [slice(0, 1)])
+        mine = prediction.rows == row  # [K]
+        channels = prediction.channels[mine]
+        occluders = None if prediction.occluders is None else prediction.occluders.cut(row, window)
+        answer = ScenePrediction(prediction.rows.new_zeros(len(channels)), channels, occluders)
+        return replace(call, scenes=[call.scenes[index].cut(row, window)]), patches, 0, answer
 
     def paste_objects(
         self,
@@ -470,6 +527,11 @@ def beyond_rim(grown: Tensor, modal: Tensor, width: int) -> Tensor:
     return dilate(core, kernel="square", size=2 * width + 3)
 
 
+def _from_dense(value: Any) -> Any:
+    """A `TileStack` in place of planes, (N, H, W) or (N, K, H, W)."""
+    return TileStack.from_dense(value.cpu().numpy()) if isinstance(value, Tensor) and value.ndim >= 3 else value
+
+
 def _build_output(
     results: Sequence[dict[str, Any]], given: Sequence[str], batched: bool, output_type: str, return_dict: bool
 ) -> AmodalPipelineOutput | tuple[Any, ...]:
@@ -486,8 +548,8 @@ def _build_output(
 
 
 def _postprocess(value: Any, output_type: Any) -> Any:
-    if value is None:
-        return None
+    if value is None or isinstance(value, TileStack):
+        return value
     if isinstance(value, np.ndarray):
         return torch.from_numpy(value) if output_type == "pt" else value
     if value.dtype == torch.bool and value.ndim == 4 and output_type == "pil":

@@ -23,6 +23,7 @@ from amodal_diffusion import (
     PCNetMaskPipeline,
     SDAmodalPipeline,
 )
+from amodal_diffusion.masks import TileStack
 from amodal_diffusion.pipelines import CallInterruptedError
 from amodal_diffusion.pipelines.completion.mask_pipeline import COMMON_OPTIONS
 from amodal_diffusion.pipelines.registry import find_pipeline, list_pipelines
@@ -174,6 +175,28 @@ class MaskPipelineTesterMixin:
         output = output if return_dict else AmodalPipelineOutput(*output)
         for name in FIELDS:
             assert getattr(output, name) == ([] if name in self.given else None), name
+
+    @pytest.mark.parametrize("occluders", ["none", "one for all", "one each"])
+    def test_compact_is_what_is_dense(self, pipeline, scene, occluders):
+        """Among the objects: one without a visible pixel, a speck, one as large as the photo."""
+        photo, modal = scene
+        modal = np.concatenate([modal, np.zeros((2, *modal.shape[1:]), bool), ~modal[:1]])
+        modal[4, 7, 5] = True
+        given = {"none": None, "one for all": ~modal[1], "one each": ~modal}[occluders]
+        options = {"occluder_masks": given, "category_ids": [1] * len(modal)}
+        dense, compact = (self.call(pipeline, photo, modal, output_type=kind, **options) for kind in ("np", "compact"))
+        for name in FIELDS:
+            expected, found = getattr(dense, name), getattr(compact, name)
+            assert isinstance(found, TileStack) == (name in PLANES and expected is not None), name
+            if isinstance(found, TileStack) and found.dtype == bool:
+                np.testing.assert_array_equal(np.asarray(found), expected, err_msg=name)
+            elif expected is not None:
+                assert np.asarray(found).dtype == np.asarray(expected).dtype
+                np.testing.assert_allclose(np.asarray(found), np.asarray(expected), atol=1e-6, err_msg=name)
+        if dense.probabilities is not None:
+            assert compact.probabilities.nbytes <= dense.probabilities.nbytes
+        none = self.call(pipeline, photo, modal[:0], output_type="compact")
+        assert none.amodal_masks.shape == (0, *modal.shape[1:]) and none.amodal_masks.dtype == bool
 
     def test_no_masks(self, pipeline, scene):
         output = self.call(pipeline, scene[0], scene[1][:0])
