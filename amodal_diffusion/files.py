@@ -30,6 +30,8 @@ try:
 except ImportError:  # on Windows, where only age tells what was left behind
     fcntl = cast(Any, None)
 
+_LOCKS: Any = fcntl
+
 PathLike = str | os.PathLike[str]
 
 PARTIAL = ".partial-"
@@ -256,10 +258,10 @@ def _make_locked(parent: Path) -> tuple[Path, int]:
 
 def _try_lock(handle: int) -> bool | None:
     """Lock an open file: True, False where another process has it, None where the file system knows no locks."""
-    if fcntl is None:
+    if _LOCKS is None:
         return None
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _LOCKS.flock(handle, _LOCKS.LOCK_EX | _LOCKS.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError:

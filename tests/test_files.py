@@ -224,7 +224,7 @@ class TestSweep:
         assert sorted(os.listdir(tmp_path)) == ["ours", "theirs"]
 
     def test_without_locks_age_decides(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(files, "fcntl", None)
+        monkeypatch.setattr(files, "_LOCKS", None)
         for name, age in (("young", 3600), ("old", 2 * 86400)):
             (tmp_path / f".partial-{name}").mkdir()
             (tmp_path / f".partial-{name}" / "lock").touch()
