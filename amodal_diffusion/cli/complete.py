@@ -71,6 +71,7 @@ def run_complete(options: argparse.Namespace) -> None:
 
         generator = torch.Generator().manual_seed(options.seed)
         call_options |= {"num_samples": options.num_samples, "generator": generator}
+    call_options["output_type"] = "compact"  # dense planes of many objects on a large photo would take gigabytes
     output = evaluation.call_pipeline(pipeline, image, objects.masks, objects.category_ids, **call_options)
     document = io.coco_document(
         objects,

@@ -43,6 +43,7 @@ def call_pipeline(
     category_ids: Sequence[int],
     *,
     alone: bool = False,
+    output_type: str = "np",
     **call_options: Any,
 ) -> AmodalPipelineOutput:
     """Call a mask pipeline on one photo.
@@ -54,6 +55,7 @@ def call_pipeline(
         category_ids: N ids, 0 where unknown, which becomes the `unknown_category_id` of the pipeline.
         alone: every object is completed as if it had been given alone: a pipeline that takes occluders from the other
             masks of a call (`needs_occluders`) gets one scene an object, and no order comes back.
+        output_type: of the call; numpy arrays where the objects are completed in scenes of their own.
         call_options: further keyword arguments of the call.
 
     Raises:
@@ -71,7 +73,7 @@ def call_pipeline(
     ids = np.where(ids < 1, pipeline.unknown_category_id, ids)
     call_options["category_ids"] = list(ids[:, None]) if apart else ids
     if not apart:
-        output: AmodalPipelineOutput = pipeline(image, masks, output_type="np", **call_options)
+        output: AmodalPipelineOutput = pipeline(image, masks, output_type=output_type, **call_options)
         return replace(output, order=None) if alone else output
     with warnings_silenced():
         scenes = pipeline([image] * len(masks), list(masks[:, None]), output_type="np", **call_options)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 import torch
 from diffusers import DiffusionPipeline
@@ -74,6 +74,9 @@ class SafePipeline(DiffusionPipeline):
         # diffusers' `ConfigMixin` has one that serves old code, by which type checkers would take every misspelt method
         # for an attribute.
         __getattr__: None  # type: ignore[misc]
+
+    output_types: ClassVar[tuple[str, ...]] = OUTPUT_TYPES
+    """The containers that a call can return."""
 
     @property
     def networks(self) -> list[nn.Module]:
@@ -208,7 +211,7 @@ class SafePipeline(DiffusionPipeline):
 
     def check_call(self, batch_size: Any, output_type: Any, side: int) -> int:
         """The batch size to use: the caller's, or what suits the device and the side of the network's largest maps."""
-        check_choice("output_type", output_type, OUTPUT_TYPES)
+        check_choice("output_type", output_type, self.output_types)
         if batch_size is not None:
             return check_integer("batch_size", batch_size, 1)
         positions = _POSITIONS_CPU if self._execution_device.type == "cpu" else _POSITIONS_ACCELERATOR

@@ -22,7 +22,7 @@ from ..ordering import check_order
 _UNPACKED_PIXELS = 2**26
 """Of unions that are unpacked at a time: bounds memory, not results."""
 
-OUTPUT_TYPES = ("np", "pt", "pil", "compact")
+OUTPUT_TYPES = ("np", "pt", "pil")
 
 
 class SceneMasks(PackedMasks):

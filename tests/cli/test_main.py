@@ -142,8 +142,8 @@ def test_complete_passes_the_options_on(tmp_path, model, labels, monkeypatch):
     arguments += ["--order-threshold", 0.3, "--mask-threshold", 0.4, "--eraser-dilation", 3, "--batch-size", 2]
     assert cli.main([str(argument) for argument in arguments]) == 0
     assert seen.pop("category_ids").tolist() == [1, 1, 1]  # unknown, as [Z20] counts
-    wanted = {"order_threshold": 0.3, "mask_threshold": 0.4, "eraser_dilation": 3, "batch_size": 2, "output_type": "np"}
-    assert seen == wanted
+    numbers = {"order_threshold": 0.3, "mask_threshold": 0.4, "eraser_dilation": 3, "batch_size": 2}
+    assert seen == {**numbers, "output_type": "compact"}
 
 
 def test_complete_gives_category_ids_to_a_class_conditioned_model(tmp_path):

@@ -166,7 +166,7 @@ class AmodalVAEPipeline(MaskPipeline):
                 where lists are given. The same seed gives the same samples, whatever the batch size, and the first
                 samples of a larger K.
             batch_size: shapes in one pass through the network; None suits it to the device.
-            output_type: "np", "pt" or "pil", see `AmodalPipelineOutput`.
+            output_type: "np", "pt", "pil" or "compact", see `AmodalPipelineOutput`.
             return_dict: False returns a tuple of all fields of `AmodalPipelineOutput` in their order.
             callback: called after every batch as `callback(pipeline, stage, done, total)`, see `PipelineCallback`; if
                 it returns False, the call ends with `CallInterruptedError`.

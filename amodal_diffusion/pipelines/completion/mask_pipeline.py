@@ -17,6 +17,7 @@ from ...images import image_to_tensor, normalize_images, postprocess_masks
 from ...masks import IntArray, TileStack, dilate, mask_boxes, tight_tile
 from ..base import PipelineCallback, SafePipeline, check_callback
 from ..inputs import (
+    OUTPUT_TYPES,
     MaskInputs,
     PackedUnions,
     SceneMasks,
@@ -173,6 +174,7 @@ class MaskPipeline(SafePipeline):
     model_cpu_offload_seq = "model"
     mask_networks: tuple[str, ...] = ("model",)
     call_options: ClassVar[tuple[str, ...]] = ()
+    output_types: ClassVar[tuple[str, ...]] = (*OUTPUT_TYPES, "compact")
     needs_occluders = True
     unknown_category_id = 1
 

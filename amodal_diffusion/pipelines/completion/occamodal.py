@@ -147,7 +147,7 @@ class OccAmodalPipeline(MaskPipeline):
             mask_threshold: of P(object) in [0, 1); None takes the checkpoint's.
             generator: taken so that the same call suits every mask pipeline; nothing here is drawn at random.
             batch_size: objects in one pass through a network; None suits it to the device.
-            output_type: "np", "pt" or "pil", see `AmodalPipelineOutput`.
+            output_type: "np", "pt", "pil" or "compact", see `AmodalPipelineOutput`.
             return_dict: False returns a tuple of all fields of `AmodalPipelineOutput` in their order.
             callback: called after every batch as `callback(pipeline, stage, done, total)`, see `PipelineCallback`; if
                 it returns False, the call ends with `CallInterruptedError`.

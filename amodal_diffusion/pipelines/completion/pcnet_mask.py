@@ -133,7 +133,7 @@ class PCNetMaskPipeline(DualCompletionPipeline):
             mask_threshold: likewise.
             generator: taken so that the same call suits every mask pipeline; nothing here is drawn at random.
             batch_size: crops in one pass through the network; None suits it to the device.
-            output_type: "np", "pt" or "pil", see `AmodalPipelineOutput`.
+            output_type: "np", "pt", "pil" or "compact", see `AmodalPipelineOutput`.
             return_dict: False returns a tuple of all fields of `AmodalPipelineOutput` in their order.
             callback: called after every batch as `callback(pipeline, stage, done, total)`, see `PipelineCallback`; if
                 it returns False, the call ends with `CallInterruptedError`.

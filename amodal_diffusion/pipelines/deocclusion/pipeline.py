@@ -297,7 +297,8 @@ class ScenePipeline(SafePipeline):
             return inputs.on_canvas(masks), None, np.zeros((0, 0), np.int8)
         options = {**options, "eraser_dilation": inputs.eraser_dilation}
         found = self._call_mask_pipeline(photo, masks, occluder_masks, options)
-        amodal, uncertainty = found.amodal_masks | masks, found.uncertainty
+        amodal = np.asarray(found.amodal_masks) | masks
+        uncertainty = None if found.uncertainty is None else np.asarray(found.uncertainty)
         order = options["order"] if options["order"] is not None else found.order
         if order is None:
             order = order_from_masks(masks, amodal)
@@ -334,9 +335,9 @@ class ScenePipeline(SafePipeline):
             options = {**options, "category_ids": np.asarray(categories)[cut]}
         options = {**options, "order": None}
         found = self._call_mask_pipeline(inputs.canvas, modal[cut], occluders & ~modal[cut], options)
-        amodal[cut] |= found.amodal_masks & outside
+        amodal[cut] |= np.asarray(found.amodal_masks) & outside
         if uncertainty is not None and found.uncertainty is not None:
-            uncertainty[cut] = np.where(outside, found.uncertainty, uncertainty[cut])
+            uncertainty[cut] = np.where(outside, np.asarray(found.uncertainty), uncertainty[cut])
 
     def _call_mask_pipeline(
         self, photo: npt.NDArray[np.uint8], masks: BoolArray, occluder_masks: Any, options: Mapping[str, Any]
@@ -344,6 +345,8 @@ class ScenePipeline(SafePipeline):
         """Call the mask pipeline with those of the options that it takes and that are not None."""
         takes = self.mask_pipeline.takes_option
         taken = {name: value for name, value in options.items() if takes(name) and value is not None}
+        # The probabilities are not needed, and would be the largest part of a dense output.
+        taken["output_type"] = "compact"
         return self.mask_pipeline(Image.fromarray(photo), masks, occluder_masks=occluder_masks, **taken)
 
 

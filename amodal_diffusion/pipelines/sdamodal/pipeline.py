@@ -345,7 +345,7 @@ class SDAmodalPipeline(MaskPipeline):
             mask_threshold: of P(object) in [0, 1); None takes the checkpoint's.
             generator: of the noise, see `encode_image`; not with `features`.
             batch_size: crops in one pass through the decoder; None suits it to the device.
-            output_type: "np", "pt" or "pil", see `AmodalPipelineOutput`.
+            output_type: "np", "pt", "pil" or "compact", see `AmodalPipelineOutput`.
             return_dict: False returns a tuple of all fields of `AmodalPipelineOutput` in their order.
             callback: called after every batch as `callback(pipeline, stage, done, total)`, see `PipelineCallback`; if
                 it returns False, the call ends with `CallInterruptedError`.
