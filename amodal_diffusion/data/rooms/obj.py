@@ -17,7 +17,7 @@ from .meshes import Material, MeshError, ObjectMesh, is_stuff_name
 
 logger = logging.getLogger(__name__)
 
-MAX_TEXTURE = 1024
+MAX_TEXTURE = 512
 """Pixels on the longer side of a texture; larger ones are scaled down when they are read."""
 
 
@@ -112,7 +112,7 @@ class _Parser:
 
     def face(self, corners: list[str]) -> None:
         if len(corners) < 3:
-            raise ValueError(f"a face has at least 3 corners, got {len(corners)}")
+            return  # exporters write lines as faces; they cover no pixel
         indices = [self.corner(corner) for corner in corners]
         entry = (self.material, indices)
         self.faces.append(entry)

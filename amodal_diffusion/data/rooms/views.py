@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .cameras import Camera
-from .meshes import PlacedObject
+from .meshes import PlacedObject, point_bounds
 from .rays import Hits
 
 NEAR = 1e-3
@@ -194,8 +194,9 @@ def projected_window(item: PlacedObject, camera: Camera) -> tuple[int, int, int,
         points = np.concatenate([points[ahead], _edges_at_near(points, item.mesh.faces, ahead)])
     pixels = points[:, :2] / points[:, 2:] * (camera.fx, camera.fy) + (camera.cx, camera.cy)
     limits = np.array([camera.width, camera.height])
-    low = np.clip(np.floor(pixels.min(axis=0) - 0.5), 0, limits).astype(int)
-    high = np.clip(np.ceil(pixels.max(axis=0) + 0.5), 0, limits).astype(int)
+    lowest, highest = point_bounds(pixels)
+    low = np.clip(np.floor(lowest - 0.5), 0, limits).astype(int)
+    high = np.clip(np.ceil(highest + 0.5), 0, limits).astype(int)
     width, height = (high - low).tolist()
     return (int(low[0]), int(low[1]), width, height) if width > 0 and height > 0 else None
 
