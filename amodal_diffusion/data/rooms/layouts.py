@@ -72,13 +72,13 @@ class RoomPlan:
 
 
 PLANS = (
-    RoomPlan("living", (("sofa", 1, 2), ("storage", 1, 3), ("seat", 0, 2)), (1, 1), (0, 2), (1, 4)),
-    RoomPlan("dining", (("storage", 1, 3), ("sofa", 0, 1)), (1, 2), (3, 6), (0, 3), small=(4, 12)),
-    RoomPlan("bedroom", (("bed", 1, 1), ("storage", 2, 4)), (0, 1), (0, 2), (1, 4)),
-    RoomPlan("kitchen", (("counter", 2, 4), ("storage", 1, 2)), (1, 1), (2, 5), (0, 2), (1, 4), (6, 14)),
-    RoomPlan("study", (("storage", 2, 4), ("table", 1, 2), ("seat", 0, 1)), (0, 1), (1, 4), (1, 3), small=(5, 12)),
-    RoomPlan("store", (("storage", 2, 4), ("counter", 0, 2)), (0, 2), (1, 5), (4, 9), (0, 2), (4, 10)),
-    RoomPlan("table", (("storage", 0, 2),), (1, 1), (1, 5), (0, 1), (0, 1), (9, 18), (2.6, 4.0)),
+    RoomPlan("living", (("sofa", 1, 2), ("storage", 1, 3), ("seat", 0, 2)), (1, 1), (0, 3), (2, 5), small=(4, 12)),
+    RoomPlan("dining", (("storage", 1, 3), ("sofa", 0, 1)), (1, 2), (3, 7), (0, 3), small=(6, 14)),
+    RoomPlan("bedroom", (("bed", 1, 1), ("storage", 2, 4)), (0, 1), (0, 2), (2, 5), small=(4, 12)),
+    RoomPlan("kitchen", (("counter", 2, 4), ("storage", 1, 2)), (1, 1), (2, 5), (0, 2), (1, 4), (8, 16)),
+    RoomPlan("study", (("storage", 2, 4), ("table", 1, 2), ("seat", 0, 1)), (0, 1), (1, 4), (1, 4), small=(6, 14)),
+    RoomPlan("store", (("storage", 2, 4), ("counter", 0, 2)), (0, 2), (1, 5), (5, 10), (0, 2), (4, 12)),
+    RoomPlan("table", (("storage", 0, 2),), (1, 1), (1, 5), (0, 1), (0, 1), (10, 20), (2.6, 4.0)),
 )
 
 
@@ -88,7 +88,7 @@ def furnish(
     random: np.random.Generator,
     *,
     plan: RoomPlan | None = None,
-    max_objects: int = 30,
+    max_objects: int = 36,
 ) -> RoomLayout:
     """Furnish a room.
 

@@ -121,8 +121,8 @@ class Shader:
         pattern = (columns + x) % _BLOCK + _BLOCK * ((rows + y) % _BLOCK)
         diffuse, shine = self._direct(points, view.camera.position, pattern)
         diffuse += self._around(points, pattern)
-        diffuse = _smooth(diffuse, mask, found.depth, points.normal)
-        color = points.albedo * diffuse + shine + points.albedo * points.emission[:, None]
+        diffuse, shine = np.split(_smooth(np.hstack([diffuse, shine]), mask, found.depth, points.normal), 2, axis=1)
+        color = points.albedo * (diffuse + points.emission[:, None]) + shine
         self._mirror(color, points, view.camera.position)
         picture = np.zeros((*mask.shape, 3), dtype=np.float32)
         opacity = np.zeros(mask.shape, dtype=np.float32)
@@ -291,30 +291,37 @@ _WAVES = np.array([[0.8, 0.36, -0.48], [-0.6, 0.48, -0.64], [0.1, 0.8, 0.6]], dt
 
 
 def _smooth(values: np.ndarray, mask: np.ndarray, depth: np.ndarray, normal: np.ndarray) -> np.ndarray:
-    """Join what the pixels of a block saw: the mean over a block's shifts of those on the same surface."""
+    """Join what the pixels of a block saw: the mean over the pixels around each that lie on the same surface.
+
+    Args:
+        values: (P, C) of the pixels of `mask`.
+        mask: (h, w) bool.
+        depth: (h, w).
+        normal: (P, 3) unit.
+    """
     height, width = mask.shape
-    pad = _BLOCK // 2
-    shape = (height + 2 * pad, width + 2 * pad)
-    grids = [np.zeros((*shape, channels), dtype=np.float32) for channels in (3, 3)]
+    channels = values.shape[1]
+    low, high = _BLOCK // 2, _BLOCK - _BLOCK // 2 - 1
+    shape = (height + low + high, width + low + high)
+    grid = np.zeros((channels + 3, *shape), dtype=np.float32)  # planes, so that a shift is a plain slice
     deep = np.full(shape, 1e9, dtype=np.float32)
-    middle = np.s_[pad : pad + height, pad : pad + width]
-    grids[0][middle][mask], grids[1][middle][mask], deep[middle][mask] = values, normal, depth[mask]
-    total = np.zeros((height, width, 3), dtype=np.float32)
-    weight = np.zeros((height, width), dtype=np.float32)
-    here, facing = deep[middle], grids[1][middle]
+    middle = np.s_[low : low + height, low : low + width]
+    grid[:channels, *middle][:, mask], grid[channels:, *middle][:, mask] = values.T, normal.T
+    deep[middle][mask] = depth[mask]
+    here, facing = deep[middle], grid[channels:, *middle]
     margin = 0.04 * here
-    # Five taps a side with halves at both ends: exactly one period of the pattern, and no shift.
-    taps = np.array([0.5, 1, 1, 1, 0.5], dtype=np.float32)
-    for down in range(2 * pad + 1):
-        for across in range(2 * pad + 1):
+    total = np.zeros((channels, height, width), dtype=np.float32)
+    weight = np.zeros((height, width), dtype=np.float32)
+    for down in range(_BLOCK):
+        for across in range(_BLOCK):
             shifted = np.s_[down : down + height, across : across + width]
-            alike = np.abs(deep[shifted] - here) < margin
-            alike &= np.einsum("hwi,hwi->hw", grids[1][shifted], facing) > 0.8
-            share = alike * (taps[down] * taps[across])
-            total += grids[0][shifted] * share[..., None]
-            weight += share
-    smoothed: np.ndarray = total[mask] / np.maximum(weight[mask], 1e-6)[:, None]
-    return smoothed
+            beside = grid[channels:, *shifted]
+            cosine = beside[0] * facing[0] + beside[1] * facing[1] + beside[2] * facing[2]
+            alike = ((np.abs(deep[shifted] - here) < margin) & (cosine > 0.8)).astype(np.float32)
+            total += grid[:channels, *shifted] * alike
+            weight += alike
+    smoothed: np.ndarray = (total[:, mask] / np.maximum(weight[mask], 1e-6)).T
+    return np.ascontiguousarray(smoothed)
 
 
 def _strata(random: np.random.Generator, rays: int) -> np.ndarray:

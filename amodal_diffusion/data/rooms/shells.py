@@ -39,16 +39,22 @@ class AreaLight:
         return unit
 
 
-def build_shell(layout: RoomLayout, random: np.random.Generator) -> list[PlacedObject]:
+def build_shell(layout: RoomLayout, random: np.random.Generator, *, plain: bool = False) -> list[PlacedObject]:
     """Floor, ceiling and four walls of a room, with surfaces of their own; walls have boards at their feet.
+
+    Args:
+        layout: the room.
+        random: where chance comes from.
+        plain: leave the surfaces out, for masks alone.
 
     Returns:
         Objects that are `is_stuff`, in the order floor, ceiling, walls at -z, +x, +z, -x.
     """
     width, height, depth = layout.size
     x, z = width / 2, depth / 2
-    floor_kind, floor = draw_surface(random, FLOORS, 0.5)
-    _, wall = draw_surface(random, WALLS, 0.75)
+    grey = np.full((1, 1, 3), 180, dtype=np.uint8)
+    floor_kind, floor = ("plain", grey) if plain else draw_surface(random, FLOORS, 0.5)
+    wall = grey if plain else draw_surface(random, WALLS, 0.75)[1]
     gloss = float(random.uniform(0.0, 0.5)) if floor_kind in ("planks", "tiles") else 0.0
     turned = bool(random.random() < 0.5)
     scale = float(random.uniform(1.2, 2.4))
@@ -63,7 +69,7 @@ def build_shell(layout: RoomLayout, random: np.random.Generator) -> list[PlacedO
     feet = np.array([[-x, -z], [x, -z], [x, z], [-x, z]])
     wall_scale = float(random.uniform(1.2, 2.2))
     accent = int(random.integers(4)) if random.random() < 0.2 else -1
-    other = draw_surface(random, WALLS, 0.6)[1]
+    other = draw_surface(random, WALLS, 0.6)[1] if accent >= 0 and not plain else wall
     for side in range(4):
         start, end = feet[side], feet[(side + 1) % 4]
         inward = np.array([-(end - start)[1], (end - start)[0]]) / np.linalg.norm(end - start)

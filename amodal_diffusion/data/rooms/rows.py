@@ -1,0 +1,210 @@
+"""A view of a scene → a row of the schema, and [Z24]'s filter and statistics."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ...masks import encode_rle
+from ..records import ImageRecord, make_row
+from ..schema import build_objects
+from .meshes import PlacedObject
+from .views import View
+
+OCCLUDED_RATIO = 1.2
+"""[Z24] keeps objects whose amodal mask is more than so many times as large as their modal mask."""
+
+
+@dataclass(frozen=True)
+class RowOptions:
+    """Which objects of a view become objects of a row.
+
+    Attributes:
+        with_stuff: ground, walls and ceiling too.
+        min_area: pixels of the amodal mask at least.
+        max_hidden: share that is hidden at most; 1 keeps what is hidden altogether.
+        min_front: pixels in which an object is in front of another at least to occlude it.
+        occluded_only: [Z24]'s filter.
+
+    Raises:
+        ValueError: an area or number of pixels below 1, or a share that is none.
+
+    Examples:
+        >>> RowOptions(min_area=30).with_stuff
+        False
+    """
+
+    with_stuff: bool = False
+    min_area: int = 16
+    max_hidden: float = 0.98
+    min_front: int = 1
+    occluded_only: bool = False
+
+    def __post_init__(self) -> None:
+        if self.min_area < 1 or self.min_front < 1:
+            raise ValueError(f"min_area and min_front must be at least 1, got {self.min_area} and {self.min_front}")
+        if not 0 <= self.max_hidden <= 1:
+            raise ValueError(f"max_hidden must be from 0 to 1, got {self.max_hidden}")
+
+
+def is_occluded(modal_area: int, amodal_area: int) -> bool:
+    """[Z24]'s filter: area(amodal) > 1.2 · area(modal).
+
+    Examples:
+        >>> is_occluded(100, 120), is_occluded(100, 121)
+        (False, True)
+    """
+    return amodal_area > OCCLUDED_RATIO * modal_area
+
+
+def kept_objects(objects: Sequence[PlacedObject], view: View, options: RowOptions) -> list[int]:
+    """Indices of the objects that become objects of the row."""
+    modal, amodal = view.areas()
+    kept = []
+    for index, item in enumerate(objects):
+        whole, seen = int(amodal[index]), int(modal[index])
+        if whole < options.min_area or (item.mesh.is_stuff and not options.with_stuff):
+            continue
+        if 1 - seen / whole > options.max_hidden or (options.occluded_only and not is_occluded(seen, whole)):
+            continue
+        kept.append(index)
+    return kept
+
+
+def view_row(
+    objects: Sequence[PlacedObject],
+    view: View,
+    image_id: str,
+    *,
+    file_name: str = "",
+    source: str = "rooms",
+    options: RowOptions | None = None,
+    photo: str | Mapping[str, Any] | None = None,
+    category_ids: Mapping[str, int] | None = None,
+) -> tuple[dict[str, Any], list[int]]:
+    """Row of a view.
+
+    Args:
+        objects: N objects of the view.
+        view: what a camera sees of them.
+        image_id: id of the row.
+        file_name: of the photo.
+        source: what the row calls its data set.
+        options: which objects are kept.
+        photo: path of the photo, or its file as {"bytes", "path"}.
+        category_ids: numbers of categories, where meshes have none.
+
+    Returns:
+        The row in plain Python, and the indices of its objects among the N. `name` is an object's semantic label, else
+        its name in the scene. Objects that hide each other have a relation each way.
+    """
+    options = options or RowOptions()
+    kept = kept_objects(objects, view, options)
+    things = []
+    for index in kept:
+        mesh = objects[index].mesh
+        found = view.hits[index]
+        modal = view.owner == index
+        amodal = np.zeros_like(modal)
+        if found is not None:
+            amodal[found.slices] = found.face >= 0
+        rle = encode_rle(modal)
+        number = mesh.category_id
+        if number is None and mesh.category is not None and category_ids is not None:
+            number = category_ids.get(mesh.category)
+        things.append(
+            {
+                "id": index,
+                "name": mesh.label or mesh.name,
+                "category_id": number,
+                "is_stuff": mesh.is_stuff,
+                "is_crowd": False,
+                "modal_mask": rle,
+                "amodal_mask": rle if modal.sum() == amodal.sum() else encode_rle(amodal),
+            }
+        )
+    front = view.front_pixels()[np.ix_(kept, kept)]
+    pairs = np.argwhere(front >= options.min_front).tolist()
+    relations = [{"front": int(i), "behind": int(j)} for i, j in pairs]
+    height, width = view.owner.shape
+    record = ImageRecord(image_id, file_name, height, width)
+    row = make_row(record, build_objects(things), relations, source)
+    if photo is not None:
+        row["image"] = photo
+    return row, kept
+
+
+@dataclass(frozen=True)
+class CyclesFound:
+    """Where the order of a view is none: pairs and rings of objects that hide each other.
+
+    Attributes:
+        mutual: pairs (i, j), i < j, each in front of the other somewhere.
+        cycles: triples (i, j, k), i in front of j, j of k, k of i, none of the pairs mutual.
+    """
+
+    mutual: tuple[tuple[int, int], ...]
+    cycles: tuple[tuple[int, int, int], ...]
+
+
+def find_cycles(front: np.ndarray, min_pixels: int = 1) -> CyclesFound:
+    """Mutual and cyclic occlusion.
+
+    Args:
+        front: (N, N) pixels in which i is in front of j, of `View.front_pixels`.
+        min_pixels: that count.
+
+    Examples:
+        >>> find_cycles(np.array([[0, 5, 0], [0, 0, 5], [5, 0, 0]])).cycles
+        ((0, 1, 2),)
+    """
+    over = front >= min_pixels
+    np.fill_diagonal(over, False)
+    mutual = [(int(i), int(j)) for i, j in np.argwhere(over & over.T) if i < j]
+    plain = over & ~over.T
+    # Each ring is named from its smallest index, in the direction in which it runs.
+    cycles = [
+        (i, j, int(k))
+        for i, j in np.argwhere(plain).tolist()
+        if i < j
+        for k in np.flatnonzero(plain[j] & plain[:, i])
+        if k > i
+    ]
+    return CyclesFound(tuple(mutual), tuple(cycles))
+
+
+class SceneStatistics:
+    """[Z24]'s statistics of a data set, counted as its rows pass by."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._labels: Counter[str] = Counter()
+        self._rates = np.zeros(10, dtype=np.int64)
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Count a row of the schema."""
+        self._counts["images"] += 1
+        pairs = {(relation["front"], relation["behind"]) for relation in row["order_relations"] or ()}
+        self._counts["relations"] += len(pairs)
+        self._counts["mutual"] += sum((j, i) in pairs for i, j in pairs) // 2
+        for thing in row["objects"]:
+            rate = float(thing["occlusion_rate"] or 0.0)
+            self._counts["objects"] += 1
+            self._counts["with a hidden part"] += rate > 0
+            self._counts["kept by [Z24]'s filter"] += rate > 1 - 1 / OCCLUDED_RATIO
+            self._rates[min(int(rate * 10), 9)] += 1
+            self._labels[thing["name"] or ""] += 1
+
+    def summary(self) -> dict[str, Any]:
+        """Counts; objects by tenths of their occlusion rate; the most frequent labels."""
+        return {
+            **self._counts,
+            "labels": len(self._labels),
+            "objects by occlusion rate": {f"{low / 10:.1f}": int(n) for low, n in enumerate(self._rates)},
+            "most frequent": dict(self._labels.most_common(10)),
+        }
+
