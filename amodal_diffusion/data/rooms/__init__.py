@@ -12,6 +12,7 @@ from .layouts import RoomLayout, furnish
 from .meshes import Material, MeshError, ObjectMesh, PlacedObject
 from .obj import read_obj
 from .rows import RowOptions, SceneStatistics, find_cycles, view_row
+from .scenes import SCENE_FORMATS, read_scene
 from .views import View, trace_view
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "HiddenColors",
     "Material",
     "MeshError",
+    "SCENE_FORMATS",
     "ObjectMesh",
     "PlacedObject",
     "RoomLayout",
@@ -36,6 +38,7 @@ __all__ = [
     "read_cameras",
     "read_colors",
     "read_obj",
+    "read_scene",
     "trace_view",
     "view_row",
 ]
