@@ -20,8 +20,8 @@ _OUTDOORS = re.compile(
     r"chimney|hot tub|boat|plane|helicopter|tank|satellite|mailbox|letters box|seesaw|swing|slide|sandpit|trampoline|"
     r"park light|lantern|pillar|column|balcony|pergola|gate|jeep|limousine|pickup|tractor|submarine|ship|fork lift|"
     r"wheelbarrow|deck chair|beach chair|rock$|outdoor|traffic|stop sign|hydrant|gas pump|barbecue|dog house|"
-    r"horse$|cow|railing|curtain rod|shower|bathtub|bath\b|urinal|toilet|water heater|smoke detector|intercom|cctv|"
-    r"emergency|extinguisher|hammock|mezzanine|corner cabinet|island|hood|bush|punching|shutter|blind|well\b"
+    r"horse$|cow|railing|curtain rod|shower|bathtub|bath\b|urinal|toilets unit|toilet brush|water heater|smoke detector|intercom|cctv|"
+    r"emergency|extinguisher|hammock|mezzanine|upper corner cabinet|island|hood|bush|punching|shutter|blind|well\b"
 )
 _KEPT = re.compile(r"christmas tree|bonsai")
 _SOFA = re.compile(r"sofa|couch|settee|loveseat|futon|divan|day bed")

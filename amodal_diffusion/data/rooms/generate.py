@@ -164,7 +164,9 @@ def _photo(
     keys: tuple[str, ...],
 ) -> RoomPhoto:
     view = trace_view(objects, camera)
-    options = RowOptions(with_stuff=settings.with_stuff, min_area=max(16, round(view.owner.size * 2e-4)))
+    options = RowOptions(
+        with_stuff=settings.with_stuff, min_area=max(16, round(view.owner.size * 2e-4)), max_hidden=0.95
+    )
     numbers = {name: index for index, name in enumerate(CATEGORIES)}
     name = f"{image_id}.jpg"
     photo, colors, rendering = None, None, None
