@@ -20,6 +20,7 @@ from .convert import add_convert
 from .dataset import add_dataset
 from .deocclude import add_deocclude
 from .evaluate import add_evaluate
+from .ground_truth import add_ground_truth
 from .options import common_options, model_options
 
 # What a wrong file, name, size or device raises; anything else is a fault of ours and keeps its trace.
@@ -67,4 +68,5 @@ def build_parser() -> argparse.ArgumentParser:
     add_convert(commands, [common])
     add_dataset(commands, [common])
     add_annotate(commands, [model, common])
+    add_ground_truth(commands, [common])
     return parser
