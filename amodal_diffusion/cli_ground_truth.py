@@ -1,4 +1,4 @@
-"""The commands `amodal-diffusion ground-truth` and `amodal-diffusion make-rooms`: photos with true whole masks from 3D."""
+"""The commands `amodal-diffusion ground-truth` and `make-rooms`: photos with true whole masks from 3D."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ examples:
   amodal-diffusion make-rooms furniture/ --output rooms-test/ --rooms 300 --views 1 --split test --size 512
   amodal-diffusion make-rooms furniture/ --output rooms-masks/ --rooms 5000 --views 4 --masks-only --size 256
 
-FURNITURE is a folder with libraries of Sweet Home 3D (.sh3f), as training/get_furniture.sh fetches them. Run the command
-again to go on where it was cut off, or with more --rooms to make a data set larger. The splits share no furniture.
+FURNITURE is a folder with libraries of Sweet Home 3D (.sh3f), as training/get_furniture.sh fetches them. Run it again to
+go on where it was cut off, or with more --rooms to make a data set larger. The splits share no furniture.
 """
 
 
@@ -61,7 +61,7 @@ def add_ground_truth(commands: Any, parents: list[Any]) -> None:
     parser.add_argument("--convention", choices=tuple(CONVENTIONS), help="axes of cameras in files of matrices")
     parser.add_argument("--scale", type=float, default=1.0, metavar="M", help="metres in a unit of the scene (1)")
     parser.add_argument("--stuff", nargs="+", default=[], metavar="NAME", help="objects that are ground or wall")
-    parser.add_argument("--with-stuff", action="store_true", help="make ground, walls and ceiling objects of rows too")
+    parser.add_argument("--with-stuff", action="store_true", help="rows have ground, walls and ceiling too")
     parser.add_argument("--occluded-only", action="store_true", help="keep area(amodal) > 1.2 area(modal) alone [Z24]")
     parser.add_argument("--min-area", type=int, default=16, metavar="PX", help="of an amodal mask (16)")
     parser.add_argument("--split", default="train", metavar="NAME", help="name of the split (train)")
@@ -69,7 +69,9 @@ def add_ground_truth(commands: Any, parents: list[Any]) -> None:
     parser.add_argument("--masks-only", action="store_true", help="neither photos nor colours")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of rendered photos (0)")
     parser.add_argument("--overwrite", action="store_true", help="replace a data set that is there")
-    parser.add_argument("--on-error", choices=("raise", "skip"), default="raise", help="for a bad object or view (raise)")
+    parser.add_argument(
+        "--on-error", choices=("raise", "skip"), default="raise", help="for a bad object or view (raise)"
+    )
     _add_make_rooms(commands, parents)
 
 

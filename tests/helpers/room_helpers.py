@@ -23,3 +23,53 @@ def box(name="box", half=0.5, center=(0, 0, 0), **fields):
     faces = [[0, 1, 3], [0, 3, 2], [4, 6, 7], [4, 7, 5], [0, 4, 5], [0, 5, 1], [2, 3, 7], [2, 7, 6], [0, 2, 6],
              [0, 6, 4], [1, 5, 7], [1, 7, 3]]  # fmt: skip
     return ObjectMesh(name, signs * half + center, np.array(faces), label=name, **fields)
+
+
+_ITEMS = {
+    # name: category, width, depth, height in cm, and what else the catalogue says
+    "Oak chair": ("Living room", 45, 45, 90, {}),
+    "Oak table": ("Living room", 140, 80, 74, {}),
+    "Sofa": ("Living room", 180, 80, 80, {}),
+    "Bookcase": ("Living room", 90, 35, 180, {}),
+    "Cup": ("Kitchen", 10, 10, 12, {}),
+    "Book": ("Office", 20, 14, 4, {}),
+    "Test cup": ("Kitchen", 9, 9, 11, {}),  # the seventh, for testing
+    "Plant": ("Living room", 50, 50, 100, {}),
+    "Wall clock": ("Living room", 30, 8, 30, {"elevation": 150}),
+    "Window": ("Doors and windows", 100, 20, 120, {"elevation": 90, "doorOrWindow": "true"}),
+    "Bus": ("Vehicles", 280, 1404, 367, {}),
+    "Test table": ("Living room", 140, 80, 74, {}),
+    "Test chair": ("Living room", 45, 45, 90, {}),
+    "Test vase": ("Living room", 20, 20, 30, {}),  # the fourteenth
+}
+
+
+def write_library(folder, name="Small"):
+    """A furniture library of boxes, with a table on legs."""
+    import zipfile
+
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = ["id=small", "name=Small"]
+    with zipfile.ZipFile(folder / f"{name}.sh3f", "w") as archive:
+        for number, (title, (category, width, depth, height, extra)) in enumerate(_ITEMS.items(), 1):
+            fields = {"name": title, "category": category, "width": width, "depth": depth, "height": height}
+            fields |= {"model": f"/models/{number}.obj", "creator": "Someone", **extra}
+            lines += [f"{key}#{number}={value}" for key, value in fields.items()]
+            archive.writestr(f"models/{number}.obj", _table_obj() if "table" in title else _obj([box()]))
+        archive.writestr("PluginFurnitureCatalog.properties", "\n".join(lines))
+    return folder
+
+
+def _obj(meshes):
+    lines, offset = [], 1
+    for mesh in meshes:
+        lines += [f"v {x} {y} {z}" for x, y, z in mesh.vertices]
+        lines += ["f " + " ".join(str(index + offset) for index in face) for face in mesh.faces]
+        offset += len(mesh.vertices)
+    return "\n".join(lines)
+
+
+def _table_obj():
+    top = box(half=np.array([0.7, 0.02, 0.4]), center=(0, 0.72, 0))
+    legs = [box(half=np.array([0.03, 0.35, 0.03]), center=(x, 0.35, z)) for x in (-0.6, 0.6) for z in (-0.3, 0.3)]
+    return _obj([top, *legs])

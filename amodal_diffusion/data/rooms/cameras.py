@@ -136,7 +136,7 @@ def read_cameras(
     intrinsics: Sequence[float] | None = None,
     convention: Convention | None = None,
 ) -> list[Camera]:
-    """Cameras of a file of any known form.
+    r"""Cameras of a file of any known form.
 
     Args:
         path: `transforms.json` of nerfstudio or NeRF; a COLMAP text model (its folder, or `images.txt` in it);
@@ -157,7 +157,7 @@ def read_cameras(
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     file = Path(folder) / "poses.txt"
-        ...     _ = file.write_text("1 0 0 0\\n0 1 0 0\\n0 0 1 -3\\n")
+        ...     _ = file.write_text("1 0 0 0\n0 1 0 0\n0 0 1 -3\n")
         ...     read_cameras(file, size=(64, 48), intrinsics=(60, 60))[0].position.tolist()
         [0.0, 0.0, -3.0]
     """

@@ -116,7 +116,8 @@ def _blurred(picture: np.ndarray, deviation: float) -> np.ndarray:
         pad = [(reach, reach) if axis == other else (0, 0) for other in range(picture.ndim)]
         padded = np.pad(picture, pad, mode="edge")
         length = picture.shape[axis]
-        picture = sum(
-            weight * np.take(padded, range(step, step + length), axis=axis) for step, weight in enumerate(weights)
-        )
+        total = np.zeros(picture.shape, dtype=np.float32)
+        for step, weight in enumerate(weights):
+            total += weight * np.take(padded, range(step, step + length), axis=axis)
+        picture = total
     return picture

@@ -8,7 +8,9 @@ from typing import Literal
 
 from .furniture import FurnitureItem
 
-Role = Literal["seat", "sofa", "table", "bed", "storage", "counter", "floor", "mounted", "opening", "ceiling", "rug", "small"]
+Role = Literal[
+    "seat", "sofa", "table", "bed", "storage", "counter", "floor", "mounted", "opening", "ceiling", "rug", "small"
+]
 ROLES: tuple[Role, ...] = (
     "seat", "sofa", "table", "bed", "storage", "counter", "floor", "mounted", "opening", "ceiling", "rug", "small",
 )  # fmt: skip
@@ -20,7 +22,8 @@ _OUTDOORS = re.compile(
     r"chimney|hot tub|boat|plane|helicopter|tank|satellite|mailbox|letters box|seesaw|swing|slide|sandpit|trampoline|"
     r"park light|lantern|pillar|column|balcony|pergola|gate|jeep|limousine|pickup|tractor|submarine|ship|fork lift|"
     r"wheelbarrow|deck chair|beach chair|rock$|outdoor|traffic|stop sign|hydrant|gas pump|barbecue|dog house|"
-    r"horse$|cow|railing|curtain rod|shower|bathtub|bath\b|urinal|toilets unit|toilet brush|water heater|smoke detector|intercom|cctv|"
+    r"horse$|cow|railing|curtain rod|shower|bathtub|bath\b|urinal|toilets unit|toilet brush|water heater|"
+    r"smoke detector|intercom|cctv|"
     r"emergency|extinguisher|hammock|mezzanine|upper corner cabinet|island|hood|bush|punching|shutter|blind|well\b"
 )
 _KEPT = re.compile(r"christmas tree|bonsai")
@@ -35,7 +38,9 @@ _STORAGE = re.compile(
     r"bedside|night ?stand|armoire|closet|locker|hutch|buffet|dressing table|changing table|television|tv stand|"
     r"fireplace|piano|aquarium|credenza|box$|contemporary living|jukebox|flipper|football table|furnace|console"
 )
-_COUNTER = re.compile(r"oven|stove|washing|dryer|dishwasher|sink|cooker|counter|lower cabinet|freezer|washbasin|vanity|lavatory")
+_COUNTER = re.compile(
+    r"oven|stove|washing|dryer|dishwasher|sink|cooker|counter|lower cabinet|freezer|washbasin|vanity|lavatory"
+)
 _RUG = re.compile(r"carpet|rug|tatami|doormat|mat$")
 _CEILING = re.compile(r"ceiling|chandelier|pendant|projector")
 

@@ -139,7 +139,7 @@ class FurnitureLibrary:
                 mesh = None
             if file is not None:
                 with atomic_path(file) as temporary:
-                    np.savez(temporary, **pack_mesh(mesh))
+                    np.savez(temporary, allow_pickle=False, **pack_mesh(mesh))
         return None if mesh is None else replace(mesh, label=_label(item.name), category=item.category, is_stuff=False)
 
     def _archive(self, library: str) -> zipfile.ZipFile:
@@ -151,7 +151,9 @@ class FurnitureLibrary:
         try:
             text = self._archive(library).read(CATALOGUE).decode("latin-1")
         except (KeyError, zipfile.BadZipFile) as error:
-            raise ValueError(f"{self.paths[library]}: expected a furniture library with {CATALOGUE}: {error}") from error
+            raise ValueError(
+                f"{self.paths[library]}: expected a furniture library with {CATALOGUE}: {error}"
+            ) from error
         entries: dict[int, dict[str, str]] = {}
         for line in text.splitlines():
             match = _ENTRY.fullmatch(line.strip())
@@ -244,7 +246,9 @@ def merge_meshes(parts: Sequence[ObjectMesh], name: str) -> ObjectMesh:
         values = [getattr(part, key) for part in parts]
         if all(value is None for value in values):
             return None
-        return np.concatenate([missing(part) if value is None else value for part, value in zip(parts, values, strict=True)])
+        return np.concatenate(
+            [missing(part) if value is None else value for part, value in zip(parts, values, strict=True)]
+        )
 
     return ObjectMesh(
         name,

@@ -15,7 +15,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -229,8 +229,9 @@ def generate_rooms(
     there = _find_shards(target, settings.split)
     missing = [number for number in range(shards) if number not in there]
     done = shards - len(missing)
-    jobs = (os.fspath(furniture), None if cache is None else os.fspath(cache), os.fspath(target), settings, rooms)
-    for _ in _run(jobs, missing, workers):
+    keep = None if cache is None else os.fspath(cache)
+    make = partial(_make_shard, os.fspath(furniture), keep, os.fspath(target), settings, rooms)
+    for _ in _run(make, missing, workers):
         done += 1
         if on_shard is not None:
             on_shard(done, shards)
@@ -238,17 +239,17 @@ def generate_rooms(
     return target
 
 
-def _run(jobs: tuple[Any, ...], missing: list[int], workers: int) -> Iterator[int]:
+def _run(make: Callable[[int], None], missing: list[int], workers: int) -> Iterator[None]:
     if workers == 1:
         for number in missing:
-            _make_shard(*jobs, number)
-            yield number
+            make(number)
+            yield
         return
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        waiting = [pool.submit(_make_shard, *jobs, number) for number in missing]
+        waiting = [pool.submit(make, number) for number in missing]
         for future in as_completed(waiting):
             future.result()
-            yield 0
+            yield
 
 
 @lru_cache(maxsize=2)

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from ..._files import write_text
 from ..card import RecordCounts, dataset_card
 from ..records import BadRecord, OnError, RecordLog
 from ..schema import amodal_features
 from ..shards import SHARD_BYTES, check_target, replacing, row_tables, write_shards
-from ..._files import write_text
 from .cameras import Camera, Convention, read_cameras
 from .layers import LAYER_FOLDER, HiddenColors, write_colors
 from .meshes import PlacedObject
@@ -120,9 +120,9 @@ def write_ground_truth(
         on_error=on_error,
         bad_records=records,
     )
-    views = read_cameras(
-        cameras, size=options.size, intrinsics=options.intrinsics, convention=options.convention
-    )[: options.limit]
+    views = read_cameras(cameras, size=options.size, intrinsics=options.intrinsics, convention=options.convention)[
+        : options.limit
+    ]
     log = RecordLog(os.fspath(cameras), on_error, records)
     maker = _Maker(objects, options, None if photos is None else Path(photos), log, Path(scene).stem)
     counts, statistics = RecordCounts(), SceneStatistics()
@@ -143,7 +143,9 @@ def write_ground_truth(
 
         features = amodal_features(with_image=not options.masks_only)
         names = write_shards(row_tables(rows(), features), features, data, options.split, SHARD_BYTES)
-    description = f"Ground truth from the meshes of {Path(scene).name}: whole masks and order are computed, as in [Z24]."
+    description = (
+        f"Ground truth from the meshes of {Path(scene).name}: whole masks and order are computed, as in [Z24]."
+    )
     card = dataset_card({options.split: counts}, target.resolve().name, description=description)
     write_text(target / "README.md", card)
     files = [target / "data" / name for name in names] + [target / "README.md"]

@@ -313,7 +313,9 @@ class _Furnisher:
         self.add(item, "ceiling", PlacedObject(mesh, self.pose(x, y, z, float(self.random.uniform(0, 6.28)), scale)))
 
     def on_tops(self, count: int) -> None:
-        supports = [place for place in self.placements if place.role in ("table", "storage", "counter", "seat", "bed", "sofa")]
+        supports = [
+            place for place in self.placements if place.role in ("table", "storage", "counter", "seat", "bed", "sofa")
+        ]
         if not supports:
             return
         weights = np.array([_SUPPORT_WEIGHTS[place.role] for place in supports])
@@ -343,7 +345,8 @@ class _Furnisher:
         grid = np.stack(np.meshgrid([-1, -0.5, 0, 0.5, 1], [-1, -0.5, 0, 0.5, 1]), axis=-1).reshape(-1, 2) * half
         cos, sin = math.cos(angle), math.sin(angle)
         points = np.stack(
-            [x + grid[:, 0] * cos + grid[:, 1] * sin, np.full(25, start), z - grid[:, 0] * sin + grid[:, 1] * cos], axis=1
+            [x + grid[:, 0] * cos + grid[:, 1] * sin, np.full(25, start), z - grid[:, 0] * sin + grid[:, 1] * cos],
+            axis=1,
         )
         down = _cast_vertical(support, points, -1.0)
         if not np.isfinite(down).all() or np.ptp(down) > 0.012:

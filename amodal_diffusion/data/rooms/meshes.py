@@ -245,9 +245,18 @@ def repainted(mesh: ObjectMesh, materials: Sequence[Material]) -> ObjectMesh:
 
 def take_faces(mesh: ObjectMesh, faces: np.ndarray, name: str) -> ObjectMesh:
     """A part of a mesh as an object of its own: the given faces, (K,) indices or (F,) bool, with all vertices."""
-    parts = {key: getattr(mesh, key) for key in ("face_materials", "corner_uvs", "corner_normals")}
-    cut = {key: None if values is None else values[faces] for key, values in parts.items()}
-    return replace(mesh, name=name, faces=mesh.faces[faces], **cut)
+
+    def of_faces(values: np.ndarray | None) -> np.ndarray | None:
+        return None if values is None else values[faces]
+
+    return replace(
+        mesh,
+        name=name,
+        faces=mesh.faces[faces],
+        face_materials=of_faces(mesh.face_materials),
+        corner_uvs=of_faces(mesh.corner_uvs),
+        corner_normals=of_faces(mesh.corner_normals),
+    )
 
 
 def is_stuff_name(name: str, words: Sequence[str] = STUFF_WORDS) -> bool:

@@ -22,7 +22,7 @@ MAX_TEXTURE = 512
 
 
 def read_obj(path: str | os.PathLike[str]) -> list[ObjectMesh]:
-    """Objects of an OBJ file.
+    r"""Objects of an OBJ file.
 
     Args:
         path: the file; MTL files and textures are found beside it. A missing one is logged, and its surfaces are grey.
@@ -40,7 +40,7 @@ def read_obj(path: str | os.PathLike[str]) -> list[ObjectMesh]:
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     file = Path(folder) / "two.obj"
         ...     lines = "o cup", "v 0 0 0", "v 1 0 0", "v 0 1 0", "f 1 2 3", "o floor", "f 3 2 1"
-        ...     _ = file.write_text("\\n".join(lines))
+        ...     _ = file.write_text("\n".join(lines))
         ...     [(item.name, item.is_stuff) for item in read_obj(file)]
         [('cup', False), ('floor', True)]
     """
@@ -52,12 +52,11 @@ def read_obj(path: str | os.PathLike[str]) -> list[ObjectMesh]:
 def parse_obj(text: str, read_file: Callable[[str], bytes], name: str) -> list[ObjectMesh]:
     """Objects of the text of an OBJ file; `read_file` gives the content of a file beside it, `name` is for messages."""
     parser = _Parser(read_file, name)
-    number = 0
-    try:
-        for number, line in enumerate(_joined_lines(text), 1):
+    for number, line in enumerate(_joined_lines(text), 1):
+        try:
             parser.line(line)
-    except (ValueError, IndexError) as error:
-        raise MeshError(f"{name}: line {number}: {error}") from error
+        except (ValueError, IndexError) as error:
+            raise MeshError(f"{name}: line {number}: {error}") from error
     return parser.objects()
 
 
@@ -227,7 +226,8 @@ def load_texture(content: bytes) -> np.ndarray:
 
 
 def _material_entries(text: str) -> Iterator[tuple[str, dict[str, list[str]]]]:
-    name, entries = None, {}
+    name: str | None = None
+    entries: dict[str, list[str]] = {}
     for line in text.splitlines():
         parts = line.split()
         if not parts or parts[0].startswith("#"):

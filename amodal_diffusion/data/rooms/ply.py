@@ -53,7 +53,7 @@ class PlyMesh:
 
 
 def read_ply(path: str | os.PathLike[str]) -> PlyMesh:
-    """Read a PLY file.
+    r"""Read a PLY file.
 
     Raises:
         FileNotFoundError: no such file.
@@ -65,7 +65,7 @@ def read_ply(path: str | os.PathLike[str]) -> PlyMesh:
         >>> body = "element face 1", "property list uchar int vertex_indices", "property int object_id", "end_header"
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     file = Path(folder) / "mesh.ply"
-        ...     _ = file.write_text("\\n".join([*header, *body, "0 0 0", "1 0 0", "0 1 0", "3 0 1 2 7"]))
+        ...     _ = file.write_text("\n".join([*header, *body, "0 0 0", "1 0 0", "0 1 0", "3 0 1 2 7"]))
         ...     read_ply(file).face_values["object_id"].tolist()
         [7]
     """
@@ -241,5 +241,7 @@ def split_by_id(mesh: PlyMesh, ids: np.ndarray, name: str) -> dict[int, ObjectMe
     values, starts = np.unique(ids[order], return_index=True)
     parts = np.split(order, starts[1:])
     return {
-        int(value): take_faces(whole, part, f"{name} {value}") for value, part in zip(values, parts, strict=True) if value >= 0
+        int(value): take_faces(whole, part, f"{name} {value}")
+        for value, part in zip(values, parts, strict=True)
+        if value >= 0
     }

@@ -115,9 +115,7 @@ def _next_owner(view: View, where: np.ndarray) -> np.ndarray:
     return owner
 
 
-def _add_missing(
-    shader: Shader, view: View, layers: list[Layer | None], behind: np.ndarray, where: np.ndarray
-) -> None:
+def _add_missing(shader: Shader, view: View, layers: list[Layer | None], behind: np.ndarray, where: np.ndarray) -> None:
     """Shade what is seen through glass and was not shaded yet."""
     for index in np.unique(behind[where]):
         if index < 0:

@@ -207,4 +207,3 @@ class SceneStatistics:
             "objects by occlusion rate": {f"{low / 10:.1f}": int(n) for low, n in enumerate(self._rates)},
             "most frequent": dict(self._labels.most_common(10)),
         }
-

@@ -55,7 +55,7 @@ def read_scene(
     on_error: OnError = "raise",
     bad_records: list[BadRecord] | None = None,
 ) -> list[PlacedObject]:
-    """Objects of a scene.
+    r"""Objects of a scene.
 
     Args:
         path: OBJ (an object for each `o`, else for each `g`), glTF or GLB (for each node with a mesh), PLY (for each id
@@ -76,7 +76,7 @@ def read_scene(
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     file = Path(folder) / "cup.obj"
-        ...     _ = file.write_text("o cup\\nv 0 0 0\\nv 1 0 0\\nv 0 1 0\\nf 1 2 3\\n")
+        ...     _ = file.write_text("o cup\nv 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n")
         ...     [item.mesh.name for item in read_scene(file)]
         ['cup']
     """

@@ -58,7 +58,9 @@ def read_matterport(folder: str | os.PathLike[str]) -> list[ObjectMesh]:
 
 def _best_property(mesh: PlyMesh, known: np.ndarray, house: Path) -> np.ndarray:
     """(T,) segment of each triangle: the property of the faces that holds most of the segments' ids."""
-    names = [name for name in ("face_material", "material_id", "face_segment", "segment_id") if name in mesh.face_values]
+    names = [
+        name for name in ("face_material", "material_id", "face_segment", "segment_id") if name in mesh.face_values
+    ]
     if not names:
         raise MeshError(f"{house.with_suffix('.ply')}: expected faces with material_id or segment_id, got neither")
     best = max(names, key=lambda name: int(np.isin(mesh.face_values[name], known).sum()))
@@ -111,10 +113,15 @@ def read_scannet(folder: str | os.PathLike[str]) -> list[ObjectMesh]:
     if len(segments) != len(mesh.vertices):
         raise MeshError(f"{segments_path}: expected {len(mesh.vertices)} segments, one a vertex, got {len(segments)}")
     groups_path = next(
-        (file for file in (base / f"{scan}.aggregation.json", base / f"{scan}_vh_clean.aggregation.json") if file.exists()),
+        (
+            file
+            for file in (base / f"{scan}.aggregation.json", base / f"{scan}_vh_clean.aggregation.json")
+            if file.exists()
+        ),
         base / f"{scan}.aggregation.json",
     )
-    object_of, labels = {}, {}
+    object_of: dict[int, int] = {}
+    labels: dict[int, str] = {}
     for group in _list(_read_json(groups_path), "segGroups", groups_path):
         index = int(group.get("objectId", group.get("id", len(labels))))
         labels[index] = str(group.get("label", ""))

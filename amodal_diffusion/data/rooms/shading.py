@@ -1,8 +1,8 @@
 """How surfaces look: textures, area lights with soft shadows, light from all around, and what a glossy floor mirrors.
 
 Every object is shaded over all of its whole mask, so that what is hidden has its true colours. Neighbouring pixels look
-at different points of the lights and of the half-space above them, sixteen patterns in a block of four by four; a filter
-that keeps to one surface then joins what they saw.
+at different points of the lights and of the half-space above them, sixteen patterns in a block of four by four; a
+filter that keeps to one surface then joins what they saw.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from .views import ObjectHits, View, corner_values
 
 _BLOCK = 4
 _PATTERNS = _BLOCK * _BLOCK
+_UP, _ASIDE = np.eye(3, dtype=np.float32)[[1, 0]]
 _LIFT = 1.5e-3
 """Metres above a surface from where rays start."""
 AROUND = 2.5
@@ -180,7 +181,7 @@ class Shader:
     def _around(self, points: _Points, pattern: np.ndarray) -> np.ndarray:
         """(P, 3) light from all around: less of it beside other things, and that in their colours."""
         start = points.position + points.normal * np.float32(_LIFT)
-        helper = np.where(np.abs(points.normal[:, :1]) > 0.7, np.float32([0, 1, 0]), np.float32([1, 0, 0]))
+        helper = np.where(np.abs(points.normal[:, :1]) > 0.7, _UP, _ASIDE)
         one = _unit(np.cross(points.normal, helper))
         two = np.cross(points.normal, one)
         total = np.zeros_like(points.position)
@@ -210,7 +211,9 @@ class Shader:
         hits = self.tracer.cast(start, direction)
         seen = self.mean_colors[np.maximum(hits.part, 0)] * self.lighting.ambient.astype(np.float32)
         fresnel = 0.04 + 0.5 * (1 - np.minimum(np.abs(cosine), 1)) ** 4
-        color[chosen] += seen * (fresnel * gloss)[:, None] * np.where(hits.face >= 0, 1.0, 0.5)[:, None].astype(np.float32)
+        color[chosen] += (
+            seen * (fresnel * gloss)[:, None] * np.where(hits.face >= 0, 1.0, 0.5)[:, None].astype(np.float32)
+        )
 
 
 def surface_points(item: PlacedObject, found: ObjectHits, mask: np.ndarray, view: View) -> _Points:
@@ -235,7 +238,9 @@ def surface_points(item: PlacedObject, found: ObjectHits, mask: np.ndarray, view
     for index in np.unique(material):
         here = material == index
         footprint = found.depth[mask][here].mean() / view.camera.fx
-        albedo[here] = _material_color(mesh.materials[index], None if uv is None else uv[here], footprint, position[here])
+        albedo[here] = _material_color(
+            mesh.materials[index], None if uv is None else uv[here], footprint, position[here]
+        )
     if mesh.vertex_colors is not None:
         values = mesh.vertex_colors[mesh.faces[faces]].astype(np.float32) / 255
         weights = np.concatenate([1 - barycentric.sum(axis=1, keepdims=True), barycentric], axis=1)
@@ -270,7 +275,10 @@ def _bilinear(texture: np.ndarray, uv: np.ndarray) -> np.ndarray:
     row = (1.0 - uv[:, 1] % 1.0) * height - 0.5
     left, top = np.floor(column).astype(int), np.floor(row).astype(int)
     right_share, down_share = (column - left)[:, None], (row - top)[:, None]
-    upper = texture[top % height, left % width] * (1 - right_share) + texture[top % height, (left + 1) % width] * right_share
+    upper = (
+        texture[top % height, left % width] * (1 - right_share)
+        + texture[top % height, (left + 1) % width] * right_share
+    )
     below = (top + 1) % height
     lower = texture[below, left % width] * (1 - right_share) + texture[below, (left + 1) % width] * right_share
     blended: np.ndarray = upper * (1 - down_share) + lower * down_share

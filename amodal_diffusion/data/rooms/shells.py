@@ -65,7 +65,9 @@ def build_shell(layout: RoomLayout, random: np.random.Generator, *, plain: bool 
         _sheet("floor", [below], [Material((1.0, 1.0, 1.0), floor, gloss)], scale, turned),
         _sheet("ceiling", [above], [Material((white, white, white * float(random.uniform(0.93, 1.0))))], 1.0),
     ]
-    board = Material((white, white, white), None, 0.1) if random.random() < 0.6 else Material((0.45, 0.3, 0.2), None, 0.1)
+    board = (
+        Material((white, white, white), None, 0.1) if random.random() < 0.6 else Material((0.45, 0.3, 0.2), None, 0.1)
+    )
     feet = np.array([[-x, -z], [x, -z], [x, z], [-x, z]])
     wall_scale = float(random.uniform(1.2, 2.2))
     accent = int(random.integers(4)) if random.random() < 0.2 else -1

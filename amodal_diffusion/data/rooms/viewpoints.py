@@ -1,4 +1,4 @@
-"""Where a photo of a room is taken from: at eye height, lower or higher, or from near over a table, with a phone's lens."""
+"""Where a photo of a room is taken from: at eye height, lower or higher, or from near over a table."""
 
 from __future__ import annotations
 

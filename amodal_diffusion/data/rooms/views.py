@@ -62,7 +62,7 @@ class View:
         ...     corners = np.array([[-1, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0.0]]) + (shift, 0, depth)
         ...     return PlacedObject(ObjectMesh(name, corners, np.array([[0, 1, 2], [0, 2, 3]])))
         >>> camera = Camera(32, 32, 16.0, 16.0, 16.0, 16.0, np.eye(4))
-        >>> view = trace_view([tile("near", 2, 0), tile("far", 4, 1)], camera)
+        >>> view = trace_view([tile("near", 2, 0), tile("far", 4, 2)], camera)
         >>> [int(mask.sum()) for mask in view.amodal_masks()], [int(mask.sum()) for mask in view.modal_masks()]
         ([256, 64], [256, 32])
         >>> view.front_pixels().tolist()  # the first hides 32 pixels of the second

@@ -59,7 +59,9 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path):
     contents = []
     for name in ("a", "b"):
         written = write_ground_truth(scene, poses, tmp_path / name, options=OPTIONS)
-        contents.append([path.read_bytes() for path in sorted(written.folder.rglob("*")) if path.is_file() and path.suffix != ".md"])
+        contents.append(
+            [path.read_bytes() for path in sorted(written.folder.rglob("*")) if path.is_file() and path.suffix != ".md"]
+        )
     assert contents[0] == contents[1]
 
 
@@ -80,7 +82,11 @@ def test_real_photos_are_found_by_name(tmp_path):
 @pytest.mark.parametrize(
     ("pose", "size", "message"),
     [
-        ([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 3]], (64, 48), "camera 000000: the camera must be outside of objects, got one inside 'near box'"),
+        (
+            [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 3]],
+            (64, 48),
+            "camera 000000: the camera must be outside of objects, got one inside 'near box'",
+        ),
         ([[-1, 0, 0, 0], [0, 1, 0, 0], [0, 0, -1, 0]], (64, 48), "camera 000000: expected at least one object in view"),
     ],
 )
@@ -115,7 +121,17 @@ def test_photos_of_another_size_or_none(tmp_path):
 
 def test_the_command(tmp_path, capsys):
     scene, poses = write_scene(tmp_path)
-    arguments = ["ground-truth", str(scene), "--cameras", str(poses), "--output", str(tmp_path / "out"), "--size", "64", "48"]
+    arguments = [
+        "ground-truth",
+        str(scene),
+        "--cameras",
+        str(poses),
+        "--output",
+        str(tmp_path / "out"),
+        "--size",
+        "64",
+        "48",
+    ]
     arguments += ["--intrinsics", "60", "60", "--masks-only", "--with-stuff", "--limit", "1", "--split", "test"]
     assert main(arguments) == 0
     assert "images: 1" in capsys.readouterr().out
@@ -140,7 +156,10 @@ def test_statistics_count_mutual_pairs_once():
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"min_area": 0}, "min_area and min_front must be at least 1"), ({"max_hidden": 2}, "max_hidden must be from 0 to 1")],
+    [
+        ({"min_area": 0}, "min_area and min_front must be at least 1"),
+        ({"max_hidden": 2}, "max_hidden must be from 0 to 1"),
+    ],
 )
 def test_row_options(options, message):
     with pytest.raises(ValueError, match=message):

@@ -136,7 +136,12 @@ def test_gltf_nodes_stand_where_they_are_placed(tmp_path):
     scene = trimesh.Scene()
     mesh = trimesh.Trimesh(**{"vertices": box().vertices, "faces": box().faces}, process=False)
     for index in range(2):
-        scene.add_geometry(mesh, node_name=f"chair {index}", geom_name="chair", transform=np.diag([1.0, 1, 1, 1]) + np.eye(4)[[0]].T @ np.array([[0, 0, 0, 3.0 * index]]))
+        scene.add_geometry(
+            mesh,
+            node_name=f"chair {index}",
+            geom_name="chair",
+            transform=np.diag([1.0, 1, 1, 1]) + np.eye(4)[[0]].T @ np.array([[0, 0, 0, 3.0 * index]]),
+        )
     scene.export(tmp_path / "a.glb")
     objects = read_scene(tmp_path / "a.glb")
     assert sorted(item.mesh.name for item in objects) == ["chair 0", "chair 1"]
@@ -187,7 +192,10 @@ def test_ply_without_ids_is_one_object(tmp_path):
         (b"obj", "expected a PLY file"),
         (b"ply\nformat ascii 1.0\n", "expected 'end_header'"),
         (b"ply\nend_header\n", "expected a format and an element 'vertex'"),
-        (b"ply\nformat ascii 1.0\nelement vertex 2\nproperty float x\nproperty float y\nproperty float z\nend_header\n1 2 3", "a.ply"),
+        (
+            b"ply\nformat ascii 1.0\nelement vertex 2\nproperty float x\nend_header\n1",
+            "a.ply",
+        ),
     ],
 )
 def test_broken_ply(tmp_path, content, message):
@@ -221,7 +229,11 @@ def test_matterport(tmp_path):
     (tmp_path / "h1.house").write_text(HOUSE)
     vertices = np.concatenate([square(2 * index) for index in range(4)])
     faces = [row for index in range(4) for row in (QUAD + 4 * index).tolist()]
-    values = {"material_id": np.repeat([10, 11, 12, 99], 2), "segment_id": np.repeat([0, 1, 2, -1], 2), "category_id": np.repeat([3, 7, 9, 0], 2)}
+    values = {
+        "material_id": np.repeat([10, 11, 12, 99], 2),
+        "segment_id": np.repeat([0, 1, 2, -1], 2),
+        "category_id": np.repeat([3, 7, 9, 0], 2),
+    }
     write_ply(tmp_path / "h1.ply", vertices, faces, values, kind="binary_little_endian")
     objects = [item.mesh for item in read_scene(tmp_path)]
     assert [(mesh.label, mesh.category, mesh.category_id, mesh.is_stuff) for mesh in objects] == [
@@ -235,7 +247,13 @@ def test_matterport(tmp_path):
 
 def test_replica(tmp_path):
     vertices = np.concatenate([square(0), square(2), square(4)])
-    write_ply(tmp_path / "mesh_semantic.ply", vertices, [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]], {"object_id": [1, 2, 0]}, kind="binary_little_endian")
+    write_ply(
+        tmp_path / "mesh_semantic.ply",
+        vertices,
+        [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]],
+        {"object_id": [1, 2, 0]},
+        kind="binary_little_endian",
+    )
     entries = [{"id": 1, "class_id": 20, "class_name": "chair"}, {"id": 2, "class_id": 40, "class_name": "floor"}]
     (tmp_path / "info_semantic.json").write_text(json.dumps({"objects": entries}))
     objects = [item.mesh for item in read_scene(tmp_path)]
@@ -248,7 +266,9 @@ def test_replica(tmp_path):
 
 def scannet(tmp_path, segments):
     vertices = np.concatenate([square(0), square(2)])
-    write_ply(tmp_path / "s_vh_clean_2.ply", vertices, [*QUAD.tolist(), *(QUAD + 4).tolist()], kind="binary_little_endian")
+    write_ply(
+        tmp_path / "s_vh_clean_2.ply", vertices, [*QUAD.tolist(), *(QUAD + 4).tolist()], kind="binary_little_endian"
+    )
     (tmp_path / "s_vh_clean_2.0.010000.segs.json").write_text(json.dumps({"segIndices": segments}))
     groups = [{"objectId": 0, "label": "chair", "segments": [7]}, {"objectId": 1, "label": "wall", "segments": [8]}]
     (tmp_path / "s.aggregation.json").write_text(json.dumps({"segGroups": groups}))
@@ -257,7 +277,10 @@ def scannet(tmp_path, segments):
 def test_scannet(tmp_path):
     scannet(tmp_path, [7, 7, 7, 7, 8, 8, 8, 8])
     objects = [item.mesh for item in read_scene(tmp_path)]
-    assert [(mesh.label, mesh.is_stuff, len(mesh.faces)) for mesh in objects] == [("chair", False, 2), ("wall", True, 2)]
+    assert [(mesh.label, mesh.is_stuff, len(mesh.faces)) for mesh in objects] == [
+        ("chair", False, 2),
+        ("wall", True, 2),
+    ]
 
 
 def test_scannet_with_another_mesh(tmp_path):

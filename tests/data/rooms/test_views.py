@@ -88,7 +88,9 @@ def test_a_placed_object_is_traced_where_it_stands():
     moved = PlacedObject(ObjectMesh("box", mesh.vertices @ to_world[:3, :3].T + to_world[:3, 3], mesh.faces))
     placed = trace_view([PlacedObject(mesh, to_world)], camera())
     assert (placed.amodal_masks() == trace_view([moved], camera()).amodal_masks()).all()
-    assert np.allclose(placed.depth[placed.owner == 0], trace_view([moved], camera()).depth[placed.owner == 0], atol=1e-4)
+    assert np.allclose(
+        placed.depth[placed.owner == 0], trace_view([moved], camera()).depth[placed.owner == 0], atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("flip", [False, True])
