@@ -144,8 +144,8 @@ def record_order(row: Mapping[str, Any]) -> np.ndarray | None:
         row: a row of the schema.
 
     Returns:
-        (N, N) int8, antisymmetric: [i, j] is 1 where i occludes j, -1 where j occludes i, else 0. None if the source
-        does not tell the order.
+        (N, N) int8, antisymmetric: [i, j] is 1 where i occludes j, -1 where j occludes i, else 0; 0 too for objects that
+        occlude each other, each in another place. None if the source does not tell the order.
 
     Raises:
         ValueError: a relation names an object that is not in the row.
@@ -167,8 +167,7 @@ def record_order(row: Mapping[str, Any]) -> np.ndarray | None:
     if min(front.min(), behind.min()) < 0 or max(front.max(), behind.max()) >= count:
         raise ValueError(f"order_relations: indices must be from 0 to {count - 1}, got {relations}")
     order[front, behind] = 1
-    order[behind, front] = -1
-    return order
+    return order - order.T
 
 
 def decode_masks(rles: Sequence[Rle], height: int, width: int) -> np.ndarray:

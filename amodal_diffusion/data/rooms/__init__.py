@@ -11,7 +11,7 @@ from .layers import HiddenColors, read_colors
 from .layouts import RoomLayout, furnish
 from .meshes import Material, MeshError, ObjectMesh, PlacedObject
 from .obj import read_obj
-from .rows import RowOptions, SceneStatistics, find_cycles, view_row
+from .rows import RowOptions, SceneStatistics, find_cycles, record_occlusions, view_row
 from .scenes import SCENE_FORMATS, read_scene
 from .views import View, trace_view
 
@@ -39,6 +39,7 @@ __all__ = [
     "read_colors",
     "read_obj",
     "read_scene",
+    "record_occlusions",
     "trace_view",
     "view_row",
 ]

@@ -379,7 +379,8 @@ def boxes_meet(a: np.ndarray, b: np.ndarray) -> bool:
         >>> boxes_meet(box, box + 0.5), boxes_meet(box, box + 1.0)
         (True, False)
     """
-    return bool((np.minimum(a[1], b[1]) - np.maximum(a[0], b[0]) > GAP).all())
+    thin = np.minimum(a[1] - a[0], b[1] - b[0]) / 4  # a sheet of paper is thinner than the gap
+    return bool((np.minimum(a[1], b[1]) - np.maximum(a[0], b[0]) > np.minimum(GAP, thin)).all())
 
 
 def surfaces_meet(a: PlacedObject, b: PlacedObject, *, lift: float = 0.0) -> bool:

@@ -138,6 +138,28 @@ def view_row(
     return row, kept
 
 
+def record_occlusions(row: Mapping[str, Any]) -> np.ndarray | None:
+    """(N, N) bool of a row: whether object i occludes object j somewhere; both ways for objects that hide each other.
+
+    An order matrix (`record_order`) cannot say that, since it is antisymmetric; it has 0 for such pairs.
+
+    Returns:
+        The matrix, or None where the source does not tell the order.
+
+    Examples:
+        >>> relations = [{"front": 0, "behind": 1}, {"front": 1, "behind": 0}]
+        >>> record_occlusions({"objects": [{}, {}], "order_relations": relations}).tolist()
+        [[False, True], [True, False]]
+    """
+    if row["order_relations"] is None:
+        return None
+    count = len(row["objects"])
+    over = np.zeros((count, count), dtype=bool)
+    for relation in row["order_relations"]:
+        over[relation["front"], relation["behind"]] = True
+    return over
+
+
 @dataclass(frozen=True)
 class CyclesFound:
     """Where the order of a view is none: pairs and rings of objects that hide each other.

@@ -1,19 +1,22 @@
 """How surfaces look: textures, area lights with soft shadows, light from all around, and what a glossy floor mirrors.
 
-Every object is shaded over all of its whole mask, so that what is hidden has its true colours. Neighbouring pixels look
-at different points of the lights and of the half-space above them, sixteen patterns in a block of four by four; a
-filter that keeps to one surface then joins what they saw.
+Every object is shaded over all of its whole mask, so that what is hidden has its colours. What is seen is lit as it is
+in the room. What is hidden is lit as if the object were alone, and as much darker as what is seen of it around there:
+else a table would be black wherever something stands on it, which nobody who completes it should paint.
+
+Neighbouring pixels look at different points of the lights and of the half-space above them, sixteen patterns in a block
+of four by four; a filter that keeps to one surface then joins what they saw.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
 from .meshes import Material, PlacedObject
-from .rays import MeshTracer
+from .rays import Hits, MeshTracer
 from .shells import AreaLight
 from .views import ObjectHits, View, corner_values
 
@@ -22,6 +25,8 @@ _PATTERNS = _BLOCK * _BLOCK
 _UP, _ASIDE = np.eye(3, dtype=np.float32)[[1, 0]]
 _LIFT = 1.5e-3
 """Metres above a surface from where rays start."""
+_DIM = 0.02
+"""Added to light before it is compared, so that two dark places are alike."""
 AROUND = 2.5
 """Metres within which what stands near takes light from all around away and gives its own colour to it."""
 
@@ -80,6 +85,26 @@ class _Points:
     emission: np.ndarray
     opacity: np.ndarray
 
+    def take(self, chosen: np.ndarray) -> _Points:
+        """Those of (P,) bool."""
+        return _Points(*(getattr(self, part.name)[chosen] for part in fields(self)))
+
+
+class _AloneTracer:
+    """One object as a tracer of the whole scene, for rays of the world."""
+
+    def __init__(self, item: PlacedObject, index: int) -> None:
+        self.item, self.index = item, index
+        self.turn = item.to_local[:3, :3].T.astype(np.float32)
+        self.shift = item.to_local[:3, 3].astype(np.float32)
+
+    def cast(self, origins: np.ndarray, directions: np.ndarray, limits: np.ndarray | None = None) -> Hits:
+        hits = self.item.mesh.tracer.cast(origins @ self.turn + self.shift, directions @ self.turn, limits)
+        return hits._replace(part=np.where(hits.face >= 0, self.index, -1))
+
+    def blocked(self, origins: np.ndarray, directions: np.ndarray, limits: np.ndarray) -> np.ndarray:
+        return self.item.mesh.tracer.blocked(origins @ self.turn + self.shift, directions @ self.turn, limits)
+
 
 class Shader:
     """Shades the objects of one scene.
@@ -120,9 +145,20 @@ class Shader:
         x, y = found.window[:2]
         rows, columns = np.nonzero(mask)
         pattern = (columns + x) % _BLOCK + _BLOCK * ((rows + y) % _BLOCK)
-        diffuse, shine = self._direct(points, view.camera.position, pattern)
-        diffuse += self._around(points, pattern)
-        diffuse, shine = np.split(_smooth(np.hstack([diffuse, shine]), mask, found.depth, points.normal), 2, axis=1)
+        seen = (view.owner[found.slices] == index) & mask
+        if item.mesh.is_stuff or seen.sum() == mask.sum():
+            diffuse, shine = self._lit(points, view, pattern, mask, found.depth, self.tracer)
+        else:
+            alone = _AloneTracer(item, index)
+            diffuse, shine = self._lit(points, view, pattern, mask, found.depth, alone)
+            chosen = seen[mask]
+            if chosen.any():
+                parts = points.take(chosen)
+                light, gleam = self._lit(parts, view, pattern[chosen], seen, found.depth, self.tracer)
+                share = np.clip((light + _DIM) / (diffuse[chosen] + _DIM), 0, 1.5)
+                shares = _continued(share, seen)[mask]
+                diffuse, shine = diffuse * shares, shine * np.minimum(shares, 1)
+                diffuse[chosen], shine[chosen] = light, gleam
         color = points.albedo * (diffuse + points.emission[:, None]) + shine
         self._mirror(color, points, view.camera.position)
         picture = np.zeros((*mask.shape, 3), dtype=np.float32)
@@ -130,7 +166,24 @@ class Shader:
         picture[mask], opacity[mask] = color, points.opacity
         return Layer(found.window, picture, mask, opacity)
 
-    def _direct(self, points: _Points, eye: np.ndarray, pattern: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _lit(
+        self,
+        points: _Points,
+        view: View,
+        pattern: np.ndarray,
+        mask: np.ndarray,
+        depth: np.ndarray,
+        tracer: MeshTracer | _AloneTracer,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Light and highlights, (P, 3) each, of the pixels of `mask`, among what the tracer knows."""
+        diffuse, shine = self._direct(points, view.camera.position, pattern, tracer)
+        diffuse += self._around(points, pattern, tracer)
+        smooth = _smooth(np.hstack([diffuse, shine]), mask, depth, points.normal)
+        return smooth[:, :3], smooth[:, 3:]
+
+    def _direct(
+        self, points: _Points, eye: np.ndarray, pattern: np.ndarray, tracer: MeshTracer | _AloneTracer
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Light and highlights from the lights, (P, 3) each."""
         diffuse = np.zeros_like(points.position)
         shine = np.zeros_like(points.position)
@@ -151,7 +204,7 @@ class Shader:
                 leaving = -(path @ normal) / length
                 leaving = np.abs(leaving) if light.both_sides else leaving
                 lit = np.flatnonzero((facing > 0) & (leaving > 0))
-                lit = lit[~self.tracer.blocked(start[lit], path[lit], np.full(len(lit), 0.999, dtype=np.float32))]
+                lit = lit[~tracer.blocked(start[lit], path[lit], np.full(len(lit), 0.999, dtype=np.float32))]
                 amount = facing[lit] * leaving[lit] / np.maximum(square[lit], 0.05)
                 diffuse[lit] += amount[:, None] * color
                 if glossy.any():
@@ -178,7 +231,7 @@ class Shader:
         strength = cosine**hardness * (hardness + 8) / 60 * gloss * 0.25 * amount[chosen]
         shine[chosen] += strength[:, None] * color
 
-    def _around(self, points: _Points, pattern: np.ndarray) -> np.ndarray:
+    def _around(self, points: _Points, pattern: np.ndarray, tracer: MeshTracer | _AloneTracer) -> np.ndarray:
         """(P, 3) light from all around: less of it beside other things, and that in their colours."""
         start = points.position + points.normal * np.float32(_LIFT)
         helper = np.where(np.abs(points.normal[:, :1]) > 0.7, _UP, _ASIDE)
@@ -192,7 +245,7 @@ class Shader:
             radius, angle = np.sqrt(spot[:, :1]), spot[:, 1:] * np.float32(2 * np.pi)
             up = np.sqrt(np.maximum(1 - spot[:, :1], 0))
             direction = one * (radius * np.cos(angle)) + two * (radius * np.sin(angle)) + points.normal * up
-            hits = self.tracer.cast(start, direction, limits)
+            hits = tracer.cast(start, direction, limits)
             share = np.minimum(hits.distance / AROUND, 1.0)[:, None] ** 0.7
             color = self.mean_colors[np.maximum(hits.part, 0)]
             total += ambient * (share + (1 - share) * color * 0.55)
@@ -330,6 +383,42 @@ def _smooth(values: np.ndarray, mask: np.ndarray, depth: np.ndarray, normal: np.
             weight += alike
     smoothed: np.ndarray = (total[:, mask] / np.maximum(weight[mask], 1e-6)).T
     return np.ascontiguousarray(smoothed)
+
+
+def _continued(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """(h, w, C): values (P, C) of the pixels of a mask, gone on with smoothly where it is not set.
+
+    Means over ever larger blocks; a pixel takes the one of the smallest block that has any.
+    """
+    levels = []
+    total = np.zeros((*mask.shape, values.shape[1]), dtype=np.float32)
+    total[mask] = values
+    weight = mask.astype(np.float32)
+    while True:
+        levels.append((total, weight))
+        if min(mask.shape) == 0 or max(weight.shape) == 1:
+            break
+        pad = [(0, side % 2) for side in weight.shape]
+        wide, heavy = np.pad(total, [*pad, (0, 0)]), np.pad(weight, pad)
+        total = wide[::2, ::2] + wide[1::2, ::2] + wide[::2, 1::2] + wide[1::2, 1::2]
+        weight = heavy[::2, ::2] + heavy[1::2, ::2] + heavy[::2, 1::2] + heavy[1::2, 1::2]
+    filled = levels[-1][0] / np.maximum(levels[-1][1], 1e-6)[..., None]
+    for total, weight in reversed(levels[:-1]):
+        height, width = weight.shape
+        coarse = _doubled(_doubled(filled, height, 0), width, 1)
+        # A block with little of its own leans on the larger one.
+        filled = (total + 0.25 * coarse) / (weight + 0.25)[..., None]
+    return filled
+
+
+def _doubled(values: np.ndarray, length: int, axis: int) -> np.ndarray:
+    """Twice as many along an axis, blended linearly."""
+    place = (np.arange(length, dtype=np.float32) + 0.5) / 2 - 0.5
+    low = np.clip(np.floor(place).astype(int), 0, values.shape[axis] - 1)
+    high = np.minimum(low + 1, values.shape[axis] - 1)
+    share = np.clip(place - low, 0, 1).reshape([-1 if axis == other else 1 for other in range(3)])
+    blended: np.ndarray = np.take(values, low, axis) * (1 - share) + np.take(values, high, axis) * share
+    return blended
 
 
 def _strata(random: np.random.Generator, rays: int) -> np.ndarray:

@@ -179,7 +179,10 @@ def test_a_finished_data_set_grows(furniture, tmp_path):
     ]
     assert (tmp_path / "out" / "data" / "train-00000-of-00002.parquet").read_bytes() == first
     rows = load_amodal_dataset(tmp_path / "out")
-    assert read_colors(tmp_path / "out", "train", rows[-1]["image_id"]).depth.shape == (rows[-1]["height"], rows[-1]["width"])
+    assert read_colors(tmp_path / "out", "train", rows[-1]["image_id"]).depth.shape == (
+        rows[-1]["height"],
+        rows[-1]["width"],
+    )
     assert "Small" in (tmp_path / "out" / "README.md").read_text()
     with pytest.raises(ValueError, match=r"begun with other settings: \['seed'\]"):
         generate_rooms(furniture, tmp_path / "out", 2, RoomSettings(**{**SETTINGS.__dict__, "seed": 1}))

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .cli_options import add_command, write_bad_records, write_out
-from .data import BadRecord
-from .data.rooms import RoomSettings, generate_rooms
-from .data.rooms.cameras import CONVENTIONS
-from .data.rooms.ground_truth import GroundTruthOptions, write_ground_truth
-from .data.rooms.scenes import SCENE_FORMATS
+from .options import add_command, write_bad_records, write_out
+from ..data import BadRecord
+from ..data.rooms import RoomSettings, generate_rooms
+from ..data.rooms.cameras import CONVENTIONS
+from ..data.rooms.ground_truth import GroundTruthOptions, write_ground_truth
+from ..data.rooms.scenes import SCENE_FORMATS
 
 _EXAMPLES = """\
 scenes:
@@ -42,8 +42,8 @@ examples:
   amodal-diffusion make-rooms furniture/ --output rooms-test/ --rooms 300 --views 1 --split test --size 512
   amodal-diffusion make-rooms furniture/ --output rooms-masks/ --rooms 5000 --views 4 --masks-only --size 256
 
-FURNITURE is a folder with libraries of Sweet Home 3D (.sh3f), as training/get_furniture.sh fetches them. Run it again to
-go on where it was cut off, or with more --rooms to make a data set larger. The splits share no furniture.
+FURNITURE is a folder with libraries of Sweet Home 3D (.sh3f), as training/get_furniture.sh fetches them. Run it again
+to go on where it was cut off, or with more --rooms to make a data set larger. The splits share no furniture.
 """
 
 
