@@ -7,12 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .options import add_command, write_bad_records, write_out
 from ..data import BadRecord
-from ..data.rooms import RoomSettings, generate_rooms
-from ..data.rooms.cameras import CONVENTIONS
-from ..data.rooms.ground_truth import GroundTruthOptions, write_ground_truth
-from ..data.rooms.scenes import SCENE_FORMATS
+from ..data.rooms import (
+    CONVENTIONS,
+    SCENE_FORMATS,
+    GroundTruthOptions,
+    RoomSettings,
+    generate_rooms,
+    write_ground_truth,
+)
+from .options import add_command, write_bad_records, write_out
 
 _EXAMPLES = """\
 scenes:

@@ -112,6 +112,17 @@ SOURCE_NOTES = {
             2024,
         ),
     ),
+    "rooms": SourceNote(
+        "Rendered rooms",
+        "photos and ground truth made for this project from furniture models, under the models' licences (see below)",
+        _bibtex(
+            "zhan2024amodal",
+            "Zhan, Guanqi and Zheng, Chuanxia and Xie, Weidi and Zisserman, Andrew",
+            "Amodal Ground Truth and Completion in the Wild",
+            "CVPR",
+            2024,
+        ),
+    ),
     "cityscapes": SourceNote(
         "Cityscapes",
         "for non-commercial use under the Cityscapes terms; neither photos nor labels may be passed on",

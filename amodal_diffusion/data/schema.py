@@ -144,8 +144,8 @@ def record_order(row: Mapping[str, Any]) -> np.ndarray | None:
         row: a row of the schema.
 
     Returns:
-        (N, N) int8, antisymmetric: [i, j] is 1 where i occludes j, -1 where j occludes i, else 0; 0 too for objects that
-        occlude each other, each in another place. None if the source does not tell the order.
+        (N, N) int8, antisymmetric: [i, j] is 1 where i occludes j, -1 where j occludes i, else 0; also 0 for objects
+        that occlude each other, each in another place. None if the source does not tell the order.
 
     Raises:
         ValueError: a relation names an object that is not in the row.

@@ -102,3 +102,10 @@ def test_reading_leaves_the_content_alone():
     before = copy.deepcopy(content)
     list(iter_coco(content))
     assert content == before
+
+
+def test_objects_that_occlude_each_other_have_no_order():
+    relations = [{"front": 0, "behind": 1}, {"front": 1, "behind": 0}, {"front": 0, "behind": 2}]
+    for given in (relations, relations[::-1]):
+        order = record_order({"objects": [{}, {}, {}], "order_relations": given})
+        assert order.tolist() == [[0, 0, 1], [0, 0, 0], [-1, 0, 0]]

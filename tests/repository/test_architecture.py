@@ -48,6 +48,7 @@ TWICE = {
     "coco": "COCO's JSON: read as annotations, written from a scene",
     "curves": "drawn, and a paper's figure of them",
     "dataset": "a data set, and the command that makes one",
+    "ground_truth": "that of a scene, and the command that makes it",
     "samples": "one row of a data set to score; drawings of several",
     "shapes": "those of Amodal-VAE: drawn for training, compared in its losses",
 }
@@ -264,11 +265,11 @@ def test_every_dependency_has_a_tested_version(project):
 
 
 EXTRAS = {
-    "amodal_diffusion": (),
+    "amodal_diffusion": ("rooms",),
     "demos": ("demo",),
     "training": ("train",),
     "benchmarks": ("demo", "train", "dev"),
-    "tests": ("demo", "train", "dev", "browser"),
+    "tests": ("demo", "train", "dev", "browser", "rooms"),
 }
 """Which extras of pyproject.toml each folder may count on."""
 

@@ -45,7 +45,7 @@ class Camera:
     Raises:
         CameraError: a size or focal length that is not positive, or a matrix that is no pose.
 
-    Examples:
+    Example:
         >>> camera = Camera(64, 48, 60.0, 60.0, 32.0, 24.0, np.eye(4))
         >>> camera.project(np.array([[0.0, 0.0, 2.0]])).tolist()  # what lies ahead is in the middle
         [[32.0, 24.0]]
@@ -153,7 +153,7 @@ def read_cameras(
         CameraError: a file of another form, lens distortion, no camera, or size and intrinsics that neither the file
             nor the arguments give.
 
-    Examples:
+    Example:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     file = Path(folder) / "poses.txt"

@@ -22,18 +22,18 @@ from typing import Any
 
 import numpy as np
 
-from ..._files import atomic_path, write_text
-from ..card import RecordCounts, dataset_card
+from ...files import atomic_file, write_text
+from ..cards import RecordCounts, dataset_card
+from ..parquet import row_tables
 from ..schema import amodal_features
-from ..shards import row_tables
-from .furniture import FurnitureItem, FurnitureLibrary, attributions
-from .layers import LAYER_FOLDER, HiddenColors, write_colors
-from .layouts import furnish
-from .render import render_view
-from .rows import RowOptions, SceneStatistics, view_row
-from .shading import Lighting, Quality
-from .shells import build_shell, draw_lights
-from .viewpoints import Framing, draw_camera, facing_shell
+from .furnishing.catalogue import FurnitureItem, FurnitureLibrary, attributions
+from .furnishing.layouts import furnish
+from .furnishing.shells import build_shell, draw_lights
+from .furnishing.viewpoints import Framing, draw_camera, facing_shell
+from .hidden_colors import LAYER_FOLDER, HiddenColors, write_colors
+from .rendering.photographs import render_view
+from .rendering.shading import Lighting, Quality
+from .view_rows import RowOptions, SceneStatistics, view_row
 from .views import camera_inside, trace_view
 
 logger = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ class RoomSettings:
     Raises:
         ValueError: naming the argument.
 
-    Examples:
+    Example:
         >>> RoomSettings(split="test", size=512).views
         2
     """
@@ -269,7 +269,7 @@ def _make_shard(
     stem = f"{settings.split}-{number:05d}"
     items: set[str] = set()
     with_colors = settings.colors and not settings.masks_only
-    with atomic_path(parts / f"{stem}.part") as shard, atomic_path(parts / f"{stem}.zip") as layers:
+    with atomic_file(parts / f"{stem}.part") as shard, atomic_file(parts / f"{stem}.zip") as layers:
         with zipfile.ZipFile(layers, "w") as archive:
 
             def rows() -> Iterator[dict[str, Any]]:

@@ -13,19 +13,18 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from ..._files import write_text
-from ..card import RecordCounts, dataset_card
-from ..records import BadRecord, OnError, RecordLog
+from ...files import atomic_folder
+from ..cards import RecordCounts, dataset_card
+from ..parquet import SHARD_BYTES, check_target, row_tables, write_shards
+from ..readers.records import BadRecord, OnError, RecordLog
 from ..schema import amodal_features
-from ..shards import SHARD_BYTES, check_target, replacing, row_tables, write_shards
 from .cameras import Camera, Convention, read_cameras
-from .layers import LAYER_FOLDER, HiddenColors, write_colors
+from .hidden_colors import LAYER_FOLDER, HiddenColors, write_colors
 from .meshes import PlacedObject
-from .render import render_view
-from .rows import RowOptions, SceneStatistics, view_row
-from .scenes import read_scene
-from .shading import Lighting
-from .shells import AreaLight
+from .rendering.photographs import render_view
+from .rendering.shading import AreaLight, Lighting
+from .scans.scene_files import read_scene
+from .view_rows import RowOptions, SceneStatistics, view_row
 from .views import View, camera_inside, trace_view
 
 
@@ -126,12 +125,13 @@ def write_ground_truth(
     log = RecordLog(os.fspath(cameras), on_error, records)
     maker = _Maker(objects, options, None if photos is None else Path(photos), log, Path(scene).stem)
     counts, statistics = RecordCounts(), SceneStatistics()
-    with ExitStack() as stack:
-        data = stack.enter_context(replacing(target / "data"))
+    with atomic_folder(target, replaces=("data", LAYER_FOLDER, "README.md")) as staged, ExitStack() as stack:
+        (staged / "data").mkdir()
         archive = None
         if maker.renders:
-            layers = stack.enter_context(replacing(target / LAYER_FOLDER))
-            archive = stack.enter_context(zipfile.ZipFile(layers / f"{options.split}-00000-of-00001.zip", "w"))
+            (staged / LAYER_FOLDER).mkdir()
+            layers = staged / LAYER_FOLDER / f"{options.split}-00000-of-00001.zip"
+            archive = stack.enter_context(zipfile.ZipFile(layers, "w"))
 
         def rows() -> Iterator[dict[str, Any]]:
             for index, camera in enumerate(views):
@@ -142,12 +142,10 @@ def write_ground_truth(
                     yield row
 
         features = amodal_features(with_image=not options.masks_only)
-        names = write_shards(row_tables(rows(), features), features, data, options.split, SHARD_BYTES)
-    description = (
-        f"Ground truth from the meshes of {Path(scene).name}: whole masks and order are computed, as in [Z24]."
-    )
-    card = dataset_card({options.split: counts}, target.resolve().name, description=description)
-    write_text(target / "README.md", card)
+        names = write_shards(row_tables(rows(), features), features, staged / "data", options.split, SHARD_BYTES)
+        description = f"Ground truth from the meshes of {Path(scene).name}: amodal masks and order are computed [Z24]."
+        card = dataset_card({options.split: counts}, target.resolve().name, description=description)
+        (staged / "README.md").write_text(card, encoding="utf-8")
     files = [target / "data" / name for name in names] + [target / "README.md"]
     return GroundTruth(target, files, statistics.summary())
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -33,7 +34,7 @@ class Material:
         opacity: 1 is opaque; what is below blends with what lies behind. Masks take glass for opaque, as annotators do.
         emission: 0, or how brightly the surface shines by itself.
 
-    Examples:
+    Example:
         >>> Material(color=(1.0, 0.0, 0.0)).opacity
         1.0
     """
@@ -68,7 +69,7 @@ class ObjectMesh:
         corner_normals: (F, 3, 3) float32, unit, for smooth shading; or None.
         vertex_colors: (V, 3) uint8 sRGB, or None.
 
-    Examples:
+    Example:
         >>> triangle = ObjectMesh("tile", np.eye(3), np.array([[0, 1, 2]]))
         >>> triangle.bounds.tolist()
         [[0.0, 0.0, 0.0], [1.0, 1.0, 1.0]]
@@ -128,7 +129,7 @@ class PlacedObject:
         mesh: the object; placed objects may share one.
         to_world: (4, 4) float64, affine, from the mesh's coordinates to the world's.
 
-    Examples:
+    Example:
         >>> tile = ObjectMesh("tile", np.eye(3), np.array([[0, 1, 2]]))
         >>> PlacedObject(tile, np.diag([2.0, 2.0, 2.0, 1.0])).world_vertices.max()
         np.float64(2.0)
@@ -165,7 +166,7 @@ def check_transform(name: str, matrix: np.ndarray) -> np.ndarray:
     Raises:
         MeshError: another shape, values that are not finite, or a matrix that flattens the object.
 
-    Examples:
+    Example:
         >>> check_transform("lamp", np.eye(4)[:3]).shape
         (4, 4)
     """
@@ -189,7 +190,7 @@ def check_mesh(mesh: ObjectMesh) -> ObjectMesh:
         MeshError: no faces or none with an area; vertices that are not finite; indices beyond the vertices; a size of
             more than `MAX_EXTENT` metres.
 
-    Examples:
+    Example:
         >>> check_mesh(ObjectMesh("empty", np.zeros((0, 3)), np.zeros((0, 3), dtype=int)))
         Traceback (most recent call last):
         ...
@@ -262,8 +263,57 @@ def take_faces(mesh: ObjectMesh, faces: np.ndarray, name: str) -> ObjectMesh:
 def is_stuff_name(name: str, words: Sequence[str] = STUFF_WORDS) -> bool:
     """Whether an object's name says that it is ground, wall or ceiling.
 
-    Examples:
+    Example:
         >>> is_stuff_name("floor_enclose_1"), is_stuff_name("wallet"), is_stuff_name("Wall.003")
         (True, False, True)
     """
     return not set(words).isdisjoint(_WORD.findall(name.lower()))
+
+
+def merge_meshes(parts: Sequence[ObjectMesh], name: str) -> ObjectMesh:
+    """Several meshes as one object.
+
+    Raises:
+        MeshError: there is none.
+
+    Example:
+        >>> tile = ObjectMesh("tile", np.eye(3), np.array([[0, 1, 2]]))
+        >>> len(merge_meshes([tile, tile], "two").faces)
+        2
+    """
+    if not parts:
+        raise MeshError(f"object {name!r}: expected at least one face, got none")
+    offset, vertices, faces, materials, numbers = 0, [], [], list[Material](), []
+    for part in parts:
+        vertices.append(part.vertices)
+        faces.append(part.faces + offset)
+        own = np.zeros(len(part.faces), dtype=np.int32) if part.face_materials is None else part.face_materials
+        numbers.append(own + len(materials))
+        materials += part.materials
+        offset += len(part.vertices)
+
+    def joined(key: str, missing: Any) -> Any:
+        values = [getattr(part, key) for part in parts]
+        if all(value is None for value in values):
+            return None
+        return np.concatenate(
+            [missing(part) if value is None else value for part, value in zip(parts, values, strict=True)]
+        )
+
+    return ObjectMesh(
+        name,
+        np.concatenate(vertices),
+        np.concatenate(faces).astype(np.int32),
+        materials=tuple(materials),
+        face_materials=np.concatenate(numbers).astype(np.int32),
+        corner_uvs=joined("corner_uvs", lambda part: np.zeros((len(part.faces), 3, 2), dtype=np.float32)),
+        corner_normals=joined("corner_normals", face_normals),
+    )
+
+
+def face_normals(mesh: ObjectMesh) -> np.ndarray:
+    """(F, 3, 3) float32: the normal of each face at its three corners."""
+    corners = mesh.vertices[mesh.faces]
+    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
+    return np.repeat(normals[:, None].astype(np.float32), 3, axis=1)

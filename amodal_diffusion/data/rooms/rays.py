@@ -42,7 +42,7 @@ class MeshTracer:
         vertices: (V, 3) of the first mesh; more are added with `add`.
         faces: (F, 3) indices.
 
-    Examples:
+    Example:
         >>> tracer = MeshTracer(np.array([[0, 0, 2], [1, 0, 2], [0, 1, 2.0]]), np.array([[0, 1, 2]]))
         >>> hits = tracer.cast(np.zeros((2, 3)), np.array([[0.1, 0.1, 1], [0, 0, -1.0]]))
         >>> hits.distance.tolist(), hits.face.tolist()

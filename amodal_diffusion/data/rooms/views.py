@@ -56,7 +56,7 @@ class View:
         owner: (H, W) int32 index of the object that is seen, -1 for none.
         depth: (H, W) float32 of what is seen, infinity for nothing.
 
-    Examples:
+    Example:
         >>> from amodal_diffusion.data.rooms import ObjectMesh
         >>> def tile(name, depth, shift):
         ...     corners = np.array([[-1, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0.0]]) + (shift, 0, depth)

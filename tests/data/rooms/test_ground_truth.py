@@ -5,13 +5,13 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
-from room_helpers import box
 
-from amodal_diffusion.cli import main
+from amodal_diffusion.cli.main import main
 from amodal_diffusion.data import AnnotationError, load_amodal_dataset, record_masks
 from amodal_diffusion.data.rooms import read_colors
 from amodal_diffusion.data.rooms.ground_truth import GroundTruthOptions, find_photo, write_ground_truth
-from amodal_diffusion.data.rooms.rows import RowOptions, SceneStatistics, is_occluded
+from amodal_diffusion.data.rooms.view_rows import RowOptions, SceneStatistics, is_occluded
+from room_helpers import box
 
 pytest.importorskip("embreex")
 
@@ -51,7 +51,7 @@ def test_rendered_views_read_back(tmp_path):
     assert ((colors.paint(1, 48, 64)[..., 3] > 0) == amodal[1]).all()
     assert np.allclose(colors.depth[modal[0]], 2.7, atol=0.01)
     assert written.statistics["objects"] == 4
-    assert "whole masks and order are computed" in (tmp_path / "out" / "README.md").read_text()
+    assert "amodal masks and order are computed" in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_the_same_seed_gives_the_same_bytes(tmp_path):

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from room_helpers import box
 
 from amodal_diffusion.data.rooms import Material, MeshError, ObjectMesh
 from amodal_diffusion.data.rooms.meshes import check_mesh, check_transform, is_stuff_name, repainted
+from room_helpers import box
 
 CORNERS = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0.0]])
 FACE = np.array([[0, 1, 2]])

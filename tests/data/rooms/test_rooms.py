@@ -4,9 +4,8 @@ import json
 
 import numpy as np
 import pytest
-from room_helpers import box, write_library
 
-from amodal_diffusion.cli import main
+from amodal_diffusion.cli.main import main
 from amodal_diffusion.data import load_amodal_dataset, record_masks
 from amodal_diffusion.data.rooms import (
     FurnitureLibrary,
@@ -18,8 +17,9 @@ from amodal_diffusion.data.rooms import (
     read_colors,
 )
 from amodal_diffusion.data.rooms.furnishing import role_of
+from amodal_diffusion.data.rooms.furnishing.layouts import RoomPlan, boxes_meet, surfaces_meet
 from amodal_diffusion.data.rooms.generate import split_items
-from amodal_diffusion.data.rooms.layouts import RoomPlan, boxes_meet, surfaces_meet
+from room_helpers import box, write_library
 
 pytest.importorskip("embreex")
 

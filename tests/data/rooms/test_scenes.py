@@ -5,11 +5,11 @@ import struct
 
 import numpy as np
 import pytest
-from room_helpers import QUAD, box
 
 from amodal_diffusion.data import AnnotationError
 from amodal_diffusion.data.rooms import MeshError, read_obj, read_scene
-from amodal_diffusion.data.rooms.ply import read_ply, triangle_ids
+from amodal_diffusion.data.rooms.scans.ply import read_ply, triangle_ids
+from room_helpers import QUAD, box
 
 OBJ = """\
 mtllib look.mtl

@@ -2,13 +2,12 @@
 
 import numpy as np
 import pytest
-from room_helpers import box, camera, tile
 
 from amodal_diffusion.data.rooms import Material, PlacedObject, trace_view
-from amodal_diffusion.data.rooms.exposure import draw_development
-from amodal_diffusion.data.rooms.render import render_view
-from amodal_diffusion.data.rooms.shading import Lighting, Shader, _continued
-from amodal_diffusion.data.rooms.shells import AreaLight
+from amodal_diffusion.data.rooms.rendering import AreaLight, render_view
+from amodal_diffusion.data.rooms.rendering.exposure import draw_development
+from amodal_diffusion.data.rooms.rendering.shading import Lighting, Shader, _continued
+from room_helpers import box, camera, tile
 
 pytest.importorskip("embreex")
 

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from room_helpers import box, camera, tile
 
 from amodal_diffusion.data.rooms import Material, ObjectMesh, PlacedObject, find_cycles, trace_view
 from amodal_diffusion.data.rooms.views import camera_inside, projected_window
+from room_helpers import box, camera, tile
 
 pytest.importorskip("embreex")
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..meshes import PlacedObject
+from ..views import View
 from .exposure import corner_distance, draw_development
-from .meshes import PlacedObject
 from .shading import Layer, Lighting, Quality, Shader
-from .views import View
 
 _CLEAR = 0.98
 """Opacity below which what lies behind is looked for."""

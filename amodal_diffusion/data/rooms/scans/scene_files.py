@@ -10,12 +10,20 @@ from typing import Any
 
 import numpy as np
 
-from ..records import BadRecord, OnError, RecordLog
-from .furniture import merge_meshes
-from .meshes import Material, MeshError, ObjectMesh, PlacedObject, check_mesh, check_transform, is_stuff_name
+from ...readers.records import BadRecord, OnError, RecordLog
+from ..meshes import (
+    Material,
+    MeshError,
+    ObjectMesh,
+    PlacedObject,
+    check_mesh,
+    check_transform,
+    is_stuff_name,
+    merge_meshes,
+)
 from .obj import read_obj
 from .ply import read_ply, split_by_id, triangle_ids
-from .semantics import read_matterport, read_replica, read_scannet
+from .scanned_houses import read_matterport, read_replica, read_scannet
 
 SCENE_FORMATS = ("obj", "gltf", "ply", "matterport", "replica", "scannet")
 
@@ -72,7 +80,7 @@ def read_scene(
         ValueError: unknown `format` or `on_error`, a scale that is not positive.
         AnnotationError: an object is bad and `on_error` is "raise"; the message names it and says what is wrong.
 
-    Examples:
+    Example:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     file = Path(folder) / "cup.obj"

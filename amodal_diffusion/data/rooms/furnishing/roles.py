@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import Literal
 
-from .furniture import FurnitureItem
+from .catalogue import FurnitureItem
 
 Role = Literal[
     "seat", "sofa", "table", "bed", "storage", "counter", "floor", "mounted", "opening", "ceiling", "rug", "small"
@@ -48,7 +48,7 @@ _CEILING = re.compile(r"ceiling|chandelier|pendant|projector")
 def role_of(item: FurnitureItem) -> Role | None:
     """The part that an item plays in a room; None for what does not belong in one.
 
-    Examples:
+    Example:
         >>> chair = FurnitureItem("library", 1, "Oak chair", "Living room", (0.5, 1.1, 0.6), 0.0, False, "", None, "")
         >>> role_of(chair)
         'seat'

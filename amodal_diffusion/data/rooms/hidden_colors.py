@@ -71,7 +71,7 @@ def read_colors(folder: str | os.PathLike[str], split: str, image_id: str) -> Hi
     Raises:
         FileNotFoundError: the data set has none for that image.
 
-    Examples:
+    Example:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     (Path(folder) / "layers").mkdir()

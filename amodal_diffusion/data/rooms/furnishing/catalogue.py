@@ -16,13 +16,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from ..._files import atomic_path
-from .meshes import Material, MeshError, ObjectMesh, check_mesh
-from .obj import parse_obj
+from ....files import atomic_file
+from ..meshes import Material, MeshError, ObjectMesh, check_mesh, merge_meshes
+from ..scans.obj import parse_obj
 
 logger = logging.getLogger(__name__)
 
@@ -138,7 +137,7 @@ class FurnitureLibrary:
                 logger.info("%s (%s) is left out: %s", item.key, item.name, error)
                 mesh = None
             if file is not None:
-                with atomic_path(file) as temporary:
+                with atomic_file(file) as temporary:
                     np.savez(temporary, allow_pickle=False, **pack_mesh(mesh))
         return None if mesh is None else replace(mesh, label=_label(item.name), category=item.category, is_stuff=False)
 
@@ -218,55 +217,6 @@ def _fit(mesh: ObjectMesh, item: FurnitureItem) -> ObjectMesh:
         normals = normals @ turn.T / scale
         normals = (normals / np.maximum(np.linalg.norm(normals, axis=2, keepdims=True), 1e-12)).astype(np.float32)
     return replace(mesh, vertices=(vertices - middle) * scale, corner_normals=normals)
-
-
-def merge_meshes(parts: Sequence[ObjectMesh], name: str) -> ObjectMesh:
-    """Several meshes as one object.
-
-    Raises:
-        MeshError: there is none.
-
-    Examples:
-        >>> tile = ObjectMesh("tile", np.eye(3), np.array([[0, 1, 2]]))
-        >>> len(merge_meshes([tile, tile], "two").faces)
-        2
-    """
-    if not parts:
-        raise MeshError(f"object {name!r}: expected at least one face, got none")
-    offset, vertices, faces, materials, numbers = 0, [], [], list[Material](), []
-    for part in parts:
-        vertices.append(part.vertices)
-        faces.append(part.faces + offset)
-        own = np.zeros(len(part.faces), dtype=np.int32) if part.face_materials is None else part.face_materials
-        numbers.append(own + len(materials))
-        materials += part.materials
-        offset += len(part.vertices)
-
-    def joined(key: str, missing: Any) -> Any:
-        values = [getattr(part, key) for part in parts]
-        if all(value is None for value in values):
-            return None
-        return np.concatenate(
-            [missing(part) if value is None else value for part, value in zip(parts, values, strict=True)]
-        )
-
-    return ObjectMesh(
-        name,
-        np.concatenate(vertices),
-        np.concatenate(faces).astype(np.int32),
-        materials=tuple(materials),
-        face_materials=np.concatenate(numbers).astype(np.int32),
-        corner_uvs=joined("corner_uvs", lambda part: np.zeros((len(part.faces), 3, 2), dtype=np.float32)),
-        corner_normals=joined("corner_normals", face_normals),
-    )
-
-
-def face_normals(mesh: ObjectMesh) -> np.ndarray:
-    """(F, 3, 3) float32: the normal of each face at its three corners."""
-    corners = mesh.vertices[mesh.faces]
-    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
-    return np.repeat(normals[:, None].astype(np.float32), 3, axis=1)
 
 
 _LOOKS = ("gloss", "opacity", "emission")

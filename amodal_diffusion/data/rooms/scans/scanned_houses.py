@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .meshes import MeshError, ObjectMesh, is_stuff_name
+from ..meshes import MeshError, ObjectMesh, is_stuff_name
 from .ply import PlyMesh, majority, read_ply, split_by_id, triangle_ids
 
 

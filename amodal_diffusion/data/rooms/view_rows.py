@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from ...masks import encode_rle
-from ..records import ImageRecord, make_row
+from ...masks.rle import encode_rle
+from ..readers.records import ImageRecord, make_row
 from ..schema import build_objects
 from .meshes import PlacedObject
 from .views import View
@@ -33,7 +33,7 @@ class RowOptions:
     Raises:
         ValueError: an area or number of pixels below 1, or a share that is none.
 
-    Examples:
+    Example:
         >>> RowOptions(min_area=30).with_stuff
         False
     """
@@ -54,7 +54,7 @@ class RowOptions:
 def is_occluded(modal_area: int, amodal_area: int) -> bool:
     """[Z24]'s filter: area(amodal) > 1.2 · area(modal).
 
-    Examples:
+    Example:
         >>> is_occluded(100, 120), is_occluded(100, 121)
         (False, True)
     """
@@ -146,7 +146,7 @@ def record_occlusions(row: Mapping[str, Any]) -> np.ndarray | None:
     Returns:
         The matrix, or None where the source does not tell the order.
 
-    Examples:
+    Example:
         >>> relations = [{"front": 0, "behind": 1}, {"front": 1, "behind": 0}]
         >>> record_occlusions({"objects": [{}, {}], "order_relations": relations}).tolist()
         [[False, True], [True, False]]
@@ -180,7 +180,7 @@ def find_cycles(front: np.ndarray, min_pixels: int = 1) -> CyclesFound:
         front: (N, N) pixels in which i is in front of j, of `View.front_pixels`.
         min_pixels: that count.
 
-    Examples:
+    Example:
         >>> find_cycles(np.array([[0, 5, 0], [0, 0, 5], [5, 0, 0]])).cycles
         ((0, 1, 2),)
     """

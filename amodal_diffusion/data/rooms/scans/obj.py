@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from .meshes import Material, MeshError, ObjectMesh, is_stuff_name
+from ..meshes import Material, MeshError, ObjectMesh, is_stuff_name
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ def read_obj(path: str | os.PathLike[str]) -> list[ObjectMesh]:
         FileNotFoundError: no such file.
         MeshError: a line that cannot be read, naming it.
 
-    Examples:
+    Example:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     file = Path(folder) / "two.obj"

@@ -24,7 +24,7 @@ class Development:
         noise: deviation of the sensor's noise at middle grey, 0 to 1.
         quality: of the JPEG.
 
-    Examples:
+    Example:
         >>> developed = draw_development(np.random.default_rng(0), np.full((4, 4, 3), 0.2, dtype=np.float32))
         >>> developed.tone(np.zeros((1, 3))).max() < 0.1
         np.True_

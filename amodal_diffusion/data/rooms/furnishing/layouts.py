@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .furnishing import Role, by_role
-from .furniture import FurnitureItem, FurnitureLibrary
-from .meshes import Material, ObjectMesh, PlacedObject, repainted
+from ..meshes import Material, ObjectMesh, PlacedObject, repainted
+from .catalogue import FurnitureItem, FurnitureLibrary
+from .roles import Role, by_role
 
 GAP = 0.004
 """Metres by which boxes may touch."""
@@ -56,7 +56,7 @@ class RoomLayout:
 class RoomPlan:
     """How many of each kind a room tries to get; a pair is a range from which the number is drawn.
 
-    Examples:
+    Example:
         >>> RoomPlan("study", tables=(1, 1)).name
         'study'
     """
@@ -374,7 +374,7 @@ def _cast_vertical(support: PlacedObject, points: np.ndarray, sign: float) -> np
 def boxes_meet(a: np.ndarray, b: np.ndarray) -> bool:
     """Whether two boxes, (2, 3) lowest and highest corner, share more than what touching takes.
 
-    Examples:
+    Example:
         >>> box = np.array([[0.0, 0, 0], [1, 1, 1]])
         >>> boxes_meet(box, box + 0.5), boxes_meet(box, box + 1.0)
         (True, False)

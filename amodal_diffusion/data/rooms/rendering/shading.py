@@ -15,10 +15,9 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from .meshes import Material, PlacedObject
-from .rays import Hits, MeshTracer
-from .shells import AreaLight
-from .views import ObjectHits, View, corner_values
+from ..meshes import Material, PlacedObject
+from ..rays import Hits, MeshTracer
+from ..views import ObjectHits, View, corner_values
 
 _BLOCK = 4
 _PATTERNS = _BLOCK * _BLOCK
@@ -29,6 +28,31 @@ _DIM = 0.02
 """Added to light before it is compared, so that two dark places are alike."""
 AROUND = 2.5
 """Metres within which what stands near takes light from all around away and gives its own colour to it."""
+
+
+@dataclass(frozen=True, eq=False)
+class AreaLight:
+    """A shining rectangle.
+
+    Attributes:
+        center: (3,) metres.
+        across, down: (3,) half its sides.
+        color: (3,) linear, what a surface that faces it one metre away receives.
+        both_sides: whether it shines to both sides, as a lamp does that hangs in a room.
+    """
+
+    center: np.ndarray
+    across: np.ndarray
+    down: np.ndarray
+    color: np.ndarray
+    both_sides: bool = False
+
+    @property
+    def normal(self) -> np.ndarray:
+        """(3,) unit, where it shines to."""
+        normal = np.cross(self.across, self.down)
+        unit: np.ndarray = normal / max(float(np.linalg.norm(normal)), 1e-12)
+        return unit
 
 
 @dataclass(frozen=True)

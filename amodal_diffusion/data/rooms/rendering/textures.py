@@ -20,7 +20,7 @@ def tiling_noise(random: np.random.Generator, cells: tuple[int, int], octaves: i
         octaves: grids, each twice as fine and half as strong as the one before.
         side: pixels.
 
-    Examples:
+    Example:
         >>> tiling_noise(np.random.default_rng(0), (4, 4), side=64).shape
         (64, 64)
     """

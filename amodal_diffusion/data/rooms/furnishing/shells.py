@@ -2,41 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
+from ..meshes import Material, ObjectMesh, PlacedObject
+from ..rendering.shading import AreaLight
+from ..rendering.textures import FLOORS, WALLS, draw_surface
 from .layouts import RoomLayout
-from .meshes import Material, ObjectMesh, PlacedObject
-from .textures import FLOORS, WALLS, draw_surface
 
 BOARD_HEIGHT, BOARD_DEPTH = 0.08, 0.012
 _WHITE = np.array([1.0, 1.0, 1.0])
-
-
-@dataclass(frozen=True, eq=False)
-class AreaLight:
-    """A shining rectangle.
-
-    Attributes:
-        center: (3,) metres.
-        across, down: (3,) half its sides.
-        color: (3,) linear, what a surface that faces it one metre away receives.
-        both_sides: whether it shines to both sides, as a lamp does that hangs in a room.
-    """
-
-    center: np.ndarray
-    across: np.ndarray
-    down: np.ndarray
-    color: np.ndarray
-    both_sides: bool = False
-
-    @property
-    def normal(self) -> np.ndarray:
-        """(3,) unit, where it shines to."""
-        normal = np.cross(self.across, self.down)
-        unit: np.ndarray = normal / max(float(np.linalg.norm(normal)), 1e-12)
-        return unit
 
 
 def build_shell(layout: RoomLayout, random: np.random.Generator, *, plain: bool = False) -> list[PlacedObject]:

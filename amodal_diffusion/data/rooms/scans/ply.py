@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .meshes import MeshError, ObjectMesh, take_faces
+from ..meshes import MeshError, ObjectMesh, take_faces
 
 OBJECT_ID_NAMES = ("object_id", "objectid", "instance_id", "instance", "instance_label", "face_segment", "segment_id")
 """Properties that hold an object's id, the first that is there."""
@@ -59,7 +59,7 @@ def read_ply(path: str | os.PathLike[str]) -> PlyMesh:
         FileNotFoundError: no such file.
         MeshError: no PLY, a header that cannot be read, fewer data than it says, or indices beyond the vertices.
 
-    Examples:
+    Example:
         >>> import tempfile
         >>> header = "ply", "format ascii 1.0", "element vertex 3", *(f"property float {axis}" for axis in "xyz")
         >>> body = "element face 1", "property list uchar int vertex_indices", "property int object_id", "end_header"
@@ -226,7 +226,7 @@ def triangle_ids(mesh: PlyMesh, names: Sequence[str] = OBJECT_ID_NAMES) -> np.nd
 def majority(corners: np.ndarray) -> np.ndarray:
     """(T,) the value that two of (T, 3) have, or the first of three different ones.
 
-    Examples:
+    Example:
         >>> majority(np.array([[1, 2, 2], [3, 4, 5]])).tolist()
         [2, 3]
     """

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .cameras import Camera
+from ..cameras import Camera
+from ..meshes import PlacedObject
+from ..views import View, trace_view
 from .layouts import Placement, RoomLayout
-from .meshes import PlacedObject
-from .views import View, trace_view
 
 PREVIEW = 72
 """Pixels on the longer side of the views that are tried."""
@@ -136,7 +136,7 @@ def look_at(eye: np.ndarray, target: np.ndarray, shape: tuple[int, int], angle: 
         angle: field of view along the longer side, radians.
         roll: turn about the optical axis, radians.
 
-    Examples:
+    Example:
         >>> camera = look_at(np.array([0.0, 1, -2]), np.array([0.0, 1, 0]), (64, 48), 1.0)
         >>> camera.project(np.array([[0.0, 1, 5]])).round(6).tolist()
         [[32.0, 24.0]]
