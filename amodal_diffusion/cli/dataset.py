@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import data
+from ..data import reviews
 from .options import add_command, write_bad_records, write_out
 
 SPLIT = re.compile(r"(?:(?P<split>[A-Za-z]\w*)=)?(?P<place>.+)", re.ASCII)
@@ -54,6 +55,15 @@ The output folder gets data/SPLIT-00000-of-0000n.parquet, README.md (the card) a
 """
 
 
+_ACCEPT_EXAMPLES = """\
+example:
+  python demos/review.py mine/ --split test --reviews reviews.jsonl
+  amodal-diffusion dataset accept mine/ --split test --reviews reviews.jsonl --output accepted/
+
+Rows keep the objects that every round accepted, and the relations between them; rows without any are left out.
+"""
+
+
 def add_dataset(commands: Any, parents: list[Any]) -> None:
     """Add `dataset` and its own commands to the parser."""
     text = "Prepare data sets."
@@ -63,6 +73,16 @@ def add_dataset(commands: Any, parents: list[Any]) -> None:
     convert = add_command(actions, "convert", run_dataset_convert, text, _EXAMPLES, parents)
     _add_inputs(convert)
     _add_outputs(convert)
+    text = "Write the objects of a data set that people accepted (demos/review.py)."
+    accept = add_command(actions, "accept", run_dataset_accept, text, _ACCEPT_EXAMPLES, parents)
+    accept.add_argument("dataset", metavar="DATASET", help="folder, Parquet file or Hub id")
+    accept.add_argument("--split", metavar="NAME", help="where there are several")
+    accept.add_argument("--images", type=Path, metavar="DIR", help="photos of a data set that has none in it")
+    accept.add_argument("--reviews", type=Path, required=True, metavar="FILE", help="answers, JSON lines")
+    accept.add_argument("--rounds", type=int, choices=(1, 2), default=2, help="that must have accepted an object (2)")
+    accept.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the result")
+    accept.add_argument("--overwrite", action="store_true", help="replace shards and card that are there")
+    accept.add_argument("--license", metavar="NAME", help="the Hub's name of the licence, for the card")
 
 
 def _add_inputs(parser: argparse.ArgumentParser) -> None:
@@ -199,3 +219,30 @@ def _read_rows(
         bad_records=bad_records,
         source=options.source or (options.format if options.format != "auto" else None),
     )
+
+
+def run_dataset_accept(options: argparse.Namespace) -> None:
+    """Run `amodal-diffusion dataset accept`."""
+    if not options.reviews.is_file():
+        raise FileNotFoundError(f"--reviews {options.reviews} is no file")
+    answers = reviews.read_answers(options.reviews)
+    accepted = reviews.accepted_keys(answers, options.rounds)
+    if not accepted:
+        raise ValueError(
+            f"--reviews {options.reviews} accepts no object in {options.rounds} rounds; nothing is written."
+        )
+    dataset = data.load_amodal_dataset(options.dataset, options.split, streaming=True, images=options.images)
+    split = options.split or str(dataset.split or "train")
+    rows = _Rows(partial(_accepted, dataset.decode(False), accepted))
+    written = {"overwrite": options.overwrite, "license": options.license}
+    converted = data.convert_dataset({split: rows}, options.output, **written)
+    numbers = converted.counts[split].numbers()
+    both = reviews.agreement(answers)
+    write_out(f"{converted.folder / 'README.md'}\n")
+    write_out(f"{split}: {numbers['images']:,} images, {numbers['objects']:,} objects accepted\n")
+    if both["count"]:
+        write_out(f"both rounds: {both['count']} objects, {both['observed']:.1%} alike, kappa {both['kappa']:.2f}\n")
+
+
+def _accepted(dataset: Any, accepted: set[reviews.ReviewKey]) -> Iterator[dict[str, Any]]:
+    return reviews.accepted_rows(dataset, accepted)

@@ -65,7 +65,7 @@ class Development:
             (H, W, 3) uint8 before compression, and the JPEG file.
         """
         height, width = light.shape[:2]
-        picture = self.tone(_blurred(light, self.blur), corner_distance(height, width))
+        picture: np.ndarray = self.tone(_blurred(light, self.blur), corner_distance(height, width))
         if self.sharpening:
             picture = picture + self.sharpening * (picture - _blurred(picture.astype(np.float32), 1.0))
         grain = random.standard_normal(picture.shape).astype(np.float32)
