@@ -59,7 +59,7 @@ class Review:
         return encoded(picture.convert("RGB"), "JPEG", quality=92)
 
     def outlines(self, image_id, index):
-        """Both outlines on a clear ground, twice as large as the photo: the amodal one red, the modal one cyan over it."""
+        """Both outlines on a clear ground, twice as large as the photo: amodal red, modal cyan over it."""
         modal, amodal = record_masks(self.row(image_id))
         picture = np.zeros((2 * modal.shape[1], 2 * modal.shape[2], 4), dtype=np.uint8)
         for mask, color in ((amodal[index], AMODAL), (modal[index], MODAL)):

@@ -67,7 +67,9 @@ def main():
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
     rows = load_amodal_dataset(options.folder, options.split)
-    shown = range(0, len(rows), max(1, len(rows) // options.count))[: options.count]
+    plain = rows.remove_columns("image")
+    hidden = [sum(item["occlusion_rate"] > 0.1 for item in row["objects"]) for row in plain]
+    shown = sorted(np.argsort(hidden, kind="stable")[::-1][: options.count].tolist())  # those that hide most objects
     sheet = Image.new("RGB", (6 * SIDE, -(-len(shown) // 2) * SIDE), "white")
     for place, number in enumerate(shown):
         row = rows[number]
@@ -78,7 +80,7 @@ def main():
         for column, picture in enumerate(pictures):
             sheet.paste(fitted(picture), ((place % 2 * 3 + column) * SIDE, place // 2 * SIDE))
     sheet.save(options.output, quality=85)
-    for row in rows.remove_columns("image"):
+    for row in plain:
         found = find_cycles(record_occlusions(row).astype(int))
         names = [thing["name"] for thing in row["objects"]]
         for cycle in found.cycles:

@@ -100,7 +100,7 @@ class ReviewFile:
             return None
 
     def is_due(self, key: ReviewKey, person: str, round: int) -> bool:  # noqa: A002
-        """Whether a round asks a person about an object: the second asks others, of what was accepted and of controls."""
+        """Whether a round asks a person about an object: the second asks others, of what was accepted and controls."""
         if round == 1:
             return True
         first = self._answers.get((1, key))

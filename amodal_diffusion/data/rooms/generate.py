@@ -39,6 +39,8 @@ from .views import camera_inside, trace_view
 logger = logging.getLogger(__name__)
 
 MANIFEST = "rooms.json"
+PICTURES = "pictures.jpg"
+"""A file beside the card that it shows where it is there; `demos/show_rooms.py` draws it."""
 PART_FOLDER = "parts"
 _TRIES = 12
 _SPLITS = ("train", "test")
@@ -367,7 +369,14 @@ def _card(target: Path, settings: RoomSettings, used: list[FurnitureItem], licen
     summary = statistics.summary()
     rates = summary.pop("objects by occlusion rate")
     frequent = summary.pop("most frequent")
-    lines = [
+    lines = []
+    if (target / PICTURES).exists():
+        lines.append(
+            f"\n![Ten scenes: the photo, what is hidden in it, two of its objects as they are behind what hides them]"
+            f"({PICTURES})\n\nEach scene: the photo; amodal outlines and what is hidden, in the colour of its object; "
+            "two objects whole, as the data set has their hidden colours."
+        )
+    lines += [
         "\n## Statistics\n",
         "| | |\n|---|---:|",
         *(f"| {name} | {value:,} |" for name, value in summary.items()),
@@ -381,5 +390,20 @@ def _card(target: Path, settings: RoomSettings, used: list[FurnitureItem], licen
             "\n`layers/*.zip` has depth and, for every object with a hidden part, the whole object in colours: "
             "`amodal_diffusion.data.rooms.read_colors(folder, split, image_id)`."
         )
+    lines += ["\n## How it was made\n", f"```bash\n{_command(settings, counts)}\n```"]
     lines += ["\n## Furniture\n", "Models of Sweet Home 3D's furniture libraries:\n", *attributions(used), ""]
     return card + "\n".join(lines)
+
+
+def _command(settings: RoomSettings, counts: RecordCounts) -> str:
+    """The command that makes a data set again."""
+    default = RoomSettings()
+    words = ["amodal-diffusion make-rooms furniture/ --output rooms/"]
+    words.append(f"--rooms {-(-counts.numbers()['images'] // settings.views)}")
+    words.append("--libraries " + " ".join(settings.libraries))
+    for name in ("split", "size", "views", "rooms_per_shard", "seed"):
+        if getattr(settings, name) != getattr(default, name):
+            words.append(f"--{name.replace('_', '-')} {getattr(settings, name)}")
+    flags = {"--masks-only": settings.masks_only, "--with-stuff": settings.with_stuff}
+    flags["--no-colors"] = not settings.colors and not settings.masks_only
+    return " ".join([*words, *(name for name, given in flags.items() if given)])

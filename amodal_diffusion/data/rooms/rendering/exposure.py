@@ -68,7 +68,7 @@ class Development:
         picture: np.ndarray = self.tone(_blurred(light, self.blur), corner_distance(height, width))
         if self.sharpening:
             picture = picture + self.sharpening * (picture - _blurred(picture.astype(np.float32), 1.0))
-        grain = random.standard_normal(picture.shape).astype(np.float32)
+        grain: np.ndarray = random.standard_normal(picture.shape).astype(np.float32)
         grain = 0.6 * grain + 0.8 * _blurred(grain, 0.7)
         picture = picture + self.noise * grain * np.sqrt(0.25 + picture)
         pixels = (np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8)
