@@ -1,7 +1,7 @@
 """How long ground truth from 3D takes a view, and how that grows with the faces and the number of objects.
 
-    python benchmarks/rooms_speed.py
-    python benchmarks/rooms_speed.py --scene room.obj --cameras poses.txt --convention opengl
+python benchmarks/rooms_speed.py
+python benchmarks/rooms_speed.py --scene room.obj --cameras poses.txt --convention opengl
 """
 
 import argparse

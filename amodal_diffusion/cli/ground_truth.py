@@ -5,18 +5,17 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..data import BadRecord
-from ..data.rooms import (
-    CONVENTIONS,
-    SCENE_FORMATS,
-    GroundTruthOptions,
-    RoomSettings,
-    generate_rooms,
-    write_ground_truth,
-)
+from ..data import rooms
 from .options import add_command, write_bad_records, write_out
+
+if TYPE_CHECKING:
+    from ..data import BadRecord
+
+# As `data.rooms.CONVENTIONS` and `SCENE_FORMATS` have them; a test compares.
+CONVENTIONS = ("opencv", "opengl", "pytorch3d")
+SCENE_FORMATS = ("obj", "gltf", "ply", "matterport", "replica", "scannet")
 
 _EXAMPLES = """\
 scenes:
@@ -62,7 +61,7 @@ def add_ground_truth(commands: Any, parents: list[Any]) -> None:
     parser.add_argument("--format", choices=("auto", *SCENE_FORMATS), default="auto", help="of the scene (auto)")
     parser.add_argument("--size", nargs=2, type=int, metavar=("W", "H"), help="of photos, where no file says it")
     parser.add_argument("--intrinsics", nargs="+", type=float, metavar="F", help="fx fy [cx cy] in pixels, likewise")
-    parser.add_argument("--convention", choices=tuple(CONVENTIONS), help="axes of cameras in files of matrices")
+    parser.add_argument("--convention", choices=CONVENTIONS, help="axes of cameras in files of matrices")
     parser.add_argument("--scale", type=float, default=1.0, metavar="M", help="metres in a unit of the scene (1)")
     parser.add_argument("--stuff", nargs="+", default=[], metavar="NAME", help="objects that are ground or wall")
     parser.add_argument("--with-stuff", action="store_true", help="rows have ground, walls and ceiling too")
@@ -102,7 +101,7 @@ def _add_make_rooms(commands: Any, parents: list[Any]) -> None:
 def run_ground_truth(options: argparse.Namespace) -> None:
     """Run `amodal-diffusion ground-truth`."""
     bad_records: list[BadRecord] = []
-    settings = GroundTruthOptions(
+    settings = rooms.GroundTruthOptions(
         scene_format=options.format,
         size=None if options.size is None else (options.size[0], options.size[1]),
         intrinsics=None if options.intrinsics is None else tuple(options.intrinsics),
@@ -117,7 +116,7 @@ def run_ground_truth(options: argparse.Namespace) -> None:
         masks_only=options.masks_only,
         seed=options.seed,
     )
-    written = write_ground_truth(
+    written = rooms.write_ground_truth(
         options.scene,
         options.cameras,
         options.output,
@@ -136,7 +135,7 @@ def run_ground_truth(options: argparse.Namespace) -> None:
 
 def run_make_rooms(options: argparse.Namespace) -> None:
     """Run `amodal-diffusion make-rooms`."""
-    settings = RoomSettings(
+    settings = rooms.RoomSettings(
         split=options.split,
         libraries=tuple(_sorted(options.libraries)),
         size=options.size,
@@ -147,7 +146,7 @@ def run_make_rooms(options: argparse.Namespace) -> None:
         seed=options.seed,
         with_stuff=options.with_stuff,
     )
-    folder = generate_rooms(
+    folder = rooms.generate_rooms(
         options.furniture,
         options.output,
         options.rooms,

@@ -23,6 +23,9 @@ COMMANDS = {
     "annotate": (),
     "deocclude": (),
     "dataset convert": (),
+    "dataset accept": (),
+    "ground-truth": (),
+    "make-rooms": (),
     "convert pcnet-m": (),
 }
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from amodal_diffusion.cli.ground_truth import CONVENTIONS, SCENE_FORMATS
 from amodal_diffusion.cli.main import main
-from amodal_diffusion.data import AnnotationError, load_amodal_dataset, record_masks
+from amodal_diffusion.data import AnnotationError, load_amodal_dataset, record_masks, rooms
 from amodal_diffusion.data.rooms import read_colors
 from amodal_diffusion.data.rooms.ground_truth import GroundTruthOptions, find_photo, write_ground_truth
 from amodal_diffusion.data.rooms.view_rows import RowOptions, SceneStatistics, is_occluded
@@ -164,3 +165,8 @@ def test_statistics_count_mutual_pairs_once():
 def test_row_options(options, message):
     with pytest.raises(ValueError, match=message):
         RowOptions(**options)
+
+
+def test_the_command_offers_what_there_is():
+    assert CONVENTIONS == tuple(rooms.CONVENTIONS)
+    assert SCENE_FORMATS == rooms.SCENE_FORMATS

@@ -1,25 +1,5 @@
 """Rooms to photograph: furniture, what stands where, floors, walls and lights, and where a camera stands."""
 
-from .catalogue import FurnitureItem, FurnitureLibrary, attributions
-from .layouts import PLANS, Placement, RoomLayout, RoomPlan, furnish
-from .roles import role_of
-from .shells import build_shell, draw_lights
-from .viewpoints import Framing, draw_camera, facing_shell, look_at
+import lazy_loader
 
-__all__ = [
-    "PLANS",
-    "Framing",
-    "FurnitureItem",
-    "FurnitureLibrary",
-    "Placement",
-    "RoomLayout",
-    "RoomPlan",
-    "attributions",
-    "build_shell",
-    "draw_camera",
-    "draw_lights",
-    "facing_shell",
-    "furnish",
-    "look_at",
-    "role_of",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

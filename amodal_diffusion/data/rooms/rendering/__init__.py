@@ -1,16 +1,5 @@
 """How scenes look: surfaces, lights and shadows, and what a camera makes of them."""
 
-from .exposure import Development, draw_development
-from .photographs import Rendering, render_view
-from .shading import AreaLight, Lighting, Quality, Shader
+import lazy_loader
 
-__all__ = [
-    "AreaLight",
-    "Development",
-    "Lighting",
-    "Quality",
-    "Rendering",
-    "Shader",
-    "draw_development",
-    "render_view",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

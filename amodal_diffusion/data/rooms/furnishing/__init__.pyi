@@ -1,0 +1,15 @@
+from .catalogue import FurnitureItem as FurnitureItem
+from .catalogue import FurnitureLibrary as FurnitureLibrary
+from .catalogue import attributions as attributions
+from .layouts import PLANS as PLANS
+from .layouts import Placement as Placement
+from .layouts import RoomLayout as RoomLayout
+from .layouts import RoomPlan as RoomPlan
+from .layouts import furnish as furnish
+from .roles import role_of as role_of
+from .shells import build_shell as build_shell
+from .shells import draw_lights as draw_lights
+from .viewpoints import Framing as Framing
+from .viewpoints import draw_camera as draw_camera
+from .viewpoints import facing_shell as facing_shell
+from .viewpoints import look_at as look_at

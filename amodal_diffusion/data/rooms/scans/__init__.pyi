@@ -1,0 +1,9 @@
+from .obj import parse_obj as parse_obj
+from .obj import read_obj as read_obj
+from .ply import read_ply as read_ply
+from .scanned_houses import read_matterport as read_matterport
+from .scanned_houses import read_replica as read_replica
+from .scanned_houses import read_scannet as read_scannet
+from .scene_files import SCENE_FORMATS as SCENE_FORMATS
+from .scene_files import detect_scene_format as detect_scene_format
+from .scene_files import read_scene as read_scene
