@@ -132,13 +132,15 @@ class FurnitureLibrary:
             mesh = unpack_mesh(dict(np.load(file, allow_pickle=False)), item.name)
         else:
             try:
-                mesh = self._read_model(item)
+                arrays = pack_mesh(self._read_model(item))
             except (MeshError, KeyError) as error:
                 logger.info("%s (%s) is left out: %s", item.key, item.name, error)
-                mesh = None
+                arrays = {}
+            # Rounded as in the cache, so that a room is the same with and without one.
+            mesh = unpack_mesh(arrays, item.name)
             if file is not None:
                 with atomic_file(file) as temporary:
-                    np.savez(temporary, allow_pickle=False, **pack_mesh(mesh))
+                    np.savez(temporary, allow_pickle=False, **arrays)
         return None if mesh is None else replace(mesh, label=_label(item.name), category=item.category, is_stuff=False)
 
     def _archive(self, library: str) -> zipfile.ZipFile:
@@ -222,10 +224,8 @@ def _fit(mesh: ObjectMesh, item: FurnitureItem) -> ObjectMesh:
 _LOOKS = ("gloss", "opacity", "emission")
 
 
-def pack_mesh(mesh: ObjectMesh | None) -> dict[str, np.ndarray]:
-    """A mesh as arrays by name, for a file; those of None are none."""
-    if mesh is None:
-        return {}
+def pack_mesh(mesh: ObjectMesh) -> dict[str, np.ndarray]:
+    """A mesh as arrays by name, for a file."""
     arrays = {"vertices": mesh.vertices.astype(np.float32), "faces": mesh.faces}
     for key in ("face_materials", "corner_uvs"):
         if getattr(mesh, key) is not None:
@@ -240,7 +240,7 @@ def pack_mesh(mesh: ObjectMesh | None) -> dict[str, np.ndarray]:
 
 
 def unpack_mesh(arrays: dict[str, np.ndarray], name: str) -> ObjectMesh | None:
-    """The mesh of arrays of `pack_mesh`."""
+    """The mesh of arrays of `pack_mesh`; None of no arrays."""
     if not arrays:
         return None
     materials = []
