@@ -16,6 +16,7 @@ ROLES: tuple[Role, ...] = (
 )  # fmt: skip
 
 _OUTDOORS = re.compile(
+    r"^sitting|"  # people who would sit on air
     r"truck|bus\b|car\b|van\b|suv|seat leon|renault|peugeot|chevrolet|train|rail|crossing|parking|arrow|pool$|swimming|"
     r"street|hedge|fence|goal|barnum|garden|hut|tent|jacuzzi|escalator|stair|elevator|garage|container|umbrella|"
     r"plug|switch|socket|antenna|diving|mower|tree|pine|palm|poplar|maple|beech|cypress|acacia|bamboo|blossom|"
