@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..display import short_repr
 from ..metrics import ImageMatches, OccluderMetrics, match_detections, object_counts, order_counts
 from .methods import check_shape
 from .samples import Detections, Method, Prediction, Sample
@@ -38,6 +39,8 @@ class MethodScores:
     order: np.ndarray | None = None
     occluders: np.ndarray | None = None
 
+    __repr__ = short_repr
+
 
 @dataclass(frozen=True)
 class ImageScores:
@@ -61,6 +64,8 @@ class ImageScores:
     frame: int = 0
     counts: dict[str, int] = field(default_factory=dict)
     methods: list[MethodScores] = field(default_factory=list)
+
+    __repr__ = short_repr
 
 
 COUNTS = ("images", "objects", "occluded", "covered", "related", "skipped")

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from ..data import record_masks, record_order
+from ..display import short_repr
 from ..images import load_image
 from ..masks import mask_unions
 from ..ordering import order_from_masks
@@ -50,6 +51,8 @@ class Sample:
     category_ids: list[int] = field(default_factory=list)
     photo: Image.Image | str | os.PathLike[str] | Mapping[str, Any] | None = None
     source: str = ""
+
+    __repr__ = short_repr
 
     @property
     def image(self) -> Image.Image | None:
@@ -108,6 +111,8 @@ class Detections:
     scores: np.ndarray
     category_ids: np.ndarray
 
+    __repr__ = short_repr
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -131,6 +136,8 @@ class Prediction:
     occluders: np.ndarray | None = None
     matched: np.ndarray | None = None
     detections: Detections | None = None
+
+    __repr__ = short_repr
 
 
 class Method(Protocol):

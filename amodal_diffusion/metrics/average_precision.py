@@ -11,6 +11,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from ..display import short_repr
 from ..masks import BoolArray, MaskInput, encode_rle, to_mask_stack
 from .bootstrap import FloatArray, Interval, check_bootstrap, percentile_intervals, resample_weights
 from .functional import ratios
@@ -50,6 +51,8 @@ class ImageMatches:
     matched: BoolArray
     ignored: BoolArray
     objects: npt.NDArray[np.int64]
+
+    __repr__ = short_repr
 
 
 def match_detections(

@@ -12,6 +12,7 @@ from diffusers.utils import BaseOutput
 from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
+from ..display import short_repr
 from .checks import check_mask_plane, check_positive_integers
 
 # Beyond these the exponential of a log-variance says nothing more, and in half precision it would overflow.
@@ -75,6 +76,8 @@ class AmodalVAEOutput(BaseOutput):
     logits: Tensor
     boxes: Tensor
     posterior: DiagonalGaussian
+
+    __repr__ = short_repr
 
 
 class ShapeEncoder(nn.Module):

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from diffusers.utils import BaseOutput
 
+from ..display import short_repr
+
 
 @dataclass
 class MaskModelOutput(BaseOutput):
@@ -20,3 +22,5 @@ class MaskModelOutput(BaseOutput):
     """
 
     logits: torch.Tensor
+
+    __repr__ = short_repr

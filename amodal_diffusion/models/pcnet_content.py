@@ -12,6 +12,7 @@ from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from ..display import short_repr
 from .checks import check_condition, check_mask_plane, check_positive_integers
 from .pull_push import pull_push
 
@@ -36,6 +37,8 @@ class PCNetContentOutput(BaseOutput):
     """
 
     image: Tensor
+
+    __repr__ = short_repr
 
 
 class _KnownConv(nn.Conv2d):

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..crops import crop_masks
+from ..display import short_repr
 from ..images import load_image
 from ..masks import BoolArray, IntArray, PackedMasks, to_mask_stack
 from ..masks.packed import unpack
@@ -114,6 +115,8 @@ class MaskInputs:
     amodal_boxes: npt.NDArray[np.float64] | None = None
     features: Any = None
     suffix: str = ""
+
+    __repr__ = short_repr
 
     def __len__(self) -> int:
         return len(self.modal)

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...display import short_repr
 from ...images import image_to_tensor, normalize_images
 from ..schema import record_masks
 from ..synthesis import mix_seed
@@ -37,6 +38,8 @@ class InstanceBatch:
     inside: Tensor
     masks: list[Tensor]
     classes: list[Tensor]
+
+    __repr__ = short_repr
 
 
 class InstanceSampler:

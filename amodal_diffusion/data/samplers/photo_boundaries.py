@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ...display import short_repr
 from ..synthesis import (
     OcclusionBatch,
     PhotoBatch,
@@ -31,6 +32,8 @@ class PhotoOcclusionBatch(OcclusionBatch):
     """
 
     image: Tensor
+
+    __repr__ = short_repr
 
 
 class PhotoBoundaries:

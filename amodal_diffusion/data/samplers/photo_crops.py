@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ...crops import crop_boxes, crop_images, crop_masks
+from ...display import short_repr
 from ...images import image_to_tensor
 from ...masks import mask_boxes
 from .photo_objects import Photo, PhotoObjects
@@ -35,6 +36,8 @@ class PhotoCrops:
     boxes: Tensor
     modal: Tensor
     target: Tensor
+
+    __repr__ = short_repr
 
 
 class ObjectCropper:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ...crops import crop_to_boxes
+from ...display import short_repr
 from ...masks import decode_rle, mask_areas, mask_boxes
 from ...ordering import neighbours
 from ..synthesis import MaskBank, complete_objects, partial_objects
@@ -46,6 +47,8 @@ class PartialShapes:
     frame_front: Tensor
     category_ids: Tensor
     sources: Tensor
+
+    __repr__ = short_repr
 
     def __len__(self) -> int:
         return len(self.visible)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ...crops import crop_to_boxes, tight_boxes, to_relative_boxes
+from ...display import short_repr
 from ..synthesis import MaskBank, OcclusionSynthesizer, SynthesisConfig, mix_seed
 from .shape_sources import FRAME, PartialShapes
 
@@ -51,6 +52,8 @@ class ShapeBatch:
     visible_boxes: Tensor
     whole_boxes: Tensor
 
+    __repr__ = short_repr
+
     def __len__(self) -> int:
         return len(self.visible)
 
@@ -75,6 +78,8 @@ class PartialBatch:
     frame: Tensor
     front: Tensor
     category_ids: Tensor
+
+    __repr__ = short_repr
 
 
 class ShapeSampler:

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...crops import ENLARGE_BOX
+from ...display import short_repr
 from ...images import normalize_images
 from .photo_bank import INSIDE, MODAL, PhotoBank
 from .photo_occlusion import PhotoOcclusionSynthesizer, PhotoSynthesisConfig
@@ -92,6 +93,8 @@ class ContentBatch:
     visible: Tensor
     mask: Tensor
     known: Tensor
+
+    __repr__ = short_repr
 
     @property
     def hole(self) -> Tensor:

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...display import short_repr
 from .mask_bank import MaskBank
 from .regions import Regions, sample_frames, sample_region_boxes, sample_regions
 from .seeds import mix_seed
@@ -137,6 +138,8 @@ class OcclusionBatch:
     eraser: Tensor
     target: Tensor
     category_ids: Tensor
+
+    __repr__ = short_repr
 
 
 @dataclass

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...crops import ENLARGE_BOX
+from ...display import short_repr
 from ...images import normalize_images
 from .photo_bank import AMODAL, INSIDE, MODAL, OCCLUDER, OTHERS, PhotoBank
 from .regions import sample_region_boxes, sample_regions
@@ -114,6 +115,8 @@ class PhotoBatch:
     occluder: Tensor
     known: Tensor
     pasted: Tensor
+
+    __repr__ = short_repr
 
     @property
     def hidden(self) -> Tensor:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ...display import short_repr
+
 _MAX_LINES = 4
 
 
@@ -33,6 +35,8 @@ class Regions:
     amplitudes: Tensor
     frequencies: Tensor
     phases: Tensor
+
+    __repr__ = short_repr
 
     def render(self, boxes: Tensor, size: int) -> Tensor:
         """(N, S, S) bool for a crop of `size` pixels; boxes (N, 4) [left, top, right, bottom] in crop units."""

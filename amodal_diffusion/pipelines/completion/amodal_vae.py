@@ -10,6 +10,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
 from ...crops import crop_to_boxes, paste_from_boxes, tight_boxes, to_absolute_boxes
+from ...display import short_repr
 from ...masks import IntArray
 from ...models.amodal_vae import AmodalVAE, DiagonalGaussian
 from ..base import PipelineCallback
@@ -50,6 +51,8 @@ class ShapeCrops:
     category_ids: Tensor | None
     scenes: list[slice]
 
+    __repr__ = short_repr
+
 
 @dataclass
 class Shapes:
@@ -69,6 +72,8 @@ class Shapes:
     probabilities: Tensor
     boxes: Tensor
     count: int = 1
+
+    __repr__ = short_repr
 
     def of(self, objects: slice) -> "Shapes":
         """The shapes of consecutive objects."""

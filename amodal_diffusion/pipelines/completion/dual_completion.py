@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ...crops import CROP_RULES, crop_masks
+from ...display import short_repr
 from ...masks import BoolArray, dilate
 from ...ordering import occlusion_evidence, order_from_increments
 from ..inputs import MaskInputs, PackedUnions, SceneMasks, batches, check_choice, check_integer, check_number, to_device
@@ -49,6 +50,8 @@ class PairPatches:
     rows: list[np.ndarray]
     completions: Tensor | None = None
 
+    __repr__ = short_repr
+
 
 @dataclass
 class ErasedObjects:
@@ -72,6 +75,8 @@ class ErasedObjects:
     erasers: Tensor
     same_pair: np.ndarray
     unions: list[PackedUnions]
+
+    __repr__ = short_repr
 
 
 class DualCompletionPipeline(MaskPipeline):

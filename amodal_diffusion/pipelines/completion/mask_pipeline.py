@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ...crops import CROP_RULES, clip_boxes, crop_boxes, crop_images, crop_masks, join_boxes, paste_patches
+from ...display import short_repr
 from ...hub import INDEX_NAME, PipelineFolder
 from ...images import image_to_tensor, normalize_images, postprocess_masks
 from ...masks import IntArray, TileStack, dilate, mask_boxes, tight_tile
@@ -70,6 +71,8 @@ class MaskCall:
     batch_size: int
     callback: PipelineCallback | None = None
 
+    __repr__ = short_repr
+
 
 @dataclass
 class ObjectPatches:
@@ -95,6 +98,8 @@ class ObjectPatches:
     category_ids: Tensor | None = None
     images: Tensor | None = None
 
+    __repr__ = short_repr
+
 
 @dataclass
 class ScenePrediction:
@@ -116,6 +121,8 @@ class ScenePrediction:
     channels: Tensor
     occluders: PackedUnions | SceneMasks | None = None
     order: np.ndarray | None = None
+
+    __repr__ = short_repr
 
 
 def mask_call(call: Callable[_P, AmodalPipelineOutput | tuple[Any, ...]]) -> Callable[_P, AmodalPipelineOutput]:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...crops import crop_boxes
+from ...display import short_repr
 from ...images import load_image
 from ...masks import mask_boxes, to_mask_stack
 from ...ordering import ancestors, check_order
@@ -50,6 +51,8 @@ class ContentScene:
     occluders: np.ndarray | None = None
     unknown: np.ndarray | None = None
     category_ids: np.ndarray | None = None
+
+    __repr__ = short_repr
 
     def __len__(self) -> int:
         return len(self.modal)

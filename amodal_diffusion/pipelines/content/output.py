@@ -5,6 +5,8 @@ from typing import Any
 
 from diffusers.utils import BaseOutput
 
+from ...display import short_repr
+
 
 @dataclass
 class ContentPipelineOutput(BaseOutput):
@@ -26,3 +28,5 @@ class ContentPipelineOutput(BaseOutput):
 
     objects: Any
     boxes: Any
+
+    __repr__ = short_repr

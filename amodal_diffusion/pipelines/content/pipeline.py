@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...crops import crop_images, crop_masks
+from ...display import short_repr
 from ...hub import HUB_KEYS, PipelineFolder, holds_component, resolve_subfolder
 from ...images import denormalize_images, normalize_images
 from ...masks import dilate
@@ -67,6 +68,8 @@ class ContentPatches:
     known: Tensor
     trusted: Tensor
     category_ids: Tensor | None = None
+
+    __repr__ = short_repr
 
 
 @register_pipeline

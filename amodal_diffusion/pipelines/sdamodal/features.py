@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ...crops.features import FEATURE_CROPS, crop_features
+from ...display import short_repr
 from ...hub import HUB_KEYS
 from ...images import load_image
 from ..contexts import evaluation_mode
@@ -57,6 +58,8 @@ class ImageFeatures:
     maps: tuple[Tensor, ...]
     height: int
     width: int
+
+    __repr__ = short_repr
 
     @property
     def num_draws(self) -> int:
