@@ -100,6 +100,10 @@ class PipelineFolder:
         index: the checked `model_index.json`.
         path_or_id: what the user gave.
         subfolder: likewise.
+
+    Example:
+        >>> PipelineFolder("org/name", {"_class_name": "ASBUPipeline"}, "org/name").class_name
+        'ASBUPipeline'
     """
 
     place: str
@@ -376,6 +380,12 @@ def push_folder(
 
     Raises:
         ValueError: `repo_id` is no Hub id.
+
+    Example:
+        >>> push_folder("out", "me/my cups")
+        Traceback (most recent call last):
+            ...
+        ValueError: `repo_id` must be of the form 'user/name', got 'me/my cups'.
     """
     if _HUB_ID.fullmatch(repo_id) is None:
         check_repo_id(repo_id)

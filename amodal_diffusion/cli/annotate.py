@@ -27,9 +27,16 @@ examples:
 
 
 def add_annotate(commands: Any, parents: list[Any]) -> None:
-    """Add the command to the parser."""
+    """Add the command to the subparsers `commands`.
+
+    Example:
+        >>> parser = argparse.ArgumentParser()
+        >>> add_annotate(parser.add_subparsers(), parents=[])
+        >>> parser.parse_args("annotate coco.json --model pipelines/asbu --output amodal".split()).shard_rows
+        32
+    """
     text = "Complete every object of a data set of visible masks."
-    parser = add_command(commands, "annotate", run_annotate, text, _EXAMPLES, parents)
+    parser = add_command(commands, "annotate", _run_annotate, text, _EXAMPLES, parents)
     parser.add_argument("annotations", metavar="ANNOTATIONS", help="annotation file, folder of Parquet, or Hub id")
     parser.add_argument(
         "--images", type=Path, metavar="DIR", help="folder of the photos, for a model that looks at them"
@@ -49,7 +56,7 @@ def add_annotate(commands: Any, parents: list[Any]) -> None:
     parser.add_argument("--push-to-hub", "--push_to_hub", metavar="ID", help="also publish the Parquet files there")
 
 
-def run_annotate(options: argparse.Namespace) -> None:
+def _run_annotate(options: argparse.Namespace) -> None:
     """Run `amodal-diffusion annotate`."""
     if options.num_workers < 1:
         raise ValueError(f"--num-workers must be at least 1, got {options.num_workers}.")

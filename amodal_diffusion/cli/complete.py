@@ -36,9 +36,16 @@ OBJECT_00.png and so on, and all of one object in one picture OBJECT.png (`sampl
 
 
 def add_complete(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
-    """Add the command to the subparsers `commands`."""
+    """Add the command to the subparsers `commands`.
+
+    Example:
+        >>> parser = argparse.ArgumentParser()
+        >>> add_complete(parser.add_subparsers(), parents=[])
+        >>> parser.parse_args("complete a.jpg --masks a.png --model m --output out --num-samples 8".split()).num_samples
+        8
+    """
     text = "Complete the objects of one photo from their visible masks."
-    parser = add_command(commands, "complete", run_complete, text, _EXAMPLES, parents)
+    parser = add_command(commands, "complete", _run_complete, text, _EXAMPLES, parents)
     parser.add_argument("photo", nargs="?", type=Path, metavar="PHOTO", help="the photo; see --no-photo")
     parser.add_argument(
         "--no-photo", action="store_true", help="take the size from the masks; for models without image"
@@ -51,7 +58,7 @@ def add_complete(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the samples (0)")
 
 
-def run_complete(options: argparse.Namespace) -> None:
+def _run_complete(options: argparse.Namespace) -> None:
     """Run `amodal-diffusion complete`."""
     from ..images import load_image
 

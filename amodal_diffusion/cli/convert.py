@@ -21,9 +21,16 @@ examples:
 
 
 def add_convert(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
-    """Add the command to the subparsers `commands`."""
+    """Add the command to the subparsers `commands`.
+
+    Example:
+        >>> parser = argparse.ArgumentParser()
+        >>> add_convert(parser.add_subparsers(), parents=[])
+        >>> parser.parse_args("convert pcnet-m KINS.pth.tar out --category-aware".split()).category_aware
+        True
+    """
     text = "Convert a published checkpoint into a pipeline folder."
-    parser = add_command(commands, "convert", run_convert, text, _EXAMPLES, [])
+    parser = add_command(commands, "convert", _run_convert, text, _EXAMPLES, [])
     systems = parser.add_subparsers(dest="system", required=True, metavar="SYSTEM", title="systems")
 
     for name, title in (("pcnet-m", "PCNet-M"), ("asbu", "ASBU")):
@@ -74,7 +81,7 @@ def _add_system(
     return parser
 
 
-def run_convert(options: argparse.Namespace) -> None:
+def _run_convert(options: argparse.Namespace) -> None:
     """Run `amodal-diffusion convert`."""
     names = ("category_aware", "add_mask_plane", "stable_diffusion", "include_stable_diffusion", "sample_size")
     given = {name: getattr(options, name, None) for name in names}

@@ -65,16 +65,23 @@ Rows keep the objects that every round accepted, and the relations between them;
 
 
 def add_dataset(commands: Any, parents: list[Any]) -> None:
-    """Add `dataset` and its own commands to the parser."""
+    """Add `dataset` and its own commands to the subparsers `commands`.
+
+    Example:
+        >>> parser = argparse.ArgumentParser()
+        >>> add_dataset(parser.add_subparsers(), parents=[])
+        >>> parser.parse_args("dataset convert train=a.json test=b.json --output out".split()).annotations
+        ['train=a.json', 'test=b.json']
+    """
     text = "Prepare data sets."
     parser = commands.add_parser("dataset", help=text, description=text)
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION", title="actions")
     text = "Convert annotations of any known format into Parquet shards with a data-set card."
-    convert = add_command(actions, "convert", run_dataset_convert, text, _EXAMPLES, parents)
+    convert = add_command(actions, "convert", _run_dataset_convert, text, _EXAMPLES, parents)
     _add_inputs(convert)
     _add_outputs(convert)
     text = "Write the objects of a data set that people accepted (demos/review.py)."
-    accept = add_command(actions, "accept", run_dataset_accept, text, _ACCEPT_EXAMPLES, parents)
+    accept = add_command(actions, "accept", _run_dataset_accept, text, _ACCEPT_EXAMPLES, parents)
     accept.add_argument("dataset", metavar="DATASET", help="folder, Parquet file or Hub id")
     accept.add_argument("--split", metavar="NAME", help="where there are several")
     accept.add_argument("--images", type=Path, metavar="DIR", help="photos of a data set that has none in it")
@@ -116,7 +123,7 @@ def _add_outputs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--private", action="store_true", help="make that repository private")
 
 
-def run_dataset_convert(options: argparse.Namespace) -> None:
+def _run_dataset_convert(options: argparse.Namespace) -> None:
     """Run `amodal-diffusion dataset convert`."""
     _check(options)
     bad_records: list[data.BadRecord] = []
@@ -221,7 +228,7 @@ def _read_rows(
     )
 
 
-def run_dataset_accept(options: argparse.Namespace) -> None:
+def _run_dataset_accept(options: argparse.Namespace) -> None:
     """Run `amodal-diffusion dataset accept`."""
     if not options.reviews.is_file():
         raise FileNotFoundError(f"--reviews {options.reviews} is no file")

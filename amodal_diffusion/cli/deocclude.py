@@ -37,9 +37,16 @@ examples:
 
 
 def add_deocclude(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
-    """Add the command to the subparsers `commands`."""
+    """Add the command to the subparsers `commands`.
+
+    Example:
+        >>> parser = argparse.ArgumentParser()
+        >>> add_deocclude(parser.add_subparsers(), parents=[])
+        >>> parser.parse_args("deocclude photo.jpg --output out --extend-canvas 0,0,80,0".split()).extend_canvas
+        [0, 0, 80, 0]
+    """
     text = "Take a photo apart into a background and whole objects in layers."
-    parser = add_command(commands, "deocclude", run_deocclude, text, _EXAMPLES, parents)
+    parser = add_command(commands, "deocclude", _run_deocclude, text, _EXAMPLES, parents)
     parser.add_argument("photo", type=Path, metavar="PHOTO", help="the photo; before --masks")
     parser.add_argument("--masks", nargs="+", type=Path, metavar="PATH", help="visible masks, see below")
     parser.add_argument("--output", type=Path, required=True, metavar="PATH", help="folder or file, see below")
@@ -66,7 +73,7 @@ def add_deocclude(commands: Any, parents: list[argparse.ArgumentParser]) -> None
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of models that draw random numbers (0)")
 
 
-def run_deocclude(options: argparse.Namespace) -> None:
+def _run_deocclude(options: argparse.Namespace) -> None:
     """Run `amodal-diffusion deocclude`."""
     import torch
 

@@ -63,9 +63,16 @@ examples:
 
 
 def add_evaluate(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
-    """Add the command to the subparsers `commands`."""
+    """Add the command to the subparsers `commands`.
+
+    Example:
+        >>> parser = argparse.ArgumentParser()
+        >>> add_evaluate(parser.add_subparsers(), parents=[])
+        >>> parser.parse_args("evaluate --annotations coco.json --methods raw,convex".split()).methods
+        'raw,convex'
+    """
     text = "Score methods on images with amodal ground truth, also as a table of a paper."
-    parser = add_command(commands, "evaluate", run_evaluate, text, _EXAMPLES, parents)
+    parser = add_command(commands, "evaluate", _run_evaluate, text, _EXAMPLES, parents)
     parser.add_argument("--table", metavar="NAME", help="table of a paper, see below; list names them")
     _add_inputs(parser)
     _add_settings(parser)
@@ -124,7 +131,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--confidence", type=float, default=0.95, metavar="P", help="of the intervals (0.95)")
 
 
-def run_evaluate(options: argparse.Namespace) -> None:
+def _run_evaluate(options: argparse.Namespace) -> None:
     """Run `amodal-diffusion evaluate`."""
     if options.table == "list":
         write_out(

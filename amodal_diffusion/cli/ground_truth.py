@@ -51,9 +51,16 @@ to go on where it was cut off, or with more --rooms to make a data set larger. T
 
 
 def add_ground_truth(commands: Any, parents: list[Any]) -> None:
-    """Add both commands to the parser."""
+    """Add both commands to the subparsers `commands`.
+
+    Example:
+        >>> parser = argparse.ArgumentParser()
+        >>> add_ground_truth(parser.add_subparsers(), parents=[])
+        >>> parser.parse_args("ground-truth room.obj --cameras poses.txt --output out --size 640 480".split()).size
+        [640, 480]
+    """
     text = "Whole masks, order and depth of every object of a 3D scene, as cameras see them."
-    parser = add_command(commands, "ground-truth", run_ground_truth, text, _EXAMPLES, parents)
+    parser = add_command(commands, "ground-truth", _run_ground_truth, text, _EXAMPLES, parents)
     parser.add_argument("scene", type=Path, metavar="SCENE", help="file or folder, see below")
     parser.add_argument("--cameras", type=Path, required=True, metavar="PATH", help="file or folder, see below")
     parser.add_argument("--photos", type=Path, metavar="DIR", help="the real photos, by the cameras' file names")
@@ -80,7 +87,7 @@ def add_ground_truth(commands: Any, parents: list[Any]) -> None:
 
 def _add_make_rooms(commands: Any, parents: list[Any]) -> None:
     text = "Render furnished rooms with ground truth, for training and for testing."
-    parser = add_command(commands, "make-rooms", run_make_rooms, text, _ROOM_EXAMPLES, parents)
+    parser = add_command(commands, "make-rooms", _run_make_rooms, text, _ROOM_EXAMPLES, parents)
     parser.add_argument("furniture", type=Path, metavar="FURNITURE", help="folder of furniture libraries")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the data set")
     parser.add_argument("--rooms", type=int, required=True, metavar="N", help="rooms to have in the end")
@@ -98,7 +105,7 @@ def _add_make_rooms(commands: Any, parents: list[Any]) -> None:
     parser.add_argument("--license", metavar="NAME", help="the Hub's name of the licence, for the card")
 
 
-def run_ground_truth(options: argparse.Namespace) -> None:
+def _run_ground_truth(options: argparse.Namespace) -> None:
     """Run `amodal-diffusion ground-truth`."""
     bad_records: list[BadRecord] = []
     settings = rooms.GroundTruthOptions(
@@ -133,7 +140,7 @@ def run_ground_truth(options: argparse.Namespace) -> None:
     write_bad_records(bad_records)
 
 
-def run_make_rooms(options: argparse.Namespace) -> None:
+def _run_make_rooms(options: argparse.Namespace) -> None:
     """Run `amodal-diffusion make-rooms`."""
     settings = rooms.RoomSettings(
         split=options.split,

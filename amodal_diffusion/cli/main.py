@@ -32,6 +32,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Args:
         arguments: the command line without the program's name; None takes `sys.argv`.
+
+    Example:
+        >>> main(["evaluate", "--table", "list"])  # doctest: +ELLIPSIS
+        z20-1       [Z20] Table 1. Ordering: pair-wise accuracy on occluded pairs
+        ...
+        0
     """
     options = build_parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO if options.verbose else logging.WARNING, format="%(levelname)s: %(message)s")
@@ -56,7 +62,12 @@ class _Parser(argparse.ArgumentParser):
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of all commands; each sets `run`, the function that takes the parsed options."""
+    """The parser of all commands; each sets `run`, the function that takes the parsed options.
+
+    Example:
+        >>> build_parser().parse_args(["convert", "asbu", "asbu.pth.tar", "out"]).system
+        'asbu'
+    """
     parser = _Parser(prog="amodal-diffusion", description="Amodal completion: whole masks from visible ones.")
     parser.add_argument("--version", action="version", version=f"amodal-diffusion {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")

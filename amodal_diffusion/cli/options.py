@@ -32,7 +32,16 @@ masks (--masks) are one of
 def add_command(
     commands: Any, name: str, run: Callable[[argparse.Namespace], None], text: str, epilog: str, parents: list[Any]
 ) -> argparse.ArgumentParser:
-    """Add a command to the subparsers `commands`; `run` takes its parsed options."""
+    """Add a command to the subparsers `commands`; `run` takes its parsed options.
+
+    Example:
+        >>> parser = argparse.ArgumentParser()
+        >>> hello = lambda options: write_out("Hello.")
+        >>> _ = add_command(parser.add_subparsers(), "hello", hello, "Say hello.", "example: hello", parents=[])
+        >>> options = parser.parse_args(["hello"])
+        >>> options.run(options)
+        Hello.
+    """
     parser: argparse.ArgumentParser = commands.add_parser(
         name,
         help=text,
@@ -46,7 +55,12 @@ def add_command(
 
 
 def common_options() -> argparse.ArgumentParser:
-    """The options of all commands, as a parent of their parsers."""
+    """The options of all commands, as a parent of their parsers.
+
+    Example:
+        >>> argparse.ArgumentParser(parents=[common_options()]).parse_args(["--debug"])
+        Namespace(verbose=False, debug=True)
+    """
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--verbose", action="store_true", help="log what is done to stderr")
     parser.add_argument("--debug", action="store_true", help="show the trace of an error")
@@ -54,7 +68,13 @@ def common_options() -> argparse.ArgumentParser:
 
 
 def model_options(*, thresholds: bool = True) -> argparse.ArgumentParser:
-    """The options of commands that run a model, likewise; `thresholds` are those of mask pipelines' calls."""
+    """The options of commands that run a model, likewise; `thresholds` are those of mask pipelines' calls.
+
+    Example:
+        >>> parser = argparse.ArgumentParser(parents=[model_options()])
+        >>> parser.parse_args(["--dtype", "bf16", "--mask-threshold", "0.4"]).mask_threshold
+        0.4
+    """
     parser = argparse.ArgumentParser(add_help=False)
     group = parser.add_argument_group("model options")
     group.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps; auto takes what is there")
@@ -77,7 +97,13 @@ def model_options(*, thresholds: bool = True) -> argparse.ArgumentParser:
 
 
 def given_options(options: argparse.Namespace) -> dict[str, Any]:
-    """The pipeline's arguments that the user gave; the others keep the checkpoint's values."""
+    """The pipeline's arguments that the user gave; the others keep the checkpoint's values.
+
+    Example:
+        >>> parser = argparse.ArgumentParser(parents=[model_options()])
+        >>> given_options(parser.parse_args(["--eraser-dilation", "3"]))
+        {'eraser_dilation': 3}
+    """
     names = ("batch_size", "order_threshold", "mask_threshold", "eraser_dilation")
     given = {name: getattr(options, name, None) for name in names}
     return {name: value for name, value in given.items() if value is not None}
@@ -88,6 +114,10 @@ def find_device(name: str) -> torch.device:
 
     Raises:
         ValueError: where it cannot be used.
+
+    Example:
+        >>> find_device("cpu")
+        device(type='cpu')
     """
     import torch
 
@@ -104,7 +134,12 @@ def find_device(name: str) -> torch.device:
 
 
 def find_dtype(name: str) -> torch.dtype:
-    """The precision of a name in `DTYPES`."""
+    """The precision of a name in `DTYPES`.
+
+    Example:
+        >>> find_dtype("bf16")
+        torch.bfloat16
+    """
     import torch
 
     dtype: torch.dtype = getattr(torch, DTYPES[name])
@@ -112,7 +147,17 @@ def find_dtype(name: str) -> torch.dtype:
 
 
 def load_model(options: argparse.Namespace) -> MaskPipeline:
-    """The mask pipeline of `--model`, on `--device` and in `--dtype`."""
+    """The mask pipeline of `--model`, on `--device` and in `--dtype`.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from amodal_diffusion import AmodalVAE, AmodalVAEPipeline
+        >>> pipe = AmodalVAEPipeline(AmodalVAE(sample_size=16, latent_channels=2, block_out_channels=(2, 4)))
+        >>> with TemporaryDirectory() as folder:
+        ...     pipe.save_pretrained(folder)
+        ...     load_model(argparse.Namespace(model=folder, device="cpu", dtype="bf16")).dtype
+        torch.bfloat16
+    """
     from diffusers.utils import logging
 
     logging.disable_progress_bar()
@@ -129,6 +174,14 @@ def check_inputs_survive(output: Path, results: Iterable[Path], inputs: Iterable
 
     Raises:
         ValueError: naming the input.
+
+    Example:
+        >>> out = Path("out")
+        >>> check_inputs_survive(out, [out / "overlay.png"], [Path("photo.png")])
+        >>> check_inputs_survive(out, [out / "overlay.png"], [Path("out/overlay.png")])
+        Traceback (most recent call last):
+            ...
+        ValueError: --output out would replace out/overlay.png, which this run reads; choose another.
     """
     written = {path.resolve() for path in results}
     for path in inputs:
@@ -137,13 +190,24 @@ def check_inputs_survive(output: Path, results: Iterable[Path], inputs: Iterable
 
 
 def write_bad_records(records: Sequence[object]) -> None:
-    """Say how many records of a data set were skipped, and show the first of them."""
+    """Say how many records of a data set were skipped, and show the first of them.
+
+    Example:
+        >>> write_bad_records(["image 7: no annotations"])
+        skipped 1 bad records, such as
+          image 7: no annotations
+    """
     if records:
         write_out(f"skipped {len(records):,} bad records, such as\n")
         write_out("".join(f"  {record}\n" for record in records[:_SHOWN]))
 
 
 def write_out(text: str) -> None:
-    """Write to standard output at once."""
+    r"""Write to standard output at once.
+
+    Example:
+        >>> write_out("out/amodal.json\n")
+        out/amodal.json
+    """
     sys.stdout.write(text)
     sys.stdout.flush()

@@ -68,7 +68,20 @@ def check_callback(callback: Any) -> PipelineCallback | None:
 
 
 class SafePipeline(DiffusionPipeline):
-    """Base class of the pipelines of this package: a folder of safetensors that loads here and by diffusers itself."""
+    """Base class of the pipelines of this package: a folder of safetensors that loads here and by diffusers itself.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from amodal_diffusion import AmodalVAE, AmodalVAEPipeline
+        >>> pipe = AmodalVAEPipeline(AmodalVAE(sample_size=16, latent_channels=2, block_out_channels=(2, 4)))
+        >>> with TemporaryDirectory() as folder:
+        ...     pipe.save_pretrained(folder)
+        ...     loaded = AmodalVAEPipeline.from_pretrained(folder)
+        ...     sorted(path.name for path in Path(folder).iterdir())
+        ['model', 'model_index.json', 'pipeline.py']
+        >>> isinstance(loaded, SafePipeline), loaded.settings == pipe.settings
+        (True, True)
+    """
 
     if TYPE_CHECKING:
         # diffusers' `ConfigMixin` has one that serves old code, by which type checkers would take every misspelt method

@@ -25,6 +25,14 @@ class PhotoFeatures:
         extractor: on the training device; only used without a cache.
         device: the training device.
         cache: a filled cache.
+
+    Example:
+        >>> from amodal_diffusion.pipelines.sdamodal.features import ImageFeatures
+        >>> extractor = lambda photos: [ImageFeatures((torch.zeros(1, 8, 4, 4),), photo.height, photo.width)
+        ...                             for photo in photos]  # in place of Stable Diffusion
+        >>> features = PhotoFeatures(extractor, torch.device("cpu"))
+        >>> [tuple(feature.shape) for maps in features([Image.new("RGB", (30, 20))]) for feature in maps]
+        [(1, 8, 4, 4)]
     """
 
     def __init__(
@@ -61,6 +69,19 @@ def freeze_extractor(extractor: DiffusionFeatureExtractor) -> None:
     """Take gradients from Stable Diffusion, tell it once and for all apart, and let go of its text encoder.
 
     The description is taken in float32 on the CPU, so it is the same whatever device and precision a run uses.
+
+    Example:
+        >>> from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+        >>> unet = UNet2DConditionModel(
+        ...     block_out_channels=(8,), down_block_types=("DownBlock2D",), up_block_types=("UpBlock2D",),
+        ...     mid_block_type=None, layers_per_block=1, norm_num_groups=4, cross_attention_dim=8,
+        ... )
+        >>> vae = AutoencoderKL(block_out_channels=(4,), norm_num_groups=2)
+        >>> settings = {"prompt_embeds": torch.zeros(1, 3, 8), "resolution": 16, "num_draws": 2, "up_blocks": (0,)}
+        >>> extractor = DiffusionFeatureExtractor(unet, vae, DDIMScheduler(), **settings)
+        >>> freeze_extractor(extractor)
+        >>> any(weight.requires_grad for weight in [*unet.parameters(), *vae.parameters()])
+        False
     """
     extractor.unet.requires_grad_(False)
     extractor.vae.requires_grad_(False)
@@ -69,7 +90,21 @@ def freeze_extractor(extractor: DiffusionFeatureExtractor) -> None:
 
 
 def place_extractor(extractor: DiffusionFeatureExtractor, dtype: torch.dtype | None, device: torch.device) -> None:
-    """Bring Stable Diffusion to the training device; None takes bfloat16 there, float32 on a CPU."""
+    """Bring Stable Diffusion to the training device; None takes bfloat16 there, float32 on a CPU.
+
+    Example:
+        >>> from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+        >>> unet = UNet2DConditionModel(
+        ...     block_out_channels=(8,), down_block_types=("DownBlock2D",), up_block_types=("UpBlock2D",),
+        ...     mid_block_type=None, layers_per_block=1, norm_num_groups=4, cross_attention_dim=8,
+        ... )
+        >>> vae = AutoencoderKL(block_out_channels=(4,), norm_num_groups=2)
+        >>> settings = {"prompt_embeds": torch.zeros(1, 3, 8), "resolution": 16, "num_draws": 2, "up_blocks": (0,)}
+        >>> extractor = DiffusionFeatureExtractor(unet, vae, DDIMScheduler(), **settings)
+        >>> place_extractor(extractor, torch.bfloat16, torch.device("cpu"))
+        >>> unet.dtype, vae.dtype
+        (torch.bfloat16, torch.bfloat16)
+    """
     if dtype is None:
         dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
     for module in (extractor.unet, extractor.vae):
@@ -101,6 +136,27 @@ def cached_features(
         FeatureCacheError: the cache is stale or damaged.
         OSError: too little disk space.
         PhotoError: with `on_error` "raise".
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from types import SimpleNamespace
+        >>> from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+        >>> unet = UNet2DConditionModel(
+        ...     block_out_channels=(8,), down_block_types=("DownBlock2D",), up_block_types=("UpBlock2D",),
+        ...     mid_block_type=None, layers_per_block=1, norm_num_groups=4, cross_attention_dim=8,
+        ... )
+        >>> vae = AutoencoderKL(block_out_channels=(4,), norm_num_groups=2)
+        >>> settings = {"prompt_embeds": torch.zeros(1, 3, 8), "resolution": 16, "num_draws": 2, "up_blocks": (0,)}
+        >>> extractor = DiffusionFeatureExtractor(unet, vae, DDIMScheduler(), **settings)
+        >>> photo = Photo("cups/1", source=0, row=0, objects=(0,), group="1.png")
+        >>> objects = SimpleNamespace(  # in place of `PhotoObjects`
+        ...     content_key=lambda photo: photo.name, image=lambda photo: Image.new("RGB", (30, 20))
+        ... )
+        >>> with TemporaryDirectory() as folder:
+        ...     features = cached_features(folder, extractor, [(objects, [photo])], Accelerator())
+        ...     (maps,) = features([features.read(objects, photo)])
+        >>> [tuple(feature.shape) for feature in maps], maps[0].dtype
+        ([(1, 8, 16, 16)], torch.bfloat16)
     """
     shapes = [(c, s, s) for c, s in zip(extractor.feature_channels, extractor.feature_sizes, strict=True)]
     if accelerator.is_main_process:
