@@ -23,7 +23,12 @@ LEASE = 600.0
 
 
 class ReviewKey(NamedTuple):
-    """An object of a data set: the id of its row, and its index in the row's `objects`."""
+    """An object of a data set: the id of its row, and its index in the row's `objects`.
+
+    Example:
+        >>> ReviewKey(image_id="1", object=0).object
+        0
+    """
 
     image_id: str
     object: int
@@ -38,6 +43,10 @@ class Answer:
         round: 1 or 2.
         person: who said it.
         accepted: whether both of its masks are of good quality.
+
+    Example:
+        >>> Answer(ReviewKey("1", 0), round=1, person="ann", accepted=True).key.image_id
+        '1'
     """
 
     key: ReviewKey
@@ -86,7 +95,7 @@ class ReviewFile:
         Raises:
             ValueError: no name, or a round that is none.
         """
-        check_person(person, round)
+        _check_person(person, round)
         with self._lock:
             now = time.monotonic()
             mine = [key for (number, key), (who, _) in self._leases.items() if who == person and number == round]
@@ -115,7 +124,7 @@ class ReviewFile:
             ValueError: an object that is not reviewed, that this round does not ask this person about, or that another
                 person has answered.
         """
-        check_person(person, round)
+        _check_person(person, round)
         with self._lock:
             if key not in self._known:
                 raise ValueError(f"key must be an object under review, got {tuple(key)}")
@@ -128,7 +137,7 @@ class ReviewFile:
 
     def undo(self, person: str, round: int) -> ReviewKey | None:  # noqa: A002
         """Take a person's last answer of a round back, and return its object; None where there is none."""
-        check_person(person, round)
+        _check_person(person, round)
         with self._lock:
             given = [
                 answer.key for answer in self._answers.values() if (answer.person, answer.round) == (person, round)
@@ -169,7 +178,7 @@ class ReviewFile:
             os.fsync(file.fileno())
 
 
-def check_person(person: str, round: int) -> None:  # noqa: A002
+def _check_person(person: str, round: int) -> None:  # noqa: A002
     """Raise ValueError for an empty name or a round that is none."""
     if not person.strip():
         raise ValueError(f"person must be a name, got {person!r}")
@@ -274,6 +283,10 @@ def review_keys(rows: Iterable[Mapping[str, Any]], min_rate: float = 0.0) -> lis
     """Objects with a known amodal mask of which more than `min_rate` is hidden, in the order of the rows.
 
     [Z24] reviews those of which area(amodal) > 1.2 · area(modal): 1/6 is hidden.
+
+    Example:
+        >>> review_keys([{"image_id": "1", "objects": [{"occlusion_rate": 0.5}, {"occlusion_rate": None}]}], 1 / 6)
+        [ReviewKey(image_id='1', object=0)]
     """
     return [
         ReviewKey(row["image_id"], index)

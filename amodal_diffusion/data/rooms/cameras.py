@@ -28,7 +28,15 @@ _MAX_SIDE = 2**14
 
 
 class CameraError(ValueError):
-    """A file of cameras that cannot be used; the message names the file, what was expected and what came."""
+    """A file of cameras that cannot be used; the message names the file, what was expected and what came.
+
+    Example:
+        >>> try:
+        ...     Camera(0, 48, 60.0, 60.0, 32.0, 24.0, np.eye(4), "left.jpg")
+        ... except CameraError as error:
+        ...     print(error)
+        camera 'left.jpg': size must be from 1 to 16384 pixels, got 0×48
+    """
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,6 +117,10 @@ def check_pose(matrix: Any, what: str) -> np.ndarray:
 
     Raises:
         CameraError: another shape, values that are not finite, axes that are no rotation.
+
+    Example:
+        >>> check_pose(2 * np.eye(4)[:3], "camera 0").tolist()
+        [[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0], [0.0, 0.0, 0.0, 1.0]]
     """
     try:
         given = np.asarray(matrix, dtype=np.float64)

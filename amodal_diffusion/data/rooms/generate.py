@@ -107,6 +107,11 @@ class RoomPhoto:
         colors: depth and whole objects; None for masks alone.
         front: (N, N) pixels in which object i of the row is in front of object j.
         items: keys of the furniture in the room.
+
+    Example:
+        >>> photo = RoomPhoto({"image_id": "room-000000-0"}, None, np.zeros((1, 1), dtype=int), ("Scopia/14",))
+        >>> photo.row["image_id"], photo.items
+        ('room-000000-0', ('Scopia/14',))
     """
 
     row: dict[str, Any]
@@ -116,12 +121,25 @@ class RoomPhoto:
 
 
 def split_items(library: FurnitureLibrary, split: str) -> list[FurnitureItem]:
-    """The furniture of a split: items for testing only, or all others."""
+    r"""The furniture of a split: items for testing only, or all others.
+
+    Example:
+        >>> import tempfile
+        >>> keys = ("name", "category", "width", "depth", "height", "model")
+        >>> values = ("Oak table", "Office", 120, 80, 75, "/table.obj")
+        >>> catalogue = "\n".join(f"{key}#{number}={value}" for number in (6, 7) for key, value in zip(keys, values))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with zipfile.ZipFile(Path(folder) / "mine.sh3f", "w") as archive:
+        ...         archive.writestr("PluginFurnitureCatalog.properties", catalogue)
+        ...     library = FurnitureLibrary(folder)
+        ...     [[item.key for item in split_items(library, split)] for split in ("train", "test")]
+        [['mine/6'], ['mine/7']]
+    """
     return [item for item in library.items if item.is_test == (split == "test")]
 
 
 def make_room(library: FurnitureLibrary, settings: RoomSettings, number: int) -> list[RoomPhoto]:
-    """The photos of one room.
+    r"""The photos of one room.
 
     Args:
         library: gives the models.
@@ -130,6 +148,20 @@ def make_room(library: FurnitureLibrary, settings: RoomSettings, number: int) ->
 
     Returns:
         Up to `settings.views` photos; none where no room was found in which a camera sees enough, which is rare.
+
+    Example:
+        >>> import tempfile
+        >>> keys = ("name", "category", "width", "depth", "height", "model")
+        >>> values = ("Oak table", "Office", 120, 80, 75, "/table.obj")
+        >>> catalogue = "\n".join(f"{key}#1={value}" for key, value in zip(keys, values))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with zipfile.ZipFile(Path(folder) / "mine.sh3f", "w") as archive:
+        ...         archive.writestr("PluginFurnitureCatalog.properties", catalogue)
+        ...         archive.writestr("table.obj", "v 0 0 0\nv 1 0 0\nv 0 0 1\nv 1 1 1\nf 1 2 4\nf 2 3 4\nf 3 1 4\n")
+        ...     settings = RoomSettings(size=32, views=1, masks_only=True, min_objects=1)
+        ...     photos = make_room(FurnitureLibrary(folder), settings, 0)
+        >>> photos[0].row["image_id"], set(photos[0].items)
+        ('room-000000-0', {'mine/1'})
     """
     items = split_items(library, settings.split)
     for attempt in range(_TRIES):
@@ -201,7 +233,7 @@ def generate_rooms(
     on_shard: Callable[[int, int], None] | None = None,
     license: str | None = None,  # noqa: A002 - the Hub's word
 ) -> Path:
-    """Render a data set of rooms, or go on with one.
+    r"""Render a data set of rooms, or go on with one.
 
     Args:
         furniture: folder of the libraries.
@@ -219,6 +251,20 @@ def generate_rooms(
     Raises:
         ValueError: a number below 1, or a folder that was begun with other settings.
         FileNotFoundError: no furniture.
+
+    Example:
+        >>> import tempfile
+        >>> keys = ("name", "category", "width", "depth", "height", "model")
+        >>> values = ("Oak table", "Office", 120, 80, 75, "/table.obj")
+        >>> catalogue = "\n".join(f"{key}#1={value}" for key, value in zip(keys, values))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with zipfile.ZipFile(Path(folder) / "mine.sh3f", "w") as archive:
+        ...         archive.writestr("PluginFurnitureCatalog.properties", catalogue)
+        ...         archive.writestr("table.obj", "v 0 0 0\nv 1 0 0\nv 0 0 1\nv 1 1 1\nf 1 2 4\nf 2 3 4\nf 3 1 4\n")
+        ...     settings = RoomSettings(size=32, views=1, masks_only=True, min_objects=1)
+        ...     made = generate_rooms(folder, Path(folder) / "rooms", 1, settings)
+        ...     sorted(path.name for path in made.rglob("*.*"))
+        ['README.md', 'rooms.json', 'train-00000-of-00001.parquet']
     """
     settings = settings or RoomSettings()
     if rooms < 1 or workers < 1:

@@ -44,6 +44,10 @@ class GroundTruthOptions:
         limit: the first cameras alone.
         masks_only: neither photos nor colours.
         seed: of rendered photos.
+
+    Example:
+        >>> GroundTruthOptions(size=(64, 48), intrinsics=(60.0, 60.0)).split
+        'train'
     """
 
     scene_format: str = "auto"
@@ -69,6 +73,11 @@ class GroundTruth:
         folder: of the data set; `load_amodal_dataset` reads it.
         files: its shards and its card.
         statistics: counts, see `SceneStatistics.summary`.
+
+    Example:
+        >>> folder = Path("masks")
+        >>> GroundTruth(folder, [folder / "README.md"], {"objects": 2}).statistics["objects"]
+        2
     """
 
     folder: Path
@@ -87,7 +96,7 @@ def write_ground_truth(
     on_error: OnError = "raise",
     bad_records: list[BadRecord] | None = None,
 ) -> GroundTruth:
-    """Write what cameras see of the objects of a scene.
+    r"""Write what cameras see of the objects of a scene.
 
     Args:
         scene: see `read_scene`.
@@ -105,6 +114,17 @@ def write_ground_truth(
         AnnotationError: a bad object or view (a camera inside an object, nothing in view, no photo, a photo of another
             size) and `on_error` is "raise".
         ValueError: no view is left.
+
+    Example:
+        >>> import tempfile
+        >>> options = GroundTruthOptions(size=(32, 24), intrinsics=(30, 30), masks_only=True)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     scene, cameras = Path(folder) / "scene.obj", Path(folder) / "poses.txt"
+        ...     _ = scene.write_text("o tile\nv -1 -1 3\nv 1 -1 3\nv 0 1 3\nf 1 2 3\n")
+        ...     _ = cameras.write_text("1 0 0 0\n0 1 0 0\n0 0 1 0\n")
+        ...     made = write_ground_truth(scene, cameras, Path(folder) / "out", options=options)
+        >>> made.statistics["objects"], made.files[0].name
+        (1, 'train-00000-of-00001.parquet')
     """
     options = options or GroundTruthOptions()
     target = Path(folder)
@@ -209,7 +229,7 @@ class _Maker:
                     raise ValueError(f"photo {path.name} must be {camera.width}×{camera.height}, got {picture.size}")
             return os.fspath(path), (), path.relative_to(self.photos).as_posix()
         random = np.random.default_rng([self.options.seed, index])
-        rendering = render_view(self.objects, view, plain_lighting(self.objects, camera), random)
+        rendering = render_view(self.objects, view, _plain_lighting(self.objects, camera), random)
         name = f"{index:06d}.jpg"
         return {"bytes": rendering.jpeg, "path": name}, rendering.colors, name
 
@@ -219,6 +239,13 @@ def find_photo(folder: Path, name: str) -> Path:
 
     Raises:
         ValueError: there is none, or a file that is no picture.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     Image.new("RGB", (4, 4)).save(Path(folder) / "left.jpg")
+        ...     find_photo(Path(folder), "images/left").name
+        'left.jpg'
     """
     path = Path(name)
     if path.is_absolute() or ".." in path.parts or not path.parts:
@@ -235,7 +262,7 @@ def find_photo(folder: Path, name: str) -> Path:
     raise ValueError(f"no photo {name!r} in {os.fspath(folder)!r}")
 
 
-def plain_lighting(objects: Sequence[PlacedObject], camera: Camera) -> Lighting:
+def _plain_lighting(objects: Sequence[PlacedObject], camera: Camera) -> Lighting:
     """Light for a scene that brings none: a lamp over the camera's shoulder and light from all around."""
     low = np.min([item.bounds[0] for item in objects], axis=0)
     high = np.max([item.bounds[1] for item in objects], axis=0)

@@ -30,6 +30,11 @@ class HiddenColors:
     Attributes:
         depth: (H, W) float32 metres along the optical axis, infinity for nothing; None where it was not kept.
         objects: by index into the row's `objects`: x, y and (h, w, 4) uint8, alpha 255 where the object is.
+
+    Example:
+        >>> red = np.full((1, 2, 4), (255, 0, 0, 255), dtype=np.uint8)
+        >>> HiddenColors(objects={3: (1, 0, red)}).paint(3, height=2, width=4)[..., 3].tolist()
+        [[0, 255, 255, 0], [0, 0, 0, 0]]
     """
 
     depth: np.ndarray | None = None
@@ -48,7 +53,15 @@ class HiddenColors:
 
 
 def write_colors(archive: zipfile.ZipFile, image_id: str, colors: HiddenColors, quality: int = 85) -> None:
-    """Add what belongs to an image to an archive; the same content gives the same bytes."""
+    """Add what belongs to an image to an archive; the same content gives the same bytes.
+
+    Example:
+        >>> red = np.full((1, 2, 4), (255, 0, 0, 255), dtype=np.uint8)
+        >>> with zipfile.ZipFile(io.BytesIO(), "w") as archive:
+        ...     write_colors(archive, "room-1", HiddenColors(np.full((4, 4), 2.5), {3: (1, 0, red)}))
+        ...     archive.namelist()
+        ['room-1/depth.png', 'room-1/003_x1_y0.webp']
+    """
     files: dict[str, bytes] = {}
     if colors.depth is not None:
         depth = np.nan_to_num(colors.depth * 1000, nan=0, posinf=0, neginf=0)

@@ -19,7 +19,15 @@ _WORD = re.compile(r"[a-z]+")
 
 
 class MeshError(ValueError):
-    """A mesh from which no ground truth can be had; the message names the object, what was expected and what came."""
+    """A mesh from which no ground truth can be had; the message names the object, what was expected and what came.
+
+    Example:
+        >>> try:
+        ...     merge_meshes([], "chair")
+        ... except MeshError as error:
+        ...     print(error)
+        object 'chair': expected at least one face, got none
+    """
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,7 +163,12 @@ class PlacedObject:
 
 
 def point_bounds(points: np.ndarray) -> np.ndarray:
-    """(2, D): lowest and highest of (N, D) points; by columns, which is far faster than along a short axis."""
+    """(2, D): lowest and highest of (N, D) points; by columns, which is far faster than along a short axis.
+
+    Example:
+        >>> point_bounds(np.array([[0, 5], [2, 1]])).tolist()
+        [[0, 1], [2, 5]]
+    """
     columns = points.T
     return np.array([[column.min() for column in columns], [column.max() for column in columns]])
 
@@ -235,7 +248,14 @@ def check_mesh(mesh: ObjectMesh) -> ObjectMesh:
 
 
 def repainted(mesh: ObjectMesh, materials: Sequence[Material]) -> ObjectMesh:
-    """The same shape with other materials, as many as before; what rays need is shared, not made again."""
+    """The same shape with other materials, as many as before; what rays need is shared, not made again.
+
+    Example:
+        >>> tile = ObjectMesh("tile", np.eye(3), np.array([[0, 1, 2]]))
+        >>> red = repainted(tile, [Material((1.0, 0.0, 0.0))])
+        >>> red.mean_color.tolist(), red.tracer is tile.tracer
+        ([1.0, 0.0, 0.0], True)
+    """
     if len(materials) != len(mesh.materials):
         raise ValueError(f"materials must be {len(mesh.materials)}, got {len(materials)}")
     copy = replace(mesh, materials=tuple(materials))
@@ -245,7 +265,13 @@ def repainted(mesh: ObjectMesh, materials: Sequence[Material]) -> ObjectMesh:
 
 
 def take_faces(mesh: ObjectMesh, faces: np.ndarray, name: str) -> ObjectMesh:
-    """A part of a mesh as an object of its own: the given faces, (K,) indices or (F,) bool, with all vertices."""
+    """A part of a mesh as an object of its own: the given faces, (K,) indices or (F,) bool, with all vertices.
+
+    Example:
+        >>> pair = ObjectMesh("pair", np.eye(3), np.array([[0, 1, 2], [0, 2, 1]]))
+        >>> take_faces(pair, np.array([False, True]), "back").faces.tolist()
+        [[0, 2, 1]]
+    """
 
     def of_faces(values: np.ndarray | None) -> np.ndarray | None:
         return None if values is None else values[faces]
@@ -312,7 +338,13 @@ def merge_meshes(parts: Sequence[ObjectMesh], name: str) -> ObjectMesh:
 
 
 def face_normals(mesh: ObjectMesh) -> np.ndarray:
-    """(F, 3, 3) float32: the normal of each face at its three corners."""
+    """(F, 3, 3) float32: the normal of each face at its three corners.
+
+    Example:
+        >>> flat = ObjectMesh("flat", np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0.0]]), np.array([[0, 1, 2]]))
+        >>> face_normals(flat)[0, 0].tolist()
+        [0.0, 0.0, 1.0]
+    """
     corners = mesh.vertices[mesh.faces]
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)

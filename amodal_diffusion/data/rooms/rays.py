@@ -15,6 +15,12 @@ class Hits(NamedTuple):
         face: (N,) int32 index of the triangle, -1 for no hit.
         part: (N,) int32 index of the mesh in the tracer, -1 for no hit.
         barycentric: (N, 2) float32, the weights of the triangle's second and third corner.
+
+    Example:
+        >>> tracer = MeshTracer(np.array([[0, 0, 2], [1, 0, 2], [0, 1, 2.0]]), np.array([[0, 1, 2]]))
+        >>> hits = tracer.cast(np.zeros((1, 3)), np.array([[0.25, 0.125, 1.0]]))
+        >>> hits.distance.tolist(), hits.part.tolist(), hits.barycentric.tolist()
+        ([2.0], [0], [[0.5, 0.25]])
     """
 
     distance: np.ndarray
@@ -28,6 +34,9 @@ def require_embree() -> None:
 
     Raises:
         ImportError: `embreex` is not installed.
+
+    Example:
+        >>> require_embree()  # nothing happens where it is installed
     """
     try:
         import embreex.mesh_construction  # noqa: F401

@@ -49,6 +49,11 @@ class FurnitureItem:
         model: path of the OBJ file in the library.
         turn: nine numbers, the rotation of the model, row by row; None for none.
         creator: who made it; "" where the catalogue does not say.
+
+    Example:
+        >>> item = FurnitureItem("mine", 1, "Oak chair", "Office", (0.5, 0.9, 0.5), 0.0, False, "chair.obj", None, "")
+        >>> item.key, item.is_test
+        ('mine/1', False)
     """
 
     library: str
@@ -74,7 +79,7 @@ class FurnitureItem:
 
 
 class FurnitureLibrary:
-    """All libraries in a folder.
+    r"""All libraries in a folder.
 
     Args:
         folder: holds `.sh3f` files, in it or below.
@@ -85,6 +90,20 @@ class FurnitureLibrary:
     Raises:
         FileNotFoundError: no library there.
         ValueError: a library without a catalogue, or a name that is none.
+
+    Example:
+        >>> import tempfile
+        >>> keys = ("name", "category", "width", "depth", "height", "model")
+        >>> values = ("Oak table", "Office", 120, 80, 75, "/table.obj")
+        >>> catalogue = "\n".join(f"{key}#1={value}" for key, value in zip(keys, values))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with zipfile.ZipFile(Path(folder) / "mine.sh3f", "w") as archive:
+        ...         archive.writestr("PluginFurnitureCatalog.properties", catalogue)
+        ...         archive.writestr("table.obj", "v 0 0 0\nv 1 0 0\nv 0 0 1\nv 1 1 1\nf 1 2 4\nf 2 3 4\nf 3 1 4\n")
+        ...     library = FurnitureLibrary(folder)
+        ...     mesh = library.load(library.items[0])
+        >>> mesh.label, (mesh.bounds[1] - mesh.bounds[0]).round(2).tolist()
+        ('oak table', [1.2, 0.75, 0.8])
     """
 
     def __init__(
@@ -129,15 +148,15 @@ class FurnitureLibrary:
     def _load(self, item: FurnitureItem) -> ObjectMesh | None:
         file = None if self.cache is None else self.cache / f"{item.library}-{item.number:04d}-{CACHE_VERSION}.npz"
         if file is not None and file.exists():
-            mesh = unpack_mesh(dict(np.load(file, allow_pickle=False)), item.name)
+            mesh = _unpack_mesh(dict(np.load(file, allow_pickle=False)), item.name)
         else:
             try:
-                arrays = pack_mesh(self._read_model(item))
+                arrays = _pack_mesh(self._read_model(item))
             except (MeshError, KeyError) as error:
                 logger.info("%s (%s) is left out: %s", item.key, item.name, error)
                 arrays = {}
             # Rounded as in the cache, so that a room is the same with and without one.
-            mesh = unpack_mesh(arrays, item.name)
+            mesh = _unpack_mesh(arrays, item.name)
             if file is not None:
                 with atomic_file(file) as temporary:
                     np.savez(temporary, allow_pickle=False, **arrays)
@@ -224,7 +243,7 @@ def _fit(mesh: ObjectMesh, item: FurnitureItem) -> ObjectMesh:
 _LOOKS = ("gloss", "opacity", "emission")
 
 
-def pack_mesh(mesh: ObjectMesh) -> dict[str, np.ndarray]:
+def _pack_mesh(mesh: ObjectMesh) -> dict[str, np.ndarray]:
     """A mesh as arrays by name, for a file."""
     arrays = {"vertices": mesh.vertices.astype(np.float32), "faces": mesh.faces}
     for key in ("face_materials", "corner_uvs"):
@@ -239,8 +258,8 @@ def pack_mesh(mesh: ObjectMesh) -> dict[str, np.ndarray]:
     return arrays
 
 
-def unpack_mesh(arrays: dict[str, np.ndarray], name: str) -> ObjectMesh | None:
-    """The mesh of arrays of `pack_mesh`; None of no arrays."""
+def _unpack_mesh(arrays: dict[str, np.ndarray], name: str) -> ObjectMesh | None:
+    """The mesh of arrays of `_pack_mesh`; None of no arrays."""
     if not arrays:
         return None
     materials = []
@@ -269,7 +288,13 @@ LICENCES = {
 
 
 def attributions(items: Iterable[FurnitureItem]) -> list[str]:
-    """A line for each library and author of the items, for the card of what was rendered from them."""
+    """A line for each library and author of the items, for the card of what was rendered from them.
+
+    Example:
+        >>> item = FurnitureItem("mine", 1, "Oak chair", "Office", (0.5, 0.9, 0.5), 0.0, False, "a.obj", None, "Ann")
+        >>> attributions([item])
+        ['- mine (see its licence), Ann: Oak chair']
+    """
     names: dict[tuple[str, str], list[str]] = {}
     for item in items:
         names.setdefault((item.library, item.creator or "unnamed author"), []).append(item.name)

@@ -32,6 +32,12 @@ class Placement:
         item: what it is.
         role: the part that it plays.
         placed: its mesh and where it stands.
+
+    Example:
+        >>> item = FurnitureItem("mine", 1, "Oak chair", "Office", (0.5, 0.9, 0.5), 0.0, False, "chair.obj", None, "")
+        >>> placed = PlacedObject(ObjectMesh("chair", np.eye(3), np.array([[0, 1, 2]])))
+        >>> Placement(item, "seat", placed).placed.bounds[1].tolist()
+        [1.0, 1.0, 1.0]
     """
 
     item: FurnitureItem
@@ -46,6 +52,10 @@ class RoomLayout:
     Attributes:
         size: (width, height, depth) in metres.
         placements: its furniture.
+
+    Example:
+        >>> RoomLayout(size=(4.0, 2.5, 5.0), placements=()).size
+        (4.0, 2.5, 5.0)
     """
 
     size: tuple[float, float, float]
@@ -90,7 +100,7 @@ def furnish(
     plan: RoomPlan | None = None,
     max_objects: int = 36,
 ) -> RoomLayout:
-    """Furnish a room.
+    r"""Furnish a room.
 
     Args:
         library: gives the models.
@@ -104,6 +114,21 @@ def furnish(
 
     Raises:
         ValueError: no item plays any part in a room.
+
+    Example:
+        >>> import tempfile, zipfile
+        >>> from pathlib import Path
+        >>> keys = ("name", "category", "width", "depth", "height", "model")
+        >>> values = ("Oak table", "Office", 120, 80, 75, "/table.obj")
+        >>> catalogue = "\n".join(f"{key}#1={value}" for key, value in zip(keys, values))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with zipfile.ZipFile(Path(folder) / "mine.sh3f", "w") as archive:
+        ...         archive.writestr("PluginFurnitureCatalog.properties", catalogue)
+        ...         archive.writestr("table.obj", "v 0 0 0\nv 1 0 0\nv 0 0 1\nv 1 1 1\nf 1 2 4\nf 2 3 4\nf 3 1 4\n")
+        ...     library = FurnitureLibrary(folder)
+        ...     layout = furnish(library, library.items, np.random.default_rng(0), plan=RoomPlan("one", tables=(1, 1)))
+        >>> [(place.item.name, place.role) for place in layout.placements]
+        [('Oak table', 'table')]
     """
     roles = by_role(items)
     if not any(roles.values()):
@@ -390,6 +415,13 @@ def surfaces_meet(a: PlacedObject, b: PlacedObject, *, lift: float = 0.0) -> boo
         a: an object.
         b: another.
         lift: metres at the bottom of `a` that are left out, where it stands on `b`.
+
+    Example:
+        >>> tile = ObjectMesh("tile", np.eye(3), np.array([[0, 1, 2]]))
+        >>> near, far = np.eye(4), np.eye(4)
+        >>> near[:3, 3], far[:3, 3] = 0.001, 0.2
+        >>> [surfaces_meet(PlacedObject(tile), PlacedObject(tile, pose)) for pose in (near, far)]
+        [True, False]
     """
     low = np.maximum(a.bounds[0], b.bounds[0]) - _CELL
     high = np.minimum(a.bounds[1], b.bounds[1]) + _CELL

@@ -94,7 +94,13 @@ def _standing_role(name: str, width: float, height: float, depth: float) -> Role
 
 
 def by_role(items: Iterable[FurnitureItem]) -> dict[Role, list[FurnitureItem]]:
-    """Items by the part they play; every role has a list, which may be empty."""
+    """Items by the part they play; every role has a list, which may be empty.
+
+    Example:
+        >>> item = FurnitureItem("mine", 1, "Oak chair", "Office", (0.5, 0.9, 0.5), 0.0, False, "chair.obj", None, "")
+        >>> [chair.name for chair in by_role([item])["seat"]]
+        ['Oak chair']
+    """
     sorted_items: dict[Role, list[FurnitureItem]] = {role: [] for role in ROLES}
     for item in items:
         role = role_of(item)

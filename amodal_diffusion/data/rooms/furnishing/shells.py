@@ -23,6 +23,11 @@ def build_shell(layout: RoomLayout, random: np.random.Generator, *, plain: bool 
 
     Returns:
         Objects that are `is_stuff`, in the order floor, ceiling, walls at -z, +x, +z, -x.
+
+    Example:
+        >>> layout = RoomLayout((4.0, 2.5, 5.0), ())
+        >>> [part.mesh.name for part in build_shell(layout, np.random.default_rng(0), plain=True)]
+        ['floor', 'ceiling', 'wall', 'wall', 'wall', 'wall']
     """
     width, height, depth = layout.size
     x, z = width / 2, depth / 2
@@ -89,7 +94,14 @@ def _sheet(
 
 
 def draw_lights(layout: RoomLayout, random: np.random.Generator) -> list[AreaLight]:
-    """Lights of a room: daylight from a side most of the time, lamps under the ceiling, lamps that stand about."""
+    """Lights of a room: daylight from a side most of the time, lamps under the ceiling, lamps that stand about.
+
+    Example:
+        >>> layout = RoomLayout((4.0, 2.5, 5.0), ())
+        >>> lights = draw_lights(layout, np.random.default_rng(0))
+        >>> all(abs(light.center[0]) <= 2 and abs(light.center[2]) <= 2.5 for light in lights)
+        True
+    """
     width, height, depth = layout.size
     lights = []
     by_day = random.random() < 0.7

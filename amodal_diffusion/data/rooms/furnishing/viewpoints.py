@@ -25,6 +25,10 @@ class Framing:
     Attributes:
         tries: cameras that are compared.
         objects: fewest and most objects in the frame; more than the most count no more.
+
+    Example:
+        >>> Framing(objects=(2, 10)).tries
+        10
     """
 
     tries: int = 10
@@ -46,6 +50,19 @@ def draw_camera(
         random: where chance comes from.
         size: pixels of the photo's longer side.
         framing: what it should show.
+
+    Example:
+        >>> from amodal_diffusion.data.rooms.furnishing import FurnitureItem, build_shell
+        >>> from amodal_diffusion.data.rooms.meshes import ObjectMesh
+        >>> item = FurnitureItem("mine", 1, "Oak chair", "Office", (0.5, 0.9, 0.5), 0.0, False, "chair.obj", None, "")
+        >>> corners = np.array([[-0.3, 0, 0], [0.3, 0, 0], [0, 0, 0.3], [0, 0.9, 0]])
+        >>> placed = PlacedObject(ObjectMesh("chair", corners, np.array([[0, 1, 3], [1, 2, 3], [2, 0, 3]])))
+        >>> layout = RoomLayout((4.0, 2.5, 5.0), (Placement(item, "seat", placed),))
+        >>> random = np.random.default_rng(0)
+        >>> shell = build_shell(layout, random, plain=True)
+        >>> camera = draw_camera(layout, shell, random, 64, Framing(objects=(1, 5)))
+        >>> max(camera.width, camera.height)
+        64
     """
     framing = framing or Framing()
     objects = [place.placed for place in layout.placements]
@@ -64,7 +81,15 @@ def draw_camera(
 
 
 def facing_shell(shell: list[PlacedObject], camera: Camera) -> list[PlacedObject]:
-    """The parts of a room that a camera sees from inside; a wall between it and the room is left out."""
+    """The parts of a room that a camera sees from inside; a wall between it and the room is left out.
+
+    Example:
+        >>> from amodal_diffusion.data.rooms.furnishing import build_shell
+        >>> shell = build_shell(RoomLayout((4.0, 2.5, 5.0), ()), np.random.default_rng(0), plain=True)
+        >>> inside, behind_wall = (look_at(np.array([0, 1.5, z]), np.zeros(3), (64, 48), 1.0) for z in (2.0, 3.0))
+        >>> len(facing_shell(shell, inside)), len(facing_shell(shell, behind_wall))
+        (6, 5)
+    """
     middle = np.mean([item.bounds.mean(axis=0) for item in shell], axis=0)
     kept = []
     for item in shell:
