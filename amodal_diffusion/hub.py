@@ -128,6 +128,7 @@ def find_pipeline_folder(
         hub_options: see `HUB_KEYS`.
 
     Raises:
+        TypeError: `path_or_id` is neither a text nor a path.
         FileNotFoundError, ValueError, OSError: as `resolve_subfolder` and `read_model_index` say.
 
     Example:
@@ -137,6 +138,8 @@ def find_pipeline_folder(
         ...     find_pipeline_folder(folder).class_name
         'ASBUPipeline'
     """
+    if not isinstance(path_or_id, str | os.PathLike):
+        raise TypeError(f"`pretrained_model_name_or_path` must be a folder or a Hub id, got {path_or_id!r}.")
     place = resolve_subfolder(path_or_id, subfolder, **hub_options)
     return PipelineFolder(place, read_model_index(place, **hub_options), path_or_id, subfolder)
 
@@ -153,7 +156,7 @@ def resolve_subfolder(path_or_id: str | os.PathLike[str], subfolder: str | None,
         hub_options: `revision`, `token`, `cache_dir`, `local_files_only`, `force_download`.
 
     Raises:
-        FileNotFoundError: no such folder, and no Hub id either.
+        FileNotFoundError: no such folder, and no Hub id either; a local folder without `subfolder`.
         ValueError: where `subfolder` leaves the repository.
         OSError: where the Hub does not give the files.
 
@@ -167,6 +170,8 @@ def resolve_subfolder(path_or_id: str | os.PathLike[str], subfolder: str | None,
     if not parts or Path(subfolder).is_absolute() or ".." in parts:
         raise ValueError(f"`subfolder` must be a relative path inside of the repository, got {subfolder!r}.")
     if os.path.isdir(path_or_id):
+        if not Path(path_or_id, subfolder).is_dir():
+            raise FileNotFoundError(f"The folder '{os.fspath(path_or_id)}' holds no `subfolder` {subfolder!r}.")
         return str(Path(path_or_id, subfolder))
     check_hub_id(path_or_id)
     prefix = "/".join(parts)

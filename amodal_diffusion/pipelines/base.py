@@ -14,6 +14,7 @@ from torch import nn
 
 from ..hub import (
     HUB_KEYS,
+    INDEX_NAME,
     PIPELINE_FILE_NAME,
     PipelineFolder,
     check_model_index,
@@ -127,6 +128,7 @@ class SafePipeline(DiffusionPipeline):
         """
         if kwargs.pop("use_safetensors", None) is False:
             raise ValueError("`use_safetensors` must be True: pickled weights can run code when they are loaded.")
+        cls._check_components(folder, kwargs)
         token = _INDEX.set(folder.index)
         try:
             return super().from_pretrained(folder.place, use_safetensors=True, **kwargs)
@@ -147,6 +149,17 @@ class SafePipeline(DiffusionPipeline):
                 f"'{folder.place}' holds a `{name}`, not a `{cls.__name__}`: load it by `{name}.from_pretrained`, or "
                 "by `AmodalPipeline.from_pretrained`, which takes every pipeline."
             )
+
+    @classmethod
+    def _check_components(cls, folder: PipelineFolder, given: dict[str, Any]) -> None:
+        """Refuse an index without an entry for a component that is neither given nor optional."""
+        components, _ = cls._get_signature_keys(cls)
+        for name in sorted(set(components) - {*cls._optional_components, *given}):
+            entry = folder.index.get(name)
+            if not isinstance(entry, list | tuple) or len(entry) != 2:
+                raise ValueError(
+                    f"{INDEX_NAME} of '{folder.place}' must hold `{name}` as [library, class], got {entry!r}."
+                )
 
     @classmethod
     def _dict_from_json_file(cls, json_file: str | os.PathLike[str]) -> dict[str, Any]:
@@ -179,7 +192,7 @@ class SafePipeline(DiffusionPipeline):
             TypeError: another pipeline.
         """
         if not isinstance(pipeline, SafePipeline) or not issubclass(cls, type(pipeline)):
-            raise TypeError(f"`pipeline` must be a {cls.__name__}, got a {type(pipeline).__name__}.")
+            raise TypeError(f"`pipeline` must be of {cls.__name__}, got {type(pipeline).__name__}.")
         return cls(**{**pipeline.components, **pipeline.settings, **kwargs})
 
     @property

@@ -97,7 +97,7 @@ class AmodalPipelineOutput(BaseOutput):
     def __repr__(self) -> str:
         known = ", ".join(self.keys())
         if self.is_batched:
-            counts = " + ".join(str(len(stack)) for stack in self.probabilities)
+            counts = " + ".join(str(len(stack)) for stack in self.probabilities) or "0"
             return f"{type(self).__name__}({_count(len(self.probabilities), 'photo')}, {counts} objects: {known})"
         size = f", {self.size[0]}x{self.size[1]}" if self.size else ""
         return f"{type(self).__name__}({_count(len(self.probabilities), 'object')}{size}: {known})"

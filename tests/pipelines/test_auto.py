@@ -104,6 +104,11 @@ WRONG_INDICES = {
         {**INDEX, "model": ["subprocess", "Popen"]},
         "component `model` comes from the library 'subprocess'",
     ),
+    "component that is a text": ({**INDEX, "model": "x"}, r"must hold `model` as \[library, class\], got 'x'"),
+    "component that is missing": (
+        {"_class_name": "PCNetMaskPipeline"},
+        r"must hold `model` as \[library, class\], got None",
+    ),
 }
 
 
@@ -175,3 +180,13 @@ def test_offline_mode_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr("amodal_diffusion.hub.get_hf_file_metadata", None)
     with pytest.raises(OSError, match="no folder 'org/gone' here, and the Hub may not be asked"):
         AmodalPipeline.from_pretrained("org/gone", cache_dir=tmp_path, local_files_only=True)
+
+
+def test_what_is_no_name_is_named():
+    with pytest.raises(TypeError, match="`pretrained_model_name_or_path` must be a folder or a Hub id, got None"):
+        AmodalPipeline.from_pretrained(None)
+
+
+def test_a_subfolder_that_is_missing_here_is_not_looked_for_on_the_hub(tmp_path):
+    with pytest.raises(FileNotFoundError, match="holds no `subfolder` 'nope'"):
+        AmodalPipeline.from_pretrained(tmp_path, subfolder="nope")

@@ -214,7 +214,7 @@ def test_from_pipe_shares_the_components(pipeline):
         other = loader.from_pipe(pipeline, mask_threshold=0.4)
         assert type(other) is PCNetMaskPipeline and other.model is pipeline.model
         assert {name: other.config[name] for name in SETTINGS} == {**SETTINGS, "mask_threshold": 0.4}
-    with pytest.raises(TypeError, match="`pipeline` must be a ASBUPipeline, got a PCNetMaskPipeline"):
+    with pytest.raises(TypeError, match="`pipeline` must be of ASBUPipeline, got PCNetMaskPipeline"):
         ASBUPipeline.from_pipe(pipeline)
     with pytest.raises(TypeError, match="must be a pipeline of amodal_diffusion, got a str"):
         AmodalPipeline.from_pipe("pcnet-m")
