@@ -4,13 +4,11 @@ import ast
 import collections
 import re
 
-import pytest
-
 from repository_helpers import ROOT
 
 PACKAGE = ROOT / "amodal_diffusion"
-REQUIRED = False
-"""False reports what is missing (`pytest -rx` shows the counts), True fails."""
+STILL_WITHOUT = {f"amodal_diffusion.data.rooms.{name}" for name in ("rendering", "scans", "view_rows", "views")}
+"""Modules and folders whose examples are not written yet. A name that is done leaves the list; none is added."""
 
 
 def public_names(path):
@@ -23,17 +21,14 @@ def public_names(path):
 
 
 def test_every_public_name_has_an_example():
-    total, without = 0, collections.defaultdict(list)
+    without = collections.defaultdict(list)
     for path in sorted(PACKAGE.rglob("*.py")):
         module = path.relative_to(ROOT).with_suffix("")
         if any(re.match(r"_(?!_)", part) for part in module.parts):
             continue
         for name, docstring in public_names(path):
-            total += 1
             if ">>>" not in docstring:
                 without[".".join(module.parts)].append(name)
-    missing = sum(map(len, without.values()))
-    if missing and not REQUIRED:
-        counts = ", ".join(f"{module} {len(names)}" for module, names in without.items())
-        pytest.xfail(f"{missing} of {total} public names have no example: {counts}")
-    assert not dict(without)
+    allowed = {name for name in without if any(f"{name}.".startswith(f"{part}.") for part in STILL_WITHOUT)}
+    assert not {name: names for name, names in without.items() if name not in allowed}
+    assert all(any(f"{name}.".startswith(f"{part}.") for name in without) for part in STILL_WITHOUT)
