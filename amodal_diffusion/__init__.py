@@ -33,7 +33,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return __all__
 
 
 # diffusers writes `["amodal_diffusion", class]` into `model_index.json`, and downloads a repository with such a
