@@ -62,7 +62,17 @@ def is_occluded(modal_area: int, amodal_area: int) -> bool:
 
 
 def kept_objects(objects: Sequence[PlacedObject], view: View, options: RowOptions) -> list[int]:
-    """Indices of the objects that become objects of the row."""
+    """Indices of the objects that become objects of the row.
+
+    Example:
+        >>> from amodal_diffusion.data.rooms import Camera, ObjectMesh, trace_view
+        >>> corners = np.array([[-1, -1, 2], [1, -1, 2], [1, 1, 2], [-1, 1, 2.0]])
+        >>> item = PlacedObject(ObjectMesh("tile", corners, np.array([[0, 1, 2], [0, 2, 3]])))
+        >>> camera = Camera(32, 32, 16.0, 16.0, 16.0, 16.0, np.eye(4))
+        >>> view = trace_view([item], camera)  # 256 pixels
+        >>> kept_objects([item], view, RowOptions()), kept_objects([item], view, RowOptions(min_area=300))
+        ([0], [])
+    """
     modal, amodal = view.areas()
     kept = []
     for index, item in enumerate(objects):
@@ -101,6 +111,15 @@ def view_row(
     Returns:
         The row in plain Python, and the indices of its objects among the N. `name` is an object's semantic label, else
         its name in the scene. Objects that hide each other have a relation each way.
+
+    Example:
+        >>> from amodal_diffusion.data.rooms import Camera, ObjectMesh, trace_view
+        >>> corners = np.array([[-1, -1, 2], [1, -1, 2], [1, 1, 2], [-1, 1, 2.0]])
+        >>> item = PlacedObject(ObjectMesh("tile", corners, np.array([[0, 1, 2], [0, 2, 3]])))
+        >>> camera = Camera(32, 32, 16.0, 16.0, 16.0, 16.0, np.eye(4))
+        >>> row, kept = view_row([item], trace_view([item], camera), "room-0")
+        >>> row["image_id"], [thing["name"] for thing in row["objects"]], kept
+        ('room-0', ['tile'], [0])
     """
     options = options or RowOptions()
     kept = kept_objects(objects, view, options)
@@ -167,6 +186,10 @@ class CyclesFound:
     Attributes:
         mutual: pairs (i, j), i < j, each in front of the other somewhere.
         cycles: triples (i, j, k), i in front of j, j of k, k of i, none of the pairs mutual.
+
+    Example:
+        >>> find_cycles(np.array([[0, 3], [2, 0]]))
+        CyclesFound(mutual=((0, 1),), cycles=())
     """
 
     mutual: tuple[tuple[int, int], ...]
@@ -200,7 +223,14 @@ def find_cycles(front: np.ndarray, min_pixels: int = 1) -> CyclesFound:
 
 
 class SceneStatistics:
-    """[Z24]'s statistics of a data set, counted as its rows pass by."""
+    """[Z24]'s statistics of a data set, counted as its rows pass by.
+
+    Example:
+        >>> statistics = SceneStatistics()
+        >>> statistics.add({"objects": [{"name": "cup", "occlusion_rate": 0.5}], "order_relations": []})
+        >>> statistics.summary()["most frequent"]
+        {'cup': 1}
+    """
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()

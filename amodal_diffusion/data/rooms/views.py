@@ -32,6 +32,15 @@ class ObjectHits:
         depth: (h, w) float32 along the optical axis, infinity where the object is not.
         face: (h, w) int32, -1 where it is not.
         barycentric: (h, w, 2) float32, see `Hits`.
+
+    Example:
+        >>> from amodal_diffusion.data.rooms import ObjectMesh
+        >>> corners = np.array([[-1, -1, 2], [1, -1, 2], [1, 1, 2], [-1, 1, 2.0]])
+        >>> item = PlacedObject(ObjectMesh("tile", corners, np.array([[0, 1, 2], [0, 2, 3]])))
+        >>> camera = Camera(32, 32, 16.0, 16.0, 16.0, 16.0, np.eye(4))
+        >>> found = trace_object(item, camera)
+        >>> found.window, found.depth.shape, found.slices
+        ((7, 7, 18, 18), (18, 18), (slice(7, 25, None), slice(7, 25, None)))
     """
 
     window: tuple[int, int, int, int]
@@ -123,6 +132,15 @@ def trace_view(objects: Sequence[PlacedObject], camera: Camera) -> View:
     Args:
         objects: N objects.
         camera: where from.
+
+    Example:
+        >>> from amodal_diffusion.data.rooms import ObjectMesh
+        >>> corners = np.array([[-1, -1, 2], [1, -1, 2], [1, 1, 2], [-1, 1, 2.0]])
+        >>> item = PlacedObject(ObjectMesh("tile", corners, np.array([[0, 1, 2], [0, 2, 3]])))
+        >>> camera = Camera(32, 32, 16.0, 16.0, 16.0, 16.0, np.eye(4))
+        >>> view = trace_view([item], camera)
+        >>> int((view.owner == 0).sum()), float(view.depth[16, 16])
+        (256, 2.0)
     """
     owner = np.full((camera.height, camera.width), -1, dtype=np.int32)
     depth = np.full(owner.shape, np.inf, dtype=np.float32)
@@ -140,7 +158,16 @@ def trace_view(objects: Sequence[PlacedObject], camera: Camera) -> View:
 
 
 def trace_object(item: PlacedObject, camera: Camera) -> ObjectHits | None:
-    """Trace one object inside the box that it projects to; None where it meets no ray."""
+    """Trace one object inside the box that it projects to; None where it meets no ray.
+
+    Example:
+        >>> from amodal_diffusion.data.rooms import ObjectMesh
+        >>> corners = np.array([[-1, -1, 2], [1, -1, 2], [1, 1, 2], [-1, 1, 2.0]])
+        >>> item = PlacedObject(ObjectMesh("tile", corners, np.array([[0, 1, 2], [0, 2, 3]])))
+        >>> camera = Camera(32, 32, 16.0, 16.0, 16.0, 16.0, np.eye(4))
+        >>> int((trace_object(item, camera).face >= 0).sum())
+        256
+    """
     window = projected_window(item, camera)
     if window is None:
         return None
@@ -161,6 +188,14 @@ def cast_object(item: PlacedObject, origin: np.ndarray, directions: np.ndarray) 
         item: the object.
         origin: (3,) where all rays start.
         directions: (N, 3); distances are in their lengths.
+
+    Example:
+        >>> from amodal_diffusion.data.rooms import ObjectMesh
+        >>> corners = np.array([[-1, -1, 2], [1, -1, 2], [1, 1, 2], [-1, 1, 2.0]])
+        >>> item = PlacedObject(ObjectMesh("tile", corners, np.array([[0, 1, 2], [0, 2, 3]])))
+        >>> camera = Camera(32, 32, 16.0, 16.0, 16.0, 16.0, np.eye(4))
+        >>> cast_object(item, np.zeros(3), np.array([[0.1, 0.2, 1], [0, 0, -1.0]])).distance.tolist()
+        [2.0, inf]
     """
     # Rays go into the mesh's coordinates, so that its tree is built once however often it stands in scenes.
     turn, shift = item.to_local[:3, :3], item.to_local[:3, 3]
@@ -185,7 +220,16 @@ def cast_object(item: PlacedObject, origin: np.ndarray, directions: np.ndarray) 
 
 
 def projected_window(item: PlacedObject, camera: Camera) -> tuple[int, int, int, int] | None:
-    """(x, y, w, h) of the pixels whose rays may meet an object; None for none."""
+    """(x, y, w, h) of the pixels whose rays may meet an object; None for none.
+
+    Example:
+        >>> from amodal_diffusion.data.rooms import ObjectMesh
+        >>> corners = np.array([[-1, -1, 2], [1, -1, 2], [1, 1, 2], [-1, 1, 2.0]])
+        >>> item = PlacedObject(ObjectMesh("tile", corners, np.array([[0, 1, 2], [0, 2, 3]])))
+        >>> camera = Camera(32, 32, 16.0, 16.0, 16.0, 16.0, np.eye(4))
+        >>> projected_window(item, camera)
+        (7, 7, 18, 18)
+    """
     points = camera.world_to_camera(item.world_vertices)
     ahead = points[:, 2] > NEAR
     if not ahead.any():
@@ -231,7 +275,13 @@ def _is_hole(item: PlacedObject, faces: np.ndarray, barycentric: np.ndarray) -> 
 
 
 def corner_values(values: np.ndarray | None, faces: np.ndarray, barycentric: np.ndarray) -> np.ndarray:
-    """(K, C) values (F, 3, C) of the corners of faces, blended where the rays met them."""
+    """(K, C) values (F, 3, C) of the corners of faces, blended where the rays met them.
+
+    Example:
+        >>> values = np.array([[[0.0], [4.0], [8.0]]])
+        >>> corner_values(values, np.array([0]), np.array([[0.5, 0.25]])).tolist()
+        [[4.0]]
+    """
     if values is None:
         raise ValueError("values must be given for each corner, got None")
     second, third = barycentric[:, :1], barycentric[:, 1:]
@@ -241,7 +291,16 @@ def corner_values(values: np.ndarray | None, faces: np.ndarray, barycentric: np.
 
 
 def camera_inside(item: PlacedObject, camera: Camera) -> bool:
-    """Whether an object surrounds the camera: it is met in all of 14 directions. Ask it not of a room's walls."""
+    """Whether an object surrounds the camera: it is met in all of 14 directions. Ask it not of a room's walls.
+
+    Example:
+        >>> from amodal_diffusion.data.rooms import ObjectMesh
+        >>> corners = np.array([[3, 0.1, -1], [-1, 2.9, -1.2], [-1.1, -3, -1], [0.2, 0.1, 3]])
+        >>> faces = np.array([[0, 1, 2], [0, 1, 3], [1, 2, 3], [2, 0, 3]])
+        >>> item = PlacedObject(ObjectMesh("tent", corners, faces))
+        >>> camera_inside(item, Camera(32, 32, 16.0, 16.0, 16.0, 16.0, np.eye(4)))
+        True
+    """
     if not ((item.bounds[0] < camera.position) & (camera.position < item.bounds[1])).all():
         return False
     steps = np.array([[x, y, z] for x in (-1, 0, 1) for y in (-1, 0, 1) for z in (-1, 0, 1)], dtype=float)

@@ -78,7 +78,13 @@ class Development:
 
 
 def draw_development(random: np.random.Generator, light: np.ndarray) -> Development:
-    """Settings for a photo of (H, W, 3) linear light, exposed for its middle tones as a camera does."""
+    """Settings for a photo of (H, W, 3) linear light, exposed for its middle tones as a camera does.
+
+    Example:
+        >>> development = draw_development(np.random.default_rng(0), np.full((4, 4, 3), 0.2, dtype=np.float32))
+        >>> 78 <= development.quality < 96
+        True
+    """
     grey = light.mean(axis=2)
     middle = float(np.exp(np.log(grey + 1e-4).mean()))
     bright = float(np.quantile(grey, 0.95))
@@ -99,7 +105,12 @@ def draw_development(random: np.random.Generator, light: np.ndarray) -> Developm
 
 
 def corner_distance(height: int, width: int) -> np.ndarray:
-    """(H, W) squared distance from the middle, 1 in the corners."""
+    """(H, W) squared distance from the middle, 1 in the corners.
+
+    Example:
+        >>> corner_distance(3, 3).tolist()
+        [[1.0, 0.5, 1.0], [0.5, 0.0, 0.5], [1.0, 0.5, 1.0]]
+    """
     down, across = np.linspace(-1, 1, height)[:, None], np.linspace(-1, 1, width)[None]
     distance: np.ndarray = (down**2 + across**2) / 2
     return distance

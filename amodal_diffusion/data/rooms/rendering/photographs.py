@@ -26,6 +26,13 @@ class Rendering:
         colors: for each object (x, y, (h, w, 4) uint8): where its window lies, and its whole in colours, alpha 255
             where the object is; developed as the photo was, without its noise. None where it was not asked for or is
             not in view.
+
+    Example:
+        >>> picture = np.zeros((2, 2, 4), dtype=np.uint8)
+        >>> rendering = Rendering(np.zeros((4, 4, 3), dtype=np.uint8), b"", ((1, 2, picture), None))
+        >>> x, y, colors = rendering.colors[0]
+        >>> x, y, colors.shape
+        (1, 2, (2, 2, 4))
     """
 
     photo: np.ndarray
@@ -42,7 +49,7 @@ def render_view(
     quality: Quality | None = None,
     with_colors: bool = True,
 ) -> Rendering:
-    """Render a view.
+    r"""Render a view.
 
     Args:
         objects: the objects of the view.
@@ -51,6 +58,16 @@ def render_view(
         random: where chance comes from.
         quality: rays a pixel.
         with_colors: also shade what is hidden of objects that are no stuff.
+
+    Example:
+        >>> from amodal_diffusion.data.rooms import Camera, ObjectMesh, trace_view
+        >>> corners = np.array([[-1, -1, 2], [1, -1, 2], [1, 1, 2], [-1, 1, 2.0]])
+        >>> item = PlacedObject(ObjectMesh("tile", corners, np.array([[0, 1, 2], [0, 2, 3]])))
+        >>> camera = Camera(32, 32, 16.0, 16.0, 16.0, 16.0, np.eye(4))
+        >>> lighting = Lighting((), np.ones(3))
+        >>> rendering = render_view([item], trace_view([item], camera), lighting, np.random.default_rng(0))
+        >>> rendering.photo.shape, rendering.colors[0][2].shape, rendering.jpeg[:2]
+        ((32, 32, 3), (18, 18, 4), b'\xff\xd8')
     """
     shader = Shader(objects, lighting, random, quality)
     owners = [view.owner]

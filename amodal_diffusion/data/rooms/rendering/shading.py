@@ -39,6 +39,10 @@ class AreaLight:
         across, down: (3,) half its sides.
         color: (3,) linear, what a surface that faces it one metre away receives.
         both_sides: whether it shines to both sides, as a lamp does that hangs in a room.
+
+    Example:
+        >>> AreaLight(np.zeros(3), np.array([0.5, 0, 0]), np.array([0, 0, 0.5]), np.ones(3)).normal.tolist()
+        [0.0, -1.0, 0.0]
     """
 
     center: np.ndarray
@@ -62,6 +66,10 @@ class Quality:
     Attributes:
         light_rays: to each light.
         sky_rays: into the half-space above the surface.
+
+    Example:
+        >>> Quality(sky_rays=8)
+        Quality(light_rays=1, sky_rays=8)
     """
 
     light_rays: int = 1
@@ -77,6 +85,12 @@ class Layer:
         color: (h, w, 3) float32 linear; 0 where it was not shaded.
         shaded: (h, w) bool.
         opacity: (h, w) float32.
+
+    Example:
+        >>> layer = Layer((2, 3, 4, 1), np.zeros((1, 4, 3)), np.ones((1, 4), dtype=bool), np.ones((1, 4)))
+        >>> x, y, width, height = layer.window
+        >>> layer.color.shape == (height, width, 3)
+        True
     """
 
     window: tuple[int, int, int, int]
@@ -92,6 +106,10 @@ class Lighting:
     Attributes:
         lights: shining rectangles.
         ambient: (3,) linear, light from all around.
+
+    Example:
+        >>> Lighting((), np.full(3, 0.5)).ambient.tolist()  # no lamps, grey light from all around
+        [0.5, 0.5, 0.5]
     """
 
     lights: tuple[AreaLight, ...]
@@ -138,6 +156,16 @@ class Shader:
         lighting: lights.
         random: where chance comes from.
         quality: how many rays.
+
+    Example:
+        >>> from amodal_diffusion.data.rooms import Camera, ObjectMesh, trace_view
+        >>> corners = np.array([[-1, -1, 2], [1, -1, 2], [1, 1, 2], [-1, 1, 2.0]])
+        >>> item = PlacedObject(ObjectMesh("tile", corners, np.array([[0, 1, 2], [0, 2, 3]])))
+        >>> camera = Camera(32, 32, 16.0, 16.0, 16.0, 16.0, np.eye(4))
+        >>> shader = Shader([item], Lighting((), np.ones(3)), np.random.default_rng(0))
+        >>> layer = shader.shade(trace_view([item], camera), 0, np.ones((32, 32), dtype=bool))
+        >>> layer.window, int(layer.shaded.sum())
+        ((7, 7, 18, 18), 256)
     """
 
     def __init__(
@@ -165,7 +193,7 @@ class Shader:
         if not mask.any():
             return None
         item = self.objects[index]
-        points = surface_points(item, found, mask, view)
+        points = _surface_points(item, found, mask, view)
         x, y = found.window[:2]
         rows, columns = np.nonzero(mask)
         pattern = (columns + x) % _BLOCK + _BLOCK * ((rows + y) % _BLOCK)
@@ -293,7 +321,7 @@ class Shader:
         )
 
 
-def surface_points(item: PlacedObject, found: ObjectHits, mask: np.ndarray, view: View) -> _Points:
+def _surface_points(item: PlacedObject, found: ObjectHits, mask: np.ndarray, view: View) -> _Points:
     """Position, normal towards the camera, and look of an object in the pixels of a mask (h, w) of its window."""
     directions = view.camera.directions(found.window)[mask]
     position = view.camera.position + directions * found.depth[mask][:, None]
@@ -462,6 +490,11 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
 
 
 def to_linear(color: np.ndarray) -> np.ndarray:
-    """sRGB, 0 to 1, to linear light, as a power of 2.2."""
+    """sRGB, 0 to 1, to linear light, as a power of 2.2.
+
+    Example:
+        >>> to_linear(np.array([0.0, 0.5, 1.0])).round(3).tolist()
+        [0.0, 0.218, 1.0]
+    """
     linear: np.ndarray = np.maximum(color, 0.0) ** 2.2
     return linear

@@ -42,23 +42,43 @@ def _stretch(grid: np.ndarray, side: int) -> np.ndarray:
 
 
 def paint(random: np.random.Generator, color: Color) -> np.ndarray:
-    """A painted wall: hardly any pattern."""
+    """A painted wall: hardly any pattern.
+
+    Example:
+        >>> paint(np.random.default_rng(0), np.array([0.6, 0.5, 0.4])).shape
+        (512, 512, 3)
+    """
     return _to_pixels(color * (1 + 0.012 * tiling_noise(random, (6, 6), 6)[..., None]))
 
 
 def plaster(random: np.random.Generator, color: Color) -> np.ndarray:
-    """Rough plaster or concrete."""
+    """Rough plaster or concrete.
+
+    Example:
+        >>> plaster(np.random.default_rng(0), np.array([0.6, 0.5, 0.4])).shape
+        (512, 512, 3)
+    """
     return _to_pixels(color * (1 + float(random.uniform(0.015, 0.045)) * tiling_noise(random, (6, 6), 7)[..., None]))
 
 
 def carpet(random: np.random.Generator, color: Color) -> np.ndarray:
-    """Pile of a carpet."""
+    """Pile of a carpet.
+
+    Example:
+        >>> carpet(np.random.default_rng(0), np.array([0.6, 0.5, 0.4])).shape
+        (512, 512, 3)
+    """
     noise = 0.10 * tiling_noise(random, (128, 128), 3) + 0.015 * tiling_noise(random, (7, 7), 3)
     return _to_pixels(color * (1 + noise[..., None]))
 
 
 def planks(random: np.random.Generator, color: Color) -> np.ndarray:
-    """A wooden floor of planks, each with a colour and a grain of its own."""
+    """A wooden floor of planks, each with a colour and a grain of its own.
+
+    Example:
+        >>> planks(np.random.default_rng(0), np.array([0.6, 0.5, 0.4])).shape
+        (512, 512, 3)
+    """
     rows = int(random.choice([8, 12, 16]))
     height = SIDE // rows
     picture = np.zeros((SIDE, SIDE, 3), dtype=np.float32)
@@ -80,13 +100,23 @@ def planks(random: np.random.Generator, color: Color) -> np.ndarray:
 
 
 def tiles(random: np.random.Generator, color: Color) -> np.ndarray:
-    """Square tiles with joints."""
+    """Square tiles with joints.
+
+    Example:
+        >>> tiles(np.random.default_rng(0), np.array([0.6, 0.5, 0.4])).shape
+        (512, 512, 3)
+    """
     count = int(random.choice([4, 5, 8]))
     return _laid(random, color, count, count, 0.0, float(random.uniform(0.02, 0.06)))
 
 
 def bricks(random: np.random.Generator, color: Color) -> np.ndarray:
-    """A wall of bricks, every other row shifted."""
+    """A wall of bricks, every other row shifted.
+
+    Example:
+        >>> bricks(np.random.default_rng(0), np.array([0.6, 0.5, 0.4])).shape
+        (512, 512, 3)
+    """
     return _laid(random, color, 16, 6, 0.5, 0.14)
 
 
@@ -107,7 +137,12 @@ def _laid(
 
 
 def wallpaper(random: np.random.Generator, color: Color) -> np.ndarray:
-    """Stripes or a repeated motif."""
+    """Stripes or a repeated motif.
+
+    Example:
+        >>> wallpaper(np.random.default_rng(0), np.array([0.6, 0.5, 0.4])).shape
+        (512, 512, 3)
+    """
     other = np.clip(color * random.uniform(0.75, 1.15, 3), 0, 1)
     repeats = int(random.choice([4, 6, 8, 12]))
     if random.random() < 0.5:
@@ -145,6 +180,11 @@ def draw_surface(
 
     Returns:
         Name of the kind, and (SIDE, SIDE, 3) uint8.
+
+    Example:
+        >>> kind, picture = draw_surface(np.random.default_rng(0), ((tiles, 1.0),), brightness=0.6)
+        >>> kind, picture.shape
+        ('tiles', (512, 512, 3))
     """
     weights = np.array([weight for _, weight in kinds])
     make = kinds[int(random.choice(len(kinds), p=weights / weights.sum()))][0]

@@ -50,7 +50,13 @@ def read_obj(path: str | os.PathLike[str]) -> list[ObjectMesh]:
 
 
 def parse_obj(text: str, read_file: Callable[[str], bytes], name: str) -> list[ObjectMesh]:
-    """Objects of the text of an OBJ file; `read_file` gives the content of a file beside it, `name` is for messages."""
+    r"""Objects of the text of an OBJ file; `read_file` gives the content of a file beside it, `name` is for messages.
+
+    Example:
+        >>> lines = "o cup", "v 0 0 0", "v 1 0 0", "v 0 1 0", "f 1 2 3"
+        >>> [item.name for item in parse_obj("\n".join(lines), lambda name: b"", "cup.obj")]
+        ['cup']
+    """
     parser = _Parser(read_file, name)
     for number, line in enumerate(_joined_lines(text), 1):
         try:
@@ -212,6 +218,12 @@ def load_texture(content: bytes) -> np.ndarray:
 
     Raises:
         ValueError: no picture.
+
+    Example:
+        >>> file = io.BytesIO()
+        >>> Image.new("RGB", (1024, 256)).save(file, "PNG")
+        >>> load_texture(file.getvalue()).shape
+        (128, 512, 3)
     """
     try:
         with Image.open(io.BytesIO(content)) as picture:

@@ -32,6 +32,11 @@ class PlyMesh:
         face_of: (T,) int32: the face in the file that a triangle is of.
         vertex_values: property of the vertices by name, (V,) each.
         face_values: property of the faces by name, (F,) each; lists but the vertex indices are left out.
+
+    Example:
+        >>> mesh = PlyMesh(np.eye(3), np.array([[0, 1, 2]]), np.array([0]), {}, {})
+        >>> mesh.colors is None, mesh.as_object("cup").name
+        (True, 'cup')
     """
 
     vertices: np.ndarray
@@ -213,7 +218,13 @@ def _fans(lengths: np.ndarray, indices: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 
 def triangle_ids(mesh: PlyMesh, names: Sequence[str] = OBJECT_ID_NAMES) -> np.ndarray | None:
-    """(T,) int64 id of each triangle, from its face or, by majority, from its corners; None where the file has none."""
+    """(T,) int64 id of each triangle, from its face or, by majority, from its corners; None where the file has none.
+
+    Example:
+        >>> mesh = PlyMesh(np.eye(3), np.array([[0, 1, 2]]), np.array([0]), {}, {"object_id": np.array([7])})
+        >>> triangle_ids(mesh).tolist()
+        [7]
+    """
     for name in names:
         if name in mesh.face_values:
             return mesh.face_values[name].astype(np.int64)[mesh.face_of]
@@ -235,7 +246,13 @@ def majority(corners: np.ndarray) -> np.ndarray:
 
 
 def split_by_id(mesh: PlyMesh, ids: np.ndarray, name: str) -> dict[int, ObjectMesh]:
-    """An object for each id of triangles that is not negative."""
+    """An object for each id of triangles that is not negative.
+
+    Example:
+        >>> mesh = PlyMesh(np.eye(3), np.array([[0, 1, 2], [2, 1, 0]]), np.array([0, 1]), {}, {})
+        >>> {index: part.name for index, part in split_by_id(mesh, np.array([7, -1]), "room").items()}
+        {7: 'room 7'}
+    """
     whole = mesh.as_object(name)
     order = np.argsort(ids, kind="stable")
     values, starts = np.unique(ids[order], return_index=True)

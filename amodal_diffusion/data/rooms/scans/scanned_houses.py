@@ -16,7 +16,7 @@ from .ply import PlyMesh, majority, read_ply, split_by_id, triangle_ids
 
 
 def read_matterport(folder: str | os.PathLike[str]) -> list[ObjectMesh]:
-    """Objects of a house of Matterport3D.
+    r"""Objects of a house of Matterport3D.
 
     Args:
         folder: `house_segmentations`, with `<house>.house` and `<house>.ply`; or the path of the `.house` file.
@@ -29,6 +29,17 @@ def read_matterport(folder: str | os.PathLike[str]) -> list[ObjectMesh]:
     Raises:
         FileNotFoundError: no such files.
         MeshError: a file of another form.
+
+    Example:
+        >>> import tempfile
+        >>> header = "ply", "format ascii 1.0", "element vertex 3", *(f"property float {axis}" for axis in "xyz")
+        >>> body = "element face 1", "property list uchar int vertex_indices", "property int segment_id", "end_header"
+        >>> ply = "\n".join([*header, *body, "0 0 0", "1 0 0", "0 1 0", "3 0 1 2 7"])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = (Path(folder) / "home.ply").write_text(ply)
+        ...     _ = (Path(folder) / "home.house").write_text("\n".join(["C 0 0 cup 5 cup", "O 0 0 0", "E 0 0 7"]))
+        ...     [(item.label, item.category_id) for item in read_matterport(folder)]
+        [('cup', 5)]
     """
     house = _only(Path(folder), "*.house")
     categories: dict[int, tuple[str, int, str]] = {}
@@ -68,7 +79,7 @@ def _best_property(mesh: PlyMesh, known: np.ndarray, house: Path) -> np.ndarray:
 
 
 def read_replica(folder: str | os.PathLike[str]) -> list[ObjectMesh]:
-    """Objects of a room of Replica.
+    r"""Objects of a room of Replica.
 
     Args:
         folder: with `mesh_semantic.ply` and `info_semantic.json`, or the folder above its `habitat`.
@@ -76,6 +87,18 @@ def read_replica(folder: str | os.PathLike[str]) -> list[ObjectMesh]:
     Raises:
         FileNotFoundError: no such files.
         MeshError: a file of another form.
+
+    Example:
+        >>> import tempfile
+        >>> header = "ply", "format ascii 1.0", "element vertex 3", *(f"property float {axis}" for axis in "xyz")
+        >>> body = "element face 1", "property list uchar int vertex_indices", "property int object_id", "end_header"
+        >>> ply = "\n".join([*header, *body, "0 0 0", "1 0 0", "0 1 0", "3 0 1 2 7"])
+        >>> info = {"objects": [{"id": 7, "class_name": "cup", "class_id": 5}]}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = (Path(folder) / "mesh_semantic.ply").write_text(ply)
+        ...     _ = (Path(folder) / "info_semantic.json").write_text(json.dumps(info))
+        ...     [(item.label, item.category_id) for item in read_replica(folder)]
+        [('cup', 5)]
     """
     base = Path(folder)
     base = base / "habitat" if (base / "habitat" / "mesh_semantic.ply").exists() else base
@@ -95,7 +118,7 @@ def read_replica(folder: str | os.PathLike[str]) -> list[ObjectMesh]:
 
 
 def read_scannet(folder: str | os.PathLike[str]) -> list[ObjectMesh]:
-    """Objects of a scan of ScanNet.
+    r"""Objects of a scan of ScanNet.
 
     Args:
         folder: with `<scan>_vh_clean_2.ply`, `<scan>_vh_clean_2.0.010000.segs.json` and `<scan>.aggregation.json`.
@@ -103,6 +126,20 @@ def read_scannet(folder: str | os.PathLike[str]) -> list[ObjectMesh]:
     Raises:
         FileNotFoundError: no such files.
         MeshError: a file of another form, or segments of another number than the mesh has vertices.
+
+    Example:
+        >>> import tempfile
+        >>> header = "ply", "format ascii 1.0", "element vertex 3", *(f"property float {axis}" for axis in "xyz")
+        >>> body = "element face 1", "property list uchar int vertex_indices", "property int label", "end_header"
+        >>> ply = "\n".join([*header, *body, "0 0 0", "1 0 0", "0 1 0", "3 0 1 2 7"])
+        >>> groups = {"segGroups": [{"objectId": 0, "label": "cup", "segments": [7]}]}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = (Path(folder) / "a_vh_clean_2.ply").write_text(ply)
+        ...     segments = Path(folder) / "a_vh_clean_2.0.010000.segs.json"
+        ...     _ = segments.write_text(json.dumps({"segIndices": [7, 7, 7]}))
+        ...     _ = (Path(folder) / "a.aggregation.json").write_text(json.dumps(groups))
+        ...     [item.label for item in read_scannet(folder)]
+        ['cup']
     """
     base = Path(folder)
     path = _only(base, "*_vh_clean_2.ply")

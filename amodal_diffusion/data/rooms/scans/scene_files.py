@@ -34,6 +34,13 @@ def detect_scene_format(path: str | os.PathLike[str]) -> str:
     Raises:
         FileNotFoundError: nothing there.
         MeshError: of no known form.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     (Path(folder) / "room.glb").touch()
+        ...     detect_scene_format(Path(folder) / "room.glb")
+        'gltf'
     """
     place = Path(path)
     if not place.exists():
