@@ -44,9 +44,9 @@ def one_at_a_time(pipeline: ScenePipeline, photo: np.ndarray, masks: np.ndarray)
     amodal, order = np.asarray(found.amodal_masks) | masks, found.order
     tiles = []
     for index in range(len(masks)):
-        hiders = masks[order[index] == -1].any(axis=0)
+        occluders = masks[order[index] == -1].any(axis=0)
         contents = pipeline.content_pipeline(
-            photo, masks[index : index + 1], amodal[index : index + 1], occluder_masks=hiders, batch_size=1
+            photo, masks[index : index + 1], amodal[index : index + 1], occluder_masks=occluders, batch_size=1
         )
         tiles.append(contents.objects[0])
     return [*tiles, pipeline.content_pipeline.background(photo, masks, replace_rim=True)]
