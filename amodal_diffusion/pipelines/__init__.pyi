@@ -8,11 +8,11 @@ from .completion.pcnet_mask import PCNetMaskPipeline as PCNetMaskPipeline
 from .content.output import ContentPipelineOutput as ContentPipelineOutput
 from .content.pipeline import ContentPipeline as ContentPipeline
 from .deocclusion.pipeline import ScenePipeline as ScenePipeline
-from .deocclusion.segmenter import Segmenter as Segmenter
-from .deocclusion.segmenter import SegmenterOutput as SegmenterOutput
 from .output import AmodalPipelineOutput as AmodalPipelineOutput
 from .registry import list_pipelines as list_pipelines
 from .registry import register_pipeline as register_pipeline
 from .sdamodal.features import DiffusionFeatureExtractor as DiffusionFeatureExtractor
 from .sdamodal.features import ImageFeatures as ImageFeatures
 from .sdamodal.pipeline import SDAmodalPipeline as SDAmodalPipeline
+from .segmentation.segmenter import Segmenter as Segmenter
+from .segmentation.segmenter import SegmenterOutput as SegmenterOutput

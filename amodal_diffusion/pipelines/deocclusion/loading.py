@@ -13,7 +13,7 @@ from ...files import write_text
 from ...hub import INDEX_NAME, PIPELINE_FILE_NAME, PipelineFolder, holds_component, write_pipeline_file
 from ..auto import AmodalPipeline
 from ..content.pipeline import ContentPipeline
-from .segmenter import Segmenter
+from ..segmentation.segmenter import Segmenter
 
 LOADERS: dict[str, Any] = {
     "mask_pipeline": AmodalPipeline,

@@ -20,9 +20,9 @@ from ..completion.mask_pipeline import MaskPipeline
 from ..content.pipeline import ContentPipeline
 from ..inputs import check_integer, to_numpy
 from ..registry import register_pipeline
+from ..segmentation.segmenter import Segmenter
 from .layers import SceneInputs, make_layer, read_margins, read_names, split_overlaps, tidy_hidden, trim_seams
 from .loading import COMPONENTS, SETTINGS, load_scene_pipeline, save_scene_pipeline
-from .segmenter import Segmenter
 
 ProgressCallback = Callable[[str, float], None]
 """Called with what is being done and the share of all work that is done, from 0 to 1."""
