@@ -5,12 +5,20 @@ import os
 import posixpath
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import diffusers
+from diffusers import DiffusionPipeline
 
 from ...files import write_text
-from ...hub import INDEX_NAME, PIPELINE_FILE_NAME, PipelineFolder, holds_component, write_pipeline_file
+from ...hub import (
+    INDEX_NAME,
+    PIPELINE_FILE_NAME,
+    PipelineFolder,
+    find_pipeline_folder,
+    holds_component,
+    write_pipeline_file,
+)
 from ..auto import AmodalPipeline
 from ..content.pipeline import ContentPipeline
 from ..segmentation.segmenter import Segmenter
@@ -46,27 +54,41 @@ def load_scene_pipeline(folder: PipelineFolder, given: Mapping[str, Any], **opti
         ...
         ValueError: model_index.json of 'there': `references` names ['camera']; components are mask_pipeline, ...
     """
-    index, path_or_id, subfolder = folder.index, folder.path_or_id, folder.subfolder
-    name = f"{INDEX_NAME} of '{folder.place}'"
-    references = index.get("references", {})
-    if not isinstance(references, Mapping) or not all(isinstance(value, str) for value in references.values()):
-        raise ValueError(f"{name}: `references` must map names of components to paths or Hub ids, got {references!r}.")
-    unknown = sorted(set(references) - set(LOADERS))
-    if unknown:
-        raise ValueError(f"{name}: `references` names {unknown}; components are {', '.join(LOADERS)}.")
-    components = {**{setting: index[setting] for setting in SETTINGS if setting in index}, **given}
-    for component, loader in LOADERS.items():
-        if component in given or not (component in references or holds_component(index, component)):
-            continue
-        where, inner = _locate(path_or_id, subfolder, component, references.get(component), name)
-        elsewhere = os.fspath(where) != os.fspath(path_or_id)
-        chosen = {**options, "revision": None} if elsewhere else options
-        chosen = {key: value for key, value in chosen.items() if value is not None}
-        components[component] = loader.from_pretrained(where, subfolder=inner, **chosen)
+    references = _references(folder)
+    components = {**{setting: folder.index[setting] for setting in SETTINGS if setting in folder.index}, **given}
+    for component in COMPONENTS:
+        if component not in given and (component in references or holds_component(folder.index, component)):
+            components[component] = load_component(folder, component, **options)
     missing = [component for component in _REQUIRED if component not in components]
     if missing:
-        raise ValueError(f"{name} names no {' and no '.join(f'`{component}`' for component in missing)}.")
+        names = " and no ".join(f"`{component}`" for component in missing)
+        raise ValueError(f"{INDEX_NAME} of '{folder.place}' names no {names}.")
     return components
+
+
+def load_component(folder: PipelineFolder, component: str, **options: Any) -> Any:
+    """One component of a scene pipeline, from its subfolder or from where a reference points.
+
+    Args:
+        folder: from `find_pipeline_folder`.
+        component: one of `COMPONENTS`.
+        options: of its `from_pretrained`.
+
+    Raises:
+        FileNotFoundError, ValueError, OSError: naming the file and the component.
+
+    Example:
+        >>> folder = PipelineFolder("there", {"references": {"mask_pipeline": "/asbu"}}, "there")
+        >>> load_component(folder, "mask_pipeline")
+        Traceback (most recent call last):
+        ...
+        ValueError: model_index.json of 'there': `mask_pipeline` must refer to a relative path or a Hub id, got '/asbu'.
+    """
+    where, subfolder = _locate(folder, component)
+    if os.fspath(where) != os.fspath(folder.path_or_id):
+        options = {**options, "revision": None}  # which is one of the folder's repository
+    options = {key: value for key, value in options.items() if value is not None}
+    return LOADERS[component].from_pretrained(where, subfolder=subfolder, **options)
 
 
 def save_scene_pipeline(
@@ -113,14 +135,78 @@ def save_scene_pipeline(
     write_text(Path(folder, INDEX_NAME), json.dumps(index, indent=2, sort_keys=True) + "\n")
 
 
-def _locate(
-    path_or_id: str | os.PathLike[str], subfolder: str | None, component: str, reference: str | None, name: str
-) -> tuple[str | os.PathLike[str], str | None]:
+# Plain diffusers
+
+
+class _ComponentLoader(DiffusionPipeline):
+    """Stands for a component in the index that plain diffusers reads, which finds no references and no segmenters.
+
+    diffusers looks a component's class up by name in the library that the index says, here this module, and gives its
+    `from_pretrained` the component's subfolder, or the scene's folder where there is no such subfolder.
+    """
+
+    component: ClassVar[str]
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any) -> Any:
+        path = Path(pretrained_model_name_or_path)
+        is_subfolder = path.name == cls.component and Path(path.parent, INDEX_NAME).is_file()
+        return load_component(find_pipeline_folder(path.parent if is_subfolder else path), cls.component)
+
+
+class _MaskPipelineLoader(_ComponentLoader):
+    component = "mask_pipeline"
+
+
+class _ContentPipelineLoader(_ComponentLoader):
+    component = "content_pipeline"
+
+
+class _SegmenterLoader(_ComponentLoader):
+    component = "segmenter"
+
+
+def index_for_diffusers(index: Mapping[str, Any]) -> dict[str, Any]:
+    """The index of a scene pipeline as plain diffusers can follow it: without references, a loader for each component.
+
+    Args:
+        index: the content of `model_index.json`.
+
+    Example:
+        >>> index_for_diffusers({"references": {"mask_pipeline": "../asbu"}, "segmenter": [None, None]})
+        {'segmenter': [None, None], 'mask_pipeline': ['amodal_diffusion.pipelines.deocclusion.loading', '_Mask...']}
+    """
+    references = index.get("references", {})
+    loaders = {
+        loader.component: [__name__, loader.__name__]
+        for loader in (_MaskPipelineLoader, _ContentPipelineLoader, _SegmenterLoader)
+        if loader.component in references or holds_component(index, loader.component)
+    }
+    return {**{key: value for key, value in index.items() if key != "references"}, **loaders}
+
+
+# References
+
+
+def _references(folder: PipelineFolder) -> Mapping[str, str]:
+    """From the name of a component to the path or the Hub id where it lies."""
+    references = folder.index.get("references", {})
+    name = f"{INDEX_NAME} of '{folder.place}'"
+    if not isinstance(references, Mapping) or not all(isinstance(value, str) for value in references.values()):
+        raise ValueError(f"{name}: `references` must map names of components to paths or Hub ids, got {references!r}.")
+    unknown = sorted(set(references) - set(COMPONENTS))
+    if unknown:
+        raise ValueError(f"{name}: `references` names {unknown}; components are {', '.join(COMPONENTS)}.")
+    return references
+
+
+def _locate(folder: PipelineFolder, component: str) -> tuple[str | os.PathLike[str], str | None]:
     """Folder or Hub id of a component, and the subfolder of it there."""
-    local = os.path.isdir(path_or_id)
+    path_or_id, name = folder.path_or_id, f"{INDEX_NAME} of '{folder.place}'"
+    reference = _references(folder).get(component)
     if reference is None or reference.startswith("."):
-        inner = posixpath.normpath(posixpath.join(subfolder or "", reference or component))
-        if not local:
+        inner = posixpath.normpath(posixpath.join(folder.subfolder or "", reference or component))
+        if not os.path.isdir(path_or_id):
             if inner.startswith(".."):
                 raise ValueError(
                     f"{name}: the reference of `{component}` to {reference!r} leaves the repository; load it by "

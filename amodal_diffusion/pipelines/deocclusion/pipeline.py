@@ -22,7 +22,7 @@ from ..inputs import check_integer, to_numpy
 from ..registry import register_pipeline
 from ..segmentation.segmenter import Segmenter
 from .layers import SceneInputs, make_layer, read_margins, read_names, split_overlaps, tidy_hidden, trim_seams
-from .loading import COMPONENTS, SETTINGS, load_scene_pipeline, save_scene_pipeline
+from .loading import COMPONENTS, SETTINGS, index_for_diffusers, load_scene_pipeline, save_scene_pipeline
 
 ProgressCallback = Callable[[str, float], None]
 """Called with what is being done and the share of all work that is done, from 0 to 1."""
@@ -110,6 +110,12 @@ class ScenePipeline(SafePipeline):
             raise ValueError("`use_safetensors` must be True: pickled weights can run code when they are loaded.")
         given = {name: kwargs.pop(name) for name in (*COMPONENTS, *SETTINGS) if name in kwargs}
         return cls(**load_scene_pipeline(folder, given, **kwargs))
+
+    @classmethod
+    def extract_init_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> tuple[dict[str, Any], ...]:
+        """See `ConfigMixin.extract_init_dict`; plain diffusers asks it where the components are and how they load."""
+        found: tuple[dict[str, Any], ...] = super().extract_init_dict(index_for_diffusers(config_dict), **kwargs)
+        return found
 
     def save_pretrained(
         self, save_directory: str | os.PathLike[str], safe_serialization: bool = True, **kwargs: Any

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from diffusers import DiffusionPipeline
 
 import amodal_diffusion.hub
 from amodal_diffusion import ScenePipeline, Segmenter
@@ -209,14 +210,44 @@ def test_references_that_leave_a_hub_repository(saved, tmp_path, monkeypatch):
         ScenePipeline.from_pretrained("someone/scene")
 
 
-def test_diffusers_loads_the_folder(saved):
-    code = """
+BY_DIFFUSERS = """
 import sys
 from diffusers import DiffusionPipeline
 loaded = DiffusionPipeline.from_pretrained(sys.argv[1], trust_remote_code=True)
-print(type(loaded).__name__, type(loaded.mask_pipeline).__name__, type(loaded.content_pipeline).__name__)
+print(*[type(part).__name__ for part in (loaded, *loaded.components.values())], loaded.config.seam_width)
 """
-    assert run_fresh(code, saved).split()[-3:] == ["ScenePipeline", "PCNetMaskPipeline", "ContentPipeline"]
+
+
+def test_diffusers_loads_the_folder(saved):
+    names = run_fresh(BY_DIFFUSERS, saved).split()[-5:]
+    assert names == ["ScenePipeline", "PCNetMaskPipeline", "ContentPipeline", "NoneType", "1"]
+
+
+def test_diffusers_loads_a_folder_with_references_and_a_segmenter(saved, plain, tmp_path):
+    """Both are unknown to diffusers: our loaders stand for the components in the index that it reads."""
+    folder = refer(saved, tmp_path / "scene", BESIDE)
+    Segmenter(mask2former_pipeline(), max_objects=3).save_pretrained(folder / "segmenter")
+    index = json.loads((folder / "model_index.json").read_text())
+    index["segmenter"] = ["amodal_diffusion", "Segmenter"]
+    (folder / "model_index.json").write_text(json.dumps(index))
+    said = run_fresh(BY_DIFFUSERS, folder)
+    assert said.split()[-5:] == ["ScenePipeline", "PCNetMaskPipeline", "ContentPipeline", "Segmenter", "1"]
+    loaded = DiffusionPipeline.from_pretrained(folder, trust_remote_code=True)
+    assert loaded.segmenter.settings["max_objects"] == 3
+    check(loaded, plain)
+    given = DiffusionPipeline.from_pretrained(folder, trust_remote_code=True, mask_pipeline=plain.mask_pipeline)
+    assert given.mask_pipeline is plain.mask_pipeline
+
+
+def test_diffusers_names_a_reference_that_leads_nowhere(saved, tmp_path):
+    folder = refer(saved, tmp_path / "scene", {"mask_pipeline": "../nowhere"})
+    with pytest.raises(FileNotFoundError, match="`mask_pipeline` refers to '.*nowhere', where there is no folder"):
+        DiffusionPipeline.from_pretrained(folder, trust_remote_code=True)
+
+
+def test_diffusers_loads_the_shipped_folder():
+    names = run_fresh(BY_DIFFUSERS, SHIPPED).split()[-5:]
+    assert names == ["ScenePipeline", "ASBUPipeline", "ContentPipeline", "NoneType", "2"]
 
 
 def test_shipped_folder():
