@@ -240,7 +240,7 @@ def test_diffusers_loads_a_folder_with_references_and_a_segmenter(saved, plain, 
 
 
 def test_diffusers_names_a_reference_that_leads_nowhere(saved, tmp_path):
-    folder = refer(saved, tmp_path / "scene", {"mask_pipeline": "../nowhere"})
+    folder = refer(saved, tmp_path / "scene", {**BESIDE, "mask_pipeline": "../nowhere"})
     with pytest.raises(FileNotFoundError, match="`mask_pipeline` refers to '.*nowhere', where there is no folder"):
         DiffusionPipeline.from_pretrained(folder, trust_remote_code=True)
 
