@@ -2,6 +2,8 @@ from .amodal_vae import AmodalVAE as AmodalVAE
 from .amodal_vae import AmodalVAEOutput as AmodalVAEOutput
 from .amodal_vae import DiagonalGaussian as DiagonalGaussian
 from .asbu import ASBUPredictor as ASBUPredictor
+from .efficientnet_lite import EfficientNetLite0 as EfficientNetLite0
+from .efficientnet_lite import EfficientNetLiteOutput as EfficientNetLiteOutput
 from .occamodal_predictor import OccAmodalPredictor as OccAmodalPredictor
 from .outputs import MaskModelOutput as MaskModelOutput
 from .pcnet_content import PCNetContent as PCNetContent

@@ -265,11 +265,11 @@ def test_every_dependency_has_a_tested_version(project):
 
 
 EXTRAS = {
-    "amodal_diffusion": ("rooms",),
+    "amodal_diffusion": ("features", "rooms"),
     "demos": ("demo",),
     "training": ("train",),
     "benchmarks": ("demo", "train", "dev"),
-    "tests": ("demo", "train", "dev", "browser", "rooms"),
+    "tests": ("demo", "train", "features", "dev", "browser", "rooms"),
 }
 """Which extras of pyproject.toml each folder may count on."""
 
