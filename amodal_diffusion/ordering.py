@@ -101,12 +101,43 @@ def order_from_masks(modal: npt.NDArray[Any], amodal: npt.NDArray[Any]) -> Order
         array([[ 0,  1],
                [-1,  0]], dtype=int8)
     """
-    modal, amodal = to_mask_stack(modal), to_mask_stack(amodal)
-    if modal.shape != amodal.shape:
-        raise ValueError(f"`modal` and `amodal` must have the same shape, got {modal.shape} and {amodal.shape}")
+    modal, amodal = _stacks(modal, amodal)
     visible = PackedMasks(modal)
     hides = overlaps(visible.words, pack(amodal))
     return _lower_index_decides(hides >= hides.T, visible.neighbours & (hides + hides.T > 0))
+
+
+def hidden_overlaps(modal: npt.NDArray[Any], amodal: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """Count how much of each object lies under what is seen of each other one.
+
+    Args:
+        modal: (N, H, W) visible masks.
+        amodal: (N, H, W) amodal masks.
+
+    Returns:
+        (N, N) int64: `[i, j]` is |modal i ∩ amodal j|, 0 on the diagonal.
+
+    Raises:
+        ValueError: shapes that differ.
+
+    Example:
+        >>> amodal = np.array([[[1, 1, 0]], [[0, 1, 1]]])
+        >>> modal = np.array([[[1, 1, 0]], [[0, 0, 1]]])
+        >>> hidden_overlaps(modal, amodal)
+        array([[0, 1],
+               [0, 0]])
+    """
+    modal, amodal = _stacks(modal, amodal)
+    hides = overlaps(pack(modal), pack(amodal)).astype(np.int64)
+    np.fill_diagonal(hides, 0)
+    return hides
+
+
+def _stacks(modal: npt.NDArray[Any], amodal: npt.NDArray[Any]) -> tuple[BoolArray, BoolArray]:
+    modal, amodal = to_mask_stack(modal), to_mask_stack(amodal)
+    if modal.shape != amodal.shape:
+        raise ValueError(f"`modal` and `amodal` must have the same shape, got {modal.shape} and {amodal.shape}")
+    return modal, amodal
 
 
 def order_from_increments(increments: npt.ArrayLike, adjacent: npt.NDArray[Any]) -> OrderArray:

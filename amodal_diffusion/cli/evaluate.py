@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
     from ..baselines.nearest_mask import NearestMaskBank
 
-# As `data.FORMATS`, `evaluation.ORDER_SOURCES`, `METHODS` and `NEAREST_MASK` have them; a test compares.
+# As `data.FORMATS`, `evaluation.ORDER_SOURCES`, `GROUP_KINDS`, `METHODS` and `NEAREST_MASK` have them; a test compares.
 FORMATS = ("bsds-a", "cityscapes", "coco", "cocoa", "cocoa-cls", "d2sa", "kins", "lvis", "mp3d-amodal", "parquet")
 ORDER_SOURCES = ("masks", "annotated")
+GROUP_KINDS = ("source", "category", "hidden")
 METHODS = ("raw", "convex", "convex-refined", "area-smaller", "area-larger", "y-axis", "hull")
 NEAREST_MASK = "nearest-mask"
 
@@ -36,6 +37,8 @@ is given the other masks, and there is no order to score. {NEAREST_MASK} looks m
 the annotations of `--nearest-masks`, which must hold none of the photos that are scored. `--posterior K` adds rows for
 models that draw samples: the best of K by the visible part, the best by the ground truth, and the completion in the
 true box; a * marks those that look at the ground truth. Intervals are percentiles over resampled images.
+`--reference A` adds what every other method has more than A, with intervals from the same resamples for both; `--by`
+adds tables of some of the objects: of each data set, of each name, of about the same hidden share.
 
 tables: `--table NAME` lays out a table of a paper, with the published numbers beside those of `--methods`, and says in
 what ours was not computed as published; `--table list` names them. The baselines of a table come by themselves.
@@ -129,6 +132,15 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         "--resamples", type=int, default=1000, metavar="N", help="data sets drawn for the intervals; 0 for none (1,000)"
     )
     parser.add_argument("--confidence", type=float, default=0.95, metavar="P", help="of the intervals (0.95)")
+    parser.add_argument(
+        "--by",
+        nargs="+",
+        choices=GROUP_KINDS,
+        default=[],
+        metavar="GROUPS",
+        help="source, category or hidden, see below",
+    )
+    parser.add_argument("--reference", metavar="NAME", help="method to which the others are compared, see below")
 
 
 def _run_evaluate(options: argparse.Namespace) -> None:
@@ -163,6 +175,8 @@ def _run_evaluate(options: argparse.Namespace) -> None:
         confidence=options.confidence,
         seed=options.seed,
         distributed=processes > 1,
+        groups=options.by,
+        reference=options.reference,
     )
     if processes == 1 or _is_main_process():
         _write(options, table, entries, report)
@@ -183,6 +197,8 @@ def _check(options: argparse.Namespace) -> evaluation.PaperTable | None:
             raise ValueError(f"--{name} is for --table NAME alone.")
     if options.table is not None and options.no_occluders:
         raise ValueError("--no-occluders is not for --table NAME: a table says itself what is given.")
+    if options.table is not None and (options.by or options.reference):
+        raise ValueError("--by and --reference are not for --table NAME.")
     if options.plot is not None and options.table != FIGURE:
         raise ValueError(f"--plot is of --table {FIGURE} alone.")
     if options.resamples < 0:

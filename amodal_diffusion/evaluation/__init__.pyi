@@ -27,8 +27,11 @@ from .posterior import PosteriorMethod as PosteriorMethod
 from .posterior import PosteriorSamples as PosteriorSamples
 from .posterior import TrueBoxMethod as TrueBoxMethod
 from .posterior import posterior_methods as posterior_methods
+from .report import GROUP_KINDS as GROUP_KINDS
 from .report import TRUTH_MARK as TRUTH_MARK
+from .report import Difference as Difference
 from .report import EvaluationReport as EvaluationReport
+from .report import Group as Group
 from .report import OcclusionBin as OcclusionBin
 from .report import format_markdown as format_markdown
 from .report import format_table as format_table

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..display import short_repr
-from ..metrics import ImageMatches, OccluderMetrics, match_detections, object_counts, order_counts
+from ..metrics import ImageMatches, OccluderMetrics, OrderMetrics, match_detections, object_counts
+from ..metrics.functional import LARGE_OVERLAP
 from .methods import check_shape
 from .samples import Detections, Method, Prediction, Sample
 
@@ -23,7 +24,7 @@ class MethodScores:
         objects: (N, 6) int64 `object_counts` of the predicted masks.
         matched: (N,) bool, see `Prediction`.
         matches: of the detections, by class.
-        order: (4,) terms of `OrderMetrics`.
+        order: (6,) terms of `OrderMetrics`.
         occluders: (11,) terms of `OccluderMetrics`.
 
     Example:
@@ -50,8 +51,9 @@ class ImageScores:
         index: place of the image in the data set.
         source: short name of the data set.
         frame: pixels of the image.
-        counts: images, objects, occluded, covered, related, skipped.
+        counts: images, objects, occluded, covered, related, large, skipped.
         methods: one record a method; none for an image that was skipped.
+        names: what its objects are.
 
     Example:
         >>> scores = ImageScores(index=3, frame=640 * 480, counts={"images": 1, "objects": 2})
@@ -64,11 +66,12 @@ class ImageScores:
     frame: int = 0
     counts: dict[str, int] = field(default_factory=dict)
     methods: list[MethodScores] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
 
     __repr__ = short_repr
 
 
-COUNTS = ("images", "objects", "occluded", "covered", "related", "skipped")
+COUNTS = ("images", "objects", "occluded", "covered", "related", "large", "skipped")
 
 
 def score_sample(index: int, sample: Sample, methods: Sequence[Method], *, class_aware: bool) -> ImageScores:
@@ -92,10 +95,12 @@ def score_sample(index: int, sample: Sample, methods: Sequence[Method], *, class
         "occluded": int((sample.amodal & ~sample.modal).any(axis=(1, 2)).sum()),
         "covered": int(sample.occluders.any(axis=(1, 2)).sum()),
         "related": int((sample.order == 1).sum()),
+        "large": int(((sample.order == 1) & (np.maximum(sample.overlaps, sample.overlaps.T) >= LARGE_OVERLAP)).sum()),
         "skipped": 0,
     }
     records = [_score(sample, method, class_aware) for method in methods]
-    return ImageScores(index, sample.source, sample.modal[0].size, counts, records)
+    names = sample.names or [""] * len(sample.modal)
+    return ImageScores(index, sample.source, sample.modal[0].size, counts, records, names)
 
 
 def skipped_image(index: int) -> ImageScores:
@@ -126,7 +131,7 @@ def _score(sample: Sample, method: Method, class_aware: bool) -> MethodScores:
         objects=None if masks is None else object_counts(masks, sample.amodal, sample.modal),
         matched=prediction.matched,
         matches=_matches(sample, prediction, class_aware),
-        order=None if order is None else order_counts(order, sample.order).astype(np.float64),
+        order=None if order is None else OrderMetrics.count(order, sample.order, sample.overlaps),
         occluders=None if occluders is None else OccluderMetrics.count(occluders, sample.occluders, sample.modal),
     )
 

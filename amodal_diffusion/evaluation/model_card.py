@@ -20,7 +20,10 @@ _NAMES = {
         "inv_miou_mean": "inv-mIoU, mean over objects with a hidden part",
         "ap": "amodal AP",
     },
-    "order": {"order_accuracy": "order accuracy, related pairs"},
+    "order": {
+        "order_accuracy": "order accuracy, related pairs",
+        "order_accuracy_large": "order accuracy, related pairs with at least 30 px hidden",
+    },
     "occluders": {"iou_pooled": "IoU of the occluders, pooled"},
 }
 

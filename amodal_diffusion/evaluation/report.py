@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from ..files import write_text
 from ..metrics.bootstrap import Interval
@@ -40,7 +40,20 @@ _AP_COLUMNS = {
     "ar": "AR",
 }
 _MATCH_COLUMNS = {"matched": "matched", "miou_pooled_all": "mIoU pooled, unmatched empty"}
-_ORDER_COLUMNS = {"order_accuracy": "related pairs", "order_accuracy_all": "all pairs"}
+_ORDER_COLUMNS = {
+    "order_accuracy": "related pairs",
+    "order_accuracy_large": "at least 30 px hidden",
+    "order_accuracy_all": "all pairs",
+}
+_DIFFERENCE_COLUMNS = {
+    **{("completion", key): title for key, title in _COMPLETION_COLUMNS.items() if key != "pixel_accuracy"},
+    ("completion", "ap"): "AP",
+    ("order", "order_accuracy"): "order, related pairs",
+    ("order", "order_accuracy_large"): "at least 30 px hidden",
+}
+_GROUP_TITLES = {"source": "By data set", "category": "By what the object is", "hidden": "By hidden share"}
+_SHOWN_GROUPS = 15
+"""Groups of a kind in a text; JSON has all."""
 _OCCLUDER_COLUMNS = {
     "iou_pooled": "IoU pooled",
     "iou_mean": "IoU mean",
@@ -49,6 +62,54 @@ _OCCLUDER_COLUMNS = {
     "found": "found if any",
     "left_empty": "empty if none",
 }
+
+
+GroupKind = Literal["source", "category", "hidden"]
+GROUP_KINDS: tuple[GroupKind, ...] = ("source", "category", "hidden")
+
+
+@dataclass
+class Group:
+    """Metrics of some of the objects.
+
+    Args:
+        kind: "source" (all objects of a data set), "category" (all of one name) or "hidden" (all of about the same
+            hidden share).
+        name: of the group.
+        objects: number of objects.
+        occluded: of them, those with a hidden part.
+        images: number of images that have any.
+        metrics: method → metric → value; of `CompletionMetrics`, and for a source of `OrderMetrics`.
+        intervals: method → metric → (low, high); none where they were not asked for, or all lie in one image.
+
+    Example:
+        >>> Group("category", "chair", objects=12, metrics={"raw": {"miou_mean": 0.8}}).metrics["raw"]["miou_mean"]
+        0.8
+    """
+
+    kind: GroupKind
+    name: str
+    objects: int = 0
+    occluded: int = 0
+    images: int = 0
+    metrics: dict[str, dict[str, float]] = field(default_factory=dict)
+    intervals: dict[str, Intervals] = field(default_factory=dict)
+
+
+class Difference(NamedTuple):
+    """A metric of a method minus that of another.
+
+    Args:
+        value: the difference.
+        interval: (low, high) over resamples of the images, each given to both methods; NaN where there is none.
+
+    Example:
+        >>> Difference(0.02, (0.01, 0.035)).value
+        0.02
+    """
+
+    value: float
+    interval: Interval
 
 
 @dataclass(frozen=True)
@@ -83,7 +144,8 @@ class EvaluationReport:
         order: method → metric → value, for the methods that predicted an order.
         seconds: method → seconds spent in its calls.
         counts: images, objects, occluded (objects with a hidden part), covered (objects with a visible occluder by the
-            true order), related (pairs with a relation in the ground truth), skipped (images without amodal masks).
+            true order), related (pairs with a relation in the ground truth), large (those of them of which one hides at
+            least 30 pixels of the other), skipped (images without amodal masks).
         order_source: where the true order came from, "masks" or "annotated".
         occluders: method → metric → value, for the methods that predicted the occluders.
         occluders_given: False where every object was completed alone, without the masks of the others.
@@ -95,16 +157,19 @@ class EvaluationReport:
         by_occlusion: method → bins by hidden share; {} where none were asked for.
         sources: short names of the data sets, sorted.
         class_aware: whether AP tells classes apart.
+        groups: metrics of some of the objects, see `Group`.
+        reference: name of the method of the differences; None for none.
+        differences: section → method → metric → what it has more than the reference.
 
     Example:
-        >>> counts = {"images": 1, "objects": 2, "occluded": 1, "covered": 1, "related": 1, "skipped": 0}
+        >>> counts = {"images": 1, "objects": 2, "occluded": 1, "covered": 1, "related": 1, "large": 0, "skipped": 0}
         >>> report = EvaluationReport({}, {"hull": {"order_accuracy": 0.785}}, {"hull": 0.02}, counts)
         >>> print(report.to_text())
-        Order accuracy, 1 related pairs, true order computed from the masks, percent
+        Order accuracy, 1 related pairs (0 with at least 30 px hidden), true order computed from the masks, percent
         <BLANKLINE>
-        order by  related pairs  all pairs  seconds
-        -------------------------------------------
-        hull               78.5          –      0.0
+        order by  related pairs  at least 30 px hidden  all pairs  seconds
+        ------------------------------------------------------------------
+        hull               78.5                      –          –      0.0
         <BLANKLINE>
     """
 
@@ -122,6 +187,9 @@ class EvaluationReport:
     by_occlusion: dict[str, list[OcclusionBin]] = field(default_factory=dict)
     sources: list[str] = field(default_factory=list)
     class_aware: bool = False
+    groups: list[Group] = field(default_factory=list)
+    reference: str | None = None
+    differences: dict[str, dict[str, dict[str, Difference]]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain values that JSON takes; NaN becomes None."""
@@ -143,6 +211,14 @@ class EvaluationReport:
                 for section, rows in self.intervals.items()
             },
             "by_occlusion": {name: [_json_bin(entry) for entry in bins] for name, bins in self.by_occlusion.items()},
+            "groups": [_json_group(group) for group in self.groups],
+            "reference": self.reference,
+            "differences": {
+                section: {
+                    name: {key: _json_difference(entry) for key, entry in row.items()} for name, row in rows.items()
+                }
+                for section, rows in self.differences.items()
+            },
             "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
         }
 
@@ -179,8 +255,15 @@ class EvaluationReport:
             ]
         if self.order:
             source = {"masks": "computed from the masks", "annotated": "annotated"}[self.order_source]
-            title = f"Order accuracy, {self.counts['related']} related pairs, true order {source}, percent"
+            title = (
+                f"Order accuracy, {self.counts['related']} related pairs ({self.counts['large']} with at least 30 px "
+                f"hidden), true order {source}, percent"
+            )
             parts += [title, self._table(table, "order", "order by", _ORDER_COLUMNS)]
+        if self.differences:
+            parts += [f"More than {self.reference}, in points", self._difference_table(table)]
+        for kind in GROUP_KINDS:
+            parts += self._group_table(table, kind)
         parts += self.notes(table)
         return "\n\n".join(parts) + "\n"
 
@@ -192,6 +275,8 @@ class EvaluationReport:
                 f"Intervals: percentiles, {100 * self.confidence:g} %, of {self.resamples} data sets drawn from the "
                 f"{self.counts['images']} images with replacement."
             )
+        if self.resamples and self.differences:
+            parts.append("Of a difference, each data set that was drawn is given to both methods.")
         if self.uses_truth:
             parts.append(_FOOTNOTE if table is format_table else _FOOTNOTE.replace("*", "\\*"))
         if self.counts["skipped"]:
@@ -205,6 +290,39 @@ class EvaluationReport:
             for name in getattr(self, section)
         ]
         return table(header, rows)
+
+    def _difference_table(self, table: Table) -> str:
+        """A row a method, with the metrics that it shares with the reference."""
+        names = list(dict.fromkeys(name for rows in self.differences.values() for name in rows))
+        shown = {
+            (section, key): title
+            for (section, key), title in _DIFFERENCE_COLUMNS.items()
+            if any(key in row for row in self.differences.get(section, {}).values())
+        }
+        rows: list[list[Cell]] = []
+        for name in names:
+            found = [self.differences.get(section, {}).get(name, {}).get(key) for section, key in shown]
+            rows.append([name, *(("–", "") if entry is None else _difference_cell(entry) for entry in found)])
+        return table(["method", *shown.values()], rows)
+
+    def _group_table(self, table: Table, kind: GroupKind) -> list[str]:
+        """Title and table of the groups of a kind, a row a group and method; nothing where there is none."""
+        groups = [group for group in self.groups if group.kind == kind]
+        shown = [group for group in groups if group.occluded or kind == "source"][:_SHOWN_GROUPS]
+        if not shown:
+            return []
+        columns = {key: title for key, title in _COMPLETION_COLUMNS.items() if key != "pixel_accuracy"}
+        if kind == "source":
+            columns |= {key: f"order, {title}" for key, title in _ORDER_COLUMNS.items() if key != "order_accuracy_all"}
+        rows: list[list[Cell]] = []
+        for group in shown:
+            for method, metrics in group.metrics.items():
+                ends = group.intervals.get(method, {})
+                cells = [(percent(metrics.get(key, math.nan)), interval_text(ends.get(key))) for key in columns]
+                rows.append([group.name, str(group.objects), str(group.occluded), method, *cells])
+        left = f", {len(shown)} of {len(groups)} groups" if len(shown) < len(groups) else ""
+        header = ["objects that are" if kind == "category" else kind, "objects", "hidden in part", "method"]
+        return [f"{_GROUP_TITLES[kind]}{left}, percent", table([*header, *columns.values()], rows)]
 
     def cell(self, section: str, name: str, metric: str) -> Cell:
         """A metric of a method in percent, with its interval where there is one; "–" where it has none."""
@@ -320,6 +438,36 @@ def _rounded(value: float | Interval) -> Any:
     if isinstance(value, tuple):
         return None if math.isnan(value[0]) else [round(end, 6) for end in value]
     return None if math.isnan(value) else round(float(value), 6)
+
+
+def _difference_cell(entry: Difference) -> Cell:
+    """A difference in points with its sign, and its interval."""
+    if math.isnan(entry.value):
+        return "–", ""
+    low, high = entry.interval
+    ends = "" if math.isnan(low) else f"{_signed(low)} to {_signed(high)}"
+    return _signed(entry.value), ends
+
+
+def _signed(value: float) -> str:
+    text = f"{100 * value:+.1f}".replace("-", "−")
+    return "0.0" if text[1:] == "0.0" else text
+
+
+def _json_difference(entry: Difference) -> dict[str, Any]:
+    return {"value": _rounded(entry.value), "interval": _rounded(entry.interval)}
+
+
+def _json_group(group: Group) -> dict[str, Any]:
+    return {
+        "kind": group.kind,
+        "name": group.name,
+        "objects": group.objects,
+        "occluded": group.occluded,
+        "images": group.images,
+        "metrics": {name: json_values(row) for name, row in group.metrics.items()},
+        "intervals": {name: json_values(row) for name, row in group.intervals.items()},
+    }
 
 
 def _json_bin(entry: OcclusionBin) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from ..metrics.bootstrap import check_bootstrap
 from ..pipelines.contexts import warnings_silenced
 from .counts import ImageScores, score_sample, skipped_image
 from .methods import METHODS, AloneMethod
-from .report import EvaluationReport
+from .report import GROUP_KINDS, TRUTH_MARK, EvaluationReport, GroupKind
 from .samples import ORDER_SOURCES, Method, OrderSource, Sample, make_sample
 from .summary import summarize
 
@@ -33,6 +33,8 @@ def evaluate_methods(
     confidence: float = 0.95,
     seed: int = 0,
     distributed: bool = False,
+    groups: Sequence[GroupKind] = (),
+    reference: str | None = None,
 ) -> EvaluationReport:
     """Score methods on the images of a data set that have amodal ground truth.
 
@@ -62,12 +64,15 @@ def evaluate_methods(
         seed: of the resamples.
         distributed: share the images out to the processes of `accelerate launch` or `torchrun`. Every process must call
             this, and gets the same report, whose metrics are those of one process exactly.
+        groups: kinds of `Group` to report: by "source", by "category" (the objects' names), by "hidden" share.
+        reference: name of a method; the report then has what each other method has more, with intervals from the same
+            resamples for both.
 
     Raises:
         ValueError: for a repeated method name, an unknown order source, a limit below 1, a data set in which no image
             has amodal masks, an image without annotated order where that is the source, a prediction of the wrong
             shape, or, without occluders, a method that predicts no masks; edges, resamples or confidence out of range;
-            `class_aware` without `use_categories`.
+            `class_aware` without `use_categories`; an unknown kind of group; a reference that is none of the methods.
 
     Example:
         >>> import numpy as np
@@ -95,7 +100,13 @@ def evaluate_methods(
     if resamples:
         check_bootstrap(resamples, confidence)
     _check_edges(occlusion_bins)
+    unknown = [kind for kind in groups if kind not in GROUP_KINDS]
+    if unknown:
+        raise ValueError(f"`groups` must be of {', '.join(GROUP_KINDS)}, got {unknown[0]!r}.")
     scored = _distinct(methods, order_methods if occluders_given else ())
+    names = [method.name + TRUTH_MARK * getattr(method, "uses_truth", False) for method in scored]
+    if reference is not None and reference not in names:
+        raise ValueError(f"`reference` must be one of {', '.join(names)}, got {reference!r}.")
     called = scored if occluders_given else [AloneMethod(method) for method in scored]
     rank, processes = _place() if distributed else (0, 1)
     records: list[ImageScores] = []
@@ -122,6 +133,8 @@ def evaluate_methods(
         resamples=resamples,
         confidence=confidence,
         seed=seed,
+        groups=groups,
+        reference=reference,
     )
 
 

@@ -16,7 +16,7 @@ from ..data import record_masks, record_order
 from ..display import short_repr
 from ..images import load_image
 from ..masks import mask_unions
-from ..ordering import order_from_masks
+from ..ordering import hidden_overlaps, order_from_masks
 
 OrderSource = Literal["masks", "annotated"]
 ORDER_SOURCES = ("masks", "annotated")
@@ -35,6 +35,7 @@ class Sample:
         photo: the photo, its path, or `{"bytes", "path"}` as `datasets` keeps it; None where the data set has none.
             Read when `image` is first asked for.
         source: short name of the data set.
+        names: N names of what the objects are, "" where unknown.
 
     Example:
         >>> modal = np.zeros((1, 12, 16), bool)
@@ -51,6 +52,7 @@ class Sample:
     category_ids: list[int] = field(default_factory=list)
     photo: Image.Image | str | os.PathLike[str] | Mapping[str, Any] | None = None
     source: str = ""
+    names: list[str] = field(default_factory=list)
 
     __repr__ = short_repr
 
@@ -72,6 +74,11 @@ class Sample:
         """(N, H, W) bool: the union of the modal masks of all that lies directly in front of each object."""
         return mask_unions(self.modal, self.order == -1)
 
+    @cached_property
+    def overlaps(self) -> np.ndarray:
+        """(N, N) int64 pixels of each object under what is seen of each other one, see `hidden_overlaps`."""
+        return hidden_overlaps(self.modal, self.amodal)
+
     def alone(self) -> Iterator[Sample]:
         """Every object as a sample of its own, which knows nothing of the others."""
         for index in range(len(self.modal)):
@@ -82,6 +89,7 @@ class Sample:
                 amodal=self.amodal[one],
                 order=np.zeros((1, 1), np.int8),
                 category_ids=self.category_ids[one],
+                names=self.names[one],
             )
             yield part
             self.photo = part.photo  # once one of them has read the photo, the others need not
@@ -198,4 +206,19 @@ def make_sample(
         raise ValueError(f"image {image_id} has no annotated order; use the order source 'masks'.")
     ids = [item["category_id"] if use_categories else None for item in row["objects"]]
     categories = [0 if category is None else int(category) for category in ids]
-    return Sample(image_id, modal, amodal, order, categories, photo=row.get("image"), source=row.get("source") or "")
+    return Sample(
+        image_id,
+        modal,
+        amodal,
+        order,
+        categories,
+        photo=row.get("image"),
+        source=row.get("source") or "",
+        names=[_name(item) for item in row["objects"]],
+    )
+
+
+def _name(item: Mapping[str, Any]) -> str:
+    """What an object is: its name, else the number of its class."""
+    number = item.get("category_id")
+    return item.get("name") or ("" if number is None else f"class {number}")

@@ -6,8 +6,10 @@ from .average_precision import AmodalAP as AmodalAP
 from .average_precision import ImageMatches as ImageMatches
 from .average_precision import match_detections as match_detections
 from .bootstrap import bootstrap_intervals as bootstrap_intervals
+from .bootstrap import difference_intervals as difference_intervals
 from .bootstrap import percentile_intervals as percentile_intervals
 from .bootstrap import resample_weights as resample_weights
+from .bootstrap import resampled_metrics as resampled_metrics
 from .functional import has_hidden_part as has_hidden_part
 from .functional import inv_miou_mean as inv_miou_mean
 from .functional import inv_miou_pooled as inv_miou_pooled

@@ -180,41 +180,47 @@ class MatchMetrics(_Totals):
 class OrderMetrics(_Totals):
     """Order metrics over a data set [Z20].
 
-    `compute` gives `order_accuracy` over the pairs related in the ground truth and `order_accuracy_all` over all pairs,
-    as fractions in [0, 1], NaN without such pairs.
+    `compute` gives `order_accuracy` over the pairs related in the ground truth, `order_accuracy_large` over those of
+    them of which one hides at least 30 pixels of the other (`LARGE_OVERLAP`; NaN where no overlaps were given), and
+    `order_accuracy_all` over all pairs, as fractions in [0, 1], NaN without such pairs.
 
     Example:
         >>> metrics = OrderMetrics()
         >>> metrics.update(np.array([[0, 1], [-1, 0]]), np.array([[0, 1], [-1, 0]]))
         >>> metrics.update(np.zeros((2, 2), dtype=int), np.array([[0, 1], [-1, 0]]))
         >>> metrics.compute()
-        {'order_accuracy': 0.5, 'order_accuracy_all': 0.5}
+        {'order_accuracy': 0.5, 'order_accuracy_large': nan, 'order_accuracy_all': 0.5}
     """
 
-    names = ("right", "pairs", "right_related", "related")
+    names = ("right", "pairs", "right_related", "related", "right_large", "large")
 
-    def update(self, pred: npt.ArrayLike, target: npt.ArrayLike) -> None:
+    def update(self, pred: npt.ArrayLike, target: npt.ArrayLike, overlaps: npt.ArrayLike | None = None) -> None:
         """Count the pairs of one image.
 
         Args:
             pred: (N, N) predicted order matrix.
             target: (N, N) true order matrix.
+            overlaps: (N, N) pixels that one object hides of the other, see `hidden_overlaps`; None where unknown.
 
         Raises:
             ValueError: a matrix that is not an order matrix, or sizes that differ.
         """
-        self.add(self.count(pred, target))
+        self.add(self.count(pred, target, overlaps))
 
     @classmethod
-    def count(cls, pred: npt.ArrayLike, target: npt.ArrayLike) -> FloatArray:
+    def count(cls, pred: npt.ArrayLike, target: npt.ArrayLike, overlaps: npt.ArrayLike | None = None) -> FloatArray:
         """The terms (K,) of one image; arguments and errors of `update`."""
-        return order_counts(np.asarray(pred), np.asarray(target)).astype(np.float64)
+        return order_counts(np.asarray(pred), np.asarray(target), overlaps).astype(np.float64)
 
     @staticmethod
     def from_totals(totals: FloatArray) -> dict[str, FloatArray]:
-        """The metrics of sums (..., 4), each of shape (...)."""
-        right, pairs, right_related, related = np.moveaxis(totals, -1, 0)
-        return {"order_accuracy": ratios(right_related, related), "order_accuracy_all": ratios(right, pairs)}
+        """The metrics of sums (..., 6), each of shape (...)."""
+        right, pairs, right_related, related, right_large, large = np.moveaxis(totals, -1, 0)
+        return {
+            "order_accuracy": ratios(right_related, related),
+            "order_accuracy_large": ratios(right_large, large),
+            "order_accuracy_all": ratios(right, pairs),
+        }
 
 
 class OccluderMetrics(_Totals):

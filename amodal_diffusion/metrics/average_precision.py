@@ -237,8 +237,12 @@ class AmodalAP:
             ValueError: as `bootstrap_intervals`.
         """
         check_bootstrap(resamples, confidence)
+        return percentile_intervals(self.resampled(resamples=resamples, seed=seed), confidence)
+
+    def resampled(self, *, resamples: int = 1000, seed: int = 0) -> dict[str, FloatArray]:
+        """Metric → (R,) values in the resamples of `intervals`; (1,) NaN for fewer than two images."""
         if len(self._images) < 2:
-            return dict.fromkeys(_STATS, (float("nan"), float("nan")))
+            return {name: np.full(1, np.nan) for name in _STATS}
         ranked = [_Ranking.of(self._images, kind) for kind in self._categories()]
         values = np.array(
             [
@@ -247,7 +251,7 @@ class AmodalAP:
                 for row in weights
             ]
         )
-        return percentile_intervals({name: values[:, index] for name, index in _STATS.items()}, confidence)
+        return {name: values[:, index] for name, index in _STATS.items()}
 
     def _categories(self) -> list[int]:
         return sorted({entry.category for image in self._images for entry in image})

@@ -87,11 +87,62 @@ def bootstrap_intervals(
         True
     """
     check_bootstrap(resamples, confidence)
+    return percentile_intervals(resampled_metrics(terms, metrics, resamples=resamples, seed=seed), confidence)
+
+
+def resampled_metrics(
+    terms: npt.ArrayLike,
+    metrics: Callable[[FloatArray], Mapping[str, FloatArray]],
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> dict[str, FloatArray]:
+    """The metrics of each resample of the images; those of two methods on the same images are pairs.
+
+    Args:
+        terms: (I, K) what was counted of each image, see `bootstrap_intervals`.
+        metrics: the metrics of sums (R, K), each (R,).
+        resamples: R.
+        seed: of the draws.
+
+    Returns:
+        Metric → (R,) values; (1,) NaN where there is nothing to draw from: fewer than two images.
+
+    Example:
+        >>> terms = np.array([[1, 2], [2, 2], [1, 4]])
+        >>> resampled_metrics(terms, lambda sums: {"miou": sums[:, 0] / sums[:, 1]}, resamples=100)["miou"].shape
+        (100,)
+    """
     rows = np.asarray(terms, np.float64)
     if len(rows) < 2:
-        return {name: (np.nan, np.nan) for name in metrics(np.zeros((1, rows.shape[1])))}
+        return {name: np.full(1, np.nan) for name in metrics(np.zeros((1, rows.shape[1])))}
     totals = np.concatenate([weights @ rows for weights in resample_weights(len(rows), resamples, seed=seed)])
-    return percentile_intervals(metrics(totals), confidence)
+    return dict(metrics(totals))
+
+
+def difference_intervals(
+    values: Mapping[str, FloatArray], others: Mapping[str, FloatArray], confidence: float
+) -> dict[str, Interval]:
+    """Intervals of the differences of two methods, paired: each resample of the images is given to both.
+
+    What is hard or easy for both then cancels, so that these are narrower than the intervals of the two would suggest.
+
+    Args:
+        values: metric → (R,) values of one method, of `resampled_metrics`.
+        others: those of the other, of the same images, resamples and seed.
+        confidence: of the intervals.
+
+    Returns:
+        Metric → (low, high) of values minus others, for the metrics of both.
+
+    Example:
+        >>> two = {"miou": np.array([0.7, 0.9, 0.8])}, {"miou": np.array([0.6, 0.8, 0.7])}
+        >>> low, high = difference_intervals(*two, confidence=0.95)["miou"]
+        >>> round(low, 3), round(high, 3)
+        (0.1, 0.1)
+    """
+    shared = {name: values[name] - others[name] for name in values if name in others}
+    return percentile_intervals(shared, confidence)
 
 
 def check_bootstrap(resamples: int, confidence: float) -> None:

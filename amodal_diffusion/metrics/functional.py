@@ -18,8 +18,11 @@ from ..ordering import check_order
 IOU_COUNTS = ("intersection", "union", "target", "invisible_intersection", "invisible_union")
 """Columns of `iou_counts`."""
 
-ORDER_COUNTS = ("right", "pairs", "right_related", "related")
+ORDER_COUNTS = ("right", "pairs", "right_related", "related", "right_large", "large")
 """Entries of `order_counts`."""
+
+LARGE_OVERLAP = 30
+"""Pixels of one object under the other from which a pair counts as large: fewer may be noise of the annotation."""
 
 
 def iou_counts(pred: MaskInput, target: MaskInput, modal: MaskInput) -> IntArray:
@@ -143,16 +146,18 @@ def pixel_accuracy(pred: MaskInput, target: MaskInput) -> float:
     return ratio(pred.size - wrong, pred.size)
 
 
-def order_counts(pred: npt.ArrayLike, target: npt.ArrayLike) -> IntArray:
+def order_counts(pred: npt.ArrayLike, target: npt.ArrayLike, overlaps: npt.ArrayLike | None = None) -> IntArray:
     """Counts of pairs i < j that the order metrics are made of.
 
     Args:
         pred: (N, N) predicted order matrix.
         target: (N, N) true order matrix.
+        overlaps: (N, N) pixels of `hidden_overlaps`; where None, no pair is large.
 
     Returns:
-        (4,) int64, entries of `ORDER_COUNTS`: right pairs, all pairs, right among the pairs that are related in
-        `target`, related pairs.
+        (6,) int64, entries of `ORDER_COUNTS`: right pairs, all pairs, right among the pairs that are related in
+        `target`, related pairs, and the last two again for pairs of which one hides at least `LARGE_OVERLAP` pixels of
+        the other.
 
     Raises:
         ValueError: a matrix that is not an order matrix, or sizes that differ.
@@ -160,13 +165,20 @@ def order_counts(pred: npt.ArrayLike, target: npt.ArrayLike) -> IntArray:
     Example:
         >>> target = np.array([[0, 1, 0], [-1, 0, 0], [0, 0, 0]])
         >>> order_counts(np.zeros((3, 3), dtype=int), target)
-        array([2, 3, 0, 1])
+        array([2, 3, 0, 1, 0, 0])
+        >>> order_counts(target, target, overlaps=[[0, 45, 0], [3, 0, 0], [0, 0, 0]])
+        array([3, 3, 1, 1, 1, 1])
     """
     target = check_order(target)
     pred = check_order(pred, len(target))
+    hidden = np.zeros(target.shape, np.int64) if overlaps is None else np.asarray(overlaps)
+    if hidden.shape != target.shape:
+        raise ValueError(f"`overlaps` must be {target.shape}, got {hidden.shape}")
     upper = np.triu_indices(len(target), k=1)
     right, related = (pred == target)[upper], (target != 0)[upper]
-    return np.array([right.sum(), right.size, (right & related).sum(), related.sum()], dtype=np.int64)
+    large = related & (np.maximum(hidden, hidden.T) >= LARGE_OVERLAP)[upper]
+    counts = (right.sum(), right.size, (right & related).sum(), related.sum(), (right & large).sum(), large.sum())
+    return np.array(counts, dtype=np.int64)
 
 
 def order_accuracy(pred: npt.ArrayLike, target: npt.ArrayLike, *, related: bool = True) -> float:
@@ -179,7 +191,7 @@ def order_accuracy(pred: npt.ArrayLike, target: npt.ArrayLike, *, related: bool 
         >>> order_accuracy(-target, target), order_accuracy(np.zeros((3, 3), dtype=int), target, related=False)
         (0.0, 0.6666666666666666)
     """
-    right, pairs, right_related, related_pairs = order_counts(pred, target)
+    right, pairs, right_related, related_pairs = order_counts(pred, target)[:4]
     return ratio(right_related, related_pairs) if related else ratio(right, pairs)
 
 

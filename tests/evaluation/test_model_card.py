@@ -23,7 +23,7 @@ tags:
 
 def make_report(value=0.5, **more):
     completion = {"tiny": {"miou_pooled": value, "inv_miou_pooled": math.nan, "ap": 0.25}}
-    counts = dict.fromkeys(("images", "objects", "occluded", "covered", "related", "skipped"), 2)
+    counts = dict.fromkeys(("images", "objects", "occluded", "covered", "related", "large", "skipped"), 2)
     return EvaluationReport(completion, {"tiny": {"order_accuracy": 0.875}}, {"tiny": 1.0}, counts, **more)
 
 

@@ -11,9 +11,11 @@ from amodal_diffusion.metrics import (
     MatchMetrics,
     OrderMetrics,
     bootstrap_intervals,
+    difference_intervals,
     object_counts,
     percentile_intervals,
     resample_weights,
+    resampled_metrics,
 )
 
 
@@ -109,12 +111,28 @@ def test_intervals_hold_the_figure_and_shrink_with_images():
 
 def test_resamples_without_anything_to_measure_are_left_out():
     """One image of two has a related pair, so that a quarter of the resamples has none."""
-    terms = [[0, 1, 0, 0], [1, 1, 1, 1]]
+    terms = [[0, 1, 0, 0, 0, 0], [1, 1, 1, 1, 1, 1]]
     intervals = bootstrap_intervals(terms, OrderMetrics.from_totals, resamples=200)
     assert intervals["order_accuracy"] == (1, 1)
     assert intervals["order_accuracy_all"] == (0, 1)
     nothing = percentile_intervals({"x": np.full(3, np.nan)}, 0.95)["x"]
     assert all(math.isnan(end) for end in nothing)
+
+
+def test_differences_are_paired():
+    """A method that is a little worse on every image is surely worse, however much the images differ."""
+    images = random_images(12)
+    better = [CompletionMetrics.count(*image) for image in images]
+    worse = [terms.copy() for terms in better]
+    for terms in worse:
+        terms[0] *= 0.98  # the intersection
+    two = [resampled_metrics(terms, CompletionMetrics.from_totals, resamples=300) for terms in (better, worse)]
+    low, high = difference_intervals(*two, confidence=0.95)["miou_pooled"]
+    alone = percentile_intervals(two[0], 0.95)["miou_pooled"]
+    assert 0 < low < high and high - low < 0.2 * (alone[1] - alone[0])
+    back = difference_intervals(two[1], two[0], confidence=0.95)["miou_pooled"]
+    assert back == pytest.approx((-high, -low))
+    assert difference_intervals({"a": np.ones(3)}, {"b": np.ones(3)}, 0.9) == {}
 
 
 def test_one_image_gives_no_interval():
@@ -134,7 +152,7 @@ def test_bad_arguments_are_named():
         ({"confidence": 1}, "`confidence` must be between 0 and 1, got 1"),
     ):
         with pytest.raises(ValueError, match=message):
-            bootstrap_intervals([[1, 1, 1, 1]], OrderMetrics.from_totals, **options)
+            bootstrap_intervals([[1] * 6], OrderMetrics.from_totals, **options)
         with pytest.raises(ValueError, match=message):
             AmodalAP().intervals(**options)
 

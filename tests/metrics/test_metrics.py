@@ -137,9 +137,24 @@ class TestCompletion:
 
 class TestOrder:
     def test_counts(self):
-        assert order_counts(ORDER, ORDER).tolist() == [3, 3, 2, 2]
-        assert order_counts(-ORDER, ORDER).tolist() == [1, 3, 0, 2]
-        assert order_counts(np.zeros((3, 3)), ORDER).tolist() == [1, 3, 0, 2]
+        assert order_counts(ORDER, ORDER).tolist() == [3, 3, 2, 2, 0, 0]
+        assert order_counts(-ORDER, ORDER).tolist() == [1, 3, 0, 2, 0, 0]
+        assert order_counts(np.zeros((3, 3)), ORDER).tolist() == [1, 3, 0, 2, 0, 0]
+
+    def test_large_pairs_hide_thirty_pixels_of_one_of_them(self):
+        related = np.argwhere(np.triu(ORDER))
+        overlaps = np.zeros(ORDER.shape, int)
+        for (i, j), pixels in zip(related, (30, 29), strict=True):
+            overlaps[j, i] = pixels  # whichever of the two is hidden
+        assert order_counts(ORDER, ORDER, overlaps).tolist() == [3, 3, 2, 2, 1, 1]
+        assert order_counts(-ORDER, ORDER, overlaps).tolist() == [1, 3, 0, 2, 0, 1]
+        # A pair without relation is not asked for, however much they overlap.
+        assert order_counts(ORDER * 0, ORDER * 0, np.full(ORDER.shape, 99)).tolist() == [3, 3, 0, 0, 0, 0]
+        metrics = OrderMetrics()
+        metrics.update(ORDER, ORDER, overlaps)
+        assert metrics.compute()["order_accuracy_large"] == 1
+        with pytest.raises(ValueError, match=r"`overlaps` must be \(3, 3\), got \(2, 3\)"):
+            order_counts(ORDER, ORDER, overlaps[:2])
 
     def test_accuracy(self):
         pred = ORDER.copy()
@@ -157,7 +172,9 @@ class TestOrder:
         metrics = OrderMetrics()
         metrics.update(ORDER, ORDER)
         metrics.update(-ORDER, ORDER)
-        assert metrics.compute() == {"order_accuracy": 2 / 4, "order_accuracy_all": 4 / 6}
+        found = metrics.compute()
+        assert math.isnan(found.pop("order_accuracy_large"))
+        assert found == {"order_accuracy": 2 / 4, "order_accuracy_all": 4 / 6}
 
     @pytest.mark.parametrize(
         ("pred", "target", "message"),
@@ -239,7 +256,10 @@ class TestOccluders:
     [
         (CompletionMetrics, [random_image(seed) for seed in range(4)]),
         (OccluderMetrics, [random_occluders(seed) for seed in range(4)]),
-        (OrderMetrics, [(ORDER, ORDER), (-ORDER, ORDER), (ORDER * 0, ORDER), (ORDER[:2, :2], ORDER[:2, :2])]),
+        (
+            OrderMetrics,
+            [(ORDER, ORDER, 40 * ORDER), (-ORDER, ORDER), (ORDER * 0, ORDER), (ORDER[:2, :2], ORDER[:2, :2])],
+        ),
     ],
     ids=["completion", "occluders", "order"],
 )
