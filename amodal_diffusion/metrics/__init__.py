@@ -1,4 +1,4 @@
-"""Metrics of amodal completion and occlusion order: pure functions and accumulators over a data set."""
+"""Metrics of amodal completion, occlusion order and fills: pure functions and accumulators over a data set."""
 
 import lazy_loader
 

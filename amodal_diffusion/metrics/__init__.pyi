@@ -1,4 +1,5 @@
 from .accumulators import CompletionMetrics as CompletionMetrics
+from .accumulators import FillMetrics as FillMetrics
 from .accumulators import MatchMetrics as MatchMetrics
 from .accumulators import OccluderMetrics as OccluderMetrics
 from .accumulators import OrderMetrics as OrderMetrics
@@ -10,6 +11,10 @@ from .bootstrap import difference_intervals as difference_intervals
 from .bootstrap import percentile_intervals as percentile_intervals
 from .bootstrap import resample_weights as resample_weights
 from .bootstrap import resampled_metrics as resampled_metrics
+from .fills import fill_gradient as fill_gradient
+from .fills import fill_leak as fill_leak
+from .fills import fill_psnr as fill_psnr
+from .fills import fill_ssim as fill_ssim
 from .functional import has_hidden_part as has_hidden_part
 from .functional import inv_miou_mean as inv_miou_mean
 from .functional import inv_miou_pooled as inv_miou_pooled

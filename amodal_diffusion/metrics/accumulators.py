@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from ..crops import crop_boxes
 from ..masks import BoolArray, IntArray, MaskInput, mask_boxes, to_mask_stack
+from .fills import decibels, fill_gradient, fill_leak, fill_psnr, fill_ssim
 from .functional import object_counts, occluded, order_counts, ratios
 
 FloatArray = npt.NDArray[np.float64]
@@ -312,3 +313,71 @@ def _windows(modal: BoolArray) -> BoolArray:
     rows, columns = np.arange(height), np.arange(width)
     inside_rows, inside_columns = (rows >= y) & (rows < y + side), (columns >= x) & (columns < x + side)
     return inside_rows[:, :, None] & inside_columns[:, None, :]
+
+
+class FillMetrics(_Totals):
+    """Fills over a data set of holes.
+
+    `compute` gives `psnr`, `ssim`, `gradient` and `leak`, means over the holes for which there is such a figure, and
+    `psnr_pooled`, that of the mean square over all pixels; NaN where nothing was there to measure.
+
+    Example:
+        >>> truth, hole = np.zeros((4, 4, 3), np.uint8), np.eye(4, dtype=bool)
+        >>> metrics = FillMetrics()
+        >>> metrics.update(truth + 10, truth, hole)
+        >>> round(metrics.compute()["psnr"], 2), metrics.compute()["leak"]
+        (28.13, nan)
+    """
+
+    _FIGURES = ("psnr", "ssim", "gradient", "leak")
+    names = (*_FIGURES, *(f"{name}_holes" for name in _FIGURES), "squares", "values")
+
+    def update(
+        self,
+        fill: npt.ArrayLike,
+        truth: npt.ArrayLike,
+        hole: npt.ArrayLike,
+        occluder_color: npt.ArrayLike | None = None,
+    ) -> None:
+        """Count one hole.
+
+        Args:
+            fill: (H, W, 3) in 0 to 255.
+            truth: likewise.
+            hole: (H, W) bool.
+            occluder_color: (3,), see `fill_leak`; None leaves the leak out.
+
+        Raises:
+            ValueError: other shapes.
+        """
+        self.add(self.count(fill, truth, hole, occluder_color))
+
+    @classmethod
+    def count(
+        cls,
+        fill: npt.ArrayLike,
+        truth: npt.ArrayLike,
+        hole: npt.ArrayLike,
+        occluder_color: npt.ArrayLike | None = None,
+    ) -> FloatArray:
+        """The terms (K,) of one hole; arguments and errors of `update`."""
+        figures = {
+            "psnr": fill_psnr(fill, truth, hole),
+            "ssim": fill_ssim(fill, truth, hole),
+            "gradient": fill_gradient(fill, truth, hole),
+            "leak": float("nan") if occluder_color is None else fill_leak(fill, truth, hole, occluder_color),
+        }
+        counted = {f"{name}_holes": float(not np.isnan(value)) for name, value in figures.items()}
+        hole = np.asarray(hole, dtype=bool)
+        errors = np.square(np.asarray(fill)[hole].astype(np.float64) - np.asarray(truth)[hole])
+        figures = {name: float(np.nan_to_num(value)) for name, value in figures.items()}
+        return cls._terms(**figures, **counted, squares=float(errors.sum()), values=float(errors.size))
+
+    @staticmethod
+    def from_totals(totals: FloatArray) -> dict[str, FloatArray]:
+        """The metrics of sums; see the class."""
+        values = {name: totals[..., index] for index, name in enumerate(FillMetrics.names)}
+        with np.errstate(invalid="ignore", divide="ignore"):
+            result = {name: values[name] / values[f"{name}_holes"] for name in FillMetrics._FIGURES}
+            result["psnr_pooled"] = decibels(values["squares"] / values["values"])
+        return result
