@@ -113,7 +113,7 @@ def measure_overhead(args: argparse.Namespace, rows: Any, folder: Path) -> dict[
         for row in rows:
             modal, _ = record_masks(row)
             image = load_image(row["image"]) if row.get("image") else None
-            call_pipeline(pipeline, image, modal, [thing["category_id"] or 0 for thing in row["objects"]])
+            call_pipeline(pipeline, image, modal, [obj["category_id"] or 0 for obj in row["objects"]])
 
     def ours() -> None:
         annotate_dataset(rows, pipeline, folder / str(next(runs)), shard_rows=args.shard_rows)

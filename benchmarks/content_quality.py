@@ -140,7 +140,7 @@ def make_holes(datasets: Sequence[str], fraction: float, per_photo: int, seed: i
     for path in datasets:
         rows = split_photos(read_annotations(path, Path(path).parent, on_error="skip"), fraction)[1]
         for row in rows:
-            masks = record_masks(row)[0][[not thing["is_crowd"] for thing in row["objects"]]]
+            masks = record_masks(row)[0][[not obj["is_crowd"] for obj in row["objects"]]]
             photos.append((np.asarray(load_image(row["image"])), masks))
             others += [mask for mask in masks if mask.sum() >= 2000]
     holes: dict[str, list[Hole]] = {"object": [], "background": []}

@@ -32,7 +32,7 @@ STAGE_HTML = """
         <path d="M36 60 A20 20 0 0 1 52 28.2" stroke-dasharray="3 4"></path>
       </svg>
       <b>Drop a photo here, or take an example</b>
-      <span>Mark its objects, let the networks complete what is hidden, then move things around.</span>
+      <span>Mark its objects, let the networks complete what is hidden, then move them around.</span>
     </div>
     <div class="ad-busy"></div>
   </div>

@@ -82,7 +82,7 @@ def main():
     sheet.save(options.output, quality=85)
     for row in plain:
         found = find_cycles(record_occlusions(row).astype(int))
-        names = [thing["name"] for thing in row["objects"]]
+        names = [obj["name"] for obj in row["objects"]]
         for cycle in found.cycles:
             print(row["image_id"], "cycle:", " > ".join(f"{names[index]} [{index}]" for index in cycle))
         for one, other in found.mutual:

@@ -236,8 +236,8 @@ def _find_classes(sources: list[Any], agnostic: bool) -> tuple[list[str], dict[i
     names: dict[int, str] = {}
     for rows in sources:
         for objects in rows.select_columns(["objects"])["objects"]:
-            for thing in objects:
-                names.setdefault(thing["category_id"] or 0, thing["name"] or "object")
+            for obj in objects:
+                names.setdefault(obj["category_id"] or 0, obj["name"] or "object")
     if agnostic:
         return ["object"], dict.fromkeys(names, 0)
     ids = sorted(names)

@@ -200,7 +200,7 @@ class _Predictor:
 
     def _complete(self, row: Mapping[str, Any]) -> dict[str, Any]:
         modal, _ = record_masks(row)
-        ids = [thing["category_id"] or 0 for thing in row["objects"]]
+        ids = [obj["category_id"] or 0 for obj in row["objects"]]
         photo = row.get("image")
         try:
             image = None if photo is None else load_image(photo)
@@ -208,7 +208,7 @@ class _Predictor:
         except ValueError as error:
             raise ValueError(f"image {row['image_id']}: {error}") from error
         amodal, probabilities, uncertainty = output.amodal_masks, output.probabilities, output.uncertainty
-        crowd = np.array([thing["is_crowd"] for thing in row["objects"]], bool)
+        crowd = np.array([obj["is_crowd"] for obj in row["objects"]], bool)
         amodal = np.where(crowd[:, None, None], modal, amodal)
         if uncertainty is None:
             uncertainty = 4 * probabilities * (1 - probabilities)
@@ -224,19 +224,19 @@ def _completed_row(
     uncertainty: np.ndarray,
 ) -> dict[str, Any]:
     """A row of `annotation_features`."""
-    things, hidden = [], mask_areas(amodal & ~modal)
-    for index, thing in enumerate(row["objects"]):
-        kept = {key: value for key, value in thing.items() if key not in ("modal_box", "amodal_box", "occlusion_rate")}
+    objects, hidden = [], mask_areas(amodal & ~modal)
+    for index, obj in enumerate(row["objects"]):
+        kept = {key: value for key, value in obj.items() if key not in ("modal_box", "amodal_box", "occlusion_rate")}
         # The very object, which tells `build_objects` that nothing is hidden.
         kept["amodal_mask"] = encode_rle(amodal[index]) if hidden[index] else kept["modal_mask"]
-        things.append(kept)
+        objects.append(kept)
     areas = np.maximum(mask_areas(amodal), 1)
     doubts = np.where(amodal, uncertainty, 0).sum((1, 2), dtype=np.float64) / areas if len(amodal) else []
     scores = amodal_scores(amodal, probabilities, [1.0] * len(amodal))
     pairs = None if order is None else [{"front": front, "behind": behind} for front, behind in order_pairs(order)]
     return {
         **{key: row[key] for key in ("image_id", "file_name", "height", "width", "source")},
-        "objects": build_objects(things),
+        "objects": build_objects(objects),
         "order_relations": pairs,
         "predictions": [
             {"score": score, "uncertainty": float(doubt)} for score, doubt in zip(scores, doubts, strict=True)
@@ -334,23 +334,23 @@ def _annotations(
 ) -> Iterator[dict[str, Any]]:
     from pycocotools import mask as mask_utils
 
-    for number, (thing, prediction) in enumerate(zip(row["objects"], row["predictions"], strict=True), start=first):
+    for number, (obj, prediction) in enumerate(zip(row["objects"], row["predictions"], strict=True), start=first):
         entry = annotation_entry(
             number,
             image,
-            category_id=thing["category_id"],
-            name=thing["name"] or "",
-            amodal=thing["amodal_mask"],
-            modal=thing["modal_mask"],
-            box=thing["amodal_box"],
-            area=int(mask_utils.area(thing["amodal_mask"])),
-            occlusion_rate=thing["occlusion_rate"],
+            category_id=obj["category_id"],
+            name=obj["name"] or "",
+            amodal=obj["amodal_mask"],
+            modal=obj["modal_mask"],
+            box=obj["amodal_box"],
+            area=int(mask_utils.area(obj["amodal_mask"])),
+            occlusion_rate=obj["occlusion_rate"],
             score=prediction["score"],
-            is_crowd=thing["is_crowd"],
-            source_id=thing["id"],
+            is_crowd=obj["is_crowd"],
+            source_id=obj["id"],
             uncertainty=round(prediction["uncertainty"], 6),
         )
-        categories.setdefault(entry["category_id"], thing["name"] or "object")
+        categories.setdefault(entry["category_id"], obj["name"] or "object")
         yield entry
 
 
@@ -367,7 +367,7 @@ def _dataset_digest(dataset: Dataset) -> str:
     digest = hashlib.sha256()
     for batch in dataset.select_columns(["image_id", "height", "width", "objects"]).iter(256):
         for name, height, width, objects in zip(*batch.values(), strict=True):
-            masks = [thing["modal_mask"]["counts"] for thing in objects]
+            masks = [obj["modal_mask"]["counts"] for obj in objects]
             digest.update(json.dumps([name, height, width, masks]).encode())
     return digest.hexdigest()[:16]
 

@@ -169,12 +169,12 @@ def _read_coco(path: Path, size: tuple[int, int] | None, file_name: str | None) 
     if not len(masks):
         raise ValueError(f"{path} has no object for image {row['file_name']!r}.")
     _check_size(path, masks.shape[1:], size)
-    things = row["objects"]
-    records = document["annotations"] if len(document["annotations"]) == len(things) else [{}] * len(things)
+    objects = row["objects"]
+    records = document["annotations"] if len(document["annotations"]) == len(objects) else [{}] * len(objects)
     return ObjectMasks(
         masks,
-        names=[thing["name"] or "" for thing in things],
-        category_ids=[0 if thing["category_id"] is None else thing["category_id"] for thing in things],
+        names=[obj["name"] or "" for obj in objects],
+        category_ids=[0 if obj["category_id"] is None else obj["category_id"] for obj in objects],
         scores=[check_score(record, f"{path}: `score` of annotation {record.get('id')}") for record in records],
     )
 

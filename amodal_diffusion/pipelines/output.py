@@ -115,7 +115,7 @@ class AmodalObjects(Sequence["AmodalObject"]):
     Example:
         >>> masks = np.ones((3, 2, 2), bool)
         >>> objects = AmodalPipelineOutput(masks, masks.astype(np.float32), names=["cup", "cup", "hand"]).objects
-        >>> len(objects), objects["hand"].index, [thing.name for thing in objects[:2]]
+        >>> len(objects), objects["hand"].index, [obj.name for obj in objects[:2]]
         (3, 2, ['cup', 'cup'])
     """
 
@@ -166,8 +166,8 @@ class AmodalObject:
 
     Example:
         >>> masks = np.ones((1, 2, 3), bool)
-        >>> thing = AmodalPipelineOutput(masks, masks.astype(np.float32), names=["cup"]).objects[0]
-        >>> thing.name, thing.probability.shape, thing.uncertainty
+        >>> obj = AmodalPipelineOutput(masks, masks.astype(np.float32), names=["cup"]).objects[0]
+        >>> obj.name, obj.probability.shape, obj.uncertainty
         ('cup', (2, 3), None)
     """
 

@@ -34,8 +34,8 @@ def source(tmp_path_factory):
     content["annotations"][1]["iscrowd"] = 1  # a region that hides others and is not completed
     for image in content["images"]:
         image["id"] += 100
-    for thing in content["annotations"]:
-        thing["image_id"] += 100
+    for obj in content["annotations"]:
+        obj["image_id"] += 100
     content["images"].append({"id": 500, "file_name": "empty.jpg", "height": 20, "width": 30})
     path.write_text(json.dumps(content))
     return path
@@ -74,14 +74,14 @@ def test_masks_order_and_rates_are_the_pipelines(source, model, result):
             assert found["objects"] == [] and found["order_relations"] == []
             continue
         output = call_pipeline(pipeline, None, modal, [1] * len(modal))
-        crowd = np.array([thing["is_crowd"] for thing in row["objects"]])
+        crowd = np.array([obj["is_crowd"] for obj in row["objects"]])
         expected = np.where(crowd[:, None, None], modal, output.amodal_masks)
         again, amodal = record_masks(found)
         assert np.array_equal(again, modal) and np.array_equal(amodal, expected)
         assert np.array_equal(record_order(found), output.order)
-        for thing, whole, seen in zip(found["objects"], expected, modal, strict=True):
+        for obj, whole, seen in zip(found["objects"], expected, modal, strict=True):
             rate = (whole & ~seen).sum() / whole.sum()
-            assert thing["occlusion_rate"] == pytest.approx(rate)
+            assert obj["occlusion_rate"] == pytest.approx(rate)
             some += rate > 0
     assert some > 3
 

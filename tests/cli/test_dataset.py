@@ -17,7 +17,7 @@ from amodal_diffusion.data import (
     read_annotations,
 )
 from amodal_diffusion.masks import encode_rle
-from data_helpers import HEIGHT, WIDTH, FakeHub, box_mask, coco, cocoa, image, region, save_photo, thing, write
+from data_helpers import HEIGHT, WIDTH, FakeHub, box_mask, coco, coco_object, cocoa, image, region, save_photo, write
 from kill_helpers import killed_at_every_step, tree
 from repository_helpers import SHARED, needs_shared
 
@@ -38,7 +38,7 @@ def source(tmp_path):
     images = [image(index, file_name=f"a/{index}.png") for index in (1, 2)]
     for entry in images:
         save_photo(folder / "photos" / entry["file_name"])
-    write(folder / "cups.json", coco(thing(1, 1), thing(2, 2), images=images))
+    write(folder / "cups.json", coco(coco_object(1, 1), coco_object(2, 2), images=images))
     return folder
 
 
@@ -94,11 +94,11 @@ def test_every_format_runs_through_the_command(tmp_path):
     amodal, modal = encode_rle(box_mask(0, 0, 8, 8)), encode_rle(box_mask(0, 0, 4, 8))
     both = {"segmentation": amodal, "visible_mask": modal}
     contents = {
-        "coco": coco(thing()),
-        "lvis": coco(thing()),
-        "cocoa-cls": coco(thing(**both)),
-        "d2sa": coco(thing(**both)),
-        "kins": coco(thing(segmentation=amodal, inmodal_seg=modal)),
+        "coco": coco(coco_object()),
+        "lvis": coco(coco_object()),
+        "cocoa-cls": coco(coco_object(**both)),
+        "d2sa": coco(coco_object(**both)),
+        "kins": coco(coco_object(segmentation=amodal, inmodal_seg=modal)),
         "cocoa": cocoa(region(0, 0, 8, 8, **both)),
     }
     places = {name: write(tmp_path / f"{name}.json", content) for name, content in contents.items()}
@@ -113,7 +113,7 @@ def test_every_format_runs_through_the_command(tmp_path):
 
 
 def test_columns(tmp_path):
-    content = coco(thing())
+    content = coco(coco_object())
     run(write(tmp_path / "a.json", content), "--output", tmp_path / "first")
     options = ["--format", "columns", "--output", tmp_path / "out", "--source", "cups", "--columns"]
     columns = ["masks=objects.modal_mask", "category=objects.category_id", "image_id=image_id"]
@@ -138,7 +138,8 @@ def test_parquet_to_parquet(source, tmp_path, photos):
 
 def test_bad_records(tmp_path, capsys):
     path = write(
-        tmp_path / "a.json", coco(*(thing(index, segmentation=[[1, 1, 5, 5]]) for index in range(1, 8)), thing(9))
+        tmp_path / "a.json",
+        coco(*(coco_object(index, segmentation=[[1, 1, 5, 5]]) for index in range(1, 8)), coco_object(9)),
     )
     assert run(path, "--output", tmp_path / "out") == 2
     error = capsys.readouterr().err
@@ -166,7 +167,7 @@ def test_a_failed_conversion_leaves_what_was_there(source, tmp_path):
     out = tmp_path / "out"
     run(source / "cups.json", "--images", source / "photos", "--output", out)
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
-    bad = write(tmp_path / "bad.json", coco(thing(1), thing(2, segmentation=[[1, 1, 5, 5]])))
+    bad = write(tmp_path / "bad.json", coco(coco_object(1), coco_object(2, segmentation=[[1, 1, 5, 5]])))
     assert run(source / "cups.json", f"val={bad}", "--output", out, "--overwrite") == 2
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
@@ -174,7 +175,8 @@ def test_a_failed_conversion_leaves_what_was_there(source, tmp_path):
 def test_killed_at_every_step_the_old_data_set_or_the_new_one_is_there(source, tmp_path):
     """Shards and card belong together."""
     few, many = (
-        write(tmp_path / f"{count}.json", coco(*(thing(index) for index in range(1, count + 1)))) for count in (1, 3)
+        write(tmp_path / f"{count}.json", coco(*(coco_object(index) for index in range(1, count + 1))))
+        for count in (1, 3)
     )
     for path in (few, many):
         assert run(path, "--output", tmp_path / path.stem / "out") == 0
@@ -223,7 +225,7 @@ def test_push(source, tmp_path, monkeypatch, capsys):
 
 
 def test_convert_dataset_checks_its_arguments(tmp_path):
-    rows = list(iter_annotations(coco(thing())))
+    rows = list(iter_annotations(coco(coco_object())))
     for splits, options, message in (
         ({"train": rows}, {"photos": "inside"}, r"photos must be one of \['embed', 'beside', 'none'\], got 'inside'"),
         ({"train": rows}, {"max_shard_bytes": 0}, "max_shard_bytes must be positive, got 0"),
@@ -240,7 +242,7 @@ def test_convert_dataset_checks_its_arguments(tmp_path):
 @pytest.mark.parametrize("name", ["", "../up.png", "/etc/passwd"])
 def test_photos_never_leave_their_folder(tmp_path, name):
     photo = save_photo(tmp_path / "1.png")
-    (row,) = iter_annotations(coco(thing()))
+    (row,) = iter_annotations(coco(coco_object()))
     row |= {"file_name": name, "image": str(photo)}
     with pytest.raises(ValueError, match="which is none in a folder of photos"):
         convert_dataset({"train": [row]}, tmp_path / "out", photos="beside")
@@ -252,7 +254,7 @@ def test_photos_never_leave_their_folder(tmp_path, name):
 
 
 def test_two_photos_of_one_name(tmp_path):
-    (row,) = iter_annotations(coco(thing()))
+    (row,) = iter_annotations(coco(coco_object()))
     rows = [row | {"image": str(save_photo(tmp_path / name))} for name in ("1.png", "2.png")]
     with pytest.raises(ValueError, match=r"two photos have the file name '1\.png'"):
         convert_dataset({"train": rows}, tmp_path / "out", photos="beside")
@@ -278,7 +280,7 @@ def test_rows_pass_through(tmp_path, monkeypatch):
     written = []
 
     def rows():
-        (row,) = iter_annotations(coco(thing()))
+        (row,) = iter_annotations(coco(coco_object()))
         for index in range(95):
             written.append(sum(path.parent.name == "data" for path in tmp_path.rglob("*")))
             yield row | {"image_id": str(index)}
@@ -292,7 +294,7 @@ def test_rows_pass_through(tmp_path, monkeypatch):
 
 def test_errors_of_a_reader_pass(tmp_path):
     with pytest.raises(AnnotationError, match="annotation 1"):
-        convert_dataset({"train": iter_annotations(coco(thing(segmentation=[[1, 1, 5, 5]])))}, tmp_path / "out")
+        convert_dataset({"train": iter_annotations(coco(coco_object(segmentation=[[1, 1, 5, 5]])))}, tmp_path / "out")
 
 
 @needs_shared
@@ -323,6 +325,6 @@ def test_evaluate_reads_streams_and_formats(tmp_path, capsys):
         np.testing.assert_equal(reports[1][field], reports[0][field])
         np.testing.assert_equal(reports[2][field], reports[0][field])
     capsys.readouterr()
-    bad = write(tmp_path / "bad.json", coco(thing(segmentation=[[1, 1, 5, 5]])))
+    bad = write(tmp_path / "bad.json", coco(coco_object(segmentation=[[1, 1, 5, 5]])))
     assert main(["evaluate", "--annotations", str(bad), "--methods", "raw", "--streaming"]) == 2
     assert "bad.json: annotation 1: polygon 0 has 2 points" in capsys.readouterr().err

@@ -42,11 +42,11 @@ def place(tmp_path, monkeypatch):
     Image.fromarray(labels).save(tmp_path / "labels.png")
     pixels = np.random.RandomState(0).randint(0, 255, (HEIGHT, WIDTH, 3)).astype(np.uint8)
     Image.fromarray(pixels).save(tmp_path / "photo.png")
-    things = [
+    results = [
         {"image_id": 1, "category_id": value, "segmentation": encode_rle(labels == value), "score": 0.5}
         for value in (1, 2)
     ]
-    (tmp_path / "results.json").write_text(json.dumps(things), encoding="utf-8")
+    (tmp_path / "results.json").write_text(json.dumps(results), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -150,8 +150,8 @@ def test_complete_gives_category_ids_to_a_class_conditioned_model(tmp_path):
     model = make_model(tmp_path / "kins", class_conditioned=True)
     masks = np.zeros((2, HEIGHT, WIDTH), bool)
     masks[0, 4:20, 4:20], masks[1, 4:20, 20:40] = True, True
-    things = [{"image_id": 1, "category_id": i + 2, "segmentation": encode_rle(m)} for i, m in enumerate(masks)]
-    (tmp_path / "results.json").write_text(json.dumps(things), encoding="utf-8")
+    results = [{"image_id": 1, "category_id": i + 2, "segmentation": encode_rle(m)} for i, m in enumerate(masks)]
+    (tmp_path / "results.json").write_text(json.dumps(results), encoding="utf-8")
     arguments = [
         "complete",
         "--no-photo",

@@ -20,7 +20,7 @@ from amodal_diffusion.data import (
 )
 from amodal_diffusion.data import parquet as data_shards
 from amodal_diffusion.masks import encode_rle
-from data_helpers import HEIGHT, WIDTH, FakeHub, box_mask, coco, cocoa, image, region, save_photo, thing, write
+from data_helpers import HEIGHT, WIDTH, FakeHub, box_mask, coco, coco_object, cocoa, image, region, save_photo, write
 from kill_helpers import killed_at_every_step
 from repository_helpers import SHARED, needs_shared
 
@@ -49,13 +49,13 @@ def photos(folder, count=2):
 
 def many(count):
     """Images of which each has as many objects as its number modulo 3."""
-    things = [thing(3 * index + extra, index) for index in range(1, count + 1) for extra in range(index % 3)]
-    return read_annotations(coco(*things, images=[image(index) for index in range(1, count + 1)]))
+    objects = [coco_object(3 * index + extra, index) for index in range(1, count + 1) for extra in range(index % 3)]
+    return read_annotations(coco(*objects, images=[image(index) for index in range(1, count + 1)]))
 
 
 @pytest.mark.parametrize("streaming", [False, True])
 @pytest.mark.parametrize(
-    "content", [cocoa_content(), coco(thing(), images=[image(1), image(2)])], ids=["cocoa", "coco"]
+    "content", [cocoa_content(), coco(coco_object(), images=[image(1), image(2)])], ids=["cocoa", "coco"]
 )
 def test_round_trip(tmp_path, content, streaming):
     dataset = read_annotations(content)
@@ -207,10 +207,10 @@ def test_parquet_of_plain_types_is_cast(tmp_path):
     ("content", "expected"),
     [
         (cocoa(), "cocoa"),
-        (coco(thing()), "coco"),
+        (coco(coco_object()), "coco"),
         (coco(), "coco"),
-        (coco(thing(), thing(2, visible_mask=[])), "cocoa-cls"),
-        (coco(thing(inmodal_seg=[])), "kins"),
+        (coco(coco_object(), coco_object(2, visible_mask=[])), "cocoa-cls"),
+        (coco(coco_object(inmodal_seg=[])), "kins"),
     ],
 )
 def test_format_is_found(tmp_path, content, expected):
@@ -240,7 +240,7 @@ def test_read_annotations_refuses(tmp_path):
 
 
 def test_bad_records_are_handed_on(tmp_path):
-    path = write(tmp_path / "file.json", coco(thing(1), thing(2, segmentation=[])))
+    path = write(tmp_path / "file.json", coco(coco_object(1), coco_object(2, segmentation=[])))
     bad = []
     dataset = read_annotations(path, on_error="skip", bad_records=bad)
     assert len(dataset[0]["objects"]) == 1
@@ -284,7 +284,7 @@ def test_card(hub):
 
 
 def test_card_claims_no_licence_for_unknown_sources(hub):
-    mixed = read_annotations(coco(thing()), source="my photos")
+    mixed = read_annotations(coco(coco_object()), source="my photos")
     push_dataset(mixed, "user/cups", license="cc-by-4.0")
     card = DatasetCard(hub.files["README.md"].decode())
     assert card.data.license == "cc-by-4.0"

@@ -9,7 +9,7 @@ import pytest
 from amodal_diffusion.data import amodal_features, iter_coco, iter_cocoa, record_masks, record_order
 from amodal_diffusion.data.schema import build_objects
 from amodal_diffusion.masks import decode_rle, encode_rle, mask_boxes
-from data_helpers import HEIGHT, WIDTH, box, coco, cocoa, region, thing
+from data_helpers import HEIGHT, WIDTH, box, coco, coco_object, cocoa, region
 
 
 def random_masks(seed, count=6):
@@ -21,15 +21,15 @@ def random_masks(seed, count=6):
 
 
 def row_of(modal, amodal=None):
-    things = []
+    objects = []
     for index, mask in enumerate(modal):
         hidden = None if amodal is None else encode_rle(amodal[index])
-        things.append({"id": index, "modal_mask": encode_rle(mask), "amodal_mask": hidden})
-    return {"height": HEIGHT, "width": WIDTH, "objects": build_objects(things), "order_relations": None}
+        objects.append({"id": index, "modal_mask": encode_rle(mask), "amodal_mask": hidden})
+    return {"height": HEIGHT, "width": WIDTH, "objects": build_objects(objects), "order_relations": None}
 
 
 def test_features_name_what_a_row_has():
-    (row,) = iter_coco(coco(thing()))
+    (row,) = iter_coco(coco(coco_object()))
     features = amodal_features()
     assert set(features) == set(row)
     assert set(features["objects"].feature) == set(row["objects"][0])
@@ -98,7 +98,7 @@ def test_order_is_antisymmetric():
 
 
 def test_reading_leaves_the_content_alone():
-    content = coco(thing(segmentation=[box(0, 0, 3, 3)]))
+    content = coco(coco_object(segmentation=[box(0, 0, 3, 3)]))
     before = copy.deepcopy(content)
     list(iter_coco(content))
     assert content == before

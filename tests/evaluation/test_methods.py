@@ -117,8 +117,8 @@ def test_class_conditioned_pipeline_gets_the_category_ids(dataset):
     model = PCNetMask(block_out_channels=(2, 4), sample_size=16, class_conditioned=True)
     model.register_forward_pre_hook(lambda _, __, kwargs: seen.append(kwargs["category_ids"]), with_kwargs=True)
     row = dict(dataset[0])
-    for thing, category in zip(row["objects"], (3, 8), strict=True):
-        thing["category_id"] = category
+    for obj, category in zip(row["objects"], (3, 8), strict=True):
+        obj["category_id"] = category
     evaluate_methods([row], [PipelineMethod(PCNetMaskPipeline(model), "kins")])
     assert set(torch.cat(seen).tolist()) == {3, 8}
 
@@ -147,7 +147,7 @@ def test_limit_skipped_images_and_callback(content, dataset):
     report = evaluate_methods([bare, row, row], [oracle], limit=2, on_sample=seen.append)
     assert report.counts["images"] == len(seen) == 1 and report.counts["skipped"] == 1
     assert "Skipped 1 images" in report.to_text()
-    modal_only = {**row, "objects": [{**thing, "amodal_mask": None} for thing in row["objects"]]}
+    modal_only = {**row, "objects": [{**obj, "amodal_mask": None} for obj in row["objects"]]}
     assert make_sample(modal_only) is None
     with pytest.raises(ValueError, match="no image with amodal masks .1 images without"):
         evaluate_methods([modal_only], [oracle])

@@ -232,8 +232,8 @@ def files(tmp_path):
     mask = np.zeros((HEIGHT, WIDTH), bool)
     mask[3:20, 6:26] = True
     image = {"id": 1, "file_name": "a.png", "height": HEIGHT, "width": WIDTH}
-    things = [{"id": 1, "image_id": 1, "category_id": 7, "iscrowd": 0, "segmentation": encode_rle(mask)}]
-    document = {"images": [image], "annotations": things, "categories": [{"id": 7, "name": "cup"}]}
+    annotations = [{"id": 1, "image_id": 1, "category_id": 7, "iscrowd": 0, "segmentation": encode_rle(mask)}]
+    document = {"images": [image], "annotations": annotations, "categories": [{"id": 7, "name": "cup"}]}
     (tmp_path / "bank.json").write_text(json.dumps(document), encoding="utf-8")
     return tmp_path
 

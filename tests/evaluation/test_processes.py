@@ -137,7 +137,7 @@ def test_photos_in_the_rows_are_decoded(content, photos):
 
 def test_categories_may_be_withheld(dataset):
     row = dict(dataset[0])
-    row["objects"] = [{**thing, "category_id": 3} for thing in row["objects"]]
+    row["objects"] = [{**obj, "category_id": 3} for obj in row["objects"]]
     seen = []
 
     def asks(sample):
@@ -155,7 +155,7 @@ def test_categories_may_be_withheld(dataset):
 def test_classes_count_in_ap(dataset):
     rows = [dict(row) for row in dataset]
     for row in rows:
-        row["objects"] = [{**thing, "category_id": 3 + index} for index, thing in enumerate(row["objects"])]
+        row["objects"] = [{**obj, "category_id": 3 + index} for index, obj in enumerate(row["objects"])]
     blind, aware = (evaluate_methods(rows, [METHODS["convex"]], class_aware=aware) for aware in (False, True))
     assert "class-agnostic" in blind.to_text() and "by class" in aware.to_text()
     assert aware.completion["convex"]["ap"] != blind.completion["convex"]["ap"]

@@ -52,7 +52,7 @@ def image(image_id=1, **fields):
     return {"id": image_id, "file_name": f"{image_id}.png", "height": HEIGHT, "width": WIDTH, **fields}
 
 
-def thing(annotation_id=1, image_id=1, **fields):
+def coco_object(annotation_id=1, image_id=1, **fields):
     segmentation = [box(2, 3, 4, 5)]
     return {"id": annotation_id, "image_id": image_id, "category_id": 7, "segmentation": segmentation, **fields}
 

@@ -1,4 +1,4 @@
-"""Where things are: the repository, the published numbers in it, the shared data beside it."""
+"""Where to find what tests read: the repository, the published numbers in it, the shared data beside it."""
 
 import os
 from pathlib import Path

@@ -67,17 +67,17 @@ class TestAsADiffusersOutput:
 class TestObjects:
     @KINDS
     def test_planes_of_one_object(self, kind):
-        thing = make(kind).objects["giraffe"]
-        np.testing.assert_array_equal(np.asarray(thing.amodal_mask) != 0, masks()[1])
-        np.testing.assert_array_equal(np.asarray(thing.probability), masks()[1])
-        assert thing.index == 1 and thing.name == "giraffe" and thing.uncertainty is None
-        assert thing.behind == [0] and thing.in_front_of == []
-        assert "20 pixels" in repr(thing)
+        obj = make(kind).objects["giraffe"]
+        np.testing.assert_array_equal(np.asarray(obj.amodal_mask) != 0, masks()[1])
+        np.testing.assert_array_equal(np.asarray(obj.probability), masks()[1])
+        assert obj.index == 1 and obj.name == "giraffe" and obj.uncertainty is None
+        assert obj.behind == [0] and obj.in_front_of == []
+        assert "20 pixels" in repr(obj)
 
     def test_by_index(self):
         objects = make().objects
-        assert [thing.index for thing in objects] == [0, 1, 2] and len(objects) == 3
-        assert objects[-1].index == 2 and [thing.index for thing in objects[1:]] == [1, 2]
+        assert [obj.index for obj in objects] == [0, 1, 2] and len(objects) == 3
+        assert objects[-1].index == 2 and [obj.index for obj in objects[1:]] == [1, 2]
         with pytest.raises(IndexError, match="there are 3 objects, got the index 3"):
             objects[3]
 
@@ -85,9 +85,9 @@ class TestObjects:
         out = make()
         out.samples, out.sample_scores = np.zeros((3, 4, 48, 64), bool), np.ones((3, 4), np.float32)
         out.occluder_masks = masks()
-        thing = out.objects[2]
-        assert thing.samples.shape == (4, 48, 64) and thing.sample_scores.shape == (4,)
-        np.testing.assert_array_equal(thing.occluder_mask, masks()[2])
+        obj = out.objects[2]
+        assert obj.samples.shape == (4, 48, 64) and obj.sample_scores.shape == (4,)
+        np.testing.assert_array_equal(obj.occluder_mask, masks()[2])
 
     def test_names_that_are_wrong_or_not_unique(self):
         with pytest.raises(KeyError, match="no object is named 'cup'; the names are 'bird', 'giraffe'"):
@@ -98,8 +98,8 @@ class TestObjects:
             make(names=None).objects["bird"]
 
     def test_without_order(self):
-        thing = AmodalPipelineOutput(masks(), masks().astype(np.float32)).objects[0]
-        assert thing.behind is None and thing.in_front_of is None and thing.name == ""
+        obj = AmodalPipelineOutput(masks(), masks().astype(np.float32)).objects[0]
+        assert obj.behind is None and obj.in_front_of is None and obj.name == ""
 
     def test_of_a_list_of_photos_needs_split(self):
         out = AmodalPipelineOutput(

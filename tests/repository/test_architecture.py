@@ -187,7 +187,7 @@ def test_rooms_say_what_they_are():
 
 
 def test_one_name_means_one_thing():
-    """Two modules of one name are the same thing seen from two rooms, as TWICE explains; others need another name."""
+    """Two modules of one name are one subject seen from two rooms, as TWICE explains; others need another name."""
     seen = collections.Counter(path.stem for path in PACKAGE_SOURCES if path.stem != "__init__")
     assert {name for name, count in seen.items() if count > 1} <= TWICE.keys()
 

@@ -109,7 +109,7 @@ def test_validates_on_a_data_set_of_its_own(photos, tmp_path):
     assert {entry["image_id"] for entry in detections} == {"900", "901"}
     card = (tmp_path / "run" / "README.md").read_text()
     assert "annotations.json: 5 photos" in card and "validated on other/test.json" in card  # none is held out
-    truth = [thing["category_id"] for thing in read_annotations(other)[0]["objects"]]
+    truth = [obj["category_id"] for obj in read_annotations(other)[0]["objects"]]
     assert {entry["category_id"] for entry in detections} <= {number or 0 for number in truth}
 
 

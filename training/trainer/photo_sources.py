@@ -157,4 +157,4 @@ def _make_bank(
 
 
 def _without_amodal(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {**row, "objects": [{**thing, "amodal_mask": None} for thing in row["objects"]]}
+    return {**row, "objects": [{**obj, "amodal_mask": None} for obj in row["objects"]]}

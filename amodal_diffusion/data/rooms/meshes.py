@@ -70,7 +70,7 @@ class ObjectMesh:
         label: semantic label ("dining chair"); None where unknown.
         category: class that the label belongs to; None where unknown.
         category_id: number of the class; None where unknown.
-        is_stuff: ground, wall, ceiling: hides things, and is an object itself only by option.
+        is_stuff: ground, wall or ceiling: it occludes objects, and is one itself only where an option asks for it.
         materials: at least one.
         face_materials: (F,) int32, or None where there is one material.
         corner_uvs: (F, 3, 2) float32, (0, 0) is the lower left corner of a texture; or None.

@@ -118,12 +118,12 @@ def view_row(
         >>> item = PlacedObject(ObjectMesh("tile", corners, np.array([[0, 1, 2], [0, 2, 3]])))
         >>> camera = Camera(32, 32, 16.0, 16.0, 16.0, 16.0, np.eye(4))
         >>> row, kept = view_row([item], trace_view([item], camera), "room-0")
-        >>> row["image_id"], [thing["name"] for thing in row["objects"]], kept
+        >>> row["image_id"], [obj["name"] for obj in row["objects"]], kept
         ('room-0', ['tile'], [0])
     """
     options = options or RowOptions()
     kept = kept_objects(objects, view, options)
-    things = []
+    records = []
     for index in kept:
         mesh = objects[index].mesh
         found = view.hits[index]
@@ -135,7 +135,7 @@ def view_row(
         number = mesh.category_id
         if number is None and mesh.category is not None and category_ids is not None:
             number = category_ids.get(mesh.category)
-        things.append(
+        records.append(
             {
                 "id": index,
                 "name": mesh.label or mesh.name,
@@ -150,8 +150,8 @@ def view_row(
     pairs = np.argwhere(front >= options.min_front).tolist()
     relations = [{"front": int(i), "behind": int(j)} for i, j in pairs]
     height, width = view.owner.shape
-    record = ImageRecord(image_id, file_name, height, width)
-    row = make_row(record, build_objects(things), relations, source)
+    image = ImageRecord(image_id, file_name, height, width)
+    row = make_row(image, build_objects(records), relations, source)
     if photo is not None:
         row["image"] = photo
     return row, kept
@@ -243,13 +243,13 @@ class SceneStatistics:
         pairs = {(relation["front"], relation["behind"]) for relation in row["order_relations"] or ()}
         self._counts["relations"] += len(pairs)
         self._counts["mutual"] += sum((j, i) in pairs for i, j in pairs) // 2
-        for thing in row["objects"]:
-            rate = float(thing["occlusion_rate"] or 0.0)
+        for obj in row["objects"]:
+            rate = float(obj["occlusion_rate"] or 0.0)
             self._counts["objects"] += 1
             self._counts["with a hidden part"] += rate > 0
             self._counts["kept by [Z24]'s filter"] += rate > 1 - 1 / OCCLUDED_RATIO
             self._rates[min(int(rate * 10), 9)] += 1
-            self._labels[thing["name"] or ""] += 1
+            self._labels[obj["name"] or ""] += 1
 
     def summary(self) -> dict[str, Any]:
         """Counts; objects by tenths of their occlusion rate; the most frequent labels."""

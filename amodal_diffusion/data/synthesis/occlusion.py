@@ -314,7 +314,7 @@ class OcclusionSynthesizer:
             shapes[chosen] = regions.render(boxes[chosen], self.config.size).to(torch.uint8)
 
     def _num_others(self, batch: int, target_is_region: Tensor) -> Tensor:
-        """(B,) number of other objects, 1 unless the recipe asks for more; regions have many things on them."""
+        """(B,) number of other objects, 1 unless the recipe asks for more; many objects lie on a region."""
         config = self.config
         if config.max_others == 1:
             return torch.ones(batch, dtype=torch.int64, device=self.bank.device)
@@ -383,7 +383,7 @@ class OcclusionSynthesizer:
     def _outside_range(self, planes: _Planes, target_is_region: Tensor) -> Tensor:
         """(B,) samples to draw again: A's covered share (case 2: the share that the other would cover) is out of range.
 
-        Regions carry small things, so that any cover counts; and A itself must be there, whatever the frame cuts off.
+        Small objects lie on regions, so any cover counts there; and A itself must show, whatever the frame cuts off.
         """
         low, high = self.config.cut_range
         area = _areas(planes.whole)

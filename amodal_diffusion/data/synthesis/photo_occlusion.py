@@ -306,8 +306,8 @@ class PhotoOcclusionSynthesizer:
             generator = torch.Generator(device=self.bank.device).manual_seed(plan.regions_seed)
             regions = sample_regions(len(rows), generator).render(plan.boxes[rows], self.config.size)
             whole = regions.to(torch.uint8) & inside[rows]
-            things = modal[rows] | others[rows]
-            modal[rows], amodal[rows], occluder[rows] = whole & (things ^ 1), whole, things
+            in_front = modal[rows] | others[rows]
+            modal[rows], amodal[rows], occluder[rows] = whole & (in_front ^ 1), whole, in_front
         return modal, amodal, occluder
 
     def _read(self, objects: Tensor, affine: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from pycocotools.coco import COCO
 
 from amodal_diffusion.data import AnnotationError, BadRecord, iter_coco, read_coco, record_masks, record_order
 from amodal_diffusion.masks import encode_rle
-from data_helpers import HEIGHT, WIDTH, box, box_mask, coco, image, plain_rle, save_photo, thing, write
+from data_helpers import HEIGHT, WIDTH, box, box_mask, coco, coco_object, image, plain_rle, save_photo, write
 from repository_helpers import SHARED, needs_shared
 
 
@@ -25,7 +25,7 @@ def skip(content, **options):
 
 
 def test_row():
-    (row,) = read(coco(thing(9, iscrowd=0)), source="cups")
+    (row,) = read(coco(coco_object(9, iscrowd=0)), source="cups")
     assert row["image_id"] == "1" and row["file_name"] == "1.png" and row["source"] == "cups"
     assert (row["height"], row["width"]) == (HEIGHT, WIDTH)
     assert row["order_relations"] is None and record_order(row) is None
@@ -40,7 +40,7 @@ def test_row():
 
 
 def test_polygons_of_one_object_are_united():
-    (row,) = read(coco(thing(segmentation=[box(0, 0, 3, 3), box(10, 5, 4, 4), box(1, 1, 3, 3)])))
+    (row,) = read(coco(coco_object(segmentation=[box(0, 0, 3, 3), box(10, 5, 4, 4), box(1, 1, 3, 3)])))
     expected = box_mask(0, 0, 3, 3) | box_mask(10, 5, 4, 4) | box_mask(1, 1, 3, 3)
     np.testing.assert_array_equal(record_masks(row)[0][0], expected)
 
@@ -48,13 +48,13 @@ def test_polygons_of_one_object_are_united():
 @pytest.mark.parametrize("encode", [plain_rle, encode_rle], ids=["plain", "compressed"])
 def test_crowd_run_lengths(encode):
     mask = np.random.default_rng(3).random((HEIGHT, WIDTH)) < 0.5
-    (row,) = read(coco(thing(segmentation=encode(mask), iscrowd=1)))
+    (row,) = read(coco(coco_object(segmentation=encode(mask), iscrowd=1)))
     assert row["objects"][0]["is_crowd"]
     np.testing.assert_array_equal(record_masks(row)[0][0], mask)
 
 
 def test_rows_follow_the_images_and_images_without_objects_stay():
-    content = coco(thing(1, 3), thing(2, 8), thing(3, 3), images=[image(8), image(5), image(3)])
+    content = coco(coco_object(1, 3), coco_object(2, 8), coco_object(3, 3), images=[image(8), image(5), image(3)])
     rows = read(content)
     assert [row["image_id"] for row in rows] == ["8", "5", "3"]
     assert [[item["id"] for item in row["objects"]] for row in rows] == [[2], [], [1, 3]]
@@ -70,7 +70,7 @@ def test_empty_annotations():
 def test_numbers_as_strings():
     segmentation = [[str(value) for value in box(2, 3, 4, 5)]]
     content = coco(
-        thing("9", "1", category_id="7", segmentation=segmentation, iscrowd="1"),
+        coco_object("9", "1", category_id="7", segmentation=segmentation, iscrowd="1"),
         images=[image(1, height=str(HEIGHT), width=f"{WIDTH}.0")],
         categories=[{"id": "7", "name": "cup"}],
     )
@@ -81,7 +81,10 @@ def test_numbers_as_strings():
 
 def test_category_gaps():
     content = coco(
-        thing(1, category_id=90), thing(2, category_id=3), thing(3), categories=[{"id": 90, "name": " cup "}]
+        coco_object(1, category_id=90),
+        coco_object(2, category_id=3),
+        coco_object(3),
+        categories=[{"id": 90, "name": " cup "}],
     )
     assert [item["name"] for item in read(content)[0]["objects"]] == ["cup", None, None]
     del content["categories"], content["annotations"][0]["category_id"]
@@ -95,7 +98,7 @@ def test_lvis_names_photos_by_url():
 
 
 def test_polygon_beyond_the_frame_is_clipped():
-    (row,) = read(coco(thing(segmentation=[box(-3, -2, 8, 5)])))
+    (row,) = read(coco(coco_object(segmentation=[box(-3, -2, 8, 5)])))
     np.testing.assert_array_equal(record_masks(row)[0][0], box_mask(0, 0, 5, 3))
     assert row["objects"][0]["modal_box"] == [0, 0, 5, 3]
 
@@ -126,7 +129,7 @@ def test_polygon_beyond_the_frame_is_clipped():
     ],
 )
 def test_bad_mask_is_named_and_the_rest_stays(segmentation, reason):
-    content = coco(thing(1), thing(2, segmentation=segmentation), thing(3))
+    content = coco(coco_object(1), coco_object(2, segmentation=segmentation), coco_object(3))
     with pytest.raises(AnnotationError, match=rf"^annotations: annotation 2: .*{reason}"):
         read(content)
     (row,), bad = skip(content)
@@ -137,19 +140,19 @@ def test_bad_mask_is_named_and_the_rest_stays(segmentation, reason):
 @pytest.mark.parametrize(
     ("annotation", "record", "reason"),
     [
-        (thing(1), "annotation 1", "duplicate annotation id, again at index 1"),
-        (thing(2, 77), "annotation 2", "image_id 77 is not among the images"),
-        (thing(2, None), "annotation 2", "image_id must be an integer, got None"),
-        (thing(None), "annotation at index 1", "id must be an integer, got None"),
-        (thing(2, category_id="cup"), "annotation 2", "category_id must be an integer, got 'cup'"),
-        (thing(2, category_id=float("nan")), "annotation 2", "category_id must be an integer, got nan"),
-        (thing(2**70), "annotation at index 1", "id must be an integer"),
-        (thing(2, iscrowd=3), "annotation 2", "iscrowd must be 0 or 1, got 3"),
+        (coco_object(1), "annotation 1", "duplicate annotation id, again at index 1"),
+        (coco_object(2, 77), "annotation 2", "image_id 77 is not among the images"),
+        (coco_object(2, None), "annotation 2", "image_id must be an integer, got None"),
+        (coco_object(None), "annotation at index 1", "id must be an integer, got None"),
+        (coco_object(2, category_id="cup"), "annotation 2", "category_id must be an integer, got 'cup'"),
+        (coco_object(2, category_id=float("nan")), "annotation 2", "category_id must be an integer, got nan"),
+        (coco_object(2**70), "annotation at index 1", "id must be an integer"),
+        (coco_object(2, iscrowd=3), "annotation 2", "iscrowd must be 0 or 1, got 3"),
         ([1, 2], "annotation at index 1", "expected an object, got list"),
     ],
 )
 def test_bad_annotation(annotation, record, reason):
-    (row,), ((found, message),) = skip(coco(thing(1), annotation))
+    (row,), ((found, message),) = skip(coco(coco_object(1), annotation))
     assert found == record and message.startswith(reason)
     assert [item["id"] for item in row["objects"]] == [1]
 
@@ -166,21 +169,21 @@ def test_bad_annotation(annotation, record, reason):
     ],
 )
 def test_bad_image(entry, record, reason):
-    rows, ((found, message),) = skip(coco(thing(1), thing(2), images=[image(1), entry, image(3)]))
+    rows, ((found, message),) = skip(coco(coco_object(1), coco_object(2), images=[image(1), entry, image(3)]))
     assert found == record and message.startswith(reason)
     assert [row["image_id"] for row in rows] == ["1", "3"]
     assert len(rows[0]["objects"]) == 2
 
 
 def test_objects_of_a_bad_image_are_not_named_one_by_one():
-    rows, bad = skip(coco(thing(1, 2), thing(2, 1), images=[image(1), image(2, height="?")]))
+    rows, bad = skip(coco(coco_object(1, 2), coco_object(2, 1), images=[image(1), image(2, height="?")]))
     assert [record_id for record_id, _ in bad] == ["image 2"]
     assert len(rows) == 1
 
 
 def test_bad_category():
     rows, bad = skip(
-        coco(thing(1), categories=[{"id": 7, "name": "cup"}, {"id": 7, "name": "saucer"}, {"name": "x"}, 3])
+        coco(coco_object(1), categories=[{"id": 7, "name": "cup"}, {"id": 7, "name": "saucer"}, {"name": "x"}, 3])
     )
     assert [record_id for record_id, _ in bad] == ["category 7", "category at index 2", "category at index 3"]
     assert rows[0]["objects"][0]["name"] == "cup"
@@ -212,7 +215,7 @@ def test_broken_file_is_never_skipped(tmp_path, text, message):
 )
 def test_byte_order_mark_and_line_ends(tmp_path, encode):
     path = tmp_path / "file.json"
-    path.write_bytes(encode(json.dumps(coco(thing()), indent=1).encode()))
+    path.write_bytes(encode(json.dumps(coco(coco_object()), indent=1).encode()))
     assert len(read(path)[0]["objects"]) == 1
 
 
@@ -222,9 +225,9 @@ def test_source_is_the_file_name(tmp_path):
 
 def test_photos(tmp_path):
     save_photo(tmp_path / "1.png")
-    (row,) = read_coco(coco(thing()), tmp_path)
+    (row,) = read_coco(coco(coco_object()), tmp_path)
     assert row["image"].size == (WIDTH, HEIGHT)
-    (plain,) = read(coco(thing()), images=tmp_path)
+    (plain,) = read(coco(coco_object()), images=tmp_path)
     assert plain["image"] == str(tmp_path / "1.png")
 
 
@@ -232,7 +235,7 @@ def test_photo_turned_by_exif_has_its_shown_size(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     save_photo(tmp_path / "1.png", height=WIDTH, width=HEIGHT, exif=exif)
-    (row,) = read_coco(coco(thing()), tmp_path)
+    (row,) = read_coco(coco(coco_object()), tmp_path)
     assert row["image"].size == (WIDTH, HEIGHT)
 
 
@@ -248,7 +251,7 @@ def test_photo_turned_by_exif_has_its_shown_size(tmp_path):
 def test_bad_photo(tmp_path, prepare, reason):
     prepare(tmp_path)
     save_photo(tmp_path / "2.png")
-    content = coco(thing(1, 1), thing(2, 2), images=[image(1), image(2)])
+    content = coco(coco_object(1, 1), coco_object(2, 2), images=[image(1), image(2)])
     with pytest.raises(AnnotationError, match=f"image 1: {reason}"):
         read(content, images=tmp_path)
     rows, bad = skip(content, images=tmp_path)
@@ -262,7 +265,7 @@ def test_photo_outside_the_folder_is_refused(tmp_path, absolute):
     folder.mkdir()
     name = str(secret) if absolute else "../secret.png"
     with pytest.raises(AnnotationError, match="leads out of the image folder"):
-        read(coco(thing(), images=[image(file_name=name)]), images=folder)
+        read(coco(coco_object(), images=[image(file_name=name)]), images=folder)
 
 
 def test_image_folder_must_be_there(tmp_path):
@@ -280,7 +283,7 @@ def test_options_are_checked():
 
 
 def test_error_survives_the_arrow_writer_and_names_the_record(caplog):
-    content = coco(thing(1), thing(2, segmentation=[[1, 2]]))
+    content = coco(coco_object(1), coco_object(2, segmentation=[[1, 2]]))
     with pytest.raises(AnnotationError) as caught:
         read_coco(content)
     assert caught.value.record == BadRecord(
@@ -296,16 +299,16 @@ def test_error_survives_the_arrow_writer_and_names_the_record(caplog):
 
 
 def test_changed_file_is_read_anew(tmp_path):
-    path = write(tmp_path / "file.json", coco(thing(1)))
+    path = write(tmp_path / "file.json", coco(coco_object(1)))
     assert len(read_coco(path)[0]["objects"]) == 1
-    write(path, coco(thing(1), thing(2)))
+    write(path, coco(coco_object(1), coco_object(2)))
     assert len(read_coco(path)[0]["objects"]) == 2
 
 
 @pytest.mark.parametrize("field", ["visible_mask", "inmodal_seg"])
 def test_layouts_with_amodal_masks(field):
-    hidden = thing(1, segmentation=[box(0, 0, 8, 8)], **{field: encode_rle(box_mask(0, 0, 8, 6))})
-    whole = thing(2, segmentation=[box(9, 0, 4, 4)])
+    hidden = coco_object(1, segmentation=[box(0, 0, 8, 8)], **{field: encode_rle(box_mask(0, 0, 8, 6))})
+    whole = coco_object(2, segmentation=[box(9, 0, 4, 4)])
     (row,) = read(coco(hidden, whole))
     modal, amodal = record_masks(row)
     np.testing.assert_array_equal(modal, [box_mask(0, 0, 8, 6), box_mask(9, 0, 4, 4)])
@@ -324,9 +327,9 @@ def test_order_of_our_exports():
         5,
     ]
     content = coco(
-        thing(2),
-        thing(3, segmentation=[]),
-        thing(4),
+        coco_object(2),
+        coco_object(3, segmentation=[]),
+        coco_object(4),
         images=[image(order_relations=relations), image(2, order_relations={})],
     )
     rows, bad = skip(content)

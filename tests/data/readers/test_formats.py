@@ -27,12 +27,12 @@ from data_helpers import (
     box,
     box_mask,
     coco,
+    coco_object,
     cocoa,
     image,
     plain_rle,
     region,
     save_photo,
-    thing,
     write,
 )  # fmt: skip
 
@@ -56,12 +56,12 @@ def kins_2020(annotation_id=1, amodal=(0, 0, 8, 8), modal=MODAL, oco_id=1, ico_i
 
 
 def cls(**fields):
-    return thing(segmentation=[box(0, 0, 8, 8)], visible_mask=encode_rle(MODAL), **fields)
+    return coco_object(segmentation=[box(0, 0, 8, 8)], visible_mask=encode_rle(MODAL), **fields)
 
 
 def d2sa(**fields):
     masks = {"segmentation": encode_rle(AMODAL), "visible_mask": encode_rle(MODAL)}
-    return thing(**masks, invisible_mask=encode_rle(AMODAL & ~MODAL), occlude_rate=0.5, **fields)
+    return coco_object(**masks, invisible_mask=encode_rle(AMODAL & ~MODAL), occlude_rate=0.5, **fields)
 
 
 CATEGORIES = [
@@ -155,11 +155,11 @@ def test_ranks_give_the_order():
     """Of two that overlap in a cluster the lower rank is in front; the same rank, another cluster or 0 say nothing."""
     ranks = [(1, 1), (1, 2), (1, 3), (1, 2), (2, 1), (3, 0), (2, 2)]
     boxes = [(0, 0, 4, 4), (2, 0, 4, 4), (3, 0, 6, 4), (2, 0, 4, 4), (0, 0, 4, 4), (0, 0, 4, 4), (9, 9, 2, 2)]
-    things = [
+    objects = [
         kins_2020(index + 1, amodal=xywh, modal=box_mask(*xywh), oco_id=cluster, ico_id=rank)
         for index, ((cluster, rank), xywh) in enumerate(zip(ranks, boxes, strict=True))
     ]
-    (row,), bad = read(*things)
+    (row,), bad = read(*objects)
     assert not bad
     expected = np.zeros((7, 7), dtype=np.int8)
     for front, behind in ((0, 1), (0, 3), (1, 2), (3, 2), (0, 2)):
@@ -170,10 +170,10 @@ def test_ranks_give_the_order():
 def test_without_ranks_the_order_is_unknown():
     (row,), _ = read(kins())
     assert row["order_relations"] is None
-    things = [kins_2020(1, ico_id=1), kins_2020(2, ico_id=2)]
-    for item in things:
+    objects = [kins_2020(1, ico_id=1), kins_2020(2, ico_id=2)]
+    for item in objects:
         del item["oco_id"], item["ico_id"]
-    (row,), _ = read(*things)
+    (row,), _ = read(*objects)
     assert row["order_relations"] is None
 
 
@@ -185,7 +185,7 @@ def test_a_bad_instance_takes_its_rank_along():
 def test_bsds_and_lvis_are_read_as_their_elders():
     content = cocoa(region(0, 0, 8, 8), region(4, 0, 8, 8, visible_mask=encode_rle(box_mask(8, 0, 4, 8))))
     assert list(iter_annotations(content, format="bsds-a")) == list(iter_annotations(content, format="cocoa"))
-    content = coco(thing())
+    content = coco(coco_object())
     assert list(iter_annotations(content, format="lvis")) == list(iter_annotations(content, format="coco"))
 
 
@@ -204,7 +204,7 @@ def odd_text(content):
     [
         ("kins", coco(kins())),
         ("cocoa", cocoa(region(0, 0, 4, 4))),
-        ("coco", coco(thing(), images=[image(1), image(2)])),
+        ("coco", coco(coco_object(), images=[image(1), image(2)])),
     ],
 )
 def test_file_of_windows_to_data_set(tmp_path, name, content, streaming):
@@ -228,7 +228,7 @@ def test_stream_with_photos(tmp_path):
 
 
 def test_stream_names_bad_records_when_they_are_met(tmp_path):
-    path = write(tmp_path / "file.json", coco(thing(), thing(2, segmentation=[[1, 1, 5, 5]])))
+    path = write(tmp_path / "file.json", coco(coco_object(), coco_object(2, segmentation=[[1, 1, 5, 5]])))
     bad = []
     stream = read_annotations(path, streaming=True, on_error="skip", bad_records=bad)
     assert not bad
@@ -258,7 +258,7 @@ def test_every_format_says_what_it_is():
 
 
 def test_a_file_is_parsed_once_whoever_asks_for_its_format(tmp_path, monkeypatch):
-    path = write(tmp_path / "file.json", coco(thing()))
+    path = write(tmp_path / "file.json", coco(coco_object()))
     parsed = []
     monkeypatch.setattr(records, "read_json", lambda *args: parsed.append(args) or read_json(*args))
     for read in (iter_annotations, read_annotations):

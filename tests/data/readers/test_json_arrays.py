@@ -7,7 +7,7 @@ import pytest
 from amodal_diffusion.data import AnnotationError, iter_coco
 from amodal_diffusion.data.readers import json_arrays
 from amodal_diffusion.data.readers.json_arrays import BrokenJsonError, JsonArray, read_json
-from data_helpers import coco, image, thing, write
+from data_helpers import coco, coco_object, image, write
 
 ARRAYS = ("images", "annotations")
 DOCUMENTS = [
@@ -102,7 +102,7 @@ def test_text_that_is_not_utf8(tmp_path, monkeypatch, chunk):
 
 @pytest.mark.parametrize("order", [("images", "annotations"), ("annotations", "images")])
 def test_rows_are_those_of_the_content(tmp_path, order):
-    content = coco(thing(3, 2, note="é"), thing(1, 1), thing(2, 2), images=[image(1), image(2)])
+    content = coco(coco_object(3, 2, note="é"), coco_object(1, 1), coco_object(2, 2), images=[image(1), image(2)])
     content = {key: content[key] for key in (*order, "categories")}
     path = write(tmp_path / "file.json", content)
     assert list(iter_coco(path, source="s")) == list(iter_coco(content, source="s"))
@@ -110,6 +110,6 @@ def test_rows_are_those_of_the_content(tmp_path, order):
 
 def test_a_file_that_ends_early_is_named(tmp_path):
     path = tmp_path / "file.json"
-    path.write_text(json.dumps(coco(thing()))[:150])
+    path.write_text(json.dumps(coco(coco_object()))[:150])
     with pytest.raises(AnnotationError, match=r"file\.json: file: broken JSON at line 1 column"):
         iter_coco(path, on_error="skip")

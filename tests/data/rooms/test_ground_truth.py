@@ -41,7 +41,7 @@ def test_rendered_views_read_back(tmp_path):
     rows = load_amodal_dataset(tmp_path / "out")
     assert len(rows) == 2
     row = rows[0]
-    assert [thing["name"] for thing in row["objects"]] == ["near box", "far box"]
+    assert [obj["name"] for obj in row["objects"]] == ["near box", "far box"]
     modal, amodal = record_masks(row)
     assert (modal[0] == amodal[0]).all()
     assert (modal[1] == amodal[1] & ~amodal[0]).all()
@@ -137,19 +137,19 @@ def test_the_command(tmp_path, capsys):
     assert main(arguments) == 0
     assert "images: 1" in capsys.readouterr().out
     (row,) = load_amodal_dataset(tmp_path / "out", "test")
-    assert [thing["is_stuff"] for thing in row["objects"]] == [False, False, True]
+    assert [obj["is_stuff"] for obj in row["objects"]] == [False, False, True]
     assert main(arguments) == 2
     assert "exists; pass overwrite=True" in capsys.readouterr().err
     assert main([*arguments, "--overwrite", "--occluded-only"]) == 0
     (row,) = load_amodal_dataset(tmp_path / "out", "test")
-    assert all(is_occluded(100 * (1 - thing["occlusion_rate"]), 100) for thing in row["objects"])
+    assert all(is_occluded(100 * (1 - obj["occlusion_rate"]), 100) for obj in row["objects"])
 
 
 def test_statistics_count_mutual_pairs_once():
-    thing = {"occlusion_rate": 0.25, "name": "cup"}
+    obj = {"occlusion_rate": 0.25, "name": "cup"}
     relations = [{"front": 0, "behind": 1}, {"front": 1, "behind": 0}]
     statistics = SceneStatistics()
-    statistics.add({"objects": [thing, thing], "order_relations": relations})
+    statistics.add({"objects": [obj, obj], "order_relations": relations})
     summary = statistics.summary()
     assert (summary["mutual"], summary["objects"], summary["objects by occlusion rate"]["0.2"]) == (1, 2, 2)
     assert summary["kept by [Z24]'s filter"] == 2

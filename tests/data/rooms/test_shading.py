@@ -22,13 +22,13 @@ def lamp(center, strength=3.0):
 
 def test_a_box_throws_a_shadow():
     wall = tile("wall", -4, -4, 4, 4, 6.0, materials=GREY, is_stuff=True)
-    thing = PlacedObject(box(half=0.4, center=(0, 0, 4.0), materials=GREY))
-    view = trace_view([thing, wall], camera())
+    obj = PlacedObject(box(half=0.4, center=(0, 0, 4.0), materials=GREY))
+    view = trace_view([obj, wall], camera())
     light = Lighting(
         (AreaLight(np.array([-1.5, 0, 3.0]), np.array([0.05, 0, 0]), np.array([0, 0.05, 0.0]), np.full(3, 5.0)),),
         np.zeros(3),
     )
-    layer = Shader([thing, wall], light, np.random.default_rng(0)).shade(view, 1, view.owner == 1)
+    layer = Shader([obj, wall], light, np.random.default_rng(0)).shade(view, 1, view.owner == 1)
     row = layer.color[32, :, 0]
     assert row[4:20].min() > 0.01
     assert row[44:].max() < 0.2 * row[4:20].min()  # behind the box, seen from the lamp
@@ -37,13 +37,13 @@ def test_a_box_throws_a_shadow():
 def test_what_is_hidden_has_no_shadow_of_what_hides_it():
     # A box that lies on a table top, seen from above: all that it hides is as bright as what is seen around it.
     top = tile("table", -1, -1, 1, 1, 3.0, materials=GREY)
-    thing = PlacedObject(box(half=0.3, center=(0, 0, 2.7), materials=GREY))
-    view = trace_view([thing, top], camera())
+    obj = PlacedObject(box(half=0.3, center=(0, 0, 2.7), materials=GREY))
+    view = trace_view([obj, top], camera())
     light = Lighting(
         (AreaLight(np.array([0, 0, 0.5]), np.array([0.5, 0, 0]), np.array([0, 0.5, 0.0]), np.full(3, 5.0), True),),
         np.full(3, 0.2),
     )
-    layer = Shader([thing, top], light, np.random.default_rng(0)).shade(view, 1, np.ones((64, 64), dtype=bool))
+    layer = Shader([obj, top], light, np.random.default_rng(0)).shade(view, 1, np.ones((64, 64), dtype=bool))
     whole = np.zeros((64, 64, 3))
     whole[view.hits[1].slices] = layer.color
     hidden = view.amodal_masks()[1] & ~view.modal_masks()[1]

@@ -72,7 +72,7 @@ def test_samples_repeat(bank):
 def test_shapes_are_sorted_by_the_order():
     front, behind, alone = np.zeros((3, 60, 80), bool)
     front[10:30, 10:30], behind[15:40, 30:50], alone[45:55, 60:75] = True, True, True
-    things = [
+    objects = [
         {"modal_mask": encode_rle(mask), "is_crowd": False, "category_id": category}
         for mask, category in ((front, 3), (behind, 4), (alone, None))
     ]
@@ -85,7 +85,7 @@ def test_shapes_are_sorted_by_the_order():
         return order[: len(masks), : len(masks)]
 
     found = collect_shapes(
-        [[{"objects": things}], [{"objects": things[2:]}]], known_categories=[0], find_order=find_order,
+        [[{"objects": objects}], [{"objects": objects[2:]}]], known_categories=[0], find_order=find_order,
         collect_partial=True, **options,
     )  # fmt: skip
     assert asked == [2]  # only those that touch
@@ -101,7 +101,7 @@ def test_shapes_are_sorted_by_the_order():
     assert in_front[:, :8].any()
     assert not in_front[:, 8:].any()
     without = collect_shapes(
-        [[{"objects": things}]], known_categories=[], find_order=None, collect_partial=True, **options
+        [[{"objects": objects}]], known_categories=[], find_order=None, collect_partial=True, **options
     )
     assert without.counts == [(3, 1, 0)]
     assert without.partial is None

@@ -1,4 +1,4 @@
-"""Furnished rooms: what stands where. Furniture along walls and around tables, things on tables and shelves.
+"""Furnished rooms: what stands where. Furniture along walls and around tables, small objects on tables and shelves.
 
 Nothing goes through anything else, and everything stands on something, hangs on a wall or from the ceiling. A layout is
 a function of the random generator and the items alone. Coordinates are metres, y up, the floor at y = 0 and the room's
@@ -361,7 +361,7 @@ class _Furnisher:
     def drop(
         self, mesh: ObjectMesh, scale: np.ndarray, angle: float, support: PlacedObject, size: Sequence[float]
     ) -> PlacedObject | None:
-        """A thing let down onto a support, from above it or between its shelves; None where it would not stand."""
+        """An object let down onto a support, from above it or between its shelves; None where it would not stand."""
         low, high = support.bounds
         x, z = self.random.uniform(low[[0, 2]], high[[0, 2]])
         top = float(high[1]) + 0.01

@@ -284,7 +284,7 @@ class Shader:
         shine[chosen] += strength[:, None] * color
 
     def _around(self, points: _Points, pattern: np.ndarray, tracer: MeshTracer | _AloneTracer) -> np.ndarray:
-        """(P, 3) light from all around: less of it beside other things, and that in their colours."""
+        """(P, 3) light from all around: beside other objects there is less of it, and it takes their colours."""
         start = points.position + points.normal * np.float32(_LIFT)
         helper = np.where(np.abs(points.normal[:, :1]) > 0.7, _UP, _ASIDE)
         one = _unit(np.cross(points.normal, helper))
