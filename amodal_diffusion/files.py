@@ -125,6 +125,22 @@ def write_text(path: PathLike, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def remove_folder(folder: PathLike) -> None:
+    """Remove a folder at once: it is renamed first, so a kill never leaves half of it under its name.
+
+    Example:
+        >>> folder = Path(tempfile.mkdtemp()) / "result"
+        >>> folder.mkdir()
+        >>> remove_folder(folder)
+        >>> folder.exists()
+        False
+    """
+    folder = Path(folder)
+    with _workplace(folder.parent) as place:
+        (place / _GONE).mkdir()
+        os.rename(folder, place / _GONE / folder.name)
+
+
 def check_output_folder(folder: PathLike) -> None:
     """Refuse a folder that cannot be made or written to, before the work whose results it should hold.
 

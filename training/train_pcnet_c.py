@@ -151,8 +151,12 @@ class ContentTask(Task):
             network = PCNetContentDiscriminator()
             rate = args.learning_rate * args.discriminator_rate
             optimizer = torch.optim.Adam(network.parameters(), rate, betas=(0.0, 0.9))
-            # Prepared, so that checkpoints hold both.
             self.discriminator, self.discriminator_optimizer = accelerator.prepare(network, optimizer)
+
+    def trained_besides(self) -> dict[str, tuple[nn.Module, Any]]:
+        if self.discriminator is None:
+            return {}
+        return {"discriminator": (self.discriminator, self.discriminator_optimizer)}
 
     def loss(self, model: nn.Module, micro_step: int, batch_size: int) -> tuple[Tensor, dict[str, float | Tensor]]:
         batch = self.synthesizer.sample(micro_step, batch_size)

@@ -1,4 +1,4 @@
-"""Parts of the shared loop: averages, shared batch statistics, schedules, checkpoints."""
+"""Parts of the shared loop: averages, shared batch statistics, schedules."""
 
 from argparse import Namespace
 
@@ -7,7 +7,6 @@ import torch
 import torch.multiprocessing as mp
 from torch import nn
 from trainer.averaging import SyncedBatchNorm2d, averaged_model, synchronise_batch_norm
-from trainer.checkpoints import find_checkpoint, list_checkpoints
 from trainer.loop import make_optimizer, make_scheduler
 
 from distributed_helpers import batch_norm_process
@@ -112,12 +111,3 @@ def test_frozen_parameters_get_no_optimizer_state():
     model.bias.requires_grad_(False)
     args = Namespace(optimizer="adamw", learning_rate=1.0, weight_decay=0.0)
     assert [len(group["params"]) for group in make_optimizer(model, args).param_groups] == [1]
-
-
-def test_checkpoints_are_found_by_number(tmp_path):
-    for name in ("checkpoint-9", "checkpoint-10", ".checkpoint-11.partial", "checkpoint-x"):
-        (tmp_path / name).mkdir()
-    assert [step for step, _ in list_checkpoints(tmp_path)] == [9, 10]
-    assert find_checkpoint("latest", tmp_path).name == "checkpoint-10"
-    assert find_checkpoint("checkpoint-9", tmp_path).name == "checkpoint-9"
-    assert find_checkpoint("latest", tmp_path / "checkpoint-9") is None

@@ -61,7 +61,7 @@ def test_resumed_run_equals_the_uninterrupted_one(photos, run, tmp_path):
     flags = ["--recipe", "improved", "--use_ema", "--checkpointing_steps", "2", "--validation_steps", "2"]
     arguments = ["--dataset", photos, "--output_dir", tmp_path, *SMALL, *flags, "--resume_from_checkpoint", "latest"]
     run_main("train_pcnet_c", *arguments, "--stop_after_steps", "2")
-    assert (tmp_path / "checkpoint-2" / "model_1.safetensors").is_file()
+    assert (tmp_path / "checkpoint-2" / "discriminator.safetensors").is_file()
     run_main("train_pcnet_c", *arguments)
     ours, theirs = weights(tmp_path), weights(run)
     assert all(torch.equal(value, theirs[key]) for key, value in ours.items())

@@ -19,13 +19,14 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import ConstantLR, LambdaLR, LRScheduler, MultiStepLR, OneCycleLR
 from tqdm.auto import tqdm
 
-from amodal_diffusion.files import write_text
+from amodal_diffusion.files import PARTIAL, write_text
 from amodal_diffusion.hub import push_folder
 
 from .arguments import TrainingArguments
 from .averaging import averaged_model, synchronise_batch_norm
 from .cards import RunFacts, write_model_card
 from .checkpoints import find_checkpoint, save_checkpoint
+from .training_state import RunState, TrainingState
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +52,13 @@ class Task(ABC):
     def setup(self, accelerator: Accelerator) -> None:
         """Prepare data on `accelerator.device`, for this process; called once before training."""
 
+    def trained_besides(self) -> dict[str, tuple[nn.Module, Any]]:
+        """Other networks that are trained, by name, each with its optimizer, as `accelerator.prepare` gave them.
+
+        They are in the checkpoints; asked for after `setup`.
+        """
+        return {}
+
     @abstractmethod
     def loss(self, model: nn.Module, micro_step: int, batch_size: int) -> tuple[Tensor, dict[str, float | Tensor]]:
         """The loss on the samples of `micro_step`, and figures to log.
@@ -73,21 +81,6 @@ class Task(ABC):
         What is no mask pipeline also has `task`, its tag on the Hub, and for the example `package`, `pipeline` (a
         class), `variable` and `call`.
         """
-
-
-@dataclass
-class RunState:
-    """Where a run is; saved in every checkpoint."""
-
-    step: int = 0
-    seconds: float = 0.0
-    history: list[dict[str, float]] = field(default_factory=list)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"step": self.step, "seconds": self.seconds, "history": json.dumps(self.history)}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.step, self.seconds, self.history = state["step"], state["seconds"], json.loads(state["history"])
 
 
 class Run:
@@ -122,10 +115,19 @@ class Run:
         self.ema = averaged_model(model, args.ema_decay).to(self.accelerator.device) if args.use_ema else None
         self.scheduler = make_scheduler(optimizer, args)
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
-        self.accelerator.register_for_checkpointing(self.scheduler, self.state)
-        if self.ema is not None:
-            self.accelerator.register_for_checkpointing(self.ema)
         task.setup(self.accelerator)
+
+    def everything(self) -> TrainingState:
+        """What checkpoints hold."""
+        args = self.args
+        fixed = {"optimizer": args.optimizer, "lr_scheduler": args.lr_scheduler, "use_ema": args.use_ema}
+        kept = {name: getattr(args, name) for name in ("learning_rate", "weight_decay")}
+        if args.use_ema:
+            fixed["ema_decay"] = args.ema_decay
+        if args.optimizer == "sgd":
+            kept["momentum"] = args.momentum
+        trained = {"model": (self.model, self.optimizer), **self.task.trained_besides()}
+        return TrainingState(self.accelerator, trained, self.scheduler, self.ema, self.state, fixed, kept)
 
     def weights(self) -> nn.Module:
         """The network that is validated and saved: the average where one is kept."""
@@ -139,7 +141,7 @@ class Run:
         if folder is None:
             logger.info("no checkpoint in %s yet: starting anew", self.output_dir)
             return
-        self.accelerator.load_state(str(folder))
+        self.everything().load(folder)
         logger.info("resumed from %s at step %d", folder, self.state.step)
 
     def update(self) -> dict[str, float]:
@@ -237,7 +239,7 @@ class Run:
             private=args.hub_private,
             token=args.hub_token,
             message="End of training",
-            ignore=["checkpoint-*", ".checkpoint-*", f"{args.logging_dir}/**", "validation/**"],
+            ignore=["checkpoint-*", f"{PARTIAL}*", f"{args.logging_dir}/**", "validation/**"],
         )
 
 
@@ -262,7 +264,7 @@ def train(make_task: Callable[[Any], Task], args: TrainingArguments) -> Run:
         if step == last or (args.validation_steps and step % args.validation_steps == 0):
             run.validate()
         if step == last or step % args.checkpointing_steps == 0:
-            save_checkpoint(run.accelerator, run.output_dir, step, args.checkpoints_total_limit)
+            save_checkpoint(run.everything(), run.output_dir, args.checkpoints_total_limit)
     bar.close()
     run.save()
     run.accelerator.end_training()
