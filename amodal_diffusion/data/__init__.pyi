@@ -23,8 +23,6 @@ from .readers import iter_columns as iter_columns
 from .readers import open_annotations as open_annotations
 from .readers import open_dataset as open_dataset
 from .readers import read_annotations as read_annotations
-from .readers import read_coco as read_coco
-from .readers import read_cocoa as read_cocoa
 from .schema import amodal_features as amodal_features
 from .schema import build_objects as build_objects
 from .schema import record_masks as record_masks

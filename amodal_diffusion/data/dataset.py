@@ -48,10 +48,10 @@ def save_parquet(
         ValueError: the data set lacks columns of the schema, or a split has no rows.
 
     Example:
-        >>> from amodal_diffusion.data import read_coco
+        >>> from amodal_diffusion.data import read_annotations
         >>> content = {"images": [{"id": 1, "file_name": "1.jpg", "height": 4, "width": 4}], "annotations": []}
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     [path.name for path in save_parquet(read_coco(content), folder)]
+        ...     [path.name for path in save_parquet(read_annotations(content), folder)]
         ['train-00000-of-00001.parquet']
     """
     target = Path(folder) / "data"
@@ -120,10 +120,10 @@ def load_amodal_dataset(
             that has its photos in it, or a file name that leads out of that folder.
 
     Example:
-        >>> from amodal_diffusion.data import read_coco
+        >>> from amodal_diffusion.data import read_annotations
         >>> content = {"images": [{"id": 1, "file_name": "1.jpg", "height": 4, "width": 4}], "annotations": []}
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     files = save_parquet(read_coco(content), folder)
+        ...     files = save_parquet(read_annotations(content), folder)
         ...     next(iter(load_amodal_dataset(folder, streaming=True)))["file_name"]
         '1.jpg'
     """

@@ -1,8 +1,6 @@
 from .cityscapes import iter_cityscapes as iter_cityscapes
 from .coco import iter_coco as iter_coco
-from .coco import read_coco as read_coco
 from .cocoa import iter_cocoa as iter_cocoa
-from .cocoa import read_cocoa as read_cocoa
 from .columns import ColumnMap as ColumnMap
 from .columns import iter_columns as iter_columns
 from .columns import open_dataset as open_dataset

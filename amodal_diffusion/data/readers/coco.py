@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from reprlib import repr as short
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from pycocotools import mask as mask_utils
 
@@ -30,10 +30,6 @@ from .records import (
     to_flag,
     to_int,
 )
-from .rows import dataset_from_rows
-
-if TYPE_CHECKING:
-    from datasets import Dataset
 
 Layout = Literal["auto", "coco", "cocoa-cls", "kins"]
 
@@ -107,39 +103,6 @@ def iter_coco(
     if layout not in LAYOUTS:
         raise ValueError(f"layout must be 'auto' or one of {sorted(LAYOUTS)}, got {layout!r}")
     return _rows(file.content, images, log, LAYOUTS[layout], source or Path(file.name).stem)
-
-
-def read_coco(
-    annotations: Annotations,
-    images: str | os.PathLike[str] | None = None,
-    *,
-    on_error: OnError = "raise",
-    bad_records: list[BadRecord] | None = None,
-    layout: Layout = "auto",
-    source: str | None = None,
-    cache_dir: str | os.PathLike[str] | None = None,
-) -> Dataset:
-    """Read a COCO-style file into a `datasets.Dataset` of `amodal_features`, written as a stream.
-
-    Args:
-        annotations: path of a JSON file, or its parsed content.
-        images: folder of the photos; None leaves the column `image` out.
-        on_error: see `iter_coco`.
-        bad_records: see `iter_coco`.
-        layout: see `iter_coco`.
-        source: see `iter_coco`.
-        cache_dir: folder for the Arrow files; None uses a temporary one, removed when the process ends.
-
-    Raises:
-        FileNotFoundError, NotADirectoryError, AnnotationError: see `iter_coco`.
-
-    Example:
-        >>> content = {"images": [{"id": 1, "file_name": "1.jpg", "height": 4, "width": 6}], "annotations": []}
-        >>> read_coco(content, source="mine")[0]["source"]
-        'mine'
-    """
-    rows = iter_coco(annotations, images, on_error=on_error, bad_records=bad_records, layout=layout, source=source)
-    return dataset_from_rows(rows, with_image=images is not None, cache_dir=cache_dir)
 
 
 def detect_layout(file: AnnotationFile) -> Literal["coco", "cocoa-cls", "kins"]:

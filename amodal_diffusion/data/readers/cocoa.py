@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from reprlib import repr as short
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pycocotools import mask as mask_utils
 
@@ -30,10 +30,6 @@ from .records import (
     to_int,
     to_name,
 )
-from .rows import dataset_from_rows
-
-if TYPE_CHECKING:
-    from datasets import Dataset
 
 CONSTRAINT = re.compile(r"\s*(\d{1,9})\s*-\s*(\d{1,9})\s*")
 
@@ -83,37 +79,6 @@ def iter_cocoa(
     """
     content, name = load_annotations(annotations)
     return _rows(content, images, RecordLog(name, on_error, bad_records), source or Path(name).stem)
-
-
-def read_cocoa(
-    annotations: Annotations,
-    images: str | os.PathLike[str] | None = None,
-    *,
-    on_error: OnError = "raise",
-    bad_records: list[BadRecord] | None = None,
-    source: str | None = None,
-    cache_dir: str | os.PathLike[str] | None = None,
-) -> Dataset:
-    """Read a COCOA file into a `datasets.Dataset` of `amodal_features`, written as a stream.
-
-    Args:
-        annotations: see `iter_cocoa`.
-        images: folder of the photos; None leaves the column `image` out.
-        on_error: see `iter_cocoa`.
-        bad_records: see `iter_cocoa`.
-        source: see `iter_cocoa`.
-        cache_dir: folder for the Arrow files; None uses a temporary one, removed when the process ends.
-
-    Raises:
-        FileNotFoundError, NotADirectoryError, AnnotationError: see `iter_cocoa`.
-
-    Example:
-        >>> content = {"images": [{"id": 1, "file_name": "1.jpg", "height": 4, "width": 6}], "annotations": []}
-        >>> read_cocoa(content).num_rows
-        1
-    """
-    rows = iter_cocoa(annotations, images, on_error=on_error, bad_records=bad_records, source=source)
-    return dataset_from_rows(rows, with_image=images is not None, cache_dir=cache_dir)
 
 
 def _rows(

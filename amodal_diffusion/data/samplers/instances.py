@@ -56,10 +56,10 @@ class InstanceSampler:
 
     Example:
         >>> from PIL import Image
-        >>> from amodal_diffusion.data import read_coco
+        >>> from amodal_diffusion.data import read_annotations
         >>> content = {"images": [{"id": 1, "file_name": "1.png", "height": 8, "width": 8}], "annotations": [{"id": 1,
         ...     "image_id": 1, "category_id": 1, "segmentation": [[1, 1, 6, 1, 6, 6, 1, 6]], "iscrowd": 0}]}
-        >>> rows = [row | {"image": Image.new("RGB", (8, 8))} for row in read_coco(content)]
+        >>> rows = [row | {"image": Image.new("RGB", (8, 8))} for row in read_annotations(content)]
         >>> batch = InstanceSampler(rows, {1: 0}, size=32, masks="modal").sample(step=0, batch_size=2)
         >>> batch.pixels.shape, [classes.tolist() for classes in batch.classes]
         (torch.Size([2, 3, 32, 32]), [[0], [0]])
@@ -112,10 +112,10 @@ def read_instances(row: Mapping[str, Any], labels: Mapping[int, int], kind: str)
 
     Example:
         >>> from PIL import Image
-        >>> from amodal_diffusion.data import read_coco
+        >>> from amodal_diffusion.data import read_annotations
         >>> content = {"images": [{"id": 1, "file_name": "1.png", "height": 8, "width": 8}], "annotations": [{"id": 1,
         ...     "image_id": 1, "category_id": 1, "segmentation": [[1, 1, 6, 1, 6, 6, 1, 6]], "iscrowd": 0}]}
-        >>> rows = [row | {"image": Image.new("RGB", (8, 8))} for row in read_coco(content)]
+        >>> rows = [row | {"image": Image.new("RGB", (8, 8))} for row in read_annotations(content)]
         >>> photo, masks, classes = read_instances(rows[0], {1: 0}, "modal")
         >>> photo.shape, masks.shape, classes.tolist()
         (torch.Size([3, 8, 8]), torch.Size([1, 8, 8]), [0])

@@ -54,11 +54,11 @@ class ObjectCropper:
 
     Example:
         >>> from PIL import Image
-        >>> from amodal_diffusion.data import read_cocoa
+        >>> from amodal_diffusion.data import read_annotations
         >>> region = {"segmentation": [1, 1, 6, 1, 6, 6, 1, 6], "name": "cup", "order": 1}
         >>> image = {"id": 1, "file_name": "1.png", "height": 8, "width": 8}
         >>> annotation = {"id": 1, "image_id": 1, "depth_constraint": "", "regions": [region]}
-        >>> rows = read_cocoa({"images": [image], "annotations": [annotation]})
+        >>> rows = read_annotations({"images": [image], "annotations": [annotation]})
         >>> rows = rows.map(lambda row: {"image": Image.new("RGB", (8, 8))}, keep_in_memory=True)
         >>> from amodal_diffusion.data.samplers import ObjectFilter
         >>> objects = PhotoObjects([rows], ["cups"], ObjectFilter(min_area=1))
@@ -107,11 +107,11 @@ def image_crops(objects: PhotoObjects, crops: PhotoCrops, size: int) -> list[Ten
 
     Example:
         >>> from PIL import Image
-        >>> from amodal_diffusion.data import read_cocoa
+        >>> from amodal_diffusion.data import read_annotations
         >>> region = {"segmentation": [1, 1, 6, 1, 6, 6, 1, 6], "name": "cup", "order": 1}
         >>> image = {"id": 1, "file_name": "1.png", "height": 8, "width": 8}
         >>> annotation = {"id": 1, "image_id": 1, "depth_constraint": "", "regions": [region]}
-        >>> rows = read_cocoa({"images": [image], "annotations": [annotation]})
+        >>> rows = read_annotations({"images": [image], "annotations": [annotation]})
         >>> rows = rows.map(lambda row: {"image": Image.new("RGB", (8, 8))}, keep_in_memory=True)
         >>> from amodal_diffusion.data.samplers import ObjectFilter
         >>> objects = PhotoObjects([rows], ["cups"], ObjectFilter(min_area=1))

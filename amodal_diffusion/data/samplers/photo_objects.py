@@ -112,11 +112,11 @@ class PhotoObjects:
 
     Example:
         >>> from PIL import Image
-        >>> from amodal_diffusion.data import read_cocoa
+        >>> from amodal_diffusion.data import read_annotations
         >>> region = {"segmentation": [1, 1, 6, 1, 6, 6, 1, 6], "name": "cup", "order": 1}
         >>> image = {"id": 1, "file_name": "1.png", "height": 8, "width": 8}
         >>> annotation = {"id": 1, "image_id": 1, "depth_constraint": "", "regions": [region]}
-        >>> rows = read_cocoa({"images": [image], "annotations": [annotation]})
+        >>> rows = read_annotations({"images": [image], "annotations": [annotation]})
         >>> rows = rows.map(lambda row: {"image": Image.new("RGB", (8, 8))}, keep_in_memory=True)
         >>> objects = PhotoObjects([rows], ["cups"], ObjectFilter(min_area=1))
         >>> objects.photos[0].name, objects.counts

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
-from amodal_diffusion.data import AnnotationError, BadRecord, iter_coco, read_coco, record_masks, record_order
+from amodal_diffusion.data import AnnotationError, BadRecord, iter_coco, read_annotations, record_masks, record_order
 from amodal_diffusion.masks import encode_rle
 from data_helpers import HEIGHT, WIDTH, box, box_mask, coco, coco_object, image, plain_rle, save_photo, write
 from repository_helpers import SHARED, needs_shared
@@ -63,7 +63,7 @@ def test_rows_follow_the_images_and_images_without_objects_stay():
 
 def test_empty_annotations():
     assert [row["objects"] for row in read(coco())] == [[]]
-    dataset = read_coco({"images": [], "annotations": []})
+    dataset = read_annotations({"images": [], "annotations": []})
     assert len(dataset) == 0 and "objects" in dataset.column_names
 
 
@@ -225,7 +225,7 @@ def test_source_is_the_file_name(tmp_path):
 
 def test_photos(tmp_path):
     save_photo(tmp_path / "1.png")
-    (row,) = read_coco(coco(coco_object()), tmp_path)
+    (row,) = read_annotations(coco(coco_object()), tmp_path)
     assert row["image"].size == (WIDTH, HEIGHT)
     (plain,) = read(coco(coco_object()), images=tmp_path)
     assert plain["image"] == str(tmp_path / "1.png")
@@ -235,7 +235,7 @@ def test_photo_turned_by_exif_has_its_shown_size(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     save_photo(tmp_path / "1.png", height=WIDTH, width=HEIGHT, exif=exif)
-    (row,) = read_coco(coco(coco_object()), tmp_path)
+    (row,) = read_annotations(coco(coco_object()), tmp_path)
     assert row["image"].size == (WIDTH, HEIGHT)
 
 
@@ -285,24 +285,24 @@ def test_options_are_checked():
 def test_error_survives_the_arrow_writer_and_names_the_record(caplog):
     content = coco(coco_object(1), coco_object(2, segmentation=[[1, 2]]))
     with pytest.raises(AnnotationError) as caught:
-        read_coco(content)
+        read_annotations(content)
     assert caught.value.record == BadRecord(
         "annotations", "annotation 2", "polygon 0 has 1 points, at least 3 are needed"
     )
     bad = []
-    dataset = read_coco(content, on_error="skip", bad_records=bad)
+    dataset = read_annotations(content, on_error="skip", bad_records=bad)
     assert bad == [caught.value.record] and str(bad[0]) in caplog.text
     assert [item["id"] for item in dataset[0]["objects"]] == [1]
     again = []
-    read_coco(content, on_error="skip", bad_records=again)
+    read_annotations(content, on_error="skip", bad_records=again)
     assert again == bad  # a cache would have swallowed them
 
 
 def test_changed_file_is_read_anew(tmp_path):
     path = write(tmp_path / "file.json", coco(coco_object(1)))
-    assert len(read_coco(path)[0]["objects"]) == 1
+    assert len(read_annotations(path)[0]["objects"]) == 1
     write(path, coco(coco_object(1), coco_object(2)))
-    assert len(read_coco(path)[0]["objects"]) == 2
+    assert len(read_annotations(path)[0]["objects"]) == 2
 
 
 @pytest.mark.parametrize("field", ["visible_mask", "inmodal_seg"])
@@ -358,7 +358,7 @@ def test_order_of_our_exports():
 )
 def test_real_files_equal_pycocotools(name, images, count, crowd):
     path = SHARED / name
-    rows = read_coco(path).to_list()
+    rows = read_annotations(path).to_list()
     reference = COCO(str(path))
     items = [(row, item) for row in rows for item in row["objects"]]
     assert (len(rows), len(items)) == (images, count)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as mask_utils
 
-from amodal_diffusion.data import AnnotationError, iter_cocoa, read_cocoa, record_masks, record_order
+from amodal_diffusion.data import AnnotationError, iter_cocoa, read_annotations, record_masks, record_order
 from amodal_diffusion.masks import encode_rle
 from data_helpers import HEIGHT, WIDTH, box, box_mask, cocoa, image, plain_rle, region, save_photo
 from repository_helpers import SHARED, needs_shared
@@ -159,7 +159,7 @@ def test_annotation_without_id():
 
 def test_photos(tmp_path):
     save_photo(tmp_path / "1.png")
-    dataset = read_cocoa(cocoa(region(0, 0, 4, 4)), tmp_path, source="mine")
+    dataset = read_annotations(cocoa(region(0, 0, 4, 4)), tmp_path, source="mine")
     assert dataset[0]["image"].size == (WIDTH, HEIGHT) and dataset[0]["source"] == "mine"
 
 
@@ -167,7 +167,7 @@ def test_photos(tmp_path):
 def test_real_file_equals_its_source():
     path = SHARED / "amodal_gt" / "annotations.json"
     source = json.loads(path.read_text())
-    rows = read_cocoa(path, SHARED / "amodal_gt" / "images").remove_columns("image").to_list()
+    rows = read_annotations(path, SHARED / "amodal_gt" / "images").remove_columns("image").to_list()
     assert [row["image_id"] for row in rows] == [str(entry["id"]) for entry in source["images"]]
     assert sum(len(row["objects"]) for row in rows) == 84
     assert sum(item["occlusion_rate"] > 0 for row in rows for item in row["objects"]) == 47
