@@ -18,7 +18,7 @@ SPLIT = re.compile(r"(?:(?P<split>[A-Za-z]\w*)=)?(?P<place>.+)", re.ASCII)
 # As `data.FILE_FORMATS`, `convert.PHOTOS` and `parquet.SHARD_BYTES` have them; a test compares.
 FORMATS = (
     *("auto", "cocoa", "bsds-a", "cocoa-cls", "kins", "d2sa", "mp3d-amodal", "coco", "lvis", "cityscapes"),
-    *("columns", "parquet"),
+    *("cvat", "label-studio", "labelme", "columns", "parquet"),
 )
 PHOTOS = ("embed", "beside", "none")
 SHARD_MEGABYTES = 500.0
@@ -34,6 +34,9 @@ formats:
   coco         COCO, JSON
   lvis         LVIS, JSON
   cityscapes   Cityscapes, the folder gtFine
+  cvat         CVAT for images 1.1, XML
+  label-studio Label Studio, JSON
+  labelme      labelme, a folder of JSON files
   columns      any Hub id, Parquet file or folder with instance masks; --columns says where they are
   parquet      a data set of our schema, to change its shards, its photos or its card
 Without --format the file says what it is; formats of the same layout are then taken for COCO, COCOA or COCOA-cls, and

@@ -20,6 +20,9 @@ from .readers import iter_cityscapes as iter_cityscapes
 from .readers import iter_coco as iter_coco
 from .readers import iter_cocoa as iter_cocoa
 from .readers import iter_columns as iter_columns
+from .readers import iter_cvat as iter_cvat
+from .readers import iter_label_studio as iter_label_studio
+from .readers import iter_labelme as iter_labelme
 from .readers import open_annotations as open_annotations
 from .readers import open_dataset as open_dataset
 from .readers import read_annotations as read_annotations

@@ -12,3 +12,6 @@ from .formats import open_annotations as open_annotations
 from .formats import read_annotations as read_annotations
 from .records import AnnotationError as AnnotationError
 from .records import BadRecord as BadRecord
+from .tools.cvat import iter_cvat as iter_cvat
+from .tools.label_studio import iter_label_studio as iter_label_studio
+from .tools.labelme import iter_labelme as iter_labelme

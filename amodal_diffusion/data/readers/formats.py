@@ -17,13 +17,17 @@ from .cocoa import iter_cocoa
 from .records import Annotations, BadRecord, OnError, load_annotations
 from .restricted_pickle import PICKLE_SUFFIXES
 from .rows import dataset_from_rows, stream_from_rows
+from .tools.cvat import iter_cvat
+from .tools.label_studio import iter_label_studio
+from .tools.labelme import iter_labelme
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
 
 Format = Literal[
-    "auto", "bsds-a", "cityscapes", "coco", "cocoa", "cocoa-cls", "d2sa", "kins", "lvis", "mp3d-amodal", "parquet"
-]
+    "auto", "bsds-a", "cityscapes", "coco", "cocoa", "cocoa-cls", "cvat", "d2sa", "kins", "label-studio", "labelme",
+    "lvis", "mp3d-amodal", "parquet",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -53,8 +57,12 @@ FILE_FORMATS = {
     "coco": FileFormat("COCO, JSON", partial(iter_coco, layout="coco")),
     "lvis": FileFormat("LVIS, JSON", partial(iter_coco, layout="coco")),
     "cityscapes": FileFormat("Cityscapes, the folder gtFine", iter_cityscapes),
+    "cvat": FileFormat("CVAT for images 1.1, XML", iter_cvat),
+    "label-studio": FileFormat("Label Studio, JSON", iter_label_studio),
+    "labelme": FileFormat("labelme, a folder of JSON files", iter_labelme),
 }
 FORMATS = (*sorted(FILE_FORMATS), "parquet")
+_OPENED_BY_THEIR_READERS = ("cityscapes", "cvat", "label-studio", "labelme")
 
 
 def detect_format(annotations: Annotations) -> str:
@@ -64,10 +72,12 @@ def detect_format(annotations: Annotations) -> str:
         annotations: JSON file or its content, pickle, folder of Cityscapes, Parquet file or folder of them, Hub id.
 
     Returns:
-        "parquet" for a Parquet file, a folder or a Hub id; "cityscapes" for a folder with its label files;
-        "mp3d-amodal" for a pickle; "cocoa" where annotations have `regions`; else the layout of a COCO-style file (see
-        `iter_coco`), "coco" for a file without annotations. Formats of the same layout are not told apart: "coco" may
-        be LVIS, "cocoa-cls" D2SA, "cocoa" BSDS-A.
+        "parquet" for a Parquet file, a folder or a Hub id; "cityscapes" for a folder with its label files; "cvat" for
+        an XML file or a folder with `annotations.xml`; "labelme" for a JSON file with `shapes`, or a folder of such
+        files; "label-studio" for a JSON file that is a list of tasks; "mp3d-amodal" for a pickle; "cocoa" where
+        annotations have `regions`; else the layout of a COCO-style file (see `iter_coco`), "coco" for a file without
+        annotations. Formats of the same layout are not told apart: "coco" may be LVIS, "cocoa-cls" D2SA, "cocoa"
+        BSDS-A.
 
     Raises:
         FileNotFoundError: no such file, and no Hub id either.
@@ -101,7 +111,7 @@ def open_annotations(annotations: Annotations, format: str = "auto") -> tuple[st
         ('coco', 1)
     """
     name = _format_of_place(annotations) if format == "auto" else format
-    if name in ("parquet", "cityscapes"):
+    if name == "parquet" or name in _OPENED_BY_THEIR_READERS:
         return name, annotations
     file = load_annotations(annotations)
     return name or ("cocoa" if file.has_field("regions") else detect_layout(file)), file
@@ -242,8 +252,30 @@ def _format_of_place(annotations: Annotations) -> str | None:
     if not isinstance(annotations, (str, os.PathLike)):
         return None
     path = Path(annotations)
-    if path.is_dir() and next(path.rglob(f"*{LABEL_SUFFIX}"), None) is not None:
-        return "cityscapes"
-    if path.suffix == ".parquet" or path.is_dir() or is_hub_id(annotations):
+    if path.is_dir():
+        return _format_of_folder(path)
+    if path.suffix == ".parquet" or is_hub_id(annotations):
         return "parquet"
-    return "mp3d-amodal" if path.suffix in PICKLE_SUFFIXES else None
+    if path.suffix.lower() == ".xml":
+        return "cvat"
+    if path.suffix in PICKLE_SUFFIXES:
+        return "mp3d-amodal"
+    return _format_of_json(path) if path.is_file() else None
+
+
+def _format_of_folder(path: Path) -> str:
+    if next(path.rglob(f"*{LABEL_SUFFIX}"), None) is not None:
+        return "cityscapes"
+    if (path / "annotations.xml").is_file():
+        return "cvat"
+    drawn = next(path.rglob("*.json"), None) is not None and next(path.rglob("*.parquet"), None) is None
+    return "labelme" if drawn and _format_of_json(next(path.rglob("*.json"))) == "labelme" else "parquet"
+
+
+def _format_of_json(path: Path) -> str | None:
+    """What the beginning of a JSON file tells: Label Studio's is a list of tasks, one of labelme names its shapes."""
+    with path.open("rb") as file:
+        head = file.read(4096).decode("utf-8", "replace").lstrip("\ufeff \t\r\n")
+    if head.startswith("["):
+        return "label-studio" if '"data"' in head or head == "[]" else None
+    return "labelme" if '"shapes"' in head and '"images"' not in head else None

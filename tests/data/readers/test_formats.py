@@ -253,7 +253,8 @@ def test_parquet_is_no_annotation_file(tmp_path):
 
 def test_every_format_says_what_it_is():
     assert {name for name, entry in FILE_FORMATS.items() if entry.title} == {
-        "bsds-a", "cityscapes", "coco", "cocoa", "cocoa-cls", "d2sa", "kins", "lvis", "mp3d-amodal",
+        "bsds-a", "cityscapes", "coco", "cocoa", "cocoa-cls", "cvat", "d2sa", "kins", "label-studio", "labelme", "lvis",
+        "mp3d-amodal",
     }  # fmt: skip
 
 
