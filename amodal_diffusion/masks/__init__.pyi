@@ -4,6 +4,10 @@ from .morphology import erode as erode
 from .packed import BoolArray as BoolArray
 from .packed import IntArray as IntArray
 from .packed import PackedMasks as PackedMasks
+from .pictures import MASK_MODES as MASK_MODES
+from .pictures import labelled_objects as labelled_objects
+from .pictures import one_object as one_object
+from .pictures import picture_planes as picture_planes
 from .rle import MAX_PIXELS as MAX_PIXELS
 from .rle import Rle as Rle
 from .rle import decode_rle as decode_rle

@@ -21,6 +21,9 @@ MAX_OUTLINE = 1000
 """How long, in heights plus widths of the frame, an outline may be: rasterising takes memory in proportion to it."""
 
 
+_LEAST = 6  # coordinates of a polygon
+
+
 class Rle(TypedDict):
     """Compressed COCO run lengths, column by column: `size` is [height, width].
 
@@ -41,13 +44,16 @@ def segmentation_to_rle(segmentation: Any, height: int, width: int) -> Rle:
     Args:
         segmentation: one flat polygon `[x0, y0, x1, y1, ...]`, a list of such polygons (their union), or run lengths
             `{"size": [height, width], "counts": ...}` with compressed (str, bytes) or plain (list of int) counts.
-            Numbers may be strings. A polygon is clipped to the frame. An empty list is an empty mask.
+            A polygon may also be a list or an array of points (P, 2). Numbers may be strings or numpy's. A polygon is
+            clipped to the frame, and a fragment of one or two points beside a whole one is nothing. An empty list is
+            an empty mask.
         height: height of the frame in pixels.
         width: width of the frame in pixels.
 
     Raises:
         ValueError: says what is wrong: a polygon with fewer than three points, an odd number of coordinates, NaN, far
-            outside the frame; run lengths of another size or that do not fill the frame.
+            outside the frame; all coordinates between 0 and 1, which are shares of the sides and no pixels; run lengths
+            of another size or that do not fill the frame.
 
     Example:
         >>> segmentation_to_rle([1, 0, 3, 0, 3, 2, 1, 2], height=2, width=4)
@@ -57,15 +63,39 @@ def segmentation_to_rle(segmentation: Any, height: int, width: int) -> Rle:
     """
     if isinstance(segmentation, Mapping):
         return _checked_rle(segmentation, height, width)
+    polygons = _polygons_of(segmentation)
+    if not polygons:
+        return _encode_counts([height * width], height, width)
+    points = [_checked_polygon(polygon, index, height, width) for index, polygon in enumerate(polygons)]
+    # Annotation tools leave such fragments behind; alone they are no polygon.
+    whole = [polygon for polygon in points if len(polygon) >= _LEAST]
+    if not whole:
+        raise ValueError(f"polygon 0 has {len(points[0]) // 2} points, at least 3 are needed")
+    if max(height, width) > 2 and all(0 <= value <= 1 for polygon in whole for value in polygon):
+        raise ValueError(
+            "polygons have coordinates from 0 to 1 alone, which are shares of the sides; expected pixels, so multiply "
+            f"x by {width} and y by {height}"
+        )
+    rles = mask_utils.frPyObjects(whole, height, width)
+    return _with_text_counts(rles[0] if len(rles) == 1 else mask_utils.merge(rles))
+
+
+def _polygons_of(segmentation: Any) -> Sequence[Any]:
+    """The polygons of a segmentation that is no run lengths, each a flat list or a list of points."""
+    if isinstance(segmentation, np.ndarray):
+        segmentation = segmentation.tolist()
     if not isinstance(segmentation, Sequence) or isinstance(segmentation, (str, bytes)):
         raise ValueError(f"segmentation must be polygons or run lengths, got {type(segmentation).__name__}")
-    if len(segmentation) == 0:
-        return _encode_counts([height * width], height, width)
-    nested = isinstance(segmentation[0], Sequence) and not isinstance(segmentation[0], str)
-    polygons = segmentation if nested else [segmentation]
-    points = [_checked_polygon(polygon, index, height, width) for index, polygon in enumerate(polygons)]
-    rles = mask_utils.frPyObjects(points, height, width)
-    return _with_text_counts(rles[0] if len(rles) == 1 else mask_utils.merge(rles))
+    polygons = [item.tolist() if isinstance(item, np.ndarray) else item for item in segmentation]
+    nested = [isinstance(item, Sequence) and not isinstance(item, (str, bytes)) for item in polygons]
+    if not polygons or not nested[0]:
+        return [polygons] if polygons else []
+    is_points = len(polygons) >= 3 and all(nested) and all(len(item) == 2 for item in polygons)
+    # Points are pairs of numbers; two polygons that are lists of points are pairs of lists.
+    flat = is_points and not any(
+        isinstance(part, Sequence | np.ndarray) for part in polygons[0] if not isinstance(part, str)
+    )
+    return [polygons] if flat else polygons
 
 
 def run_lengths(counts: str | bytes) -> np.ndarray:
@@ -100,9 +130,11 @@ def run_lengths(counts: str | bytes) -> np.ndarray:
 
 
 def _checked_rle(rle: Mapping[str, Any], height: int, width: int) -> Rle:
-    size, counts = rle.get("size"), rle.get("counts")
-    if not isinstance(size, Sequence) or [str(side) for side in size] != [str(height), str(width)]:
-        raise ValueError(f"run lengths have size {short(size)}, the image has [height, width] {[height, width]}")
+    size, counts = read_size(rle.get("size")), rle.get("counts")
+    if size != (height, width):
+        raise ValueError(f"run lengths have size {list(size)}, the image has [height, width] {[height, width]}")
+    if isinstance(counts, np.ndarray):
+        counts = counts.tolist()
     if isinstance(counts, (str, bytes)):
         runs = run_lengths(counts)
         text = counts.decode("ascii") if isinstance(counts, bytes) else counts
@@ -111,6 +143,20 @@ def _checked_rle(rle: Mapping[str, Any], height: int, width: int) -> Rle:
     if not isinstance(counts, Sequence):
         raise ValueError(f"counts must be a string or a list of integers, got {type(counts).__name__}")
     return _encode_counts(counts, height, width)
+
+
+def read_size(size: Any) -> tuple[int, int]:
+    """(height, width) from the `size` of run lengths: two whole numbers of any kind, or texts of such.
+
+    Example:
+        >>> read_size([480.0, "640"])
+        (480, 640)
+    """
+    sides = size.tolist() if hasattr(size, "tolist") else size
+    if not isinstance(sides, Sequence) or isinstance(sides, (str, bytes)) or len(sides) != 2:
+        raise ValueError(f"run lengths need a `size` of [height, width], got {short(size)}")
+    height, width = (_side(value, name) for value, name in zip(sides, ("height", "width"), strict=True))
+    return height, width
 
 
 def _encode_counts(counts: Sequence[Any], height: int, width: int) -> Rle:
@@ -139,12 +185,14 @@ def _checked_polygon(polygon: Any, index: int, height: int, width: int) -> list[
         points = np.asarray(polygon, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(f"polygon {index} has a coordinate that is not a number: {error}") from error
+    if points.ndim == 2 and points.shape[1] == 2:
+        points = points.ravel()
     if points.ndim != 1 or points.size % 2:
         raise ValueError(f"polygon {index} must be a flat list x0, y0, x1, y1, ..., got shape {points.shape}")
-    if points.size < 6:
-        raise ValueError(f"polygon {index} has {points.size // 2} points, at least 3 are needed")
     if not np.isfinite(points).all():
         raise ValueError(f"polygon {index} has a coordinate that is NaN or infinite")
+    if points.size < _LEAST:
+        return points.tolist()
     reach = MAX_OVERHANG * max(height, width)
     if points.min() < -reach or points.max() > max(height, width) + reach:
         raise ValueError(
@@ -192,11 +240,7 @@ def decode_rle(rle: Mapping[str, Any]) -> BoolArray:
         array([[0, 1, 1, 0],
                [0, 1, 1, 0]])
     """
-    size = rle.get("size")
-    if not isinstance(size, (list, tuple)) or len(size) != 2:
-        raise ValueError(f"run lengths need a `size` of [height, width], got {size!r}")
-    height, width = (_side(value, name) for value, name in zip(size, ("height", "width"), strict=True))
-    return decode_segmentation(rle, height, width)
+    return decode_segmentation(rle, *read_size(rle.get("size")))
 
 
 def decode_segmentation(segmentation: Any, height: int, width: int) -> BoolArray:
@@ -226,6 +270,10 @@ def decode_segmentation(segmentation: Any, height: int, width: int) -> BoolArray
 
 
 def _side(value: Any, name: str) -> int:
-    if isinstance(value, bool) or not str(value).isdigit():
+    number = value.item() if hasattr(value, "item") else value  # of numpy, or a tensor
+    whole = isinstance(number, float) and number.is_integer() or isinstance(number, int)
+    if isinstance(number, bool) or not (whole or (isinstance(number, str) and number.strip().isdecimal())):
         raise ValueError(f"`size` of run lengths: {name} must be a whole number, got {value!r}")
-    return int(value)
+    if int(number) < 0:
+        raise ValueError(f"`size` of run lengths: {name} must be a whole number, got {value!r}")
+    return int(number)

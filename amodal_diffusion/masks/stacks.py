@@ -5,8 +5,9 @@ Boxes are integers (x, y, w, h) in image pixels: x to the right, y down, from th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,33 +17,46 @@ from PIL import Image
 from . import packed
 from .morphology import dilate
 from .packed import BoolArray, IntArray
+from .pictures import MASK_MODES, labelled_objects, one_object, picture_planes
 from .rle import decode_rle, decode_segmentation
 from .tiles import TileStack
+
+T = TypeVar("T")
 
 MaskInput = np.ndarray | TileStack | torch.Tensor | Image.Image | Mapping[str, Any] | Sequence[Any]
 """One mask or several: array, `TileStack`, tensor, PIL image, COCO run lengths or polygons, or a sequence of these."""
 
 
-_BINARY_MODES = ("1", "L", "P", "I", "I;16", "I;16L", "I;16B", "F")
+_COLOURS = (1, 3, 4)
+_SMALL = 8  # sides up to here may be those of masks that somebody wrote down
 
 
 def to_mask_stack(
-    masks: MaskInput, *, height: int | None = None, width: int | None = None, threshold: float = 0.5
+    masks: MaskInput,
+    *,
+    height: int | None = None,
+    width: int | None = None,
+    threshold: float = 0.5,
+    allow_faint: bool = False,
 ) -> BoolArray:
     """Convert masks in any common form to one boolean stack.
 
     Args:
         masks: one mask or several, as
-            - numpy array or tensor (H, W), (N, H, W) or (N, 1, H, W): bool; integers, where nonzero is the object;
-              floats, where values above `threshold` are;
+            - numpy array or tensor (H, W), (N, H, W) or (N, 1, H, W): bool, integers or floats, where each plane shows
+              one object with hard or soft edges; one plane (H, W) of integers may also be a map of labels, all of
+              whose objects are taken (`masks.pictures` says what is what);
             - `TileStack` (N, H, W);
-            - PIL image of mode 1, L, P (index 0 is background), I, I;16 or F, read as the array of its values;
+            - PIL image of mode 1, L, P, I, I;16 or F, likewise; of several pages each is one plane;
             - COCO run lengths `{"size": [height, width], "counts": ...}`, compressed or a list of integers;
-            - COCO polygons of one object, `[x0, y0, x1, y1, ...]` or a list of those (their union); need the size;
+            - COCO polygons of one object, `[x0, y0, x1, y1, ...]` or a list of those (their union), also as arrays of
+              points (P, 2); need the size;
             - a list or tuple of any of these, one an object.
         height: expected height; needed for polygons and for an empty list.
         width: expected width, likewise.
-        threshold: for float masks only.
+        threshold: of soft masks, as a share of the full value (1 of floats, 255 or 65,535).
+        allow_faint: a soft mask that is nowhere above the threshold is an empty mask, as predictions may be, instead
+            of an error.
 
     Returns:
         (N, H, W) bool. It may share memory with a boolean input. No masks give (0, height, width).
@@ -50,7 +64,8 @@ def to_mask_stack(
     Raises:
         TypeError: an input that is none of these, or an array of another kind of value.
         ValueError: NaN, a wrong number of dimensions, masks of different sizes or not of `height` x `width`, a colour
-            image, broken run lengths or polygons, polygons or no masks without a size.
+            image, broken run lengths or polygons, polygons or no masks without a size; values that are neither a hard
+            mask, a soft mask nor labels; a soft mask that is nowhere above the threshold.
 
     Example:
         >>> to_mask_stack(torch.tensor([[0.2, 0.9]])).tolist()
@@ -59,8 +74,9 @@ def to_mask_stack(
         array([[[1, 1, 0],
                 [1, 1, 0]]])
     """
+    reader = _Reader(height, width, threshold, allow_faint)
     if isinstance(masks, (list, tuple)) and not _is_polygons(masks):
-        parts = [_one_input(item, height, width, threshold, f"masks[{i}]") for i, item in enumerate(masks)]
+        parts = [reader.read(item, f"masks[{i}]", alone=False) for i, item in enumerate(masks)]
         if not parts:
             if height is None or width is None:
                 raise ValueError("`masks` is empty: height and width are needed, got none")
@@ -73,7 +89,7 @@ def to_mask_stack(
                 )
         stack = np.concatenate(parts) if len(parts) > 1 else parts[0]
     else:
-        stack = _one_input(masks, height, width, threshold, "masks")
+        stack = reader.read(masks, "masks", alone=True)
     expected = (stack.shape[1] if height is None else height, stack.shape[2] if width is None else width)
     if stack.shape[1:] != expected:
         raise ValueError(f"`masks` has size (height, width) {stack.shape[1:]}, expected {expected}")
@@ -183,55 +199,126 @@ def _is_polygons(masks: Sequence[Any]) -> bool:
         return False
     first = masks[0]
     if isinstance(first, (list, tuple)):
-        return bool(first) and isinstance(first[0], (int, float, str, np.number))
-    return isinstance(first, (int, float, np.number)) and not isinstance(first, bool)
+        return bool(first) and (_is_number(first[0]) or isinstance(first[0], str) or _is_points(first))
+    return _is_number(first)
 
 
-def _one_input(item: Any, height: int | None, width: int | None, threshold: float, name: str) -> BoolArray:
-    """One item of any accepted form as an (n, H, W) bool stack."""
-    if isinstance(item, Image.Image):
-        if item.mode not in _BINARY_MODES:
-            raise ValueError(f"`{name}` is an image of mode {item.mode}, expected one channel: {_BINARY_MODES}")
-        return _array_to_stack(np.asarray(item), threshold, name)
-    if isinstance(item, torch.Tensor):
-        tensor = item.detach().cpu()
-        return _array_to_stack((tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy(), threshold, name)
-    if isinstance(item, np.ndarray | TileStack):
-        return _array_to_stack(np.asarray(item), threshold, name)
-    if isinstance(item, Mapping):
-        return _named(lambda: decode_rle(item), name)[None]
-    if isinstance(item, (list, tuple)) and (_is_polygons(item) or not item):
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+
+
+def _is_points(polygon: Sequence[Any]) -> bool:
+    """Whether a list is one polygon as three or more pairs of numbers."""
+    pairs = (isinstance(pair, (list, tuple)) and len(pair) == 2 and all(map(_is_number, pair)) for pair in polygon)
+    return len(polygon) >= 3 and all(pairs)
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Reads the items of one call; its fields are the arguments."""
+
+    height: int | None
+    width: int | None
+    threshold: float
+    allow_faint: bool
+
+    def read(self, item: Any, name: str, *, alone: bool) -> BoolArray:
+        """One item of any accepted form as an (n, H, W) bool stack; labels are taken apart only in a plane `alone`."""
+        if isinstance(item, Image.Image):
+            return self._picture(item, name, alone)
+        if isinstance(item, torch.Tensor):
+            return self._array(_to_array(item, name), name, alone)
+        if isinstance(item, np.ndarray | TileStack):
+            return self._array(np.asarray(item), name, alone)
+        if isinstance(item, Mapping):
+            return _named(lambda: decode_rle(item), name)[None]
+        if isinstance(item, (list, tuple)) and (_is_polygons(item) or not item):
+            return self._polygons(item, name)
+        raise TypeError(
+            f"`{name}` must be an array, a tensor, a PIL image, run lengths or polygons, got {type(item).__name__}"
+        )
+
+    def _polygons(self, item: Sequence[Any], name: str) -> BoolArray:
+        height, width = self.height, self.width
         if height is None or width is None:
             raise ValueError(f"`{name}` is made of polygons: height and width are needed, got none")
         return _named(lambda: decode_segmentation(item, height, width), name)[None]
-    raise TypeError(
-        f"`{name}` must be an array, a tensor, a PIL image, run lengths or polygons, got {type(item).__name__}"
-    )
+
+    def _picture(self, image: Image.Image, name: str, alone: bool) -> BoolArray:
+        if image.mode not in MASK_MODES:
+            raise ValueError(f"`{name}` is an image of mode {image.mode}, expected one channel: {MASK_MODES}")
+        planes = _named(lambda: picture_planes(image), name)
+        return np.concatenate([self._array(plane, name, alone and len(planes) == 1) for plane in planes])
+
+    def _array(self, array: npt.NDArray[Any], name: str, alone: bool) -> BoolArray:
+        if self._is_polygon(array):
+            return self._polygons(array.ravel().tolist(), name)
+        self._check_layout(array, name)
+        if array.ndim == 4:
+            array = array[:, 0]
+        if array.ndim == 3 or array.dtype == np.bool_ or not alone:
+            return self._planes(array[None] if array.ndim == 2 else array, name)
+        options = {"threshold": self.threshold, "allow_faint": self.allow_faint}
+        masks = _named(lambda: labelled_objects(array, **options), name)[1]
+        return masks if len(masks) else np.zeros((1, *array.shape), bool)
+
+    def _planes(self, stack: npt.NDArray[Any], name: str) -> BoolArray:
+        """One object a plane."""
+        if stack.dtype == np.bool_:
+            return stack
+        if np.issubdtype(stack.dtype, np.integer) and stack.size and stack.min() >= 0 and stack.max() <= 1:
+            return stack != 0
+        options: dict[str, Any] = {"threshold": self.threshold, "allow_faint": self.allow_faint}
+        masks = np.zeros(stack.shape, bool)
+        for index, plane in enumerate(stack):
+            label = name if len(stack) == 1 else f"{name}[{index}]"
+            masks[index] = _named(lambda plane=plane: one_object(plane, **options), label)
+        if not stack.size:
+            _named(lambda: one_object(stack.reshape(-1, 1), **options), name)
+        return masks
+
+    def _is_polygon(self, array: npt.NDArray[Any]) -> bool:
+        """Whether an array holds the points of a polygon: (P, 2), as OpenCV's contours (P, 1, 2), or flat."""
+        size = (self.height, self.width)
+        if array.ndim not in (1, 2, 3) or array.size < 6 or array.dtype.kind not in "iuf":
+            return False
+        if array.ndim == 1:
+            return array.size % 2 == 0
+        if array.shape[1:] not in ((2,), (1, 2)) or size == array.shape[-2:]:
+            return False
+        # Where the size is unknown it may be a mask of two columns that somebody wrote down.
+        return None not in size or len(array) > _SMALL or bool(((array < 0) | (array > 1)).any())
+
+    def _check_layout(self, array: npt.NDArray[Any], name: str) -> None:
+        shape = array.shape
+        if array.ndim not in (2, 3) and not (array.ndim == 4 and shape[1] == 1):
+            raise ValueError(f"`{name}` must have shape (H, W), (N, H, W) or (N, 1, H, W), got {shape}")
+        if array.ndim != 3 or shape[2] not in _COLOURS or (self.height, self.width) == shape[1:]:
+            return
+        if (self.height, self.width) == shape[:2] or min(shape[:2]) > _SMALL:
+            raise ValueError(
+                f"`{name}` has shape {shape}, as a picture (H, W, channels) has it, expected masks (H, W) or (N, H, W)"
+            )
 
 
-def _named(decode: Any, name: str) -> BoolArray:
+def _to_array(tensor: torch.Tensor, name: str) -> npt.NDArray[Any]:
+    if tensor.is_meta:
+        raise ValueError(f"`{name}` is a tensor on the device 'meta', which has no values")
+    tensor = tensor.detach()
+    if tensor.layout != torch.strided:
+        tensor = tensor.to_dense()
+    tensor = tensor.cpu().resolve_conj().resolve_neg()
+    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+
+
+def _named(decode: Callable[[], T], name: str) -> T:
     try:
         return decode()
     except ValueError as error:
-        raise ValueError(f"`{name}`: {error}") from error
-
-
-def _array_to_stack(array: npt.NDArray[Any], threshold: float, name: str) -> BoolArray:
-    if array.ndim == 2:
-        array = array[None]
-    elif array.ndim == 4 and array.shape[1] == 1:
-        array = array[:, 0]
-    if array.ndim != 3:
-        raise ValueError(f"`{name}` must have shape (H, W), (N, H, W) or (N, 1, H, W), got {array.shape}")
-    if array.dtype == np.bool_:
-        return array
-    if np.issubdtype(array.dtype, np.integer):
-        return array != 0
-    if np.issubdtype(array.dtype, np.floating):
-        if np.isnan(array).any():
-            raise ValueError(f"`{name}` has NaN in it")
-        return array > threshold
-    raise TypeError(f"`{name}` must hold bool, integers or floats, got dtype {array.dtype}")
+        reads = str(error).startswith(("has ", "is ", "holds ", "must "))
+        raise ValueError(f"`{name}`{' ' if reads else ': '}{error}") from error
+    except TypeError as error:
+        raise TypeError(f"`{name}` {error}") from error
 
 
 def _check_stack(masks: npt.NDArray[Any], name: str = "masks") -> BoolArray:

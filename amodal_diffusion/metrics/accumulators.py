@@ -107,7 +107,7 @@ class CompletionMetrics(_Totals):
     @classmethod
     def count(cls, pred: MaskInput, target: MaskInput, modal: MaskInput) -> FloatArray:
         """The terms (K,) of one image; arguments and errors of `update`."""
-        pred = to_mask_stack(pred)
+        pred = to_mask_stack(pred, allow_faint=True)
         return cls.count_objects(object_counts(pred, target, modal), pred.shape[1] * pred.shape[2])
 
     @classmethod
@@ -271,9 +271,9 @@ class OccluderMetrics(_Totals):
         counts = object_counts(pred, target, modal)
         intersection, union, true_area = counts[:, :3].T
         covered, predicted = true_area > 0, intersection + union - true_area > 0
-        window = _windows(to_mask_stack(modal))
+        window = _windows(to_mask_stack(modal, allow_faint=True))
         crop_intersection, crop_union, crop_area = object_counts(
-            to_mask_stack(pred) & window, to_mask_stack(target) & window, modal
+            to_mask_stack(pred, allow_faint=True) & window, to_mask_stack(target, allow_faint=True) & window, modal
         )[:, :3].T
         crop_covered = crop_area > 0
         return cls._terms(

@@ -86,7 +86,7 @@ def match_detections(
         >>> matches.matched[0, 0], matches.objects[0]  # of any size, at an IoU of 0.5
         (array([ True]), np.int64(2))
     """
-    found, truth = to_mask_stack(pred), to_mask_stack(target)
+    found, truth = to_mask_stack(pred, allow_faint=True), to_mask_stack(target, allow_faint=True)
     if found.shape[1:] != truth.shape[1:]:
         raise ValueError(f"`pred` and `target` must have the same frame, got {found.shape[1:]} and {truth.shape[1:]}")
     ranks = np.ones(len(found)) if scores is None else np.asarray(scores, dtype=np.float64)

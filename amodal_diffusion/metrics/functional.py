@@ -228,7 +228,7 @@ def ratios(part: npt.NDArray[Any], whole: npt.NDArray[Any]) -> npt.NDArray[np.fl
 
 
 def _same_shape(**masks: MaskInput) -> list[BoolArray]:
-    stacks = {name: to_mask_stack(value) for name, value in masks.items()}
+    stacks = {name: to_mask_stack(value, allow_faint=True) for name, value in masks.items()}
     if len({stack.shape for stack in stacks.values()}) > 1:
         shapes = ", ".join(f"`{name}` {stack.shape}" for name, stack in stacks.items())
         raise ValueError(f"masks must have the same shape, got {shapes}")

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -54,12 +54,14 @@ def test_a_polygon_of_a_box_covers_its_pixels(height, width, data):
     expected = np.zeros((height, width), dtype=bool)
     expected[top:bottom, left:right] = True
     polygon = [left, top, right, top, right, bottom, left, bottom]
+    assume(max(polygon) > 1 or max(height, width) <= 2)  # otherwise they are shares of the sides
     np.testing.assert_array_equal(decode_segmentation(polygon, height, width), expected)
 
 
 @quick
-@given(st.integers(4, 40), st.integers(4, 40), st.lists(st.tuples(*[st.floats(-30, 70)] * 2), min_size=3, max_size=8))
+@given(st.integers(8, 40), st.integers(8, 40), st.lists(st.tuples(*[st.floats(-30, 70)] * 2), min_size=3, max_size=8))
 def test_polygons_stay_in_the_frame_and_near_their_points(height, width, points):
+    assume(np.min(points) < 0 or np.max(points) > 1)
     mask = decode_segmentation([value for point in points for value in point], height, width)
     assert mask.shape == (height, width) and mask.dtype == bool
     x, y, w, h = mask_boxes(mask[None])[0]

@@ -45,7 +45,7 @@ class TestToMaskStack:
             SQUARE[None],
             SQUARE[None, None],
             SQUARE.astype(np.uint8) * 255,
-            SQUARE.astype(np.int64) * -3,
+            SQUARE.astype(np.int64) * 3,
             SQUARE * 0.6,
             torch.from_numpy(SQUARE),
             torch.from_numpy(SQUARE)[None, None].to(torch.bfloat16),
