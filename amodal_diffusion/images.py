@@ -10,7 +10,7 @@ from typing import Any, Literal, overload
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
@@ -23,6 +23,7 @@ __all__ = [
     "image_size",
     "image_to_tensor",
     "load_image",
+    "load_rgba",
     "normalize_images",
     "postprocess_masks",
 ]
@@ -36,6 +37,17 @@ _CHANNELS = (1, 3, 4)
 _NUMBERS = ("I", "F")  # modes of 32-bit values, which Pillow would clip at 255 instead of scaling
 _TOLERANCE = 1e-3
 _ORIENTATION = 0x0112  # the EXIF tag
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What makes a photo of an orientation upright."""
+_EXIF_KEYS = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")
 _SWAPS_SIDES = (5, 6, 7, 8)  # orientations that turn the photo on its side
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -52,7 +64,7 @@ def load_image(image: ImageInput) -> Image.Image:
             - PIL image of any mode that converts to RGB;
             - array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), or tensor (H, W), (C, H, W) or (1, C, H, W) with the same
               numbers of channels: uint8, uint16 (scaled to 8 bits) or floats in [0, 1], within 0.001.
-            EXIF orientation is applied. Grey becomes RGB. Transparent pixels are composited over white. Images of
+            EXIF orientation is applied; EXIF data that is broken is passed over. Grey becomes RGB. Transparent pixels are composited over white. Images of
             16-bit or 32-bit integers are read as 0 to 65535, of floats as 0 to 1.
 
     Returns:
@@ -69,16 +81,21 @@ def load_image(image: ImageInput) -> Image.Image:
         >>> photo.mode, photo.size
         ('RGB', (3, 2))
     """
-    if isinstance(image, (str, os.PathLike)):
-        with _opened(os.fspath(image)) as opened:
-            return _decoded(opened, f"photo {os.fspath(image)}")
-    if isinstance(image, Image.Image):
-        return _decoded(image, "`image`")
-    if isinstance(image, torch.Tensor):
-        return _from_array(_tensor_to_array(image))
-    if isinstance(image, np.ndarray):
-        return _from_array(image)
-    raise _wrong_type(image)
+    return _flattened(_any_mode(image))
+
+
+def load_rgba(image: ImageInput) -> Image.Image:
+    """Load a picture with transparency as 8-bit RGBA, upright. Inputs and errors are those of `load_image`.
+
+    Returns:
+        A new PIL image of mode RGBA with straight alpha; 255 everywhere of a picture that has none.
+
+    Example:
+        >>> picture = load_rgba(np.full((2, 3), 65535, np.uint16))
+        >>> picture.mode, picture.getpixel((0, 0))
+        ('RGBA', (255, 255, 255, 255))
+    """
+    return _any_mode(image).convert("RGBA")
 
 
 def image_to_tensor(image: ImageInput) -> torch.Tensor:
@@ -187,6 +204,20 @@ def postprocess_masks(
     raise ValueError(f"`output_type` must be 'np', 'pt' or 'pil', got {output_type!r}")
 
 
+def _any_mode(image: ImageInput) -> Image.Image:
+    """The picture as 8-bit RGB, or RGBA where it may be transparent; it may be `image` itself."""
+    if isinstance(image, (str, os.PathLike)):
+        with _opened(os.fspath(image)) as opened:
+            return _decoded(opened, f"photo {os.fspath(image)}")
+    if isinstance(image, Image.Image):
+        return _decoded(image, "`image`")
+    if isinstance(image, torch.Tensor):
+        return _from_array(_tensor_to_array(image))
+    if isinstance(image, np.ndarray):
+        return _from_array(image)
+    raise _wrong_type(image)
+
+
 def _imagenet(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and standard deviation, (3, 1, 1) each."""
     mean, std = (torch.tensor(values, device=device).view(3, 1, 1) for values in (_IMAGENET_MEAN, _IMAGENET_STD))
@@ -217,12 +248,16 @@ def _upright_size(image: Image.Image, name: str) -> tuple[int, int]:
     return (image.width, image.height) if turned else (image.height, image.width)
 
 
-def _orientation(image: Image.Image) -> int:
+def _orientation(image: Image.Image) -> Any:
     # Pillow decodes a PNG to find EXIF data that may stand behind the pixels.
     header_is_enough = isinstance(image, PngImageFile) and not _has_chunks_behind_pixels(image)
-    exif = Image.Image.getexif(image) if header_is_enough else image.getexif()
-    orientation: int = exif.get(_ORIENTATION, 1)
-    return orientation
+    if isinstance(image, PngImageFile) and not header_is_enough:
+        image.load()
+    try:
+        exif = Image.Image.getexif(image) if header_is_enough else image.getexif()
+        return exif.get(_ORIENTATION, 1)
+    except (*_UNREADABLE, LookupError, TypeError, ArithmeticError):  # what broken EXIF data meets in Pillow
+        return 1
 
 
 def _has_chunks_behind_pixels(image: PngImageFile) -> bool:
@@ -249,21 +284,28 @@ def _has_chunks_behind_pixels(image: PngImageFile) -> bool:
 
 def _decoded(image: Image.Image, name: str) -> Image.Image:
     try:
-        image.load()
-        if _orientation(image) != 1:  # otherwise it would be copied once more
-            image = ImageOps.exif_transpose(image)
+        try:
+            image.load()
+        except struct.error:  # Pillow turns a TIFF once its pixels are there, and writes its tags anew for that
+            image.load()
+        turn = _TURNS.get(_orientation(image))
+        if turn is not None:
+            # Not `ImageOps.exif_transpose`, which writes the EXIF data anew, and fails where they are broken.
+            image = image.transpose(turn)
+            for key in _EXIF_KEYS:  # otherwise whoever loads the result would turn it again
+                image.info.pop(key, None)
         if image.mode not in _NUMBERS and not image.mode.startswith("I;"):
-            return _to_rgb(image)
+            return image.convert("RGBA" if image.has_transparency_data else "RGB")
     except _UNREADABLE as error:
         raise ValueError(f"{name} cannot be read: {error}") from error
     array = np.asarray(image)
     return _from_array(array if image.mode == "F" else _as_uint16(array, name), name)
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    image = image.convert("RGBA")
+def _flattened(image: Image.Image) -> Image.Image:
+    """RGBA over white; a picture without transparency as it is."""
+    if image.mode == "RGB":
+        return image
     white = Image.new("RGBA", image.size, (255, 255, 255, 255))
     return Image.alpha_composite(white, image).convert("RGB")
 
@@ -321,5 +363,4 @@ def _from_array(array: npt.NDArray[Any], name: str = "`image`") -> Image.Image:
     array = np.ascontiguousarray(array, dtype=np.uint8)
     if array.shape[2] == 1:
         array = np.repeat(array, 3, axis=2)
-    image = Image.fromarray(array)
-    return _to_rgb(image) if image.mode == "RGBA" else image
+    return Image.fromarray(array)

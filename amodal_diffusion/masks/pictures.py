@@ -249,7 +249,8 @@ def _kind(part: npt.NDArray[np.integer[Any]], values: IntArray, full: int) -> st
 
 def _middles(part: npt.NDArray[np.integer[Any]], values: IntArray) -> Iterator[tuple[npt.NDArray[Any], ...]]:
     """Of the pixels between 0 and the greatest value: rank of the value, whether the pixels beside it have the same,
-    and whether it lies between a lower and a higher one. A large picture is looked at in some windows."""
+    and whether it lies between a lower and a higher one. A large picture is looked at in some windows.
+    """
     middle = (part > 0) & (part < values[-1])
     height, width = part.shape
     corners = [(y, x) for y in range(0, height, _WINDOW) for x in range(0, width, _WINDOW)]

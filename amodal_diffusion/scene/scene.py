@@ -9,7 +9,6 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from ..images import OutputType
+from ..images import ImageInput, OutputType, load_rgba
 from ..ordering import check_order
 from .layer import Layer, about, compose, frozen_array, same_array, translation
 from .render import composite, place_layer, place_mask, render_layers, stacking, to_bytes
@@ -26,8 +25,8 @@ __all__ = ["Layer", "RgbaInput", "Scene"]
 
 _NAMES_SHOWN = 6  # in the repr of a scene
 
-RgbaInput = str | os.PathLike[str] | Image.Image | np.ndarray
-"""A picture with transparency: a path, a PIL image, or an array (h, w, 3 or 4) of uint8."""
+RgbaInput = ImageInput
+"""A picture, with transparency or without: a path, a PIL image, an array or a tensor."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -242,7 +241,8 @@ class Scene:
         """Add a picture as the last layer, in front of all others.
 
         Args:
-            rgba: a path, a PIL image, or (h, w, 4) uint8 with straight alpha; without alpha it is opaque.
+            rgba: anything that `load_rgba` takes, upright by its EXIF data, with straight alpha; without alpha it is
+                opaque.
             x: left edge on the canvas.
             y: top edge on the canvas.
             name: of the layer.
@@ -361,22 +361,11 @@ def _check_point(point: Any) -> tuple[float, float]:
 
 
 def _read_rgba(rgba: Any) -> npt.NDArray[np.uint8]:
-    if isinstance(rgba, str | os.PathLike):
-        path = Path(rgba)
-        if not path.is_file():
-            raise FileNotFoundError(f"`rgba`: there is no picture {path}.")
-        try:
-            with Image.open(path) as image:
-                return np.asarray(image.convert("RGBA"))
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise ValueError(f"`rgba`: {path} cannot be read: {error}") from error
-    if isinstance(rgba, Image.Image):
-        return np.asarray(rgba.convert("RGBA"))
-    if not isinstance(rgba, np.ndarray):
-        raise TypeError(f"`rgba` must be a path, a PIL image or an array, got {type(rgba).__name__}.")
-    if rgba.dtype == np.uint8 and rgba.ndim == 3 and rgba.shape[2] == 3:
-        return np.pad(rgba, ((0, 0), (0, 0), (0, 1)), constant_values=255)
-    return frozen_array("rgba", rgba, np.uint8, (None, None, 4))
+    try:
+        return np.asarray(load_rgba(rgba))
+    except (FileNotFoundError, TypeError, ValueError) as error:
+        message = str(error).replace("`image`", "`rgba`")
+        raise type(error)(message if "`rgba`" in message else f"`rgba`: {message}") from error
 
 
 def _as_output(picture: npt.NDArray[np.uint8], output_type: str) -> Any:

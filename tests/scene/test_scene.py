@@ -167,12 +167,12 @@ def test_edits_refuse_indices(edit):
         ("swap_order", (1, 1), ValueError, "`j` must be another layer"),
         ("duplicate", (0, np.nan), ValueError, "`dx` must be finite"),
         ("rename", (0, None), TypeError, "`name` must be a string"),
-        ("insert", (3,), TypeError, "`rgba` must be a path, a PIL image or an array, got int"),
-        ("insert", (np.zeros((2, 2, 4)),), TypeError, "`rgba` must have dtype uint8"),
-        ("insert", (np.zeros((2, 2), np.uint8),), ValueError, "`rgba` must have shape"),
+        ("insert", (3,), TypeError, "`rgba` must be a path, a PIL image, an array or a tensor, got int"),
+        ("insert", (np.zeros((2, 2, 4), np.int64),), TypeError, "`rgba` must hold uint8, uint16 or floats"),
+        ("insert", (np.zeros((2, 2, 2), np.uint8),), ValueError, "`rgba` must have shape"),
         ("insert", (tile(RED), np.nan), ValueError, "`x` must be finite"),
         ("insert", (tile(RED), 0, 0, 5), TypeError, "`name` must be a string"),
-        ("insert", ("nowhere.png",), FileNotFoundError, "no picture nowhere.png"),
+        ("insert", ("nowhere.png",), FileNotFoundError, "`rgba`: photo nowhere.png does not exist"),
     ],
 )
 def test_edits_refuse_values(edit, arguments, error, message):

@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image
 
 from ...files import PathLike, atomic_file
+from ...images import load_rgba
 from ..scene import Scene
 from .archive import Archive, open_archive, write_archive
 from .document import (
@@ -165,7 +166,7 @@ def _pictures(image: Any, archive: Archive) -> list[Picture]:
         opened = open_png(archive.read(source), source)
         total += opened.width * opened.height
         check_total(total)
-        rgba = np.array(opened.convert("RGBA"))
+        rgba = np.array(load_rgba(opened))
         if opacity < 1:
             rgba[..., 3] = np.rint(rgba[..., 3] * opacity)
         pictures.append(Picture(rgba, _number(layer, "x", 0), _number(layer, "y", 0), layer.get("name", "")))
