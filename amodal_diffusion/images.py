@@ -64,8 +64,8 @@ def load_image(image: ImageInput) -> Image.Image:
             - PIL image of any mode that converts to RGB;
             - array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), or tensor (H, W), (C, H, W) or (1, C, H, W) with the same
               numbers of channels: uint8, uint16 (scaled to 8 bits) or floats in [0, 1], within 0.001.
-            EXIF orientation is applied; EXIF data that is broken is passed over. Grey becomes RGB. Transparent pixels are composited over white. Images of
-            16-bit or 32-bit integers are read as 0 to 65535, of floats as 0 to 1.
+            EXIF orientation is applied; EXIF data that is broken is passed over. Grey becomes RGB. Transparent pixels
+            are composited over white. Images of 16-bit or 32-bit integers are read as 0 to 65535, of floats as 0 to 1.
 
     Returns:
         A new PIL image of mode RGB.

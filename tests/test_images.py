@@ -356,3 +356,39 @@ class TestPostprocessMasks:
             postprocess_masks(self.MASKS, "latent")
         with pytest.raises(ValueError, match=r"`masks` must have shape \(N, height, width\), got \(3, 4\)"):
             postprocess_masks(self.MASKS[0])
+
+
+def exif_data(*entries):
+    """EXIF data of tags (tag, type, four bytes or eight), as they stand in a file."""
+    start, extra = 8 + 2 + 12 * len(entries) + 4, b""
+    table = struct.pack("<2sHIH", b"II", 42, 8, len(entries))
+    for tag, kind, value in entries:
+        table += struct.pack("<HHI", tag, kind, 1)
+        table += value if len(value) == 4 else struct.pack("<I", start + len(extra))
+        extra += value if len(value) > 4 else b""
+    return b"Exif\0\0" + table + struct.pack("<I", 0) + extra
+
+
+TURNED = (0x0112, 3, struct.pack("<HH", 6, 0))
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "png", "webp"])
+@pytest.mark.parametrize(
+    ("data", "turned"),
+    [
+        (exif_data(TURNED, (0x011A, 10, struct.pack("<ii", -1, 0))), True),
+        (exif_data(TURNED, (0x9204, 5, struct.pack("<ii", -1, 3))), True),
+        (exif_data((0x0112, 10, struct.pack("<ii", -6, 1))), False),
+        (exif_data((0x0112, 2, b"6\0\0\0")), False),
+        (exif_data((0x0112, 3, struct.pack("<HH", 99, 0))), False),
+        (exif_data(TURNED)[:20], False),
+        (b"Exif\0\0garbage", False),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data", "ignore:Truncated File Read")
+def test_broken_exif_data_costs_no_pixels(photo, tmp_path, kind, data, turned):
+    path = tmp_path / f"photo.{kind}"
+    Image.fromarray(photo).save(path, exif=data)
+    loaded = load_image(path)
+    assert loaded.size == ((12, 20) if turned else (20, 12)) and loaded.size[::-1] == image_size(path)
+    assert load_image(loaded).size == loaded.size and load_image(Image.open(path)).size == loaded.size

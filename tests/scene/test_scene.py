@@ -251,6 +251,21 @@ def test_insert(tmp_path):
     opaque = two_layers().insert(tile(BLUE)[..., :3]).layers[2]
     assert (opaque.rgba[..., 3] == 255).all()
     assert two_layers().insert(Image.new("L", (3, 2), 7)).layers[2].rgba[0, 0].tolist() == [7, 7, 7, 255]
+    turned = Image.fromarray(tile(BLUE, 3, 5))
+    turned.getexif()[0x0112] = 6
+    turned.save(tmp_path / "turned.png", exif=turned.getexif())
+    grey = np.full((3, 5), 0.5, np.float32)
+    for source, size, value in (
+        (tmp_path / "turned.png", (3, 5), BLUE),
+        (Image.open(tmp_path / "turned.png"), (3, 5), BLUE),
+        (grey, (5, 3), [128] * 3),
+        (Image.fromarray(grey), (5, 3), [128] * 3),
+        (np.full((3, 5, 4), 0.5), (5, 3), [128] * 3),
+        (Image.fromarray(np.full((3, 5), 257 * 9, np.uint16)), (5, 3), [9] * 3),
+        (np.full((3, 5, 3), 257 * 9, np.uint16), (5, 3), [9] * 3),
+    ):
+        layer = two_layers().insert(source).layers[2]
+        assert layer.size == size and layer.rgba[0, 0, :3].tolist() == list(value)
     faint = two_layers().insert(tile(BLUE, alpha=100)).layers[2]
     assert not faint.modal.any()
 

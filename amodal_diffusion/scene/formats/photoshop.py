@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import struct
 from collections.abc import Iterator
@@ -29,6 +30,8 @@ from .document import (
     parse_json,
 )
 from .layer_stack import Picture, fingerprint, plain_name, scene_of, stack_of
+
+logger = logging.getLogger(__name__)
 
 RESOURCE = 4905
 """Id of the image resource that holds the scene itself; Photoshop leaves 4000 to 4999 to plug-ins."""
@@ -98,7 +101,8 @@ def load_photoshop(path: PathLike) -> Scene:
 
     A file from another program, or one whose layers another program changed, gives a scene of its visible layers: the
     lowest is the background, the others are objects; a document without layers is all background. Groups are
-    flattened, opacity and masks go into the alpha; blend modes, adjustments and effects are left out.
+    flattened; opacity, masks and what a layer is clipped to go into the alpha. Blend modes, adjustments, effects and
+    vector masks are left out, with a warning that names the layer.
 
     Raises:
         FileNotFoundError: where there is no such file.
@@ -188,7 +192,10 @@ def _pictures(document: Any) -> Iterator[Picture]:
     """The visible layers that have pixels, back to front."""
     total = 0
     for layer in document.descendants():
-        if layer.is_group() or not layer.is_visible() or not layer.has_pixels():
+        if not layer.is_visible():
+            continue
+        _warn_of_the_rest(layer)
+        if layer.is_group() or not layer.has_pixels():
             continue
         check_pixels(layer.width, layer.height, f"layer {layer.name!r}")
         total += layer.width * layer.height
@@ -197,15 +204,71 @@ def _pictures(document: Any) -> Iterator[Picture]:
         if image is None:
             continue
         rgba = np.array(image.convert("RGBA"))
-        opacity, part = 1.0, layer
-        while part is not document:
-            opacity *= part.opacity / 255
-            if part.has_mask() and not part.mask.disabled:
-                rgba[..., 3] = np.rint(rgba[..., 3] * (_mask(part.mask, layer) / 255))
-            part = part.parent
-        if opacity < 1:
-            rgba[..., 3] = np.rint(rgba[..., 3] * opacity)
+        cover = _cover(layer, document)
+        if layer.clipping:
+            base = _clipping_base(layer)
+            if base is None or not base.is_visible():
+                continue  # clipped to nothing that is seen
+            if base.has_pixels():
+                cover = cover * _alpha_of(base, document, layer)
+            else:
+                logger.warning("layer %r is clipped to %r, which has no pixels; it is read whole", layer.name, base.name)
+        rgba[..., 3] = np.rint(rgba[..., 3] * cover)
         yield Picture(rgba, int(layer.left), int(layer.top), layer.name)
+
+
+def _warn_of_the_rest(layer: Any) -> None:
+    """Name what a layer has that the scene will not show."""
+    from psd_tools.api.adjustments import AdjustmentLayer, FillLayer
+    from psd_tools.constants import BlendMode
+
+    lost = []
+    if layer.blend_mode not in (BlendMode.NORMAL, BlendMode.PASS_THROUGH):
+        lost.append(f"its blend mode {layer.blend_mode.name.lower()}")
+    if layer.has_effects():
+        lost.append("its effects")
+    if layer.has_vector_mask() and layer.has_pixels():
+        lost.append("its vector mask")
+    if isinstance(layer, AdjustmentLayer | FillLayer) and not layer.has_pixels():
+        lost.append(f"what it does as a layer of kind {layer.kind}")
+    if layer.is_group() and layer.clipping:
+        lost.append("its clipping, as a group's,")
+    if lost:
+        logger.warning("layer %r: %s cannot be shown and left out", layer.name, ", ".join(lost))
+
+
+def _cover(layer: Any, document: Any) -> npt.NDArray[np.float64]:
+    """(h, w) in [0, 1]: what masks and opacity of a layer and of the groups around it leave of its pixels."""
+    cover, part = np.full((layer.height, layer.width), layer.fill_opacity / 255), layer
+    while part is not document:
+        cover *= part.opacity / 255
+        if part.has_mask() and not part.mask.disabled:
+            cover *= _mask(part.mask, layer) / 255
+        part = part.parent
+    return cover
+
+
+def _clipping_base(layer: Any) -> Any:
+    """The layer that a clipped layer is clipped to: the next below it, in its group, that is not clipped itself."""
+    found = None
+    for sibling in layer.parent:
+        if sibling is layer:
+            return found
+        if not sibling.clipping:
+            found = sibling
+    return None
+
+
+def _alpha_of(base: Any, document: Any, layer: Any) -> npt.NDArray[np.float64]:
+    """(h, w) in [0, 1]: the alpha of one layer on the pixels of another."""
+    check_pixels(base.width, base.height, f"layer {base.name!r}")
+    image = base.topil()
+    values = Image.new("L", (layer.width, layer.height), 0)
+    if image is not None:
+        own = np.asarray(image.convert("RGBA"))[..., 3] * _cover(base, document)
+        alpha = Image.fromarray(np.rint(own).astype(np.uint8))
+        values.paste(alpha, (base.left - layer.left, base.top - layer.top))
+    return np.asarray(values) / 255
 
 
 def _mask(mask: Any, layer: Any) -> np.ndarray:

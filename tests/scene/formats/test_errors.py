@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from psd_tools import PSDImage
 from psd_tools.api.layers import Group, PixelLayer
+from psd_tools.constants import BlendMode, Tag
 
 from amodal_diffusion.scene import formats as scene_formats
 from amodal_diffusion.scene.formats import archive as _archive
@@ -400,6 +401,45 @@ def test_photoshop_of_another_program_gives_its_layers(tmp_path):
     assert (below.rgba == [0, 100, 0, 255]).all() and (above.rgba == [200, 0, 0, 26]).all()
     assert masked.rgba[:2, :2, 3].tolist() == [[255, 0], [0, 255]]
     assert scene.order[1, 0] == 1 and scene.order[2, 0] == 0
+
+
+def test_photoshop_shows_clipped_and_filled_layers_as_the_composite(tmp_path, caplog):
+    document = PSDImage.new("RGB", (16, 12))
+    PixelLayer.fromarray(np.full((12, 16, 3), 70, np.uint8), document, name="ground")
+    soft = np.zeros((8, 8, 4), np.uint8)
+    soft[..., 1], soft[..., 3] = 200, np.linspace(0, 255, 8)[:, None]
+    base = PixelLayer.fromarray(soft, document, name="base", top=2, left=2)
+    base.opacity = 200
+    clipped = PixelLayer.fromarray(np.full((6, 9, 4), [250, 0, 0, 255], np.uint8), document, name="clip", top=1, left=4)
+    clipped.clipping, clipped.opacity = True, 128
+    faint = PixelLayer.fromarray(np.full((4, 4, 4), [0, 0, 250, 255], np.uint8), document, name="faint", top=7, left=11)
+    faint.tagged_blocks.set_data(Tag.BLEND_FILL_OPACITY, 64)
+    document.save(tmp_path / "clip.psd")
+    scene = load_scene(tmp_path / "clip.psd")
+    _, clip, faint = scene.layers
+    assert (faint.rgba[..., 3] == 64).all()
+    expected = np.zeros((6, 9))
+    expected[1:, :6] = (soft[:5, 2:, 3] * (200 / 255)).round() * 128 / 255
+    np.testing.assert_allclose(clip.rgba[..., 3], expected, atol=1)
+    shown = np.asarray(PSDImage.open(tmp_path / "clip.psd").composite(force=True).convert("RGB")).astype(int)
+    rendered = scene.render(output_type="np").astype(int)
+    outside = np.ones((12, 16), bool)
+    outside[2:10, 2:10] = False  # what is painted on a half transparent base is mixed in another order
+    assert np.abs(shown - rendered)[outside].max() <= 2 and not caplog.records
+
+
+def test_photoshop_names_what_it_leaves_out(tmp_path, caplog):
+    document = PSDImage.new("RGB", (8, 6))
+    PixelLayer.fromarray(np.full((6, 8, 3), 70, np.uint8), document, name="ground")
+    layer = PixelLayer.fromarray(np.full((3, 4, 3), 200, np.uint8), document, name="shade")
+    layer.blend_mode = BlendMode.MULTIPLY
+    group = Group.new(document, name="folder")
+    PixelLayer.fromarray(np.full((3, 4, 3), 90, np.uint8), group, name="inner")
+    PixelLayer.fromarray(np.full((3, 4, 3), 90, np.uint8), document, name="over").clipping = True
+    document.save(tmp_path / "rest.psd")
+    load_scene(tmp_path / "rest.psd")
+    assert "layer 'shade': its blend mode multiply cannot be shown" in caplog.text
+    assert "layer 'over' is clipped to 'folder', which has no pixels" in caplog.text
 
 
 def test_photoshop_changed_by_another_program_gives_its_layers(tmp_path, saved, scene):
