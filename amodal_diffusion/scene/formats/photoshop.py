@@ -212,7 +212,9 @@ def _pictures(document: Any) -> Iterator[Picture]:
             if base.has_pixels():
                 cover = cover * _alpha_of(base, document, layer)
             else:
-                logger.warning("layer %r is clipped to %r, which has no pixels; it is read whole", layer.name, base.name)
+                logger.warning(
+                    "layer %r is clipped to %r, which has no pixels; it is read whole", layer.name, base.name
+                )
         rgba[..., 3] = np.rint(rgba[..., 3] * cover)
         yield Picture(rgba, int(layer.left), int(layer.top), layer.name)
 
