@@ -15,13 +15,14 @@ if TYPE_CHECKING:
 
 # As `data.rooms.CONVENTIONS` and `SCENE_FORMATS` have them; a test compares.
 CONVENTIONS = ("opencv", "opengl", "pytorch3d")
-SCENE_FORMATS = ("obj", "gltf", "ply", "matterport", "replica", "scannet")
+SCENE_FORMATS = ("obj", "gltf", "ply", "sdf", "matterport", "replica", "scannet")
 
 _EXAMPLES = """\
 scenes:
   scene.obj            an object for each `o`, else for each `g`
   scene.glb            for each node with a mesh
   scene.ply            for each object_id (or instance) of faces or vertices
+  layout.sdf           for each model of a robot simulator's world, its meshes found by their URIs or beside it
   house_segmentations/ of Matterport3D; a room of Replica; a scan of ScanNet
 
 cameras:

@@ -200,6 +200,8 @@ def push_parquet(
 ) -> str:
     """Publish the card and the shards of a folder that `save_parquet` or `convert_dataset` wrote, in one commit.
 
+    Of a data set of rendered rooms the depth and hidden colours under `layers` go with it, and the card's pictures.
+
     Args:
         folder: holds `README.md` and `data`.
         repo_id: see `push_dataset`, and so on.
@@ -228,8 +230,8 @@ def push_parquet(
         token=token,
         revision=revision,
         message="Upload amodal data set",
-        allow=["README.md", "data/*.parquet"],
-        delete=["data/*.parquet"],
+        allow=["README.md", "data/*.parquet", "layers/*.zip", "*.jpg", "rooms.json"],
+        delete=["data/*.parquet", "layers/*.zip"],
     )
 
 

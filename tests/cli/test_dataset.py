@@ -220,7 +220,7 @@ def test_push(source, tmp_path, monkeypatch, capsys):
     assert run(source / "cups.json", "--images", source / "photos", *options) == 0
     assert capsys.readouterr().out.endswith("https://hub/user/cups/commit/1\n")
     assert hub.calls[1] == ("create", "user/cups", {"repo_type": "dataset", "private": True, "exist_ok": True})
-    assert hub.calls[2][2]["allow_patterns"] == ["README.md", "data/*.parquet"]
+    assert hub.calls[2][2]["allow_patterns"] == ["README.md", "data/*.parquet", "layers/*.zip", "*.jpg", "rooms.json"]
     assert 'load_amodal_dataset("user/cups", split="train"' in hub.files["README.md"].decode()
 
 

@@ -262,7 +262,7 @@ def test_push(hub, tmp_path):
     assert login == ("login", "t")
     assert create == ("create", "user/street", {"repo_type": "dataset", "private": True, "exist_ok": True})
     assert upload[1] == "user/street" and upload[2]["revision"] == "draft"
-    assert upload[2]["delete_patterns"] == ["data/*.parquet"]
+    assert upload[2]["delete_patterns"] == ["data/*.parquet", "layers/*.zip"]
     assert set(hub.files) == {"README.md", "data/validation-00000-of-00001.parquet"}
     for name, content in hub.files.items():
         (tmp_path / "hub" / name).parent.mkdir(parents=True, exist_ok=True)

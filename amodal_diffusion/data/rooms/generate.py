@@ -41,6 +41,8 @@ logger = logging.getLogger(__name__)
 MANIFEST = "rooms.json"
 PICTURES = "pictures.jpg"
 """A file beside the card that it shows where it is there; `demos/show_rooms.py` draws it."""
+RINGS = "rings.jpg"
+"""Likewise; `demos/show_rings.py` finds and draws it."""
 PART_FOLDER = "parts"
 _TRIES = 12
 _SPLITS = ("train", "test")
@@ -421,6 +423,12 @@ def _card(target: Path, settings: RoomSettings, used: list[FurnitureItem], licen
             f"\n![Ten scenes: the photo, what is hidden in it, two of its objects as they are behind what hides them]"
             f"({PICTURES})\n\nEach scene: the photo; amodal outlines and what is hidden, in the colour of its object; "
             "two objects whole, as the data set has their hidden colours."
+        )
+    if (target / RINGS).exists():
+        lines.append(
+            f"\n![A pair that hides each other, and three things that hide each other in a ring]({RINGS})\n\nNo stack "
+            "of layers shows these. Each row: the photo; the objects, hidden parts striped; in how many pixels a row's "
+            "object is in front of the column's, from their depths, and the order matrix (1: in front, −1: behind)."
         )
     lines += [
         "\n## Statistics\n",

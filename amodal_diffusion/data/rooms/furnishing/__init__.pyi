@@ -10,6 +10,7 @@ from .roles import role_of as role_of
 from .shells import build_shell as build_shell
 from .shells import draw_lights as draw_lights
 from .viewpoints import Framing as Framing
+from .viewpoints import candidate_camera as candidate_camera
 from .viewpoints import draw_camera as draw_camera
 from .viewpoints import facing_shell as facing_shell
 from .viewpoints import look_at as look_at

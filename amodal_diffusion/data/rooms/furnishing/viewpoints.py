@@ -69,7 +69,7 @@ def draw_camera(
     shape = _draw_shape(random, size)
     best, best_score = None, 0.0
     for _ in range(framing.tries):
-        camera = _candidate(layout, random, shape)
+        camera = candidate_camera(layout, random, shape)
         if camera is None:
             continue
         scale = PREVIEW / max(shape)
@@ -108,7 +108,24 @@ def _draw_shape(random: np.random.Generator, size: int) -> tuple[int, int]:
     return (size, round(size / ratio)) if ratio >= 1 else (round(size * ratio), size)
 
 
-def _candidate(layout: RoomLayout, random: np.random.Generator, shape: tuple[int, int]) -> Camera | None:
+def candidate_camera(layout: RoomLayout, random: np.random.Generator, shape: tuple[int, int]) -> Camera | None:
+    """A camera somewhere in or before a room, from near over a table or from farther; None for one inside of things.
+
+    Args:
+        layout: the room.
+        random: where chance comes from.
+        shape: (width, height) in pixels.
+
+    Example:
+        >>> from amodal_diffusion.data.rooms.furnishing import FurnitureItem
+        >>> from amodal_diffusion.data.rooms.meshes import ObjectMesh
+        >>> item = FurnitureItem("mine", 1, "Oak chair", "Office", (0.5, 0.9, 0.5), 0.0, False, "chair.obj", None, "")
+        >>> placed = PlacedObject(ObjectMesh("chair", np.eye(3), np.array([[0, 1, 2]])))
+        >>> layout = RoomLayout((4.0, 2.5, 5.0), (Placement(item, "seat", placed),))
+        >>> cameras = [candidate_camera(layout, np.random.default_rng(seed), (64, 48)) for seed in range(4)]
+        >>> sorted({None if camera is None else camera.width for camera in cameras}, key=str)
+        [64, None]
+    """
     places = layout.placements
     half = np.array([layout.size[0], layout.size[2]]) / 2
     tables = [place for place in places if place.role in ("table", "counter")]

@@ -1,4 +1,4 @@
-"""Files of 3D scenes: OBJ, glTF, PLY, and the scanned houses of Matterport3D, Replica and ScanNet."""
+"""Files of 3D scenes: OBJ, glTF, PLY, SDF, and the scanned houses of Matterport3D, Replica and ScanNet."""
 
 import lazy_loader
 

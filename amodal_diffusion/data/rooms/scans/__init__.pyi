@@ -1,3 +1,5 @@
+from .gltf import from_trimesh as from_trimesh
+from .gltf import read_gltf as read_gltf
 from .obj import parse_obj as parse_obj
 from .obj import read_obj as read_obj
 from .ply import read_ply as read_ply
@@ -7,3 +9,4 @@ from .scanned_houses import read_scannet as read_scannet
 from .scene_files import SCENE_FORMATS as SCENE_FORMATS
 from .scene_files import detect_scene_format as detect_scene_format
 from .scene_files import read_scene as read_scene
+from .sdf import read_sdf as read_sdf

@@ -11,21 +11,14 @@ from typing import Any
 import numpy as np
 
 from ...readers.records import BadRecord, OnError, RecordLog
-from ..meshes import (
-    Material,
-    MeshError,
-    ObjectMesh,
-    PlacedObject,
-    check_mesh,
-    check_transform,
-    is_stuff_name,
-    merge_meshes,
-)
+from ..meshes import MeshError, ObjectMesh, PlacedObject, check_mesh, check_transform
+from .gltf import read_gltf
 from .obj import read_obj
 from .ply import read_ply, split_by_id, triangle_ids
 from .scanned_houses import read_matterport, read_replica, read_scannet
+from .sdf import read_sdf
 
-SCENE_FORMATS = ("obj", "gltf", "ply", "matterport", "replica", "scannet")
+SCENE_FORMATS = ("obj", "gltf", "ply", "sdf", "matterport", "replica", "scannet")
 
 
 def detect_scene_format(path: str | os.PathLike[str]) -> str:
@@ -56,6 +49,7 @@ def detect_scene_format(path: str | os.PathLike[str]) -> str:
                 return name
         raise MeshError(f"{place}: expected a scene of Matterport3D, Replica or ScanNet, got another folder")
     names = {".obj": "obj", ".glb": "gltf", ".gltf": "gltf", ".ply": "ply", ".house": "matterport"}
+    names |= {".sdf": "sdf", ".world": "sdf"}
     if place.suffix.lower() not in names:
         raise MeshError(f"{place}: scene must be one of {sorted(names)} or a folder, got {place.suffix!r}")
     return names[place.suffix.lower()]
@@ -74,7 +68,8 @@ def read_scene(
 
     Args:
         path: OBJ (an object for each `o`, else for each `g`), glTF or GLB (for each node with a mesh), PLY (for each id
-            of faces or vertices), or a folder of Matterport3D, Replica or ScanNet.
+            of faces or vertices), SDF (for each model of a robot simulator's world), or a folder of Matterport3D,
+            Replica or ScanNet.
         format: one of `SCENE_FORMATS`, or "auto".
         stuff: names of more objects that are ground, wall or ceiling.
         scale: metres in a unit of the file.
@@ -131,71 +126,11 @@ def _read_ply_scene(path: str | os.PathLike[str]) -> list[tuple[ObjectMesh, np.n
     return _still([mesh.as_object(name)] if ids is None else split_by_id(mesh, ids, name).values())
 
 
-def _read_gltf(path: str | os.PathLike[str]) -> list[tuple[ObjectMesh, np.ndarray]]:
-    """Nodes with a mesh; the primitives of a node are one object, of which trimesh makes several geometries."""
-    try:
-        import trimesh
-    except ImportError as error:
-        raise ImportError("glTF scenes need trimesh: pip install 'amodal-diffusion[rooms]'") from error
-    try:
-        scene = trimesh.load_scene(os.fspath(path), process=False)
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-        raise MeshError(f"{os.fspath(path)}: expected glTF, got {type(error).__name__}: {error}") from error
-    nodes: dict[str, list[tuple[ObjectMesh, np.ndarray]]] = {}
-    parents = scene.graph.transforms.parents
-    for node in sorted(scene.graph.nodes_geometry):
-        matrix, geometry = scene.graph[node]
-        part = scene.geometry[geometry]
-        if not hasattr(part, "faces"):
-            continue  # points and lines cover no pixel
-        owner = node
-        # The primitives of one mesh hang below its node under names that trimesh made up.
-        if parents.get(node) not in (None, scene.graph.base_frame) and str(node).startswith(str(geometry)):
-            owner = parents[node]
-        nodes.setdefault(str(owner), []).append((_from_trimesh(str(owner), part), np.asarray(matrix)))
-    objects = []
-    for name, parts in nodes.items():
-        matrix = parts[0][1]
-        same = all(np.allclose(matrix, other) for _, other in parts)
-        if len(parts) == 1 or not same:
-            objects += parts
-        else:
-            merged = merge_meshes([mesh for mesh, _ in parts], name)
-            objects.append((replace(merged, label=name, is_stuff=is_stuff_name(name)), matrix))
-    return objects
-
-
-def _from_trimesh(name: str, part: Any) -> ObjectMesh:
-    visual = part.visual
-    color: tuple[float, float, float] = (0.7, 0.7, 0.7)
-    texture, uvs, colors = None, None, None
-    if getattr(visual, "kind", None) == "vertex":
-        colors = np.asarray(visual.vertex_colors)[:, :3]
-    material = getattr(visual, "material", None)
-    if material is not None:
-        factor = np.asarray(material.main_color)[:3] / 255
-        color = (float(factor[0]), float(factor[1]), float(factor[2]))
-        picture = getattr(material, "baseColorTexture", None) or getattr(material, "image", None)
-        if picture is not None and getattr(visual, "uv", None) is not None:
-            texture = np.asarray(picture.convert("RGB"))
-            uvs = np.asarray(visual.uv, dtype=np.float32)[part.faces]
-            color = (1.0, 1.0, 1.0)
-    return ObjectMesh(
-        name,
-        np.asarray(part.vertices),
-        np.asarray(part.faces),
-        label=name,
-        is_stuff=is_stuff_name(name),
-        materials=(Material(color, texture),),
-        corner_uvs=uvs,
-        vertex_colors=colors,
-    )
-
-
 _READERS: dict[str, Any] = {
     "obj": lambda path: _still(read_obj(path)),
-    "gltf": _read_gltf,
+    "gltf": read_gltf,
     "ply": _read_ply_scene,
+    "sdf": read_sdf,
     "matterport": lambda path: _still(read_matterport(path)),
     "replica": lambda path: _still(read_replica(path)),
     "scannet": lambda path: _still(read_scannet(path)),
