@@ -1,0 +1,88 @@
+"""Fillers to compare with: each takes a `PastedScene` and returns the photo with its hole filled.
+
+OpenCV's inpainting removes the whole occluder: none of its pixels are looked at. SHIFTMAP and FSR are in OpenCV's
+contrib modules (`xphoto`), whose package takes the place of `opencv-python-headless` and cannot be installed beside it:
+run the benchmark in an environment with `opencv-contrib-python-headless` to see them.
+"""
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+
+from amodal_diffusion import ContentPipeline
+from amodal_diffusion.masks import mask_boxes
+
+from .pasted import PastedScene
+
+Filler = Callable[[PastedScene], np.ndarray]
+
+_RADIUS = 3  # of OpenCV's methods, in pixels: the value of its documentation
+_SURROUNDINGS = 64  # pixels around a hole that the slow methods look at
+
+
+def mean_colour(scene: PastedScene) -> np.ndarray:
+    """The mean of what is seen of the object, or of the photo."""
+    seen = ~scene.occluder if scene.target is None else scene.masks[scene.target]
+    return _filled(scene, np.broadcast_to(scene.photo[seen].mean(0).round(), scene.photo.shape))
+
+
+def telea(scene: PastedScene) -> np.ndarray:
+    return _filled(scene, cv2.inpaint(scene.photo, scene.occluder.astype(np.uint8), _RADIUS, cv2.INPAINT_TELEA))
+
+
+def navier_stokes(scene: PastedScene) -> np.ndarray:
+    return _filled(scene, cv2.inpaint(scene.photo, scene.occluder.astype(np.uint8), _RADIUS, cv2.INPAINT_NS))
+
+
+def shift_map(scene: PastedScene) -> np.ndarray:
+    """He and Sun, ECCV 2012, in CIELAB, as OpenCV asks for."""
+    lab = cv2.cvtColor(scene.photo, cv2.COLOR_RGB2LAB)
+    found = np.zeros_like(lab)
+    cv2.xphoto.inpaint(lab, 255 * (~scene.occluder).astype(np.uint8), found, cv2.xphoto.INPAINT_SHIFTMAP)
+    return _filled(scene, cv2.cvtColor(found, cv2.COLOR_LAB2RGB))
+
+
+def frequency_selective(scene: PastedScene) -> np.ndarray:
+    """Genser et al., 2018, the fast variant, on the occluder's surroundings."""
+    x, y, w, h = (int(value) for value in mask_boxes(scene.occluder[None])[0])
+    rows = slice(max(0, y - _SURROUNDINGS), y + h + _SURROUNDINGS)
+    columns = slice(max(0, x - _SURROUNDINGS), x + w + _SURROUNDINGS)
+    photo = cv2.cvtColor(scene.photo[rows, columns], cv2.COLOR_RGB2BGR)
+    found = np.zeros_like(photo)
+    known = 255 * (~scene.occluder[rows, columns]).astype(np.uint8)
+    cv2.xphoto.inpaint(photo, known, found, cv2.xphoto.INPAINT_FSR_FAST)
+    picture = scene.photo.copy()
+    picture[rows, columns] = cv2.cvtColor(found, cv2.COLOR_BGR2RGB)
+    return _filled(scene, picture)
+
+
+def opencv_fillers() -> dict[str, Filler]:
+    """Those that the installed OpenCV has."""
+    fillers: dict[str, Filler] = {"Telea": telea, "Navier-Stokes": navier_stokes}
+    if hasattr(cv2, "xphoto"):
+        fillers |= {"SHIFTMAP": shift_map, "FSR": frequency_selective}
+    return fillers
+
+
+def pipeline_filler(pipe: ContentPipeline) -> Filler:
+    """The hidden part of the object by a call of the pipeline, background by its `background`."""
+
+    def fill(scene: PastedScene) -> np.ndarray:
+        if scene.target is None:
+            return np.asarray(pipe.background(scene.photo, scene.occluder[None]))
+        output = pipe(
+            scene.photo, scene.masks, scene.amodal_masks, order=scene.order, names=scene.names,
+            category_ids=scene.category_ids,
+        )  # fmt: skip
+        x, y, w, h = (int(value) for value in output.boxes[scene.target])
+        picture = scene.photo.copy()
+        picture[y : y + h, x : x + w] = output.objects[scene.target][..., :3]
+        return _filled(scene, picture)
+
+    return fill
+
+
+def _filled(scene: PastedScene, picture: np.ndarray) -> np.ndarray:
+    """The photo outside of the hole, the picture in it."""
+    return np.where(scene.hole[..., None], picture, scene.photo).astype(np.uint8)
