@@ -67,6 +67,24 @@ Rows keep the objects that every round accepted, and the relations between them;
 """
 
 
+TOOLS = ("cocoa", "cvat", "d2sa", "kins", "label-studio")
+"""As `interop.TOOLS` has them; a test compares."""
+
+_EXPORT_EXAMPLES = """\
+files:
+  cvat          "CVAT for images 1.1", and *-labels.json, which "Raw" of the label editor takes
+  label-studio  tasks with predictions, and *-interface.xml, the labelling interface
+  kins          KINS of 2020, with ranks for the order
+  cocoa         COCO Amodal, regions from front to back
+  d2sa          D2SA and COCOA-cls
+
+example, visible masks from CVAT and whole ones back into it:
+  amodal-diffusion dataset convert annotations.xml --images photos/ --output drawn/
+  amodal-diffusion annotate drawn/ --model pipelines/pcnet-m --output whole/
+  amodal-diffusion dataset export whole/ --to cvat --output whole.xml
+"""
+
+
 def add_dataset(commands: Any, parents: list[Any]) -> None:
     """Add `dataset` and its own commands to the subparsers `commands`.
 
@@ -93,6 +111,16 @@ def add_dataset(commands: Any, parents: list[Any]) -> None:
     accept.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the result")
     accept.add_argument("--overwrite", action="store_true", help="replace shards and card that are there")
     accept.add_argument("--license", metavar="NAME", help="the Hub's name of the licence, for the card")
+    _add_export(actions, parents)
+
+
+def _add_export(actions: Any, parents: list[Any]) -> None:
+    text = "Write a data set as the file of an annotation tool or of a published data set."
+    export = add_command(actions, "export", _run_dataset_export, text, _EXPORT_EXAMPLES, parents)
+    export.add_argument("dataset", metavar="DATASET", help="folder, Parquet file, Hub id, or an annotation file")
+    export.add_argument("--to", required=True, choices=TOOLS, help="see below")
+    export.add_argument("--split", metavar="NAME", help="where there are several")
+    export.add_argument("--output", type=Path, required=True, metavar="FILE", help="the file to write")
 
 
 def _add_inputs(parser: argparse.ArgumentParser) -> None:
@@ -252,6 +280,24 @@ def _run_dataset_accept(options: argparse.Namespace) -> None:
     write_out(f"{split}: {numbers['images']:,} images, {numbers['objects']:,} objects accepted\n")
     if both["count"]:
         write_out(f"both rounds: {both['count']} objects, {both['observed']:.1%} alike, kappa {both['kappa']:.2f}\n")
+
+
+def _run_dataset_export(options: argparse.Namespace) -> None:
+    """Run `amodal-diffusion dataset export`."""
+    from .. import interop
+    from ..files import check_output_file
+
+    check_output_file(options.output)
+    name, opened = data.open_annotations(options.dataset)
+    if name == "parquet":
+        rows: Any = data.load_amodal_dataset(options.dataset, options.split, streaming=True)
+        rows = rows.remove_columns([column for column in rows.column_names or [] if column == "image"])
+    elif options.split is not None:
+        raise ValueError(f"--split is of Parquet alone, {options.dataset} is a file of annotations ({name}).")
+    else:
+        rows = data.iter_annotations(opened, format=name)
+    for path in interop.export_dataset(rows, options.to, options.output):
+        write_out(f"{path}\n")
 
 
 def _accepted(dataset: Any, accepted: set[reviews.ReviewKey]) -> Iterator[dict[str, Any]]:

@@ -1,0 +1,47 @@
+"""A row with all that the schema knows, and a segmenter that always finds the same."""
+
+from types import SimpleNamespace
+
+import numpy as np
+
+from amodal_diffusion.data import build_objects
+from amodal_diffusion.masks import encode_rle
+from data_helpers import HEIGHT, WIDTH, box_mask
+
+
+def kitchen_row():
+    """A cup in two pieces behind an object without a name, on a plate that is behind both."""
+    plate, cup, front = box_mask(0, 4, 12, 8), box_mask(2, 2, 8, 6), box_mask(5, 0, 2, 12)
+    masks = [(plate & ~cup & ~front, plate), (cup & ~front, cup), (front, front)]
+    names = ["plate", "cup & <saucer>", None]
+    objects = [
+        {
+            "id": index + 1, "name": name, "category_id": None, "is_stuff": False, "is_crowd": False,
+            "modal_mask": encode_rle(modal), "amodal_mask": encode_rle(amodal),
+        }
+        for index, (name, (modal, amodal)) in enumerate(zip(names, masks, strict=True))
+    ]  # fmt: skip
+    pairs = [(1, 0), (2, 0), (2, 1)]
+    return {
+        "image_id": "7", "file_name": "day 1/a.png", "height": HEIGHT, "width": WIDTH, "source": "kitchen",
+        "objects": build_objects(objects),
+        "order_relations": [{"front": front, "behind": behind} for front, behind in pairs],
+    }  # fmt: skip
+
+
+class FakeSegmenter:
+    """Stands in for `Segmenter`: two objects that touch."""
+
+    masks = np.stack([box_mask(1, 1, 6, 6), box_mask(7, 2, 6, 8)])
+    asked = None
+    can_click = True
+    pipeline = SimpleNamespace(task="image-segmentation")
+
+    def __call__(self, image):
+        return SimpleNamespace(masks=self.masks, names=["cup", "plate"], scores=np.array([0.9, 0.8], np.float32))
+
+    def click(self, image, points, labels=None):
+        x, y = points[0]
+        if self.masks[0][int(y), int(x)]:
+            type(self).asked = (points, labels)
+        return self.masks[0] & self.masks[0][int(y), int(x)]

@@ -1,0 +1,78 @@
+"""Label Studio: tasks round, as its own package decodes them; the interface; completions for a backend."""
+
+import json
+import xml.etree.ElementTree as ElementTree
+
+import numpy as np
+import pytest
+
+from amodal_diffusion.data import iter_label_studio, record_masks, record_order
+from amodal_diffusion.data.readers.tools.brush_rle import encode_brush_rle
+from amodal_diffusion.interop import complete_regions, label_studio_config, label_studio_task, write_label_studio
+from interop_helpers import FakeSegmenter, kitchen_row
+from pipeline_helpers import gap_filler
+
+
+def test_round_trip(tmp_path):
+    row = kitchen_row()
+    assert write_label_studio([row, {**row, "objects": [], "order_relations": None}], tmp_path / "a.json") == [
+        "plate", "cup & <saucer>", "object",
+    ]  # fmt: skip
+    back = next(iter_label_studio(tmp_path / "a.json"))
+    assert [item["name"] for item in back["objects"]] == ["plate", "cup & <saucer>", "object"]
+    for mine, theirs in zip(record_masks(row), record_masks(back), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    np.testing.assert_array_equal(record_order(back), record_order(row))
+    assert back["file_name"] == row["file_name"]
+    assert len(json.loads((tmp_path / "a.json").read_text())) == 2
+
+
+def test_two_pieces_are_one_region():
+    regions = [item for item in label_studio_task(kitchen_row())["predictions"][0]["result"] if "value" in item]
+    assert len([item for item in regions if item["value"]["brushlabels"] == ["cup & <saucer>"]]) == 2  # modal, amodal
+
+
+def test_as_the_package_decodes():
+    brush = pytest.importorskip("label_studio_sdk.converter.brush")
+    row = kitchen_row()
+    regions = [item for item in label_studio_task(row)["predictions"][0]["result"] if "value" in item]
+    modal, amodal = record_masks(row)
+    for region, mask in zip(regions, [mask for pair in zip(modal, amodal, strict=True) for mask in pair], strict=True):
+        size = (region["original_height"], region["original_width"], 4)
+        np.testing.assert_array_equal(brush.decode_rle(region["value"]["rle"]).reshape(size)[:, :, 3] > 0, mask)
+
+
+def test_interface():
+    view = ElementTree.fromstring(label_studio_config(["cup & <saucer>", "plate", "plate"]))
+    brushes = view.findall("BrushLabels")
+    assert [brush.get("name") for brush in brushes] == ["modal", "amodal"]
+    assert [label.get("value") for label in brushes[0]] == ["cup & <saucer>", "plate"]
+    assert view.find("Image").get("value") == "$image"
+
+
+def drawn(region, mask, **fields):
+    value = {"format": "rle", "rle": encode_brush_rle(mask), "brushlabels": ["cup"]}
+    size = {"original_width": mask.shape[1], "original_height": mask.shape[0]}
+    return {"id": region, "type": "brushlabels", "from_name": "modal", "value": value, **size, **fields}
+
+
+def test_completions():
+    pipeline = gap_filler()
+    result = [drawn("a", FakeSegmenter.masks[0]), drawn("b", FakeSegmenter.masks[1]), {"type": "choices", "value": {}}]
+    made = complete_regions(pipeline, None, result)
+    task = {"id": 1, "data": {"image": "a.png"}, "annotations": [{"result": result + made}]}
+    (row,) = iter_label_studio([task])
+    expected = pipeline(None, FakeSegmenter.masks)
+    modal, amodal = record_masks(row)
+    np.testing.assert_array_equal(modal, FakeSegmenter.masks)
+    np.testing.assert_array_equal(amodal, expected.amodal_masks)
+    if (expected.order != 0).any():
+        np.testing.assert_array_equal(record_order(row), expected.order)
+    again = complete_regions(pipeline, None, [drawn("a", FakeSegmenter.masks[0], from_name="tag")])
+    assert again[0]["from_name"] == "amodal" and again[0]["value"]["brushlabels"] == ["cup"]
+
+
+def test_regions_of_two_photos():
+    result = [drawn("a", np.ones((2, 2), bool)), drawn("b", np.ones((3, 2), bool))]
+    with pytest.raises(ValueError, match="must be of one photo"):
+        complete_regions(None, None, result)
