@@ -8,7 +8,7 @@ from .label_studio import complete_regions as complete_regions
 from .label_studio import label_studio_config as label_studio_config
 from .label_studio import label_studio_task as label_studio_task
 from .label_studio import write_label_studio as write_label_studio
-from .published import write_cocoa as write_cocoa
-from .published import write_d2sa as write_d2sa
-from .published import write_kins as write_kins
+from .published_formats import write_cocoa as write_cocoa
+from .published_formats import write_d2sa as write_d2sa
+from .published_formats import write_kins as write_kins
 from .supervision import to_detections as to_detections

@@ -11,7 +11,7 @@ from typing import Any
 from ..files import write_text
 from .cvat import cvat_labels, write_cvat
 from .label_studio import label_studio_config, write_label_studio
-from .published import write_cocoa, write_d2sa, write_kins
+from .published_formats import write_cocoa, write_d2sa, write_kins
 
 Rows = Iterable[Mapping[str, Any]]
 

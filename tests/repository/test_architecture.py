@@ -46,6 +46,7 @@ TWICE = {
     **dict.fromkeys(("components", "features", "inputs", "loading", "output", "pipeline"), "a part of each pipeline"),
     "convert": "a data set; the command that converts a checkpoint",
     "coco": "COCO's JSON: read as annotations, written from a scene",
+    **dict.fromkeys(("cvat", "label_studio"), "a tool: its files read, and written"),
     "curves": "drawn, and a paper's figure of them",
     "dataset": "a data set, and the command that makes one",
     "ground_truth": "that of a scene, and the command that makes it",
@@ -265,11 +266,11 @@ def test_every_dependency_has_a_tested_version(project):
 
 
 EXTRAS = {
-    "amodal_diffusion": ("features", "rooms"),
+    "amodal_diffusion": ("features", "interop", "rooms"),
     "demos": ("demo",),
     "training": ("train",),
     "benchmarks": ("demo", "train", "dev"),
-    "tests": ("demo", "train", "features", "dev", "browser", "rooms"),
+    "tests": ("demo", "train", "features", "dev", "browser", "interop", "rooms"),
 }
 """Which extras of pyproject.toml each folder may count on."""
 
