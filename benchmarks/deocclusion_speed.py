@@ -29,7 +29,7 @@ from amodal_diffusion.images import load_image
 from amodal_diffusion.masks import to_mask_stack
 
 OBJECTS = (2, 5, 10, 20, 40)
-STAGES = ("masks", "contents", "background")
+STAGES = ("masks", "edges", "contents", "background")
 
 
 def make_photo(shape: tuple[int, int], seed: int = 0) -> np.ndarray:

@@ -48,6 +48,7 @@ ROOMS = [("None", 0.0), ("10%", 0.1), ("20%", 0.2), ("40%", 0.4)]
 STAGES = {
     "segment": "Looking for objects",
     "masks": "Completing the masks",
+    "edges": "Softening the outlines",
     "contents": "Painting what is hidden",
     "background": "Filling the background",
     "done": "Drawing",

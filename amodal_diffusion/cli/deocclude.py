@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import logging
+import contextlib
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,15 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ..scene import Scene
+
+_STAGES = {
+    "segment": "finding objects",
+    "masks": "completing masks",
+    "edges": "softening outlines",
+    "contents": "painting hidden parts",
+    "background": "filling background",
+    "done": "saving",
+}
 
 _EXAMPLES = f"""\
 {MASKS_HELP}
@@ -97,17 +107,19 @@ def _run_deocclude(options: argparse.Namespace) -> None:
     pipeline = _load(options)
     if objects is None and pipeline.segmenter is None:
         raise ValueError("give --masks or --segmenter: the model has no segmenter that finds the objects.")
-    scene = pipeline(
-        photo,
-        None if objects is None else objects.masks,
-        names=options.names if objects is None else names,
-        category_ids=None if objects is None else _category_ids(objects, pipeline),
-        extend_canvas=options.extend_canvas,
-        generator=torch.Generator().manual_seed(options.seed),
-        progress_callback=_log_progress,
-        **given_options(options),
-    )
-    save_scene(_without(scene, options.remove), options.output)
+    bar = _StageBar()
+    with contextlib.closing(bar):
+        scene = pipeline(
+            photo,
+            None if objects is None else objects.masks,
+            names=options.names if objects is None else names,
+            category_ids=None if objects is None else _category_ids(objects, pipeline),
+            extend_canvas=options.extend_canvas,
+            generator=torch.Generator().manual_seed(options.seed),
+            progress_callback=bar,
+            **given_options(options),
+        )
+        save_scene(_without(scene, options.remove), options.output)
     write_out(f"{options.output}\n")
 
 
@@ -184,5 +196,25 @@ def _margins(text: str) -> int | float | list[int]:
         ) from error
 
 
-def _log_progress(stage: str, share: float) -> None:
-    logging.getLogger(__name__).info("%3.0f %% %s", 100 * share, stage)
+class _StageBar:
+    """A bar on stderr with the stage and the time that is left; a line for each stage where stderr is no terminal."""
+
+    def __init__(self) -> None:
+        from tqdm import tqdm
+
+        self._stage = ""
+        self._bar = tqdm(
+            total=100, bar_format="{desc:<22}{percentage:3.0f}% |{bar}| {elapsed}<{remaining}", disable=None
+        )
+
+    def __call__(self, stage: str, share: float) -> None:
+        self._bar.update(100 * share - self._bar.n)
+        if stage == self._stage:
+            return
+        self._stage = stage
+        self._bar.set_description_str(_STAGES[stage])
+        if self._bar.disable:
+            sys.stderr.write(f"{100 * share:3.0f} % {_STAGES[stage]}\n")
+
+    def close(self) -> None:
+        self._bar.close()

@@ -21,9 +21,10 @@ class Layer:
     Arrays are read-only; what is writeable when a layer is made is copied.
 
     Args:
-        rgba: (h, w, 4) uint8, straight alpha: the whole object with its hidden parts, never resampled by edits.
-        modal: (h, w) bool, the part that the photo shows.
-        amodal: (h, w) bool, the whole object.
+        rgba: (h, w, 4) uint8, straight alpha: the whole object with its hidden parts, never resampled by edits. Along
+            a soft outline alpha lies between 0 and 255, and the colour is that of the object alone.
+        modal: (h, w) bool, the part that the photo shows, with all of a soft outline.
+        amodal: (h, w) bool, the whole object, likewise.
         uncertainty: (h, w) float32, not negative, or None.
         transform: (2, 3) float64, affine map of tile coordinates (x, y) to canvas coordinates. Both count pixels from
             the outer corner of the top left one, whose centre is (0.5, 0.5).
@@ -31,6 +32,8 @@ class Layer:
         id: at least 0, unique in a scene and kept by edits.
         origin: (2, 3) float64, the transform with which the visible pixels lie on the photo where they were seen; None
             for a layer that the photo does not show.
+        shadow: (h + 2 m, w + 2 m) uint8, by how much the object darkens the background around it, 0 (not at all) to 255
+            (black), on the tile with a margin of m pixels on each side; None: it throws no shadow that is known.
 
     Raises:
         TypeError, ValueError: naming the argument: another shape or dtype, values that are not finite, a transform
@@ -51,6 +54,7 @@ class Layer:
     name: str = ""
     id: int = 0
     origin: FloatArray | None = None
+    shadow: npt.NDArray[np.uint8] | None = None
 
     def __post_init__(self) -> None:
         rgba = frozen_array("rgba", self.rgba, np.uint8, (None, None, 4))
@@ -68,6 +72,14 @@ class Layer:
         fields["transform"] = _affine("transform", self.transform)
         if self.origin is not None:
             fields["origin"] = _affine("origin", self.origin)
+        if self.shadow is not None:
+            shadow = fields["shadow"] = frozen_array("shadow", self.shadow, np.uint8, (None, None))
+            wider = (shadow.shape[0] - height, shadow.shape[1] - width)
+            if wider[0] != wider[1] or wider[0] < 0 or wider[0] % 2:
+                raise ValueError(
+                    f"`shadow` must be the tile of {width}x{height} pixels with one margin on all sides, got "
+                    f"{shadow.shape[1]}x{shadow.shape[0]}."
+                )
         if not isinstance(self.name, str):
             raise TypeError(f"`name` must be a string, got {self.name!r}.")
         if isinstance(self.id, bool) or not isinstance(self.id, int | np.integer):
@@ -113,6 +125,18 @@ class Layer:
         """The layer stands where the photo shows it."""
         return self.origin is not None and self.same_place(self.transform, self.origin)
 
+    def shadow_layer(self) -> Layer | None:
+        """The shadow as a black layer of its own, which stands where this one does; None without a shadow."""
+        if self.shadow is None:
+            return None
+        rgba = np.zeros((*self.shadow.shape, 4), np.uint8)
+        rgba[..., 3] = self.shadow
+        margin = (self.shadow.shape[0] - self.rgba.shape[0]) // 2
+        inner = translation(-margin, -margin)
+        origin = None if self.origin is None else compose(self.origin, inner)
+        dark = self.shadow > 0
+        return Layer(rgba, dark, dark, None, compose(self.transform, inner), origin=origin)
+
     def same_place(self, first: FloatArray, second: FloatArray) -> bool:
         """Whether two maps of this layer's tile agree on all of it."""
         return same_map(first, second, max(self.size))
@@ -121,7 +145,7 @@ class Layer:
         """Whether all fields are the same, pixel by pixel."""
         if not isinstance(other, Layer):
             return False
-        arrays = ("rgba", "modal", "amodal", "uncertainty", "transform", "origin")
+        arrays = ("rgba", "modal", "amodal", "uncertainty", "transform", "origin", "shadow")
         return (self.name, self.id) == (other.name, other.id) and all(
             same_array(getattr(self, name), getattr(other, name)) for name in arrays
         )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +20,9 @@ from .layer import FloatArray, Layer, corners, integer_shift, invert, same_map
 
 BoolArray = npt.NDArray[np.bool_]
 Window = tuple[slice, slice]
+
+_STRIP_PIXELS = 2**21
+"""Pixels of a scene that are put together at once."""
 
 
 @dataclass
@@ -221,7 +225,7 @@ def _rank(
     return ranks, pairs
 
 
-def _overlaps(kept: dict[int, PlacedLayer]) -> Iterator[tuple[int, int, Window, Window]]:
+def _overlaps(kept: Mapping[int, PlacedLayer]) -> Iterator[tuple[int, int, Window, Window]]:
     """Pairs i < j whose windows overlap, and the overlap within each of the two windows."""
     indices = list(kept)
     for number, i in enumerate(indices):
@@ -293,6 +297,9 @@ def render_layers(
 ) -> npt.NDArray[np.uint8]:
     """(H, W, 3) uint8, a scene as a picture; the arguments are the fields of `Scene`.
 
+    The photo itself is shown wherever nothing changed. Large pictures are made strip by strip, so that floats of the
+    whole are never held.
+
     Example:
         >>> tile, mask = np.full((2, 2, 4), 255, np.uint8), np.ones((2, 2), bool)
         >>> layer = Layer(tile, mask, mask, origin=np.array([[1.0, 0, 1], [0, 1, 1]]))
@@ -302,46 +309,138 @@ def render_layers(
         array([255, 255,   0,   0,   0,   0], dtype=uint8)
     """
     height, width = background.shape[:2]
-    placed = [place_layer(layer, layer.transform, height, width) for layer in layers]
-    canvas = background
-    if photo is not None:
-        gone = replaced.copy()
-        for layer in layers:
-            if layer.origin is not None and not layer.at_home:
-                window, mask = place_mask(layer, layer.origin, (height, width), rim)
-                gone[window] |= mask
-        canvas = np.where(gone[..., None], background, photo)
-        _hide_behind_photo(layers, placed, order, evidence, rim, ~gone)
     standing = standing_evidence(layers, evidence)
-    return to_bytes(composite(canvas.astype(np.float32), placed, order, standing))
+    picture = np.empty_like(background)
+    step = max(1, _STRIP_PIXELS // width)
+    for top in range(0, height, step):
+        strip = slice(top, min(top + step, height))
+        moved = [_raised(layer, top) for layer in layers]
+        part = None if photo is None else photo[strip]
+        picture[strip] = _render_strip(background[strip], part, moved, order, evidence, standing, rim, replaced[strip])
+    return picture
 
 
-def _hide_behind_photo(
+def _raised(layer: Layer, top: int) -> Layer:
+    """The layer on a canvas that begins `top` rows further down; its arrays were checked."""
+    if not top:
+        return layer
+    raised = copy.copy(layer)
+    up = np.array([[0, 0, 0], [0, 0, top]], np.float64)
+    object.__setattr__(raised, "transform", layer.transform - up)
+    object.__setattr__(raised, "origin", None if layer.origin is None else layer.origin - up)
+    return raised
+
+
+def _render_strip(
+    background: npt.NDArray[np.uint8],
+    photo: npt.NDArray[np.uint8] | None,
     layers: Sequence[Layer],
-    placed: Sequence[PlacedLayer | None],
+    order: npt.NDArray[np.int8],
+    evidence: BoolArray,
+    standing: BoolArray,
+    rim: int,
+    replaced: BoolArray,
+) -> npt.NDArray[np.uint8]:
+    """A scene, or a strip of it, as `render_layers`."""
+    height, width = background.shape[:2]
+    shadows = [layer.shadow_layer() for layer in layers]
+    if photo is None:
+        canvas = background.astype(np.float32)
+        for shadow in shadows:
+            _darken(canvas, shadow, None)
+        placed = [place_layer(layer, layer.transform, height, width) for layer in layers]
+        return to_bytes(composite(canvas, placed, order, standing))
+    gone = replaced.copy()
+    for layer, shadow in zip(layers, shadows, strict=True):
+        if layer.origin is not None and not layer.at_home:
+            leave(gone, layer, shadow, rim)
+    changed = gone.copy()
+    placed = [place_layer(layer, layer.transform, height, width) for layer in layers]
+    for layer, shadow, part in zip(layers, shadows, placed, strict=True):
+        if layer.at_home:
+            continue
+        for cover in (part, None if shadow is None else place_layer(shadow, shadow.transform, height, width)):
+            if cover is not None:
+                changed[cover.window] |= cover.cover
+    home = {index: part for index, part in enumerate(placed) if part is not None and layers[index].at_home}
+    forward = _brought_forward(layers, home, order, evidence, rim, (height, width))
+    for index, near in forward.items():
+        changed[home[index].window] |= home[index].cover & near
+    for i, j, in_i, in_j in _overlaps(home):
+        if not evidence[i, j]:
+            changed[home[i].window][in_i] |= home[i].cover[in_i] & home[j].cover[in_j]
+    if not changed.any():
+        return photo
+    canvas = np.where(gone[..., None], background, photo).astype(np.float32)
+    for layer, shadow in zip(layers, shadows, strict=True):
+        _darken(canvas, shadow, gone if layer.at_home else None)
+    _hide_behind_photo(home, forward, ~gone)
+    return np.where(changed[..., None], to_bytes(composite(canvas, placed, order, standing)), photo)
+
+
+def leave(gone: BoolArray, layer: Layer, shadow: Layer | None, rim: int) -> None:
+    """Mark in `gone`, (H, W), the place that a layer and its shadow left, where the background is seen.
+
+    Example:
+        >>> tile, mask = np.full((2, 2, 4), 255, np.uint8), np.ones((2, 2), bool)
+        >>> layer = Layer(tile, mask, mask, origin=np.array([[1.0, 0, 1], [0, 1, 1]]))
+        >>> gone = np.zeros((4, 6), bool)
+        >>> leave(gone, layer, None, rim=0)
+        >>> gone.sum()
+        np.int64(4)
+    """
+    for part, margin in ((layer, rim), (shadow, 0)):
+        if part is not None and part.origin is not None:
+            window, mask = place_mask(part, part.origin, gone.shape, margin)
+            gone[window] |= mask
+
+
+def _darken(canvas: npt.NDArray[np.float32], shadow: Layer | None, where: BoolArray | None) -> None:
+    """Let a shadow fall on the canvas, (H, W, 3), everywhere or on the pixels `where`."""
+    placed = None if shadow is None else place_layer(shadow, shadow.transform, *canvas.shape[:2])
+    if placed is not None:
+        dark = placed.alpha if where is None else placed.alpha * where[placed.window]
+        canvas[placed.window] *= (1 - dark)[..., None]
+
+
+def _brought_forward(
+    layers: Sequence[Layer],
+    home: Mapping[int, PlacedLayer],
     order: npt.NDArray[np.int8],
     evidence: BoolArray,
     rim: int,
-    kept: BoolArray,
-) -> None:
+    shape: tuple[int, int],
+) -> dict[int, BoolArray]:
+    """Where layers that never moved come before others against the photo: within `rim` pixels of these.
+
+    Returns:
+        For each such layer a mask of its window.
+    """
+    _, front = relations(order)
+    found: dict[int, BoolArray] = {}
+    for i, layer in home.items():
+        for j in home:
+            if i != j and front[i, j] and not evidence[i, j]:
+                window, mask = place_mask(layers[j], layers[j].transform, shape, rim)
+                near = np.zeros(shape, bool)
+                near[window] = mask
+                found[i] = found.get(i, False) | near[layer.window]
+    return found
+
+
+def _hide_behind_photo(home: Mapping[int, PlacedLayer], forward: Mapping[int, BoolArray], kept: BoolArray) -> None:
     """Make layers that never moved transparent where the photo shows that something without a layer is before them.
 
-    Such a pixel is `kept` and belongs to no layer. It still shows a layer where that was taken to the front of another
-    one within `rim` pixels, which would leave a seam between the two otherwise.
+    Such a pixel is `kept` and belongs to no layer. It still shows a layer where that was brought `forward`, which would
+    leave a seam between it and what it came before otherwise.
     """
-    home = {i: p for i, (layer, p) in enumerate(zip(layers, placed, strict=True)) if p is not None and layer.at_home}
     shown = kept.copy()
     for layer in home.values():
         shown[layer.window] &= ~layer.seen
-    _, front = relations(order)
     for i, layer in home.items():
         hidden = shown[layer.window] & ~layer.seen
-        for j in home:
-            if i != j and front[i, j] and not evidence[i, j]:
-                window, mask = place_mask(layers[j], layers[j].transform, kept.shape, rim)
-                near = np.zeros(kept.shape, bool)
-                near[window] = mask
-                hidden &= ~near[layer.window]
+        if i in forward:
+            hidden &= ~forward[i]
         layer.alpha *= ~hidden
         layer.measure()
 

@@ -19,7 +19,7 @@ from PIL import Image
 from ..images import ImageInput, OutputType, load_rgba
 from ..ordering import check_order
 from .layer import Layer, about, compose, frozen_array, same_array, translation
-from .render import composite, place_layer, place_mask, render_layers, stacking, to_bytes
+from .render import composite, leave, place_layer, render_layers, stacking, to_bytes
 
 __all__ = ["Layer", "RgbaInput", "Scene"]
 
@@ -175,13 +175,10 @@ class Scene:
     # Edits
 
     def remove(self, i: int) -> Scene:
-        """Without layer i; the background fills its place."""
+        """Without layer i and its shadow; the background fills their place."""
         i = self._check_index("i", i)
-        layer, replaced = self.layers[i], self.replaced
-        if layer.origin is not None:
-            window, mask = place_mask(layer, layer.origin, replaced.shape, self.rim)
-            replaced = replaced.copy()
-            replaced[window] |= mask
+        layer, replaced = self.layers[i], self.replaced.copy()
+        leave(replaced, layer, layer.shadow_layer(), self.rim)
         return replace(
             self,
             layers=self.layers[:i] + self.layers[i + 1 :],
@@ -190,8 +187,17 @@ class Scene:
             replaced=replaced,
         )
 
+    def remove_shadow(self, i: int) -> Scene:
+        """Without the shadow of layer i, which stays; the background, where it fell, is lit."""
+        i = self._check_index("i", i)
+        layer, replaced = self.layers[i], self.replaced.copy()
+        shadow = layer.shadow_layer()
+        if shadow is not None and shadow.origin is not None:
+            leave(replaced, shadow, None, 0)
+        return replace(self._with_layer(i, replace(layer, shadow=None)), replaced=replaced)
+
     def move(self, i: int, dx: float = 0, dy: float = 0) -> Scene:
-        """Shift layer i by (dx, dy) pixels, right and down. Whole pixels keep its colours bit for bit."""
+        """Shift layer i and its shadow by (dx, dy) pixels, right and down. Whole pixels keep colours bit for bit."""
         return self._transformed(i, translation(_finite("dx", dx), _finite("dy", dy)))
 
     def place(self, i: int, x: float, y: float) -> Scene:

@@ -181,12 +181,13 @@ def test_a_segmenter_finds_the_objects(place, models, monkeypatch, capsys):
     assert not os.path.exists("c")
 
 
-def test_progress_is_logged(place, models, caplog):
-    arguments = ("photo.png", "--masks", "labels.png", "--model", models / "scene", "--output", "out", "--verbose")
-    with caplog.at_level("INFO"):
-        assert run(*arguments) == 0
-    stages = [record.args[1] for record in caplog.records if record.name == "amodal_diffusion.cli.deocclude"]
-    assert stages == ["masks", "contents", "background", "done"]
+def test_stages_are_told(place, models, capsys):
+    assert run("photo.png", "--masks", "labels.png", "--model", models / "scene", "--output", "out") == 0
+    told = [line.split(" % ") for line in capsys.readouterr().err.splitlines() if " % " in line]
+    assert [stage for _, stage in told] == [
+        "completing masks", "softening outlines", "painting hidden parts", "filling background", "saving",
+    ]  # fmt: skip
+    assert [int(share) for share, _ in told] == sorted(int(share) for share, _ in told) and told[-1][0] == "100"
 
 
 def test_errors_are_named_before_any_inference(place, models, capsys, no_inference):

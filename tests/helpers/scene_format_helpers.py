@@ -27,6 +27,15 @@ def make_layer(rng, photo, identity, name, *, soft=False):
     return Layer(rgba, modal, amodal, uncertainty, shift(x, y), name, identity, shift(x, y))
 
 
+def with_shadow(scene, index, margin=3):
+    """The scene, in which layer `index` throws a shadow."""
+    layer = scene.layers[index]
+    height, width = layer.modal.shape
+    rows, columns = np.mgrid[: height + 2 * margin, : width + 2 * margin]
+    layer = dataclasses.replace(layer, shadow=(3 * rows + 2 * columns + 1).astype(np.uint8))
+    return dataclasses.replace(scene, layers=(*scene.layers[:index], layer, *scene.layers[index + 1 :]))
+
+
 def make_scene(seed=0, count=4, *, photo=True):
     """A scene as a pipeline gives it, whose visible masks exclude each other."""
     rng = np.random.default_rng(seed)
@@ -51,6 +60,8 @@ def edited_scenes(seed=0):
     stamp = np.random.default_rng(seed).integers(0, 256, (6, 7, 4)).astype(np.uint8)
     return {
         "untouched": scene,
+        "shadows": with_shadow(with_shadow(scene, 0), 1).move(0, 3, 2),
+        "shadows turned": with_shadow(scene, 2).rotate(2, 20).bring_to_front(1),
         "without photo": make_scene(seed, photo=False),
         "no layers": make_scene(seed, count=0),
         "moved": scene.move(0, 3, -2).move(1, 4, 4),

@@ -1,5 +1,7 @@
 """Putting layers together: identity with the photo, cycles, mutual occlusion, transparency, resampling."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -292,3 +294,69 @@ def test_replaced_pixels_show_the_background():
 
 def test_order_of_shift_is_x_then_y():
     assert at(flat([make_layer(RED, 5, 1)]), 5, 1) == RED and np.array_equal(shift(5, 1)[:, 2], (5, 1))
+
+
+def soft_scene():
+    """A white square with a soft outline before black and white halves; the photo shows it on grey."""
+    alpha = np.zeros((8, 8), np.uint8)
+    alpha[1:7, 1:7], alpha[2:6, 2:6] = 128, 255
+    rgba = np.dstack([np.full((8, 8, 3), 250, np.uint8), alpha])
+    seen = alpha > 0
+    layer = Layer(rgba, seen, seen, None, shift(4, 4), origin=shift(4, 4), id=0)
+    background = np.zeros((16, 30, 3), np.uint8)
+    background[:, 15:] = 200
+    photo = background.copy()
+    photo[4:12, 4:12][seen] = np.rint(alpha[seen][:, None] / 255 * 250)
+    photo[5, 5] += 9  # not quite what alpha says
+    return Scene(background, (layer,), photo=photo)
+
+
+def test_soft_outlines_leave_the_photo_alone_and_mix_with_what_is_behind_elsewhere():
+    scene = soft_scene()
+    np.testing.assert_array_equal(pixels(scene), scene.photo)
+    np.testing.assert_array_equal(pixels(scene.move(0, 0.25, 1).move(0, -0.25, -1)), scene.photo)
+    moved = scene.move(0, 14, 0)
+    assert at(moved, 19, 6) == (225,) * 3 and at(moved, 20, 6) == (250,) * 3  # no dark rim
+    np.testing.assert_array_equal(pixels(moved)[:, :14], scene.background[:, :14])
+    behind = scene.insert(np.full((8, 8, 4), 100, np.uint8) | np.array([0, 0, 0, 255], np.uint8), 3, 3).send_to_back(1)
+    assert at(behind, 5, 6) == (175,) * 3 and at(behind, 7, 7) == (250,) * 3 and at(behind, 13, 7) == (0,) * 3
+
+
+def test_shadows_fall_on_the_background_and_go_where_their_layer_goes():
+    scene = soft_scene()
+    shadow = np.zeros((12, 12), np.uint8)
+    shadow[10:, :] = 128
+    layer = replace(scene.layers[0], shadow=shadow)
+    photo = scene.photo.copy()
+    photo[:, :2] = 90
+    scene = replace(scene, layers=(layer,), photo=photo, background=np.full_like(photo, 200))
+    np.testing.assert_array_equal(pixels(scene), photo)
+    moved = pixels(scene.move(0, 12, 0))
+    assert (moved[12:14, 2:14] == 200).all() and (moved[12:14, 14:26] < 110).all()
+    np.testing.assert_array_equal(moved[:, :2], photo[:, :2])
+    gone = pixels(scene.remove(0))
+    assert (gone[12:14, 2:14] == 200).all() and (gone[14:] == photo[14:]).all()
+    lit = scene.remove_shadow(0)
+    assert lit.layers[0].shadow is None and (pixels(lit)[12:14, 2:14] == 200).all()
+    np.testing.assert_array_equal(pixels(lit)[4:12], photo[4:12])
+    np.testing.assert_array_equal(pixels(scene.move(0, 5, 0).remove_shadow(0).move(0, -5, 0)), pixels(lit))
+    half = replace(scene, replaced=np.arange(30)[None].repeat(16, 0) < 5)
+    assert (pixels(half)[12:14, 2:5] == 100).all()  # where the background is seen, the shadow falls on it
+
+
+def test_shadow_errors():
+    layer = soft_scene().layers[0]
+    for shadow in (np.zeros((12, 10), np.uint8), np.zeros((6, 6), np.uint8), np.zeros((9, 9), np.uint8)):
+        with pytest.raises(ValueError, match="`shadow` must be the tile of 8x8 pixels with one margin on all sides"):
+            replace(layer, shadow=shadow)
+    with pytest.raises(TypeError, match="`shadow` must have dtype uint8"):
+        replace(layer, shadow=np.zeros((8, 8)))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_strips_change_nothing(seed, monkeypatch):
+    scene = random_scene(seed)
+    scene = scene.move(0, 3, 4).rotate(1, 20).swap_order(0, 2).scale(2, 1.4)
+    whole = pixels(scene)
+    monkeypatch.setattr("amodal_diffusion.scene.render._STRIP_PIXELS", 5 * scene.size[0])
+    np.testing.assert_allclose(pixels(scene).astype(int), whole, atol=1)

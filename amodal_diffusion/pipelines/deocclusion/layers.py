@@ -13,6 +13,7 @@ from ...masks import MAX_PIXELS, BoolArray, dilate, erode, mask_areas, mask_boxe
 from ...scene import Layer
 from ...scene.layer import translation
 from ..inputs import check_integer
+from .matting import SoftOutlines
 
 
 @dataclass
@@ -138,44 +139,6 @@ def split_overlaps(masks: BoolArray, order: npt.NDArray[np.int8]) -> BoolArray:
     return owned
 
 
-def trim_seams(modal: BoolArray, order: npt.NDArray[np.int8], width: int) -> BoolArray:
-    """Take visible pixels beside an object in front for hidden ones: the colours of both mix there.
-
-    Lenses and masks that are a pixel or two off let the rim of what is behind show colours of what is in front, a line
-    that would stay behind when that is moved. An object of which nothing would be left stays as it is.
-
-    Args:
-        modal: (N, H, W) bool, no pixel in two masks.
-        order: (N, N) order matrix.
-        width: of the rim in pixels; 0 changes nothing.
-
-    Returns:
-        (N, H, W) bool, within `modal`.
-
-    Example:
-        >>> modal = np.zeros((2, 1, 6), bool)
-        >>> modal[0, 0, :3] = modal[1, 0, 3:] = True
-        >>> order = np.array([[0, 1], [-1, 0]], np.int8)
-        >>> trim_seams(modal, order, width=1).astype(int)[:, 0]
-        array([[1, 1, 1, 0, 0, 0],
-               [0, 0, 0, 0, 1, 1]])
-    """
-    trimmed = modal.copy()
-    size = 2 * width + 1
-    boxes = mask_boxes(modal).tolist()
-    for back, (x, y, w, h) in enumerate(boxes if width else ()):
-        fronts = [index for index in np.flatnonzero(order[:, back] == 1) if boxes[index][2]]
-        if not fronts or not w:
-            continue
-        window = (slice(max(y - size, 0), y + h + size), slice(max(x - size, 0), x + w + size))
-        visible = modal[(back, *window)]
-        in_front = np.logical_or.reduce(modal[(fronts, *window)], axis=0)
-        kept = visible & ~dilate(in_front, kernel="square", size=size)
-        if kept.any():
-            trimmed[(back, *window)] = kept
-    return trimmed
-
-
 def make_layer(
     index: int,
     name: str,
@@ -184,6 +147,8 @@ def make_layer(
     modal: BoolArray,
     amodal: BoolArray,
     uncertainty: npt.NDArray[np.float32] | None,
+    outlines: SoftOutlines | None = None,
+    shadow: npt.NDArray[np.uint8] | None = None,
 ) -> Layer:
     """The layer of one object where the photo shows it.
 
@@ -195,6 +160,8 @@ def make_layer(
         modal: (N, H, W) of all objects.
         amodal: likewise.
         uncertainty: (N, H, W) float32, or None.
+        outlines: the alpha of its rim; None: its outline is hard.
+        shadow: see `Layer`.
 
     Example:
         >>> masks = np.zeros((1, 4, 6), bool)
@@ -208,8 +175,27 @@ def make_layer(
         tile = np.zeros((1, 1, 4), np.uint8)
     where = (index, slice(y, y + height), slice(x, x + width))
     place = translation(x, y)
+    if outlines is not None:
+        tile = _soften(tile, (x, y), index, modal[where], outlines)
     unsure = None if uncertainty is None else np.ascontiguousarray(uncertainty[where], np.float32)
-    return Layer(tile, modal[where], (amodal | modal)[where], unsure, place, name=name, id=index, origin=place)
+    return Layer(tile, modal[where], amodal[where] | modal[where], unsure, place, name, index, place, shadow)
+
+
+def _soften(
+    tile: npt.NDArray[np.uint8], corner: tuple[int, int], index: int, seen: BoolArray, outlines: SoftOutlines
+) -> npt.NDArray[np.uint8]:
+    """The tile with the alpha of its rim; where its outline is hidden, with one that is a pixel wide."""
+    tile = tile.copy()
+    opaque = tile[..., 3] > 0
+    count = sum(np.pad(opaque, 1)[dy : dy + opaque.shape[0], dx : dx + opaque.shape[1]] * np.uint8(1)
+                for dy in range(3) for dx in range(3))  # fmt: skip
+    hidden = opaque & ~seen
+    tile[hidden, 3] = np.rint(count[hidden] * (255 / 9))
+    rows, columns = np.unravel_index(outlines.pixels[index], outlines.photo.shape[:2])
+    rows, columns = rows - corner[1], columns - corner[0]
+    kept = seen[rows, columns]
+    tile[rows[kept], columns[kept], 3] = outlines.alpha[index][kept]
+    return tile
 
 
 def read_margins(extend_canvas: Any, height: int, width: int) -> tuple[int, int, int, int]:

@@ -31,7 +31,7 @@ LOADERS: dict[str, Any] = {
 """What loads each component of a scene pipeline."""
 
 COMPONENTS = tuple(LOADERS)
-SETTINGS = ("min_hidden_width", "seam_width")
+SETTINGS = ("min_hidden_width", "edge_width", "shadows")
 
 _REQUIRED = ("mask_pipeline", "content_pipeline")
 
@@ -113,7 +113,7 @@ def save_scene_pipeline(
     Example:
         >>> import tempfile
         >>> folder = tempfile.mkdtemp()
-        >>> save_scene_pipeline(folder, "ScenePipeline", {"segmenter": None}, {"seam_width": 2})
+        >>> save_scene_pipeline(folder, "ScenePipeline", {"segmenter": None}, {"edge_width": 3.0})
         >>> sorted(os.listdir(folder))
         ['model_index.json', 'pipeline.py']
     """

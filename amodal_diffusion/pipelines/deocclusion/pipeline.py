@@ -12,17 +12,21 @@ from torch import nn
 
 from ...hub import PipelineFolder
 from ...images import load_image
-from ...masks import BoolArray, mask_unions, to_mask_stack
+from ...masks import BoolArray, mask_boxes, mask_unions, to_mask_stack
 from ...ordering import ancestors, check_order, order_from_masks
 from ...scene import Scene
-from ..base import SafePipeline
+from ..base import PipelineCallback, SafePipeline
 from ..completion.mask_pipeline import MaskPipeline
 from ..content.pipeline import ContentPipeline
-from ..inputs import check_integer, to_numpy
+from ..inputs import check_integer, check_number, to_numpy
 from ..registry import register_pipeline
 from ..segmentation.segmenter import Segmenter
-from .layers import SceneInputs, make_layer, read_margins, read_names, split_overlaps, tidy_hidden, trim_seams
+from .layers import SceneInputs, make_layer, read_margins, read_names, split_overlaps, tidy_hidden
 from .loading import COMPONENTS, SETTINGS, index_for_diffusers, load_scene_pipeline, save_scene_pipeline
+from .matting import soft_outlines
+from .shadows import find_shadows, light
+
+_MAX_EDGE = 16  # pixels of a photo whose longer side is 640
 
 ProgressCallback = Callable[[str, float], None]
 """Called with what is being done and the share of all work that is done, from 0 to 1."""
@@ -39,9 +43,11 @@ class ScenePipeline(SafePipeline):
             pipeline or the id of a model. None: masks have to be given.
         min_hidden_width: pixels; hidden parts that are narrower are left out, and cracks that are narrower between a
             visible and a hidden part closed.
-        seam_width: pixels; visible pixels this near to an object in front, whose colours mix with theirs, count as
-            hidden: they are painted, so that no line stays behind where that object is moved away. The modal masks of
-            the layers are smaller by them. 0 keeps the masks as given.
+        edge_width: soften the outlines of objects in a band of this width on each side, in pixels of a photo whose
+            longer side is 640 (`soft_outlines`): the layers get a soft alpha and colours of their own there, and what
+            lies behind is painted where it mixes with them. 0 keeps the masks as given and their outlines hard.
+        shadows: find the shadow that each object throws on the ground beside it (`find_shadows`), which the background
+            then does not have and the layer takes along.
 
     Raises:
         TypeError, ValueError: naming the component that is of another kind, or the setting.
@@ -71,7 +77,8 @@ class ScenePipeline(SafePipeline):
         segmenter: Any = None,
         *,
         min_hidden_width: int = 3,
-        seam_width: int = 0,
+        edge_width: float = 0.0,
+        shadows: bool = False,
     ) -> None:
         super().__init__()
         if not isinstance(mask_pipeline, MaskPipeline):
@@ -83,7 +90,8 @@ class ScenePipeline(SafePipeline):
         self.register_modules(mask_pipeline=mask_pipeline, content_pipeline=content_pipeline, segmenter=segmenter)
         self.register_to_config(
             min_hidden_width=check_integer("min_hidden_width", min_hidden_width, 0),
-            seam_width=check_integer("seam_width", seam_width, 0),
+            edge_width=check_number("edge_width", edge_width, 0, _MAX_EDGE),
+            shadows=bool(shadows),
         )
 
     # Loading and saving
@@ -97,8 +105,8 @@ class ScenePipeline(SafePipeline):
 
         Args:
             folder: from `find_pipeline_folder`.
-            kwargs: `mask_pipeline`, `content_pipeline`, `segmenter` (objects), `min_hidden_width` and `seam_width` take
-                the place of what was saved; all others, as `dtype`, `revision`, `cache_dir`, `token` and
+            kwargs: `mask_pipeline`, `content_pipeline`, `segmenter` (objects), `min_hidden_width`, `edge_width` and
+                `shadows` take the place of what was saved; all others, as `dtype`, `revision`, `cache_dir`, `token` and
                 `local_files_only`, go to the components.
 
         Raises:
@@ -220,8 +228,9 @@ class ScenePipeline(SafePipeline):
                 segmenter. None: the segmenter's setting where it made the masks, else 0.
             batch_size: objects in one pass through the networks; None suits it to the device.
             generator: for content pipelines that draw random numbers.
-            progress_callback: called with a stage ("segment", "masks", "contents", "background", "done") and the share
-                of the work that is done.
+            progress_callback: called with a stage ("segment", "masks", "edges", "contents", "background", "done") and
+                the share of all work that is done, which never falls: at the beginning of each stage, and after each
+                batch within "masks" and "contents".
 
         Returns:
             A `Scene` with one layer for each object, in the order of `masks`, with ids from 0. An object without
@@ -232,41 +241,63 @@ class ScenePipeline(SafePipeline):
             ValueError, TypeError: naming the argument: see `MaskPipeline` and `ContentPipeline`; no masks and no
                 segmenter; a number of names that is not that of the masks.
         """
-        report = progress_callback or _silent
+        report = _Progress(progress_callback or _silent)
         # 1. Check the inputs; find the objects where no masks are given
         inputs = self._read_inputs(image, masks, names, extend_canvas, eraser_dilation, report)
         given = None if order is None else check_order(to_numpy(order), len(inputs.masks))
 
         # 2. Complete the masks
         report("masks", 0.1)
-        options = {"category_ids": category_ids, "batch_size": batch_size, "generator": generator, "order": given}
+        options = {
+            "category_ids": category_ids, "batch_size": batch_size, "generator": generator, "order": given,
+            "callback": report.within("masks", 0.1, 0.35),
+        }  # fmt: skip
         amodal, uncertainty, relations = self._complete_masks(inputs, occluder_masks, options)
         modal = inputs.on_canvas(split_overlaps(inputs.masks, relations))
         amodal = tidy_hidden(amodal, modal, self.config.min_hidden_width)
-        seen = trim_seams(modal, relations, self.config.seam_width)
 
-        # 3. Complete the contents
+        # 3. Soften the outlines, find the shadows
+        report("edges", 0.35)
+        outlines = soft_outlines(inputs.canvas, modal, amodal, relations, self.config.edge_width)
+        boxes = mask_boxes(outlines.amodal)
+        shadows: list[Any] = [None] * len(boxes)
+        if self.config.shadows:
+            shadows = find_shadows(inputs.canvas, outlines.seen, boxes, inputs.outside)
+
+        # 4. Complete the contents
         report("contents", 0.4)
-        unknown = inputs.outside if inputs.outside.any() else None
+        unknown = inputs.outside if inputs.extended else None
         contents: Any = self.content_pipeline(
-            inputs.canvas, seen, amodal, order=relations, unknown=unknown, names=inputs.names, prompts=prompts,
-            category_ids=category_ids, generator=generator, inpainter_kwargs=inpainter_kwargs, batch_size=batch_size,
-            clean_seams=self.config.seam_width > 0,
+            outlines.photo, outlines.seen, outlines.amodal, order=relations, unknown=unknown, names=inputs.names,
+            prompts=prompts, category_ids=category_ids, generator=generator, inpainter_kwargs=inpainter_kwargs,
+            batch_size=batch_size, clean_seams=self.config.edge_width > 0, callback=report.within("contents", 0.4, 0.8),
         )  # fmt: skip
 
-        # 4. Fill the background
+        # 5. Fill the background
         report("background", 0.8)
+        # Soft outlines leave nothing of an object beside its place; hard ones leave a rim, which is painted too.
+        hard = self.config.edge_width == 0
         background = self.content_pipeline.background(
-            inputs.canvas, modal, unknown=unknown, replace_rim=True, prompt=background_prompt, generator=generator,
-            inpainter_kwargs=inpainter_kwargs,
+            light(inputs.canvas, shadows, boxes), outlines.seen, unknown=unknown, replace_rim=hard,
+            prompt=background_prompt, generator=generator, inpainter_kwargs=inpainter_kwargs,
         )  # fmt: skip
 
-        # 5. Put the scene together
+        # 6. Put the scene together
         layers = [
-            make_layer(index, name, contents.objects[index], contents.boxes[index], seen, amodal, uncertainty)
+            make_layer(
+                index,
+                name,
+                contents.objects[index],
+                boxes[index],
+                outlines.seen,
+                outlines.amodal,
+                uncertainty,
+                None if hard else outlines,
+                shadows[index],
+            )  # fmt: skip
             for index, name in enumerate(inputs.names)
         ]
-        rim = self.content_pipeline.background_rim(*inputs.outside.shape)
+        rim = self.content_pipeline.background_rim(*inputs.outside.shape) if hard else 0
         report("done", 1.0)
         return Scene(background, tuple(layers), relations, inputs.canvas, rim=rim, replaced=inputs.outside)
 
@@ -354,6 +385,28 @@ class ScenePipeline(SafePipeline):
         # The probabilities are not needed, and would be the largest part of a dense output.
         taken["output_type"] = "compact"
         return self.mask_pipeline(Image.fromarray(photo), masks, occluder_masks=occluder_masks, **taken)
+
+
+class _Progress:
+    """Tells a callback of stages and of batches within them; the share that is done never falls."""
+
+    def __init__(self, callback: ProgressCallback) -> None:
+        self._callback = callback
+        self._share = 0.0
+
+    def __call__(self, stage: str, share: float) -> None:
+        self._share = max(self._share, share)
+        self._callback(stage, self._share)
+
+    def within(self, stage: str, low: float, high: float) -> PipelineCallback:
+        """A callback of a component, whose batches take the share of the work from `low` to `high`."""
+        middle = (low + high) / 2
+
+        def tell(pipeline: Any, part: str, done: int, total: int) -> None:
+            begin, end = {"order": (low, middle), "masks": (middle, high)}.get(part, (low, high))
+            self(stage, begin + (end - begin) * done / max(1, total))
+
+        return tell
 
 
 def _silent(stage: str, share: float) -> None:

@@ -18,6 +18,7 @@ from .document import check_layer_count, check_pixels
 
 BACKGROUND = "Background"
 PHOTO = "Photo around the objects"
+SHADOW = "Shadow of {}"
 CORRECTIONS = "In front in the photo"
 
 _TOLERANCE = 2  # levels of 255: programs round a soft edge differently
@@ -50,7 +51,8 @@ class Picture:
 def stack_of(scene: Scene, rendered: npt.NDArray[np.uint8]) -> list[Picture]:
     """A scene as pictures, back to front, which show `rendered` when they are put over each other.
 
-    The lowest is the background and each object is one picture, whole. What a plain stack cannot show gets a picture
+    The lowest is the background and each object is one picture, whole; shadows are black pictures below all objects,
+    whose alpha is how dark they are. What a plain stack cannot show gets a picture
     of its own, where there is such: the photo next to the objects, whose rims the background has filled; and, before
     everything, pixels of objects that are in front of each other in turn.
 
@@ -66,26 +68,34 @@ def stack_of(scene: Scene, rendered: npt.NDArray[np.uint8]) -> list[Picture]:
     height, width = rendered.shape[:2]
     pictures = [Picture(_opaque(scene.background), 0, 0, BACKGROUND)]
     placed = [place_layer(layer, layer.transform, height, width) for layer in scene.layers]
-    canvas = scene.background.astype(np.float32)
+    shadows = [_shadow(layer, height, width) for layer in scene.layers]
+    canvas = scene.background.copy()
     covered = np.zeros((height, width), bool)
-    for part in placed:
+    for part in (*placed, *shadows):
         if part is not None:
-            covered[part.window] |= part.alpha > 0
+            covered[part.window] |= part.cover
     around = ~covered & (rendered != scene.background).any(axis=2)
     if around.any():
         pictures.append(_cut_out(rendered, around, PHOTO))
         canvas[around] = rendered[around]
-    for index in scene.stacking():
-        picture = _rasterised(placed[index], scene.layers[index].name)
-        pictures.append(picture)
-        if placed[index] is not None:
-            window = canvas[placed[index].window]  # type: ignore[union-attr]
-            alpha = picture.rgba[..., 3:] / np.float32(255)
-            window += alpha * (picture.rgba[..., :3] - window)
-    wrong = (np.abs(canvas - rendered) > _TOLERANCE).any(axis=2)
+    names = [layer.name for layer in scene.layers]
+    parts = [(part, SHADOW.format(name)) for part, name in zip(shadows, names, strict=True) if part is not None]
+    for part, name in [*parts, *((placed[index], names[index]) for index in scene.stacking())]:
+        pictures.append(_rasterised(part, name))
+        if part is not None:
+            window = canvas[part.window]
+            alpha = pictures[-1].rgba[..., 3:] / np.float32(255)
+            window[:] = np.rint(window + alpha * (pictures[-1].rgba[..., :3] - window.astype(np.float32)))
+    wrong = ((canvas > rendered + np.uint8(_TOLERANCE)) & (rendered < 255 - _TOLERANCE)).any(axis=2)
+    wrong |= ((rendered > canvas + np.uint8(_TOLERANCE)) & (canvas < 255 - _TOLERANCE)).any(axis=2)
     if wrong.any():
         pictures.append(_cut_out(rendered, wrong, CORRECTIONS))
     return pictures
+
+
+def _shadow(layer: Layer, height: int, width: int) -> PlacedLayer | None:
+    shadow = layer.shadow_layer()
+    return None if shadow is None else place_layer(shadow, shadow.transform, height, width)
 
 
 def visible_layers(scene: Scene, rendered: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.bool_], ...]:

@@ -22,7 +22,7 @@ SHIPPED = ROOT / "pipelines" / "deocclusion"
 
 @pytest.fixture(scope="module")
 def plain():
-    return ScenePipeline(tiny_pipeline(), tiny_content(), min_hidden_width=2, seam_width=1)
+    return ScenePipeline(tiny_pipeline(), tiny_content(), min_hidden_width=2, edge_width=1.5, shadows=True)
 
 
 @pytest.fixture(scope="module")
@@ -48,11 +48,12 @@ def test_saved_folder(saved, plain):
         "content_pipeline": ["amodal_diffusion", "ContentPipeline"],
         "segmenter": [None, None],
         "min_hidden_width": 2,
-        "seam_width": 1,
+        "edge_width": 1.5,
+        "shadows": True,
     }
     assert (saved / "pipeline.py").read_text() == "from amodal_diffusion import ScenePipeline  # noqa: F401\n"
     loaded = ScenePipeline.from_pretrained(saved)
-    assert (loaded.config.min_hidden_width, loaded.config.seam_width) == (2, 1) and loaded.segmenter is None
+    assert (loaded.config.min_hidden_width, loaded.config.edge_width) == (2, 1.5) and loaded.segmenter is None
     check(loaded, plain)
     check(ScenePipeline.from_pretrained(saved.parent, subfolder="deocclusion"), plain)
 
@@ -214,13 +215,13 @@ BY_DIFFUSERS = """
 import sys
 from diffusers import DiffusionPipeline
 loaded = DiffusionPipeline.from_pretrained(sys.argv[1], trust_remote_code=True)
-print(*[type(part).__name__ for part in (loaded, *loaded.components.values())], loaded.config.seam_width)
+print(*[type(part).__name__ for part in (loaded, *loaded.components.values())], loaded.config.edge_width)
 """
 
 
 def test_diffusers_loads_the_folder(saved):
     names = run_fresh(BY_DIFFUSERS, saved).split()[-5:]
-    assert names == ["ScenePipeline", "PCNetMaskPipeline", "ContentPipeline", "NoneType", "1"]
+    assert names == ["ScenePipeline", "PCNetMaskPipeline", "ContentPipeline", "NoneType", "1.5"]
 
 
 def test_diffusers_loads_a_folder_with_references_and_a_segmenter(saved, plain, tmp_path):
@@ -231,7 +232,7 @@ def test_diffusers_loads_a_folder_with_references_and_a_segmenter(saved, plain, 
     index["segmenter"] = ["amodal_diffusion", "Segmenter"]
     (folder / "model_index.json").write_text(json.dumps(index))
     said = run_fresh(BY_DIFFUSERS, folder)
-    assert said.split()[-5:] == ["ScenePipeline", "PCNetMaskPipeline", "ContentPipeline", "Segmenter", "1"]
+    assert said.split()[-5:] == ["ScenePipeline", "PCNetMaskPipeline", "ContentPipeline", "Segmenter", "1.5"]
     loaded = DiffusionPipeline.from_pretrained(folder, trust_remote_code=True)
     assert loaded.segmenter.settings["max_objects"] == 3
     check(loaded, plain)
@@ -247,7 +248,7 @@ def test_diffusers_names_a_reference_that_leads_nowhere(saved, tmp_path):
 
 def test_diffusers_loads_the_shipped_folder():
     names = run_fresh(BY_DIFFUSERS, SHIPPED).split()[-5:]
-    assert names == ["ScenePipeline", "ASBUPipeline", "ContentPipeline", "NoneType", "2"]
+    assert names == ["ScenePipeline", "ASBUPipeline", "ContentPipeline", "NoneType", "3.0"]
 
 
 def test_shipped_folder():

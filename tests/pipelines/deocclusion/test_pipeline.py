@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from amodal_diffusion import (
     AmodalPipelineOutput,
@@ -20,7 +20,6 @@ from amodal_diffusion.pipelines.deocclusion.layers import (
     read_margins,
     split_overlaps,
     tidy_hidden,
-    trim_seams,
 )
 from pipeline_helpers import crossing_bars, gap_filler, iou, stacked_bars, tiny_pipeline
 from scene_helpers import photo_like, pixels, tiny_content
@@ -160,33 +159,27 @@ def test_split_overlaps():
     np.testing.assert_array_equal(split_overlaps(masks[:0], none[:0, :0]), masks[:0])
 
 
-def test_trim_seams():
-    modal = np.zeros((4, 12, 20), bool)
-    modal[0, 2:8, :10], modal[1, 2:8, 10:], modal[2, 8, 2:9], modal[3, 0, 0:3] = True, True, True, True
-    order = np.zeros((4, 4), np.int8)
-    order[1, 0], order[0, 1], order[0, 2], order[2, 0] = 1, -1, 1, -1
-    trimmed = trim_seams(modal, order, 2)
-    expected = modal.copy()
-    expected[0, :, 8:10] = False  # beside what is in front, and there alone
-    np.testing.assert_array_equal(trimmed, expected)  # of the thin object nothing would be left
-    np.testing.assert_array_equal(trim_seams(modal, order, 0), modal)
-
-
-def test_seams_are_painted_and_the_untouched_scene_is_the_photo():
+def test_soft_outlines_go_into_the_layers_and_the_untouched_scene_is_the_photo():
     modal, _ = crossing_bars()
-    photo = photo_like(modal)
-    plain, trimmed = scene_pipeline()(photo, modal), scene_pipeline(seam_width=1)(photo, modal)
-    np.testing.assert_array_equal(pixels(trimmed), photo)
-    np.testing.assert_array_equal(trimmed.background, plain.background)
-    behind, whole = trimmed.layers[0], plain.layers[0]
-    seam = whole.modal & ~behind.modal
-    assert behind.box == whole.box and seam.any() and (behind.amodal == whole.amodal).all()
-    np.testing.assert_array_equal(behind.rgba[behind.modal], whole.rgba[behind.modal])
-    assert (behind.rgba[seam] != whole.rgba[seam]).any()
-    x, y, w, h = (int(value) for value in behind.box)
-    shown = pixels(trimmed.remove(1))[y : y + h, x : x + w]
-    np.testing.assert_array_equal(shown[seam], behind.rgba[seam][:, :3])
-    np.testing.assert_array_equal(trimmed.layers[1].modal, plain.layers[1].modal)
+    photo = np.full((*modal.shape[1:], 3), 60, np.uint8)
+    photo[modal[0]], photo[modal[1]] = (200, 30, 30), (30, 200, 30)
+    blurred = np.asarray(Image.fromarray(photo).filter(ImageFilter.GaussianBlur(1)))
+    scene = scene_pipeline(edge_width=15.0)(blurred, modal)
+    np.testing.assert_array_equal(pixels(scene), blurred)
+    front = scene.layers[1] if scene.in_front(1, 0) else scene.layers[0]
+    soft = (front.rgba[..., 3] > 0) & (front.rgba[..., 3] < 255)
+    assert soft.any() and front.modal[soft].any()
+    seen = sum(in_photo(layer, "modal", photo.shape[:2]).astype(int) for layer in scene.layers)
+    assert seen.max() == 1  # no pixel is of two layers
+
+
+def in_photo(layer, field, shape):
+    """A mask of a layer where the photo shows it."""
+    x, y = layer.origin[:, 2].astype(int)
+    canvas = np.zeros(shape, bool)
+    mask = getattr(layer, field)
+    canvas[y : y + mask.shape[0], x : x + mask.shape[1]] = mask
+    return canvas
 
 
 @pytest.mark.parametrize("margin", [None, 6])
@@ -331,9 +324,9 @@ def test_progress(pipeline):
     modal, _ = crossing_bars()
     stages = []
     pipeline(photo_like(modal), modal, progress_callback=lambda stage, share: stages.append((stage, share)))
-    assert [stage for stage, _ in stages] == ["masks", "contents", "background", "done"]
+    assert list(dict.fromkeys(stage for stage, _ in stages)) == ["masks", "edges", "contents", "background", "done"]
     shares = [share for _, share in stages]
-    assert shares == sorted(shares) and shares[-1] == 1
+    assert shares == sorted(shares) and shares[-1] == 1 and len(set(shares)) > 5  # batches are told of, too
 
 
 def test_calls_repeat_and_batches_do_not_matter(pipeline):
@@ -380,8 +373,8 @@ def test_components_are_checked():
             ScenePipeline(*components)
     with pytest.raises(ValueError, match="`min_hidden_width` must be at least 0"):
         ScenePipeline(gap_filler(), tiny_content(), min_hidden_width=-1)
-    with pytest.raises(ValueError, match="`seam_width` must be at least 0"):
-        ScenePipeline(gap_filler(), tiny_content(), seam_width=-1)
+    with pytest.raises(ValueError, match=r"`edge_width` must lie in \[0, 16\)"):
+        ScenePipeline(gap_filler(), tiny_content(), edge_width=-1)
 
 
 def test_devices_and_dtypes():

@@ -1,0 +1,351 @@
+"""Soft outlines: how much of each pixel at an object's rim is the object's, and in which colour."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+
+from ...display import short_repr
+from ...masks import BoolArray, dilate, erode, mask_boxes
+from ...scene.render import relations
+
+FloatArray = npt.NDArray[np.float32]
+
+_UNIT = 640
+"""Longer side in pixels of the photo that widths in the settings refer to."""
+
+_SOLVED_WIDTH = 3
+"""Half the width, in pixels, of the band that alpha is solved in; wider bands are solved on a smaller photo."""
+
+_EPSILON = 1e-4  # of the colours in a window, in squared levels from 0 to 1
+_PULL = 0.1  # of the mask, blurred, against the colours
+_STEPS, _TOLERANCE = 60, 1e-3
+_NOISE = 0.05  # alpha that is nearer to 0 or 1 than this is taken for it
+_RADII = (6, 2)  # of the neighbourhoods that colours are taken from
+_DISTINCT = 0.01  # squared distance of two colours beyond which they say more than the solution on the small photo
+_OFFSETS = np.array([(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1)])
+
+
+@dataclass
+class SoftOutlines:
+    """The objects of a photo with soft outlines.
+
+    Args:
+        photo: (H, W, 3) uint8, in which the pixels of a rim have the colour of the object alone, without that of what
+            is behind it.
+        seen: (N, H, W) bool, where anything of each object is seen; no pixel in two masks.
+        amodal: (N, H, W) bool, the whole objects, which hold `seen`.
+        pixels: N arrays, indices into the flat photo of the pixels of a soft rim.
+        alpha: N arrays of uint8, the alpha there, 1 to 255.
+
+    Example:
+        >>> masks = np.zeros((1, 4, 6), bool)
+        >>> SoftOutlines(np.zeros((4, 6, 3), np.uint8), masks, masks, [np.zeros(0, int)], [np.zeros(0, np.uint8)])
+        SoftOutlines(photo=uint8 (4, 6, 3), seen=bool (1, 4, 6), amodal=bool (1, 4, 6), pixels=[...], alpha=[...])
+    """
+
+    photo: npt.NDArray[np.uint8]
+    seen: BoolArray
+    amodal: BoolArray
+    pixels: list[npt.NDArray[np.intp]]
+    alpha: list[npt.NDArray[np.uint8]]
+
+    __repr__ = short_repr
+
+
+def soft_outlines(
+    photo: npt.NDArray[np.uint8], modal: BoolArray, amodal: BoolArray, order: npt.NDArray[np.int8], width: float
+) -> SoftOutlines:
+    """Find how far each object reaches into the pixels of its outline, and what colour it has there.
+
+    Around the outline of each visible mask lies a band of pixels of which the mask alone does not tell whose they are.
+    Their alpha is found by closed-form matting (`solve_alpha`), their colour by `front_colours`. Where alpha is above 0
+    the pixel belongs to the object: it is hidden for what lies behind, whose colour it holds only in part. So a sharp
+    edge takes nothing of its neighbours, and a blurred one as much as the photo shows.
+
+    Args:
+        photo: (H, W, 3) uint8.
+        modal: (N, H, W) bool, no pixel in two masks.
+        amodal: (N, H, W) bool, which hold `modal`.
+        order: (N, N) order matrix.
+        width: of the band on each side of the outline, in pixels of a photo whose longer side is 640; 0 leaves the
+            outlines hard and changes nothing.
+
+    Example:
+        >>> photo = np.zeros((20, 30, 3), np.uint8)
+        >>> photo[:, 10:], photo[:, 9] = 255, 100
+        >>> masks = np.zeros((1, 20, 30), bool)
+        >>> masks[0, :, 10:] = True
+        >>> found = soft_outlines(photo, masks, masks, np.zeros((1, 1), np.int8), width=3)
+        >>> found.seen[0, 10, 7:12], found.photo[10, 9].min() > 200
+        (array([False, False,  True,  True,  True]), np.True_)
+    """
+    count = len(modal)
+    nothing = [np.zeros(0, np.intp)] * count, [np.zeros(0, np.uint8)] * count
+    if not width or not count:
+        return SoftOutlines(photo, modal, amodal, *nothing)
+    band = max(2, round(width * max(photo.shape[:2]) / _UNIT))
+    owner = np.full(photo.shape[:2], -1, np.int16)
+    for index, mask in enumerate(modal):
+        owner[mask] = index
+    position, front = relations(order)
+    clean, seen, whole = photo.copy(), modal.copy(), amodal.copy()
+    pixels, alphas = nothing
+    taken = np.zeros(photo.shape[:2], bool)
+    for index in np.argsort(-position):  # the foremost takes its rim first
+        where = _rim_window(modal[index], band)
+        if where is None:
+            continue
+        before = np.append(front[:, index], False)[owner[where]]  # -1, of none, is the last
+        blocked = dilate(before, kernel="square", size=2 * band + 1) & ~modal[(index, *where)]
+        blocked |= (amodal[(index, *where)] & ~modal[(index, *where)]) | taken[where]
+        rim, alpha, colour = _soft_rim(photo[where], modal[(index, *where)], blocked, band)
+        inside = modal[(index, *where)].copy()
+        inside[rim] = alpha > 0
+        if not inside.any() or not len(alpha):
+            continue
+        keep = alpha > 0
+        rows, columns = rim[0] + where[0].start, rim[1] + where[1].start
+        lost = (rows[~keep], columns[~keep])
+        seen[(index, *lost)] = whole[(index, *lost)] = False
+        rows, columns = rows[keep], columns[keep]
+        seen[:, rows, columns] = False
+        seen[index, rows, columns] = whole[index, rows, columns] = taken[rows, columns] = True
+        clean[rows, columns] = colour[keep]
+        soft = alpha[keep] < 255
+        _continue_behind(whole, owner, (rows[soft], columns[soft]), index, front)
+        pixels[index] = np.ravel_multi_index((rows[soft], columns[soft]), owner.shape)
+        alphas[index] = alpha[keep][soft]
+    return SoftOutlines(clean, seen, whole, pixels, alphas)
+
+
+def _rim_window(mask: BoolArray, band: int) -> tuple[slice, slice] | None:
+    x, y, w, h = (int(value) for value in mask_boxes(mask[None])[0])
+    if not w:
+        return None
+    margin = 4 * band
+    return slice(max(y - margin, 0), y + h + margin), slice(max(x - margin, 0), x + w + margin)
+
+
+def _continue_behind(
+    whole: BoolArray,
+    owner: npt.NDArray[np.int16],
+    rim: tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]],
+    index: int,
+    front: BoolArray,
+) -> None:
+    """Let objects go on beneath the soft rim of one in front, so that nothing else shines through when both move."""
+    rows, columns = rim
+    for dy, dx in ((-2, 0), (2, 0), (0, -2), (0, 2)):
+        beside = owner[(rows + dy).clip(0, owner.shape[0] - 1), (columns + dx).clip(0, owner.shape[1] - 1)]
+        behind = (beside >= 0) & front[index, beside]
+        whole[beside[behind], rows[behind], columns[behind]] = True
+
+
+def _soft_rim(
+    photo: npt.NDArray[np.uint8], mask: BoolArray, blocked: BoolArray, band: int
+) -> tuple[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]], npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+    """The pixels (rows, columns) of the band around a mask, their alpha (K,) and the object's colour there (K, 3).
+
+    `blocked` pixels show something in front of the object and say nothing of it.
+    """
+    size = 2 * band + 1
+    core = erode(mask | blocked, kernel="square", size=size) & mask  # what something hides goes on behind it
+    unknown = dilate(mask, kernel="square", size=size) & ~core & ~blocked
+    rim = np.nonzero(unknown)
+    if not len(rim[0]):
+        return rim, np.zeros(0, np.uint8), np.zeros((0, 3), np.uint8)
+    step = max(1, round(band / _SOLVED_WIDTH))
+    planes = torch.from_numpy(np.ascontiguousarray(photo.transpose(2, 0, 1)))[None]  # [1, 3, h, w]
+    flags = torch.from_numpy(np.stack([mask, unknown, blocked]))[None]
+    if step > 1:
+        height, width = (-(-side // step) * step for side in mask.shape)
+        planes = _shrink(planes, height, width, step)
+        flags = _shrink(flags, height, width, step)
+    else:
+        planes, flags = planes.float(), flags.float()
+    planes /= 255
+    share, band_plane, hidden = (plane.numpy() for plane in flags[0])
+    prior = box_mean(box_mean(F.pad(flags[:, :1], (2, 2, 2, 2), mode="replicate"), 1), 1)[0, 0, 2:-2, 2:-2].numpy()
+    trimap = np.where(band_plane > 0, np.float32(0.5), share.round())
+    image = np.ascontiguousarray(planes[0].numpy().transpose(1, 2, 0))
+    alpha = solve_alpha(image, trimap, prior, usable=hidden == 0, pull=_PULL)
+    alpha = ((alpha - _NOISE) / (1 - 2 * _NOISE)).clip(0, 1)
+    plane = torch.from_numpy(alpha)[None, None]
+    colours = front_colours(planes, plane, 1 - flags[:, 2:].clamp(0, 1))  # [1, 6, h, w]
+    if step == 1:
+        found = colours[0][:, rim[0], rim[1]].T.numpy()
+        opacity = alpha[rim]
+    else:
+        found, opacity = _enlarge(colours, plane, rim, step)
+    pixel = photo[rim].astype(np.float32) / 255
+    ahead, behind = found[:, :3], found[:, 3:]
+    if step > 1:
+        apart = ahead - behind
+        square = (apart**2).sum(axis=1)
+        along = ((pixel - behind) * apart).sum(axis=1)
+        sharp = ((along + _DISTINCT * opacity) / (square + _DISTINCT)).clip(0, 1)
+        opacity = np.where((opacity > 0) & (opacity < 1), sharp, opacity)
+        opacity = ((opacity - _NOISE) / (1 - 2 * _NOISE)).clip(0, 1)
+    rest = pixel - opacity[:, None] * ahead - (1 - opacity[:, None]) * behind
+    colour = np.where(opacity[:, None] == 1, pixel, ahead + opacity[:, None] * rest)
+    levels = np.rint(255 * opacity).astype(np.uint8)
+    return rim, levels, np.rint(255 * colour.clip(0, 1)).astype(np.uint8)
+
+
+def _shrink(planes: torch.Tensor, height: int, width: int, step: int) -> torch.Tensor:
+    """Means of squares of `step` pixels, of planes that are made as large as a number of these first."""
+    rows = torch.arange(height).clamp(max=planes.shape[2] - 1)
+    columns = torch.arange(width).clamp(max=planes.shape[3] - 1)
+    # A strip at a time: floats of the whole window are never held.
+    parts = [F.avg_pool2d(planes[:, :, part][:, :, :, columns].float(), step) for part in rows.split(64 * step)]
+    return torch.cat(parts, dim=2)
+
+
+def _enlarge(
+    colours: torch.Tensor, alpha: torch.Tensor, rim: tuple[npt.NDArray[np.intp], ...], step: int
+) -> tuple[FloatArray, FloatArray]:
+    height, width = alpha.shape[2:]
+    x, y = ((rim[axis] + 0.5) / step * 2 / side - 1 for axis, side in ((1, width), (0, height)))
+    points = torch.from_numpy(np.stack([x, y], axis=-1).astype(np.float32))[None, None]  # [1, 1, K, 2]
+    planes = torch.cat([colours, alpha], dim=1)
+    found = F.grid_sample(planes, points, mode="bilinear", padding_mode="border", align_corners=False)[0, :, 0]
+    return found[:6].T.numpy(), found[6].numpy()
+
+
+def solve_alpha(
+    image: FloatArray, trimap: FloatArray, prior: FloatArray, *, usable: BoolArray | None = None, pull: float = 0.0
+) -> FloatArray:
+    """Closed-form matting of a narrow band [Levin, Lischinski and Weiss, "A Closed-Form Solution to Natural Image
+    Matting", 2008].
+
+    In each window of 3x3 pixels alpha is taken for a linear function of the colour, which gives a quadratic form in
+    alpha; the pixels on both sides of the band are known and hold it. Only windows that touch the band are looked at,
+    so the cost follows the outline. Solved by conjugate gradients.
+
+    Args:
+        image: (h, w, 3) float32 in [0, 1].
+        trimap: (h, w) float32: 0 outside, 1 inside, between them where alpha is asked for.
+        prior: (h, w) float32 in [0, 1], where the search begins and what `pull` draws to.
+        usable: (h, w) bool, pixels that show the object or what is behind it; None: all.
+        pull: weight of the prior.
+
+    Returns:
+        (h, w) float32 in [0, 1].
+
+    Example:
+        >>> row = np.array([0, 0, 0, 0.5, 1, 1, 1], np.float32)
+        >>> image = np.repeat(np.tile(row, (5, 1))[..., None], 3, axis=2)
+        >>> trimap = np.tile(np.array([0, 0, 0.5, 0.5, 0.5, 1, 1], np.float32), (5, 1))
+        >>> solve_alpha(image, trimap, trimap)[2].round(1)
+        array([0. , 0. , 0. , 0.5, 1. , 1. , 1. ], dtype=float32)
+    """
+    unknown = (trimap > 0) & (trimap < 1)
+    height, width = trimap.shape
+    pixels = np.flatnonzero(unknown)
+    if not len(pixels) or min(height, width) < 3:
+        return prior if len(pixels) else trimap
+    inner = np.zeros_like(unknown)
+    inner[1:-1, 1:-1] = True
+    if usable is not None:
+        inner &= erode(usable, kernel="square", size=3)
+    middle = np.flatnonzero(dilate(unknown, kernel="square", size=3) & inner)
+    index = middle[:, None] + _OFFSETS @ (width, 1)  # [K, 9]
+    colours = image.reshape(-1, 3)[index]  # [K, 9, 3]
+    colours = colours - colours.mean(axis=1, keepdims=True)
+    spread = np.matmul(colours.transpose(0, 2, 1), colours) / 9 + _EPSILON / 9 * np.eye(3, dtype=np.float32)
+    lines = np.matmul(colours, np.linalg.inv(spread))
+    form = np.eye(9, dtype=np.float32) - (1 + np.matmul(lines, colours.transpose(0, 2, 1))) / 9  # [K, 9, 9]
+    # A row of 5x5 neighbours for each unknown pixel.
+    rows = np.full(height * width, -1)
+    rows[pixels] = np.arange(len(pixels))
+    apart = _OFFSETS[None] - _OFFSETS[:, None]  # from the pixel of the row to that of the column
+    code = (apart[..., 0] + 2) * 5 + apart[..., 1] + 2  # [9, 9]
+    row = rows[index]
+    chosen = row >= 0
+    keys = (row[..., None] * 25 + code)[chosen].ravel()
+    stencil = np.bincount(keys, form[chosen].ravel(), len(pixels) * 25).reshape(-1, 25).astype(np.float32)
+    around = np.array([(y, x) for y in range(-2, 3) for x in range(-2, 3)]) @ (width, 1)
+    neighbours = np.clip(pixels[:, None] + around, 0, height * width - 1)
+    known = np.where(unknown, 0, trimap).ravel()
+    fixed = (stencil * known[neighbours]).sum(axis=1)
+    at = rows[neighbours]
+    stencil[at < 0] = 0
+    stencil[:, 12] += pull
+    start = prior.ravel()[pixels]
+    alpha = trimap.astype(np.float32)
+    alpha.ravel()[pixels] = _conjugate_gradients(stencil, np.maximum(at, 0), pull * start - fixed, start)
+    return alpha.clip(0, 1)
+
+
+def _conjugate_gradients(
+    stencil: FloatArray, at: npt.NDArray[np.intp], target: FloatArray, x: FloatArray
+) -> FloatArray:
+    def product(vector: FloatArray) -> FloatArray:
+        return np.einsum("ij,ij->i", stencil, vector[at])
+
+    scale = 1 / np.maximum(stencil[:, 12], 1e-6)
+    residual = target - product(x)
+    direction = scaled = scale * residual
+    energy = float(residual @ scaled)
+    for _ in range(_STEPS):
+        moved = product(direction)
+        step = energy / max(float(direction @ moved), 1e-12)
+        x = x + np.float32(step) * direction
+        if np.abs(step * direction).max() < _TOLERANCE:
+            break
+        residual = residual - np.float32(step) * moved
+        scaled = scale * residual
+        energy, before = float(residual @ scaled), energy
+        direction = scaled + np.float32(energy / max(before, 1e-12)) * direction
+    return x
+
+
+def box_mean(planes: torch.Tensor, radius: int) -> torch.Tensor:
+    """Means over squares of side 2 radius + 1 of planes (1, C, h, w), with nothing, 0, beyond the border.
+
+    Example:
+        >>> box_mean(torch.ones(1, 1, 1, 3), 1)[0, 0, 0] * 9
+        tensor([2., 3., 2.])
+    """
+    size = 2 * radius + 1
+    planes = F.avg_pool2d(planes, (size, 1), stride=1, padding=(radius, 0))
+    return F.avg_pool2d(planes, (1, size), stride=1, padding=(0, radius))
+
+
+def front_colours(image: torch.Tensor, alpha: torch.Tensor, usable: torch.Tensor) -> torch.Tensor:
+    """The smooth colours of an object and of what is behind it, around each pixel.
+
+    Means of the neighbourhood, weighted by how much of a pixel is of either, twice: blur fusion [Forte and Pitié,
+    "Approximate Fast Foreground Colour Estimation", 2021].
+
+    Args:
+        image: (1, 3, h, w) float32 in [0, 1].
+        alpha: (1, 1, h, w) float32 in [0, 1].
+        usable: (1, 1, h, w) float32, 0 where neither is seen.
+
+    Returns:
+        (1, 6, h, w): three channels of the object, three of what is behind it.
+
+    Example:
+        >>> alpha = torch.tensor([0.0, 0.5, 1.0]).view(1, 1, 1, 3)
+        >>> image = alpha.expand(-1, 3, -1, -1)  # white before black
+        >>> front_colours(image, alpha, torch.ones_like(alpha))[0, ::3, 0, 1].round()
+        tensor([1., 0.])
+    """
+    ahead, behind = image, image
+    for radius in _RADII:
+        weights = torch.cat([alpha, 1 - alpha], dim=1) * usable + 1e-6
+        total = box_mean(weights, radius)
+        means = [
+            box_mean(colour * weights[:, part : part + 1], radius) / total[:, part : part + 1]
+            for part, colour in enumerate((ahead, behind))
+        ]
+        rest = image - alpha * means[0] - (1 - alpha) * means[1]
+        ahead = (means[0] + alpha * rest).clamp(0, 1)
+        behind = (means[1] + (1 - alpha) * rest).clamp(0, 1)
+    return torch.cat([ahead, behind], dim=1)

@@ -1,0 +1,190 @@
+"""Shadows that objects throw on the ground beside them, found in the photo. Where nothing is sure, none is found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+
+from ...masks import BoolArray, dilate
+from ...models.pull_push import pull_push
+from .matting import box_mean
+
+FloatArray = npt.NDArray[np.float32]
+
+_SIDE = 96  # pixels of the longer side of an object when its shadow is looked for
+_REACH = 0.4  # how far a shadow may reach beyond the object's box, of its longer side
+_LOWER = 0.45  # share of the object's height, from its top, above which it does not touch the ground
+_PLAIN = 0.09  # greatest spread of the ground's brightness, in natural logarithms
+_DARK = 0.07  # least share of the light that a shadow takes
+_DEEP = 0.75  # most of it
+_GREY = 0.12  # by how much a shadow may take more of one colour than of another
+_TOUCHED = 0.35  # least share of the ground beside the object's foot that is dark
+_CLEAR = 0.05  # most that the ground may be dark where a shadow has ended
+
+
+def find_shadows(
+    photo: npt.NDArray[np.uint8], seen: BoolArray, boxes: npt.NDArray[np.int64], outside: BoolArray | None = None
+) -> list[npt.NDArray[np.uint8] | None]:
+    """The shadow of each object, as `Layer` has it.
+
+    The ground around the object's lower half, where no other object is, is compared with its colour further away, for
+    which a plane is fitted to the logarithm of each channel. What is darker by the same share in all channels, touches
+    the foot of the object, is darkest there and ends before the window does is its shadow. On ground that is not plain,
+    on that of another object, and where any of this fails, no shadow is found.
+
+    Args:
+        photo: (H, W, 3) uint8.
+        seen: (N, H, W) bool, no pixel in two masks.
+        boxes: (N, 4) int64 (x, y, w, h), the tiles of the layers.
+        outside: (H, W) bool, where the canvas shows nothing; None: nowhere.
+
+    Returns:
+        N arrays (h + 2 m, w + 2 m) uint8, or None.
+
+    Example:
+        >>> photo = np.full((80, 80, 3), 200, np.uint8)
+        >>> masks = np.zeros((1, 80, 80), bool)
+        >>> masks[0, 30:50, 30:50] = True
+        >>> find_shadows(photo, masks, np.array([[30, 30, 20, 20]]))
+        [None]
+    """
+    occupied = seen.any(axis=0)
+    if outside is not None:
+        occupied |= outside
+    return [
+        _find_shadow(photo, mask, occupied, [int(value) for value in box]) if mask.any() else None
+        for mask, box in zip(seen, boxes, strict=True)
+    ]
+
+
+def _find_shadow(
+    photo: npt.NDArray[np.uint8], mask: BoolArray, occupied: BoolArray, box: Sequence[int]
+) -> npt.NDArray[np.uint8] | None:
+    x, y, w, h = box
+    height, width = mask.shape
+    margin = round(_REACH * max(w, h))
+    rows, columns = (
+        slice(max(y - margin, 0), min(y + h + margin, height)),
+        slice(max(x - margin, 0), min(x + w + margin, width)),
+    )
+    step = max(1, round(max(w, h) / _SIDE))
+    if min(w, h) < 12 or margin < 4:
+        return None
+    size = tuple(max(1, (part.stop - part.start) // step) for part in (rows, columns))
+    own = _small(mask[rows, columns], size) > 0.25
+    ground = _small(~occupied[rows, columns], size) > 0.999
+    pixels = torch.from_numpy(photo[rows, columns]).permute(2, 0, 1)[None]
+    image = F.interpolate(pixels.float(), size=size, mode="area")[0].numpy() if step > 1 else pixels[0].float().numpy()
+    logs = np.log(image + 4)  # [3, h, w]
+    # Only beside and below the lower half.
+    first = int((y + _LOWER * h - rows.start) / step)
+    ground[: max(first, 0)] = False
+    near = max(2, margin // step)
+    beside = dilate(own, kernel="square", size=2 * max(1, near // 8) + 1) & ground
+    middle = dilate(own, kernel="square", size=2 * (near * 5 // 8) + 1)
+    far = ground & ~middle
+    if beside.sum() < 8 or far.sum() < 60:
+        return None
+    plane = _fit_plane(logs, far)
+    if plane is None:
+        return None
+    weights = torch.from_numpy(ground.astype(np.float32))[None, None]
+    smooth = box_mean(torch.from_numpy(image)[None] * weights, 1) / box_mean(weights, 1).clamp(min=1e-6)
+    taken = 1 - np.exp(np.log(smooth[0].numpy() + 4) - plane)  # [3, h, w], share of the light of each channel
+    dark = taken.mean(axis=0)
+    grey = np.ptp(taken, axis=0) < _GREY + 0.25 * dark.clip(0)
+    candidate = ground & (dark > _DARK) & (dark < _DEEP) & grey
+    # What hangs together with the dark ground beside the foot.
+    reached = candidate & beside
+    while True:
+        grown = dilate(reached, kernel="square", size=3) & candidate
+        if grown.sum() == reached.sum():
+            break
+        reached = grown
+    foot = beside & candidate
+    edge = ground & ~dilate(own, kernel="square", size=2 * (near * 7 // 8) + 1)
+    inner = reached & dilate(own, kernel="square", size=2 * max(1, near // 4) + 1)
+    outer = reached & ~inner
+    sure = (
+        foot.sum() >= _TOUCHED * beside.sum()
+        and reached.sum() >= 0.02 * own.sum()
+        and edge.any()
+        and (reached & edge).sum() <= 0.02 * edge.sum()
+        and abs(float(dark[edge].mean())) < _CLEAR
+        and (not outer.any() or dark[inner].mean() > dark[outer].mean())
+    )
+    if not sure:
+        return None
+    soft = np.where(ground & dilate(reached, kernel="square", size=3), dark.clip(0, _DEEP), 0).astype(np.float32)
+    known = torch.from_numpy((ground | ~dilate(own, kernel="square", size=3)).astype(np.float32))[None, None]
+    planes = pull_push(torch.from_numpy(soft)[None, None], known)  # beneath the object it goes on
+    planes = planes * torch.from_numpy((reached | own | dilate(reached, kernel="square", size=5)).astype(np.float32))
+    planes = box_mean(F.pad(planes, (1, 1, 1, 1), mode="replicate"), 1)[..., 1:-1, 1:-1]
+    planes = planes * torch.from_numpy(dilate(reached, kernel="square", size=2 * (near // 4) + 1).astype(np.float32))
+    full = F.interpolate(planes, size=(rows.stop - rows.start, columns.stop - columns.start), mode="bilinear")
+    shadow = np.zeros((h + 2 * margin, w + 2 * margin), np.uint8)
+    top, left = rows.start - (y - margin), columns.start - (x - margin)
+    shadow[top : top + full.shape[2], left : left + full.shape[3]] = np.rint(255 * full[0, 0].numpy())
+    return shadow
+
+
+def _small(mask: BoolArray, size: tuple[int, ...]) -> FloatArray:
+    if mask.shape == size:
+        return mask.astype(np.float32)
+    plane = torch.from_numpy(np.ascontiguousarray(mask))[None, None].float()
+    return F.interpolate(plane, size=size, mode="area")[0, 0].numpy()  # type: ignore[no-any-return]
+
+
+def _fit_plane(logs: FloatArray, where: BoolArray) -> FloatArray | None:
+    """A plane through the logarithms (3, h, w) of the marked pixels, everywhere; None where they are not plain."""
+    rows, columns = np.mgrid[: where.shape[0], : where.shape[1]].astype(np.float32)
+    basis = np.stack([np.ones_like(rows), rows / where.shape[0], columns / where.shape[1]])  # [3, h, w]
+    inside, points, values = where.ravel(), basis.reshape(3, -1).T, logs.reshape(3, -1).T
+    kept = inside.copy()
+    for _ in range(3):  # without what lies far off the plane, which may be anything
+        if kept.sum() < 0.6 * inside.sum():
+            return None
+        weights = np.linalg.lstsq(points[kept], values[kept], rcond=None)[0]
+        away = np.abs(values - points @ weights).max(axis=1)
+        kept = inside & (away < 3 * max(float(np.median(away[inside])), 0.01))
+    if float(away[kept].std()) > _PLAIN or float(np.median(away[inside])) > _PLAIN:
+        return None
+    return (points @ weights).T.reshape(logs.shape).astype(np.float32)
+
+
+def light(
+    photo: npt.NDArray[np.uint8], shadows: Sequence[npt.NDArray[np.uint8] | None], boxes: npt.NDArray[np.int64]
+) -> npt.NDArray[np.uint8]:
+    """The photo without shadows: each pixel divided by the share of the light that they leave it.
+
+    Args:
+        photo: (H, W, 3) uint8.
+        shadows: of N objects.
+        boxes: (N, 4) int64 (x, y, w, h), their tiles.
+
+    Returns:
+        (H, W, 3) uint8; `photo` itself where there are no shadows.
+
+    Example:
+        >>> shadow = np.full((4, 4), 128, np.uint8)
+        >>> light(np.full((4, 6, 3), 100, np.uint8), [shadow], np.array([[1, 0, 4, 4]]))[0, :, 0]
+        array([100, 201, 201, 201, 201, 100], dtype=uint8)
+    """
+    lit = photo
+    for shadow, (x, y, w, _) in zip(shadows, boxes.tolist(), strict=True):
+        if shadow is None:
+            continue
+        lit = lit.copy() if lit is photo else lit
+        margin = (shadow.shape[1] - w) // 2
+        top, left = y - margin, x - margin
+        inside = (slice(max(-top, 0), photo.shape[0] - top), slice(max(-left, 0), photo.shape[1] - left))
+        part = shadow[inside]
+        window = lit[max(top, 0) : max(top, 0) + part.shape[0], max(left, 0) : max(left, 0) + part.shape[1]]
+        dark = part > 0
+        share = 1 - part[dark][:, None] / np.float32(255)
+        window[dark] = np.rint((window[dark] / share).clip(0, 255)).astype(np.uint8)
+    return lit

@@ -1,0 +1,74 @@
+"""Shadows: found where they are plain to see, and nowhere else."""
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFilter
+
+from amodal_diffusion.masks import mask_boxes
+from amodal_diffusion.pipelines.deocclusion.shadows import find_shadows, light
+
+GROUND, OBJECT = (180, 160, 140), (60, 90, 160)
+
+
+def scene(dark=0.45, scale=1, noise=2.0, tint=(1.0, 1.0, 1.0), depth=26, seed=0):
+    """A box on plain ground with a soft shadow below and beside it: the photo, its mask, the photo unshadowed."""
+    rng = np.random.default_rng(seed)
+    mask, cast = np.zeros((2, 200 * scale, 240 * scale), bool)
+    mask[60 * scale : 120 * scale, 90 * scale : 150 * scale] = True
+    y, x = np.mgrid[: 200 * scale, : 240 * scale] / scale
+    cast = ((x - 128) / 42) ** 2 + ((y - 120) / (depth / 2)) ** 2 < 1
+    plane = Image.fromarray((cast * 255).astype(np.uint8)).filter(ImageFilter.GaussianBlur(3 * scale))
+    share = dark * np.asarray(plane).astype(np.float32)[..., None] / 255
+    grain = rng.normal(0, noise, (*mask.shape, 3)) + (y[..., None] - 100) * 0.1
+    lit = np.where(mask[..., None], OBJECT, np.array(GROUND) + grain)
+    photo = np.where(mask[..., None], lit, lit * (1 - share * np.array(tint)))
+    return *(np.rint(picture.clip(0, 255)).astype(np.uint8) for picture in (photo, lit)), mask
+
+
+@pytest.mark.parametrize("scale", [1, 3])
+@pytest.mark.parametrize("dark", [0.25, 0.5])
+def test_a_plain_shadow_is_found_and_taken_away(scale, dark):
+    photo, unshadowed, mask = scene(dark, scale)
+    boxes = mask_boxes(mask[None])
+    (shadow,) = find_shadows(photo, mask[None], boxes)
+    assert shadow is not None and 0.7 * dark < shadow.max() / 255 < 1.25 * dark
+    assert shadow.shape[0] - boxes[0, 3] == shadow.shape[1] - boxes[0, 2]
+    lit = light(photo, [shadow], boxes)
+    np.testing.assert_array_equal(lit[: 60 * scale], photo[: 60 * scale])
+    around = ~mask
+    before, after = (np.abs(picture.astype(int) - unshadowed)[around].mean() for picture in (photo, lit))
+    assert after < 0.4 * before
+
+
+def test_no_shadow_is_taken_for_none():
+    photo, _, mask = scene(dark=0)
+    assert find_shadows(photo, mask[None], mask_boxes(mask[None])) == [None]
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        {"noise": 60.0},  # ground that is not plain
+        {"tint": (0.2, 1.0, 1.8)},  # paint, not shade
+        {"depth": 160, "dark": 0.4},  # dark ground that does not end
+    ],
+)
+def test_what_is_unsure_is_none(case):
+    photo, _, mask = scene(**case)
+    assert find_shadows(photo, mask[None], mask_boxes(mask[None])) == [None]
+
+
+def test_ground_under_another_object_counts_for_nothing():
+    photo, _, mask = scene()
+    other = np.zeros_like(mask)
+    other[110:, :] = True
+    other &= ~mask
+    masks = np.stack([mask, other])
+    assert find_shadows(photo, masks, mask_boxes(masks))[0] is None
+
+
+def test_nothing():
+    photo, _, mask = scene()
+    assert find_shadows(photo, mask[:0][None][:0].reshape(0, *mask.shape), np.zeros((0, 4), np.int64)) == []
+    assert find_shadows(photo, np.zeros_like(mask)[None], np.zeros((1, 4), np.int64)) == [None]
+    assert light(photo, [None], np.zeros((1, 4), np.int64)) is photo
