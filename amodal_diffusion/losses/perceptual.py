@@ -1,4 +1,4 @@
-"""VGG-16 up to its third pooling, for perceptual and style losses (Liu et al., ECCV 2018; [Z20])."""
+"""Perceptual and style losses (Liu et al., ECCV 2018; [Z20]) on the maps of VGG-16 or of EfficientNet-lite0."""
 
 from pathlib import Path
 
@@ -9,9 +9,15 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from torch import Tensor, nn
 
 from ..checkpoints import load_published_state_dict
+from ..models import EfficientNetLite0
 
 _BLOCKS = ((3, 64, 64), (64, 128, 128), (128, 256, 256, 256))
 _WEIGHTS_NAME = "model.safetensors"
+_LITE_LEVELS = 3
+_LITE_SPREAD = 7.0  # standard deviation of its maps, which no activation follows, over everyday photos
+
+EFFICIENTNET_LITE0 = "efficientnet-lite0"
+"""What `load_perceptual_network` takes for `EfficientNetFeatures`."""
 
 
 class VGGFeatures(nn.Module):
@@ -40,6 +46,48 @@ class VGGFeatures(nn.Module):
             if isinstance(layer, nn.MaxPool2d):
                 maps.append(image)
         return maps
+
+
+class EfficientNetFeatures(nn.Module):
+    """The maps of EfficientNet-lite0 at strides 2, 4 and 8, of ImageNet-normalised pictures, scaled to about 1; frozen.
+
+    Not what is published, but its weights come with a package. Losses by it are not those by VGG-16: they need other
+    weights.
+
+    Args:
+        network: None takes `EfficientNetLite0.from_package()`.
+
+    Example:
+        >>> network = EfficientNetFeatures(EfficientNetLite0())
+        >>> [tuple(maps.shape) for maps in network(torch.zeros(1, 3, 8, 8))]
+        [(1, 16, 4, 4), (1, 24, 2, 2), (1, 40, 1, 1)]
+    """
+
+    def __init__(self, network: EfficientNetLite0 | None = None) -> None:
+        super().__init__()
+        self.network = EfficientNetLite0.from_package() if network is None else network
+        self.requires_grad_(False).eval()
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """(B, 3, h, w) -> (B, 16, h/2, w/2), (B, 24, h/4, w/4), (B, 40, h/8, w/8)."""
+        return [maps / _LITE_SPREAD for maps in self.network(image, levels=_LITE_LEVELS).feature_maps]
+
+
+PerceptualNetwork = VGGFeatures | EfficientNetFeatures
+
+
+def load_perceptual_network(name: str) -> PerceptualNetwork:
+    """`EfficientNetFeatures` for "efficientnet-lite0", else `load_vgg_features`.
+
+    Raises:
+        ImportError: "efficientnet-lite0" without the package of its weights.
+        FileNotFoundError, ValueError: as `load_vgg_features` says.
+
+    Example:
+        >>> type(load_perceptual_network("efficientnet-lite0")).__name__
+        'EfficientNetFeatures'
+    """
+    return EfficientNetFeatures() if name == EFFICIENTNET_LITE0 else load_vgg_features(name)
 
 
 def load_vgg_features(path_or_id: str) -> VGGFeatures:
@@ -79,11 +127,11 @@ def load_vgg_features(path_or_id: str) -> VGGFeatures:
     return network
 
 
-def perceptual_losses(network: VGGFeatures, pictures: list[Tensor], truth: Tensor) -> tuple[Tensor, Tensor]:
+def perceptual_losses(network: PerceptualNetwork, pictures: list[Tensor], truth: Tensor) -> tuple[Tensor, Tensor]:
     """L1 between the feature maps of pictures and truth, and between their Gram matrices; sums over three levels.
 
     Args:
-        network: VGG-16.
+        network: VGG-16 or EfficientNet-lite0.
         pictures: each (B, 3, h, w): the output and the composite.
         truth: (B, 3, h, w).
 

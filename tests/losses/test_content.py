@@ -3,15 +3,19 @@
 import pytest
 import torch
 from safetensors.torch import save_file
+from skimage import data
 
 from amodal_diffusion.data.synthesis import ContentBatch
+from amodal_diffusion.images import normalize_images
 from amodal_diffusion.losses import (
+    EfficientNetFeatures,
     VGGFeatures,
     composite,
     content_losses,
     discriminator_loss,
     generator_loss,
     gram_matrix,
+    load_perceptual_network,
     load_vgg_features,
     total_variation,
 )
@@ -57,8 +61,9 @@ def test_gram_matrix():
     torch.testing.assert_close(gram_matrix(maps), torch.tensor([[[5.0, 11.0], [11.0, 25.0]]]) / 4)
 
 
-def test_perceptual_losses_vanish_for_the_truth_alone(tmp_path):
-    network, batch = VGGFeatures(), make_batch()
+@pytest.mark.parametrize("make", [VGGFeatures, EfficientNetFeatures])
+def test_perceptual_losses_vanish_for_the_truth_alone(make):
+    network, batch = make(), make_batch()
     same = content_losses(batch.image, batch, network)
     assert float(same["perceptual"]) == 0 and float(same["style"]) == 0
     output = batch.image + 0.5
@@ -89,3 +94,18 @@ def test_vgg_from_files(tmp_path):
         load_vgg_features(str(tmp_path / "other.safetensors"))
     with pytest.raises(FileNotFoundError, match="'nowhere/nothing', and the Hub does not give it"):
         load_vgg_features("nowhere/nothing")
+
+
+def test_networks_by_name(tmp_path):
+    lite = load_perceptual_network("efficientnet-lite0")
+    assert isinstance(lite, EfficientNetFeatures)
+    save_file(VGGFeatures().state_dict(), tmp_path / "vgg.safetensors")
+    assert isinstance(load_perceptual_network(str(tmp_path / "vgg.safetensors")), VGGFeatures)
+    with pytest.raises(FileNotFoundError):
+        load_perceptual_network("nowhere/nothing")
+
+
+def test_maps_of_efficientnet_lite_are_about_one():
+    photo = torch.tensor(data.chelsea()).permute(2, 0, 1)[None] / 255
+    for maps in EfficientNetFeatures()(normalize_images(photo)):
+        assert 0.5 < float(maps.std()) < 2

@@ -6,7 +6,7 @@ import logging
 import pytest
 import torch
 from safetensors.torch import load_file
-from train_pcnet_c import _find_vgg_features
+from train_pcnet_c import find_perceptual_network
 
 from amodal_diffusion import ContentPipeline, PCNetContent
 from photo_helpers import write_photos
@@ -40,9 +40,9 @@ def weights(folder):
 
 def test_without_vgg_training_says_so(caplog):
     with caplog.at_level(logging.WARNING):
-        assert _find_vgg_features("nowhere/nothing") is None
+        assert find_perceptual_network("nowhere/nothing") is None
     assert "without the perceptual and the style loss" in caplog.text
-    assert _find_vgg_features("none") is None
+    assert find_perceptual_network("none") is None
 
 
 def test_a_run_leaves_a_pipeline(run):
@@ -105,8 +105,27 @@ def test_bad_flags(photos, tmp_path, flags, message):
         run_main("train_pcnet_c", "--dataset", photos, "--output_dir", tmp_path, *SMALL, *flags)
 
 
-def test_class_conditioned_network_is_refused(photos, tmp_path):
-    ContentPipeline(model=PCNetContent((4, 8), sample_size=32, class_conditioned=True)).save_pretrained(tmp_path / "c")
-    with pytest.raises(ValueError, match="is class-conditioned"):
-        flags = ["--pretrained_pipeline", tmp_path / "c"]
+def test_features_of_efficientnet_lite(photos, tmp_path):
+    flags = ["--perceptual_network", "efficientnet-lite0", "--style_weight", "20", "--max_train_steps", "2"]
+    run_main("train_pcnet_c", "--dataset", photos, "--output_dir", tmp_path, *SMALL, *flags)
+    card = (tmp_path / "README.md").read_text()
+    assert "perceptual and the style loss: efficientnet-lite0" in card and "left out" not in card
+
+
+def test_class_conditioned(photos, tmp_path):
+    flags = ["--class_conditioned", "--recipe", "improved", "--max_train_steps", "2", "--adversarial_weight", "0"]
+    run_main("train_pcnet_c", "--dataset", photos, "--output_dir", tmp_path / "a", *SMALL, *flags)
+    assert ContentPipeline.from_pretrained(tmp_path / "a").model.config.class_conditioned
+    further = ["--pretrained_pipeline", tmp_path / "a", "--max_train_steps", "1"]
+    run_main("train_pcnet_c", "--dataset", photos, "--output_dir", tmp_path / "b", *SMALL, *further)
+    assert ContentPipeline.from_pretrained(tmp_path / "b").model.config.class_conditioned
+
+
+def test_class_conditioned_needs_classes(photos, run, tmp_path):
+    flags = ["--class_conditioned", "--pretrained_pipeline", run]
+    with pytest.raises(ValueError, match="`--class_conditioned` needs a network that is"):
         run_main("train_pcnet_c", "--dataset", photos, "--output_dir", tmp_path / "r", *SMALL, *flags)
+    nameless = write_photos(tmp_path / "photos", images=4)  # a COCOA-style file: names without ids
+    with pytest.raises(ValueError, match=r"`--class_conditioned`: \d+ objects for training have no category id"):
+        flags = ["--dataset", nameless, "--output_dir", tmp_path / "r", "--class_conditioned"]
+        run_main("train_pcnet_c", *flags, *SMALL)

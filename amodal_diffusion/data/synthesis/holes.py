@@ -82,6 +82,7 @@ class ContentBatch:
         visible: 0 in the hole.
         mask: the visible part of A outside the hole; zeros in samples without an object.
         known: 1 where `image` shows the true colours.
+        category_ids: (B,) int64, of the objects to be completed, 0 for one of no known category; None for none at all.
 
     Example:
         >>> plane = torch.ones(1, 1, 8, 8)
@@ -93,6 +94,7 @@ class ContentBatch:
     visible: Tensor
     mask: Tensor
     known: Tensor
+    category_ids: Tensor | None = None
 
     __repr__ = short_repr
 
@@ -155,7 +157,8 @@ class ContentSynthesizer(PhotoOcclusionSynthesizer):
         mask = modal & visible & (background ^ 1)
         # Nothing is seen beyond the frame of the photo.
         masks = (visible & (inside | pasted), mask, known)
-        return ContentBatch(normalize_images(image), *(plane[:, None].to(torch.float32) for plane in masks))
+        planes = (plane[:, None].to(torch.float32) for plane in masks)
+        return ContentBatch(normalize_images(image), *planes, self.bank.category_ids[plan.objects])
 
     def _move_crop(self, target: Tensor) -> Tensor:
         """Shift and scale the crop around A."""

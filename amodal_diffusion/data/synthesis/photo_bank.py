@@ -34,6 +34,7 @@ class PhotoBank:
         known: (N,) bool, whether the occluders of the object are known. Where they are not, its `OCCLUDER` bits are 0.
         sources: (N,) int64, which data set an object comes from.
         context: side of the squares, in sides of the crop that `crop_boxes` gives.
+        category_ids: (N,) int64, 0 where there is none; None for none at all.
 
     Raises:
         ValueError: where the shapes do not belong together or there is no object.
@@ -48,14 +49,25 @@ class PhotoBank:
         (2, 32, 1)
     """
 
-    def __init__(self, pixels: Tensor, layers: Tensor, known: Tensor, sources: Tensor, context: float) -> None:
+    def __init__(
+        self,
+        pixels: Tensor,
+        layers: Tensor,
+        known: Tensor,
+        sources: Tensor,
+        context: float,
+        category_ids: Tensor | None = None,
+    ) -> None:
+        category_ids = torch.zeros_like(sources) if category_ids is None else category_ids
         count, resolution = pixels.shape[0], pixels.shape[-1]
         if not count:
             raise ValueError("`pixels` holds no object: no mask of the data passed the filters.")
-        expected = ((count, 3, resolution, resolution), (count, resolution, resolution), (count,), (count,))
-        shapes = tuple(tuple(part.shape) for part in (pixels, layers, known, sources))
+        expected = ((count, 3, resolution, resolution), (count, resolution, resolution), *[(count,)] * 3)
+        shapes = tuple(tuple(part.shape) for part in (pixels, layers, known, sources, category_ids))
         if shapes != expected:
-            raise ValueError(f"`pixels`, `layers`, `known` and `sources` must have shapes {expected}, got {shapes}.")
+            raise ValueError(
+                f"`pixels`, `layers`, `known`, `sources` and `category_ids` must have shapes {expected}, got {shapes}."
+            )
         if context < 1:
             raise ValueError(f"`context` must be at least 1, got {context}.")
         self.pixels = pixels
@@ -63,6 +75,7 @@ class PhotoBank:
         self.known = known
         self.sources = sources
         self.context = context
+        self.category_ids = category_ids
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -87,7 +100,7 @@ class PhotoBank:
 
     def _with(self, change: Callable[[Tensor], Tensor]) -> "PhotoBank":
         pixels, layers, known, sources = map(change, (self.pixels, self.layers, self.known, self.sources))
-        return PhotoBank(pixels, layers, known, sources, self.context)
+        return PhotoBank(pixels, layers, known, sources, self.context, change(self.category_ids))
 
     @classmethod
     def from_sources(
@@ -124,7 +137,7 @@ class PhotoBank:
         Raises:
             ValueError: where a photo is missing or has another size than its masks, or no object is left.
         """
-        pixels, layers, known, origins = [], [], [], []
+        pixels, layers, known, origins, categories = [], [], [], [], []
         for source, rows in enumerate(sources):
             for row in rows:
                 if on_row is not None:
@@ -141,6 +154,7 @@ class PhotoBank:
                 layers.append(_crop_layers(modal, amodal, front, kept, boxes, resolution))
                 known += [is_known] * len(kept)
                 origins += [source] * len(kept)
+                categories += [row["objects"][index].get("category_id") or 0 for index in kept]
         side = resolution
         return cls(
             torch.cat([torch.zeros(0, 3, side, side, dtype=torch.uint8), *pixels]),
@@ -148,6 +162,7 @@ class PhotoBank:
             torch.tensor(known, dtype=torch.bool),
             torch.tensor(origins, dtype=torch.int64),
             context,
+            torch.tensor(categories, dtype=torch.int64),
         )
 
 
