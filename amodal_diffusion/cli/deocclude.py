@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import io, pipelines
+from ..pipelines.content.fillers import FILLERS
 from .options import MASKS_HELP, add_command, check_inputs_survive, find_device, find_dtype, given_options, write_out
 
 if TYPE_CHECKING:
@@ -80,6 +81,15 @@ def add_deocclude(commands: Any, parents: list[argparse.ArgumentParser]) -> None
         metavar="PX|SHARE|L,T,R,B",
         help="grow the canvas, so that objects that the frame cuts go on: 64, 0.25 of the longer side, or 0,0,80,0",
     )
+    parser.add_argument(
+        "--filler",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="[OBJECT=]FILLER",
+        help=f"what fills hidden parts and the background: {', '.join(FILLERS)}; for one object by its number or name, "
+        "as in cup=smooth, for the background as in background=blend",
+    )
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of models that draw random numbers (0)")
 
 
@@ -98,12 +108,13 @@ def _run_deocclude(options: argparse.Namespace) -> None:
     photo = load_image(options.photo)
     left, top, right, bottom = read_margins(options.extend_canvas, photo.height, photo.width)
     check_scene_output(options.output, size=(photo.width + left + right, photo.height + top + bottom))
-    objects = None
+    objects, fillers = None, _fillers(options.filler, options.names)
     if options.masks:
         size = (photo.height, photo.width)
         objects = io.read_object_masks(options.masks, size=size, file_name=options.photo.name)
         names = _names(objects, options.names)
-        _removed(options.remove, names)
+        _places("--remove", options.remove, names)
+        fillers = _fillers(options.filler, names)
     pipeline = _load(options)
     if objects is None and pipeline.segmenter is None:
         raise ValueError("give --masks or --segmenter: the model has no segmenter that finds the objects.")
@@ -117,6 +128,7 @@ def _run_deocclude(options: argparse.Namespace) -> None:
             extend_canvas=options.extend_canvas,
             generator=torch.Generator().manual_seed(options.seed),
             progress_callback=bar,
+            **fillers,
             **given_options(options),
         )
         save_scene(_without(scene, options.remove), options.output)
@@ -162,7 +174,7 @@ def _category_ids(objects: io.ObjectMasks, pipeline: pipelines.ScenePipeline) ->
     return np.where(ids < 1, pipeline.mask_pipeline.unknown_category_id, ids)
 
 
-def _removed(wanted: Sequence[str], names: Sequence[str]) -> list[int]:
+def _places(option: str, wanted: Sequence[str], names: Sequence[str]) -> list[int]:
     """The places of the objects that `wanted` gives by number or by name."""
     places = []
     for text in wanted:
@@ -173,13 +185,38 @@ def _removed(wanted: Sequence[str], names: Sequence[str]) -> list[int]:
         if len(found) != 1:
             problem = "names no object" if not found else f"names the objects {found}; give a number"
             known = ", ".join(f"{index} {name}" for index, name in enumerate(names)) or "none"
-            raise ValueError(f"--remove {text} {problem}. Objects: {known}.")
+            raise ValueError(f"{option} {text} {problem}. Objects: {known}.")
         places += found
     return places
 
 
+def _fillers(given: Sequence[str], names: Sequence[str] | None) -> dict[str, Any]:
+    """The arguments `filler` and `background_filler` of a scene pipeline.
+
+    One without an object goes for all objects and the background; the more special wins.
+    """
+    everything, background, objects = None, None, {}
+    for text in given:
+        place, _, filler = text.rpartition("=")
+        if filler not in FILLERS:
+            raise ValueError(f"--filler {text}: {filler!r} is none of {', '.join(FILLERS)}.")
+        if not place:
+            everything = filler
+        elif place == "background":
+            background = filler
+        elif names is None and not (place.isascii() and place.isdigit()):
+            objects[place] = filler  # a name that the segmenter may give
+        else:
+            objects |= {
+                index: filler for index in (_places("--filler", [place], names) if names is not None else [int(place)])
+            }
+    if everything is not None and objects and names is not None:
+        objects = {**dict.fromkeys(range(len(names)), everything), **objects}
+    return {"filler": objects or everything, "background_filler": background or everything}
+
+
 def _without(scene: Scene, wanted: Sequence[str]) -> Scene:
-    places = _removed(wanted, [layer.name for layer in scene.layers])
+    places = _places("--remove", wanted, [layer.name for layer in scene.layers])
     for place in sorted(set(places), reverse=True):  # from the end: the others keep their places
         scene = scene.remove(place)
     return scene

@@ -118,7 +118,9 @@ def test_options_reach_the_pipeline(place, models, monkeypatch):
     monkeypatch.setattr(ScenePipeline, "__call__", spy)
     base = ("photo.png", "--masks", "results.json", "--model", models / "scene", "--output", "out")
     options = ("--names", "Käse", "b", "--extend-canvas", "3,0,5,2", "--eraser-dilation", 2, "--batch-size", 1)
-    assert run(*base, *options, "--seed", 7) == 0
+    fillers = ("--filler", "blend", "b=smooth", "background=exemplar")
+    assert run(*base, *options, "--seed", 7, *fillers) == 0
+    assert (seen["filler"], seen["background_filler"]) == ({0: "blend", 1: "smooth"}, "exemplar")
     assert seen["names"] == ["Käse", "b"] and seen["extend_canvas"] == [3, 0, 5, 2]
     assert (seen["eraser_dilation"], seen["batch_size"]) == (2, 1)
     assert seen["generator"].initial_seed() == 7 and seen["category_ids"].tolist() == [1, 2]
@@ -217,6 +219,8 @@ def test_errors_are_named_before_any_inference(place, models, capsys, no_inferen
         ([*base, *out, "--remove", "3"], "--remove 3 names no object. Objects: 0 label"),
         ([*base, *out, "--remove", "x"], "--remove x names no object"),
         ([*base, *out, "--names", "a", "b", "a", "--remove", "a"], "the objects [0, 2]"),
+        ([*base, "--output", "o", "--filler", "magic"], "--filler magic: 'magic' is none of auto, blend"),
+        ([*base, "--output", "o", "--filler", "dog=blend"], "dog names no object"),
         ([*base, "--output", "o", "--extend-canvas", "1.5"], "`extend_canvas` as a share must lie"),
         ([*base, "--output", "o", "--extend-canvas", "1,2"], "(left, top, right, bottom)"),
         ([*base, "--output", "o", "--extend-canvas", "4200"], "canvas of a scene must have 1 to"),

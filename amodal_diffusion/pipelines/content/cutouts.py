@@ -62,6 +62,18 @@ def visible_tile(scene: ContentScene, index: int) -> np.ndarray:
     return tile
 
 
+def patch_colours(patch: Tensor, box: np.ndarray, rows: slice, columns: slice) -> Tensor:
+    """(3, h, w), what a patch (3, s, s) of a square box (x, y, side, side) shows in a window of the photo.
+
+    Example:
+        >>> patch_colours(torch.ones(3, 4, 4), np.array([0, 0, 2, 2]), slice(0, 1), slice(0, 3))[0]
+        tensor([[1., 1., 0.]])
+    """
+    x, y, side, _ = box.tolist()
+    place = torch.tensor([[x - columns.start, y - rows.start, side, side]]).expand(3, -1)
+    return paste_patches(patch, place, rows.stop - rows.start, columns.stop - columns.start)
+
+
 def paste_hidden(
     tile: np.ndarray, patch: Tensor, box: np.ndarray, scene: ContentScene, index: int, margin: int | None
 ) -> None:
@@ -77,14 +89,12 @@ def paste_hidden(
         array([[  9, 255],
                [255,   9]], dtype=uint8)
     """
-    x, y, side, _ = box.tolist()
     height, width = scene.photo.shape[:2]
     left, top, w, h = scene.boxes[index].tolist()
     # With some of the surroundings, from which the colours go on.
     rows = slice(max(0, top - _CONTEXT), min(height, top + h + _CONTEXT))
     columns = slice(max(0, left - _CONTEXT), min(width, left + w + _CONTEXT))
-    place = torch.tensor([[x - columns.start, y - rows.start, side, side]]).expand(3, -1)
-    colours = paste_patches(patch, place, rows.stop - rows.start, columns.stop - columns.start)  # [3, h', w']
+    colours = patch_colours(patch, box, rows, columns)  # [3, h', w']
     inner = (slice(top - rows.start, top - rows.start + h), slice(left - columns.start, left - columns.start + w))
     hidden = scene.hidden(index)
     if margin is not None:

@@ -18,6 +18,8 @@ class ContentPipelineOutput(BaseOutput):
             on the CPU. An object without any pixel has a tile of size 0 x 0 (1 x 1, transparent, as "pil").
         boxes: (N, 4) int64 (x, y, w, h), where each tile lies in the photo, in pixels; zeros without any pixel. An
             array, or with "pt" a tensor.
+        fillers: list of N names, what filled the hidden part of each object (`fillers.FILLERS`); None where nothing is
+            hidden.
 
     Example:
         >>> import numpy as np
@@ -28,5 +30,6 @@ class ContentPipelineOutput(BaseOutput):
 
     objects: Any
     boxes: Any
+    fillers: Any = None
 
     __repr__ = short_repr

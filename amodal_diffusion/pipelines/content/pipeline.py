@@ -23,7 +23,9 @@ from ...models.pull_push import pull_push
 from ..base import PipelineCallback, SafePipeline, check_callback
 from ..inputs import batches, check_choice, check_integer, check_number, to_device
 from ..registry import register_pipeline
-from .cutouts import paste_hidden, postprocess, to_pixels, to_planes, visible_tile
+from .cutouts import paste_hidden, patch_colours, postprocess, to_pixels, to_planes, visible_tile
+from .exemplar import Hole, background_hole, object_hole
+from .fillers import check_filler, read_fillers
 from .inpainting import (
     check_inpainter_kwargs,
     inpaint,
@@ -76,15 +78,18 @@ class ContentPatches:
 class ContentPipeline(SafePipeline):
     """Fills the hidden parts of objects, and the place of removed objects, with colour.
 
-    The colours come from PCNet-C [Z20] or from any inpainting pipeline of diffusers. Visible pixels of the photo are
-    never changed. Where painted pixels meet the photo, the smooth part of the network's error is measured on a rim of
-    visible pixels that it painted too, and subtracted on the hidden side (`match_seam`), so that a colour cast leaves
-    no edge.
+    The colours come from a filler (`fillers.FILLERS`): pixels copied from what is seen, PCNet-C [Z20], or any
+    inpainting pipeline of diffusers. Visible pixels of the photo are never changed. Where pixels that a network painted
+    meet the photo, the smooth part of its error is measured on a rim of visible pixels that it painted too, and
+    subtracted on the hidden side (`match_seam`), so that a colour cast leaves no edge.
+
+    What is copied comes from the visible pixels of the object itself, for the background from what is no object;
+    never from the rim of a mask, where colours of both sides mix (`source_margin`).
 
     A saved folder holds the inpainter, or only its id (`save_pretrained(..., include_inpainter=False)`).
 
     Args:
-        model: PCNet-C; None where an `inpainter` is given.
+        model: PCNet-C; None where an `inpainter` is given, or a `filler` that needs neither.
         inpainter: an inpainting pipeline of diffusers, its Hub id or the path of its folder; a text-to-image or
             image-to-image pipeline is taken as `AutoPipelineForInpainting` makes an inpainting one of it. None with a
             `model`.
@@ -105,6 +110,12 @@ class ContentPipeline(SafePipeline):
         erase_occluders: hide what is in front of an object (by `order` or `occluder_masks`) from the network. None
             takes True for an `inpainter`, which would continue the object in front, and False for a `model`, which
             was trained with it in view.
+        filler: what fills holes, one of `fillers.FILLERS`; calls can ask for another. None takes the network that is
+            there, "pcnet-c" as published, or "inpainter".
+        blend_prior: where "blend" has its low frequencies from: "smooth" continues the visible colours, "network" lets
+            the component paint them.
+        source_margin: width in pixels of the rim of visible parts, beside holes and beside other things, that is never
+            copied.
 
     Raises:
         ValueError, TypeError: naming the setting or the component.
@@ -141,9 +152,17 @@ class ContentPipeline(SafePipeline):
         feather: float = 64.0,
         seam_margin: int | None = None,
         erase_occluders: bool | None = None,
+        filler: str | None = None,
+        blend_prior: str = "smooth",
+        source_margin: int = 1,
     ) -> None:
         super().__init__()
-        model, inpainter, inpainter_id = read_components(model, inpainter, inpainter_id)
+        if model is not None or inpainter is not None or inpainter_id is not None or filler is None:
+            model, inpainter, inpainter_id = read_components(model, inpainter, inpainter_id)
+        if filler is not None:
+            check_filler("filler", filler, model=model is not None, inpainter=inpainter is not None)
+        if check_choice("blend_prior", blend_prior, ("smooth", "network")) == "network" and model is inpainter:
+            raise ValueError("`blend_prior` 'network' needs a `model` or an `inpainter`.")
         self.register_modules(model=model, inpainter=inpainter)
         self.register_to_config(
             inpainter_id=inpainter_id,
@@ -155,10 +174,13 @@ class ContentPipeline(SafePipeline):
             feather=check_number("feather", feather, 0, _UNIT),
             seam_margin=None if seam_margin is None else check_integer("seam_margin", seam_margin, 0),
             erase_occluders=None if erase_occluders is None else bool(erase_occluders),
+            filler=filler,
+            blend_prior=blend_prior,
+            source_margin=check_integer("source_margin", source_margin, 0),
         )
         if model is not None and background_size % model.multiple:
             raise ValueError(f"`background_size` must be a multiple of {model.multiple}, got {background_size}.")
-        if self.size % _SIZE_STEP and model is None:
+        if inpainter is not None and self.size % _SIZE_STEP:
             raise ValueError(f"`inpainter_size` must be a multiple of {_SIZE_STEP}, got {self.size}.")
 
     @property
@@ -166,12 +188,24 @@ class ContentPipeline(SafePipeline):
         """Side in pixels of the crops that objects are filled at."""
         if self.model is not None:
             return int(self.model.config.sample_size)
+        if self.inpainter is None:
+            return _UNIT
         return int(self.config.inpainter_size or trained_size(self.inpainter))
 
     @property
     def networks(self) -> list[nn.Module]:
         """The network of this package, where the pipeline has one."""
         return [] if self.model is None else [self.model]
+
+    @property
+    def network(self) -> str | None:
+        """The filler that stands for the component of the pipeline; None without one."""
+        return "pcnet-c" if self.model is not None else None if self.inpainter is None else "inpainter"
+
+    def _fillers(self, filler: Any, names: Sequence[str | None]) -> list[str]:
+        """One for each object, checked."""
+        default = self.config.filler or self.network
+        return read_fillers(filler, default, names, model=self.model is not None, inpainter=self.inpainter is not None)
 
     # Loading, saving, sharing
 
@@ -334,6 +368,7 @@ class ContentPipeline(SafePipeline):
         category_ids: Any = None,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
         inpainter_kwargs: Mapping[str, Any] | None = None,
+        filler: str | Sequence[str | None] | Mapping[int | str, str] | None = None,
         clean_seams: bool = False,
         batch_size: int | None = None,
         output_type: str = "np",
@@ -357,15 +392,18 @@ class ContentPipeline(SafePipeline):
             names: category names of the objects, None for one without.
             prompts: for an inpainter, one text for all objects or one each; None takes the name, or an empty text.
             category_ids: (N,) positive integers; needed where the network is class-conditioned, else ignored.
-            generator: random numbers of an inpainter: one, from which one for each object is derived, or a list with
-                one an object. The batch size does not change the random numbers. PCNet-C draws none.
+            generator: random numbers of an inpainter, and of the search for what to copy: one, from which one for each
+                object is derived, or a list with one an object. The batch size does not change the random numbers.
+                PCNet-C draws none. None: what is copied is the same in every call.
             inpainter_kwargs: further arguments of the inpainter's call: `num_inference_steps`, `guidance_scale`,
                 `strength`, `negative_prompt` (one for all), ...
+            filler: what fills the hidden parts, in place of the setting: one for all objects; a list with one each,
+                None for the setting's; or a dictionary from numbers or names of objects to theirs.
             clean_seams: the masks already keep a pixel or two away from the objects in front, so that they contain none
-                of their colours; `seam_margin` is then taken for 0.
+                of their colours; `seam_margin` is then taken for 0, and `source_margin` beside holes.
             batch_size: crops in one pass; None suits it to the device.
             output_type: "np", "pil" or "pt", see `ContentPipelineOutput`.
-            return_dict: False returns a tuple of `objects`, `boxes`.
+            return_dict: False returns a tuple of `objects`, `boxes`, `fillers`.
             callback: called after every batch as `callback(pipeline, "contents", done, total)`; if it returns False,
                 the call ends with `CallInterruptedError`.
 
@@ -394,17 +432,27 @@ class ContentPipeline(SafePipeline):
             raise ValueError("`category_ids` must be given: the network is class-conditioned.")
         margin = 0 if clean_seams and self.config.seam_margin is not None else self.config.seam_margin
 
-        # 2. Cut the visible part of each object out of the photo
+        fillers: list[str | None] = [*self._fillers(filler, scene.prompts if names is None else list(names))]
+
+        # 2. Cut the visible part of each object out of the photo, and choose what fills the hidden one
         tiles = [visible_tile(scene, index) for index in range(len(scene))]
         rows = [index for index in range(len(scene)) if scene.hidden(index).any()]
+        holes = {index: self._object_hole(scene, index, clean_seams) for index in rows}
+        for index, given in enumerate(fillers):
+            if index not in holes:
+                fillers[index] = None
+            elif given == "auto":
+                fillers[index] = holes[index].suiting_filler(self.network)
+        painted = [index for index in rows if self._needs_network(fillers[index])]
 
-        # 3. Crop, fill, and paste the hidden part, in batches of objects
+        # 3. Crop, fill, and paste the hidden part: with the network in batches of objects, the others one by one
         boxes = content_boxes(scene.boxes, self.config.enlarge_box)
-        photo = to_planes(scene.photo, scene.unknown, self._execution_device)  # [3, H, W]
+        low: dict[int, Tensor] = {}
         try:
             with self.evaluation_mode(), self.progress("contents", len(rows), callback) as advance:
-                for part in batches(len(rows), batch_size):
-                    chosen = rows[part]
+                photo = to_planes(scene.photo, scene.unknown, self._execution_device) if painted else None  # [3, H, W]
+                for part in batches(len(painted), batch_size):
+                    chosen = painted[part]
                     patches = self.crop_objects(scene, photo, chosen, boxes)
                     filled = self.fill(
                         patches,
@@ -413,8 +461,17 @@ class ContentPipeline(SafePipeline):
                         options,
                     )  # [B, 3, s, s]
                     for index, patch in zip(chosen, filled, strict=True):
-                        paste_hidden(tiles[index], patch, boxes[index], scene, index, margin)
-                    advance(len(chosen))
+                        if fillers[index] == "blend":
+                            low[index] = patch_colours(patch, boxes[index], *holes[index].window).cpu()
+                        else:
+                            paste_hidden(tiles[index], patch, boxes[index], scene, index, margin)
+                    advance(sum(fillers[index] != "blend" for index in chosen))
+                for index in rows:
+                    if index not in painted or index in low:
+                        source = None if generators is None else generators[index]
+                        colours = holes[index].fill(str(fillers[index]), low.pop(index, None), source)
+                        tiles[index][..., :3][scene.hidden(index)] = colours
+                        advance(1)
         finally:  # offloaded networks go back in any case
             self.maybe_free_model_hooks()
 
@@ -422,8 +479,16 @@ class ContentPipeline(SafePipeline):
         output = ContentPipelineOutput(
             objects=[postprocess(tile, output_type) for tile in tiles],
             boxes=torch.from_numpy(scene.boxes) if output_type == "pt" else scene.boxes,
+            fillers=fillers,
         )
-        return output if return_dict else (output.objects, output.boxes)
+        return output if return_dict else (output.objects, output.boxes, output.fillers)
+
+    def _needs_network(self, filler: str | None) -> bool:
+        return filler in ("pcnet-c", "inpainter") or (filler == "blend" and self.config.blend_prior == "network")
+
+    def _object_hole(self, scene: ContentScene, index: int, clean_seams: bool) -> Hole:
+        """The hidden part of an object, and what of its visible part may be copied."""
+        return object_hole(scene, index, self.config.source_margin, clean_seams=clean_seams)
 
     def crop_objects(
         self, scene: ContentScene, photo: Tensor, rows: Sequence[int], boxes: np.ndarray
@@ -466,6 +531,8 @@ class ContentPipeline(SafePipeline):
         *,
         unknown: Any = None,
         replace_rim: bool = False,
+        avoid: Any = None,
+        filler: str | None = None,
         prompt: str = "",
         generator: torch.Generator | None = None,
         inpainter_kwargs: Mapping[str, Any] | None = None,
@@ -473,16 +540,18 @@ class ContentPipeline(SafePipeline):
     ) -> Any:
         """Remove all objects of a photo and fill their place.
 
-        The whole photo is filled at once: for a `model` padded to a square of `background_size`, for an `inpainter`
-        scaled to `inpainter_size`.
+        A network fills the whole photo at once: for a `model` padded to a square of `background_size`, for an
+        `inpainter` scaled to `inpainter_size`.
 
         Args:
             image: the photo in any form that `load_image` reads.
             masks: (N, H, W) what to remove, in any form that `to_mask_stack` reads; their union is the hole.
             unknown: (H, W), pixels without content; they belong to the hole.
             replace_rim: also fill a rim of `background_rim` pixels around the hole, where halos and shadows are.
+            avoid: (N, H, W), what else must not be copied, such as other objects and shadows.
+            filler: what fills the hole, in place of the setting.
             prompt: for an inpainter.
-            generator: of the random numbers of an inpainter.
+            generator: of random numbers, as of `__call__`.
             inpainter_kwargs: see `__call__`.
             output_type: "np" for a (H, W, 3) uint8 array, "pil" for an image, "pt" for a (3, H, W) uint8 tensor.
 
@@ -504,8 +573,36 @@ class ContentPipeline(SafePipeline):
         options = check_inpainter_kwargs(self.inpainter, inpainter_kwargs)
         generators = split_generators(generator, 1)
         check_choice("output_type", output_type, ("np", "pt", "pil"))
+        avoid = None if avoid is None else read_mask("avoid", avoid, size)
+        chosen = self._fillers(filler, [None])[0]
         if not hole.any():
             return postprocess(photo.copy(), output_type)
+        if chosen not in ("pcnet-c", "inpainter"):
+            whole = dilate(hole, kernel="square", size=2 * self.background_rim(*size) + 1) if replace_rim else hole
+            place = background_hole(photo, whole, unknown, avoid, 0 if replace_rim else self.config.source_margin)
+            chosen = place.suiting_filler(self.network) if chosen == "auto" else chosen
+        low = None
+        if self._needs_network(chosen):
+            low = self._paint_background(photo, hole, unknown, replace_rim, prompt, generators, options)
+            if chosen != "blend":
+                return postprocess(self._paste_background(low, photo, hole, replace_rim), output_type)
+        result = photo.copy()
+        part = None if low is None else low[:, place.window[0], place.window[1]]
+        result[whole] = place.fill(chosen, part, None if generators is None else generators[0])
+        return postprocess(result, output_type)
+
+    def _paint_background(
+        self,
+        photo: np.ndarray,
+        hole: np.ndarray,
+        unknown: np.ndarray | None,
+        replace_rim: bool,
+        prompt: str,
+        generators: Sequence[torch.Generator] | None,
+        options: Mapping[str, Any],
+    ) -> Tensor:
+        """(3, H, W) float32 in [0, 1], the whole photo as the network paints it."""
+        size = photo.shape[:2]
         padding, inner = self._background_frame(*size)
         with self.evaluation_mode():
             planes = to_planes(photo, unknown, self._execution_device)  # [3, H, W]
@@ -515,13 +612,16 @@ class ContentPipeline(SafePipeline):
         left, right, above, below = padding
         square = (size[0] + above + below, size[1] + left + right)
         whole = F.interpolate(filled, size=square, mode="bilinear", align_corners=False)[0]
-        whole = whole[:, above : above + size[0], left : left + size[1]]  # [3, H, W]
+        return whole[:, above : above + size[0], left : left + size[1]]
+
+    def _paste_background(self, whole: Tensor, photo: np.ndarray, hole: np.ndarray, replace_rim: bool) -> np.ndarray:
+        """(H, W, 3) uint8, the photo with its hole, and the rim of that, as the network paints them."""
         if replace_rim:
-            hole = dilate(hole, kernel="square", size=2 * self.background_rim(*size) + 1)
+            hole = dilate(hole, kernel="square", size=2 * self.background_rim(*hole.shape) + 1)
         if self.config.seam_margin is not None:
             trusted = trusted_photo(~hole, hole, self.config.seam_margin)
             whole = continue_photo(whole.cpu(), to_planes(photo, None, trusted.device), trusted)
-        return postprocess(np.where(hole[:, :, None], to_pixels(whole), photo), output_type)
+        return np.where(hole[:, :, None], to_pixels(whole), photo)
 
     def background_rim(self, height: int, width: int) -> int:
         """Width in pixels of the rim that `background(..., replace_rim=True)` fills, for a photo of this size.

@@ -203,6 +203,8 @@ class ScenePipeline(SafePipeline):
         prompts: Any = None,
         background_prompt: str = "",
         inpainter_kwargs: Mapping[str, Any] | None = None,
+        filler: str | Sequence[str | None] | Mapping[int | str, str] | None = None,
+        background_filler: str | None = None,
         eraser_dilation: int | None = None,
         batch_size: int | None = None,
         generator: torch.Generator | None = None,
@@ -224,6 +226,9 @@ class ScenePipeline(SafePipeline):
             prompts: one for each object, where the content pipeline takes any; None takes the names.
             background_prompt: for an inpainter.
             inpainter_kwargs: further arguments of an inpainter's call, see `ContentPipeline`.
+            filler: what fills hidden parts, in place of the content pipeline's setting: one for all objects, a list, or
+                a dictionary from numbers or names of objects, see `ContentPipeline`.
+            background_filler: what fills the background, likewise.
             eraser_dilation: pixels by which masks that hide others grow, to close the gaps between the masks of a
                 segmenter. None: the segmenter's setting where it made the masks, else 0.
             batch_size: objects in one pass through the networks; None suits it to the device.
@@ -270,7 +275,8 @@ class ScenePipeline(SafePipeline):
         contents: Any = self.content_pipeline(
             outlines.photo, outlines.seen, outlines.amodal, order=relations, unknown=unknown, names=inputs.names,
             prompts=prompts, category_ids=category_ids, generator=generator, inpainter_kwargs=inpainter_kwargs,
-            batch_size=batch_size, clean_seams=self.config.edge_width > 0, callback=report.within("contents", 0.4, 0.8),
+            batch_size=batch_size, filler=filler, clean_seams=self.config.edge_width > 0,
+            callback=report.within("contents", 0.4, 0.8),
         )  # fmt: skip
 
         # 5. Fill the background
@@ -280,6 +286,7 @@ class ScenePipeline(SafePipeline):
         background = self.content_pipeline.background(
             light(inputs.canvas, shadows, boxes), outlines.seen, unknown=unknown, replace_rim=hard,
             prompt=background_prompt, generator=generator, inpainter_kwargs=inpainter_kwargs,
+            filler=background_filler,
         )  # fmt: skip
 
         # 6. Put the scene together

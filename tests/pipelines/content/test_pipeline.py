@@ -113,7 +113,7 @@ def test_output_types(output_type, pipeline):
     modal, amodal = crossing_bars()
     picture = photo(1, 60, 80)
     arrays = pipeline(picture, modal, amodal)
-    objects, boxes = pipeline(picture, modal, amodal, output_type=output_type, return_dict=False)
+    objects, boxes, _ = pipeline(picture, modal, amodal, output_type=output_type, return_dict=False)
     np.testing.assert_array_equal(np.asarray(boxes), arrays.boxes)
     assert isinstance(boxes, torch.Tensor) is (output_type == "pt")
     for tile, array in zip(objects, arrays.objects, strict=True):

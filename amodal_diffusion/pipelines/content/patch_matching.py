@@ -1,0 +1,290 @@
+"""Patches of a hole matched with patches of what is seen, coarse to fine, and the pixels that they stand for."""
+
+from dataclasses import dataclass
+from math import ceil
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ...display import short_repr
+from ...masks import BoolArray
+from ...models.pull_push import pull_push
+
+RADIUS = 3
+"""Of the patches that are compared, in pixels: they are 7 x 7."""
+
+_DIMENSIONS = 16  # of a patch after projection on its principal components; more cost time and gain nothing
+_SAMPLE = 3000  # patches from which the components are computed
+_FEWEST = 12  # patches below which there is nothing to copy from
+_CHUNK = 2_000_000  # distances held at a time
+_NEARBY = 0.5  # weight of the distance in the picture beside that of the colours
+_FIRST_ROUNDS, _ROUNDS = 4, 2  # of matching and voting, at the coarsest level and at the others
+
+
+@dataclass
+class Sheet:
+    """The pixels that may be copied.
+
+    Args:
+        pixels: (H, W, 3) uint8.
+        usable: (H, W) bool.
+        places: (H, W, 2) float32 (y, x), where each pixel lies in the picture that is filled.
+
+    Example:
+        >>> sheet = Sheet.of_picture(np.zeros((4, 6, 3), np.uint8), np.ones((4, 6), bool))
+        >>> sheet.places[1, 2]
+        array([1., 2.], dtype=float32)
+    """
+
+    pixels: npt.NDArray[np.uint8]
+    usable: BoolArray
+    places: npt.NDArray[np.float32]
+
+    __repr__ = short_repr
+
+    @classmethod
+    def of_picture(cls, pixels: npt.NDArray[np.uint8], usable: BoolArray) -> "Sheet":
+        """The pixels of the picture that is filled."""
+        places = np.stack(np.meshgrid(*(np.arange(n, dtype=np.float32) for n in usable.shape), indexing="ij"), axis=-1)
+        return cls(pixels, usable, places)
+
+    def mirrored(self) -> "Sheet":
+        """The same pixels mirrored about the vertical axis of what is usable, and where they would then lie."""
+        columns = np.flatnonzero(self.usable.any(axis=0))
+        places = self.places[:, ::-1].copy()
+        if len(columns):
+            places[..., 1] = self.places[0, columns[0], 1] + self.places[0, columns[-1], 1] - places[..., 1]
+        return Sheet(self.pixels[:, ::-1], self.usable[:, ::-1], places)
+
+    def beside(self, other: "Sheet") -> "Sheet":
+        """Both sheets as one."""
+        height = max(len(self.usable), len(other.usable))
+
+        def joined(first: npt.NDArray, second: npt.NDArray) -> npt.NDArray:
+            return np.concatenate(
+                [np.pad(part, [(0, height - len(part))] + [(0, 0)] * (part.ndim - 1)) for part in (first, second)],
+                axis=1,
+            )
+
+        return Sheet(
+            joined(self.pixels, other.pixels), joined(self.usable, other.usable), joined(self.places, other.places)
+        )
+
+
+@dataclass
+class Level:
+    """One level of the pyramid: the picture that is filled, and the sheet. Planes are (h, w) bool.
+
+    Args:
+        image: (3, h, w) float32 in [0, 1].
+        known: pixels that are compared.
+        target: pixels to fill.
+        sheet: (3, h', w') float32 in [0, 1].
+        usable: (h', w') bool.
+        places: (h', w', 2) float32, in pixels of this level.
+
+    Example:
+        >>> mask = torch.ones(8, 8, dtype=torch.bool)
+        >>> level = Level(torch.zeros(3, 8, 8), mask, ~mask, torch.zeros(3, 8, 8), mask, torch.zeros(8, 8, 2))
+        >>> level.halved().image.shape
+        torch.Size([3, 4, 4])
+    """
+
+    image: Tensor
+    known: Tensor
+    target: Tensor
+    sheet: Tensor
+    usable: Tensor
+    places: Tensor
+
+    def halved(self) -> "Level":
+        """The next coarser level."""
+        image, _ = _shrink(self.image, self.known)
+        sheet, share = _shrink(self.sheet, self.usable)
+        target = _pool(self.target.float()[None])[0] > 0
+        _, seen = _shrink(self.image, self.known)
+        places, _ = _shrink(self.places.permute(2, 0, 1), self.usable)
+        return Level(image, (seen > 0) & ~target, target, sheet, share >= 0.75, places.permute(1, 2, 0) / 2)
+
+
+@dataclass
+class Matches:
+    """For every pixel near the hole the pixel of the sheet whose patch is most like its own.
+
+    Args:
+        index: (h, w) int64, flat index into the sheet.
+        distance: (h, w) float32, mean square of the differences; 0 where nothing was matched.
+        matched: (h, w) bool.
+        image: (3, h, w) float32 in [0, 1], the picture with its hole filled by votes of the patches.
+
+    Example:
+        >>> index = torch.zeros(4, 4, dtype=torch.int64)
+        >>> Matches(index, index.float(), index == 0, torch.zeros(3, 4, 4)).matched.all()
+        tensor(True)
+    """
+
+    index: Tensor
+    distance: Tensor
+    matched: Tensor
+    image: Tensor
+
+
+def match(level: Level, generator: torch.Generator) -> Matches | None:
+    """Match the patches of a hole with those of a sheet, from coarse to fine.
+
+    At each level every patch finds the most similar one of the sheet among all, and every pixel of the hole becomes the
+    mean of what the patches that cover it stand for, weighted by how similar they are; both are repeated [W07]. Patches
+    are compared by their principal components, and near ones are preferred.
+
+    Args:
+        level: the finest level.
+        generator: of the random sample from which the components are computed.
+
+    Returns:
+        The matches at that level, or None where the sheet has next to nothing to copy from.
+
+    Example:
+        >>> image, half = torch.rand(3, 32, 32), torch.arange(32).expand(32, 32) < 20
+        >>> sheet = Sheet.of_picture(np.zeros((32, 32, 3), np.uint8), half.numpy())
+        >>> found = match(
+        ...     Level(image, half, ~half, image, half, torch.from_numpy(sheet.places)), torch.Generator().manual_seed(0)
+        ... )
+        >>> found.image.shape, bool((found.index[~half] % 32 < 20).all())
+        (torch.Size([3, 32, 32]), True)
+    """
+    levels = [level]
+    while min(levels[-1].target.shape) >= 8 * RADIUS and bool(_eroded(levels[-1].target).any()):
+        coarser = levels[-1].halved()
+        if int(coarser.usable.sum()) < 2 * _FEWEST:
+            break
+        levels.append(coarser)
+    if int(level.usable.sum()) < _FEWEST:
+        return None
+    found: Matches | None = None
+    for current in reversed(levels):
+        found = _match_level(current, found, generator)
+    return found
+
+
+def _match_level(level: Level, coarser: Matches | None, generator: torch.Generator) -> Matches:
+    height, width = level.target.shape
+    inside = level.known | level.target
+    near = (F.max_pool2d(level.target.float()[None, None], 2 * RADIUS + 1, 1, RADIUS)[0, 0] > 0) & inside
+    queries, sources = near.flatten().nonzero()[:, 0], level.usable.flatten().nonzero()[:, 0]
+    sheet = torch.where(level.usable, level.sheet, pull_push(level.sheet[None], level.usable[None, None].float())[0])
+    mean, basis = _components(sheet, sources, generator)
+    # A patch at the other end of the picture counts as if its colours were this much different.
+    scale = _NEARBY * (sheet.var() * 3).sqrt() * RADIUS / max(height, width)
+    features = torch.cat([_project(sheet, mean, basis, sources), level.places.flatten(0, 1)[sources] * scale], 1)
+    squares = features.square().sum(1)
+    rows = torch.stack([queries // width, queries % width], 1).float() * scale
+    if coarser is None:
+        start = pull_push(level.image[None], level.known[None, None].float())[0]
+        image, rounds = _compose(level, inside, start), _FIRST_ROUNDS
+        index, distance = torch.zeros(height * width, dtype=torch.int64), torch.zeros(height * width)
+    else:
+        index, distance = _finer(coarser, level)
+        image, rounds = _vote(level, inside, index, distance, near, level.image), _ROUNDS
+    step = max(1, _CHUNK // len(sources))
+    for _ in range(rounds):
+        wanted = torch.cat([_project(image, mean, basis, queries), rows], 1)
+        for start_row in range(0, len(queries), step):
+            part = slice(start_row, start_row + step)
+            least = torch.addmm(squares[None], wanted[part], features.T, alpha=-2).min(1)
+            index[queries[part]] = sources[least.indices]
+            distance[queries[part]] = (least.values + wanted[part].square().sum(1)).clamp_(min=0)
+        image = _vote(level, inside, index, distance, near, image)
+    return Matches(index.view(height, width), distance.view(height, width), near, image)
+
+
+def _vote(level: Level, inside: Tensor, index: Tensor, distance: Tensor, near: Tensor, image: Tensor) -> Tensor:
+    """The picture with each pixel of the hole as the mean of what the patches around it say."""
+    height, width = level.target.shape
+    rows, columns = level.usable.shape
+    weights = torch.zeros(height * width)
+    chosen = near.flatten()
+    spread = torch.quantile(distance[chosen][:100_000], 0.75).clamp(min=1e-6)
+    weights[chosen] = torch.exp(-distance[chosen] / (2 * spread)) + 1e-6
+    targets = level.target.flatten().nonzero()[:, 0]
+    shifts = torch.stack(torch.meshgrid(*[torch.arange(-RADIUS, RADIUS + 1)] * 2, indexing="ij"), -1).view(-1, 2)
+    y = (targets // width)[:, None] + shifts[:, 0]  # [T, 49]
+    x = (targets % width)[:, None] + shifts[:, 1]
+    allowed = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+    centres = y.clamp_(0, height - 1) * width + x.clamp_(0, width - 1)
+    y, x = index[centres] // columns - shifts[:, 0], index[centres] % columns - shifts[:, 1]
+    allowed &= (y >= 0) & (y < rows) & (x >= 0) & (x < columns)
+    pixels = y.clamp_(0, rows - 1) * columns + x.clamp_(0, columns - 1)
+    votes = weights[centres] * (allowed & level.usable.flatten()[pixels])
+    total = votes.sum(1, keepdim=True)
+    colours = (level.sheet.flatten(1).T[pixels] * (votes / total.clamp(min=1e-12))[..., None]).sum(1)  # [T, 3]
+    filled = image.flatten(1).clone()
+    filled[:, targets] = torch.where(total > 0, colours, filled[:, targets].T).T
+    return _compose(level, inside, filled.view_as(image))
+
+
+def _compose(level: Level, inside: Tensor, filled: Tensor) -> Tensor:
+    """The known pixels, the filled ones, and these continued over what is neither."""
+    image = torch.where(level.known, level.image, filled)
+    if bool(inside.all()):
+        return image
+    return torch.where(inside, image, pull_push(image[None], inside[None, None].float())[0])
+
+
+def _finer(coarser: Matches, level: Level) -> tuple[Tensor, Tensor]:
+    """Matches of the next coarser level at the pixels of this one."""
+    height, width = level.target.shape
+    rows, columns = level.usable.shape
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    index = coarser.index[y // 2, x // 2]
+    wide = ceil(columns / 2)
+    found = (index // wide * 2 + y % 2).clamp_(max=rows - 1) * columns + (index % wide * 2 + x % 2).clamp_(
+        max=columns - 1
+    )
+    return found.flatten(), coarser.distance[y // 2, x // 2].flatten()
+
+
+def _components(sheet: Tensor, sources: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Mean (1, 147) and principal components (147, d) of the patches of a sheet."""
+    some = sources
+    if len(sources) > _SAMPLE:
+        some = sources[torch.randint(len(sources), (_SAMPLE,), generator=generator)]
+    patches = _patches(sheet, some)
+    mean = patches.mean(0, keepdim=True)
+    patches = patches - mean
+    return mean, torch.linalg.eigh(patches.T @ patches).eigenvectors[:, -_DIMENSIONS:]
+
+
+def _project(image: Tensor, mean: Tensor, basis: Tensor, chosen: Tensor) -> Tensor:
+    """(n, d) components of the patches around some pixels."""
+    size = 2 * RADIUS + 1
+    kernels = basis.T.reshape(-1, 3, size, size)
+    planes = F.conv2d(F.pad(image[None], (RADIUS,) * 4, mode="replicate"), kernels, -(mean @ basis)[0])
+    return planes[0].flatten(1).T[chosen]
+
+
+def _patches(image: Tensor, chosen: Tensor) -> Tensor:
+    """(n, 147) the patches around some pixels."""
+    _, height, width = image.shape
+    padded = F.pad(image[None], (RADIUS,) * 4, mode="replicate")[0]
+    y, x = chosen // width, chosen % width
+    reach = torch.arange(2 * RADIUS + 1)
+    window = (y[:, None, None] + reach[:, None]) * padded.shape[2] + x[:, None, None] + reach
+    return padded.flatten(1)[:, window].permute(1, 0, 2, 3).flatten(1)
+
+
+def _pool(planes: Tensor) -> Tensor:
+    return F.avg_pool2d(planes[None], 2, ceil_mode=True, count_include_pad=False)[0]
+
+
+def _shrink(planes: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Means over the pixels of a mask, and their share, at half the size."""
+    weights = mask.float()[None]
+    share = _pool(weights)
+    return _pool(planes * weights) / share.clamp(min=1e-6), share[0]
+
+
+def _eroded(mask: Tensor) -> Tensor:
+    return F.max_pool2d(1 - mask.float()[None, None], 3, 1, 1)[0, 0] == 0

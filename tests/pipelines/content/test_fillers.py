@@ -1,0 +1,171 @@
+"""Fillers: what may be copied, what fills which hole, and who decides."""
+
+import numpy as np
+import pytest
+import torch
+
+from amodal_diffusion import ContentPipeline
+from amodal_diffusion.masks import erode
+from amodal_diffusion.pipelines.content.exemplar import search_window
+from content_helpers import check_tiles, painter, tile_of, tiny_content, tiny_content_model
+from pipeline_helpers import crossing_bars
+
+
+def textured(colour, height=60, width=80, seed=0):
+    noise = np.random.default_rng(seed).integers(-40, 40, (height, width, 1))
+    return np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def scene():
+    """A red object with texture behind a blue one, on green."""
+    modal, amodal = crossing_bars()
+    picture = textured((30, 200, 30))
+    picture[modal[0]] = textured((200, 60, 60), seed=1)[modal[0]]
+    picture[modal[1]] = (0, 0, 255)
+    return picture, modal, amodal
+
+
+@pytest.mark.parametrize("filler", ["exemplar", "blend", "smooth"])
+def test_hidden_parts_are_of_the_object(filler, scene):
+    picture, modal, amodal = scene
+    output = ContentPipeline(filler=filler)(picture, modal, amodal)
+    assert output.fillers == [filler, None]
+    check_tiles(output, picture, modal, amodal)
+    _, hidden = tile_of(picture, amodal[0] & ~modal[0], output.boxes[0])
+    found = output.objects[0][hidden][:, :3].astype(int)
+    assert (found[:, 0] > found[:, 1] + 60).all() and (found[:, 0] > found[:, 2] + 60).all()
+    assert bool(np.abs(np.diff(found[:, 0])).mean() > 10) is (filler != "smooth")
+
+
+@pytest.mark.parametrize("filler", ["exemplar", "blend", "smooth"])
+def test_background_is_of_the_background(filler, scene):
+    picture, modal, _ = scene
+    pipe = ContentPipeline(filler=filler)
+    found = pipe.background(picture, modal).astype(int)
+    hole = modal.any(axis=0)
+    assert np.array_equal(found[~hole], picture[~hole])
+    assert (found[hole][:, 1] > found[hole][:, 0] + 60).all() and (found[hole][:, 1] > found[hole][:, 2] + 60).all()
+    rim = pipe.background(picture, modal, replace_rim=True)
+    assert (rim != picture).any(axis=-1).sum() > (found != picture).any(axis=-1).sum()
+
+
+def test_what_is_to_be_avoided_is_not_copied(scene):
+    picture, modal, _ = scene
+    found = ContentPipeline(filler="exemplar").background(picture, modal[1], avoid=modal[0])
+    reds = (found[modal[1]][:, 0].astype(int) > found[modal[1]][:, 1]).mean()
+    assert reds < 0.5  # colours of the seam go on, texture is not copied
+
+
+def test_rims_are_not_copied(scene):
+    """The outermost pixels of the visible part are white: light from elsewhere."""
+    picture, modal, amodal = scene
+    picture = picture.copy()
+    picture[modal[0] & ~erode(modal[0])] = 255
+    pipe = ContentPipeline(filler="exemplar", source_margin=2)
+    output = pipe(picture, modal, amodal)
+    _, hidden = tile_of(picture, amodal[0] & ~modal[0], output.boxes[0])
+    assert output.objects[0][hidden][:, 1].max() < 180
+
+
+def test_a_call_gives_the_same_again_and_a_generator_decides(scene):
+    picture, modal, amodal = scene
+    pipe = ContentPipeline(filler="exemplar")
+
+    def call(seed=None):
+        generator = None if seed is None else torch.Generator().manual_seed(seed)
+        return pipe(picture, modal, amodal, generator=generator).objects[0]
+
+    assert np.array_equal(call(), call()) and np.array_equal(call(3), call(3))
+
+
+def test_fillers_by_object(scene):
+    picture, modal, amodal = scene
+    amodal = amodal | modal[::-1]  # each hides some of the other
+    pipe = tiny_content(filler="blend")
+
+    def call(filler, **options):
+        return pipe(picture, modal, amodal, filler=filler, **options).fillers
+
+    assert call(None) == ["blend", "blend"]
+    assert call("smooth") == ["smooth", "smooth"]
+    assert call(["pcnet-c", None]) == ["pcnet-c", "blend"]
+    assert call({1: "exemplar"}) == ["blend", "exemplar"]
+    assert call({"cup": "smooth"}, names=["cup", "plate"]) == ["smooth", "blend"]
+    assert call("auto") == ["blend", "smooth"]  # the blue one has no texture
+
+
+def test_the_network_stays_the_default_of_a_network(scene):
+    picture, modal, amodal = scene
+    assert painter()(picture, modal, amodal).fillers == ["pcnet-c", None]
+
+
+def test_low_frequencies_of_the_network(scene):
+    picture, modal, amodal = scene
+    pipe = painter(colour=(0.1, 0.9, 0.1), feather=0, filler="blend", blend_prior="network")
+    found = pipe(picture, modal, amodal).objects[0]
+    _, hidden = tile_of(picture, amodal[0] & ~modal[0], pipe(picture, modal, amodal).boxes[0])
+    assert np.abs(found[hidden][:, :3].mean(axis=0) - (25, 230, 25)).max() < 40
+    background = pipe.background(picture, modal)
+    assert np.abs(background[modal.any(axis=0)].mean(axis=0) - (25, 230, 25)).max() < 40
+
+
+def test_saved_settings_load_again(tmp_path):
+    ContentPipeline(filler="exemplar", source_margin=2).save_pretrained(tmp_path / "bare")
+    pipe = ContentPipeline.from_pretrained(tmp_path / "bare")
+    assert (pipe.config.filler, pipe.config.source_margin, pipe.model, pipe.inpainter) == ("exemplar", 2, None, None)
+    tiny_content(filler="blend", blend_prior="network").save_pretrained(tmp_path / "network")
+    pipe = ContentPipeline.from_pretrained(tmp_path / "network")
+    assert pipe.config.blend_prior == "network" and pipe.model is not None
+
+
+def test_an_object_of_which_nothing_is_seen(scene):
+    picture, modal, amodal = scene
+    output = ContentPipeline(filler="auto")(picture, np.stack([modal[0] & False, modal[1]]), amodal)
+    assert output.fillers[0] == "smooth"
+
+
+def test_the_window_follows_the_hole():
+    hole = np.zeros((2000, 3000), bool)
+    hole[900:950, 1000:1060] = True
+    rows, columns = search_window(hole, ~hole)
+    assert (rows.stop - rows.start) * (columns.stop - columns.start) < 200 * 200
+    assert search_window(np.ones((40, 60), bool), np.zeros((40, 60), bool)) == (slice(0, 40), slice(0, 60))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"filler": "magic"}, "`filler` must be one of 'auto', 'blend'"),
+        ({"filler": "inpainter"}, "`filler` 'inpainter' needs the component `inpainter`"),
+        ({"filler": "blend", "blend_prior": "magic"}, "`blend_prior` must be one of"),
+        ({"filler": "blend", "source_margin": -1}, "`source_margin` must be at least 0"),
+    ],
+)
+def test_wrong_settings(settings, message):
+    with pytest.raises(ValueError, match=message):
+        ContentPipeline(tiny_content_model(), **settings)
+
+
+def test_a_prior_of_a_network_that_is_not_there():
+    with pytest.raises(ValueError, match="`blend_prior` 'network' needs a `model` or an `inpainter`"):
+        ContentPipeline(filler="blend", blend_prior="network")
+    with pytest.raises(ValueError, match="Exactly one of `model`"):
+        ContentPipeline()
+
+
+@pytest.mark.parametrize(
+    ("filler", "kind", "message"),
+    [
+        ("magic", ValueError, "`filler` must be one of"),
+        ("inpainter", ValueError, "`filler` 'inpainter' needs"),
+        (["blend"], ValueError, "`filler` must have one entry for each of the 2 objects, got 1"),
+        ({"dog": "blend"}, ValueError, "`filler` names 'dog'"),
+        ({7: "blend"}, ValueError, "`filler` names 7"),
+        (3, TypeError, "`filler` must be a text, a list or a dictionary, got int"),
+    ],
+)
+def test_wrong_fillers(filler, kind, message, scene):
+    picture, modal, amodal = scene
+    with pytest.raises(kind, match=message):
+        tiny_content()(picture, modal, amodal, filler=filler)
