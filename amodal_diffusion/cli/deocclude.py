@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import io, pipelines
-from ..pipelines.content.fillers import FILLERS
 from .options import MASKS_HELP, add_command, check_inputs_survive, find_device, find_dtype, given_options, write_out
 
 if TYPE_CHECKING:
@@ -37,6 +36,13 @@ output (--output) is one of
   scene.psd          for Photoshop and what reads its files
   scene.json         COCO with amodal masks; the pictures go to scene_files/ beside it
 All of them can be read again by `Scene.load`.
+
+filler (--filler) is one of
+  auto               what suits the size and the texture of a hole, one of the others
+  blend              low frequencies continued, the detail copied from what is seen
+  exemplar           pixels copied from what is seen
+  smooth             colours continued smoothly
+  pcnet-c, inpainter the network of the content model
 
 examples:
   amodal-diffusion deocclude photo.jpg --masks masks.json --model pipelines/deocclusion --output scene.ora
@@ -87,8 +93,8 @@ def add_deocclude(commands: Any, parents: list[argparse.ArgumentParser]) -> None
         action="extend",
         default=[],
         metavar="[OBJECT=]FILLER",
-        help=f"what fills hidden parts and the background: {', '.join(FILLERS)}; for one object by its number or name, "
-        "as in cup=smooth, for the background as in background=blend",
+        help="what fills hidden parts and the background, see below; for one object by number or name: cup=smooth; for "
+        "the background: background=blend",
     )
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of models that draw random numbers (0)")
 
@@ -195,6 +201,8 @@ def _fillers(given: Sequence[str], names: Sequence[str] | None) -> dict[str, Any
 
     One without an object goes for all objects and the background; the more special wins.
     """
+    from ..pipelines.content.fillers import FILLERS  # here, since it imports torch
+
     everything, background, objects = None, None, {}
     for text in given:
         place, _, filler = text.rpartition("=")

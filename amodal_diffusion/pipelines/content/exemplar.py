@@ -14,10 +14,11 @@ from ...masks import BoolArray, dilate, erode, mask_boxes
 from ...models.pull_push import pull_push
 from .fillers import choose_filler
 from .inputs import ContentScene
-from .patch_matching import Level, Matches, Sheet, match
+from .patch_matching import RADIUS, Level, Matches, Sheet, match
 
 _MOST = 1500  # pixels of a hole that are matched; a larger hole is matched at a coarser level
-_DETAIL = 4.0  # pixels at the level of matching: detail is what a Gaussian of this width takes away
+_STRIP = 2**18  # pixels that are made floats at a time
+_DETAIL = 2.0  # pixels at the level of matching: detail is what a Gaussian of this width takes away
 
 
 @dataclass
@@ -182,8 +183,9 @@ def fill_hole(
     pixels, copied = _shrunk(sheet.pixels, sheet.usable, scale)
     target = _any(hole, scale)
     places = torch.from_numpy(sheet.places[scale // 2 :: scale, scale // 2 :: scale].copy()) / scale
-    level = Level(image, (seen > 0) & ~target, target, pixels, copied >= 0.75, places)
-    smooth = pull_push(image[None], level.known[None, None].float())[0]
+    smooth = pull_push(image[None], ((seen > 0) & ~target)[None, None].float())[0]
+    pixels = torch.where(copied > 0, pixels, pull_push(pixels[None], (copied > 0)[None, None].float())[0])
+    level = Level(smooth, (seen > 0) & ~target, target, pixels, copied >= 0.75, places)
     if low is not None:
         smooth = F.interpolate(low[None], size=smooth.shape[-2:], mode="bilinear", align_corners=False, antialias=True)[
             0
@@ -284,21 +286,27 @@ def search_window(hole: BoolArray, around: BoolArray, least: int = 48) -> tuple[
     x, y, w, h = mask_boxes(hole[None])[0].tolist()
     height, width = hole.shape
     reach = max(least, max(w, h) // 4)
+    left, top, wide, high = mask_boxes((around | hole)[None])[0].tolist()
+    left, top, right, bottom = left - RADIUS, top - RADIUS, left + wide + RADIUS, top + high + RADIUS
+    wanted = min(4 * int(hole.sum()), int(around.sum()))
     while True:
-        rows, columns = slice(max(0, y - reach), y + h + reach), slice(max(0, x - reach), x + w + reach)
-        whole = rows.start == columns.start == 0 and rows.stop >= height and columns.stop >= width
-        if whole or around[rows, columns].sum() >= 4 * hole.sum():
-            return slice(rows.start, min(rows.stop, height)), slice(columns.start, min(columns.stop, width))
+        rows = slice(max(0, top, y - reach), min(height, bottom, y + h + reach))
+        columns = slice(max(0, left, x - reach), min(width, right, x + w + reach))
+        if around[rows, columns].sum() >= wanted:
+            return rows, columns
         reach *= 2
 
 
 def _shrunk(pixels: npt.NDArray[np.uint8], mask: BoolArray, scale: int) -> tuple[Tensor, Tensor]:
     """(3, h, w) in [0, 1], means over the pixels of a mask, and (h, w) their share."""
-    height, width = (n // scale for n in mask.shape)
-    share = mask.reshape(height, scale, width, scale).mean(axis=(1, 3), dtype=np.float32)
-    total = (pixels * mask[..., None]).reshape(height, scale, width, scale, 3).sum(axis=(1, 3), dtype=np.uint32)
-    means = total / (255 * scale**2 * np.maximum(share, 1e-6)[..., None])
-    return torch.from_numpy(means.astype(np.float32)).permute(2, 0, 1).contiguous(), torch.from_numpy(share)
+    parts = []
+    step = max(1, _STRIP // (scale * mask.shape[1])) * scale
+    for row in range(0, len(mask), step):  # no float copy of a whole photo
+        weights = torch.from_numpy(mask[row : row + step].astype(np.float32))[None]
+        colours = torch.from_numpy(np.ascontiguousarray(pixels[row : row + step])).permute(2, 0, 1) * (weights / 255)
+        parts.append(F.avg_pool2d(torch.cat([colours, weights]), scale))
+    planes = torch.cat(parts, 1)  # [4, h, w]
+    return planes[:3] / planes[3:].clamp(min=1e-6), planes[3]
 
 
 def _any(mask: BoolArray, scale: int) -> Tensor:

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from ...display import short_repr
 from ...masks import BoolArray
-from ...models.pull_push import pull_push
 
 RADIUS = 3
 """Of the patches that are compared, in pixels: they are 7 x 7."""
@@ -19,6 +18,7 @@ RADIUS = 3
 _DIMENSIONS = 16  # of a patch after projection on its principal components; more cost time and gain nothing
 _SAMPLE = 3000  # patches from which the components are computed
 _FEWEST = 12  # patches below which there is nothing to copy from
+_MOST_SOURCES = 8000  # patches that are searched; of more, a random sample
 _CHUNK = 2_000_000  # distances held at a time
 _NEARBY = 0.5  # weight of the distance in the picture beside that of the colours
 _FIRST_ROUNDS, _ROUNDS = 4, 2  # of matching and voting, at the coarsest level and at the others
@@ -79,10 +79,10 @@ class Level:
     """One level of the pyramid: the picture that is filled, and the sheet. Planes are (h, w) bool.
 
     Args:
-        image: (3, h, w) float32 in [0, 1].
+        image: (3, h, w) float32 in [0, 1]; the known pixels go on smoothly over the others.
         known: pixels that are compared.
         target: pixels to fill.
-        sheet: (3, h', w') float32 in [0, 1].
+        sheet: (3, h', w') float32 in [0, 1]; likewise.
         usable: (h', w') bool.
         places: (h', w', 2) float32, in pixels of this level.
 
@@ -102,11 +102,10 @@ class Level:
 
     def halved(self) -> "Level":
         """The next coarser level."""
-        image, _ = _shrink(self.image, self.known)
+        image, seen = _shrink(self.image, self.known)
         sheet, share = _shrink(self.sheet, self.usable)
         target = _pool(self.target.float()[None])[0] > 0
-        _, seen = _shrink(self.image, self.known)
-        places, _ = _shrink(self.places.permute(2, 0, 1), self.usable)
+        places = _pool(self.places.permute(2, 0, 1))
         return Level(image, (seen > 0) & ~target, target, sheet, share >= 0.75, places.permute(1, 2, 0) / 2)
 
 
@@ -174,20 +173,20 @@ def _match_level(level: Level, coarser: Matches | None, generator: torch.Generat
     inside = level.known | level.target
     near = (F.max_pool2d(level.target.float()[None, None], 2 * RADIUS + 1, 1, RADIUS)[0, 0] > 0) & inside
     queries, sources = near.flatten().nonzero()[:, 0], level.usable.flatten().nonzero()[:, 0]
-    sheet = torch.where(level.usable, level.sheet, pull_push(level.sheet[None], level.usable[None, None].float())[0])
-    mean, basis = _components(sheet, sources, generator)
+    if len(sources) > _MOST_SOURCES:
+        sources = sources[torch.randperm(len(sources), generator=generator)[:_MOST_SOURCES]]
+    mean, basis = _components(level.sheet, sources, generator)
     # A patch at the other end of the picture counts as if its colours were this much different.
-    scale = _NEARBY * (sheet.var() * 3).sqrt() * RADIUS / max(height, width)
-    features = torch.cat([_project(sheet, mean, basis, sources), level.places.flatten(0, 1)[sources] * scale], 1)
+    scale = _NEARBY * (level.sheet.var() * 3).sqrt() * RADIUS / max(height, width)
+    features = torch.cat([_project(level.sheet, mean, basis, sources), level.places.flatten(0, 1)[sources] * scale], 1)
     squares = features.square().sum(1)
     rows = torch.stack([queries // width, queries % width], 1).float() * scale
     if coarser is None:
-        start = pull_push(level.image[None], level.known[None, None].float())[0]
-        image, rounds = _compose(level, inside, start), _FIRST_ROUNDS
+        image, rounds = level.image, _FIRST_ROUNDS
         index, distance = torch.zeros(height * width, dtype=torch.int64), torch.zeros(height * width)
     else:
         index, distance = _finer(coarser, level)
-        image, rounds = _vote(level, inside, index, distance, near, level.image), _ROUNDS
+        image, rounds = _vote(level, index, distance, near, level.image), _ROUNDS
     step = max(1, _CHUNK // len(sources))
     for _ in range(rounds):
         wanted = torch.cat([_project(image, mean, basis, queries), rows], 1)
@@ -196,11 +195,11 @@ def _match_level(level: Level, coarser: Matches | None, generator: torch.Generat
             least = torch.addmm(squares[None], wanted[part], features.T, alpha=-2).min(1)
             index[queries[part]] = sources[least.indices]
             distance[queries[part]] = (least.values + wanted[part].square().sum(1)).clamp_(min=0)
-        image = _vote(level, inside, index, distance, near, image)
+        image = _vote(level, index, distance, near, image)
     return Matches(index.view(height, width), distance.view(height, width), near, image)
 
 
-def _vote(level: Level, inside: Tensor, index: Tensor, distance: Tensor, near: Tensor, image: Tensor) -> Tensor:
+def _vote(level: Level, index: Tensor, distance: Tensor, near: Tensor, image: Tensor) -> Tensor:
     """The picture with each pixel of the hole as the mean of what the patches around it say."""
     height, width = level.target.shape
     rows, columns = level.usable.shape
@@ -222,15 +221,7 @@ def _vote(level: Level, inside: Tensor, index: Tensor, distance: Tensor, near: T
     colours = (level.sheet.flatten(1).T[pixels] * (votes / total.clamp(min=1e-12))[..., None]).sum(1)  # [T, 3]
     filled = image.flatten(1).clone()
     filled[:, targets] = torch.where(total > 0, colours, filled[:, targets].T).T
-    return _compose(level, inside, filled.view_as(image))
-
-
-def _compose(level: Level, inside: Tensor, filled: Tensor) -> Tensor:
-    """The known pixels, the filled ones, and these continued over what is neither."""
-    image = torch.where(level.known, level.image, filled)
-    if bool(inside.all()):
-        return image
-    return torch.where(inside, image, pull_push(image[None], inside[None, None].float())[0])
+    return filled.view_as(image)
 
 
 def _finer(coarser: Matches, level: Level) -> tuple[Tensor, Tensor]:
@@ -259,10 +250,7 @@ def _components(sheet: Tensor, sources: Tensor, generator: torch.Generator) -> t
 
 def _project(image: Tensor, mean: Tensor, basis: Tensor, chosen: Tensor) -> Tensor:
     """(n, d) components of the patches around some pixels."""
-    size = 2 * RADIUS + 1
-    kernels = basis.T.reshape(-1, 3, size, size)
-    planes = F.conv2d(F.pad(image[None], (RADIUS,) * 4, mode="replicate"), kernels, -(mean @ basis)[0])
-    return planes[0].flatten(1).T[chosen]
+    return (_patches(image, chosen) - mean) @ basis
 
 
 def _patches(image: Tensor, chosen: Tensor) -> Tensor:
@@ -280,10 +268,10 @@ def _pool(planes: Tensor) -> Tensor:
 
 
 def _shrink(planes: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Means over the pixels of a mask, and their share, at half the size."""
-    weights = mask.float()[None]
+    """Means over the pixels of a mask, or over all where there are none, and their share, at half the size."""
+    weights = mask.float()[None].clamp(min=1e-6)
     share = _pool(weights)
-    return _pool(planes * weights) / share.clamp(min=1e-6), share[0]
+    return _pool(planes * weights) / share, _pool(mask.float()[None])[0]
 
 
 def _eroded(mask: Tensor) -> Tensor:
