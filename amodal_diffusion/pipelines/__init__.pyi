@@ -1,5 +1,6 @@
 from .auto import AmodalPipeline as AmodalPipeline
 from .base import CallInterruptedError as CallInterruptedError
+from .base import PipelineCallback as PipelineCallback
 from .completion.amodal_vae import AmodalVAEPipeline as AmodalVAEPipeline
 from .completion.asbu import ASBUPipeline as ASBUPipeline
 from .completion.mask_pipeline import MaskPipeline as MaskPipeline

@@ -1,14 +1,22 @@
 """The one entry point to all pipelines."""
 
+from __future__ import annotations
+
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ..hub import HUB_KEYS, find_pipeline_folder
 from .base import SafePipeline
 from .registry import find_pipeline, list_pipelines
 
 if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
     from .completion.mask_pipeline import MaskPipeline
+
+    # Which class a folder holds is in the folder. A variable that is declared as another pipeline decides; without one
+    # it is a mask pipeline.
+    AnyPipeline = TypeVar("AnyPipeline", bound=SafePipeline, default=MaskPipeline)
 
 
 class AmodalPipeline:
@@ -31,11 +39,14 @@ class AmodalPipeline:
         )
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any) -> "MaskPipeline":
+    def from_pretrained(  # type: ignore[type-var]
+        cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any
+    ) -> AnyPipeline:
         """Load a saved pipeline.
 
         Type checkers take the result for a `MaskPipeline`, which it is but for the folders of a `ContentPipeline` or a
-        `ScenePipeline`; to tell them of these, load by the `from_pretrained` of that class.
+        `ScenePipeline`. For these, declare the variable (`pipe: ScenePipeline = AmodalPipeline.from_pretrained(...)`),
+        or load by the `from_pretrained` of the class, which checks that the folder holds one.
 
         Args:
             pretrained_model_name_or_path: a local folder or a Hub id such as "organisation/name".
@@ -59,11 +70,10 @@ class AmodalPipeline:
                 f"'{folder.place}' holds a `{folder.class_name}`, which is no pipeline of amodal_diffusion; "
                 f"these are {', '.join(list_pipelines())}."
             )
-        pipeline: MaskPipeline = pipeline_class.from_folder(folder, **kwargs)
-        return pipeline
+        return cast("AnyPipeline", pipeline_class.from_folder(folder, **kwargs))
 
     @classmethod
-    def from_pipe(cls, pipeline: Any, **kwargs: Any) -> "MaskPipeline":
+    def from_pipe(cls, pipeline: AnyPipeline, **kwargs: Any) -> AnyPipeline:
         """A pipeline with the components of another one in memory, and other settings.
 
         Args:
@@ -88,6 +98,4 @@ class AmodalPipeline:
                 f"`pipeline` must be a pipeline of amodal_diffusion, got a {type(pipeline).__name__}; the components "
                 "of one of diffusers are shared by `SDAmodalPipeline.from_pipe` and `ContentPipeline.from_pipe`."
             )
-        shared: Any = type(pipeline).from_pipe(pipeline, **kwargs)
-        other: MaskPipeline = shared
-        return other
+        return type(pipeline).from_pipe(pipeline, **kwargs)

@@ -34,11 +34,13 @@ _POSITIONS_ACCELERATOR = 64 * 256**2
 _INDEX: ContextVar[dict[str, Any] | None] = ContextVar("index", default=None)
 
 PipelineCallback = Callable[[Any, str, int, int], Any]
-"""Called after every batch of a call as `callback(pipeline, stage, done, total)`.
+"""Called as `callback(pipeline, stage, done, total)` when a stage of a call begins (`done` is 0) and after every batch.
 
 `stage` is "order" while pairs of objects are compared, "masks" while objects are completed, and "contents" while their
-hidden parts are filled with colour; `done` of `total` crops of that stage have gone through the network. A callback
-that returns False interrupts the call.
+hidden parts are filled with colour; `done` of `total` crops of that stage have gone through the network. A
+`ScenePipeline` has two more stages of one step each: "segment" first and "background" last. A stage without work is not
+reported: a call without masks, for example, never calls back. A callback that returns False ends the call with
+`CallInterruptedError`.
 """
 
 
@@ -46,10 +48,10 @@ class CallInterruptedError(RuntimeError):
     """A `callback` ended the call of a pipeline. The pipeline can be called again.
 
     Example:
-        >>> raise CallInterruptedError("`callback` ended the call at 2 of 9 crops (masks).")
+        >>> raise CallInterruptedError("`callback` ended the call at 2 of 9 (masks).")
         Traceback (most recent call last):
             ...
-        amodal_diffusion.pipelines.base.CallInterruptedError: `callback` ended the call at 2 of 9 crops (masks).
+        amodal_diffusion.pipelines.base.CallInterruptedError: `callback` ended the call at 2 of 9 (masks).
     """
 
 
@@ -252,9 +254,11 @@ class SafePipeline(DiffusionPipeline):
         """A progress bar, and a function that tells it and the callback how many more crops are done.
 
         Raises:
-            CallInterruptedError: by that function, where the callback returns False.
+            CallInterruptedError: at the beginning or by that function, where the callback returns False.
         """
         done = 0
+        if total:
+            self.report(callback, stage, done, total)
         with self.progress_bar(total=total) as bar:
             bar.set_description(stage, refresh=False)
 
@@ -262,10 +266,18 @@ class SafePipeline(DiffusionPipeline):
                 nonlocal done
                 done += count
                 bar.update(count)
-                if callback is not None and callback(self, stage, done, total) is False:
-                    raise CallInterruptedError(f"`callback` ended the call at {done} of {total} crops ({stage}).")
+                self.report(callback, stage, done, total)
 
             yield advance
+
+    def report(self, callback: PipelineCallback | None, stage: str, done: int, total: int) -> None:
+        """Tell the callback how far a call is.
+
+        Raises:
+            CallInterruptedError: where the callback returns False.
+        """
+        if callback is not None and callback(self, stage, done, total) is False:
+            raise CallInterruptedError(f"`callback` ended the call at {done} of {total} ({stage}).")
 
     def progress_bar(self, iterable: Any = None, total: int | None = None) -> Any:
         """As in diffusers, but a bar appears only where the work takes more than three seconds."""

@@ -21,41 +21,12 @@ from demo_helpers import (
     app_pages,
     app_state,
     app_view,
-    blank_session,
-    completed_session,
     edit,
     mark,
-    marked_session,
-    save_pipelines,
 )
 from repository_helpers import ROOT
 
 History, PageError, Session = app_state.History, app_state.PageError, app_state.Session
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return save_pipelines(tmp_path_factory.mktemp("pipelines"))
-
-
-@pytest.fixture(scope="module")
-def models(folder):
-    return app_models.Models(folder)
-
-
-@pytest.fixture
-def blank():
-    return blank_session()
-
-
-@pytest.fixture
-def marked():
-    return marked_session()
-
-
-@pytest.fixture(scope="module")
-def completed(models):
-    return completed_session(models)
 
 
 # Uploads

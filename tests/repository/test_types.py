@@ -27,6 +27,12 @@ reveal_type(pipe.model)  # PCNetMask
 reveal_type(pipe(None, None))  # AmodalPipelineOutput
 reveal_type(pipe(None, None).amodal_masks)  # ndarray[tuple[Any, ...], dtype[numpy.bool[builtins.bool]]]
 reveal_type(AmodalPipeline.from_pretrained("pipelines/asbu")(None, None))  # AmodalPipelineOutput
+reveal_type(AmodalPipeline.from_pipe(pipe))  # PCNetMaskPipeline
+scenes: ScenePipeline = AmodalPipeline.from_pretrained("pipelines/deocclusion")
+reveal_type(scenes(None))  # Scene
+reveal_type(AmodalPipeline.from_pipe(scenes))  # ScenePipeline
+contents: ContentPipeline = AmodalPipeline.from_pretrained("pipelines/pcnet-c")
+number: int = AmodalPipeline.from_pretrained("pipelines/pcnet-m")  # error: int
 pipe(None, None, output_typ="pt")  # error: output_typ
 pipe(None, None).amodal_mask  # error: amodal_mask
 reveal_type(ContentPipeline.from_pretrained("pipelines/pcnet-c"))  # ContentPipeline

@@ -57,7 +57,7 @@ class MaskCall:
         options: what the pipeline's own keywords were given, with the checkpoint's settings for None.
         generators: one a photo, or None.
         batch_size: crops in one pass through a network.
-        callback: told after every batch.
+        callback: told how far the call is.
 
     Example:
         >>> scenes, _ = read_scenes(None, np.ones((1, 4, 4), bool))

@@ -149,8 +149,8 @@ class OccAmodalPipeline(MaskPipeline):
             batch_size: objects in one pass through a network; None suits it to the device.
             output_type: "np", "pt", "pil" or "compact", see `AmodalPipelineOutput`.
             return_dict: False returns a tuple of all fields of `AmodalPipelineOutput` in their order.
-            callback: called after every batch as `callback(pipeline, stage, done, total)`, see `PipelineCallback`; if
-                it returns False, the call ends with `CallInterruptedError`.
+            callback: called as `callback(pipeline, stage, done, total)` when a stage begins and after every batch, see
+                `PipelineCallback`; if it returns False, the call ends with `CallInterruptedError`.
 
         Returns:
             `AmodalPipelineOutput` with `amodal_masks`, `probabilities`, `uncertainty` (0 outside of the crop box) and

@@ -347,8 +347,8 @@ class SDAmodalPipeline(MaskPipeline):
             batch_size: crops in one pass through the decoder; None suits it to the device.
             output_type: "np", "pt", "pil" or "compact", see `AmodalPipelineOutput`.
             return_dict: False returns a tuple of all fields of `AmodalPipelineOutput` in their order.
-            callback: called after every batch as `callback(pipeline, stage, done, total)`, see `PipelineCallback`; if
-                it returns False, the call ends with `CallInterruptedError`.
+            callback: called as `callback(pipeline, stage, done, total)` when a stage begins and after every batch, see
+                `PipelineCallback`; if it returns False, the call ends with `CallInterruptedError`.
 
         Returns:
             `AmodalPipelineOutput`; `order` is None. The masks are those of the features averaged over the draws, with

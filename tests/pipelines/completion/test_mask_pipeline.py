@@ -318,7 +318,11 @@ class MaskPipelineTesterMixin:
         assert stages == (["order", "masks"] if self.related else ["masks"])
         for stage in stages:
             done = [(count, total) for _, name, count, total in calls if name == stage]
-            assert done == sorted(done) and done[-1][0] == done[-1][1]  # to the end
+            assert done == sorted(done) and done[0][0] == 0 and done[-1][0] == done[-1][1]  # from 0 to the end
+        idle = []
+        empty = np.zeros((2, *scene[1].shape[1:]), bool)
+        self.call(pipeline, scene[0], empty, callback=lambda *told: idle.append(told[1:]))
+        assert all(total for _, _, total in idle)  # a stage without work is not reported
         with pytest.raises(TypeError, match="`callback` must be a function or None, got int"):
             self.call(pipeline, *scene, callback=3)
 
@@ -330,7 +334,7 @@ class MaskPipelineTesterMixin:
 
             def callback(pipeline, stage, done, total, stop=stop):
                 if stop is CallInterruptedError:
-                    return False
+                    return done < 1  # nothing is done yet when a stage begins
                 raise KeyError(stage)
 
             with pytest.raises(stop):

@@ -420,10 +420,10 @@ def test_callback_hears_of_every_batch_and_can_end_the_call(monkeypatch):
     modal = np.stack([modal[0], amodal[1] & ~amodal[0]])  # both have a hidden part
     told = []
     expected = pipe(picture, modal, amodal, batch_size=1, callback=lambda *said: told.append(said))
-    assert told == [(pipe, "contents", 1, 2), (pipe, "contents", 2, 2)]
+    assert told == [(pipe, "contents", done, 2) for done in range(3)]
     monkeypatch.setattr(type(pipe), "maybe_free_model_hooks", lambda _: freed.append(True))
-    with pytest.raises(CallInterruptedError, match=r"`callback` ended the call at 1 of 2 crops \(contents\)"):
-        pipe(picture, modal, amodal, batch_size=1, callback=lambda *_: False)
+    with pytest.raises(CallInterruptedError, match=r"`callback` ended the call at 1 of 2 \(contents\)"):
+        pipe(picture, modal, amodal, batch_size=1, callback=lambda pipe, stage, done, total: done < 1)
     assert len(freed) == 1
     for found, tile in zip(pipe(picture, modal, amodal).objects, expected.objects, strict=True):
         np.testing.assert_array_equal(found, tile)
