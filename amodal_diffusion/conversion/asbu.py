@@ -1,4 +1,4 @@
-"""Published ASBU checkpoints [N21]: the keys of PCNet-M's, with other outputs."""
+"""Published ASBU checkpoints [N21], which have the keys of PCNet-M's and outputs of another meaning."""
 
 import os
 from collections.abc import Mapping
@@ -16,17 +16,17 @@ _PREFIX = "unet."
 
 
 def convert_asbu_weights(published: Mapping[str, Tensor], **config: Any) -> ASBUPredictor:
-    """An `ASBUPredictor` with published weights; widths and depth are read off their shapes.
+    """Make an `ASBUPredictor` with published weights; their shapes say how wide and deep it is.
 
     Args:
-        published: published keys without the prefix "module.", and tensors.
+        published: tensors by their published keys, without the prefix "module.".
         config: `class_conditioned`, `sample_size`.
 
     Returns:
         The network, float32, in evaluation mode.
 
     Raises:
-        ValueError: naming every key that is missing, unexpected or of another shape.
+        ValueError: lists every key that is missing, unexpected or of another shape.
 
     Example:
         >>> from amodal_diffusion import ASBUPredictor
@@ -49,7 +49,8 @@ def convert_asbu(
 ) -> Path:
     """Convert a published ASBU checkpoint into a folder that `AmodalPipeline.from_pretrained` loads.
 
-    The pipeline gets the published thresholds: 0.5 for order and masks, or with `category_aware` 0.4 and 0.3.
+    The pipeline gets the published thresholds: 0.5 for the order and the masks; with `category_aware` 0.4 for the order
+    and 0.3 for the masks.
 
     Args:
         checkpoint_path: see `load_published_state_dict`.

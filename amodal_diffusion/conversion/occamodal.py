@@ -1,29 +1,32 @@
 """Published OccAmodal checkpoints [Z24]: one file for the occluder predictor, one for the amodal predictor."""
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..models.occamodal_predictor import OccAmodalPredictor
 from ..pipelines.completion.occamodal import OccAmodalPipeline
-from .checkpoint import check_keys, convert_file, save_pipeline
-from .conditioned_unet import FIRST_CONV, resnet_published_key, unet_published_key, unet_sizes
+from .checkpoint import convert_file, convolution_channels, load_weights, save_pipeline
+from .unet import FIRST_CONV, unet_published_key, unet_sizes
 
 _NAME = "OccAmodal"
 _IMAGE_ENCODER = "image_encoder"
 _REDUCE_NAMES = ("reduce_dim",)
 _PLANES = {1: "modal mask", 2: "modal mask, occlusion boundary"}
 _ROLES = {1: "occluder predictor", 2: "amodal predictor"}
-# torchvision's classifier on top of the ResNet, which no feature map goes through.
+# torchvision's classifier on top of the ResNet; the network reads feature maps alone.
 _UNUSED = (f"{_IMAGE_ENCODER}.fc.weight", f"{_IMAGE_ENCODER}.fc.bias")
+_EMBEDDER = re.compile(r"^embedder\.embedder\.(convolution|normalization)\.(.+)$")
+_SHORTCUT = re.compile(r"^encoder\.stages\.(\d+)\.layers\.(\d+)\.shortcut\.(convolution|normalization)\.(.+)$")
+_LAYER = re.compile(r"^encoder\.stages\.(\d+)\.layers\.(\d+)\.layer\.(\d+)\.(convolution|normalization)\.(.+)$")
 
 
 def published_key(key: str) -> str:
-    """The published name of a parameter of `OccAmodalPredictor`; KeyError for a name that the network does not have.
+    """The published key of a parameter of `OccAmodalPredictor`; a KeyError where the network has no such parameter.
 
     Example:
         >>> published_key("unet.conv_in.0.weight"), published_key("image_encoder.embedder.embedder.convolution.weight")
@@ -37,19 +40,46 @@ def published_key(key: str) -> str:
     raise KeyError(key)
 
 
-def convert_occamodal_weights(published: Mapping[str, Tensor], **config: Any) -> OccAmodalPredictor:
-    """An `OccAmodalPredictor` with published weights; which of the two it is, widths and depths are read off them.
+def resnet_published_key(key: str) -> str:
+    """Torchvision's key, which is the published one, of a parameter of transformers' `ResNetModel` with basic layers.
 
     Args:
-        published: published keys without the prefix "module.", and tensors. The classifier that torchvision puts on top
-            of its ResNet may be among them and is left out.
+        key: in our network, without the prefix of the image encoder.
+
+    Raises:
+        KeyError: the network has no such parameter.
+
+    Example:
+        >>> resnet_published_key("embedder.embedder.convolution.weight")
+        'conv1.weight'
+    """
+    match = _EMBEDDER.match(key)
+    if match:
+        return f"{'conv1' if match[1] == 'convolution' else 'bn1'}.{match[2]}"
+    match = _SHORTCUT.match(key)
+    if match:
+        index = int(match[3] == "normalization")
+        return f"layer{int(match[1]) + 1}.{match[2]}.downsample.{index}.{match[4]}"
+    match = _LAYER.match(key)
+    if match:
+        kind = "conv" if match[4] == "convolution" else "bn"
+        return f"layer{int(match[1]) + 1}.{match[2]}.{kind}{int(match[3]) + 1}.{match[5]}"
+    raise KeyError(key)
+
+
+def convert_occamodal_weights(published: Mapping[str, Tensor], **config: Any) -> OccAmodalPredictor:
+    """Make an `OccAmodalPredictor` with published weights; their shapes say which of the two it is, and its sizes.
+
+    Args:
+        published: tensors by their published keys, without the prefix "module.". torchvision's classifier on top of the
+            ResNet may be among them; it is left out.
         config: `sample_size`.
 
     Returns:
         The network, float32, in evaluation mode.
 
     Raises:
-        ValueError: naming every key that is missing, unexpected or of another shape.
+        ValueError: lists every key that is missing, unexpected or of another shape.
 
     Example:
         >>> sizes = {"image_hidden_sizes": (4, 8), "image_depths": (1, 1), "image_embedding_size": 4}
@@ -60,13 +90,9 @@ def convert_occamodal_weights(published: Mapping[str, Tensor], **config: Any) ->
     """
     published = {key: value for key, value in published.items() if key not in _UNUSED}
     config = {**config, **_sizes(published)}
-    with torch.device("meta"):
-        keys = {published_key(key): value.shape for key, value in OccAmodalPredictor(**config).state_dict().items()}
-    role = _ROLES[config["mask_channels"]]
-    check_keys(published, keys, f"{_NAME}'s {role} with {config['block_out_channels']} channels")
-    model = OccAmodalPredictor(**config)
-    model.load_state_dict({key: published[published_key(key)] for key in model.state_dict()}, strict=True)
-    return model.eval()
+    return load_weights(
+        OccAmodalPredictor, config, published, published_key, f"{_NAME}'s {_ROLES[config['mask_channels']]}"
+    )
 
 
 def convert_occamodal(
@@ -90,10 +116,11 @@ def convert_occamodal(
     Raises:
         FileNotFoundError, FileExistsError: where there is no checkpoint, or `output_dir` holds files.
         ValueError: naming the file: as `load_published_state_dict` and `convert_occamodal_weights` say, or where a file
-            holds the other network of the two.
+            holds the other one of the two networks.
 
     Example:
         >>> import tempfile
+        >>> import torch
         >>> sizes = {"image_hidden_sizes": (4, 8), "image_depths": (1, 1), "image_embedding_size": 4}
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     for planes in (1, 2):
@@ -115,24 +142,24 @@ def _convert_file(path: str | os.PathLike[str], planes: int, sample_size: int) -
     other = model.config.mask_channels
     if other != planes:
         raise ValueError(
-            f"'{os.fspath(path)}' holds the {_ROLES[other]} of {_NAME}, not the {_ROLES[planes]}: {FIRST_CONV!r} takes "
-            f"{other} plane(s), expected {planes}. The occluder's file comes first, then the amodal one."
+            f"'{os.fspath(path)}' holds the {_ROLES[other]} of {_NAME}, not the {_ROLES[planes]}. The file of the "
+            f"{_ROLES[1]} comes first, then that of the {_ROLES[2]}."
         )
     return model
 
 
 def _sizes(published: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The configuration of the network, read off the shapes of its weights."""
-    unet = unet_sizes(published, _REDUCE_NAMES, _NAME)
+    """The configuration of the network, from the shapes of its weights."""
+    unet = unet_sizes(published, _NAME, _REDUCE_NAMES)
     if unet["in_channels"] not in _PLANES:
         planes = " or ".join(f"{count} ({names})" for count, names in _PLANES.items())
         raise ValueError(f"The checkpoint must take {planes} planes; {FIRST_CONV!r} takes {unet['in_channels']}.")
     hidden_sizes: list[int] = []
     depths: list[int] = []
-    while (width := _width(published, f"layer{len(depths) + 1}.0.conv1.weight", required=not depths)) is not None:
-        prefix = f"{_IMAGE_ENCODER}.layer{len(depths) + 1}"
-        hidden_sizes.append(width)
-        depths.append(len({key.split(".")[2] for key in published if key.startswith(f"{prefix}.")}))
+    while (key := f"{_IMAGE_ENCODER}.layer{len(depths) + 1}.0.conv1.weight") in published or not depths:
+        hidden_sizes.append(convolution_channels(published, key, _NAME)[0])
+        stage = key.removesuffix("0.conv1.weight")
+        depths.append(len({other.split(".")[2] for other in published if other.startswith(stage)}))
     return {
         "mask_channels": unet["in_channels"],
         "out_channels": unet["out_channels"],
@@ -140,19 +167,6 @@ def _sizes(published: Mapping[str, Tensor]) -> dict[str, Any]:
         "reduced_channels": unet["reduced_channels"],
         "image_hidden_sizes": tuple(hidden_sizes),
         "image_depths": tuple(depths),
-        "image_embedding_size": _width(published, "conv1.weight", required=True),
+        "image_embedding_size": convolution_channels(published, f"{_IMAGE_ENCODER}.conv1.weight", _NAME)[0],
         "image_feature_stages": (len(depths),),
     }
-
-
-def _width(published: Mapping[str, Tensor], name: str, *, required: bool) -> int | None:
-    """Channels out of a convolution of the image encoder; None where there is none and none is required."""
-    key = f"{_IMAGE_ENCODER}.{name}"
-    if key not in published:
-        if required:
-            raise ValueError(f"The checkpoint is none of {_NAME}: it has no key {key!r}.")
-        return None
-    weight = published[key]
-    if weight.ndim != 4 or 0 in weight.shape:
-        raise ValueError(f"The checkpoint is none of {_NAME}: {key!r} has shape {tuple(weight.shape)}.")
-    return weight.shape[0]

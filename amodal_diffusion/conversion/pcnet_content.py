@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..models.pcnet_content import PartialConv, PCNetContent
 from ..pipelines.content.pipeline import ContentPipeline
-from .checkpoint import check_keys, convert_file, save_pipeline
+from .checkpoint import check_keys, convert_file, convolution_channels, save_pipeline
 
 _NAME = "PCNet-C"
 _FIRST_CONV = "enc_1.conv.input_conv.weight"
@@ -22,14 +22,14 @@ _ONES = ".conv.mask_conv."
 
 
 def published_key(key: str, levels: int) -> str:
-    """The published name of a parameter of `PCNetContent`.
+    """The published key of a parameter of `PCNetContent`.
 
     Args:
-        key: its name here.
-        levels: of the encoder; published decoder blocks are counted from the last.
+        key: in our network.
+        levels: number of levels; the published blocks of the decoder are numbered from the last to the first.
 
     Raises:
-        KeyError: a name that the network does not have.
+        KeyError: the network has no such parameter.
 
     Example:
         >>> published_key("encoder.0.conv.conv.weight", levels=7), published_key("decoder.0.norm.bias", levels=7)
@@ -46,24 +46,25 @@ def published_key(key: str, levels: int) -> str:
 def convert_pcnet_content_weights(
     published: Mapping[str, Tensor], *, add_mask_plane: bool = False, **config: Any
 ) -> PCNetContent:
-    """A `PCNetContent` with published weights; widths, depth and input planes are read off their shapes.
+    """Make a `PCNetContent` with published weights; their shapes say how wide and deep it is, and its input planes.
 
-    The published partial convolution is `W(x·m)/sum(m) + b`, ours has the number of values in the window as a factor:
-    weights are divided by it, but for biases, which both add as they are. The constant kernels of ones that count known
-    values may be among the weights; they have no counterpart.
+    The published partial convolution is `W(x·m)/sum(m) + b`. Ours multiplies the first term by the number of values in
+    the window, so the weights are divided by that number; the biases stay as they are. The published weights may hold
+    kernels of ones, which count the known values; our network counts without them.
 
     Args:
-        published: published keys without the prefix "module.", and tensors: of PCNet-C (4 input planes), or of the
+        published: tensors by their published keys, without the prefix "module.": of PCNet-C (4 input planes), or of the
             inpainting network (3 planes, `partialconv.pth`).
-        add_mask_plane: give a network of 3 planes one for the mask, which it does not look at yet: PCNet-C starts so.
+        add_mask_plane: give a network of 3 planes a fourth one for the mask, with weights of zero: what the training of
+            PCNet-C starts from.
         config: `class_conditioned`, `sample_size`.
 
     Returns:
         The network, float32, in evaluation mode.
 
     Raises:
-        ValueError: naming every key that is missing, unexpected or of another shape; a counting kernel that does not
-            hold ones; 3 planes with `class_conditioned`, or 4 with `add_mask_plane`.
+        ValueError: lists every key that is missing, unexpected or of another shape; a kernel of ones holds other
+            values; 3 planes with `class_conditioned`, or 4 planes with `add_mask_plane`.
 
     Example:
         >>> model = PCNetContent(block_out_channels=(4, 8), sample_size=32)
@@ -140,19 +141,11 @@ def convert_pcnet_content(
 
 
 def _sizes(published: Mapping[str, Tensor]) -> tuple[tuple[int, ...], int]:
-    """The channels per level of the encoder, and the number of input planes."""
-    if _FIRST_CONV not in published:
-        names = ", ".join(repr(key) for key in list(published)[:4])
-        more = f" and {len(published) - 4} more" if len(published) > 4 else ""
-        raise ValueError(f"The checkpoint is none of {_NAME}: it has no key {_FIRST_CONV!r}, only {names}{more}.")
-    widths: list[int] = []
+    """The channels of each level of the encoder, and the number of input planes."""
+    width, planes = convolution_channels(published, _FIRST_CONV, _NAME)
+    widths = [width]
     while (key := f"enc_{len(widths) + 1}{_CONV}weight") in published or len(widths) < 2:
-        if key not in published:
-            raise ValueError(f"The checkpoint is none of {_NAME}: it has no key {key!r}.")
-        if published[key].ndim != 4 or 0 in published[key].shape:
-            raise ValueError(f"The checkpoint is none of {_NAME}: {key!r} has shape {tuple(published[key].shape)}.")
-        widths.append(published[key].shape[0])
-    planes = published[_FIRST_CONV].shape[1]
+        widths.append(convolution_channels(published, key, _NAME)[0])
     if planes not in _PLANES:
         allowed = " or ".join(f"{count} ({names})" for count, names in _PLANES.items())
         raise ValueError(f"The checkpoint must take {allowed} planes; {_FIRST_CONV!r} takes {planes}.")
@@ -160,7 +153,7 @@ def _sizes(published: Mapping[str, Tensor]) -> tuple[tuple[int, ...], int]:
 
 
 def _check_ones(published: Mapping[str, Tensor], keys: Mapping[str, Any]) -> None:
-    """Refuse counting kernels of anything but ones: the network would be another."""
+    """Refuse a network that does not weigh all known values alike."""
     wrong = [key for key in keys if key in published and not bool((published[key] == 1).all())]
     if wrong:
-        raise ValueError(f"The checkpoint is none of {_NAME}: {', '.join(wrong)} must hold ones.")
+        raise ValueError(f"The checkpoint does not hold the weights of {_NAME}: {', '.join(wrong)} must hold ones.")

@@ -1,54 +1,42 @@
-"""Published PCNet-M checkpoints [Z20]; `asbu` reads the same keys [N21]."""
+"""Published PCNet-M checkpoints [Z20]. Those of ASBU [N21] have the same keys."""
 
 import os
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..models.pcnet_mask import PCNetMask
 from ..pipelines.completion.pcnet_mask import PCNetMaskPipeline
-from .checkpoint import Network, check_keys, convert_file, save_pipeline
+from .checkpoint import Network, convert_file, load_weights, save_pipeline
+from .unet import FIRST_CONV, unet_published_key, unet_sizes
 
-_FIRST_CONV = "inc.conv.conv.0.weight"
 _PLANES = 2
-_RULES = (
-    (re.compile(r"^conv_in\.(.+)$"), lambda m: f"inc.conv.conv.{m[1]}"),
-    (re.compile(r"^down_blocks\.(\d+)\.conv\.(.+)$"), lambda m: f"down{int(m[1]) + 1}.mpconv.1.conv.{m[2]}"),
-    (re.compile(r"^up_blocks\.(\d+)\.conv\.(.+)$"), lambda m: f"up{int(m[1]) + 1}.conv.conv.{m[2]}"),
-    (re.compile(r"^conv_out\.(.+)$"), lambda m: f"outc.conv.{m[1]}"),
-)
 
 
 def published_key(key: str) -> str:
-    """The published name of a parameter of `PCNetMask`; KeyError for a name that the network does not have.
+    """The published key of a parameter of `PCNetMask`; a KeyError where the network has no such parameter.
 
     Example:
         >>> published_key("down_blocks.0.conv.0.weight")
         'down1.mpconv.1.conv.0.weight'
     """
-    for pattern, rename in _RULES:
-        match = pattern.match(key)
-        if match:
-            return rename(match)
-    raise KeyError(key)
+    return unet_published_key(key, first_up=1)
 
 
 def convert_pcnet_mask_weights(published: Mapping[str, Tensor], **config: Any) -> PCNetMask:
-    """A `PCNetMask` with published weights; widths and depth are read off their shapes.
+    """Make a `PCNetMask` with published weights; their shapes say how wide and deep it is.
 
     Args:
-        published: published keys without the prefix "module.", and tensors.
+        published: tensors by their published keys, without the prefix "module.".
         config: `class_conditioned`, `sample_size`.
 
     Returns:
         The network, float32, in evaluation mode.
 
     Raises:
-        ValueError: naming every key that is missing, unexpected or of another shape.
+        ValueError: lists every key that is missing, unexpected or of another shape.
 
     Example:
         >>> from amodal_diffusion import PCNetMask
@@ -67,14 +55,14 @@ def convert_mask_unet(
     key_of: Callable[[str], str],
     config: Mapping[str, Any],
 ) -> Network:
-    """A network around the U-Net of PCNet-M with published weights, as `convert_pcnet_mask_weights` describes it.
+    """Make a network around the U-Net of PCNet-M; see `convert_pcnet_mask_weights`.
 
     Args:
-        make: the class of the network.
-        published: published keys without the prefix "module.", and tensors.
-        name: of the system, for errors.
-        key_of: our name of a parameter -> the published one.
-        config: of the network, but for `block_out_channels`.
+        make: class of the network.
+        published: tensors by their published keys, without the prefix "module.".
+        name: of the network, for the message.
+        key_of: takes a parameter's key in our network and gives the published one.
+        config: arguments of `make` but `block_out_channels`.
 
     Example:
         >>> from amodal_diffusion import PCNetMask
@@ -84,16 +72,12 @@ def convert_mask_unet(
         >>> model.config.block_out_channels
         (4, 8)
     """
-    config = {**config, "block_out_channels": _read_widths(published, name)}
-    with torch.device("meta"):
-        shapes = {key: tuple(value.shape) for key, value in make(**config).state_dict().items()}
-    check_keys(
-        published, {key_of(key): shape for key, shape in shapes.items()},
-        f"{name} with {config['block_out_channels']} channels",
-    )  # fmt: skip
-    model = make(**config)
-    model.load_state_dict({key: published[key_of(key)] for key in shapes}, strict=True)
-    return model.eval()
+    sizes = unet_sizes(published, name)
+    planes = sizes["in_channels"]
+    if planes != _PLANES:
+        raise ValueError(f"The checkpoint must take {_PLANES} planes (mask, occluder); {FIRST_CONV!r} takes {planes}.")
+    config = {**config, "block_out_channels": sizes["block_out_channels"]}
+    return load_weights(make, config, published, key_of, name)
 
 
 def convert_pcnet_mask(
@@ -122,6 +106,7 @@ def convert_pcnet_mask(
 
     Example:
         >>> import tempfile
+        >>> import torch
         >>> from amodal_diffusion import PCNetMask
         >>> model = PCNetMask(block_out_channels=(4, 8), sample_size=32)
         >>> published = {published_key(key): value for key, value in model.state_dict().items()}
@@ -134,35 +119,3 @@ def convert_pcnet_mask(
     config = {"class_conditioned": category_aware, "sample_size": sample_size}
     model = convert_file(checkpoint_path, convert_pcnet_mask_weights, **config)
     return save_pipeline(PCNetMaskPipeline(model, order_threshold=0.1, mask_threshold=0.2), output_dir)
-
-
-def _read_widths(published: Mapping[str, Tensor], name: str) -> tuple[int, ...]:
-    """The channels per level of a published U-Net that takes two mask planes.
-
-    Args:
-        published: published keys and tensors.
-        name: of the system, for errors.
-
-    Raises:
-        ValueError: where the keys are of another network.
-    """
-    if _FIRST_CONV not in published:
-        raise ValueError(f"The checkpoint is none of {name}: it has no key {_FIRST_CONV!r}, only {_some(published)}.")
-    planes = published[_FIRST_CONV].shape[1] if published[_FIRST_CONV].ndim == 4 else None
-    if planes != _PLANES:
-        raise ValueError(f"The checkpoint must take {_PLANES} planes (mask, occluder); {_FIRST_CONV!r} takes {planes}.")
-    widths = [published[_FIRST_CONV].shape[0]]
-    while (key := f"down{len(widths)}.mpconv.1.conv.0.weight") in published:
-        widths.append(published[key].shape[0] if published[key].ndim else 0)
-    if len(widths) < 2:
-        raise ValueError(
-            f"The checkpoint is none of {name}: it has no key 'down1.mpconv.1.conv.0.weight', only {_some(published)}."
-        )
-    if 0 in widths:  # also of a scalar
-        raise ValueError(f"The checkpoint has a convolution without channels or shape; its widths are {widths}.")
-    return tuple(widths)
-
-
-def _some(published: Mapping[str, Tensor]) -> str:
-    names = [repr(key) for key in list(published)[:4]]
-    return ", ".join(names) + (f" and {len(published) - 4} more" if len(published) > 4 else "")

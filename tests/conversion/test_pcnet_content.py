@@ -150,7 +150,7 @@ def without(weights, key):
 
 FIRST = "enc_1.conv.input_conv.weight"
 WRONG = {
-    "another network": (lambda w: {"inc.conv.weight": torch.ones(1)}, "none of PCNet-C: it has no key 'enc_1.*'inc"),
+    "another network": (lambda w: {"inc.conv.weight": torch.ones(1)}, "weights of PCNet-C: it has no key 'enc_1.*'inc"),
     "one level": (lambda w: {FIRST: torch.ones(4, 4, 7, 7)}, "no key 'enc_2.conv.input_conv.weight'"),
     "scalar": (lambda w: {**w, FIRST: torch.tensor(1.0)}, rf"'{FIRST}' has shape \(\)"),
     "no channels": (lambda w: {**w, FIRST: torch.ones(4, 0, 7, 7)}, rf"'{FIRST}' has shape \(4, 0, 7, 7\)"),

@@ -117,9 +117,9 @@ def test_error_names_the_file_and_leaves_no_folder(published, tmp_path):
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
-        ({"encoder.weight": torch.ones(1)}, "none of PCNet-M.*'encoder.weight'"),
+        ({"encoder.weight": torch.ones(1)}, "weights of PCNet-M.*'encoder.weight'"),
         ({"inc.conv.conv.0.weight": torch.ones(4, 5, 3, 3)}, "must take 2 planes.*takes 5"),
-        ({"inc.conv.conv.0.weight": torch.ones(4)}, "must take 2 planes.*takes None"),
+        ({"inc.conv.conv.0.weight": torch.ones(4)}, r"must be the weight of a convolution, got the shape \(4,\)"),
         ({"inc.conv.conv.0.weight": torch.ones(4, 2, 3, 3)}, "no key 'down1.mpconv.1.conv.0.weight'"),
         (
             {"inc.conv.conv.0.weight": torch.ones(4, 2, 3, 3), "down1.mpconv.1.conv.0.weight": torch.tensor(1.0)},

@@ -140,7 +140,7 @@ def without(weights, key):
 
 
 WRONG_WEIGHTS = {
-    "nothing": (lambda w: {}, "none of SDAmodal: it has no key 'outc.conv.weight', only"),
+    "nothing": (lambda w: {}, "weights of SDAmodal: it has no key 'outc.conv.weight', only"),
     "no first layer": (lambda w: without(w, "inc.conv.conv.0.weight"), "has no key 'inc.conv.conv.0.weight', only"),
     "three maps": (lambda w: without(w, "reduce_dim_3.0.weight"), "has no key 'reduce_dim_3.0.weight'"),
     "missing": (lambda w: without(w, "up1.conv.conv.0.bias"), r"Keys missing \(1\): up1.conv.conv.0.bias"),
@@ -164,7 +164,7 @@ def test_wrong_weights(weights, case):
 def test_wrong_file_is_named(stable_diffusion, tmp_path):
     path = tmp_path / "other.tar"
     torch.save({"fc.weight": torch.ones(2, 2)}, path)
-    with pytest.raises(ValueError, match="other.tar': The checkpoint is none of SDAmodal"):
+    with pytest.raises(ValueError, match="other.tar': The checkpoint does not hold the weights of SDAmodal"):
         convert_sdamodal(path, tmp_path / "out", stable_diffusion=stable_diffusion)
     with pytest.raises(FileNotFoundError, match="There is no checkpoint '.*gone.tar'"):
         convert_sdamodal(tmp_path / "gone.tar", tmp_path / "out", stable_diffusion=stable_diffusion)
