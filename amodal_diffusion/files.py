@@ -175,7 +175,7 @@ def check_output_folder(folder: PathLike) -> None:
 
 
 def check_output_file(path: PathLike) -> None:
-    """Refuse a path at which no file can be written, likewise.
+    """Refuse a path at which no file can be written, before the work that it is for.
 
     Raises:
         IsADirectoryError: where it is a folder.

@@ -98,8 +98,8 @@ class PipelineFolder:
     Attributes:
         place: the folder of the pipeline, or the Hub id of a repository that has it at its root.
         index: the checked `model_index.json`.
-        path_or_id: what the user gave.
-        subfolder: likewise.
+        path_or_id: the folder or Hub id that the user gave.
+        subfolder: the subfolder that the user gave.
 
     Example:
         >>> PipelineFolder("org/name", {"_class_name": "ASBUPipeline"}, "org/name").class_name
@@ -196,7 +196,7 @@ def read_model_index(path_or_id: str | os.PathLike[str], **hub_options: Any) -> 
 
     Raises:
         FileNotFoundError: where there is no such folder, or it holds no `model_index.json`.
-        ValueError: where the index is no JSON object, names no class, or names a library that is none of ours.
+        ValueError: where the index is no JSON object or names no class.
         OSError: where the Hub does not give the file.
 
     Example:
@@ -224,7 +224,7 @@ def read_model_index(path_or_id: str | os.PathLike[str], **hub_options: Any) -> 
 
 
 def check_model_index(index: Any, name: str) -> dict[str, Any]:
-    """Refuse an index that names no class, or a component from a library other than ours, diffusers and transformers.
+    """Refuse an index that is no JSON object or names no class; its components are the class's to check.
 
     Args:
         index: the parsed content of a `model_index.json`.
@@ -247,15 +247,6 @@ def check_model_index(index: Any, name: str) -> dict[str, Any]:
         class_name = class_name[1]  # how diffusers is told that the class is in `pipeline.py`
     if not isinstance(class_name, str) or not class_name:
         raise ValueError(f"{name}: `_class_name` must be the name of a pipeline class, got {class_name!r}.")
-    for component, value in index.items():
-        if component.startswith("_") or not isinstance(value, list | tuple):
-            continue
-        library = value[0] if value else None
-        if library is not None and library not in LIBRARIES:
-            raise ValueError(
-                f"{name}: component `{component}` comes from the library {library!r}; "
-                f"allowed are {', '.join(LIBRARIES)}."
-            )
     return {**index, "_class_name": class_name}
 
 

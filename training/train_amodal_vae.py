@@ -96,7 +96,9 @@ class NetworkArguments:
 
     sample_size: int = flag(default_of(AmodalVAE, "sample_size"))
     latent_channels: int = flag(default_of(AmodalVAE, "latent_channels"))
-    block_out_channels: tuple[int, ...] = flag(default_of(AmodalVAE, "block_out_channels"))
+    block_out_channels: tuple[int, ...] = flag(
+        default_of(AmodalVAE, "block_out_channels"), "Channels of the levels, with commas between: 32,64,128."
+    )
     num_categories: int = flag(default_of(AmodalVAE, "num_categories"), "Largest category id; 0: class-agnostic.")
     class_dropout: float = flag(0.25, "Share of samples whose category is made unknown.")
     fresh_encoder: bool = flag(False, "Start stage 2 from a random encoder.")

@@ -53,7 +53,9 @@ class NetworkArguments:
 
     pretrained_pipeline: str | None = flag(None, "ASBU folder or Hub id to start from; its configuration is taken.")
     mask_network: str | None = flag(None, "PCNet-M pipeline whose weights the U-Net starts from, of the same sizes.")
-    block_out_channels: tuple[int, ...] = flag(default_of(ASBUPredictor, "block_out_channels"))
+    block_out_channels: tuple[int, ...] = flag(
+        default_of(ASBUPredictor, "block_out_channels"), "Channels of the levels, with commas between: 32,64,128."
+    )
     patch_size: int = flag(default_of(ASBUPredictor, "patch_size"))
     sample_size: int = flag(default_of(ASBUPredictor, "sample_size"))
     class_conditioned: bool = flag(False, "Multiply the mask by the category id, as for KINS.")

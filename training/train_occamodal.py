@@ -71,7 +71,9 @@ class NetworkArguments:
     predicted_occluders: float = flag(
         0.5, "For --stage amodal: share of samples with the boundary of the predicted occluder, not the true one."
     )
-    block_out_channels: tuple[int, ...] = flag(default_of(OccAmodalPredictor, "block_out_channels"))
+    block_out_channels: tuple[int, ...] = flag(
+        default_of(OccAmodalPredictor, "block_out_channels"), "Channels of the levels, with commas between: 32,64,128."
+    )
     reduced_channels: int = flag(default_of(OccAmodalPredictor, "reduced_channels"))
     patch_size: int = flag(default_of(OccAmodalPredictor, "patch_size"))
     sample_size: int = flag(default_of(OccAmodalPredictor, "sample_size"))
@@ -280,7 +282,7 @@ class OccAmodalTask(Task):
 def _load_pipeline(name: str, flag: str) -> OccAmodalPipeline:
     pipeline = AmodalPipeline.from_pretrained(name)
     if not isinstance(pipeline, OccAmodalPipeline):
-        raise ValueError(f"`{flag}` {name!r} must be an OccAmodalPipeline, it is a {type(pipeline).__name__}.")
+        raise ValueError(f"`{flag}` {name!r} must be an OccAmodalPipeline, got {type(pipeline).__name__}.")
     return pipeline
 
 

@@ -65,7 +65,9 @@ class NetworkArguments:
     _argument_group_name: ClassVar[str] = "network"
 
     pretrained_pipeline: str | None = flag(None, "Content pipeline to start from; a mask plane is added if need be.")
-    block_out_channels: tuple[int, ...] = flag(default_of(PCNetContent, "block_out_channels"))
+    block_out_channels: tuple[int, ...] = flag(
+        default_of(PCNetContent, "block_out_channels"), "Channels of the levels, with commas between: 32,64,128."
+    )
     use_prior: bool = flag(False, "Start from the colours continued smoothly.")
     class_conditioned: bool = flag(False, "Show the network the category of the object.")
     sample_size: int | None = flag(None, "None: 256, or that of the pretrained pipeline.")

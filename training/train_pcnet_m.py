@@ -29,7 +29,9 @@ class NetworkArguments:
     _argument_group_name: ClassVar[str] = "network"
 
     pretrained_pipeline: str | None = flag(None, "Folder or Hub id to start from; its configuration is taken.")
-    block_out_channels: tuple[int, ...] = flag(default_of(PCNetMask, "block_out_channels"))
+    block_out_channels: tuple[int, ...] = flag(
+        default_of(PCNetMask, "block_out_channels"), "Channels of the levels, with commas between: 32,64,128."
+    )
     patch_size: int = flag(default_of(PCNetMask, "patch_size"))
     sample_size: int = flag(default_of(PCNetMask, "sample_size"))
     class_conditioned: bool = flag(False, "Multiply the mask by the category id, as for KINS.")

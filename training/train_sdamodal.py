@@ -147,7 +147,9 @@ class NetworkArguments:
         "Folder or Hub id of an SDAmodalPipeline to continue from; its decoder's configuration, its Stable "
         "Diffusion and its feature settings are taken where no flag gives others.",
     )
-    block_out_channels: tuple[int, ...] = flag(default_of(SDAmodalDecoder, "block_out_channels"))
+    block_out_channels: tuple[int, ...] = flag(
+        default_of(SDAmodalDecoder, "block_out_channels"), "Channels of the levels, with commas between: 32,64,128."
+    )
     reduced_channels: int = flag(default_of(SDAmodalDecoder, "reduced_channels"))
     sample_size: int = flag(default_of(SDAmodalDecoder, "sample_size"), "Side of the mask crops in pixels.")
     feature_sizes: tuple[int, ...] | None = flag(

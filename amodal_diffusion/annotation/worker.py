@@ -227,7 +227,7 @@ def _completed_row(
     objects, hidden = [], mask_areas(amodal & ~modal)
     for index, obj in enumerate(row["objects"]):
         kept = {key: value for key, value in obj.items() if key not in ("modal_box", "amodal_box", "occlusion_rate")}
-        # The very object, which tells `build_objects` that nothing is hidden.
+        # The same dictionary in both fields tells `build_objects` that nothing is hidden.
         kept["amodal_mask"] = encode_rle(amodal[index]) if hidden[index] else kept["modal_mask"]
         objects.append(kept)
     areas = np.maximum(mask_areas(amodal), 1)

@@ -238,7 +238,7 @@ def _read_rows(
     options: argparse.Namespace, split: str, place: str, folder: Path | None, bad_records: list[data.BadRecord]
 ) -> Iterator[Mapping[str, Any]]:
     if options.format == "columns":
-        return data.iter_columns(
+        yield from data.iter_columns(
             data.open_dataset(place, split, config=options.config),
             data.ColumnMap.parse(options.columns),
             with_image=options.photos != "none",
@@ -246,17 +246,44 @@ def _read_rows(
             bad_records=bad_records,
             source=options.source or place,
         )
-    name, opened = data.open_annotations(place, options.format)
-    if name == "parquet":
-        return iter(data.load_amodal_dataset(place, split, streaming=True, images=folder).decode(False))
-    return data.iter_annotations(
-        opened,
-        None if options.photos == "none" else folder,
-        format=name,
-        on_error=options.on_error,
-        bad_records=bad_records,
-        source=options.source or (options.format if options.format != "auto" else None),
-    )
+        return
+    try:
+        name, opened = data.open_annotations(place, options.format)
+        if name == "parquet":
+            yield from data.load_amodal_dataset(place, split, streaming=True, images=folder).decode(False)
+            return
+        yield from data.iter_annotations(
+            opened,
+            None if options.photos == "none" else folder,
+            format=name,
+            on_error=options.on_error,
+            bad_records=bad_records,
+            source=options.source or (options.format if options.format != "auto" else None),
+        )
+    except ValueError as error:
+        hint = _format_hint(place, options.format)
+        if hint is None:
+            raise
+        raise ValueError(f"{error}{'' if str(error).endswith('.') else '.'} {hint}") from error
+
+
+def _format_hint(place: str, name: str) -> str | None:
+    """What `--format` may have been meant, where a source cannot be read in the format `name`."""
+    try:
+        found = data.detect_format(place)
+    except (ValueError, OSError):
+        return None
+    if found == "parquet" and name in ("auto", "parquet"):
+        return "For a data set with other columns give --format columns and --columns KEY=COLUMN ..."
+    if name == "auto" or _reader(found) == _reader(name):
+        return None
+    return f"It looks like --format {found}."
+
+
+def _reader(name: str) -> tuple[Any, ...]:
+    """What reads a format; formats of the same layout have the same."""
+    rows = data.FILE_FORMATS[name].rows if name in data.FILE_FORMATS else name
+    return getattr(rows, "func", rows), getattr(rows, "keywords", None)
 
 
 def _run_dataset_accept(options: argparse.Namespace) -> None:

@@ -68,7 +68,9 @@ def add_ground_truth(commands: Any, parents: list[Any]) -> None:
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the result")
     parser.add_argument("--format", choices=("auto", *SCENE_FORMATS), default="auto", help="of the scene (auto)")
     parser.add_argument("--size", nargs=2, type=int, metavar=("W", "H"), help="of photos, where no file says it")
-    parser.add_argument("--intrinsics", nargs="+", type=float, metavar="F", help="fx fy [cx cy] in pixels, likewise")
+    parser.add_argument(
+        "--intrinsics", nargs="+", type=float, metavar="F", help="fx fy [cx cy] in pixels, where no file says it"
+    )
     parser.add_argument("--convention", choices=CONVENTIONS, help="axes of cameras in files of matrices")
     parser.add_argument("--scale", type=float, default=1.0, metavar="M", help="metres in a unit of the scene (1)")
     parser.add_argument("--stuff", nargs="+", default=[], metavar="NAME", help="objects that are ground or wall")

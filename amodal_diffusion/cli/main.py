@@ -5,11 +5,12 @@ torch, so that `--help` and a mistyped option answer at once: commands import wh
 """
 
 import argparse
+import difflib
 import logging
 import pickle
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from safetensors import SafetensorError
 
@@ -47,7 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.debug:
             raise
         message = " ".join(str(error).split()) or type(error).__name__
-        sys.stderr.write(f"amodal-diffusion {options.command}: error: {message}\n")
+        name = " ".join(filter(None, ("amodal-diffusion", options.command, getattr(options, "action", None))))
+        sys.stderr.write(f"{name}: error: {message}\n")
         return 2
     except KeyboardInterrupt:
         return 130
@@ -55,7 +57,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Reports an error in one line."""
+    """Reports an error in one line, and an unknown option before anything that is missing."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        args = list(sys.argv[1:] if args is None else args)
+        known = [option for option in self._option_string_actions if option.startswith("--")]
+        for text in args:
+            if text == "--" or (self._subparsers and not text.startswith("-")):
+                break  # what follows are no options, or those of a command, whose parser looks at them
+            name = text.partition("=")[0]
+            if name.startswith("--") and not any(option.startswith(name) for option in known):
+                near = difflib.get_close_matches(name, known, n=1)
+                self.error(f"unknown option {name}" + (f"; did you mean {near[0]}?" if near else ""))
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
@@ -81,3 +95,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_annotate(commands, [model, common])
     add_ground_truth(commands, [common])
     return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

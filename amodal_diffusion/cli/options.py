@@ -68,7 +68,7 @@ def common_options() -> argparse.ArgumentParser:
 
 
 def model_options(*, thresholds: bool = True) -> argparse.ArgumentParser:
-    """The options of commands that run a model, likewise; `thresholds` are those of mask pipelines' calls.
+    """The options of commands that run a model; with `thresholds` also those that the calls of mask pipelines take.
 
     Example:
         >>> parser = argparse.ArgumentParser(parents=[model_options()])

@@ -108,16 +108,14 @@ def convolution_channels(weights: Mapping[str, Tensor], key: str, name: str) -> 
         ValueError: The checkpoint does not hold the weights of PCNet-M: it has no key 'conv.weight', only 'fc.weight'.
     """
     if key not in weights:
-        known = ", ".join(repr(other) for other in list(weights)[:4]) or "no keys at all"
+        known = ", ".join(repr(other) for other in list(weights)[:4])
         more = f" and {len(weights) - 4} more" if len(weights) > 4 else ""
-        raise ValueError(
-            f"The checkpoint does not hold the weights of {name}: it has no key {key!r}, only {known}{more}."
-        )
+        found = f", only {known}{more}" if known else " nor any other"
+        raise ValueError(f"The checkpoint does not hold the weights of {name}: it has no key {key!r}{found}.")
     shape = tuple(weights[key].shape)
     if len(shape) != 4 or 0 in shape:
         raise ValueError(
-            f"The checkpoint does not hold the weights of {name}: {key!r} must be the weight of a convolution, "
-            f"got the shape {shape}."
+            f"The checkpoint does not hold the weights of {name}: {key!r} has shape {shape}, which no convolution has."
         )
     return shape[0], shape[1]
 

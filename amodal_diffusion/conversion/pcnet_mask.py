@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..models.pcnet_mask import PCNetMask
 from ..pipelines.completion.pcnet_mask import PCNetMaskPipeline
-from .checkpoint import Network, convert_file, load_weights, save_pipeline
+from .checkpoint import Network, convert_file, convolution_channels, load_weights, save_pipeline
 from .unet import FIRST_CONV, unet_published_key, unet_sizes
 
 _PLANES = 2
@@ -72,11 +72,10 @@ def convert_mask_unet(
         >>> model.config.block_out_channels
         (4, 8)
     """
-    sizes = unet_sizes(published, name)
-    planes = sizes["in_channels"]
+    _, planes = convolution_channels(published, FIRST_CONV, name)
     if planes != _PLANES:
         raise ValueError(f"The checkpoint must take {_PLANES} planes (mask, occluder); {FIRST_CONV!r} takes {planes}.")
-    config = {**config, "block_out_channels": sizes["block_out_channels"]}
+    config = {**config, "block_out_channels": unet_sizes(published, name)["block_out_channels"]}
     return load_weights(make, config, published, key_of, name)
 
 

@@ -64,7 +64,7 @@ def paste_from_boxes(patches: Tensor, boxes: Tensor, height: int, width: int) ->
         patches: (N, s, s) floats, such as probabilities.
         boxes: (N, 4) floats (x, y, w, h) in pixels, as for `crop_to_boxes`; they may leave the photo.
         height: of the photo in pixels.
-        width: likewise.
+        width: of the photo in pixels.
 
     Returns:
         (N, H, W) in the dtype of `patches`. A pixel that a box covers in part gets that part of the value, so that the

@@ -204,10 +204,10 @@ def push_parquet(
 
     Args:
         folder: holds `README.md` and `data`.
-        repo_id: see `push_dataset`, and so on.
-        private: see there.
-        token: see there.
-        revision: see there.
+        repo_id: see `push_dataset`.
+        private: see `push_dataset`.
+        token: see `push_dataset`.
+        revision: see `push_dataset`.
 
     Returns:
         URL of the commit.

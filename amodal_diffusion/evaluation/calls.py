@@ -32,7 +32,7 @@ def load_pipeline(name: str, *, device: str | torch.device = "cpu", dtype: torch
     """
     pipeline = AmodalPipeline.from_pretrained(name, dtype=dtype)
     if not isinstance(pipeline, MaskPipeline):
-        raise ValueError(f"'{name}' holds a `{type(pipeline).__name__}`, which completes no masks.")
+        raise ValueError(f"'{name}' holds `{type(pipeline).__name__}`, which completes no masks.")
     return pipeline.prepare(device)
 
 

@@ -102,7 +102,7 @@ def match_boxes(boxes: npt.ArrayLike, others: npt.ArrayLike, *, min_iou: float =
 
     Args:
         boxes: (N, 4) x, y, w, h.
-        others: (M, 4) likewise; of equal IoU the first goes first.
+        others: (M, 4) x, y, w, h; of pairs with equal IoU the first is matched first.
         min_iou: pairs below are no match.
 
     Returns:

@@ -19,6 +19,7 @@ Intervals = dict[str, Interval]
 TRUTH_MARK = " *"
 """Stands behind the name of a method that looks at the truth."""
 
+_FEW_IMAGES = 10
 _FOOTNOTE = (
     "* looks at the ground truth of the objects that it completes: a bound on what a choice can gain, no result."
 )
@@ -270,10 +271,14 @@ class EvaluationReport:
     def notes(self, table: Table) -> list[str]:
         """What stands under the tables: what the intervals are, the footnote of the mark, images that were skipped."""
         parts = []
-        if self.resamples:
+        images = self.counts["images"]
+        if self.resamples and images < 2:
+            parts.append("No intervals: they come from resampling the images, which needs at least two.")
+        elif self.resamples:
+            few = " So few images give a rough idea only." if images < _FEW_IMAGES else ""
             parts.append(
                 f"Intervals: percentiles, {100 * self.confidence:g} %, of {self.resamples} data sets drawn from the "
-                f"{self.counts['images']} images with replacement."
+                f"{images} images with replacement.{few}"
             )
         if self.resamples and self.differences:
             parts.append("Of a difference, each data set that was drawn is given to both methods.")

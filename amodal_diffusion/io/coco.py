@@ -53,7 +53,7 @@ def image_entry(
         image_id: unique in the document.
         file_name: name of the photo, "" for none.
         height: in pixels.
-        width: likewise.
+        width: in pixels.
         pairs: (front, behind), indices of its objects from 0.
         first: annotation id of its first object.
         more: further keys.

@@ -116,7 +116,7 @@ def _read_label_map(path: Path, size: tuple[int, int] | None) -> ObjectMasks:
     values = values[values != 0]
     if not len(values):
         raise ValueError(f"label map {path} holds no object: all pixels are 0.")
-    return ObjectMasks(labels == values[:, None, None], names=[f"label {value}" for value in values])
+    return ObjectMasks(labels == values[:, None, None], names=[f"label {int(value)}" for value in values])
 
 
 def _open_labels(path: Path) -> np.ndarray:

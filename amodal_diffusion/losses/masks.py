@@ -131,8 +131,8 @@ def placed_nll(probability: Tensor, target: Tensor, weight: Tensor | None = None
 
     Args:
         probability: (B, ...) in [0, 1]; drawn into [epsilon, 1 - epsilon], so that every pixel keeps a gradient.
-        target: likewise, in [0, 1].
-        weight: likewise, of each pixel; None = 1.
+        target: (B, ...) in [0, 1].
+        weight: (B, ...), of each pixel; None = 1.
         epsilon: bounds what one pixel can cost.
 
     Returns:

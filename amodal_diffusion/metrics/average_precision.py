@@ -70,7 +70,7 @@ def match_detections(
         target: (N, H, W) true amodal masks; empty ones are left out.
         scores: (M,) confidences by which detections are ranked; None ranks all alike.
         pred_categories: M class ids; None for one class.
-        target_categories: N class ids, likewise.
+        target_categories: N class ids; None for one class.
 
     Returns:
         One entry a class that has a detection or an object, in the order of the ids.

@@ -33,7 +33,7 @@ def fill_psnr(fill: npt.ArrayLike, truth: npt.ArrayLike, hole: npt.ArrayLike) ->
 
     Args:
         fill: (H, W, 3) in 0 to 255.
-        truth: likewise.
+        truth: (H, W, 3) in 0 to 255.
         hole: (H, W) bool.
 
     Raises:
@@ -100,7 +100,7 @@ def fill_leak(fill: npt.ArrayLike, truth: npt.ArrayLike, hole: npt.ArrayLike, oc
 
     Args:
         fill: (H, W, 3) in 0 to 255.
-        truth: likewise.
+        truth: (H, W, 3) in 0 to 255.
         hole: (H, W) bool.
         occluder_color: (3,), the mean colour of what is seen of the occluder.
 

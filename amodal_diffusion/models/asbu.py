@@ -22,7 +22,7 @@ def occluder_plane(modal: Tensor, occluder: Tensor, kind: str = "boundary", *, s
 
     Args:
         modal: (..., h, w) bool or {0, 1}, the visible part.
-        occluder: likewise.
+        occluder: (..., h, w) bool or {0, 1}, all that may hide the object.
         kind: "boundary": where both meet (published: the photo shows the rest). "mask": the occluder as PCNet-M has
             it. "both": their mean, so that a network without photo knows how far the occluder reaches as well.
         size: side in pixels of the square that both masks are dilated by for their boundary, odd.

@@ -67,7 +67,7 @@ class AmodalPipeline:
         pipeline_class = find_pipeline(folder.class_name)
         if pipeline_class is None:
             raise ValueError(
-                f"'{folder.place}' holds a `{folder.class_name}`, which is no pipeline of amodal_diffusion; "
+                f"'{folder.place}' holds `{folder.class_name}`, which is no pipeline of amodal_diffusion; "
                 f"these are {', '.join(list_pipelines())}."
             )
         return cast("AnyPipeline", pipeline_class.from_folder(folder, **kwargs))
@@ -95,7 +95,7 @@ class AmodalPipeline:
         """
         if not isinstance(pipeline, SafePipeline):
             raise TypeError(
-                f"`pipeline` must be a pipeline of amodal_diffusion, got a {type(pipeline).__name__}; the components "
+                f"`pipeline` must be a pipeline of amodal_diffusion, got {type(pipeline).__name__}; the components "
                 "of one of diffusers are shared by `SDAmodalPipeline.from_pipe` and `ContentPipeline.from_pipe`."
             )
         return type(pipeline).from_pipe(pipeline, **kwargs)

@@ -15,6 +15,7 @@ from torch import nn
 from ..hub import (
     HUB_KEYS,
     INDEX_NAME,
+    LIBRARIES,
     PIPELINE_FILE_NAME,
     PipelineFolder,
     check_model_index,
@@ -145,22 +146,30 @@ class SafePipeline(DiffusionPipeline):
             return
         held = find_pipeline(name)
         if held is None:
-            raise ValueError(f"'{folder.place}' holds a `{name}`, which is no pipeline of amodal_diffusion.")
+            raise ValueError(f"'{folder.place}' holds `{name}`, which is no pipeline of amodal_diffusion.")
         if not issubclass(cls, held):
             raise ValueError(
-                f"'{folder.place}' holds a `{name}`, not a `{cls.__name__}`: load it by `{name}.from_pretrained`, or "
+                f"'{folder.place}' holds `{name}`, not `{cls.__name__}`: load it by `{name}.from_pretrained`, or "
                 "by `AmodalPipeline.from_pretrained`, which takes every pipeline."
             )
 
     @classmethod
     def _check_components(cls, folder: PipelineFolder, given: dict[str, Any]) -> None:
-        """Refuse an index without an entry for a component that is neither given nor optional."""
+        """Refuse an index that lacks a component that is neither given nor optional, or takes one from elsewhere.
+
+        diffusers imports the library that an entry names; only ours, diffusers and transformers may be imported.
+        """
+        where = f"{INDEX_NAME} of '{folder.place}'"
         components, _ = cls._get_signature_keys(cls)
-        for name in sorted(set(components) - {*cls._optional_components, *given}):
+        for name in sorted(components):
             entry = folder.index.get(name)
-            if not isinstance(entry, list | tuple) or len(entry) != 2:
+            is_pair = isinstance(entry, list | tuple) and len(entry) == 2
+            if not is_pair and (name in folder.index or name not in {*cls._optional_components, *given}):
+                raise ValueError(f"{where} must hold `{name}` as [library, class], got {entry!r}.")
+            if is_pair and entry[0] is not None and entry[0] not in LIBRARIES:
                 raise ValueError(
-                    f"{INDEX_NAME} of '{folder.place}' must hold `{name}` as [library, class], got {entry!r}."
+                    f"{where}: component `{name}` comes from the library {entry[0]!r}; allowed are "
+                    f"{', '.join(LIBRARIES)}."
                 )
 
     @classmethod

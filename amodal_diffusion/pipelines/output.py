@@ -27,7 +27,8 @@ class AmodalPipelineOutput(BaseOutput):
       and some 100 MB so.
 
     As all outputs of diffusers it is indexed by field (`out["amodal_masks"]`) or like the tuple of its fields (`out[0]`
-    are the masks, as in `pipe(...)[0]`). The objects are in `objects`: `out.objects[3]`, or by name
+    are the masks, as in `pipe(...)[0]`). Unlike in diffusers, that tuple has all fields, None where one is missing, so
+    that `out[3]` is the uncertainty of every pipeline. The objects are in `objects`: `out.objects[3]`, or by name
     `out.objects["giraffe"]`.
 
     Args:
@@ -63,6 +64,13 @@ class AmodalPipelineOutput(BaseOutput):
     samples: Any = None
     sample_scores: Any = None
     names: Any = None
+
+    def to_tuple(self) -> tuple[Any, ...]:
+        """All fields in their order, None for what the call does not give: what `return_dict=False` returns.
+
+        So every field has the same place for every pipeline.
+        """
+        return tuple(getattr(self, field.name) for field in fields(self))
 
     @property
     def is_batched(self) -> bool:

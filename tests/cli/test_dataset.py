@@ -5,7 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
-from datasets import load_dataset
+from datasets import Dataset, load_dataset
 from huggingface_hub import DatasetCard
 
 from amodal_diffusion.cli.main import main
@@ -328,3 +328,20 @@ def test_evaluate_reads_streams_and_formats(tmp_path, capsys):
     bad = write(tmp_path / "bad.json", coco(coco_object(segmentation=[[1, 1, 5, 5]])))
     assert main(["evaluate", "--annotations", str(bad), "--methods", "raw", "--streaming"]) == 2
     assert "bad.json: annotation 1: polygon 0 has 2 points" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "found"), [("kins", "cocoa"), ("coco", "cocoa"), ("cocoa", "coco"), ("cityscapes", "coco")]
+)
+def test_the_format_that_a_file_has_is_suggested(tmp_path, capsys, given, found):
+    content = cocoa(region(0, 0, 4, 4)) if found == "cocoa" else coco(coco_object())
+    path = write(tmp_path / "a.json", content)
+    assert run(path, "--format", given, "--output", tmp_path / "out") == 2
+    said = capsys.readouterr().err
+    assert said.startswith("amodal-diffusion dataset convert: error: ") and f"It looks like --format {found}." in said
+
+
+def test_other_columns_are_hinted_at(tmp_path, capsys):
+    Dataset.from_dict({"segmentation": [[1]]}).to_parquet(tmp_path / "a.parquet")
+    assert run(tmp_path / "a.parquet", "--output", tmp_path / "out") == 2
+    assert "For a data set with other columns give --format columns" in capsys.readouterr().err

@@ -384,8 +384,8 @@ def test_convert_knows_every_converter_and_its_options():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["pcnet-m", "a", "out", "--stable-diffusion", "x"], "unrecognized arguments: --stable-diffusion x"),
-        (["occamodal", "a", "b", "out", "--category-aware"], "unrecognized arguments: --category-aware"),
+        (["pcnet-m", "a", "out", "--stable-diffusion", "x"], "unknown option --stable-diffusion"),
+        (["occamodal", "a", "b", "out", "--category-aware"], "unknown option --category-aware"),
         (["sdamodal", "a", "out"], "the following arguments are required: --stable-diffusion"),
         (["occamodal", "a", "out"], "the following arguments are required: OUT"),
         (["pcnet-m", "a"], "the following arguments are required: OUT"),
@@ -450,7 +450,7 @@ def test_dtypes_are_those_of_torch(name):
 def test_complete_says_what_a_folder_of_another_kind_holds(tmp_path, labels, photo, capsys):
     tiny_content().save_pretrained(tmp_path / "content")
     arguments = ["complete", photo, "--masks", tmp_path / "labels.png", "--model", tmp_path / "content"]
-    assert "holds a `ContentPipeline`, which completes no masks" in fail(capsys, *arguments, "--output", tmp_path / "o")
+    assert "holds `ContentPipeline`, which completes no masks" in fail(capsys, *arguments, "--output", tmp_path / "o")
 
 
 def test_debug_shows_the_trace(tmp_path):
@@ -476,3 +476,24 @@ def test_module_runs_as_a_program():
     command = [sys.executable, "-m", "amodal_diffusion", "--version"]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     assert result.stdout == f"amodal-diffusion {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["complete", "--modle", "x"], "complete: error: unknown option --modle; did you mean --model?"),
+        (["dataset", "convert", "--bad=3"], "dataset convert: error: unknown option --bad (see"),
+        (["--bad", "complete"], "amodal-diffusion: error: unknown option --bad (see"),
+        (["complete", "--mod", "x"], "complete: error: the following arguments are required"),  # short for --model
+    ],
+)
+def test_an_unknown_option_is_named_before_what_is_missing(capsys, arguments, message):
+    with pytest.raises(SystemExit):
+        cli.main(arguments)
+    assert message in capsys.readouterr().err
+
+
+def test_the_module_of_the_command_runs_it():
+    command = [sys.executable, "-m", "amodal_diffusion.cli.main", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and done.stdout.startswith("amodal-diffusion ")

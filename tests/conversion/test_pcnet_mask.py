@@ -119,15 +119,18 @@ def test_error_names_the_file_and_leaves_no_folder(published, tmp_path):
     [
         ({"encoder.weight": torch.ones(1)}, "weights of PCNet-M.*'encoder.weight'"),
         ({"inc.conv.conv.0.weight": torch.ones(4, 5, 3, 3)}, "must take 2 planes.*takes 5"),
-        ({"inc.conv.conv.0.weight": torch.ones(4)}, r"must be the weight of a convolution, got the shape \(4,\)"),
+        (
+            {"inc.conv.conv.0.weight": torch.ones(4)},
+            r"'inc.conv.conv.0.weight' has shape \(4,\), which",
+        ),
         ({"inc.conv.conv.0.weight": torch.ones(4, 2, 3, 3)}, "no key 'down1.mpconv.1.conv.0.weight'"),
         (
             {"inc.conv.conv.0.weight": torch.ones(4, 2, 3, 3), "down1.mpconv.1.conv.0.weight": torch.tensor(1.0)},
-            r"without channels or shape; its widths are \[4, 0\]",
+            r"'down1.mpconv.1.conv.0.weight' has shape \(\), which no convolution has",
         ),
         (
             {"inc.conv.conv.0.weight": torch.ones(0, 2, 3, 3), "down1.mpconv.1.conv.0.weight": torch.ones(4, 0, 3, 3)},
-            r"without channels or shape; its widths are \[0, 4\]",
+            r"'inc.conv.conv.0.weight' has shape \(0, 2, 3, 3\), which no convolution has",
         ),
     ],
 )

@@ -73,6 +73,12 @@ def test_label_map_gives_one_object_for_each_value(tmp_path, masks, dtype):
     assert objects.category_ids == [0, 0, 0] and objects.scores == [1.0, 1.0, 1.0]
 
 
+def test_a_mask_of_one_bit_is_label_1(tmp_path, masks):
+    Image.fromarray(masks[0]).save(tmp_path / "mask.png")
+    objects = read_object_masks(tmp_path / "mask.png")
+    assert objects.names == ["label 1"] and (objects.masks[0] == masks[0]).all()
+
+
 def test_palette_label_map_counts_indices_not_colours(tmp_path):
     labels = Image.fromarray(np.repeat(np.uint8([[0, 1, 2]]), 4, axis=0)).convert("P")
     labels.putpalette([9, 9, 9, 9, 9, 9, 0, 0, 0])

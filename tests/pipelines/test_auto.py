@@ -84,9 +84,9 @@ def test_cannot_be_made():
 WRONG_INDICES = {
     "foreign pipeline": (
         {"_class_name": "StableDiffusionPipeline", "unet": ["diffusers", "UNet2DConditionModel"]},
-        "holds a `StableDiffusionPipeline`, which is no pipeline of amodal_diffusion; these are .*PCNetMaskPipeline",
+        "holds `StableDiffusionPipeline`, which is no pipeline of amodal_diffusion; these are .*PCNetMaskPipeline",
     ),
-    "class name of ours that is no pipeline": ({**INDEX, "_class_name": "PCNetMask"}, "holds a `PCNetMask`"),
+    "class name of ours that is no pipeline": ({**INDEX, "_class_name": "PCNetMask"}, "holds `PCNetMask`"),
     "list": (
         {**INDEX, "_class_name": ["subprocess", "PCNetMaskPipeline"]},
         r"`_class_name` must be the name.*got \['subprocess'",

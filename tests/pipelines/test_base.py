@@ -196,7 +196,7 @@ print(type(AmodalPipeline.from_pretrained(sys.argv[1])).__name__, "MinePipeline"
 
 
 def test_wrong_class_says_which_one_the_folder_holds(saved):
-    message = "holds a `PCNetMaskPipeline`, not a `ASBUPipeline`: load it by `PCNetMaskPipeline.from_pretrained`"
+    message = "holds `PCNetMaskPipeline`, not `ASBUPipeline`: load it by `PCNetMaskPipeline.from_pretrained`"
     with pytest.raises(ValueError, match=message):
         ASBUPipeline.from_pretrained(saved)
 
@@ -216,7 +216,7 @@ def test_from_pipe_shares_the_components(pipeline):
         assert {name: other.config[name] for name in SETTINGS} == {**SETTINGS, "mask_threshold": 0.4}
     with pytest.raises(TypeError, match="`pipeline` must be of ASBUPipeline, got PCNetMaskPipeline"):
         ASBUPipeline.from_pipe(pipeline)
-    with pytest.raises(TypeError, match="must be a pipeline of amodal_diffusion, got a str"):
+    with pytest.raises(TypeError, match="must be a pipeline of amodal_diffusion, got str"):
         AmodalPipeline.from_pipe("pcnet-m")
 
 

@@ -57,6 +57,8 @@ class TestAsADiffusersOutput:
         out = make(names=None)
         assert out["amodal_masks"] is out.amodal_masks is out[0] is out.to_tuple()[0]
         assert list(out) == ["amodal_masks", "probabilities", "order"]
+        assert out.to_tuple() == (out.amodal_masks, out.probabilities, out.order, *[None] * 5)
+        assert out[3] is None and AmodalPipelineOutput(masks(), masks(), uncertainty=masks())[3] is not None
 
     @KINDS
     def test_survives_pickling(self, kind):

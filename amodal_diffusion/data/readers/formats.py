@@ -130,11 +130,11 @@ def iter_annotations(
 
     Args:
         annotations: see `read_annotations`.
-        images: see there.
-        format: see there.
-        on_error: see there.
-        bad_records: see there.
-        source: see there.
+        images: see `read_annotations`.
+        format: see `read_annotations`.
+        on_error: see `read_annotations`.
+        bad_records: see `read_annotations`.
+        source: see `read_annotations`.
 
     Raises:
         FileNotFoundError, NotADirectoryError: `annotations` or `images` does not exist, or `images` is no folder.

@@ -29,7 +29,7 @@ def dataset_from_rows(
 
     Raises:
         AnnotationError: raised while reading `rows`.
-        OSError: likewise, such as a missing folder of photos.
+        OSError: raised while reading `rows`, such as a missing folder of photos.
 
     Example:
         >>> from amodal_diffusion.data import iter_coco
@@ -68,7 +68,7 @@ def stream_from_rows(make_rows: Callable[[], Iterable[dict[str, Any]]], *, with_
 
     Args:
         make_rows: called for each pass; returns the rows.
-        with_image: see there.
+        with_image: the rows have the path of their photo under `image`.
 
     Example:
         >>> from amodal_diffusion.data import iter_coco

@@ -31,8 +31,8 @@ class PartialShapes:
 
     Args:
         visible: (N, s, s) uint8 in [0, 255], the visible mask in its tight box.
-        frame_visible: (N, F, F) uint8 likewise, the same in a frame of `FRAME` times its box.
-        frame_front: (N, F, F) uint8 likewise, what is in front of the object there.
+        frame_visible: (N, F, F) uint8 in [0, 255], the visible mask in a frame of `FRAME` times its box.
+        frame_front: (N, F, F) uint8 in [0, 255], what is in front of the object in that frame.
         category_ids: (N,) int64, 0 = unknown.
         sources: (N,) int64.
 

@@ -99,9 +99,9 @@ def partial_objects(
 
     Args:
         modal: see `complete_objects`.
-        order: see there; it must be known.
-        is_crowd: see there.
-        max_truncation: see there.
+        order: see `complete_objects`; it must be known.
+        is_crowd: see `complete_objects`.
+        max_truncation: see `complete_objects`.
 
     Returns:
         (N,) bool.

@@ -124,11 +124,11 @@ class MaskBank:
         Args:
             masks: each an (H, W) bool mask of a whole photo, its category id or None, and the number of its data set.
             resolution: see `from_sources`.
-            min_area: see there.
-            max_truncation: see there.
+            min_area: see `from_sources`.
+            max_truncation: see `from_sources`.
 
         Raises:
-            ValueError: see there.
+            ValueError: see `from_sources`.
         """
         if resolution < _BITS or resolution % _BITS:
             raise ValueError(f"`resolution` must be a positive multiple of {_BITS}, got {resolution}.")

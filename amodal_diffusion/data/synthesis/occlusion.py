@@ -160,7 +160,7 @@ class _Plan:
     target_is_region: Tensor  # (B,) bool
     other_is_region: Tensor  # (B,) bool
     boxes: Tensor  # (B, 4) of the regions, [left, top, right, bottom] in crop units around the crop's centre
-    frames: Tensor  # (B, 4) of the photos, likewise
+    frames: Tensor  # (B, 4) of the photos, in the same units
 
     def select(self, chosen: Tensor) -> "_Plan":
         return _Plan(*(getattr(self, field.name)[chosen] for field in fields(self)))

@@ -218,14 +218,6 @@ class AmodalVAEPipeline(MaskPipeline):
         """Samples, their scores and their spread, where some are drawn."""
         return ("uncertainty", "samples", "sample_scores") if call.options["num_samples"] else ()
 
-    def check_scene(self, scene: MaskInputs) -> None:
-        """Refuse categories that the network does not know too."""
-        super().check_scene(scene)
-        known = self.model.config.num_categories
-        highest = 0 if scene.category_ids is None else scene.category_ids.max(initial=0)
-        if known and highest > known:
-            raise ValueError(f"`category_ids{scene.suffix}` must lie in [0, {known}], got {highest}.")
-
     # 2.
 
     def crop(self, call: MaskCall) -> ShapeCrops:

@@ -142,7 +142,7 @@ class ASBUPipeline(DualCompletionPipeline):
             eraser_dilation: pixels of the photo by which the neighbours' masks grow on each side, for the wide gaps
                 that some segmenters leave. The boundary bridges three pixels of a crop by itself.
             order_threshold: of P(object), in [0, 1); None takes the checkpoint's.
-            mask_threshold: likewise.
+            mask_threshold: of P(object), in [0, 1); None takes the checkpoint's.
             generator: taken so that the same call suits every mask pipeline; nothing here is drawn at random.
             batch_size: crops in one pass through the network; None suits it to the device.
             output_type: "np", "pt", "pil" or "compact", see `AmodalPipelineOutput`.

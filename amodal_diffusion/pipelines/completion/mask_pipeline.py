@@ -45,6 +45,15 @@ COMMON_OPTIONS = (
 """Keywords that the call of every mask pipeline takes."""
 
 _PER_OBJECT = ("order", "amodal_box", "features")
+# Settings of folders that were saved before the settings of all pipelines had one name each.
+_NEW_NAMES = {
+    "order_crop": "crop",
+    "completion_crop": "crop",
+    "confine_to_eraser": "confine_to_occluders",
+    "confine_to_occluder": "confine_to_occluders",
+    "drop_rim": "rim_width",
+    "order_grounded": "occluder_rule",
+}
 _P = ParamSpec("_P")
 
 
@@ -109,7 +118,7 @@ class ScenePrediction:
         rows: (K,) int64, their rows in the scene, ascending.
         channels: (K, C, s, s) float32: P(object), and with C > 1 the uncertainty.
         occluders: (N, H, W), what may hide each object, where the pipeline knows it.
-        order: (N, N) int8, likewise.
+        order: (N, N) int8, where the pipeline knows it.
 
     Example:
         >>> prediction = ScenePrediction(torch.tensor([0, 2]), torch.rand(2, 1, 8, 8))
@@ -244,9 +253,10 @@ class MaskPipeline(SafePipeline):
         components, settings = cls._get_signature_keys(cls)
         for name in folder.index:
             if not name.startswith("_") and name not in components and name not in settings:
+                new = _NEW_NAMES.get(name)
+                advice = f"it is now `{new}`" if new in settings else f"its settings are {', '.join(sorted(settings))}"
                 raise ValueError(
-                    f"{INDEX_NAME} of '{folder.place}' holds `{name}`, which {cls.__name__} does not have; "
-                    f"its settings are {', '.join(sorted(settings))}."
+                    f"{INDEX_NAME} of '{folder.place}' holds `{name}`, which {cls.__name__} does not have; {advice}."
                 )
         return super().from_folder(folder, **kwargs)
 
@@ -313,13 +323,22 @@ class MaskPipeline(SafePipeline):
         return scenes, batched
 
     def check_scene(self, scene: MaskInputs) -> None:
-        """Refuse a scene without what the networks need, with an error that names the argument."""
+        """Refuse a scene without what the networks need, with an error that names the argument.
+
+        A network with a class embedding knows how many categories there are (`num_categories` of its config) and is
+        given none beyond; those of [Z20] take the number of any category as a value of the mask plane.
+        """
         if self.needs_image and scene.photo is None:
             raise ValueError(f"`image{scene.suffix}` must be given: {type(self).__name__} looks at the photo.")
         if self.class_conditioned and self.unknown_category_id and scene.category_ids is None:
             raise ValueError(
                 f"`category_ids{scene.suffix}` must be given: the network of this pipeline is class-conditioned."
             )
+        known = max((getattr(network.config, "num_categories", 0) for network in self.networks), default=0)
+        highest = 0 if scene.category_ids is None else scene.category_ids.max(initial=0)
+        if known and highest > known:
+            lowest = self.unknown_category_id
+            raise ValueError(f"`category_ids{scene.suffix}` must lie in [{lowest}, {known}], got {highest}.")
 
     @abstractmethod
     def read_options(self, options: dict[str, Any]) -> dict[str, Any]:
@@ -553,7 +572,8 @@ def _build_output(
         else:
             expected = field.name in ("amodal_masks", "probabilities", *given)
             output[field.name] = values if expected and (not values or any(v is not None for v in values)) else None
-    return AmodalPipelineOutput(**output) if return_dict else tuple(output.values())
+    answer = AmodalPipelineOutput(**output)
+    return answer if return_dict else answer.to_tuple()
 
 
 def _postprocess(value: Any, output_type: Any) -> Any:

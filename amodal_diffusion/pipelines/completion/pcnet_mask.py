@@ -130,7 +130,7 @@ class PCNetMaskPipeline(DualCompletionPipeline):
             eraser_dilation: pixels of the photo by which erasers grow on each side. 3 to 5 closes the gaps between the
                 masks of a segmenter; objects whose grown masks touch are neighbours then.
             order_threshold: of P(object), in [0, 1); None takes the checkpoint's.
-            mask_threshold: likewise.
+            mask_threshold: of P(object), in [0, 1); None takes the checkpoint's.
             generator: taken so that the same call suits every mask pipeline; nothing here is drawn at random.
             batch_size: crops in one pass through the network; None suits it to the device.
             output_type: "np", "pt", "pil" or "compact", see `AmodalPipelineOutput`.

@@ -139,7 +139,7 @@ def components_of(pipeline: Any) -> dict[str, Any]:
     """
     for name in ("unet", "vae", "scheduler"):
         if getattr(pipeline, name, None) is None:
-            raise ValueError(f"`pipeline` must have the component `{name}`, a {type(pipeline).__name__} has none.")
+            raise ValueError(f"`pipeline` must have the component `{name}`, got {type(pipeline).__name__} without it.")
     return {name: getattr(pipeline, name, None) for name in COMPONENTS}
 
 

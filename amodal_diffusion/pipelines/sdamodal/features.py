@@ -47,7 +47,7 @@ class ImageFeatures:
         maps: (D, C_k, h_k, w_k) each, one map for each up block asked for, all on one device and of one dtype. They
             cover the whole photo, squashed to a square. D is 1 where the noise draws were averaged, else their number.
         height: of the photo in pixels.
-        width: likewise.
+        width: of the photo in pixels.
 
     Example:
         >>> features = ImageFeatures((torch.zeros(8, 16, 4, 4), torch.zeros(8, 8, 8, 8)), height=30, width=40)
@@ -111,7 +111,7 @@ class DiffusionFeatureExtractor:
             `force_upcast`, since some overflow.
         scheduler: any diffusers scheduler of the checkpoint; its noise schedule is used as DDIM adds noise.
         text_encoder: `CLIPTextModel`; not needed with `prompt_embeds`.
-        tokenizer: `CLIPTokenizer`, likewise.
+        tokenizer: `CLIPTokenizer`; not needed with `prompt_embeds`.
         prompt_embeds: (1, tokens, channels), the embedding of the empty prompt.
         time_step: how much noise is added, from 0 to the schedule's length less 1.
         num_draws: number of noise draws.

@@ -42,9 +42,9 @@ class SDAmodalPipeline(MaskPipeline):
 
     Args:
         unet: `UNet2DConditionModel` of Stable Diffusion 1.x/2.x; None only while the pipeline is merely saved.
-        vae: `AutoencoderKL`, likewise.
+        vae: `AutoencoderKL`; None only while the pipeline is merely saved.
         text_encoder: `CLIPTextModel`; not needed where there is a `prompt_embedding`.
-        tokenizer: `CLIPTokenizer`, likewise.
+        tokenizer: `CLIPTokenizer`; not needed where there is a `prompt_embedding`.
         scheduler: any diffusers scheduler of the checkpoint.
         decoder: the mask decoder, trained on features of this checkpoint made with these settings.
         prompt_embedding: the embedding of the empty prompt, see `drop_text_encoder`.
@@ -234,7 +234,7 @@ class SDAmodalPipeline(MaskPipeline):
             own = {name: getattr(pipeline, name) for name in ("decoder", "prompt_embedding")}
             kwargs = {**own, **pipeline.settings, **kwargs}
         if kwargs.get("decoder") is None:
-            raise ValueError(f"`decoder` must be given: a {type(pipeline).__name__} has none.")
+            raise ValueError(f"`decoder` must be given: {type(pipeline).__name__} has none.")
         return cls(**components_of(pipeline), **kwargs)
 
     # Features
@@ -334,9 +334,9 @@ class SDAmodalPipeline(MaskPipeline):
             image: the photo in any form that `load_image` reads, or a list of these; None where `features` are given.
             masks: modal masks, one (H, W) or a stack (N, H, W) in any form that `to_mask_stack` reads; a list of stacks
                 where `image` is a list.
-            occluder_masks: not needed, and without influence: the network was not made to be told. They are checked, so
-                that the same call suits every mask pipeline.
-            category_ids: (N,) integers, 0 where unknown; likewise.
+            occluder_masks: checked, so that the same call suits every mask pipeline, but without influence: the network
+                takes no occluders.
+            category_ids: (N,) integers, 0 where unknown; checked, but without influence.
             features: of `encode_image`, instead of a pass of Stable Diffusion; a list where `image` is a list, with
                 None for a photo to encode.
             num_draws: number of noise draws, not with `features`; None takes the checkpoint's.

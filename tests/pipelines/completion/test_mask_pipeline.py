@@ -464,13 +464,14 @@ class MaskPipelineTesterMixin:
         """diffusers would ignore them, so that an older folder would load and give other masks."""
         pipeline.save_pretrained(tmp_path)
         index = json.loads((tmp_path / "model_index.json").read_text())
-        (tmp_path / "model_index.json").write_text(json.dumps({**index, "confine_to_eraser": True}))
-        message = (
-            f"holds `confine_to_eraser`, which {self.pipeline_class.__name__} does not have; its settings are .*mask"
-        )
-        for loader in (AmodalPipeline, self.pipeline_class):
-            with pytest.raises(ValueError, match=message):
-                loader.from_pretrained(tmp_path)
+        others = "its settings are .*mask"
+        renamed = "it is now `confine_to_occluders`" if "confine_to_occluders" in pipeline.settings else others
+        for name, advice in (("confine_to_all", others), ("confine_to_eraser", renamed)):
+            (tmp_path / "model_index.json").write_text(json.dumps({**index, name: True}))
+            message = f"holds `{name}`, which {self.pipeline_class.__name__} does not have; {advice}"
+            for loader in (AmodalPipeline, self.pipeline_class):
+                with pytest.raises(ValueError, match=message):
+                    loader.from_pretrained(tmp_path)
 
 
 class TestPCNetMask(MaskPipelineTesterMixin):

@@ -148,7 +148,7 @@ def test_broken_folders(saved, tmp_path):
         ScenePipeline.from_pretrained(tmp_path / "missing")
     with pytest.raises(
         ValueError,
-        match="holds a `PCNetMaskPipeline`, not a `ScenePipeline`: load it by `PCNetMaskPipeline.from_pretrained`",
+        match="holds `PCNetMaskPipeline`, not `ScenePipeline`: load it by `PCNetMaskPipeline.from_pretrained`",
     ):
         ScenePipeline.from_pretrained(saved / "mask_pipeline")
     folder = refer(saved, tmp_path / "scene", {}, move=False)

@@ -98,7 +98,7 @@ def test_wrong_calls(extractor):
         extractor([photo()], num_draws=0)
     with pytest.raises(FileNotFoundError, match="gone.jpg"):
         extractor(["gone.jpg"])
-    with pytest.raises(ValueError, match="`pipeline` must have the component `unet`, a Namespace has none"):
+    with pytest.raises(ValueError, match="`pipeline` must have the component `unet`, got Namespace without it"):
         DiffusionFeatureExtractor.from_pipe(type("Namespace", (), {})())
 
 

@@ -394,5 +394,5 @@ def test_components_of_another_pipeline(make, scene, expected):
     decoder = tiny_mask_decoder(seed=9)
     second = SDAmodalPipeline.from_pipe(pipeline, decoder=decoder, num_draws=1)
     assert second.decoder is decoder and second.config.num_draws == 1 and second.config.resolution == RESOLUTION
-    with pytest.raises(ValueError, match="`decoder` must be given: a .*Pipeline has none"):
+    with pytest.raises(ValueError, match="`decoder` must be given: .*Pipeline has none"):
         SDAmodalPipeline.from_pipe(other)
