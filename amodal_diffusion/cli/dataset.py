@@ -260,7 +260,7 @@ def _read_rows(
             bad_records=bad_records,
             source=options.source or (options.format if options.format != "auto" else None),
         )
-    except ValueError as error:
+    except (ValueError, NotADirectoryError) as error:
         hint = _format_hint(place, options.format)
         if hint is None:
             raise

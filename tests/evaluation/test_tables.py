@@ -166,7 +166,7 @@ def test_intervals_and_markdown(dataset):
     assert text in shown.to_text() and f"({text})" in shown.to_markdown()
     assert "Intervals: percentiles, 95 %, of 50 data sets drawn from the 3 images" in shown.to_text()
     assert "So few images give a rough idea only." in shown.to_text()
-    of_one = report_on("z20-2", dataset.select([0]), evaluate={"resamples": 50})
+    of_one = report_on("z20-2", dataset[:1], evaluate={"resamples": 50})
     assert "No intervals: they come from resampling" in of_one.to_text()
     (table,) = re.findall(r"(?:^\|.*\n)+", shown.to_markdown(), flags=re.MULTILINE)
     assert len({line.count("|") for line in table.splitlines()}) == 1
