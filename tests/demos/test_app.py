@@ -212,8 +212,9 @@ def test_history_is_bounded_and_a_new_step_ends_the_future():
 
 def test_completing_takes_the_steps_in_order(marked, models):
     stages = []
-    done = app_pages.complete(marked, models, "pcnet-m", 0.2, lambda *told: stages.append(told[1]))
-    assert list(dict.fromkeys(stages))[-2:] == ["contents", "background"] and set(stages) <= set(app_pages.STAGES)
+    done = app_pages.complete(marked, models, "pcnet-m", 0.2, lambda stage, share: stages.append((stage, share)))
+    assert [stage for stage, _ in stages][-1] == "done" and stages == sorted(stages, key=lambda item: item[1])
+    assert set(stage for stage, _ in stages) <= set(app_pages.STAGES)
     assert done.view == "look" and [layer.name for layer in done.completed.layers] == ["box", "lid"]
     assert done.completed.size == (96 + 2 * 19, 64 + 2 * 19)  # room on each side
     modal, amodal = app_view.canvas_masks(done.completed)
