@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from ..baselines.nearest_mask import NearestMaskBank
 
 # As `data.FORMATS`, `evaluation.ORDER_SOURCES`, `GROUP_KINDS`, `METHODS` and `NEAREST_MASK` have them; a test compares.
-FORMATS = ("bsds-a", "cityscapes", "coco", "cocoa", "cocoa-cls", "d2sa", "kins", "lvis", "mp3d-amodal", "parquet")
+FORMATS = (
+    *("bsds-a", "cityscapes", "coco", "cocoa", "cocoa-cls", "cvat", "d2sa", "kins", "label-studio", "labelme", "lvis"),
+    *("mp3d-amodal", "parquet"),
+)
 ORDER_SOURCES = ("masks", "annotated")
 GROUP_KINDS = ("source", "category", "hidden")
 METHODS = ("raw", "convex", "convex-refined", "area-smaller", "area-larger", "y-axis", "hull")
