@@ -154,7 +154,7 @@ class SegmenterTask(Task):
                 masks.numpy(), truth.bool().numpy(), scores.tolist(),
                 pred_categories=(found + 1).tolist(), target_categories=(classes + 1).tolist(),
             )  # fmt: skip
-            ids = {label: category for category, label in self.labels.items()}
+            ids = {label: -1 if category is None else category for category, label in self.labels.items()}
             detections += [
                 {
                     "image_id": row["image_id"], "category_id": ids[int(label)], "score": round(float(score), 6),
@@ -231,16 +231,16 @@ def _read_photos(args: SegmenterArguments) -> tuple[list[Any], list[Any]]:
     return sources, read_photo_sources(other)
 
 
-def _find_classes(sources: list[Any], agnostic: bool) -> tuple[list[str], dict[int, int]]:
-    """Names of the classes, and the class of each category id (0: none)."""
-    names: dict[int, str] = {}
+def _find_classes(sources: list[Any], agnostic: bool) -> tuple[list[str], dict[int | None, int]]:
+    """Names of the classes, and the class of each category id; None is a class of its own."""
+    names: dict[int | None, str] = {}
     for rows in sources:
         for objects in rows.select_columns(["objects"])["objects"]:
             for obj in objects:
-                names.setdefault(obj["category_id"] or 0, obj["name"] or "object")
+                names.setdefault(obj["category_id"], obj["name"] or "object")
     if agnostic:
         return ["object"], dict.fromkeys(names, 0)
-    ids = sorted(names)
+    ids = sorted(names, key=lambda category: -1 if category is None else category)
     return [names[category] for category in ids], {category: label for label, category in enumerate(ids)}
 
 

@@ -22,7 +22,7 @@ from ..data import RecordCounts, amodal_features, build_objects, dataset_card, r
 from ..evaluation import call_pipeline
 from ..files import atomic_file, atomic_folder, write_text
 from ..images import load_image
-from ..io import AMODAL_JSON, amodal_scores, annotation_entry, image_entry
+from ..io import AMODAL_JSON, amodal_scores, annotation_entry, free_category, image_entry
 from ..masks import encode_rle, mask_areas
 from ..ordering import order_pairs
 from ..pipelines.contexts import warnings_silenced
@@ -200,16 +200,15 @@ class _Predictor:
 
     def _complete(self, row: Mapping[str, Any]) -> dict[str, Any]:
         modal, _ = record_masks(row)
-        ids = [obj["category_id"] or 0 for obj in row["objects"]]
+        ids = [obj["category_id"] for obj in row["objects"]]
+        crowd = [bool(obj["is_crowd"]) for obj in row["objects"]]
         photo = row.get("image")
         try:
             image = None if photo is None else load_image(photo)
-            output = call_pipeline(self.pipeline, image, modal, ids, **self.call_options)
+            output = call_pipeline(self.pipeline, image, modal, ids, is_crowd=crowd, **self.call_options)
         except ValueError as error:
             raise ValueError(f"image {row['image_id']}: {error}") from error
         amodal, probabilities, uncertainty = output.amodal_masks, output.probabilities, output.uncertainty
-        crowd = np.array([obj["is_crowd"] for obj in row["objects"]], bool)
-        amodal = np.where(crowd[:, None, None], modal, amodal)
         if uncertainty is None:
             uncertainty = 4 * probabilities * (1 - probabilities)
         return _completed_row(row, modal, amodal, output.order, probabilities, uncertainty)
@@ -283,6 +282,7 @@ def _tables(pieces: Sequence[Path], counts: RecordCounts, sign_of_life: Callable
 def _write_coco(store: AnnotationStore, run: Mapping[str, Any]) -> None:
     """The COCO document of all pieces, written as a stream: images, categories, annotations."""
     rows = _ImageIds(store.pieces())
+    unknown = free_category(_category_ids(store.pieces()))
     categories: dict[int, str] = {}
     with atomic_file(store.folder / AMODAL_JSON) as beside, ExitStack() as stack:
         file = stack.enter_context(beside.open("w", encoding="utf-8"))
@@ -291,7 +291,8 @@ def _write_coco(store: AnnotationStore, run: Mapping[str, Any]) -> None:
         _write_list(file, (_image_entry(row, image, first) for row, image, first in rows))
         file.write('],\n"annotations": [')
         _write_list(
-            file, (entry for row, image, first in rows for entry in _annotations(row, image, first, categories))
+            file,
+            (entry for row, image, first in rows for entry in _annotations(row, image, first, categories, unknown)),
         )
         file.write('],\n"categories": ')
         file.write(json.dumps([{"id": key, "name": name} for key, name in sorted(categories.items())]) + "}\n")
@@ -330,7 +331,7 @@ def _image_entry(row: Mapping[str, Any], image: int, first: int) -> dict[str, An
 
 
 def _annotations(
-    row: Mapping[str, Any], image: int, first: int, categories: dict[int, str]
+    row: Mapping[str, Any], image: int, first: int, categories: dict[int, str], unknown: int
 ) -> Iterator[dict[str, Any]]:
     from pycocotools import mask as mask_utils
 
@@ -338,7 +339,7 @@ def _annotations(
         entry = annotation_entry(
             number,
             image,
-            category_id=obj["category_id"],
+            category_id=unknown if obj["category_id"] is None else obj["category_id"],
             name=obj["name"] or "",
             amodal=obj["amodal_mask"],
             modal=obj["modal_mask"],
@@ -350,8 +351,21 @@ def _annotations(
             source_id=obj["id"],
             uncertainty=round(prediction["uncertainty"], 6),
         )
-        categories.setdefault(entry["category_id"], obj["name"] or "object")
+        named = None if obj["category_id"] is None else obj["name"]  # names without an id are not one class
+        categories.setdefault(entry["category_id"], named or "object")
         yield entry
+
+
+def _category_ids(pieces: Sequence[Path]) -> set[int]:
+    """All that the data set has."""
+    import pyarrow.compute
+    import pyarrow.parquet as parquet
+
+    found: set[int] = set()
+    for path in pieces:
+        objects = pyarrow.compute.list_flatten(parquet.read_table(path, columns=["objects"])["objects"])
+        found.update(pyarrow.compute.struct_field(objects, "category_id").drop_null().unique().to_pylist())
+    return found
 
 
 def _write_list(file: TextIO, entries: Iterable[Mapping[str, Any]]) -> None:

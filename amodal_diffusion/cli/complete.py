@@ -8,11 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 from .. import __version__, evaluation, io, visualization
 from ..files import check_output_folder
-from .options import MASKS_HELP, add_command, check_inputs_survive, given_options, load_model, write_out
+from .options import (
+    MASKS_HELP,
+    add_command,
+    check_inputs_survive,
+    given_options,
+    load_model,
+    write_bad_records,
+    write_out,
+)
 
 if TYPE_CHECKING:
     from PIL import Image
 
+    from ..data import BadRecord
     from ..pipelines import AmodalPipelineOutput
 
 _EXAMPLES = f"""\
@@ -27,6 +36,8 @@ A model such as pcnet-m must be told what hides an object, by the masks of the o
 finds it in the photo, so that one mask suffices.
 
 A model such as amodal-vae draws several completions of each object: `--num-samples 8 --seed 0`.
+
+A crowd (`iscrowd` of COCO) may hide others and is not completed itself.
 
 The output folder gets amodal_masks/*.png, overlay.png and amodal.json (COCO: `segmentation` is the whole mask,
 `visible_mask` the given one), and where the model predicts them, order_graph.png (the image's `order_relations` in the
@@ -55,6 +66,9 @@ def add_complete(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the result")
     parser.add_argument("--no-order-graph", action="store_true", help="draw no order graph")
     parser.add_argument("--num-samples", type=int, metavar="K", help="completions to draw of each object, see below")
+    parser.add_argument(
+        "--on-error", choices=("raise", "skip"), default="raise", help="what to do with a bad mask (raise)"
+    )
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the samples (0)")
 
 
@@ -69,8 +83,8 @@ def _run_complete(options: argparse.Namespace) -> None:
     check_output_folder(options.output)
     image = None if options.no_photo else load_image(options.photo)
     file_name = "" if options.no_photo else options.photo.name
-    size = None if image is None else (image.height, image.width)
-    objects = io.read_object_masks(options.masks, size=size, file_name=file_name or None)
+    skipped: list[BadRecord] = []
+    objects = io.read_object_masks(options.masks, photo=options.photo, on_error=options.on_error, bad_records=skipped)
     pipeline = load_model(options)
     call_options = given_options(options)
     if options.num_samples is not None:
@@ -79,7 +93,9 @@ def _run_complete(options: argparse.Namespace) -> None:
         generator = torch.Generator().manual_seed(options.seed)
         call_options |= {"num_samples": options.num_samples, "generator": generator}
     call_options["output_type"] = "compact"  # dense planes of many objects on a large photo would take gigabytes
-    output = evaluation.call_pipeline(pipeline, image, objects.masks, objects.category_ids, **call_options)
+    output = evaluation.call_pipeline(
+        pipeline, image, objects.masks, objects.category_ids, is_crowd=objects.is_crowd, **call_options
+    )
     document = io.coco_document(
         objects,
         output.amodal_masks,
@@ -104,6 +120,7 @@ def _run_complete(options: argparse.Namespace) -> None:
     )
     for path in written:
         write_out(f"{path}\n")
+    write_bad_records(skipped)
 
 
 def _draw(

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import io, pipelines
+from .. import evaluation, io, pipelines
 from .options import MASKS_HELP, add_command, check_inputs_survive, find_device, find_dtype, given_options, write_out
 
 if TYPE_CHECKING:
@@ -116,8 +116,7 @@ def _run_deocclude(options: argparse.Namespace) -> None:
     check_scene_output(options.output, size=(photo.width + left + right, photo.height + top + bottom))
     objects, fillers = None, _fillers(options.filler, options.names)
     if options.masks:
-        size = (photo.height, photo.width)
-        objects = io.read_object_masks(options.masks, size=size, file_name=options.photo.name)
+        objects = io.read_object_masks(options.masks, photo=options.photo)
         names = _names(objects, options.names)
         _places("--remove", options.remove, names)
         fillers = _fillers(options.filler, names)
@@ -131,6 +130,7 @@ def _run_deocclude(options: argparse.Namespace) -> None:
             None if objects is None else objects.masks,
             names=options.names if objects is None else names,
             category_ids=None if objects is None else _category_ids(objects, pipeline),
+            is_crowd=None if objects is None else objects.is_crowd,
             extend_canvas=options.extend_canvas,
             generator=torch.Generator().manual_seed(options.seed),
             progress_callback=bar,
@@ -174,10 +174,9 @@ def _names(objects: io.ObjectMasks, given: Sequence[str] | None) -> list[str]:
 
 
 def _category_ids(objects: io.ObjectMasks, pipeline: pipelines.ScenePipeline) -> np.ndarray:
-    import numpy as np
-
-    ids = np.asarray(objects.category_ids, np.int64)
-    return np.where(ids < 1, pipeline.mask_pipeline.unknown_category_id, ids)
+    masks, content = pipeline.mask_pipeline, pipeline.content_pipeline
+    conditioned = masks.class_conditioned or content.class_conditioned
+    return evaluation.category_id_array(objects.category_ids, masks.unknown_category_id, conditioned=conditioned)
 
 
 def _places(option: str, wanted: Sequence[str], names: Sequence[str]) -> list[int]:

@@ -23,8 +23,8 @@ _SHOWN = 5  # bad records
 MASKS_HELP = """\
 masks (--masks) are one of
   masks.json         COCO JSON, a data set (the photo's name chooses the image) or a list of results; polygons or RLE
-  masks/             a folder of PNG masks, one object each, not 0 is the object; sorted by name
-  a.png b.png        several such files
+  masks/             a folder of PNG masks, one object each, with hard or soft edges; sorted by name
+  a.png b.png        several such files; of a TIFF, every page is an object
   labels.png         a label map: 0 is background, every other value an object; 8 or 16 bit
 """
 

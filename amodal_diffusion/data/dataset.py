@@ -12,6 +12,7 @@ from ..files import atomic_folder
 from ..hub import check_repo_id, is_hub_id, push_folder
 from .cards import dataset_card
 from .parquet import SHARD_BYTES, check_target, dataset_tables, write_shards
+from .readers.records import file_parts
 from .schema import amodal_features
 
 if TYPE_CHECKING:
@@ -239,7 +240,7 @@ def _parquet_files(path: Path) -> dict[str, list[str]]:
     """Parquet files by split: that in the file name, as `save_parquet` and the Hub write it, else "train"."""
     if not path.exists():
         raise FileNotFoundError(f"no such file or folder, and no Hub id: {os.fspath(path)!r}")
-    found = [path] if path.is_file() else sorted(path.rglob("*.parquet"))
+    found = [path] if path.is_file() else sorted(file for file in path.rglob("*.parquet") if file.name[:2] != "._")
     if not found:
         raise FileNotFoundError(f"folder {os.fspath(path)!r} has no Parquet files")
     files: dict[str, list[str]] = {}
@@ -290,6 +291,8 @@ def _with_photos(part: Any, folder: Path) -> Any:
 def _photo_path(folder: Path, file_name: str) -> str:
     # A file name that leads out of the folder could carry a private file into a published data set.
     parts = PurePosixPath(file_name)
+    if not (folder / file_name).is_file():  # it may have been written on Windows
+        parts = PurePosixPath(*file_parts(file_name)) if not parts.is_absolute() else parts
     if not parts.parts or parts.is_absolute() or ".." in parts.parts:
         raise ValueError(f"file_name {file_name!r} is no name of a photo in {os.fspath(folder)!r}")
-    return os.fspath(folder / file_name)
+    return os.fspath(folder / parts)

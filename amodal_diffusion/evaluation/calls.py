@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ..masks import IntArray, TileStack, tight_tile
 from ..pipelines import AmodalPipeline, AmodalPipelineOutput, MaskPipeline
 from ..pipelines.contexts import warnings_silenced
 
@@ -40,9 +41,10 @@ def call_pipeline(
     pipeline: MaskPipeline,
     image: Image.Image | None,
     masks: np.ndarray,
-    category_ids: Sequence[int],
+    category_ids: Sequence[int | None],
     *,
     alone: bool = False,
+    is_crowd: Sequence[bool] | None = None,
     output_type: str = "np",
     **call_options: Any,
 ) -> AmodalPipelineOutput:
@@ -52,32 +54,36 @@ def call_pipeline(
         pipeline: a pipeline of this package.
         image: the photo, or None for a network that needs none.
         masks: (N, H, W) bool modal masks.
-        category_ids: N ids, 0 where unknown, which becomes the `unknown_category_id` of the pipeline.
+        category_ids: N ids, None where unknown, which becomes the `unknown_category_id` of the pipeline.
         alone: every object is completed as if it had been given alone: a pipeline that takes occluders from the other
             masks of a call (`needs_occluders`) gets one scene an object, and no order comes back.
+        is_crowd: N flags: a crowd is seen as what it is, something that may hide others, and is not completed itself:
+            its amodal mask and its samples are the modal mask.
         output_type: of the call; numpy arrays where the objects are completed in scenes of their own.
         call_options: further keyword arguments of the call.
 
     Raises:
         TypeError: naming an option that the pipeline's call does not take.
+        ValueError: a known id below 1 for a class-conditioned network.
         ValueError, TypeError: as the pipeline says.
 
     Example:
         >>> from amodal_diffusion import AmodalVAE, AmodalVAEPipeline
         >>> pipe = AmodalVAEPipeline(AmodalVAE(sample_size=16, latent_channels=2, block_out_channels=(2, 4)))
-        >>> call_pipeline(pipe, None, np.ones((2, 8, 8), bool), [0, 0]).amodal_masks.shape
+        >>> call_pipeline(pipe, None, np.ones((2, 8, 8), bool), [None, None]).amodal_masks.shape
         (2, 8, 8)
     """
     apart = alone and pipeline.needs_occluders and len(masks) > 0
-    ids = np.asarray(category_ids, np.int64)
-    ids = np.where(ids < 1, pipeline.unknown_category_id, ids)
+    conditioned = getattr(pipeline, "class_conditioned", False)  # which a pipeline of others need not have
+    ids = category_id_array(category_ids, pipeline.unknown_category_id, conditioned=conditioned)
     call_options["category_ids"] = list(ids[:, None]) if apart else ids
     if not apart:
         output: AmodalPipelineOutput = pipeline(image, masks, output_type=output_type, **call_options)
-        return replace(output, order=None) if alone else output
+        output = replace(output, order=None) if alone else output
+        return output if is_crowd is None else _with_crowds(output, masks, is_crowd)
     with warnings_silenced():
         scenes = pipeline([image] * len(masks), list(masks[:, None]), output_type="np", **call_options)
-    return AmodalPipelineOutput(
+    output = AmodalPipelineOutput(
         amodal_masks=np.concatenate(scenes.amodal_masks),
         probabilities=np.concatenate(scenes.probabilities),
         uncertainty=None if scenes.uncertainty is None else np.concatenate(scenes.uncertainty),
@@ -85,3 +91,55 @@ def call_pipeline(
         samples=None if scenes.samples is None else np.concatenate(scenes.samples),
         sample_scores=None if scenes.sample_scores is None else np.concatenate(scenes.sample_scores),
     )
+    return output if is_crowd is None else _with_crowds(output, masks, is_crowd)
+
+
+def _with_crowds(output: AmodalPipelineOutput, masks: np.ndarray, is_crowd: Sequence[bool]) -> AmodalPipelineOutput:
+    crowds = np.flatnonzero(np.asarray(is_crowd, bool))
+    if not len(crowds):
+        return output
+    samples = None if output.samples is None else _replaced(output.samples, masks, crowds)
+    return replace(output, amodal_masks=_replaced(output.amodal_masks, masks, crowds), samples=samples)
+
+
+def _replaced(planes: np.ndarray | TileStack, masks: np.ndarray, rows: IntArray) -> Any:
+    """Planes (N, ..., H, W) with the masks (N, H, W) in place of some."""
+    if not isinstance(planes, TileStack):
+        planes = planes.copy()
+        for row in rows:
+            planes[row] = masks[row]
+        return planes
+    tiles, boxes = list(planes.tiles), planes.boxes.copy()
+    for row in rows:
+        tile, boxes[row] = tight_tile(masks[row])
+        tiles[row] = np.broadcast_to(tile, (*planes.shape[1:-2], *tile.shape)).astype(planes.dtype)
+    height, width = planes.shape[-2:]
+    return TileStack(tiles, boxes, height=height, width=width)
+
+
+def category_id_array(category_ids: Sequence[int | None], unknown: int, *, conditioned: bool) -> IntArray:
+    """The ids of N objects as a pipeline takes them.
+
+    Args:
+        category_ids: N ids, None where unknown.
+        unknown: the id in place of None.
+        conditioned: a network looks at them, and knows ids from 1 alone: it multiplies the mask by the id, or takes 0
+            for an unknown class.
+
+    Returns:
+        (N,) int64.
+
+    Raises:
+        ValueError: an id below 1 where a network looks at it.
+
+    Example:
+        >>> category_id_array([0, None, 7], 1, conditioned=False)
+        array([0, 1, 7])
+    """
+    known = [value for value in category_ids if value is not None]
+    if conditioned and known and min(known) < 1:
+        raise ValueError(
+            f"`category_ids` must be at least 1 for a class-conditioned network, got {min(known)}: raise the ids of "
+            "the data by one if the network was trained so, or leave them out."
+        )
+    return np.array([unknown if value is None else value for value in category_ids], np.int64)

@@ -141,7 +141,7 @@ def _matches(sample: Sample, prediction: Prediction, class_aware: bool) -> list[
     if found is None:
         if prediction.masks is None:
             return None
-        found = Detections(prediction.masks, np.ones(len(sample.modal)), np.asarray(sample.category_ids, np.int64))
+        found = Detections(prediction.masks, np.ones(len(sample.modal)), np.array(_class_ids(sample), np.int64))
     if not class_aware:
         return match_detections(found.masks, sample.amodal, found.scores)
     return match_detections(
@@ -149,5 +149,10 @@ def _matches(sample: Sample, prediction: Prediction, class_aware: bool) -> list[
         sample.amodal,
         found.scores,
         pred_categories=found.category_ids.tolist(),
-        target_categories=sample.category_ids,
+        target_categories=_class_ids(sample),
     )
+
+
+def _class_ids(sample: Sample) -> list[int]:
+    """With -1, which is no class's, for all objects without one."""
+    return [-1 if category is None else category for category in sample.category_ids]

@@ -89,7 +89,7 @@ class DetectionResults:
 
 def _with_category(result: Mapping[str, Any], name: str) -> dict[str, Any]:
     try:
-        category = int(result.get("category_id") or 1)
+        category = 1 if result.get("category_id") is None else int(result["category_id"])
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"{name}: a result of image {result['image_id']} has a `category_id` that is no number."
@@ -188,13 +188,14 @@ class DetectedMethod:
         count = len(found.masks)
         if not count:
             return found.masks
-        categories = found.category_ids if any(sample.category_ids) else np.zeros(count, np.int64)
+        known = any(category is not None for category in sample.category_ids)
+        ids = [int(category) if known and category >= 0 else None for category in found.category_ids]
         seen = replace(
             sample,
             modal=found.masks,
             amodal=found.masks,
             order=np.zeros((count, count), np.int8),
-            category_ids=categories.tolist(),
+            category_ids=ids,
         )
         masks = self.method(seen).masks
         if masks is None:

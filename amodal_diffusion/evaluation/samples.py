@@ -31,7 +31,7 @@ class Sample:
         modal: (N, H, W) bool visible masks.
         amodal: (N, H, W) bool whole masks, the target of completion.
         order: (N, N) int8, `order[i, j] = 1` where i occludes j; the target of the order.
-        category_ids: N ids of the data set, 0 where it has none.
+        category_ids: N ids of the data set, None where it has none.
         photo: the photo, its path, or `{"bytes", "path"}` as `datasets` keeps it; None where the data set has none.
             Read when `image` is first asked for.
         source: short name of the data set.
@@ -49,7 +49,7 @@ class Sample:
     modal: np.ndarray
     amodal: np.ndarray
     order: np.ndarray
-    category_ids: list[int] = field(default_factory=list)
+    category_ids: list[int | None] = field(default_factory=list)
     photo: Image.Image | str | os.PathLike[str] | Mapping[str, Any] | None = None
     source: str = ""
     names: list[str] = field(default_factory=list)
@@ -108,7 +108,7 @@ class Detections:
     Args:
         masks: (M, H, W) bool.
         scores: (M,) float64 confidences.
-        category_ids: (M,) int64 class ids.
+        category_ids: (M,) int64 class ids, -1 where unknown.
 
     Example:
         >>> Detections(np.ones((1, 4, 4), bool), np.array([0.9]), np.array([3])).category_ids
@@ -205,7 +205,7 @@ def make_sample(
     if order is None:
         raise ValueError(f"image {image_id} has no annotated order; use the order source 'masks'.")
     ids = [item["category_id"] if use_categories else None for item in row["objects"]]
-    categories = [0 if category is None else int(category) for category in ids]
+    categories = [None if category is None else int(category) for category in ids]
     return Sample(
         image_id,
         modal,

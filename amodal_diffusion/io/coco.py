@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -77,7 +78,7 @@ def annotation_entry(
     annotation_id: int,
     image_id: int,
     *,
-    category_id: int | None,
+    category_id: int,
     name: str,
     amodal: Rle,
     modal: Rle,
@@ -93,7 +94,7 @@ def annotation_entry(
     Args:
         annotation_id: unique in the document.
         image_id: of its photo.
-        category_id: an unknown one, 0 or None, becomes 1.
+        category_id: 0 is an id like any other; for an unknown one, see `free_category`.
         name: what people call it.
         amodal: run lengths of the whole object.
         modal: run lengths of what is visible.
@@ -107,16 +108,16 @@ def annotation_entry(
     Example:
         >>> mask = encode_rle(np.ones((2, 3), bool))
         >>> entry = annotation_entry(
-        ...     1, 1, category_id=None, name="cup", amodal=mask, modal=mask, box=[0, 0, 3, 2], area=6,
+        ...     1, 1, category_id=0, name="cup", amodal=mask, modal=mask, box=[0, 0, 3, 2], area=6,
         ...     occlusion_rate=0, score=1,
         ... )
         >>> entry["category_id"], entry["area"], entry["segmentation"]["size"]
-        (1, 6, [2, 3])
+        (0, 6, [2, 3])
     """
     return {
         "id": annotation_id,
         "image_id": image_id,
-        "category_id": max(1, category_id or 1),
+        "category_id": int(category_id),
         "name": name,
         "segmentation": amodal,
         "visible_mask": modal,
@@ -127,6 +128,17 @@ def annotation_entry(
         "score": round(float(score), 6),
         **more,
     }
+
+
+def free_category(category_ids: Iterable[int | None]) -> int:
+    """The least id from 1 that none of these is: for objects whose category is unknown.
+
+    Example:
+        >>> free_category([0, 1, None, 3]), free_category([])
+        (2, 1)
+    """
+    taken = set(category_ids)
+    return next(number for number in count(1) if number not in taken)
 
 
 def coco_document(
@@ -146,7 +158,8 @@ def coco_document(
     Each annotation has the amodal mask as `segmentation` and the modal one as `visible_mask` (compressed RLE), `bbox`
     [x, y, w, h] and `area` of the amodal mask, `occlude_rate` (hidden part of the amodal area) and `score`; the
     predicted `occluder_mask` (compressed RLE) where there are such; and `samples`, a list of other completions with
-    `segmentation` and `score`, where these were drawn. An unknown category gets id 1. The order lies on the image as
+    `segmentation` and `score`, where these were drawn. All objects of an unknown category have
+    one id that no known one has, the least from 1. The order lies on the image as
     `order_relations`, pairs {"front": id, "behind": id} of annotation ids. Ids count from 1 in the order of the masks;
     pictures and mask files count from 0.
 
@@ -182,6 +195,8 @@ def coco_document(
         check_order(order, len(amodal))
     height, width = amodal.shape[1:]
     scores = amodal_scores(amodal, probabilities, objects.scores)
+    unknown = free_category(objects.category_ids)
+    ids = [unknown if category is None else category for category in objects.category_ids]
     annotations = []
     for index, (whole, visible) in enumerate(zip(amodal, objects.masks, strict=True)):
         area = int(np.count_nonzero(whole))
@@ -189,7 +204,7 @@ def coco_document(
             annotation_entry(
                 index + 1,
                 1,
-                category_id=objects.category_ids[index],
+                category_id=ids[index],
                 name=objects.names[index],
                 amodal=encode_rle(whole),
                 modal=encode_rle(visible),
@@ -197,6 +212,7 @@ def coco_document(
                 area=area,
                 occlusion_rate=np.count_nonzero(whole & ~visible) / max(area, 1),
                 score=scores[index],
+                is_crowd=objects.is_crowd[index],
             )
         )
     if occluders is not None:
@@ -211,7 +227,7 @@ def coco_document(
     return {
         "info": {"description": "amodal masks", **(info or {})},
         "images": [image_entry(1, file_name, height, width, [] if order is None else order_pairs(order))],
-        "categories": _categories(objects),
+        "categories": _categories(objects, ids),
         "annotations": annotations,
     }
 
@@ -224,11 +240,11 @@ def _check_samples(samples: Planes, scores: np.ndarray | None, shape: tuple[int,
         raise ValueError(f"`sample_scores` must have shape {samples.shape[:2]}, got {actual}.")
 
 
-def _categories(objects: ObjectMasks) -> list[dict[str, Any]]:
-    """Named after their objects where these agree: objects without category ids all have id 1, whatever their names."""
+def _categories(objects: ObjectMasks, ids: Sequence[int]) -> list[dict[str, Any]]:
+    """Named after their objects where these agree; objects without an id have one id, whatever their names."""
     names: dict[int, set[str]] = {}
-    for category, name in zip(objects.category_ids, objects.names, strict=True):
-        names.setdefault(max(1, category), set()).add(name or "object")
+    for category, name in zip(ids, objects.names, strict=True):
+        names.setdefault(category, set()).add(name or "object")
     return [
         {"id": category, "name": min(found) if len(found) == 1 else "object"}
         for category, found in sorted(names.items())

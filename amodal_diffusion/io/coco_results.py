@@ -61,13 +61,16 @@ def group_results(results: Sequence[Any], where: str, *, needed: Sequence[str] =
 
 
 def check_score(record: Mapping[str, Any], what: str) -> float:
-    """The `score` of a record, 1.0 where it has none; ValueError beginning with `what` for no finite number.
+    """The `score` of a record, 1.0 where it has none or null; ValueError beginning with `what` for no finite number.
 
     Example:
-        >>> check_score({"score": 1}, "`score` of result 3"), check_score({}, "`score` of result 4")
+        >>> check_score({"score": 1}, "`score` of result 3"), check_score({"score": None}, "`score` of result 4")
         (1.0, 1.0)
     """
-    score = record.get("score", 1.0)
+    score = record.get("score")
+    if score is None:
+        return 1.0
+    score = score.item() if hasattr(score, "item") else score
     if isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score):
         raise ValueError(f"{what} must be a finite number, got {score!r}.")
     return float(score)

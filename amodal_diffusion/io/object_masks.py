@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
+from itertools import count
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
-from ..data import AnnotationError, detect_format, iter_coco, iter_cocoa, record_masks
+from ..data import AnnotationError, BadRecord, detect_format, iter_coco, iter_cocoa, record_masks
+from ..data.readers.records import AnnotationFile, OnError, RecordLog, file_parts
 from ..display import short_repr
 from ..files import PathLike
+from ..images import ImageInput, image_size
+from ..masks import labelled_objects, one_object, picture_planes
+from ..masks.rle import read_size
 from .coco_results import check_score, group_results, read_json
+
+logger = logging.getLogger(__name__)
 
 # A lossy photo format would turn the edges of a mask into other labels.
 _MASK_FORMATS = ("PNG", "TIFF", "BMP")
-_MASK_MODES = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L")
 
 
 @dataclass(frozen=True)
@@ -29,25 +38,28 @@ class ObjectMasks:
     Args:
         masks: (N, H, W) bool modal masks.
         names: N names, "" where unknown.
-        category_ids: N category ids, 0 where unknown.
+        category_ids: N category ids, None where unknown; 0 is an id like any other.
         scores: N confidences of a segmenter, 1.0 where unknown.
+        is_crowd: N flags: a group of objects under one mask, which may hide others and is not completed itself.
 
     Example:
-        >>> ObjectMasks(np.zeros((2, 4, 6), bool), names=["cup", "plate"])
-        ObjectMasks(masks=bool (2, 4, 6), names=['cup', 'plate'], category_ids=[0, 0], scores=[1.0, 1.0])
+        >>> ObjectMasks(np.zeros((2, 4, 6), bool), names=["cup", "plate"]).category_ids
+        [None, None]
     """
 
     masks: np.ndarray
     names: list[str] = field(default_factory=list)
-    category_ids: list[int] = field(default_factory=list)
+    category_ids: list[int | None] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
+    is_crowd: list[bool] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         count = len(self.masks)
         object.__setattr__(self, "names", self.names or [""] * count)
-        object.__setattr__(self, "category_ids", self.category_ids or [0] * count)
+        object.__setattr__(self, "category_ids", self.category_ids or [None] * count)
         object.__setattr__(self, "scores", self.scores or [1.0] * count)
-        for name in ("names", "category_ids", "scores"):
+        object.__setattr__(self, "is_crowd", self.is_crowd or [False] * count)
+        for name in ("names", "category_ids", "scores", "is_crowd"):
             actual = len(getattr(self, name))
             if actual != count:
                 raise ValueError(f"`{name}` must have one entry for each of {count} masks, got {actual}.")
@@ -56,19 +68,30 @@ class ObjectMasks:
 
 
 def read_object_masks(
-    sources: PathLike | Sequence[PathLike], *, size: tuple[int, int] | None = None, file_name: str | None = None
+    sources: PathLike | Sequence[PathLike],
+    *,
+    photo: ImageInput | None = None,
+    size: tuple[int, int] | None = None,
+    file_name: str | None = None,
+    on_error: OnError = "raise",
+    bad_records: list[BadRecord] | None = None,
 ) -> ObjectMasks:
     """Read the modal masks of one photo.
 
     Args:
-        sources: a COCO JSON (data set or list of results), a folder of mask files, one label map (0 is background,
-            every other value an object; 8 or 16 bit), or several mask files (not 0 is the object).
-        size: (height, width) in pixels of the photo, which the masks must have; None takes that of the source.
-        file_name: name of the photo, which chooses among the images of a COCO JSON.
+        sources: a COCO JSON (data set or list of results), a folder of mask files, one mask or map of labels, or
+            several mask files, one object each. What a picture shows is told as in `masks.pictures`; every page of a
+            TIFF is an object.
+        photo: the photo, upright by its EXIF data: its size is that of the masks, and its name, where it has one,
+            chooses among the images of a COCO JSON. Only its header is read.
+        size: (height, width) in pixels of the upright photo, in place of `photo`; None takes that of the source.
+        file_name: name of the photo, in place of that of `photo`.
+        on_error: "raise" refuses the first bad mask; "skip" leaves it out.
+        bad_records: list to which the skipped masks are appended.
 
     Raises:
         ValueError: for an unreadable, empty or unknown file, masks of another size, or a photo that the JSON lacks;
-            the message names the file.
+            the message names the file. `photo` and `size` together.
         FileNotFoundError: for a path that does not exist.
 
     Example:
@@ -79,6 +102,10 @@ def read_object_masks(
         >>> read_object_masks(path).names
         ['label 1', 'label 2']
     """
+    if photo is not None:
+        if size is not None:
+            raise ValueError(f"`size` must be None where `photo` is given, got {size}.")
+        size, file_name = image_size(photo), file_name or _name_of(photo)
     paths = [Path(sources)] if isinstance(sources, str | os.PathLike) else [Path(source) for source in sources]
     if not paths:
         raise ValueError("`sources` must name at least one file or folder, got none.")
@@ -86,52 +113,93 @@ def read_object_masks(
         if not path.exists():
             raise FileNotFoundError(f"masks {path} do not exist.")
     first = paths[0]
+    options: dict[str, Any] = {"on_error": on_error, "bad_records": [] if bad_records is None else bad_records}
     if len(paths) > 1:
-        return _read_mask_files(paths, size)
+        return _read_mask_files(_own_files(paths), size, **options)
     if first.is_dir():
-        files = [path for path in first.iterdir() if path.suffix.lower() in (".png", ".tif", ".tiff", ".bmp")]
+        files = _own_files(path for path in first.iterdir() if path.suffix.lower() in (".png", ".tif", ".tiff", ".bmp"))
         if not files:
             raise ValueError(f"folder {first} holds no PNG, TIFF or BMP masks.")
-        return _read_mask_files(sorted(files, key=_natural_key), size)
+        return _read_mask_files(sorted(files, key=_natural_key), size, **options)
     if first.suffix.lower() == ".json":
-        return _read_coco(first, size, file_name)
-    return _read_label_map(first, size)
+        return _read_coco(first, size, file_name, **options)
+    return _read_one_file(first, size)
 
 
-def _read_mask_files(paths: Sequence[Path], size: tuple[int, int] | None) -> ObjectMasks:
-    masks: list[np.ndarray] = []
+def _name_of(photo: ImageInput) -> str | None:
+    name = photo if isinstance(photo, str | os.PathLike) else getattr(photo, "filename", None)
+    return Path(name).name if isinstance(name, str | os.PathLike) and str(name) else None
+
+
+def _own_files(paths: Iterable[Path]) -> list[Path]:
+    """Without the notes that macOS keeps beside files, such as ._a.png."""
+    return [path for path in paths if not path.name.startswith("._")]
+
+
+def _read_mask_files(
+    paths: Sequence[Path], size: tuple[int, int] | None, on_error: OnError, bad_records: list[BadRecord]
+) -> ObjectMasks:
+    masks: list[npt.NDArray[np.bool_]] = []
+    names: list[str] = []
+    first: Path | None = None
     for path in paths:
-        mask = _open_labels(path) != 0
-        _check_size(path, mask.shape, size)
-        if masks and mask.shape != masks[0].shape:
-            raise ValueError(f"{_size_of(path, mask.shape)}, expected {_pixels(masks[0].shape)} as in {paths[0]}.")
-        masks.append(mask)
-    return ObjectMasks(np.stack(masks), names=[path.stem for path in paths])
+        try:
+            found = [_named(path, one_object, plane) for plane in _open_planes(path)]
+            for mask in found:
+                _check_size(path, mask.shape, size)
+                if masks and mask.shape != masks[0].shape:
+                    raise ValueError(f"{_size_of(path, mask.shape)}, expected {_pixels(masks[0].shape)} as in {first}.")
+        except ValueError as error:
+            if on_error == "raise":
+                raise
+            RecordLog(os.fspath(path.parent), on_error, bad_records).bad(path.name, error)
+            continue
+        first = path if first is None else first
+        masks += found
+        names += [path.stem] if len(found) == 1 else [f"{path.stem} {page}" for page in range(1, len(found) + 1)]
+    if not masks:
+        raise ValueError(f"none of {len(paths)} mask files in {paths[0].parent} can be used." if paths else "no masks.")
+    return ObjectMasks(np.stack(masks), names=names)
 
 
-def _read_label_map(path: Path, size: tuple[int, int] | None) -> ObjectMasks:
-    labels = _open_labels(path)
-    _check_size(path, labels.shape, size)
-    values = np.unique(labels)
-    values = values[values != 0]
-    if not len(values):
+def _read_one_file(path: Path, size: tuple[int, int] | None) -> ObjectMasks:
+    """A map of labels, one mask, or one on each page."""
+    planes = _open_planes(path)
+    if len(planes) > 1:
+        masks = [_named(path, one_object, plane) for plane in planes]
+        names = [f"{path.stem} {page}" for page in range(1, len(planes) + 1)]
+        for mask in masks:
+            _check_size(path, mask.shape, size)
+            if mask.shape != masks[0].shape:
+                raise ValueError(f"{_size_of(path, mask.shape)}, expected {_pixels(masks[0].shape)} as on page 1.")
+        return ObjectMasks(np.stack(masks), names=names)
+    _check_size(path, planes[0].shape, size)
+    labels, stack = _named(path, labelled_objects, planes[0])
+    if not labels:
         raise ValueError(f"label map {path} holds no object: all pixels are 0.")
-    return ObjectMasks(labels == values[:, None, None], names=[f"label {int(value)}" for value in values])
+    return ObjectMasks(stack, names=[f"label {label}" for label in labels])
 
 
-def _open_labels(path: Path) -> np.ndarray:
-    """(H, W) integers of a single-channel image; the indices of a palette image."""
+def _named(path: Path, read: Any, plane: npt.NDArray[Any]) -> Any:
+    try:
+        return read(plane)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"mask file {path} {error}.") from error
+
+
+def _open_planes(path: Path) -> list[npt.NDArray[Any]]:
+    """The planes (H, W) of an image with one channel."""
     try:
         with Image.open(path) as image:
-            kind, mode = image.format, image.mode
-            labels = np.asarray(image) if kind in _MASK_FORMATS and mode in _MASK_MODES else None
+            kind = image.format
+            planes = picture_planes(image) if kind in _MASK_FORMATS else []
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        if str(error).startswith("has image mode"):
+            raise ValueError(f"mask file {path} {error}.") from error
         raise ValueError(f"mask file {path} cannot be read as an image: {error}") from error
     if kind not in _MASK_FORMATS:
         raise ValueError(f"mask file {path} is {kind}; expected one of {', '.join(_MASK_FORMATS)}.")
-    if labels is None:
-        raise ValueError(f"mask file {path} has image mode {mode}; expected one channel of integers.")
-    return labels
+    return planes
 
 
 def _check_size(path: Path, actual: Sequence[int], photo: tuple[int, int] | None) -> None:
@@ -152,7 +220,9 @@ def _natural_key(path: Path) -> list[tuple[int, int | str]]:
     return [(0, int(part)) if part.isdigit() else (1, part) for part in parts if part]
 
 
-def _read_coco(path: Path, size: tuple[int, int] | None, file_name: str | None) -> ObjectMasks:
+def _read_coco(
+    path: Path, size: tuple[int, int] | None, file_name: str | None, on_error: OnError, bad_records: list[BadRecord]
+) -> ObjectMasks:
     content = read_json(path)
     if isinstance(content, list):
         document = _wrap_results(path, content, size, file_name)
@@ -160,23 +230,34 @@ def _read_coco(path: Path, size: tuple[int, int] | None, file_name: str | None) 
         document = _one_image(path, content, size, file_name)
     else:
         raise ValueError(f"{path} is no COCO JSON: expected a list of results, or an object with `annotations`.")
+    skipped: list[BadRecord] = []
     try:
         reader = iter_cocoa if detect_format(document) == "cocoa" else iter_coco
-        row = next(iter(reader(document)))
+        row = next(iter(reader(AnnotationFile(document, os.fspath(path)), on_error=on_error, bad_records=skipped)))
         masks, _ = record_masks(row)
     except AnnotationError as error:
         raise ValueError(f"{path}: {error.record.id}: {error.record.reason}") from error
+    bad_records += skipped
     if not len(masks):
         raise ValueError(f"{path} has no object for image {row['file_name']!r}.")
     _check_size(path, masks.shape[1:], size)
-    objects = row["objects"]
-    records = document["annotations"] if len(document["annotations"]) == len(objects) else [{}] * len(objects)
+    things = row["objects"]
     return ObjectMasks(
         masks,
-        names=[obj["name"] or "" for obj in objects],
-        category_ids=[0 if obj["category_id"] is None else obj["category_id"] for obj in objects],
-        scores=[check_score(record, f"{path}: `score` of annotation {record.get('id')}") for record in records],
+        names=[thing["name"] or "" for thing in things],
+        category_ids=[thing["category_id"] for thing in things],
+        scores=_scores(path, document["annotations"], things),
+        is_crowd=[thing["is_crowd"] for thing in things],
     )
+
+
+def _scores(path: Path, records: Sequence[Mapping[str, Any]], things: Sequence[Mapping[str, Any]]) -> list[float]:
+    """By the ids of the records; regions of one record have none of their own."""
+    found = {str(record.get("id")): record for record in records}
+    if len(records) == 1 < len(things):
+        found = {}
+    chosen = [found.get(str(thing["id"]), {}) for thing in things]
+    return [check_score(record, f"{path}: `score` of annotation {record.get('id')}") for record in chosen]
 
 
 def _one_image(
@@ -190,8 +271,7 @@ def _one_image(
     records = [record for record in records if str(record.get("image_id")) == str(image.get("id"))]
     if size is not None and (image.get("height"), image.get("width")) == size:
         _check_run_lengths(path, records, size)
-    numbered = [{"id": index + 1, **record} for index, record in enumerate(records)]
-    return {**content, "images": [image], "annotations": numbered}
+    return {**content, "images": [image], "annotations": _numbered(records)}
 
 
 def _choose_image(path: Path, images: Any, file_name: str | None) -> dict[str, Any]:
@@ -199,18 +279,36 @@ def _choose_image(path: Path, images: Any, file_name: str | None) -> dict[str, A
     if not images:
         raise ValueError(f"{path} lists no `images`.")
     if len(images) == 1:
+        _warn_of_another(path, images[0].get("file_name"), file_name)
         return images[0]
     if file_name is None:
         raise ValueError(f"{path} lists {len(images)} images; the name of the photo must choose one.")
     for part in ("name", "stem"):
-        wanted = getattr(Path(file_name), part)
-        found = [image for image in images if getattr(Path(str(image.get("file_name") or "")), part) == wanted]
+        wanted = getattr(_path_of(file_name), part)
+        found = [image for image in images if getattr(_path_of(image.get("file_name")), part) == wanted]
         if len(found) == 1:
             return found[0]
         if found:
             raise ValueError(f"{path} lists {len(found)} images named {wanted}.")
     some = ", ".join(str(image.get("file_name")) for image in images[:3])
     raise ValueError(f"{path} lists no image named {Path(file_name).name}; it has {len(images)}, such as {some}.")
+
+
+def _path_of(file_name: Any) -> PurePosixPath:
+    return PurePosixPath(*file_parts(str(file_name or "")))
+
+
+def _warn_of_another(path: Path, named: Any, file_name: str | None) -> None:
+    """Masks of another photo fit where the sizes happen to agree."""
+    if file_name and named and _path_of(named).stem != _path_of(file_name).stem:
+        logger.warning("%s has the masks of %s, the photo is %s", path, named, Path(file_name).name)
+
+
+def _numbered(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The records, with numbers from 1 that no other has for those without an id."""
+    taken = {str(record.get("id")) for record in records}
+    free = (number for number in count(1) if str(number) not in taken)
+    return [{**record, "id": next(free)} if record.get("id") is None else dict(record) for record in records]
 
 
 def _wrap_results(
@@ -229,19 +327,28 @@ def _wrap_results(
     (results,) = groups.values()
     if size is None:
         run_lengths = [result["segmentation"] for result in results if isinstance(result.get("segmentation"), dict)]
-        if not run_lengths or not isinstance(run_lengths[0].get("size"), list) or len(run_lengths[0]["size"]) != 2:
+        if not run_lengths:
             raise ValueError(f"{path} has polygons without the size of their image; give the photo.")
-        size = tuple(run_lengths[0]["size"])
+        try:
+            size = read_size(run_lengths[0].get("size"))
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
     else:
         _check_run_lengths(path, results, size)
     image = {"id": 1, "file_name": file_name or "", "height": size[0], "width": size[1]}
-    return {"images": [image], "annotations": [{**r, "image_id": 1, "id": i + 1} for i, r in enumerate(results)]}
+    numbered = [{**result, "image_id": 1, "id": index + 1} for index, result in enumerate(results)]
+    return {"images": [image], "annotations": numbered}
 
 
 def _check_run_lengths(path: Path, records: Sequence[Mapping[str, Any]], photo: tuple[int, int]) -> None:
     """Refuse run lengths of another photo; what is no size at all is for the reader to refuse."""
     for record in records:
         segmentation = record.get("segmentation")
-        size = segmentation.get("size") if isinstance(segmentation, dict) else None
-        if isinstance(size, list) and len(size) == 2 and all(isinstance(side, int) for side in size):
-            _check_size(path, size, photo)
+        if isinstance(segmentation, dict):
+            with suppress(ValueError):
+                size = read_size(segmentation.get("size"))
+                if size != photo:
+                    break
+    else:
+        return
+    _check_size(path, size, photo)

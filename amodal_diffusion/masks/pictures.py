@@ -127,7 +127,7 @@ def picture_planes(image: Image.Image) -> list[npt.NDArray[Any]]:
         if page and getattr(image, "tag_v2", {}).get(_PAGE_KIND, 0) & _REDUCED_PAGE:
             continue
         if image.mode not in MASK_MODES:
-            raise ValueError(f"has image mode {image.mode}, expected one channel: {', '.join(MASK_MODES)}")
+            raise ValueError(f"has image mode {image.mode}; expected one channel, one of {', '.join(MASK_MODES)}")
         planes.append(_by_colour(image) if image.mode == "P" else np.asarray(image))
     if getattr(image, "n_frames", 1) > 1:
         image.seek(place)
@@ -144,7 +144,7 @@ def _by_colour(image: Image.Image) -> npt.NDArray[Any]:
     black = used[(colours[used] == 0).all(axis=1)]
     if not len(black):
         return indices
-    if (colours[used] == colours[used, :1]).all():
+    if (colours[used] == colours[used, :1]).all() and len(np.unique(colours[used, 0])) == len(used):
         return colours[:, 0][indices]
     places = np.arange(256, dtype=np.uint8)
     if colours[0].any():  # black stands elsewhere: both change places
@@ -238,7 +238,7 @@ def _kind(part: npt.NDArray[np.integer[Any]], values: IntArray, full: int) -> st
     thin = np.count_nonzero((total > 0) & (own == 0) & (edge >= 0.75 * total))
     if (filled <= 0.3 and rings >= 0.75) or _is_noisy(part, values, full) or _is_smooth(part, values, full):
         return "soft"
-    if (filled >= 0.5 or rings <= 0.25) and not (thin >= 2 and 4 * thin >= len(values)):
+    if (filled > 0.3 or rings <= 0.25) and not (thin >= 2 and 4 * thin >= len(values)):
         return "labels"
     raise ValueError(
         f"has {len(values)} values from {values[0]} to {high}, which are neither one soft mask (they fill areas) nor a "

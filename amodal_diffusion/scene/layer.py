@@ -34,6 +34,7 @@ class Layer:
             for a layer that the photo does not show.
         shadow: (h + 2 m, w + 2 m) uint8, by how much the object darkens the background around it, 0 (not at all) to 255
             (black), on the tile with a margin of m pixels on each side; None: it throws no shadow that is known.
+        is_crowd: it is a group of objects under one mask, which was not completed.
 
     Raises:
         TypeError, ValueError: naming the argument: another shape or dtype, values that are not finite, a transform
@@ -55,6 +56,7 @@ class Layer:
     id: int = 0
     origin: FloatArray | None = None
     shadow: npt.NDArray[np.uint8] | None = None
+    is_crowd: bool = False
 
     def __post_init__(self) -> None:
         rgba = frozen_array("rgba", self.rgba, np.uint8, (None, None, 4))
@@ -87,6 +89,8 @@ class Layer:
         if self.id < 0:
             raise ValueError(f"`id` must be at least 0, got {self.id}.")
         fields["id"] = int(self.id)
+        if not isinstance(self.is_crowd, bool):
+            raise TypeError(f"`is_crowd` must be True or False, got {self.is_crowd!r}.")
         for name, value in fields.items():
             object.__setattr__(self, name, value)
 
@@ -146,7 +150,8 @@ class Layer:
         if not isinstance(other, Layer):
             return False
         arrays = ("rgba", "modal", "amodal", "uncertainty", "transform", "origin", "shadow")
-        return (self.name, self.id) == (other.name, other.id) and all(
+        plain = ("name", "id", "is_crowd")
+        return all(getattr(self, name) == getattr(other, name) for name in plain) and all(
             same_array(getattr(self, name), getattr(other, name)) for name in arrays
         )
 

@@ -142,10 +142,13 @@ def test_all_predictions_are_completed_for_ap(sample):
 
 
 def test_classes_are_withheld_where_the_data_have_none(sample):
-    sample.category_ids = [0, 0]
+    sample.category_ids = [None, None]
     method = Looks()
     DetectedMethod(method, DetectionResults({"7": [result(sample.modal[0], category_id=5)]}))(sample)
-    assert method.seen[0].category_ids == [0]
+    assert method.seen[0].category_ids == [None]
+    sample.category_ids = [0, 0]  # 0 is an id like any other
+    DetectedMethod(method, DetectionResults({"7": [result(sample.modal[0], category_id=0)]}))(sample)
+    assert method.seen[1].category_ids == [0]
 
 
 def test_nothing_found(sample):

@@ -70,7 +70,7 @@ def test_label_map_gives_one_object_for_each_value(tmp_path, masks, dtype):
     np.testing.assert_array_equal(objects.masks, masks)
     assert objects.masks.dtype == bool
     assert objects.names == [f"label {value}" for value in values]
-    assert objects.category_ids == [0, 0, 0] and objects.scores == [1.0, 1.0, 1.0]
+    assert objects.category_ids == [None] * 3 and objects.scores == [1.0, 1.0, 1.0]
 
 
 def test_a_mask_of_one_bit_is_label_1(tmp_path, masks):
@@ -403,3 +403,92 @@ def test_occluders_are_written_and_removed(tmp_path, masks):
     assert not folders[1].exists() and folders[0].exists()
     with pytest.raises(ValueError, match="`occluders` must have the shape of the modal masks"):
         coco_document(objects, masks, occluders=occluders[:1])
+
+
+# Every door by the same rule
+
+
+def test_soft_edges_pages_and_palettes_of_files(tmp_path, masks, document):
+    soft = [Image.fromarray(mask.astype(np.uint8) * 255).resize((80, 48), Image.Resampling.BICUBIC) for mask in masks]
+    expected = np.stack([np.asarray(mask) >= 128 for mask in soft])
+    (tmp_path / "soft").mkdir()
+    for index, mask in enumerate(soft):
+        mask.save(tmp_path / "soft" / f"{index}.png")
+        (tmp_path / "soft" / f"._{index}.png").write_bytes(b"notes of macOS")
+    np.testing.assert_array_equal(read_object_masks(tmp_path / "soft").masks, expected)
+    np.testing.assert_array_equal(read_object_masks(tmp_path / "soft" / "0.png").masks, expected[:1])
+    pages = [mask.copy() for mask in soft]
+    pages[0].save(tmp_path / "pages.tif", save_all=True, append_images=pages[1:])
+    pages = read_object_masks(tmp_path / "pages.tif")
+    np.testing.assert_array_equal(pages.masks, expected)
+    assert pages.names == ["pages 1", "pages 2", "pages 3"]
+    both = read_object_masks([tmp_path / "pages.tif", tmp_path / "soft" / "1.png"])
+    assert both.names == [*pages.names, "1"] and len(both.masks) == 4
+    white = Image.fromarray((~masks[0]).astype(np.uint8), "P")
+    white.putpalette([255, 255, 255, 0, 0, 0])
+    white.save(tmp_path / "white.png")
+    np.testing.assert_array_equal(read_object_masks(tmp_path / "white.png").masks, masks[:1])
+    one = Image.fromarray(masks[0])
+    one.save(tmp_path / "one.png")
+    assert read_object_masks(tmp_path / "one.png").names == ["label 1"]
+    faint = Image.fromarray((np.asarray(soft[0]) * 0.4).astype(np.uint8))
+    faint.save(tmp_path / "faint.png")
+    with pytest.raises(ValueError, match=r"mask file .*faint.png is a soft mask of at most 0.4"):
+        read_object_masks(tmp_path / "faint.png")
+
+
+def test_bad_masks_are_skipped_and_named(tmp_path, masks, document):
+    good, bad = save_mask(tmp_path / "a.png", masks[0]), write(tmp_path / "b.png", "no picture")
+    found = []
+    objects = read_object_masks([good, bad], on_error="skip", bad_records=found)
+    assert objects.names == ["a"] and [record.id for record in found] == ["b.png"]
+    with pytest.raises(ValueError, match="b.png cannot be read"):
+        read_object_masks([good, bad])
+    document["annotations"][0]["segmentation"] = [[1, 2, 3]]
+    found.clear()
+    objects = read_object_masks(
+        write(tmp_path / "m.json", document), file_name="photo.jpg", on_error="skip", bad_records=found
+    )
+    assert len(objects.masks) == 1 and [record.id for record in found] == ["annotation 1"]
+    with pytest.raises(ValueError, match="none of 1 mask files"):
+        read_object_masks([bad, tmp_path / "._c.png"] if write(tmp_path / "._c.png", "") else [], on_error="skip")
+
+
+def test_the_photo_gives_the_upright_size_and_the_name(tmp_path, masks, document, caplog):
+    turned = Image.new("RGB", (HEIGHT, WIDTH))
+    turned.getexif()[0x0112] = 6
+    turned.save(tmp_path / "photo.jpg", exif=turned.getexif())
+    path = write(tmp_path / "masks.json", document)
+    for photo in (tmp_path / "photo.jpg", str(tmp_path / "photo.jpg"), Image.open(tmp_path / "photo.jpg")):
+        np.testing.assert_array_equal(read_object_masks(path, photo=photo).masks, masks[:2])
+    assert not caplog.records
+    with pytest.raises(ValueError, match="`size` must be None where `photo` is given"):
+        read_object_masks(path, photo=turned, size=(HEIGHT, WIDTH))
+    document["images"] = document["images"][1:]
+    document["annotations"] = document["annotations"][:2]
+    document["images"][0]["file_name"] = r"C:\val\other.jpg"
+    read_object_masks(write(tmp_path / "one.json", document), photo=tmp_path / "photo.jpg")
+    assert r"has the masks of C:\val\other.jpg, the photo is photo.jpg" in caplog.text
+
+
+def test_ids_classes_and_crowds_come_back(tmp_path, masks, document):
+    document["categories"] = [{"id": 0, "name": "person"}, {"id": 1, "name": "bicycle"}]
+    document["images"] = document["images"][1:]
+    rows = zip(masks, (0, 1, None), (None, 7, 9), (0, 0, 1), strict=True)
+    document["annotations"] = [
+        {"id": number, "image_id": 7, "category_id": kind, "segmentation": encode_rle(mask), "iscrowd": crowd}
+        for mask, kind, number, crowd in rows
+    ]
+    document["annotations"][0]["score"] = None
+    objects = read_object_masks(write(tmp_path / "masks.json", document))
+    assert objects.category_ids == [0, 1, None] and objects.names == ["person", "bicycle", ""]
+    assert objects.is_crowd == [False, False, True] and objects.scores == [1.0] * 3
+    written = coco_document(objects, masks)
+    assert [entry["category_id"] for entry in written["annotations"]] == [0, 1, 2]
+    assert [entry["iscrowd"] for entry in written["annotations"]] == [0, 0, 1]
+    assert written["categories"] == [
+        {"id": 0, "name": "person"}, {"id": 1, "name": "bicycle"}, {"id": 2, "name": "object"}
+    ]  # fmt: skip
+    again = read_object_masks(write(tmp_path / "again.json", written))
+    assert again.category_ids == [0, 1, 2] and again.names[:2] == objects.names[:2]
+    assert again.is_crowd == objects.is_crowd

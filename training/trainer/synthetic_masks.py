@@ -83,6 +83,11 @@ class SyntheticMaskTask(Task):
             sources, resolution=self.synthesis.size, min_area=args.min_area, keep_crowd=args.keep_crowd,
             max_truncation=args.max_truncation,
         )  # fmt: skip
+        if getattr(self.model.config, "class_conditioned", False) and len(bank) and int(bank.category_ids.min()) < 1:
+            raise ValueError(
+                f"`--class_conditioned` multiplies masks by their category ids, which must be at least 1, and the data "
+                f"has {int(bank.category_ids.min())}: raise the ids of its annotations by one."
+            )
         counts = torch.bincount(bank.sources, minlength=len(sources)).tolist()
         self.counts = [(source_name(path), count) for path, count in zip(args.dataset, counts, strict=True)]
         logger.info("%d masks: %s", len(bank), self.counts)

@@ -67,7 +67,8 @@ def iter_cityscapes(
         raise FileNotFoundError(f"no such folder: {os.fspath(annotations)!r}")
     if not folder.is_dir():
         raise NotADirectoryError(f"annotations must be a folder with *{LABEL_SUFFIX}, got {os.fspath(annotations)!r}")
-    paths = sorted(folder.rglob(f"*{LABEL_SUFFIX}"))
+    # What begins with ._ holds what macOS notes about the file of that name.
+    paths = sorted(path for path in folder.rglob(f"*{LABEL_SUFFIX}") if not path.name.startswith("._"))
     if not paths:
         raise FileNotFoundError(f"folder {os.fspath(annotations)!r} has no *{LABEL_SUFFIX}")
     return _rows(folder, paths, images, RecordLog(os.fspath(annotations), on_error, bad_records), source)

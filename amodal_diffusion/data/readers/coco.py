@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 from collections.abc import Iterator, Mapping
+from itertools import count
 from pathlib import Path
 from reprlib import repr as short
 from typing import Any, Literal, NamedTuple
@@ -29,9 +32,12 @@ from .records import (
     read_images,
     to_flag,
     to_int,
+    to_name,
 )
 
-Layout = Literal["auto", "coco", "cocoa-cls", "kins"]
+logger = logging.getLogger(__name__)
+
+Layout = Literal["auto", "coco", "cocoa-cls", "kins", "visible", "amodal", "both"]
 
 
 class MaskFields(NamedTuple):
@@ -48,12 +54,23 @@ class MaskFields(NamedTuple):
     amodal: tuple[str, ...] = ()
 
 
+_PARTS = ("segm", "seg", "segmentation", "mask")
+_MODAL = tuple(f"{word}_{part}" for word in ("visible", "modal", "inmodal") for part in _PARTS)
+_AMODAL = tuple(f"amodal_{part}" for part in _PARTS)
 LAYOUTS = {
     "coco": MaskFields(("segmentation",)),
     "cocoa-cls": MaskFields(("visible_mask",), ("segmentation",)),
     # The files of 2020 have the names with a_ (amodal) and i_ (inmodal), those before the others.
     "kins": MaskFields(("i_segm", "inmodal_seg"), ("a_segm", "segmentation")),
+    # Names that other data sets use. `segmentation` is whichever of the two has no name of its own.
+    "visible": MaskFields(_MODAL, ("segmentation",)),
+    "amodal": MaskFields(("segmentation",), _AMODAL),
+    "both": MaskFields(_MODAL, _AMODAL),
 }
+_SUSPECTS = re.compile(r"(?:a|in)?modal_\w+|visible_\w+|invisible_\w+|occluded_\w+")
+_NO_MASKS = re.compile(r"\w+_(?:bbox|box|area|rate|ratio|id|ids|score|name|pct|percent\w*)|invisible_\w+|occluded_\w+")
+_MOST_OUTSIDE = 0.05
+"""Share of a visible mask outside of the whole one that rounding explains."""
 
 
 def iter_coco(
@@ -77,7 +94,9 @@ def iter_coco(
         layout: which fields hold the masks. "coco": `segmentation` is modal, amodal masks are unknown. "cocoa-cls",
             also for D2SA: `segmentation` is amodal, `visible_mask` modal. "kins": `segmentation` is amodal,
             `inmodal_seg` modal, or `a_segm` and `i_segm` in the files of 2020. In these two, nothing is hidden of an
-            instance without a modal mask. "auto" looks which fields the file has.
+            instance without a modal mask. The names of other data sets (`visible_segm`, `inmodal_mask`, `amodal_segm`
+            and the like): "visible", the modal masks have such a name and `segmentation` is amodal; "amodal", the
+            other way round; "both". "auto" looks which fields the file has, and warns of those that it cannot read.
             In all of them, `order_relations` of an image give the order, as `amodal_diffusion.io` writes it; else the
             ranks of KINS 2020: of two objects of one `oco_id` whose masks overlap, the lower `ico_id` is in front.
         source: what the column `source` holds; the file's name without extension if None.
@@ -100,21 +119,37 @@ def iter_coco(
     log = RecordLog(file.name, on_error, bad_records)
     if layout == "auto":
         layout = detect_layout(file)
+        _name_unread(file, LAYOUTS[layout])
     if layout not in LAYOUTS:
         raise ValueError(f"layout must be 'auto' or one of {sorted(LAYOUTS)}, got {layout!r}")
     return _rows(file.content, images, log, LAYOUTS[layout], source or Path(file.name).stem)
 
 
-def detect_layout(file: AnnotationFile) -> Literal["coco", "cocoa-cls", "kins"]:
+def detect_layout(file: AnnotationFile) -> Layout:
     """Tell the layout of a COCO-style file from the fields of its annotations.
 
     Example:
         >>> detect_layout(AnnotationFile({"annotations": [{"visible_mask": []}]}, "file.json"))
         'cocoa-cls'
+        >>> detect_layout(AnnotationFile({"annotations": [{"amodal_segm": [], "visible_segm": []}]}, "file.json"))
+        'both'
     """
+    if file.has_field(*_AMODAL):
+        return "both" if file.has_field(*_MODAL) else "amodal"
     if file.has_field(*LAYOUTS["kins"].modal):
         return "kins"
-    return "cocoa-cls" if file.has_field(*LAYOUTS["cocoa-cls"].modal) else "coco"
+    if file.has_field(*LAYOUTS["cocoa-cls"].modal):
+        return "cocoa-cls"
+    return "visible" if file.has_field(*_MODAL) else "coco"
+
+
+def _name_unread(file: AnnotationFile, fields: MaskFields) -> None:
+    """Warn of fields that look like masks of what is visible or hidden, and that nobody reads."""
+    read = {*fields.modal, *fields.amodal}
+    found = sorted(name for name in file.fields if _SUSPECTS.fullmatch(name) and not _NO_MASKS.fullmatch(name))
+    for name in found:
+        if name not in read:
+            logger.warning("%s: annotations have %r, which is not read; known are %s", file.name, name, sorted(read))
 
 
 def _rows(
@@ -134,13 +169,35 @@ def _rows(
             except ValueError as error:
                 log.bad(label, error)
                 continue
+            _check_inside(item, label, log)
             if rank is not None:
                 ranks[len(objects)] = rank
             objects.append(item)
+        _fill_ids(objects)
         relations = _relations(image, annotations, objects, log)
         if relations is None and ranks:
             relations = relations_from_ranks(objects, ranks)
         yield make_row(image, build_objects(objects), relations, source)
+
+
+def _check_inside(item: Mapping[str, Any], label: str, log: RecordLog) -> None:
+    """Warn of a visible mask that lies outside of the whole one."""
+    modal, amodal = item["modal_mask"], item["amodal_mask"]
+    if amodal is None or amodal is modal:
+        return
+    area = int(mask_utils.area(modal))
+    outside = area - int(mask_utils.area(mask_utils.merge([modal, amodal], intersect=True)))
+    if outside > _MOST_OUTSIDE * area:
+        log.note(label, f"{outside} of {area} pixels of the visible mask lie outside of the whole one")
+
+
+def _fill_ids(objects: list[dict[str, Any]]) -> None:
+    """Give objects without an id the first numbers from 1 that no other object of the image has."""
+    taken = {item["id"] for item in objects}
+    free = (number for number in count(1) if number not in taken)
+    for item in objects:
+        if item["id"] is None:
+            item["id"] = next(free)
 
 
 def _relations(
@@ -187,8 +244,8 @@ def _read_object(
         amodal = mask
         modal = mask if visible is None else segmentation_to_rle(visible, height, width)
     return {
-        "id": to_int(annotation.get("id"), "id"),
-        "name": None if category_id is None else names.get(category_id),
+        "id": None if annotation.get("id") is None else to_int(annotation["id"], "id"),
+        "name": to_name(annotation.get("name")) or (None if category_id is None else names.get(category_id)),
         "category_id": category_id,
         "is_stuff": to_flag(annotation.get("isStuff"), "isStuff"),
         "is_crowd": to_flag(annotation.get("iscrowd"), "iscrowd"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from array import array
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -85,6 +86,10 @@ class RecordLog:
         self.on_error = on_error
         self.bad_records = [] if bad_records is None else bad_records
 
+    def note(self, record_id: str, text: str) -> None:
+        """Log a warning about a record that is used all the same."""
+        logger.warning("%s: %s: %s", self.file, record_id, text)
+
     def bad(self, record_id: str, reason: object) -> None:
         """Report a bad record: raise `AnnotationError`, or append it and log a warning."""
         record = BadRecord(self.file, record_id, str(reason))
@@ -124,10 +129,15 @@ class AnnotationFile(NamedTuple):
 
     def has_field(self, *names: str) -> bool:
         """Whether any annotation has one of these keys."""
+        return not set(names).isdisjoint(self.fields)
+
+    @property
+    def fields(self) -> Collection[str]:
+        """All keys that annotations have."""
         annotations = self.content["annotations"]
         if isinstance(annotations, JsonArray):
-            return not annotations.fields.isdisjoint(names)
-        return any(name in item for item in annotations if isinstance(item, Mapping) for name in names)
+            return annotations.fields
+        return {str(name) for item in annotations if isinstance(item, Mapping) for name in item}
 
 
 Annotations = str | os.PathLike[str] | Mapping[str, Any] | AnnotationFile
@@ -173,14 +183,30 @@ def _file_error(name: str, reason: str) -> AnnotationError:
     return AnnotationError(BadRecord(name, "file", reason))
 
 
-def to_int(value: Any, name: str) -> int:
-    """Read an integer from an int, a whole float or a string; ValueError with `name` for anything else.
+def plain(value: Any) -> Any:
+    """The Python number in a scalar of numpy or torch; any other value as it is.
 
     Example:
-        >>> to_int("12", "height"), to_int(12.0, "height")
-        (12, 12)
+        >>> import numpy as np
+        >>> plain(np.int64(7)), plain("7")
+        (7, '7')
+    """
+    return value.item() if hasattr(value, "item") and getattr(value, "ndim", 0) == 0 else value
+
+
+def to_int(value: Any, name: str) -> int:
+    """Read an integer from an int, a whole float, a string, or a scalar of numpy or torch.
+
+    Raises:
+        ValueError: with `name`, for anything else.
+
+    Example:
+        >>> import numpy as np
+        >>> to_int("12", "height"), to_int(12.0, "height"), to_int(np.int32(12), "height")
+        (12, 12, 12)
     """
     message = f"{name} must be an integer, got {short(value)}"
+    value = plain(value)
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         raise ValueError(message)
     try:
@@ -200,6 +226,7 @@ def to_flag(value: Any, name: str) -> bool:
         >>> to_flag("1", "iscrowd"), to_flag(None, "iscrowd")
         (True, False)
     """
+    value = plain(value)
     if value is None or isinstance(value, bool):
         return bool(value)
     number = to_int(value, name)
@@ -293,6 +320,16 @@ def read_category_names(categories: Any, log: RecordLog) -> dict[int, str | None
     return names
 
 
+def file_parts(file_name: str) -> tuple[str, ...]:
+    r"""The parts of a file name of an annotation file, whichever of / and \ stands between them.
+
+    Example:
+        >>> file_parts(r"images\a.png"), file_parts("images/a.png")
+        (('images', 'a.png'), ('images', 'a.png'))
+    """
+    return tuple(part for part in re.split(r"[\\/]+", file_name) if part not in ("", "."))
+
+
 def _image_folder(images: str | os.PathLike[str] | None) -> Path | None:
     if images is None:
         return None
@@ -311,6 +348,7 @@ def _read_image(key: str, entry: Mapping[str, Any], folder: Path | None) -> Imag
         file_name = "/".join((to_name(entry.get("coco_url")) or "").split("/")[-2:])
     photo = None
     if folder is not None:
+        file_name = _name_in(folder, file_name)
         photo = str(_checked_photo(folder, file_name, height, width))
     return ImageRecord(key, file_name, height, width, photo, entry.get("order_relations"))
 
@@ -325,6 +363,13 @@ def checked_size(height: int, width: int) -> tuple[int, int]:
     if height < 1 or width < 1 or height * width > MAX_PIXELS:
         raise ValueError(f"height and width must be positive, of at most {MAX_PIXELS} pixels, got {height} x {width}")
     return height, width
+
+
+def _name_in(folder: Path, file_name: str) -> str:
+    """The name of a photo as the folder has it: written on Windows, or with the folder's own name before it."""
+    parts = file_parts(file_name)
+    names = [file_name, "/".join(parts), "/".join(parts[1:]) if parts[:1] == (folder.resolve().name,) else ""]
+    return next((name for name in names if name and (folder / name).is_file()), file_name)
 
 
 def _checked_photo(folder: Path, file_name: str, height: int, width: int) -> Path:

@@ -47,7 +47,7 @@ class InstanceSampler:
 
     Args:
         rows: of the schema, with photos.
-        labels: class of each category id.
+        labels: class of each category id, None for objects without one.
         size: side S of the squares.
         masks: "amodal" or "modal".
         seed, process_index: of all draws.
@@ -68,7 +68,7 @@ class InstanceSampler:
     def __init__(
         self,
         rows: Any,
-        labels: Mapping[int, int],
+        labels: Mapping[int | None, int],
         size: int,
         *,
         masks: str = "amodal",
@@ -104,7 +104,9 @@ class InstanceSampler:
         return pixels, inside, masks[kept], classes[kept]
 
 
-def read_instances(row: Mapping[str, Any], labels: Mapping[int, int], kind: str) -> tuple[Tensor, Tensor, Tensor]:
+def read_instances(
+    row: Mapping[str, Any], labels: Mapping[int | None, int], kind: str
+) -> tuple[Tensor, Tensor, Tensor]:
     """Photo (3, H, W) float32 in [0, 1], masks (N, H, W) float32, classes (N,) int64; crowd regions are left out.
 
     Raises:
@@ -134,7 +136,7 @@ def read_instances(row: Mapping[str, Any], labels: Mapping[int, int], kind: str)
             f"{masks.shape[2]}x{masks.shape[1]}."
         )
     kept = [index for index, item in enumerate(row["objects"]) if not item["is_crowd"] and masks[index].any()]
-    classes = [labels[row["objects"][index]["category_id"] or 0] for index in kept]
+    classes = [labels[row["objects"][index]["category_id"]] for index in kept]
     return photo, torch.from_numpy(masks[kept]).float(), torch.tensor(classes, dtype=torch.int64)
 
 

@@ -149,7 +149,12 @@ def collect_shapes(
 
 
 def _category(item: Mapping[str, Any], source: int, known: Sequence[int]) -> int:
-    return item["category_id"] if source in known and item["category_id"] is not None else 0
+    category = item["category_id"]
+    if source not in known or category is None:
+        return 0
+    if category < 1:
+        raise ValueError(f"category ids must be at least 1, since 0 stands for an unknown one, got {category}")
+    return int(category)
 
 
 def _sort(

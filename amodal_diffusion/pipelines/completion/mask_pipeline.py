@@ -315,9 +315,8 @@ class MaskPipeline(SafePipeline):
             masks: as in the call.
             per_object: see `read_scenes`.
         """
-        scenes, batched = read_scenes(
-            image, masks, read_image=self.needs_image, lowest_category=self.unknown_category_id, **per_object
-        )
+        lowest = self.unknown_category_id if self.class_conditioned else 0
+        scenes, batched = read_scenes(image, masks, read_image=self.needs_image, lowest_category=lowest, **per_object)
         for scene in scenes:
             self.check_scene(scene)
         return scenes, batched

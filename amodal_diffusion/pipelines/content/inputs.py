@@ -97,6 +97,7 @@ def read_content_scene(
     names: Any = None,
     prompts: Any = None,
     category_ids: Any = None,
+    lowest_category: int = 1,
 ) -> ContentScene:
     """Check the arguments of a call; errors as `ContentPipeline.__call__` says, naming the argument.
 
@@ -137,7 +138,7 @@ def read_content_scene(
         in_front=in_front,
         occluders=occluders,
         unknown=unknown,
-        category_ids=None if category_ids is None else read_category_ids(category_ids, count),
+        category_ids=None if category_ids is None else read_category_ids(category_ids, count, lowest=lowest_category),
     )
 
 

@@ -422,13 +422,13 @@ class ContentPipeline(SafePipeline):
         # 1. Check the inputs
         scene = read_content_scene(
             image, masks, amodal_masks, order=order, occluder_masks=occluder_masks, unknown=unknown, names=names,
-            prompts=prompts, category_ids=category_ids,
+            prompts=prompts, category_ids=category_ids, lowest_category=1 if self.class_conditioned else 0,
         )  # fmt: skip
         options = check_inpainter_kwargs(self.inpainter, inpainter_kwargs)
         generators = split_generators(generator, len(scene))
         batch_size = self.check_call(batch_size, output_type, self.size)
         callback = check_callback(callback)
-        if self._class_conditioned and scene.category_ids is None:
+        if self.class_conditioned and scene.category_ids is None:
             raise ValueError("`category_ids` must be given: the network is class-conditioned.")
         margin = 0 if clean_seams and self.config.seam_margin is not None else self.config.seam_margin
 
@@ -510,7 +510,7 @@ class ContentPipeline(SafePipeline):
         reach = ceil(self.config.hole_dilation * size / _UNIT)
         unseen = _grow(erased, reach)
         modal = crop_masks(to_device(scene.modal[list(rows)], device), chosen, size)[:, None]  # [B, 1, s, s]
-        ids = scene.category_ids if self._class_conditioned else None
+        ids = scene.category_ids if self.class_conditioned else None
         categories = None if ids is None else to_device(ids[list(rows)], device)
         return ContentPatches(
             image=crop_images(photo, chosen, size).clamp_(0, 1),
@@ -674,13 +674,14 @@ class ContentPipeline(SafePipeline):
         else:
             known, trusted = ~core & ~outside, trusted_rim(rim, core, reach)
         nothing = torch.zeros_like(core)  # no object: what the network has learned to take for the background
-        categories = torch.ones(1, dtype=torch.int64, device=photo.device) if self._class_conditioned else None
+        categories = torch.ones(1, dtype=torch.int64, device=photo.device) if self.class_conditioned else None
         return ContentPatches(image, unseen, nothing, known, trusted, categories)
 
     # Both
 
     @property
-    def _class_conditioned(self) -> bool:
+    def class_conditioned(self) -> bool:
+        """The network reads the `category_ids` of the objects."""
         return self.model is not None and bool(self.model.config.class_conditioned)
 
     def fill(

@@ -9,10 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ...display import short_repr
-from ...masks import MAX_PIXELS, BoolArray, dilate, erode, mask_areas, mask_boxes, mask_overlaps
+from ...masks import BoolArray, dilate, erode, mask_areas, mask_boxes, mask_overlaps
 from ...scene import Layer
+from ...scene.formats.document import MAX_PICTURE_PIXELS
 from ...scene.layer import translation
-from ..inputs import check_integer
+from ..inputs import check_integer, to_numpy
 from .matting import SoftOutlines
 
 
@@ -218,9 +219,27 @@ def read_margins(extend_canvas: Any, height: int, width: int) -> tuple[int, int,
     else:
         margins = [check_integer("extend_canvas", extend_canvas, 0)] * 4
     left, top, right, bottom = margins
-    if (height + top + bottom) * (width + left + right) > MAX_PIXELS:
-        raise ValueError(f"`extend_canvas` must leave the canvas at most {MAX_PIXELS} pixels, got {extend_canvas!r}.")
+    if any(margins) and (height + top + bottom) * (width + left + right) > MAX_PICTURE_PIXELS:
+        raise ValueError(
+            f"`extend_canvas` must leave the canvas at most {MAX_PICTURE_PIXELS} pixels, which a scene's files may "
+            f"have, got {extend_canvas!r}."
+        )
     return left, top, right, bottom
+
+
+def read_flags(name: str, flags: Any, count: int) -> BoolArray:
+    """(N,) bool from flags of the objects; None is False for all.
+
+    Example:
+        >>> read_flags("is_crowd", [0, 1], 2), read_flags("is_crowd", None, 1)
+        (array([False,  True]), array([False]))
+    """
+    if flags is None:
+        return np.zeros(count, bool)
+    array = to_numpy(flags)
+    if array.shape != (count,) or array.dtype.kind not in "biu" or not np.isin(array, (0, 1)).all():
+        raise ValueError(f"`{name}` must hold a flag for each of the {count} objects, got {flags!r}.")
+    return array.astype(bool)
 
 
 def read_names(names: Any, count: int) -> list[str]:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -21,7 +22,7 @@ from ..content.pipeline import ContentPipeline
 from ..inputs import check_integer, check_number, to_numpy
 from ..registry import register_pipeline
 from ..segmentation.segmenter import Segmenter
-from .layers import SceneInputs, make_layer, read_margins, read_names, split_overlaps, tidy_hidden
+from .layers import SceneInputs, make_layer, read_flags, read_margins, read_names, split_overlaps, tidy_hidden
 from .loading import COMPONENTS, SETTINGS, index_for_diffusers, load_scene_pipeline, save_scene_pipeline
 from .matting import soft_outlines
 from .shadows import find_shadows, light
@@ -197,6 +198,7 @@ class ScenePipeline(SafePipeline):
         *,
         names: Sequence[str] | None = None,
         category_ids: Any = None,
+        is_crowd: Any = None,
         occluder_masks: Any = None,
         order: Any = None,
         extend_canvas: float | Sequence[int] = 0,
@@ -218,6 +220,8 @@ class ScenePipeline(SafePipeline):
                 segmenter find the objects.
             names: of the N objects; None takes the segmenter's, or numbers them.
             category_ids: (N,), for mask pipelines that need them.
+            is_crowd: (N,) flags of groups of objects under one mask, which may hide others and are not completed
+                themselves. None: there are none.
             occluder_masks: (H, W) or (N, H, W), what hides the objects, where it is none of the other masks.
             order: (N, N), 1 where i occludes j, -1 where j occludes i; used instead of the one of the mask pipeline.
             extend_canvas: by how much the canvas is larger than the photo on each side, so that objects that the frame
@@ -250,6 +254,7 @@ class ScenePipeline(SafePipeline):
         # 1. Check the inputs; find the objects where no masks are given
         inputs = self._read_inputs(image, masks, names, extend_canvas, eraser_dilation, report)
         given = None if order is None else check_order(to_numpy(order), len(inputs.masks))
+        crowd = read_flags("is_crowd", is_crowd, len(inputs.masks))
 
         # 2. Complete the masks
         report("masks", 0.1)
@@ -259,6 +264,7 @@ class ScenePipeline(SafePipeline):
         }  # fmt: skip
         amodal, uncertainty, relations = self._complete_masks(inputs, occluder_masks, options)
         modal = inputs.on_canvas(split_overlaps(inputs.masks, relations))
+        amodal[crowd] = modal[crowd]
         amodal = tidy_hidden(amodal, modal, self.config.min_hidden_width)
 
         # 3. Soften the outlines, find the shadows
@@ -304,6 +310,7 @@ class ScenePipeline(SafePipeline):
             )  # fmt: skip
             for index, name in enumerate(inputs.names)
         ]
+        layers = [replace(layer, is_crowd=bool(flag)) for layer, flag in zip(layers, crowd, strict=True)]
         rim = self.content_pipeline.background_rim(*inputs.outside.shape) if hard else 0
         report("done", 1.0)
         return Scene(background, tuple(layers), relations, inputs.canvas, rim=rim, replaced=inputs.outside)

@@ -52,7 +52,8 @@ def save_coco_amodal(scene: Scene, path: PathLike) -> None:
     rendered = scene.render(output_type="np")
     document, files = encode_scene(scene)
     whole, visible = visible_layers(scene, rendered)
-    objects = ObjectMasks(visible, names=[layer.name for layer in scene.layers])
+    crowds = [layer.is_crowd for layer in scene.layers]
+    objects = ObjectMasks(visible, names=[layer.name for layer in scene.layers], is_crowd=crowds)
     files[RENDERED] = png_bytes(rendered)
     version, folder = _version(files), files_folder(path)
     name = f"{folder.name}/{version}/{RENDERED}"

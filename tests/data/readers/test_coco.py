@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from pycocotools.coco import COCO
 
@@ -144,7 +145,6 @@ def test_bad_mask_is_named_and_the_rest_stays(segmentation, reason):
         (coco_object(1), "annotation 1", "duplicate annotation id, again at index 1"),
         (coco_object(2, 77), "annotation 2", "image_id 77 is not among the images"),
         (coco_object(2, None), "annotation 2", "image_id must be an integer, got None"),
-        (coco_object(None), "annotation at index 1", "id must be an integer, got None"),
         (coco_object(2, category_id="cup"), "annotation 2", "category_id must be an integer, got 'cup'"),
         (coco_object(2, category_id=float("nan")), "annotation 2", "category_id must be an integer, got nan"),
         (coco_object(2**70), "annotation at index 1", "id must be an integer"),
@@ -279,7 +279,7 @@ def test_image_folder_must_be_there(tmp_path):
 def test_options_are_checked():
     with pytest.raises(ValueError, match="on_error must be 'raise' or 'skip', got 'ignore'"):
         iter_coco(coco(), on_error="ignore")
-    with pytest.raises(ValueError, match=r"layout must be 'auto' or one of \['coco', .*got 'yolo'"):
+    with pytest.raises(ValueError, match=r"layout must be 'auto' or one of \['amodal', .*'coco', .*got 'yolo'"):
         iter_coco(coco(), layout="yolo")
 
 
@@ -367,3 +367,76 @@ def test_real_files_equal_pycocotools(name, images, count, crowd):
     for row, item in items:
         expected = reference.annToRLE(reference.anns[item["id"]])
         assert item["modal_mask"] == {"size": [row["height"], row["width"]], "counts": expected["counts"].decode()}
+
+
+@pytest.mark.parametrize(
+    ("fields", "modal", "amodal"),
+    [
+        ({"segmentation": "whole", "visible_segm": "part"}, "part", "whole"),
+        ({"segmentation": "whole", "inmodal_mask": "part"}, "part", "whole"),
+        ({"segmentation": "part", "amodal_segm": "whole"}, "part", "whole"),
+        ({"amodal_mask": "whole", "visible_mask": "part"}, "part", "whole"),
+        ({"amodal_segmentation": "whole", "modal_segmentation": "part"}, "part", "whole"),
+        ({"a_segm": "whole", "i_segm": "part"}, "part", "whole"),
+        ({"segmentation": "part", "occluded_area": 3, "visible_bbox": [0, 0, 1, 1]}, "part", None),
+    ],
+)
+def test_names_of_other_data_sets(fields, modal, amodal, caplog):
+    masks = {"part": encode_rle(box_mask(2, 3, 4, 5)), "whole": encode_rle(box_mask(2, 3, 9, 5))}
+    entry = {key: masks.get(value, value) if isinstance(value, str) else value for key, value in fields.items()}
+    content = {"images": [image()], "annotations": [{"id": 1, "image_id": 1, **entry}]}
+    (item,) = next(iter(iter_coco(content)))["objects"]
+    assert item["modal_mask"] == masks[modal] and item["amodal_mask"] == masks.get(amodal)
+    assert not caplog.records
+
+
+def test_fields_that_look_like_masks_and_are_not_read_are_named(caplog):
+    content = coco(coco_object(1, amodal_outline=[[1, 2, 3, 4, 5, 6]]))
+    assert next(iter(iter_coco(content)))["objects"][0]["amodal_mask"] is None
+    assert "annotations have 'amodal_outline', which is not read" in caplog.text
+
+
+def test_a_visible_mask_outside_of_the_whole_one_is_named(caplog):
+    inside, outside = encode_rle(box_mask(2, 3, 3, 5)), encode_rle(box_mask(9, 1, 5, 2))
+    content = coco(coco_object(4, visible_mask=inside), coco_object(5, visible_mask=outside))
+    assert len(next(iter(iter_coco(content)))["objects"]) == 2
+    assert [record.getMessage() for record in caplog.records] == [
+        "annotations: annotation 5: 10 of 10 pixels of the visible mask lie outside of the whole one"
+    ]
+
+
+def test_objects_without_an_id_get_free_ones_and_zero_is_a_category():
+    content = coco(
+        coco_object(None, category_id=0), coco_object(1, category_id=np.int64(1)), coco_object(None, category_id="0"),
+        categories=[{"id": np.int32(0), "name": "person"}, {"id": 1.0, "name": "bicycle"}],
+    )  # fmt: skip
+    objects = next(iter(iter_coco(content)))["objects"]
+    assert [item["id"] for item in objects] == [2, 1, 3]
+    assert [(item["category_id"], item["name"]) for item in objects] == [(0, "person"), (1, "bicycle"), (0, "person")]
+
+
+@pytest.mark.parametrize("number", [np.int64, np.float32, float, str, torch.tensor], ids=lambda kind: kind.__name__)
+def test_numbers_of_any_kind(number):
+    size = [number(HEIGHT), number(WIDTH)]
+    rle = {"size": size, "counts": encode_rle(box_mask(2, 3, 4, 5))["counts"]}
+    entry = {"id": number(1), "file_name": "a.png", "height": number(HEIGHT), "width": number(WIDTH)}
+    thing = {
+        "id": number(5),
+        "image_id": number(1),
+        "category_id": number(7),
+        "segmentation": rle,
+        "iscrowd": number(1),
+    }
+    (item,) = next(iter(iter_coco({"images": [entry], "annotations": [thing]})))["objects"]
+    assert (item["id"], item["category_id"], item["is_crowd"]) == (5, 7, True)
+    assert item["modal_mask"] == encode_rle(box_mask(2, 3, 4, 5))
+
+
+@pytest.mark.parametrize("name", [r"a.png", r"sub\b.png", r"photos\a.png", "photos/a.png", r".\sub\b.png"])
+def test_file_names_of_other_systems(tmp_path, name):
+    folder = tmp_path / "photos"
+    (folder / "sub").mkdir(parents=True)
+    for file in ("a.png", "sub/b.png"):
+        Image.new("RGB", (WIDTH, HEIGHT)).save(folder / file)
+    row = next(iter(iter_coco(coco(images=[image(file_name=name)]), folder)))
+    assert row["file_name"] in ("a.png", "sub/b.png") and (folder / row["file_name"]).is_file()
