@@ -18,13 +18,15 @@ if TYPE_CHECKING:
 
     from ..baselines.nearest_mask import NearestMaskBank
 
-# As `data.FORMATS`, `evaluation.ORDER_SOURCES`, `GROUP_KINDS`, `METHODS` and `NEAREST_MASK` have them; a test compares.
+# As `data.FORMATS`, `evaluation.ORDER_SOURCES`, `GROUP_KINDS`, `METHODS`, `FILL_METHODS` and `NEAREST_MASK` have them; a
+# test compares.
 FORMATS = (
     *("bsds-a", "cityscapes", "coco", "cocoa", "cocoa-cls", "cvat", "d2sa", "kins", "label-studio", "labelme", "lvis"),
     *("mp3d-amodal", "parquet"),
 )
 ORDER_SOURCES = ("masks", "annotated")
 GROUP_KINDS = ("source", "category", "hidden")
+FILL_METHODS = ("mean-color", "telea", "navier-stokes")
 METHODS = ("raw", "convex", "convex-refined", "area-smaller", "area-larger", "y-axis", "hull")
 NEAREST_MASK = "nearest-mask"
 
@@ -43,6 +45,10 @@ true box; a * marks those that look at the ground truth. Intervals are percentil
 `--reference A` adds what every other method has more than A, with intervals from the same resamples for both; `--by`
 adds tables of some of the objects: of each data set, of each name, of about the same hidden share.
 
+hidden colours: `--content A,B,...` scores what is painted where objects are hidden, on a data set that has the truth
+(layers/ of `make-rooms` and `ground-truth`), with the true whole masks and order given: {", ".join(FILL_METHODS)}, or
+folders or Hub ids of content pipelines.
+
 tables: `--table NAME` lays out a table of a paper, with the published numbers beside those of `--methods`, and says in
 what ours was not computed as published; `--table list` names them. The baselines of a table come by themselves.
 Detections are JSON lists of COCO results: `--detections` has predicted modal masks, which are completed with erasers
@@ -59,6 +65,10 @@ examples:
       --methods raw,convex,pipelines/pcnet-m,pipelines/occamodal
   amodal-diffusion evaluate --annotations annotations.json --posterior 20 --seed 0 \\
       --methods raw,nearest-mask,pipelines/amodal-vae --nearest-masks instances.json
+  amodal-diffusion evaluate --annotations datasets/rooms-amodal --split test --by category hidden \\
+      --methods raw,convex-refined,pipelines/pcnet-m,pipelines/asbu --reference pipelines/pcnet-m
+  amodal-diffusion evaluate --annotations datasets/rooms-amodal --split test \\
+      --content mean-color,telea,navier-stokes,pipelines/pcnet-c
   amodal-diffusion evaluate --table z20-2 --annotations annotations.json --methods pipelines/pcnet-m
   amodal-diffusion evaluate --table z20-3 --annotations annotations.json --methods pipelines/pcnet-m \\
       --detections results.json
@@ -107,6 +117,9 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--limit", type=int, metavar="N", help="images to read at most")
     parser.add_argument("--methods", default="", metavar="A,B,...", help="rows of the table, with commas between")
+    parser.add_argument(
+        "--content", default="", metavar="A,B,...", help="score hidden colours instead: rows of that table, see below"
+    )
     parser.add_argument(
         "--nearest-masks", nargs="+", metavar="FILE", help=f"annotations of the bank of {NEAREST_MASK}, see below"
     )
@@ -161,6 +174,9 @@ def _run_evaluate(options: argparse.Namespace) -> None:
     diffusers_logging.disable_progress_bar()
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     device = _device(options.device, processes)
+    if options.content:
+        _run_content(options, device)
+        return
     names = [name.strip() for name in options.methods.split(",") if name.strip()]
     entries = _methods(options, table, names, device)
     report = evaluation.evaluate_methods(
@@ -193,8 +209,10 @@ def _check(options: argparse.Namespace) -> evaluation.PaperTable | None:
         raise ValueError("--annotations FILE is needed.")
     if options.table is not None and options.table not in evaluation.PAPER_TABLES:
         raise ValueError(f"--table must be list or one of {', '.join(evaluation.PAPER_TABLES)}, got {options.table!r}.")
-    if options.table is None and not options.methods:
-        raise ValueError("--methods A,B,... or --table NAME is needed.")
+    if options.table is None and not options.methods and not options.content:
+        raise ValueError("--methods A,B,..., --content A,B,... or --table NAME is needed.")
+    if options.content:
+        _check_content(options)
     for name in ("detections", "results"):
         if getattr(options, name) and options.table is None:
             raise ValueError(f"--{name} is for --table NAME alone.")
@@ -210,6 +228,39 @@ def _check(options: argparse.Namespace) -> evaluation.PaperTable | None:
         if path is not None:
             check_output_file(path)
     return None if options.table is None else evaluation.PAPER_TABLES[options.table]
+
+
+def _check_content(options: argparse.Namespace) -> None:
+    for name in ("methods", "table", "by", "push_to_hub", "posterior", "no_occluders", "streaming"):
+        if getattr(options, name):
+            raise ValueError(f"--{name.replace('_', '-')} is not for --content.")
+    if not Path(options.annotations, "layers").is_dir():
+        raise ValueError(
+            f"--content needs a folder with layers/, where the hidden colours are, got {options.annotations!r}."
+        )
+    if options.split is None:
+        raise ValueError("--content needs --split NAME.")
+
+
+def _run_content(options: argparse.Namespace, device: torch.device) -> None:
+    """Score hidden colours."""
+    from functools import partial
+
+    from ..data.rooms import read_colors
+
+    names = [name.strip() for name in options.content.split(",") if name.strip()]
+    report = evaluation.evaluate_fills(
+        _rows(options),
+        partial(read_colors, options.annotations, options.split),
+        evaluation.load_fill_methods(names, device=device, dtype=find_dtype(options.dtype)),
+        limit=options.limit,
+        resamples=options.resamples,
+        confidence=options.confidence,
+        seed=options.seed,
+        reference=options.reference,
+    )
+    write_out(report.to_text())
+    report.write(json_path=options.json, markdown_path=options.markdown)
 
 
 def _device(name: str, processes: int) -> torch.device:

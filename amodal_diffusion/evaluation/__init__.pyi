@@ -5,6 +5,14 @@ from .detections import DetectedMethod as DetectedMethod
 from .detections import DetectionResults as DetectionResults
 from .detections import ResultsMethod as ResultsMethod
 from .detections import match_boxes as match_boxes
+from .fills import FILL_METHODS as FILL_METHODS
+from .fills import ContentMethod as ContentMethod
+from .fills import FillBaseline as FillBaseline
+from .fills import FillMethod as FillMethod
+from .fills import FillReport as FillReport
+from .fills import FillSample as FillSample
+from .fills import evaluate_fills as evaluate_fills
+from .fills import load_fill_methods as load_fill_methods
 from .loading import load_methods as load_methods
 from .methods import METHODS as METHODS
 from .methods import NEAREST_MASK as NEAREST_MASK

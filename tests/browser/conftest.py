@@ -8,19 +8,16 @@ Screenshots go to SCREENSHOTS, or out/browser.
 import importlib.util
 import os
 import shutil
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
 from pathlib import Path
 
 import pytest
 
 from repository_helpers import ROOT
+from server_helpers import free_port, wait_for
 
 EXECUTABLES = ("chromium", "chromium-browser", "google-chrome", "chrome")
-START = 180.0
 
 
 def pytest_configure(config):
@@ -70,9 +67,7 @@ def pipelines(tmp_path_factory):
 def address(tmp_path_factory, pipelines):
     """Where the page is, as `python demos/app.py` serves it."""
     folder = tmp_path_factory.mktemp("server")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [sys.executable, str(ROOT / "demos" / "app.py"), "--port", str(port), "--pipelines", str(pipelines)]
     environ = {**os.environ, "GRADIO_TEMP_DIR": str(folder / "files"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     log = folder / "log.txt"
@@ -80,7 +75,7 @@ def address(tmp_path_factory, pipelines):
         server = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environ, cwd=folder)
     url = f"http://127.0.0.1:{port}"
     try:
-        wait_for(server, url, log)
+        wait_for(server, url, log, "demos/app.py")
         yield url
     finally:
         server.terminate()
@@ -91,20 +86,6 @@ def address(tmp_path_factory, pipelines):
             server.wait()
     said = log.read_text(encoding="utf-8", errors="replace")
     assert "Traceback" not in said, said
-
-
-def wait_for(server, url, log):
-    end = time.monotonic() + START
-    while time.monotonic() < end:
-        if server.poll() is not None:
-            break
-        try:
-            with urllib.request.urlopen(url, timeout=5) as answer:
-                if answer.status == 200:
-                    return
-        except OSError:
-            time.sleep(0.3)
-    pytest.fail(f"demos/app.py did not start:\n{log.read_text(encoding='utf-8', errors='replace')}", pytrace=False)
 
 
 @pytest.fixture(scope="session")

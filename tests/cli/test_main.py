@@ -433,6 +433,7 @@ def test_what_parsers_say_without_imports_is_so():
     assert cli_evaluate.FORMATS == data.FORMATS
     assert cli_evaluate.ORDER_SOURCES == evaluation.ORDER_SOURCES
     assert cli_evaluate.GROUP_KINDS == evaluation.GROUP_KINDS
+    assert cli_evaluate.FILL_METHODS == tuple(evaluation.FILL_METHODS)
     assert cli_evaluate.METHODS == tuple(evaluation.METHODS)
     assert cli_evaluate.NEAREST_MASK == evaluation.NEAREST_MASK
     assert cli_dataset.FORMATS == ("auto", *data.FILE_FORMATS, "columns", "parquet")

@@ -1,0 +1,30 @@
+"""Servers in processes of their own, as users start them."""
+
+import socket
+import time
+import urllib.request
+
+import pytest
+
+START = 180.0
+
+
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def wait_for(server, url, log, name):
+    """Until a server answers; fails with what it wrote where it does not."""
+    end = time.monotonic() + START
+    while time.monotonic() < end:
+        if server.poll() is not None:
+            break
+        try:
+            with urllib.request.urlopen(url, timeout=5) as answer:
+                if answer.status == 200:
+                    return
+        except OSError:
+            time.sleep(0.3)
+    pytest.fail(f"{name} did not start:\n{log.read_text(encoding='utf-8', errors='replace')}", pytrace=False)
