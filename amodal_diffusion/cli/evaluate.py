@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from ..baselines.nearest_mask import NearestMaskBank
 
-# As `data.FORMATS`, `evaluation.ORDER_SOURCES`, `GROUP_KINDS`, `METHODS`, `FILL_METHODS` and `NEAREST_MASK` have them; a
-# test compares.
+# As `data.FORMATS`, `evaluation.ORDER_SOURCES`, `GROUP_KINDS`, `METHODS`, `FILL_METHODS` and `NEAREST_MASK` have them;
+# a test compares.
 FORMATS = (
     *("bsds-a", "cityscapes", "coco", "cocoa", "cocoa-cls", "cvat", "d2sa", "kins", "label-studio", "labelme", "lvis"),
     *("mp3d-amodal", "parquet"),

@@ -160,5 +160,5 @@ def test_a_server_that_is_gone_is_a_message(browser, serve, screenshots):
     server.kill()
     server.wait()
     ann.page.keyboard.press("j")
-    expect(ann.page.locator("#error")).not_to_be_empty()
+    expect(ann.page.locator("#error")).to_have_text("The server does not answer; the last answer was not kept.")
     ann.page.screenshot(path=screenshots / "review-5-gone.png")

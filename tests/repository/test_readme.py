@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as parquet
 import pytest
 from PIL import Image
 
@@ -94,7 +95,18 @@ def workplace(tmp_path, monkeypatch):
             shutil.copytree(PIPELINES / name, Path("pipelines") / name)
         else:
             tiny().save_pretrained(Path("pipelines") / name)
+    copy_rooms(ROOT / "datasets" / "rooms-amodal", tmp_path / "datasets" / "rooms-amodal")
     return tmp_path
+
+
+def copy_rooms(source, target):
+    """The scene of the first shard that has the fewest objects, with its hidden colours."""
+    for part in ("data", "layers"):
+        (target / part).mkdir(parents=True)
+    table = parquet.read_table(source / "data" / "test-00000-of-00003.parquet")
+    place = int(np.argmin([len(objects) for objects in table["objects"]]))
+    parquet.write_table(table.slice(place, 1), target / "data" / "test-00000-of-00001.parquet")
+    shutil.copy(source / "layers" / "test-00000-of-00003.zip", target / "layers" / "test-00000-of-00001.zip")
 
 
 def test_python_examples_run(workplace):
@@ -138,6 +150,7 @@ def test_commands_run(workplace, capsys, name):
     elif name == "evaluate":
         printed = capsys.readouterr().out
         assert "pcnet-m" in printed and "pipelines/occamodal" in printed
+        assert "Hidden colours" in printed and "More than pipelines/pcnet-m" in printed
     elif name == "deocclude":
         assert len(Scene.load("scene.psd").layers) == 2
     else:

@@ -230,6 +230,8 @@ def projected_window(item: PlacedObject, camera: Camera) -> tuple[int, int, int,
         >>> projected_window(item, camera)
         (7, 7, 18, 18)
     """
+    if _is_outside(item, camera):
+        return None
     points = camera.world_to_camera(item.world_vertices)
     ahead = points[:, 2] > NEAR
     if not ahead.any():
@@ -243,6 +245,20 @@ def projected_window(item: PlacedObject, camera: Camera) -> tuple[int, int, int,
     high = np.clip(np.ceil(highest + 0.5), 0, limits).astype(int)
     width, height = (high - low).tolist()
     return (int(low[0]), int(low[1]), width, height) if width > 0 and height > 0 else None
+
+
+def _is_outside(item: PlacedObject, camera: Camera) -> bool:
+    """Whether the corners of an object's box say that none of it is in the frame, which spares its vertices."""
+    corners = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)])
+    points = camera.world_to_camera(np.take_along_axis(item.bounds, corners, axis=0))
+    if (points[:, 2] <= NEAR).all():
+        return True
+    if (points[:, 2] <= NEAR).any():
+        return False
+    pixels = points[:, :2] / points[:, 2:] * (camera.fx, camera.fy) + (camera.cx, camera.cy)
+    # A pixel more than the window that the vertices get, for rounding.
+    lowest, highest = point_bounds(pixels)
+    return bool((highest < -1.5).any() or (lowest > (camera.width + 1.5, camera.height + 1.5)).any())
 
 
 def _edges_at_near(points: np.ndarray, faces: np.ndarray, ahead: np.ndarray) -> np.ndarray:

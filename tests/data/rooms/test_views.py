@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from amodal_diffusion.data.rooms import Material, ObjectMesh, PlacedObject, find_cycles, trace_view
+from amodal_diffusion.data.rooms import Material, ObjectMesh, PlacedObject, find_cycles, trace_view, views
 from amodal_diffusion.data.rooms.views import camera_inside, projected_window
 from room_helpers import box, camera, tile
 
@@ -54,6 +54,21 @@ def test_cyclic_occlusion_of_three_bars():
     assert found.mutual == ()
     assert len(found.cycles) == 1
     assert sorted(found.cycles[0]) == [0, 1, 2]
+
+
+def test_boxes_spare_the_vertices_of_what_is_out_of_the_frame_alone(monkeypatch):
+    found = {True: [], False: []}
+    for sparing in (True, False):
+        if not sparing:
+            monkeypatch.setattr(views, "_is_outside", lambda item, camera: False)
+        random = np.random.default_rng(0)
+        for _ in range(300):
+            to_world = np.eye(4)
+            to_world[:3, :3] = np.linalg.qr(random.normal(size=(3, 3)))[0] * random.uniform(0.1, 2)
+            to_world[:3, 3] = random.uniform((-4, -4, -2), (4, 4, 5))
+            found[sparing].append(projected_window(PlacedObject(box(), to_world), camera()))
+    assert found[True] == found[False]
+    assert 50 < sum(window is None for window in found[True]) < 250
 
 
 def test_what_touches_hides_nothing():

@@ -137,7 +137,7 @@ def _opencv(picture: np.ndarray, seen: np.ndarray, method: str) -> np.ndarray:
     try:
         import cv2
     except ImportError as error:
-        raise ImportError("telea and navier-stokes need OpenCV: pip install opencv-python-headless") from error
+        raise ImportError("telea and navier-stokes need OpenCV: pip install 'amodal-diffusion[rooms]'") from error
     visible: np.ndarray = np.where(seen[..., None], picture, np.uint8(0))
     filled: np.ndarray = cv2.inpaint(visible, (~seen).astype(np.uint8), _RADIUS, getattr(cv2, method))
     return filled
