@@ -30,6 +30,7 @@ METRICS = {
     "all pairs": ("order", "order_accuracy_all"),
 }
 """Headers of the documents, and where `evaluate --json` has the same."""
+LARGE = {"at least 30 px hidden": ("order", "order_accuracy_large")}
 
 METHODS = {"convex hull": "convex", "ConvexR [Z20]": "convex-refined", "area": "area-smaller"}
 BASELINES = {"raw", "convex", "convex-refined", "area-smaller", "y-axis", "hull"}
@@ -105,3 +106,26 @@ def test_stated_figures(measured, document, number, occluders_given, cells):
         if f"{100 * (ours := results[section][method][metric]):.1f}" != figure
     ]
     assert not wrong
+
+
+@pytest.mark.parametrize(
+    ("document", "occluders_given"),
+    [("README.md", True), ("pipelines/asbu/README.md", True), ("pipelines/occamodal/README.md", False)],
+)
+def test_stated_figures_on_rendered_rooms(document, occluders_given, tmp_path, monkeypatch):
+    """The first table between the marks; its figures have intervals behind them, which depend on the same counts."""
+    text = (ROOT / document).read_text(encoding="utf-8")
+    block = text.split("<!-- rooms:begin -->")[1].split("<!-- rooms:end -->")[0]
+    header, _, *rows = (
+        [cell.strip() for cell in line.strip("|").split("|")] for line in re.findall(r"^\|.*\|$", block, re.MULTILINE)
+    )
+    model = document.removesuffix("/README.md") if "/" in document else "pipelines/pcnet-m"
+    (row,) = [row for row in rows[:7] if row[0] in ("this model", f"`{model}`")]
+    monkeypatch.chdir(ROOT)
+    command = ["evaluate", "--annotations", "datasets/rooms-amodal", "--split", "test", "--methods", model]
+    command += [*([] if occluders_given else ["--no-occluders"]), "--resamples", "0", "--json", tmp_path / "a.json"]
+    assert cli.main([str(part) for part in command]) == 0
+    results = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))
+    for name, cell in zip(header[1:], row[1:], strict=True):
+        section, metric = (METRICS | LARGE)[name]
+        assert cell.split(" (")[0] == f"{100 * results[section][model][metric]:.1f}", (name, cell)
