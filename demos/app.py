@@ -6,8 +6,10 @@ Works offline: the checkpoints are those of this repository, and the page loads 
 import argparse
 import logging
 import os
+import secrets
 import sys
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 # Before gradio is imported: it would ask its makers for news, and count the visit.
@@ -19,10 +21,15 @@ import gradio as gr  # noqa: E402
 from app_models import Models  # noqa: E402
 from app_pages import Page  # noqa: E402
 from app_state import MAX_UPLOAD  # noqa: E402
+from fastapi import Request  # noqa: E402
+from fastapi.responses import JSONResponse  # noqa: E402
+from gradio import processing_utils, route_utils  # noqa: E402
 
 FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "DejaVu Sans", "sans-serif")
 MAX_SESSIONS = 100
 """The session that was idle longest is forgotten when there are more."""
+MAX_WAITING = 1000
+"""Requests that wait for their turn; the page shows a visitor the place in the queue."""
 MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "DejaVu Sans Mono", "monospace")
 
 
@@ -45,8 +52,56 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+def keep_files_apart() -> None:
+    """Give every upload and every picture of Gradio a path of its own, which nobody can guess.
+
+    Gradio names them by their content, so that two visitors with the same file share a path, and whoever has the one
+    can ask for what lies there.
+    """
+    route_utils.GradioUploadFile = LonelyUpload
+    processing_utils.hash_bytes = lambda content: secrets.token_hex(32)
+
+
+class LonelyUpload(route_utils.GradioUploadFile):
+    """An upload whose folder has a random name."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.sha.update(secrets.token_bytes(32))
+
+
+def say_what_failed(request: Request, error: Exception) -> JSONResponse:
+    """What a request gets that Gradio cannot read, in place of a bare 500."""
+    unreadable = isinstance(error, ValueError | TypeError | LookupError)
+    logging.getLogger("amodal_diffusion.demo").warning("%s %s: %r", request.method, request.url.path, error)
+    message = "This request cannot be read." if unreadable else "Something failed on our side. Please try again."
+    return JSONResponse({"error": message}, status_code=400 if unreadable else 500)
+
+
 def theme() -> gr.themes.Base:
     return gr.themes.Default(primary_hue="blue", secondary_hue="blue", neutral_hue="slate", font=FONTS, font_mono=MONO)
+
+
+def serve(models: Models, host: str | None = None, port: int | None = None, *, block: bool = True) -> gr.Blocks:
+    """Start the page; `block` waits until somebody ends it."""
+    keep_files_apart()
+    page = Page(models).build()
+    page.queue(max_size=MAX_WAITING)
+    page.launch(
+        server_name=host,
+        server_port=port,
+        theme=theme(),
+        css=(HERE / "app_style.css").read_text(encoding="utf-8"),
+        max_file_size=MAX_UPLOAD,
+        state_session_capacity=MAX_SESSIONS,
+        footer_links=[],
+        share=False,
+        show_error=True,  # those of ours are written for visitors, see `guarded`
+        prevent_thread_lock=not block,
+        quiet=not block,
+        app_kwargs={"exception_handlers": {Exception: say_what_failed}},
+    )
+    return page
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -55,19 +110,7 @@ def main(arguments: list[str] | None = None) -> int:
     models = Models(options.pipelines, segmenter=options.segmenter, device=options.device)
     if models.missing:
         sys.stderr.write(f"{models.missing}\n")
-    page = Page(models).build()
-    page.queue(max_size=40)
-    page.launch(
-        server_name=options.host,
-        server_port=options.port,
-        theme=theme(),
-        css=(HERE / "app_style.css").read_text(encoding="utf-8"),
-        max_file_size=MAX_UPLOAD,
-        state_session_capacity=MAX_SESSIONS,
-        footer_links=[],
-        share=False,
-        show_error=False,
-    )
+    serve(models, options.host, options.port)
     return 0
 
 

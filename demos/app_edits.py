@@ -1,6 +1,7 @@
 """What a visitor does to a scene, as values of the page turned into calls of `Scene`; and files to take home."""
 
 import math
+import secrets
 import tempfile
 import zipfile
 from collections.abc import Callable, Mapping
@@ -234,7 +235,9 @@ def export(session: Session, kind: str, folder: str | Path | None = None) -> Pat
     scene = current_scene(session)
     if kind not in EXPORTS:
         raise PageError("There is no such format.")
-    place = Path(tempfile.mkdtemp(prefix="amodal-", dir=folder))
+    if folder is not None:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    place = Path(tempfile.mkdtemp(prefix=f"amodal-{secrets.token_hex(16)}-", dir=folder))
     stem = "".join(sign if sign.isalnum() or sign in "-_" else "-" for sign in session.title).strip("-") or "scene"
     path = place / f"{stem[:60]}{EXPORTS[kind][1]}"
     if kind == "png":

@@ -145,6 +145,7 @@ class Models:
                 session.photo,
                 np.stack([mark.mask for mark in marks]),
                 names=[mark.name for mark in marks],
+                is_crowd=[mark.is_crowd for mark in marks],
                 extend_canvas=float(extend_canvas),
                 eraser_dilation=self.segmenter().eraser_dilation if predicted else None,
                 generator=_generator(),

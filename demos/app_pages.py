@@ -3,7 +3,8 @@
 import functools
 import html
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import gradio as gr
 import numpy as np
 from app_models import Models, Progress
 from app_state import MAX_OBJECTS, PageError, Session
+from gradio.utils import get_upload_folder
 
 HERE = Path(__file__).parent
 LOGGER = logging.getLogger("amodal_diffusion.demo")
@@ -54,6 +56,17 @@ STAGES = {
     "done": "Drawing",
 }
 DOWNLOAD_JS = "() => document.querySelector('#download a, a#download, #download').click()"
+
+
+@contextmanager
+def used_up(*paths: str) -> Iterator[None]:
+    """Uploads are read once, and do not stay behind where another visitor could ask for them."""
+    try:
+        yield
+    finally:
+        for path in paths:
+            with suppress(OSError):
+                Path(path).unlink()
 
 
 def guarded(step: Callable[..., Any]) -> Callable[..., Any]:
@@ -108,12 +121,14 @@ def open_example(session: Session, key: str) -> Session:
 
 
 def open_upload(session: Session, path: str) -> tuple[Session, str]:
-    return app_state.with_photo(session, app_state.open_photo(path), Path(path).stem)
+    name = Path(path)
+    return app_state.with_photo(session, app_state.open_photo(path), name.stem, name.name)
 
 
-def add_mask_files(session: Session, paths: list[str]) -> Session:
-    found = app_state.read_masks(session, paths)
-    return app_state.add_marks(session, found.masks, found.names)
+def add_mask_files(session: Session, paths: list[str]) -> tuple[Session, str]:
+    """With the masks of these files, and a note about them ("" for none)."""
+    found, note = app_state.read_masks(session, paths)
+    return app_state.add_marks(session, found.masks, found.names, is_crowd=found.is_crowd), note
 
 
 def complete(
@@ -292,7 +307,7 @@ class Page:
         self.stage.pick(self.on_pick, state, everything, show_progress_on=self.stage, **slow)
         self.find.click(self.on_find, state, everything, show_progress_on=self.stage, **slow)
         self.pipeline.input(
-            lambda key: gr.Dropdown(info=self._about(key)),
+            guarded(lambda key: gr.Dropdown(info=self._about(key))),
             self.pipeline,
             self.pipeline,
             show_progress="hidden",
@@ -337,14 +352,19 @@ class Page:
 
     @guarded
     def on_photo(self, session: Session, path: str) -> tuple[Any, ...]:
-        fresh, note = open_upload(session, path)
+        with used_up(path):
+            fresh, note = open_upload(session, path)
         if note:
             gr.Info(note)
         return (*shown(fresh), gr.Walkthrough(selected=1))
 
     @guarded
     def on_masks(self, session: Session, paths: list[str]) -> tuple[Any, ...]:
-        return shown(add_mask_files(session, paths))
+        with used_up(*(paths or ())):
+            marked, note = add_mask_files(session, paths)
+        if note:
+            gr.Warning(html.escape(note))
+        return shown(marked)
 
     @guarded
     def on_find(self, session: Session) -> tuple[Any, ...]:
@@ -402,6 +422,7 @@ class Page:
         gallery = gr.Gallery(value=pictures, selected_index=None, visible=True)
         return drawn, gallery, gr.Button(interactive=False, visible=True), None
 
+    @guarded
     def on_shape(self, event: gr.SelectData) -> tuple[int, Any]:
         return event.index, gr.Button(interactive=True)
 
@@ -413,12 +434,15 @@ class Page:
 
     @guarded
     def on_insert(self, session: Session, path: str) -> tuple[Any, ...]:
-        app_edits.current_scene(session)
-        return shown(app_edits.insert_picture(session, app_state.open_cutout(path), Path(path).stem))
+        with used_up(path):
+            app_edits.current_scene(session)
+            picture = app_state.open_cutout(path)
+        return shown(app_edits.insert_picture(session, picture, Path(path).stem))
 
     @guarded
     def on_export(self, session: Session, kind: str) -> str:
-        return str(app_edits.export(session, kind))
+        # In Gradio's own folder a file is handed out from where it lies, under a name that nobody can guess.
+        return str(app_edits.export(session, kind, Path(get_upload_folder())))
 
 
 def summary(session: Session) -> str:

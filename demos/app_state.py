@@ -4,17 +4,20 @@ Everything is immutable: a step gives a new `Session`, so that undo is keeping t
 anything that can change.
 """
 
+import logging
 import math
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageOps
+from PIL import Image, ImageDraw
 
 from amodal_diffusion import Scene
-from amodal_diffusion.images import load_image
+from amodal_diffusion.images import load_image, load_rgba
 from amodal_diffusion.io import ObjectMasks, read_object_masks
 from amodal_diffusion.masks import mask_areas
 
@@ -74,6 +77,7 @@ class Mark:
         shape: (height, width) of the photo.
         area: in pixels.
         predicted: a segmenter drew it.
+        is_crowd: a group of objects under one mask, which may hide others and is not completed.
     """
 
     id: int
@@ -82,10 +86,16 @@ class Mark:
     shape: tuple[int, int]
     area: int
     predicted: bool = False
+    is_crowd: bool = False
 
     @classmethod
-    def of(cls, number: int, name: str, mask: np.ndarray, predicted: bool = False) -> "Mark":
-        return cls(number, name, np.packbits(mask), (mask.shape[0], mask.shape[1]), int(mask.sum()), predicted)
+    def of(cls, number: int, name: str, mask: np.ndarray, **flags: bool) -> "Mark":
+        """Of a mask (H, W) bool; `flags` are `predicted` and `is_crowd`."""
+        return cls(number, name, np.packbits(mask), (mask.shape[0], mask.shape[1]), int(mask.sum()), **flags)
+
+    def drawn(self, mask: np.ndarray) -> "Mark":
+        """The same object with another mask."""
+        return replace(Mark.of(self.id, self.name, mask), predicted=self.predicted, is_crowd=self.is_crowd)
 
     @property
     def mask(self) -> np.ndarray:
@@ -109,6 +119,7 @@ class Session:
         photo: (H, W, 3) uint8, or None before the first photo.
         source_size: (height, width) of the file, which uploaded masks may have.
         title: name of the photo without suffix, for the names of files.
+        file_name: name of the photo's file, which chooses among the photos of a COCO JSON; "" where there is none.
         marks: history of the marked objects.
         selected: id of the chosen mark.
         segmenter: there is a segmenter, so objects can be marked with a click.
@@ -139,6 +150,7 @@ class Session:
     view: str = "mark"
     look: str = "Parts"
     stamp: int = 0
+    file_name: str = ""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -188,13 +200,12 @@ def open_cutout(path: str | Path) -> Image.Image:
     """A picture to add to a scene, upright RGBA: transparent where it is nothing."""
     check_picture(path)
     try:
-        with Image.open(path) as image:
-            return ImageOps.exif_transpose(image).convert("RGBA")
-    except (OSError, SyntaxError, ValueError) as error:
+        return load_rgba(path)
+    except ValueError as error:
         raise PageError(f"{Path(path).name} cannot be read: the file is damaged.") from error
 
 
-def with_photo(session: Session, photo: Image.Image, title: str) -> tuple[Session, str]:
+def with_photo(session: Session, photo: Image.Image, title: str, file_name: str = "") -> tuple[Session, str]:
     """A fresh session with this photo, scaled down where it is large, and a note about that ("" for none)."""
     source, note = photo.size, ""
     longest = math.sqrt(MAX_PIXELS / (source[0] * source[1]))
@@ -204,7 +215,12 @@ def with_photo(session: Session, photo: Image.Image, title: str) -> tuple[Sessio
         note = f"The photo was scaled from {source[0]} x {source[1]} to {size[0]} x {size[1]} pixels."
     pixels = np.asarray(photo.convert("RGB"))
     fresh = Session(
-        pixels, (source[1], source[0]), title or "photo", segmenter=session.segmenter, stamp=session.stamp + 1
+        pixels,
+        (source[1], source[0]),
+        title or "photo",
+        segmenter=session.segmenter,
+        stamp=session.stamp + 1,
+        file_name=file_name,
     )
     return fresh, note
 
@@ -218,7 +234,7 @@ def _without(marks: Sequence[Mark], taken: np.ndarray) -> list[Mark]:
     for mark in marks:
         rest = mark.mask & ~taken
         if rest.any():
-            kept.append(mark if rest.sum() == mark.area else Mark.of(mark.id, mark.name, rest, mark.predicted))
+            kept.append(mark if rest.sum() == mark.area else mark.drawn(rest))
     return kept
 
 
@@ -233,7 +249,14 @@ def check_name(name: Any) -> str:
     return text
 
 
-def add_marks(session: Session, masks: np.ndarray, names: Sequence[str] = (), *, predicted: bool = False) -> Session:
+def add_marks(
+    session: Session,
+    masks: np.ndarray,
+    names: Sequence[str] = (),
+    *,
+    predicted: bool = False,
+    is_crowd: Sequence[bool] = (),
+) -> Session:
     """Add objects, masks (N, H, W) bool. A pixel belongs to one object, that which was marked last."""
     marks = list(session.marks.present)
     masks = np.asarray(masks, dtype=bool)
@@ -250,15 +273,19 @@ def add_marks(session: Session, masks: np.ndarray, names: Sequence[str] = (), *,
         taken |= own
         if own.sum() >= MIN_AREA:
             name = names[index] if index < len(names) and names[index] else f"object {first + index + 1}"
-            added.append(Mark.of(first + index, name[:MAX_NAME], own, predicted))
+            crowd = index < len(is_crowd) and bool(is_crowd[index])
+            added.append(Mark.of(first + index, name[:MAX_NAME], own, predicted=predicted, is_crowd=crowd))
     marks = [*_without(marks, taken), *reversed(added)]
     if not added:
         raise PageError("The masks show no object.")
     return session.step(marks=session.marks.push(tuple(marks)), selected=marks[-1].id)
 
 
-def read_masks(session: Session, files: Sequence[str | Path]) -> ObjectMasks:
-    """The masks of uploaded files (COCO JSON, PNG masks, one label map), of the photo's size on the page."""
+def read_masks(session: Session, files: Sequence[str | Path]) -> tuple[ObjectMasks, str]:
+    """The masks of uploaded files (COCO JSON, PNG masks, one label map), of the photo's size on the page, and a note.
+
+    The note says what the library warns of, such as masks of another photo; "" for nothing.
+    """
     height, width = session.size
     if not files:
         raise PageError("Choose a COCO JSON, PNG masks or a label map.")
@@ -270,15 +297,38 @@ def read_masks(session: Session, files: Sequence[str | Path]) -> ObjectMasks:
     for path in paths:
         _check_mask_file(path)
     try:
-        found = read_object_masks(paths if len(paths) > 1 else paths[0], size=session.source_size)
+        with heard_warnings() as warnings:
+            found = read_object_masks(
+                paths if len(paths) > 1 else paths[0], size=session.source_size, file_name=session.file_name or None
+            )
     except (ValueError, OSError) as error:
         raise PageError(without_folders(str(error), paths)) from error
+    note = without_folders(". ".join(warnings[:3]), paths)
     if len(found.masks) > MAX_OBJECTS:
         raise PageError(f"The files hold {len(found.masks)} objects; up to {MAX_OBJECTS} work.")
     if found.masks.shape[1:] == (height, width):
-        return found
+        return found, note
     small = [Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST) for mask in found.masks]
-    return replace(found, masks=np.stack([np.asarray(mask, dtype=bool) for mask in small]))
+    return replace(found, masks=np.stack([np.asarray(mask, dtype=bool) for mask in small])), note
+
+
+@contextmanager
+def heard_warnings() -> Iterator[list[str]]:
+    """What the library warns of inside the block, in this thread."""
+    heard: list[str] = []
+    thread = threading.get_ident()
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.thread == thread:
+                heard.append(record.getMessage())
+
+    listener, library = Listener(logging.WARNING), logging.getLogger("amodal_diffusion")
+    library.addHandler(listener)
+    try:
+        yield heard
+    finally:
+        library.removeHandler(listener)
 
 
 def _check_mask_file(path: Path) -> None:
@@ -365,7 +415,7 @@ def replace_mask(session: Session, chosen: Mark, mask: np.ndarray) -> Session:
     if mask.sum() < MIN_AREA:
         return remove_mark(session, chosen.id)
     others = _without([mark for mark in session.marks.present if mark.id != chosen.id], mask)
-    drawn = Mark.of(chosen.id, chosen.name, mask, chosen.predicted)
+    drawn = chosen.drawn(mask)
     marks = sorted([*others, drawn], key=lambda mark: mark.id)
     return session.step(marks=session.marks.push(tuple(marks)), selected=chosen.id)
 

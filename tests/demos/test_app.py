@@ -24,6 +24,7 @@ from demo_helpers import (
     edit,
     mark,
 )
+from photo_helpers import draw_scene
 from repository_helpers import ROOT
 
 History, PageError, Session = app_state.History, app_state.PageError, app_state.Session
@@ -74,12 +75,12 @@ def test_masks_of_files(tmp_path, blank):
     first[5:20, 5:30], second[30:60, 40:90] = 255, 255
     Image.fromarray(first).save(tmp_path / "cup.png")
     Image.fromarray(second).save(tmp_path / "spoon.png")
-    found = app_pages.add_mask_files(blank, [str(tmp_path / "cup.png"), str(tmp_path / "spoon.png")])
+    found, _ = app_pages.add_mask_files(blank, [str(tmp_path / "cup.png"), str(tmp_path / "spoon.png")])
     assert [mark.name for mark in found.marks.present] == ["cup", "spoon"]
     assert (found.marks.present[1].mask == (second > 0)).all()
 
     Image.fromarray((first // 255 + second // 255 * 7).astype(np.uint8)).save(tmp_path / "labels.png")
-    labels = app_pages.add_mask_files(blank, [str(tmp_path / "labels.png")])
+    labels, _ = app_pages.add_mask_files(blank, [str(tmp_path / "labels.png")])
     assert [mark.area for mark in labels.marks.present] == [15 * 25, 30 * 50]
 
     rle = encode_rle(second > 0)
@@ -90,7 +91,7 @@ def test_masks_of_files(tmp_path, blank):
                          "bbox": [40, 30, 50, 30]}],
     }  # fmt: skip
     (tmp_path / "masks.json").write_text(json.dumps(coco))
-    read = app_pages.add_mask_files(blank, [str(tmp_path / "masks.json")])
+    read, _ = app_pages.add_mask_files(blank, [str(tmp_path / "masks.json")])
     assert [(mark.name, mark.area) for mark in read.marks.present] == [("spoon", 1500)]
 
 
@@ -100,8 +101,42 @@ def test_masks_of_a_photo_that_was_scaled(tmp_path, monkeypatch):
     mask = np.zeros((100, 200), np.uint8)
     mask[:, 100:] = 255
     Image.fromarray(mask).save(tmp_path / "right.png")
-    found = app_state.read_masks(session, [tmp_path / "right.png"])
+    found, _ = app_state.read_masks(session, [tmp_path / "right.png"])
     assert found.masks.shape == (1, 50, 100) and found.masks[0, :, 50:].all() and not found.masks[0, :, :50].any()
+
+
+def test_masks_choose_their_photo_and_crowds_stay_crowds(tmp_path, blank):
+    masks = np.zeros((2, 64, 96), bool)
+    masks[0, 10:40, 10:50] = masks[1, 20:60, 50:90] = True
+    coco = {
+        "images": [{"id": n, "file_name": f"val\\{n}.jpg", "width": 96, "height": 64} for n in (1, 2)],
+        "annotations": [
+            {"id": n + 1, "image_id": 2, "iscrowd": n, "segmentation": encode_rle(mask), "category_id": 0}
+            for n, mask in enumerate(masks)
+        ],
+    }
+    path = tmp_path / "masks.json"
+    path.write_text(json.dumps(coco))
+    session = dataclasses.replace(blank, file_name="2.jpg")
+    marked, note = app_pages.add_mask_files(session, [str(path)])
+    assert note == "" and [mark.is_crowd for mark in marked.marks.present] == [False, True]
+    drawn = app_state.replace_mask(marked, marked.marks.present[1], masks[1] & (np.arange(96) < 80))
+    assert [mark.is_crowd for mark in drawn.marks.present] == [False, True]
+    with pytest.raises(PageError, match="lists no image named test.png|must choose one"):
+        app_pages.add_mask_files(dataclasses.replace(blank, file_name="test.png"), [str(path)])
+    coco["images"] = coco["images"][1:]
+    path.write_text(json.dumps(coco))
+    _, note = app_pages.add_mask_files(dataclasses.replace(blank, file_name="test.png"), [str(path)])
+    assert note == r"masks.json has the masks of val\2.jpg, the photo is test.png"
+
+
+def test_a_crowd_is_not_completed(models):
+    session = app_state.Session()
+    photo, modal, _ = draw_scene(3)
+    session = app_state.with_photo(session, Image.fromarray(photo), "drawn")[0]
+    session = app_state.add_marks(session, modal, ["a", "b", "c"], is_crowd=[True, False, False])
+    scene = app_pages.complete(session, models, "pcnet-m").completed
+    assert [layer.is_crowd for layer in scene.layers] == [True, False, False]
 
 
 def test_refused_mask_files(tmp_path, monkeypatch, blank):
