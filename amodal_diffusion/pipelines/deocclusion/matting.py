@@ -27,6 +27,13 @@ _STEPS, _TOLERANCE = 60, 1e-3
 _NOISE = 0.05  # alpha that is nearer to 0 or 1 than this is taken for it
 _RADII = (6, 2)  # of the neighbourhoods that colours are taken from
 _DISTINCT = 0.01  # squared distance of two colours beyond which they say more than the solution on the small photo
+_LOOSE_STEP = 320
+"""Longer side in pixels of the photo on which parts that a mask has left out are looked for."""
+
+_LOOSE_REACH = 4  # pixels there
+_LOOSE_NEAR = 4  # radius there of the neighbourhood of a mask that says how the object looks
+_LOOSE_SURE = 6.0  # log-likelihood ratio from which a pixel is the object's
+_GRAIN = 0.03  # least spread of colours
 _OFFSETS = np.array([(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1)])
 
 
@@ -62,7 +69,8 @@ def soft_outlines(
 ) -> SoftOutlines:
     """Find how far each object reaches into the pixels of its outline, and what colour it has there.
 
-    Around the outline of each visible mask lies a band of pixels of which the mask alone does not tell whose they are.
+    What a mask has left out of an object along its outline is added first (`loose_parts`). Around the outline of each
+    visible mask lies a band of pixels of which the mask alone does not tell whose they are.
     Their alpha is found by closed-form matting (`solve_alpha`), their colour by `front_colours`. Where alpha is above 0
     the pixel belongs to the object: it is hidden for what lies behind, whose colour it holds only in part. So a sharp
     edge takes nothing of its neighbours, and a blurred one as much as the photo shows.
@@ -92,6 +100,7 @@ def soft_outlines(
     owner = np.full(photo.shape[:2], -1, np.int16)
     for index, mask in enumerate(modal):
         owner[mask] = index
+    step = max(1, round(max(photo.shape[:2]) / _LOOSE_STEP))
     position, front = relations(order)
     clean, seen, whole = photo.copy(), modal.copy(), amodal.copy()
     pixels, alphas = nothing
@@ -100,14 +109,21 @@ def soft_outlines(
         where = _rim_window(modal[index], band)
         if where is None:
             continue
+        mask = modal[(index, *where)] & ~taken[where]
+        others = ((owner[where] >= 0) & ~mask) | taken[where]
+        loose = loose_parts(photo[where], mask, others, step)
+        mask |= loose
         before = np.append(front[:, index], False)[owner[where]]  # -1, of none, is the last
-        blocked = dilate(before, kernel="square", size=2 * band + 1) & ~modal[(index, *where)]
-        blocked |= (amodal[(index, *where)] & ~modal[(index, *where)]) | taken[where]
-        rim, alpha, colour = _soft_rim(photo[where], modal[(index, *where)], blocked, band)
-        inside = modal[(index, *where)].copy()
+        blocked = dilate(before, kernel="square", size=2 * band + 1) & ~mask
+        blocked |= (amodal[(index, *where)] & ~mask) | taken[where]
+        rim, alpha, colour = _soft_rim(photo[where], mask, blocked, band)
+        inside = mask.copy()
         inside[rim] = alpha > 0
         if not inside.any() or not len(alpha):
             continue
+        owner[where][loose & inside] = index
+        seen[(index, *where)] |= loose & inside
+        whole[(index, *where)] |= loose & inside
         keep = alpha > 0
         rows, columns = rim[0] + where[0].start, rim[1] + where[1].start
         lost = (rows[~keep], columns[~keep])
@@ -127,8 +143,58 @@ def _rim_window(mask: BoolArray, band: int) -> tuple[slice, slice] | None:
     x, y, w, h = (int(value) for value in mask_boxes(mask[None])[0])
     if not w:
         return None
-    margin = 4 * band
+    margin = 8 * band
     return slice(max(y - margin, 0), y + h + margin), slice(max(x - margin, 0), x + w + margin)
+
+
+def loose_parts(photo: npt.NDArray[np.uint8], mask: BoolArray, others: BoolArray, step: int) -> BoolArray:
+    """Pixels beside a mask that look like the object and not like what is further away.
+
+    Polygons and networks cut corners, which would stay behind as a ghost of the outline. Of the object near a pixel and
+    of what lies beyond the reach of this search, mean and spread of the colours are taken; what fits the first far
+    better and hangs together with the mask is the object's.
+
+    Args:
+        photo: (h, w, 3) uint8.
+        mask: (h, w) bool.
+        others: (h, w) bool, pixels that are known to be something else's.
+        step: of the pixels that are looked at together.
+
+    Returns:
+        (h, w) bool, outside of `mask`.
+
+    Example:
+        >>> photo = np.zeros((40, 40, 3), np.uint8)
+        >>> photo[:, 10:30] = 200
+        >>> mask = np.zeros((40, 40), bool)
+        >>> mask[:, 10:27] = True
+        >>> np.flatnonzero(loose_parts(photo, mask, np.zeros_like(mask), 1)[20])
+        array([27, 28, 29])
+    """
+    height, width = (-(-side // step) * step for side in mask.shape)
+    planes = torch.from_numpy(np.ascontiguousarray(photo.transpose(2, 0, 1)))[None]
+    image = _shrink(planes, height, width, step) / 255
+    flags = _shrink(torch.from_numpy(np.stack([mask, others]))[None], height, width, step)
+    own, free = flags[0, 0].numpy() > 0.5, flags[0, 1].numpy() == 0
+    near = dilate(own, kernel="square", size=2 * _LOOSE_REACH + 1) & free
+    distances, spreads, enough = [], [], near & ~own
+    for sure, radius in ((erode(own, kernel="square", size=3), _LOOSE_NEAR), (free & ~near & ~own, 2 * _LOOSE_REACH)):
+        weight = torch.from_numpy(sure.astype(np.float32))[None, None]
+        sums = box_mean(torch.cat([weight, image * weight, image * image * weight], dim=1), radius)
+        mean, square = (sums[:, part] / sums[:, :1].clamp(min=1e-4) for part in (slice(1, 4), slice(4, 7)))
+        spread = (square - mean * mean).clamp(min=0).mean(dim=1, keepdim=True) + _GRAIN**2
+        distances.append(((image - mean) ** 2).sum(dim=1, keepdim=True) / spread)
+        spreads.append(spread)
+        enough &= sums[0, 0].numpy() > 0.02
+    ratio = distances[1] - distances[0] + 3 * torch.log(spreads[1] / spreads[0])
+    like = (box_mean(ratio.clamp(-20, 20), 1)[0, 0].numpy() > _LOOSE_SURE) & enough
+    grown = own
+    for _ in range(_LOOSE_REACH):
+        grown = grown | (dilate(grown) & like)
+    # Without hairs that no square of 3x3 fits into.
+    grown &= dilate(erode(grown, kernel="square", size=3), kernel="square", size=3)
+    part = (grown & ~own).repeat(step, axis=0).repeat(step, axis=1)[: mask.shape[0], : mask.shape[1]]
+    return part & ~mask & ~others
 
 
 def _continue_behind(
@@ -309,12 +375,14 @@ def box_mean(planes: torch.Tensor, radius: int) -> torch.Tensor:
     """Means over squares of side 2 radius + 1 of planes (1, C, h, w), with nothing, 0, beyond the border.
 
     Example:
-        >>> box_mean(torch.ones(1, 1, 1, 3), 1)[0, 0, 0] * 9
+        >>> (box_mean(torch.ones(1, 1, 1, 3), 1)[0, 0, 0] * 9).round()
         tensor([2., 3., 2.])
     """
     size = 2 * radius + 1
-    planes = F.avg_pool2d(planes, (size, 1), stride=1, padding=(radius, 0))
-    return F.avg_pool2d(planes, (1, size), stride=1, padding=(0, radius))
+    # Differences of running sums: the cost does not follow the radius.
+    down = F.pad(planes, (0, 0, radius + 1, radius)).cumsum(dim=2)
+    across = F.pad((down[:, :, size:] - down[:, :, :-size]) / size, (radius + 1, radius)).cumsum(dim=3)
+    return (across[..., size:] - across[..., :-size]) / size
 
 
 def front_colours(image: torch.Tensor, alpha: torch.Tensor, usable: torch.Tensor) -> torch.Tensor:
@@ -339,12 +407,11 @@ def front_colours(image: torch.Tensor, alpha: torch.Tensor, usable: torch.Tensor
     """
     ahead, behind = image, image
     for radius in _RADII:
-        weights = torch.cat([alpha, 1 - alpha], dim=1) * usable + 1e-6
-        total = box_mean(weights, radius)
-        means = [
-            box_mean(colour * weights[:, part : part + 1], radius) / total[:, part : part + 1]
-            for part, colour in enumerate((ahead, behind))
-        ]
+        weights = torch.cat([alpha, 1 - alpha], dim=1) * usable
+        parts = [weights, ahead * weights[:, :1], behind * weights[:, 1:]]
+        total = box_mean(torch.cat(parts, dim=1), radius)  # [1, 8, h, w]
+        share = total[:, :2].clamp(min=1e-4)
+        means = [total[:, 2:5] / share[:, :1], total[:, 5:] / share[:, 1:]]
         rest = image - alpha * means[0] - (1 - alpha) * means[1]
         ahead = (means[0] + alpha * rest).clamp(0, 1)
         behind = (means[1] + (1 - alpha) * rest).clamp(0, 1)

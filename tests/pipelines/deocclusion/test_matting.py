@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from amodal_diffusion.pipelines.deocclusion.matting import soft_outlines
+from amodal_diffusion.pipelines.deocclusion.matting import loose_parts, soft_outlines
 
 RED, BLUE, GREEN = (210, 40, 30), (30, 60, 200), (40, 170, 60)
 ALONE = np.zeros((1, 1), np.int8)
@@ -99,3 +99,20 @@ def test_nothing_to_do():
     found = soft_outlines(photo, everything, everything, ALONE, 3.0)
     assert found.seen.all() and not len(found.pixels[0])
     assert soft_outlines(photo, everything, everything, ALONE, 0.0).photo is photo
+
+
+@pytest.mark.parametrize("step", [1, 2])
+def test_what_a_mask_left_out_is_found_beside_it_and_nothing_else(step):
+    rng = np.random.default_rng(0)
+    whole = disc()
+    photo = compose(whole.astype(np.float32), RED, BLUE) + rng.integers(0, 8, (120, 120, 1)).astype(np.uint8)
+    y, x = np.mgrid[:120, :120]
+    given = whole & (x + y < 160)  # a corner of it was cut
+    nobody = np.zeros_like(given)
+    found = loose_parts(photo, given, nobody, step)
+    missed = whole & ~given
+    assert (found & missed).sum() > 0.7 * (missed & (x + y < 160 + 5 * step)).sum() and not (found & ~whole).any()
+    assert not loose_parts(photo, whole, nobody, step).any()
+    assert not loose_parts(photo, given, missed, step).any()  # of another object
+    noise = rng.integers(0, 256, photo.shape).astype(np.uint8)
+    assert loose_parts(noise, given, nobody, step).mean() < 0.001
