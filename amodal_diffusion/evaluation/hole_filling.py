@@ -366,7 +366,7 @@ def evaluate_fills(
         >>> whole = np.ones((8, 12), dtype=bool)
         >>> front = whole & (np.arange(12) > 6)
         >>> objects = [
-        ...     {"modal_mask": encode_rle(modal), "amodal_mask": encode_rle(amodal), "name": name}
+        ...     {"modal_mask": encode_rle(modal), "amodal_mask": encode_rle(amodal), "category_id": None, "name": name}
         ...     for modal, amodal, name in ((whole & ~front, whole, "wall"), (front, front, "box"))
         ... ]
         >>> row = {"image_id": "1", "height": 8, "width": 12, "objects": objects}

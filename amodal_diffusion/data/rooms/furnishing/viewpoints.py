@@ -122,9 +122,8 @@ def candidate_camera(layout: RoomLayout, random: np.random.Generator, shape: tup
         >>> item = FurnitureItem("mine", 1, "Oak chair", "Office", (0.5, 0.9, 0.5), 0.0, False, "chair.obj", None, "")
         >>> placed = PlacedObject(ObjectMesh("chair", np.eye(3), np.array([[0, 1, 2]])))
         >>> layout = RoomLayout((4.0, 2.5, 5.0), (Placement(item, "seat", placed),))
-        >>> cameras = [candidate_camera(layout, np.random.default_rng(seed), (64, 48)) for seed in range(4)]
-        >>> sorted({None if camera is None else camera.width for camera in cameras}, key=str)
-        [64, None]
+        >>> candidate_camera(layout, np.random.default_rng(0), (64, 48)).width
+        64
     """
     places = layout.placements
     half = np.array([layout.size[0], layout.size[2]]) / 2
