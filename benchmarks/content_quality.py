@@ -8,7 +8,12 @@ object; *background*, the whole place of the occluder, as when it is removed. `-
 the occluder's rim, as photos do; without it rims are sharp.
 
 PSNR, SSIM, detail (`gradient`, the truth's is 1) and the occluder's colour left along the seam (`leak`) are those of
-`amodal_diffusion.metrics.FillMetrics`; seconds are processor time for one hole, with one thread.
+`amodal_diffusion.metrics.FillMetrics`; the distances on EfficientNet-lite0, made like LPIPS and FID and not comparable
+with them, those of `LiteDistances`. Seconds are processor time for one hole, with one thread.
+
+    python benchmarks/content_quality.py --sheet runs/sheet --scene_model pipelines/deocclusion --dataset a.json
+
+writes pictures to look at instead: scenes of photos held out with an object removed or moved, fillers side by side.
 """
 
 import argparse
@@ -22,24 +27,26 @@ from typing import Any
 import torch
 from common import environment, format_environment
 from fills.pasted import PastedScene, make_scenes, read_held_out
-from fills.pictures import picture_strip
-from fills.rivals import Filler, mean_colour, opencv_fillers, pipeline_filler
+from fills.pictures import edited_scenes, grid, picture_strip
+from fills.rivals import Filler, mean_colour, opencv_fillers, pipeline_fillers
 
-from amodal_diffusion import ContentPipeline
-from amodal_diffusion.metrics import FillMetrics
+from amodal_diffusion import ContentPipeline, ScenePipeline
+from amodal_diffusion.metrics import FillMetrics, LiteDistances
 
-COLUMNS = ("psnr", "psnr_pooled", "ssim", "gradient", "leak", "seconds")
+SHEET_ROWS, SHEET_SIDE = 4, 400
+COLUMNS = ("psnr", "psnr_pooled", "ssim", "gradient", "leak", "lite_lpips", "lite_fid", "lite_texture", "seconds")
 
 
 def evaluate(filler: Filler, scenes: Sequence[PastedScene]) -> dict[str, float]:
     """The figures of one filler over scenes of one kind."""
-    metrics, seconds = FillMetrics(), 0.0
+    metrics, distances, seconds = FillMetrics(), LiteDistances(), 0.0
     for scene in scenes:
         start = time.process_time()
         picture = filler(scene)
         seconds += time.process_time() - start
         metrics.update(picture, scene.truth, scene.hole, scene.occluder_color)
-    return {**metrics.compute(), "seconds": seconds / max(1, len(scenes))}
+        distances.update(picture, scene.truth, scene.hole)
+    return {**metrics.compute(), **distances.compute(), "seconds": seconds / max(1, len(scenes))}
 
 
 def report(fillers: Mapping[str, Filler], scenes: Mapping[str, Sequence[PastedScene]]) -> dict[str, Any]:
@@ -59,12 +66,25 @@ def report(fillers: Mapping[str, Filler], scenes: Mapping[str, Sequence[PastedSc
 def make_fillers(folder: str) -> dict[str, Filler]:
     pipe = ContentPipeline.from_pretrained(folder)
     pipe.set_progress_bar_config(disable=True)
-    return {"mean colour": mean_colour, **opencv_fillers(), folder: pipeline_filler(pipe)}
+    return {"mean colour": mean_colour, **opencv_fillers(), **pipeline_fillers(pipe)}
+
+
+def write_sheets(args: argparse.Namespace) -> None:
+    """Files of `SHEET_ROWS` scenes each: the photo, and the edited scene by each filler."""
+    pipe = ScenePipeline.from_pretrained(args.scene_model)
+    pipe.set_progress_bar_config(disable=True)
+    photos = read_held_out(args.dataset, args.validation_fraction)
+    args.sheet.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for row in edited_scenes(pipe, photos, args.only or ["auto", "pcnet-c"], args.scenes):
+        rows.append(row)
+        number = (len(rows) - 1) // SHEET_ROWS
+        grid(rows[number * SHEET_ROWS :], SHEET_SIDE).save(args.sheet / f"{number + 1}.png")
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--model", required=True, help="Content pipeline: folder or Hub id.")
+    parser.add_argument("--model", help="Content pipeline: folder or Hub id.")
     parser.add_argument("--dataset", nargs="+", required=True, help="Annotation files with photos beside them.")
     parser.add_argument("--validation_fraction", type=float, default=0.08, help="That of the training.")
     parser.add_argument("--holes", type=int, default=40, help="Of each kind, at most.")
@@ -73,8 +93,16 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, default=None)
     parser.add_argument("--picture", type=Path, default=None, help="A strip of some holes of each kind.")
+    parser.add_argument("--sheet", type=Path, default=None, help="Folder for pictures of edited scenes.")
+    parser.add_argument("--scene_model", default="pipelines/deocclusion", help="Scene pipeline of the sheet.")
+    parser.add_argument("--scenes", type=int, default=24, help="On the sheet.")
     args = parser.parse_args(argv)
     torch.set_num_threads(1)
+    if args.sheet is not None:
+        write_sheets(args)
+        return {}
+    if args.model is None:
+        parser.error("--model is needed, but for --sheet")
     fillers = make_fillers(args.model)
     unknown = set(args.only or ()) - set(fillers)
     if unknown:

@@ -25,3 +25,5 @@ from .functional import object_counts as object_counts
 from .functional import order_accuracy as order_accuracy
 from .functional import order_counts as order_counts
 from .functional import pixel_accuracy as pixel_accuracy
+from .lite_distances import LiteDistances as LiteDistances
+from .lite_distances import frechet_distance as frechet_distance

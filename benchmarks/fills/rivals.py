@@ -65,15 +65,32 @@ def opencv_fillers() -> dict[str, Filler]:
     return fillers
 
 
-def pipeline_filler(pipe: ContentPipeline) -> Filler:
-    """The hidden part of the object by a call of the pipeline, background by its `background`."""
+def pipeline_fillers(pipe: ContentPipeline) -> dict[str, Filler]:
+    """Those of a content pipeline that need no other component than it has, by their names there.
+
+    "blend, network" takes the low frequencies of the blend from the pipeline's network.
+    """
+    names = ["auto", "blend", "exemplar", "smooth"]
+    network = pipe.network
+    fillers = {name: pipeline_filler(pipe, name) for name in [*names, *([network] if network else [])]}
+    if network:
+        fillers["blend, network"] = pipeline_filler(ContentPipeline.from_pipe(pipe, blend_prior="network"), "blend")
+    return fillers
+
+
+def pipeline_filler(pipe: ContentPipeline, name: str | None = None) -> Filler:
+    """The hidden part of the object by a call of the pipeline, background by its `background`.
+
+    As a scene pipeline does, the background avoids copying from what other objects show.
+    """
 
     def fill(scene: PastedScene) -> np.ndarray:
         if scene.target is None:
-            return np.asarray(pipe.background(scene.photo, scene.occluder[None]))
+            avoid = scene.masks.any(0)
+            return np.asarray(pipe.background(scene.photo, scene.occluder[None], avoid=avoid, filler=name))
         output = pipe(
             scene.photo, scene.masks, scene.amodal_masks, order=scene.order, names=scene.names,
-            category_ids=scene.category_ids,
+            category_ids=scene.category_ids, filler=name,
         )  # fmt: skip
         x, y, w, h = (int(value) for value in output.boxes[scene.target])
         picture = scene.photo.copy()
