@@ -114,9 +114,8 @@ def soft_outlines(
         loose = loose_parts(photo[where], mask, others, step)
         mask |= loose
         before = np.append(front[:, index], False)[owner[where]]  # -1, of none, is the last
-        blocked = dilate(before, kernel="square", size=2 * band + 1) & ~mask
-        blocked |= (amodal[(index, *where)] & ~mask) | taken[where]
-        rim, alpha, colour = _soft_rim(photo[where], mask, blocked, band)
+        covered = (amodal[(index, *where)] & ~mask) | taken[where]
+        rim, alpha, colour = _soft_rim(photo[where], mask, before, covered, band)
         inside = mask.copy()
         inside[rim] = alpha > 0
         if not inside.any() or not len(alpha):
@@ -213,36 +212,34 @@ def _continue_behind(
 
 
 def _soft_rim(
-    photo: npt.NDArray[np.uint8], mask: BoolArray, blocked: BoolArray, band: int
+    photo: npt.NDArray[np.uint8], mask: BoolArray, before: BoolArray, covered: BoolArray, band: int
 ) -> tuple[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]], npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
     """The pixels (rows, columns) of the band around a mask, their alpha (K,) and the object's colour there (K, 3).
 
-    `blocked` pixels show something in front of the object and say nothing of it.
+    Pixels `before` the object and those within the band of them say nothing of it, nor do those that are `covered`.
     """
-    size = 2 * band + 1
-    core = erode(mask | blocked, kernel="square", size=size) & mask  # what something hides goes on behind it
-    unknown = dilate(mask, kernel="square", size=size) & ~core & ~blocked
-    rim = np.nonzero(unknown)
-    if not len(rim[0]):
-        return rim, np.zeros(0, np.uint8), np.zeros((0, 3), np.uint8)
     step = max(1, round(band / _SOLVED_WIDTH))
     planes = torch.from_numpy(np.ascontiguousarray(photo.transpose(2, 0, 1)))[None]  # [1, 3, h, w]
-    flags = torch.from_numpy(np.stack([mask, unknown, blocked]))[None]
-    if step > 1:
-        height, width = (-(-side // step) * step for side in mask.shape)
-        planes = _shrink(planes, height, width, step)
-        flags = _shrink(flags, height, width, step)
-    else:
-        planes, flags = planes.float(), flags.float()
-    planes /= 255
-    share, band_plane, hidden = (plane.numpy() for plane in flags[0])
+    flags = torch.from_numpy(np.stack([mask, before, covered]))[None]
+    height, width = (-(-side // step) * step for side in mask.shape)
+    planes, flags = _shrink(planes, height, width, step) / 255, _shrink(flags, height, width, step)
+    own, front = flags[0, 0].numpy() >= 0.5, flags[0, 1].numpy() > 0
+    size = 2 * round(band / step) + 1
+    blocked = (dilate(front, kernel="square", size=size) & ~own) | (flags[0, 2].numpy() > 0)
+    core = erode(own | blocked, kernel="square", size=size) & own  # what something hides goes on behind it
+    unknown = dilate(own, kernel="square", size=size) & ~core & ~blocked
+    fine = unknown.repeat(step, axis=0).repeat(step, axis=1)[: mask.shape[0], : mask.shape[1]] if step > 1 else unknown
+    rim = np.nonzero(fine & ~before & ~covered if step > 1 else fine)
+    if not len(rim[0]):
+        return rim, np.zeros(0, np.uint8), np.zeros((0, 3), np.uint8)
     prior = box_mean(box_mean(F.pad(flags[:, :1], (2, 2, 2, 2), mode="replicate"), 1), 1)[0, 0, 2:-2, 2:-2].numpy()
-    trimap = np.where(band_plane > 0, np.float32(0.5), share.round())
+    trimap = np.where(unknown, np.float32(0.5), own.astype(np.float32))
     image = np.ascontiguousarray(planes[0].numpy().transpose(1, 2, 0))
-    alpha = solve_alpha(image, trimap, prior, usable=hidden == 0, pull=_PULL)
+    alpha = solve_alpha(image, trimap, prior, usable=~blocked, pull=_PULL)
     alpha = ((alpha - _NOISE) / (1 - 2 * _NOISE)).clip(0, 1)
     plane = torch.from_numpy(alpha)[None, None]
-    colours = front_colours(planes, plane, 1 - flags[:, 2:].clamp(0, 1))  # [1, 6, h, w]
+    usable = torch.from_numpy((~blocked).astype(np.float32))[None, None]
+    colours = front_colours(planes, plane, usable)  # [1, 6, h, w]
     if step == 1:
         found = colours[0][:, rim[0], rim[1]].T.numpy()
         opacity = alpha[rim]
@@ -265,6 +262,8 @@ def _soft_rim(
 
 def _shrink(planes: torch.Tensor, height: int, width: int, step: int) -> torch.Tensor:
     """Means of squares of `step` pixels, of planes that are made as large as a number of these first."""
+    if step == 1:
+        return planes.float()
     rows = torch.arange(height).clamp(max=planes.shape[2] - 1)
     columns = torch.arange(width).clamp(max=planes.shape[3] - 1)
     # A strip at a time: floats of the whole window are never held.
