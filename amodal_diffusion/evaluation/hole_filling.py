@@ -179,7 +179,7 @@ class ContentMethod:
     def __call__(self, sample: FillSample, wanted: Sequence[int]) -> list[np.ndarray]:
         """Run the pipeline on all objects of the photo, since they say what is in front of what."""
         photo = Image.fromarray(sample.photo)
-        output = self.pipeline(
+        output: Any = self.pipeline(
             photo, sample.modal, sample.amodal, order=sample.order, names=sample.names, **self.call_options
         )
         pictures = []

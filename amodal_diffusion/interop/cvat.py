@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 from xml.sax.saxutils import XMLGenerator  # noqa: S406 - it only writes
+from xml.sax.xmlreader import AttributesImpl  # noqa: S406
 
 import numpy as np
 import numpy.typing as npt
@@ -59,8 +60,8 @@ def write_cvat(rows: Iterable[Mapping[str, Any]], path: str | os.PathLike[str]) 
     with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
         writer = XMLGenerator(file, encoding="utf-8", short_empty_elements=True)
         writer.startDocument()
-        writer.startElement("annotations", {})
-        writer.startElement("version", {})
+        writer.startElement("annotations", AttributesImpl({}))
+        writer.startElement("version", AttributesImpl({}))
         writer.characters("1.1")
         writer.endElement("version")
         for number, row in enumerate(rows):
@@ -77,7 +78,7 @@ def _write_image(writer: XMLGenerator, number: int, row: Mapping[str, Any], labe
     if order is not None:
         stack[stacking(order)] = np.arange(len(order))
     image = {"id": str(number), "name": row["file_name"], "width": str(width), "height": str(height)}
-    writer.startElement("image", image)
+    writer.startElement("image", AttributesImpl(image))
     for index, item in enumerate(row["objects"]):
         label = _plain(item["name"] or UNNAMED)
         labels.setdefault(label)
@@ -89,8 +90,8 @@ def _write_image(writer: XMLGenerator, number: int, row: Mapping[str, Any], labe
             mask = decode_masks([rle], height, width)[0]
             if not mask.any():
                 continue
-            writer.startElement("mask", {**shared, **mask_attributes(mask)})
-            writer.startElement("attribute", {"name": AMODAL})
+            writer.startElement("mask", AttributesImpl({**shared, **mask_attributes(mask)}))
+            writer.startElement("attribute", AttributesImpl({"name": AMODAL}))
             writer.characters("true" if whole else "false")
             writer.endElement("attribute")
             writer.endElement("mask")

@@ -103,9 +103,9 @@ def label_studio_task(row: Mapping[str, Any], *, photos: str = "/data/local-file
             result.append(_relation(drawn[0]["id"], drawn[1]["id"], AMODAL))
     known = {region["id"] for region in result if "id" in region}
     for pair in row["order_relations"] or []:
-        ends = [f"{pair[side]}-{MODAL}" for side in ("front", "behind")]
-        if known.issuperset(ends):
-            result.append(_relation(*ends, OCCLUDES))
+        front, behind = (f"{pair[side]}-{MODAL}" for side in ("front", "behind"))
+        if {front, behind} <= known:
+            result.append(_relation(front, behind, OCCLUDES))
     prediction = {"model_version": f"amodal_diffusion {__version__}", "result": result}
     return {"data": {IMAGE: photos + row["file_name"], "image_id": row["image_id"]}, "predictions": [prediction]}
 

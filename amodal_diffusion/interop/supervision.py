@@ -9,6 +9,7 @@ import numpy as np
 
 from ..data import record_masks
 from ..masks import mask_areas, mask_boxes
+from ..ordering import order_pairs
 from ..pipelines import AmodalPipelineOutput
 
 
@@ -48,7 +49,7 @@ def to_detections(
             return supervision.Detections.empty()
         modal, order = (None if masks is None else np.asarray(masks, bool)), objects.order
         found = names if names is not None else objects.names
-        relations = [] if order is None else np.argwhere(np.asarray(order) == 1).tolist()
+        relations = [] if order is None else order_pairs(order)
         categories = None
     else:
         if not objects["objects"]:

@@ -162,12 +162,12 @@ class SafePipeline(DiffusionPipeline):
         components, _ = cls._get_signature_keys(cls)
         for name in sorted(components):
             entry = folder.index.get(name)
-            is_pair = isinstance(entry, list | tuple) and len(entry) == 2
-            if not is_pair and (name in folder.index or name not in {*cls._optional_components, *given}):
+            library = entry[0] if isinstance(entry, list | tuple) and len(entry) == 2 else entry
+            if library is entry and (name in folder.index or name not in {*cls._optional_components, *given}):
                 raise ValueError(f"{where} must hold `{name}` as [library, class], got {entry!r}.")
-            if is_pair and entry[0] is not None and entry[0] not in LIBRARIES:
+            if library is not entry and library is not None and library not in LIBRARIES:
                 raise ValueError(
-                    f"{where}: component `{name}` comes from the library {entry[0]!r}; allowed are "
+                    f"{where}: component `{name}` comes from the library {library!r}; allowed are "
                     f"{', '.join(LIBRARIES)}."
                 )
 

@@ -156,9 +156,8 @@ class ContentSynthesizer(PhotoOcclusionSynthesizer):
         visible = hole ^ 1
         mask = modal & visible & (background ^ 1)
         # Nothing is seen beyond the frame of the photo.
-        masks = (visible & (inside | pasted), mask, known)
-        planes = (plane[:, None].to(torch.float32) for plane in masks)
-        return ContentBatch(normalize_images(image), *planes, self.bank.category_ids[plan.objects])
+        seen, missing, kept = (plane[:, None].to(torch.float32) for plane in (visible & (inside | pasted), mask, known))
+        return ContentBatch(normalize_images(image), seen, missing, kept, self.bank.category_ids[plan.objects])
 
     def _move_crop(self, target: Tensor) -> Tensor:
         """Shift and scale the crop around A."""

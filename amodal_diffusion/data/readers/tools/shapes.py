@@ -100,12 +100,13 @@ def objects_from_shapes(
                 "amodal_mask": amodal,
             }
         )
+    relations: list[dict[str, int]] | None = None
     if order is not None:
         home = {id(shape): index for index, part in enumerate(parts) for shape in part}
         pairs = {(home[id(shapes[front])], home[id(shapes[behind])]): None for front, behind in order}
         relations = [{"front": front, "behind": behind} for front, behind in pairs if front != behind]
-    else:
-        relations = _relations(drawn, [float(z) for z in heights if z is not None]) if ordered else None
+    elif ordered:
+        relations = _relations(drawn, [float(z) for z in heights if z is not None])
     return build_objects(objects), relations
 
 
