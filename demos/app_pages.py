@@ -1,6 +1,8 @@
 """The page: its parts, and what happens when they are used."""
 
+import ctypes
 import functools
+import gc
 import html
 import logging
 from collections.abc import Callable, Iterator
@@ -56,6 +58,13 @@ STAGES = {
     "done": "Drawing",
 }
 DOWNLOAD_JS = "() => document.querySelector('#download a, a#download, #download').click()"
+
+
+def give_memory_back(session: Session | None = None) -> None:
+    """When a visitor has gone: the allocator of Linux keeps what was freed, and would be as large as it ever was."""
+    gc.collect()
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 @contextmanager
@@ -187,7 +196,9 @@ class Page:
         with gr.Blocks(
             title="Amodal scenes", fill_width=True, delete_cache=(1800, 7200), analytics_enabled=False
         ) as page:
-            self.session = gr.State(Session(segmenter=self.models.has_segmenter), time_to_live=6 * 3600)
+            self.session = gr.State(
+                Session(segmenter=self.models.has_segmenter), time_to_live=6 * 3600, delete_callback=give_memory_back
+            )
             gr.HTML(
                 '<div id="head"><h1>Amodal scenes</h1><p>Mark objects in a photo, see what hides behind what, '
                 "and move whole objects around.</p></div>",

@@ -13,6 +13,9 @@ from ..masks.rle import Rle
 if TYPE_CHECKING:
     from datasets import Features
 
+_DECODED_PIXELS = 2**25
+"""Of masks that are decoded at a time: bounds memory, not results."""
+
 
 def amodal_features(with_image: bool = False) -> Features:
     """Make the schema of a row: an image, its objects, and the occlusion order between them.
@@ -189,13 +192,16 @@ def decode_masks(rles: Sequence[Rle], height: int, width: int) -> np.ndarray:
     sizes = {tuple(rle["size"]) for rle in rles}
     if sizes != {(height, width)}:
         raise ValueError(f"masks: expected size {[height, width]}, got {sorted(sizes)}")
-    planes = mask_utils.decode(list(rles))  # (H, W, N) uint8, each plane stored column by column
-    masks = np.zeros((len(rles), height, width), dtype=bool)
+    masks = np.zeros((len(rles), height, width), dtype=bool)  # whose pages take no memory before they are written
     # The transposition is what takes the time, so only the box of each mask is copied.
     boxes = mask_utils.toBbox(list(rles)).astype(int).tolist()
-    for index, (x, y, box_width, box_height) in enumerate(boxes):
-        window = (slice(y, y + box_height), slice(x, x + box_width))
-        masks[index][window] = planes[(*window, index)]
+    # pycocotools decodes column by column; some masks at a time, or it would hold all of them beside ours.
+    step = max(1, _DECODED_PIXELS // max(1, height * width))
+    for start in range(0, len(rles), step):
+        planes = mask_utils.decode(list(rles[start : start + step]))  # (H, W, n) uint8
+        for index, (x, y, box_width, box_height) in enumerate(boxes[start : start + step]):
+            window = (slice(y, y + box_height), slice(x, x + box_width))
+            masks[start + index][window] = planes[(*window, index)]
     return masks
 
 

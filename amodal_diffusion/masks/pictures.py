@@ -120,7 +120,8 @@ def picture_planes(image: Image.Image) -> list[npt.NDArray[Any]]:
         >>> picture_planes(image)
         [array([[255,   0]], dtype=uint8)]
     """
-    planes, place = [], image.tell() if getattr(image, "n_frames", 1) > 1 else 0
+    planes: list[npt.NDArray[Any]] = []
+    place = image.tell() if getattr(image, "n_frames", 1) > 1 else 0
     for page in range(getattr(image, "n_frames", 1)):
         if page != place or planes:
             image.seek(page)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -258,7 +259,7 @@ class _Reader:
             array = array[:, 0]
         if array.ndim == 3 or array.dtype == np.bool_ or not alone:
             return self._planes(array[None] if array.ndim == 2 else array, name)
-        options = {"threshold": self.threshold, "allow_faint": self.allow_faint}
+        options: dict[str, Any] = {"threshold": self.threshold, "allow_faint": self.allow_faint}
         masks = _named(lambda: labelled_objects(array, **options), name)[1]
         return masks if len(masks) else np.zeros((1, *array.shape), bool)
 
@@ -272,7 +273,7 @@ class _Reader:
         masks = np.zeros(stack.shape, bool)
         for index, plane in enumerate(stack):
             label = name if len(stack) == 1 else f"{name}[{index}]"
-            masks[index] = _named(lambda plane=plane: one_object(plane, **options), label)
+            masks[index] = _named(partial(one_object, plane, **options), label)
         if not stack.size:
             _named(lambda: one_object(stack.reshape(-1, 1), **options), name)
         return masks

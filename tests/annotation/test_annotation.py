@@ -14,7 +14,7 @@ import pyarrow.parquet as parquet
 import pytest
 import torch
 
-from amodal_diffusion import ASBUPipeline, ASBUPredictor, MaskPipeline
+from amodal_diffusion import ASBUPipeline, ASBUPredictor, MaskPipeline, PCNetMask, PCNetMaskPipeline
 from amodal_diffusion.annotation import annotate_dataset
 from amodal_diffusion.annotation.folder_store import AnnotationStore
 from amodal_diffusion.cli.main import main
@@ -324,3 +324,23 @@ def test_push(source, model, tmp_path, monkeypatch):
     monkeypatch.setattr("amodal_diffusion.data.push_parquet", lambda *call: pushed.append(call) or "url")
     annotate(source, model, tmp_path / "out", "--push-to-hub", "me/amodal")
     assert pushed == [(tmp_path / "out", "me/amodal")] and Path(tmp_path / "out" / "README.md").is_file()
+
+
+def test_category_zero_and_an_unknown_one_stay_apart(tmp_path):
+    square = [[5, 5, 25, 5, 25, 30, 5, 30]]
+    content = {
+        "images": [{"id": 1, "file_name": "a.jpg", "height": 40, "width": 50}],
+        "categories": [{"id": 0, "name": "person"}, {"id": 1, "name": "bicycle"}],
+        "annotations": [
+            {"id": number, "image_id": 1, "category_id": kind, "segmentation": square, "iscrowd": int(number == 3)}
+            for number, kind in ((1, 0), (2, 1), (3, None))
+        ],
+    }
+    pipe = PCNetMaskPipeline(PCNetMask((4, 4), sample_size=32))
+    folder = annotate_dataset(read_annotations(content), pipe, tmp_path / "out")
+    document = json.loads((folder / "amodal.json").read_text())
+    assert [entry["category_id"] for entry in document["annotations"]] == [0, 1, 2]
+    assert [entry["iscrowd"] for entry in document["annotations"]] == [0, 0, 1]
+    assert [(entry["id"], entry["name"]) for entry in document["categories"]] == [
+        (0, "person"), (1, "bicycle"), (2, "object")
+    ]  # fmt: skip

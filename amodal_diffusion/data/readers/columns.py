@@ -16,7 +16,7 @@ from pycocotools import mask as mask_utils
 
 from ...hub import is_hub_id
 from ...images import image_size
-from ...masks import encode_rle
+from ...masks import MASK_MODES, encode_rle, labelled_objects, one_object, picture_planes
 from ...masks.rle import Rle, segmentation_to_rle
 from ..schema import build_objects
 from .records import (
@@ -226,12 +226,13 @@ def _read_masks(value: Any, name: str) -> list[tuple[int, Any]]:
     if value is None:
         return []
     if isinstance(value, (Image.Image, np.ndarray)):
-        labels = np.asarray(value)
-        if labels.ndim == 3 and isinstance(value, np.ndarray):
-            return [(index, mask != 0) for index, mask in enumerate(labels)]
-        if labels.ndim != 2:
-            raise ValueError(f"{name}: a label map must be one plane, got shape {labels.shape}")
-        return [(int(label), labels == label) for label in np.unique(labels) if label]
+        planes = _planes(value)
+        if len(planes) > 1 or (isinstance(value, np.ndarray) and value.ndim == 3):
+            return [(index, _named(one_object, plane, name)) for index, plane in enumerate(planes)]
+        if not planes or planes[0].ndim != 2:
+            raise ValueError(f"{name}: a label map must be one plane, got shape {np.shape(value)}")
+        labels, masks = _named(labelled_objects, planes[0], name)
+        return list(zip(labels, masks, strict=True))
     if not isinstance(value, list):
         raise ValueError(f"{name}: expected a list of masks or a label map, got {type(value).__name__}")
     return [(index, _plane(mask, name)) for index, mask in enumerate(value)]
@@ -240,10 +241,24 @@ def _read_masks(value: Any, name: str) -> list[tuple[int, Any]]:
 def _plane(mask: Any, name: str) -> Any:
     if not isinstance(mask, (Image.Image, np.ndarray)):
         return mask
-    plane = np.asarray(mask)
-    if plane.ndim != 2:
-        raise ValueError(f"{name}: a mask image must be one plane, got shape {plane.shape}")
-    return plane != 0
+    planes = _planes(mask) if isinstance(mask, Image.Image) else [mask]
+    if len(planes) != 1 or planes[0].ndim != 2:
+        raise ValueError(f"{name}: a mask image must be one plane, got shape {np.shape(mask)}")
+    return _named(one_object, planes[0], name)
+
+
+def _planes(value: Any) -> list[np.ndarray]:
+    """The planes of a picture, or of an array (N, H, W); a picture of colours as it is."""
+    if isinstance(value, Image.Image):
+        return picture_planes(value) if value.mode in MASK_MODES else [np.asarray(value)]
+    return list(value) if value.ndim == 3 else [value]
+
+
+def _named(read: Any, plane: np.ndarray, name: str) -> Any:
+    try:
+        return read(plane)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name}: a mask image {error}") from error
 
 
 def _mask_size(masks: list[tuple[int, Any]], name: str) -> tuple[int, int]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from datasets import ClassLabel, Dataset, Features, List, Value
 from datasets import Image as ImageFeature
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from amodal_diffusion.data import AnnotationError, ColumnMap, iter_columns, open_dataset, record_masks
 from amodal_diffusion.masks import encode_rle
@@ -194,3 +194,21 @@ def test_open_dataset(tmp_path, monkeypatch):
     monkeypatch.setattr("datasets.load_dataset", lambda *args, **options: seen.update(args=args, **options))
     open_dataset("user/cups", "val", config="big", revision="v1")
     assert seen == {"args": ("user/cups", "big"), "revision": "v1", "split": "val", "streaming": True}
+
+
+def test_mask_images_are_told_apart_as_everywhere():
+    from amodal_diffusion.data.readers.columns import _read_masks
+
+    disk = Image.new("L", (80, 60))
+    ImageDraw.Draw(disk).ellipse((20, 10, 60, 50), fill=255)
+    soft = disk.resize((200, 150), Image.Resampling.BICUBIC)
+    expected = np.asarray(soft) >= 128
+    for value in (soft, np.asarray(soft), [soft], [np.asarray(soft)], np.asarray(soft)[None]):
+        ((_, mask),) = _read_masks(value, "masks")
+        np.testing.assert_array_equal(mask, expected)
+    labels = np.zeros((60, 80), np.uint8)
+    labels[10:30, 10:30], labels[20:50, 40:70] = 1, 2
+    labels[52:56] = 255
+    assert [number for number, _ in _read_masks(Image.fromarray(labels), "masks")] == [1, 2]
+    with pytest.raises(ValueError, match="masks: a mask image has 2 labels"):
+        _read_masks([labels], "masks")
