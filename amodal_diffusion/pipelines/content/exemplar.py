@@ -16,8 +16,12 @@ from .fillers import choose_filler
 from .inputs import ContentScene
 from .patch_matching import RADIUS, Level, Matches, Sheet, match
 
-_MOST = 1500  # pixels of a hole that are matched; a larger hole is matched at a coarser level
+_MOST = 6_000  # pixels of a hole that are matched; a larger hole is matched at a coarser level
+_MOST_AROUND = 200_000  # pixels of its window likewise
+_MIXED = 0.1  # share of what hides a hole in the colours beside it that is seen
+_RIM_SAMPLE = 250  # pixels of a rim that are looked at
 _STRIP = 2**18  # pixels that are made floats at a time
+_SHARE = 0.6
 _DETAIL = 2.0  # pixels at the level of matching: detail is what a Gaussian of this width takes away
 
 
@@ -80,7 +84,7 @@ def object_hole(scene: ContentScene, index: int, margin: int, *, clean_seams: bo
     Args:
         scene: the photo and its objects.
         index: of one with a hidden part.
-        margin: width in pixels of the rim of its visible part that is not copied.
+        margin: width in pixels of the widest rim beside the hidden part that can be trimmed (`mixed_rim`).
         clean_seams: the visible part already keeps away from what hides it.
 
     Example:
@@ -89,7 +93,7 @@ def object_hole(scene: ContentScene, index: int, margin: int, *, clean_seams: bo
         >>> masks[0, :, :20] = amodal_masks[:] = True
         >>> hole = object_hole(read_content_scene(np.zeros((40, 40, 3), np.uint8), masks, amodal_masks), 0, margin=1)
         >>> hole.wanted[0, 17:22].astype(int), hole.hole[0, 17:22].astype(int), hole.usable[1, 16:21].astype(int)
-        (array([0, 0, 0, 1, 1]), array([0, 0, 1, 1, 1]), array([1, 1, 0, 0, 0]))
+        (array([0, 0, 0, 1, 1]), array([0, 0, 0, 1, 1]), array([1, 1, 1, 0, 0]))
     """
     modal, hidden = scene.modal[index], scene.amodal[index] & ~scene.modal[index]
     if not modal.any():  # painted from its surroundings
@@ -98,14 +102,13 @@ def object_hole(scene: ContentScene, index: int, margin: int, *, clean_seams: bo
         wanted = hidden[rows, columns]
         return Hole(scene.photo[rows, columns], wanted, wanted, known, np.zeros_like(wanted), (rows, columns))
     rows, columns = search_window(hidden, modal)
-    modal, wanted = modal[rows, columns], hidden[rows, columns]
-    hole = (
-        wanted if clean_seams or not margin else wanted | (modal & dilate(wanted, kernel="square", size=2 * margin + 1))
-    )
+    photo, modal, wanted = scene.photo[rows, columns], modal[rows, columns], hidden[rows, columns]
+    rim = 0 if clean_seams else mixed_rim(photo, wanted, modal, margin)
+    hole = wanted | (modal & dilate(wanted, kernel="square", size=2 * rim + 1))
     known = modal & ~hole
     if not known.any():
         hole, known = wanted, modal
-    return Hole(scene.photo[rows, columns], hole, wanted, known, own_sources(known, margin), (rows, columns))
+    return Hole(photo, hole, wanted, known, own_sources(known, min(margin, 1)), (rows, columns))
 
 
 def background_hole(
@@ -118,18 +121,21 @@ def background_hole(
         hole: (H, W) bool, not empty.
         unknown: (H, W) bool, where the photo holds nothing, or None.
         avoid: (H, W) bool, what must not be copied, or None.
-        margin: width in pixels of the rim around the hole that is not copied either.
+        margin: width in pixels of the widest rim around the hole that can be trimmed (`mixed_rim`).
 
     Example:
         >>> photo, hole = np.zeros((40, 40, 3), np.uint8), np.eye(40, dtype=bool)
         >>> background_hole(photo, hole, None, None, margin=2).wanted.shape
         (40, 40)
     """
-    wider = dilate(hole, kernel="square", size=2 * margin + 1) if margin else hole
+    rows, columns = search_window(hole, ~hole)
+    beside = ~hole[rows, columns] if unknown is None else ~(hole | unknown)[rows, columns]
+    rim = mixed_rim(photo[rows, columns], hole[rows, columns], beside, margin)
+    wider = dilate(hole, kernel="square", size=2 * rim + 1)
     if unknown is not None:
         wider = wider & (hole | ~unknown)
     known = ~wider
-    usable = known if avoid is None else known & ~dilate(avoid, kernel="square", size=2 * margin + 1)
+    usable = known if avoid is None else known & ~dilate(avoid, kernel="square", size=3)
     rows, columns = search_window(wider, usable)
     where = (rows, columns)
     return Hole(photo[where], wider[where], hole[where], known[where], usable[where], where)
@@ -170,46 +176,52 @@ def fill_hole(
     """
     generator = torch.Generator().manual_seed(0) if generator is None else generator
     scale = 1
-    while hole.sum() > _MOST * scale**2:
+    while hole.sum() > _MOST * scale**2 or hole.size > _MOST_AROUND * scale**2:
         scale *= 2
     height, width = (ceil(n / scale) * scale for n in hole.shape)
     margins = ((0, height - hole.shape[0]), (0, width - hole.shape[1]))
     hole, known, usable = (np.pad(mask, margins) for mask in (hole, known, usable))
     photo = np.pad(photo, (*margins, (0, 0)))
-    sheet = Sheet.of_picture(photo, usable)
+    sheet = Sheet.of_picture(photo, usable, scale)
     if mirror:
         sheet = sheet.beside(sheet.mirrored())
     image, seen = _shrunk(photo, known, scale)
     pixels, copied = _shrunk(sheet.pixels, sheet.usable, scale)
     target = _any(hole, scale)
-    places = torch.from_numpy(sheet.places[scale // 2 :: scale, scale // 2 :: scale].copy()) / scale
     smooth = pull_push(image[None], ((seen > 0) & ~target)[None, None].float())[0]
     pixels = torch.where(copied > 0, pixels, pull_push(pixels[None], (copied > 0)[None, None].float())[0])
-    level = Level(smooth, (seen > 0) & ~target, target, pixels, copied >= 0.75, places)
+    level = Level(smooth, (seen > 0) & ~target, target, pixels, copied >= 0.75, sheet.places)
     if low is not None:
         smooth = F.interpolate(low[None], size=smooth.shape[-2:], mode="bilinear", align_corners=False, antialias=True)[
             0
         ]
     found = match(level, generator)
-    y, x = hole.nonzero()
     if found is None:
-        correction, colours = smooth, np.zeros((len(y), 3), np.float32)
+        correction = smooth
     else:
-        colours, rough = copy_pixels(found, sheet, scale, y, x), _copied(found, level)
-        correction = smooth - _blurred(rough, target, _DETAIL) if blend else _misfit(rough, level, found)
-    shift = _sample(correction, y, x, scale)
-    return (255 * shift + colours).clip(0, 255).round().astype(np.uint8)
+        rough = _copied(found, level)
+        correction = _misfit(rough, level, found)
+        if blend:
+            correction = _SHARE * (smooth - _blurred(rough, target, _DETAIL)) + (1 - _SHARE) * correction
+    y, x = hole.nonzero()
+    colours = np.empty((len(y), 3), np.uint8)
+    for start in range(0, len(y), _STRIP):
+        part = slice(start, start + _STRIP)
+        filled = 255 * _sample(correction, y[part], x[part], scale)
+        if found is not None:
+            filled += copy_pixels(found, sheet, y[part], x[part])
+        colours[part] = filled.clip(0, 255).round()
+    return colours
 
 
 def copy_pixels(
-    found: Matches, sheet: Sheet, scale: int, y: npt.NDArray[np.int64], x: npt.NDArray[np.int64]
+    found: Matches, sheet: Sheet, y: npt.NDArray[np.int64], x: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.float32]:
     """The colours that matches of a coarser level give to pixels of the full picture.
 
     Args:
         found: the matches.
-        sheet: at full size.
-        scale: by which the level of the matches is smaller.
+        sheet: of whose blocks they are.
         y: (n,) rows of the pixels.
         x: (n,) columns.
 
@@ -217,14 +229,15 @@ def copy_pixels(
         (n, 3) float32 in [0, 255].
 
     Example:
-        >>> sheet = Sheet.of_picture(np.full((8, 8, 3), 7, np.uint8), np.ones((8, 8), bool))
+        >>> sheet = Sheet.of_picture(np.full((8, 8, 3), 7, np.uint8), np.ones((8, 8), bool), scale=2)
         >>> index = torch.zeros(4, 4, dtype=torch.int64)
         >>> found = Matches(index, index.float(), index == 0, torch.zeros(3, 4, 4))
-        >>> copy_pixels(found, sheet, 2, np.array([4]), np.array([4]))
+        >>> copy_pixels(found, sheet, np.array([4]), np.array([4]))
         array([[7., 7., 7.]], dtype=float32)
     """
     height, width = found.index.shape
     rows, columns = sheet.usable.shape
+    scale = sheet.scale
     index, matched = found.index.numpy(), found.matched.numpy()
     wide = columns // scale
     colours, total = np.zeros((len(y), 3), np.float32), np.zeros(len(y), np.float32)
@@ -265,6 +278,52 @@ def own_sources(modal: BoolArray, margin: int) -> BoolArray:
         return modal
     inner = erode(modal, kernel="square", size=2 * margin + 1)
     return inner if inner.any() else modal
+
+
+def mixed_rim(photo: npt.NDArray[np.uint8], hole: BoolArray, beside: BoolArray, most: int) -> int:
+    """How many pixels beside a hole hold colours of what lies in it, as the photo shows.
+
+    Each pixel of a rim is taken for a mixture of the mean colours near it, inside of the hole and further outside.
+
+    Args:
+        photo: (H, W, 3) uint8, with what hides the rest in the hole.
+        hole: (H, W) bool.
+        beside: (H, W) bool, the pixels that are looked at.
+        most: width of the widest rim.
+
+    Returns:
+        0 to `most`.
+
+    Example:
+        >>> photo = np.zeros((20, 20, 3), np.uint8)
+        >>> photo[:, 10:], photo[:, 9] = 200, 80
+        >>> hole = np.arange(20) >= np.full((20, 1), 10)
+        >>> mixed_rim(photo, hole, ~hole, most=3)
+        1
+    """
+    reach = most + 4
+    around = np.pad(dilate(hole, kernel="square", size=2 * most + 1), reach)
+    inner = np.pad(erode(hole, kernel="square", size=3), reach)
+    outer = np.pad(beside, reach) & ~around
+    offsets = np.arange(2 * reach + 1)
+    inside = hole
+    for width in range(most):
+        wider = dilate(inside, kernel="square", size=3)
+        y, x = (wider & ~inside & beside).nonzero()
+        inside = wider
+        some = slice(None, None, max(1, len(y) // _RIM_SAMPLE))
+        y, x = y[some], x[some]
+        where = (y[:, None, None] + offsets[:, None], x[:, None, None] + offsets)  # in the padded planes
+        colours = photo[(where[0] - reach).clip(0, len(hole) - 1), (where[1] - reach).clip(0, hole.shape[1] - 1)]
+        shares = [plane[where][..., None].astype(np.float32) for plane in (inner, outer)]
+        known = (shares[0].any(axis=(1, 2, 3))) & (shares[1].any(axis=(1, 2, 3)))
+        if not known.any():
+            return width
+        front, back = ((colours * share).sum((1, 2))[known] / share.sum((1, 2))[known] for share in shares)
+        across, step = front - back, photo[y, x][known] - back
+        if (step * across).sum() < _MIXED * (across**2).sum():
+            return width
+    return most
 
 
 def search_window(hole: BoolArray, around: BoolArray, least: int = 48) -> tuple[slice, slice]:

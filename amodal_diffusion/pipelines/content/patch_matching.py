@@ -18,9 +18,13 @@ RADIUS = 3
 _DIMENSIONS = 16  # of a patch after projection on its principal components; more cost time and gain nothing
 _SAMPLE = 3000  # patches from which the components are computed
 _FEWEST = 12  # patches below which there is nothing to copy from
-_MOST_SOURCES = 8000  # patches that are searched; of more, a random sample
+_MOST_SOURCES = 8000  # patches that are searched at a time; of more, a random sample
+_MOST_SEARCHED = 1500  # pixels of a hole up to which all sources are searched; of larger levels matches are refined
+_FAR = 1e3  # what no patch is like
 _CHUNK = 2_000_000  # distances held at a time
 _NEARBY = 0.5  # weight of the distance in the picture beside that of the colours
+_PRICE = 0.5  # of a neighbour that copies from elsewhere, in mean distances
+_SWEEPS = 4
 _FIRST_ROUNDS, _ROUNDS = 4, 2  # of matching and voting, at the coarsest level and at the others
 
 
@@ -30,48 +34,50 @@ class Sheet:
 
     Args:
         pixels: (H, W, 3) uint8.
-        usable: (H, W) bool.
-        places: (H, W, 2) float32 (y, x), where each pixel lies in the picture that is filled.
+        usable: (H, W) bool; the sides are multiples of `scale`.
+        places: (h, w, 2) float32 (y, x), where each block of `scale` pixels lies in the picture that is filled, in
+            blocks.
+        scale: side of a block.
 
     Example:
-        >>> sheet = Sheet.of_picture(np.zeros((4, 6, 3), np.uint8), np.ones((4, 6), bool))
-        >>> sheet.places[1, 2]
-        array([1., 2.], dtype=float32)
+        >>> sheet = Sheet.of_picture(np.zeros((4, 6, 3), np.uint8), np.ones((4, 6), bool), scale=2)
+        >>> sheet.places.shape, sheet.places[1, 2]
+        (torch.Size([2, 3, 2]), tensor([1., 2.]))
     """
 
     pixels: npt.NDArray[np.uint8]
     usable: BoolArray
-    places: npt.NDArray[np.float32]
+    places: Tensor
+    scale: int = 1
 
     __repr__ = short_repr
 
     @classmethod
-    def of_picture(cls, pixels: npt.NDArray[np.uint8], usable: BoolArray) -> "Sheet":
+    def of_picture(cls, pixels: npt.NDArray[np.uint8], usable: BoolArray, scale: int = 1) -> "Sheet":
         """The pixels of the picture that is filled."""
-        places = np.stack(np.meshgrid(*(np.arange(n, dtype=np.float32) for n in usable.shape), indexing="ij"), axis=-1)
-        return cls(pixels, usable, places)
+        sides = [torch.arange(side // scale, dtype=torch.float32) for side in usable.shape]
+        return cls(pixels, usable, torch.stack(torch.meshgrid(*sides, indexing="ij"), -1), scale)
 
     def mirrored(self) -> "Sheet":
         """The same pixels mirrored about the vertical axis of what is usable, and where they would then lie."""
-        columns = np.flatnonzero(self.usable.any(axis=0))
-        places = self.places[:, ::-1].copy()
+        columns = np.flatnonzero(self.usable.any(axis=0)) // self.scale
+        places = self.places.flip(1)
         if len(columns):
-            places[..., 1] = self.places[0, columns[0], 1] + self.places[0, columns[-1], 1] - places[..., 1]
-        return Sheet(self.pixels[:, ::-1], self.usable[:, ::-1], places)
+            places[..., 1] = self.places[0, columns[[0, -1]], 1].sum() - places[..., 1]
+        return Sheet(self.pixels[:, ::-1], self.usable[:, ::-1], places, self.scale)
 
     def beside(self, other: "Sheet") -> "Sheet":
         """Both sheets as one."""
         height = max(len(self.usable), len(other.usable))
-
-        def joined(first: npt.NDArray, second: npt.NDArray) -> npt.NDArray:
-            return np.concatenate(
-                [np.pad(part, [(0, height - len(part))] + [(0, 0)] * (part.ndim - 1)) for part in (first, second)],
-                axis=1,
+        pairs = ((self.pixels, other.pixels), (self.usable, other.usable), (self.places, other.places))
+        heights = (height, height, height // self.scale)
+        joined = [
+            np.concatenate(
+                [np.pad(part, [(0, high - len(part))] + [(0, 0)] * (part.ndim - 1)) for part in pair], axis=1
             )
-
-        return Sheet(
-            joined(self.pixels, other.pixels), joined(self.usable, other.usable), joined(self.places, other.places)
-        )
+            for pair, high in zip(pairs, heights, strict=True)
+        ]
+        return Sheet(joined[0], joined[1], torch.from_numpy(joined[2]), self.scale)
 
 
 @dataclass
@@ -149,7 +155,7 @@ def match(level: Level, generator: torch.Generator) -> Matches | None:
         >>> image, half = torch.rand(3, 32, 32), torch.arange(32).expand(32, 32) < 20
         >>> sheet = Sheet.of_picture(np.zeros((32, 32, 3), np.uint8), half.numpy())
         >>> found = match(
-        ...     Level(image, half, ~half, image, half, torch.from_numpy(sheet.places)), torch.Generator().manual_seed(0)
+        ...     Level(image, half, ~half, image, half, sheet.places), torch.Generator().manual_seed(0)
         ... )
         >>> found.image.shape, bool((found.index[~half] % 32 < 20).all())
         (torch.Size([3, 32, 32]), True)
@@ -164,42 +170,111 @@ def match(level: Level, generator: torch.Generator) -> Matches | None:
         return None
     found: Matches | None = None
     for current in reversed(levels):
-        found = _match_level(current, found, generator)
+        found = _match_level(current, found, generator, last=current is level)
     return found
 
 
-def _match_level(level: Level, coarser: Matches | None, generator: torch.Generator) -> Matches:
+def _match_level(level: Level, coarser: Matches | None, generator: torch.Generator, last: bool) -> Matches:
     height, width = level.target.shape
     inside = level.known | level.target
     near = (F.max_pool2d(level.target.float()[None, None], 2 * RADIUS + 1, 1, RADIUS)[0, 0] > 0) & inside
-    queries, sources = near.flatten().nonzero()[:, 0], level.usable.flatten().nonzero()[:, 0]
-    if len(sources) > _MOST_SOURCES:
-        sources = sources[torch.randperm(len(sources), generator=generator)[:_MOST_SOURCES]]
-    mean, basis = _components(level.sheet, sources, generator)
+    queries, usable = near.flatten().nonzero()[:, 0], level.usable.flatten().nonzero()[:, 0]
+    mean, basis = _components(level.sheet, usable, generator)
     # A patch at the other end of the picture counts as if its colours were this much different.
     scale = _NEARBY * (level.sheet.var() * 3).sqrt() * RADIUS / max(height, width)
-    features = torch.cat([_project(level.sheet, mean, basis, sources), level.places.flatten(0, 1)[sources] * scale], 1)
-    squares = features.square().sum(1)
+    features = torch.cat([_project_all(level.sheet, mean, basis), level.places.flatten(0, 1) * scale], 1)
+    features[~level.usable.flatten()] = _FAR
     rows = torch.stack([queries // width, queries % width], 1).float() * scale
+    searched = coarser is None or int(level.target.sum()) <= _MOST_SEARCHED
     if coarser is None:
         image, rounds = level.image, _FIRST_ROUNDS
         index, distance = torch.zeros(height * width, dtype=torch.int64), torch.zeros(height * width)
     else:
         index, distance = _finer(coarser, level)
-        image, rounds = _vote(level, index, distance, near, level.image), _ROUNDS
-    step = max(1, _CHUNK // len(sources))
-    for _ in range(rounds):
+        rounds = _ROUNDS if searched else 1
+        image = _vote(level, index, distance, near, level.image, RADIUS if searched else 1)
+    for number in range(rounds):
         wanted = torch.cat([_project(image, mean, basis, queries), rows], 1)
-        for start_row in range(0, len(queries), step):
-            part = slice(start_row, start_row + step)
-            least = torch.addmm(squares[None], wanted[part], features.T, alpha=-2).min(1)
-            index[queries[part]] = sources[least.indices]
-            distance[queries[part]] = (least.values + wanted[part].square().sum(1)).clamp_(min=0)
-        image = _vote(level, index, distance, near, image)
+        if searched:
+            sources = usable
+            if len(usable) > _MOST_SOURCES:
+                sources = usable[torch.randperm(len(usable), generator=generator)[:_MOST_SOURCES]]
+            _search(queries, sources, wanted, features[sources], index, distance)
+        else:
+            distance[queries] = (features[index[queries]] - wanted).square().sum(1)
+        _agree(level, queries, wanted, features, index, distance, near, jitter=not searched)
+        if not (last and number == rounds - 1):
+            image = _vote(level, index, distance, near, image, RADIUS if searched else 1)
     return Matches(index.view(height, width), distance.view(height, width), near, image)
 
 
-def _vote(level: Level, index: Tensor, distance: Tensor, near: Tensor, image: Tensor) -> Tensor:
+def _search(
+    queries: Tensor, sources: Tensor, wanted: Tensor, features: Tensor, index: Tensor, distance: Tensor
+) -> None:
+    """Find the nearest of all sources for each query; `index` and `distance` change."""
+    squares = features.square().sum(1)
+    step = max(1, _CHUNK // len(sources))
+    for start in range(0, len(queries), step):
+        part = slice(start, start + step)
+        least = torch.addmm(squares[None], wanted[part], features.T, alpha=-2).min(1)
+        index[queries[part]] = sources[least.indices]
+        distance[queries[part]] = (least.values + wanted[part].square().sum(1)).clamp_(min=0)
+
+
+def _agree(
+    level: Level,
+    queries: Tensor,
+    wanted: Tensor,
+    features: Tensor,
+    index: Tensor,
+    distance: Tensor,
+    near: Tensor,
+    *,
+    jitter: bool,
+) -> None:
+    """Let neighbours copy from neighbours, where that costs little: what is copied in one piece looks like the photo.
+
+    Each pixel in turn of the two colours of a chessboard takes over the shift of one of its neighbours where the
+    distance and the number of neighbours of another shift are less together; with `jitter` also its own shift, moved by
+    a pixel, as matches of a coarser level need. `index` and `distance` change.
+    """
+    height, width = level.target.shape
+    rows, columns = level.usable.shape
+    y, x = queries // width, queries % width
+    price = _PRICE * distance[queries].mean().clamp(min=1e-6)
+    steps = [(0, 1), (0, -1), (1, 0), (-1, 0)]
+    beside, there = [], []
+    for dy, dx in steps:
+        inside = (y + dy >= 0) & (y + dy < height) & (x + dx >= 0) & (x + dx < width)
+        place = (y + dy).clamp(0, height - 1) * width + (x + dx).clamp(0, width - 1)
+        beside.append(place)
+        there.append(inside & near.flatten()[place])
+    colour = (y + x) % 2
+    for sweep in range(2 * _SWEEPS):
+        chosen = (colour == sweep % 2).nonzero()[:, 0]
+        own = index[queries[chosen]]
+        candidates = [own]
+        for (dy, dx), place, valid in zip(steps, beside, there, strict=True):
+            found = index[place[chosen]]
+            cy, cx = found // columns - dy, found % columns - dx
+            valid = valid[chosen] & (cy >= 0) & (cy < rows) & (cx >= 0) & (cx < columns)
+            candidates.append(torch.where(valid, cy * columns + cx, -1))
+            if jitter and sweep < 2:
+                cy, cx = own // columns + dy, own % columns + dx
+                valid = (cy >= 0) & (cy < rows) & (cx >= 0) & (cx < columns)
+                candidates.append(torch.where(valid, cy * columns + cx, -1))
+        step = 2 if jitter and sweep < 2 else 1
+        shifts = torch.stack(candidates, 1)  # [n, 5], or [n, 9] with the moved ones between
+        open_ones = ((shifts != own[:, None]) & (shifts >= 0)).any(1).nonzero()[:, 0]  # most soon agree
+        chosen, shifts = chosen[open_ones], shifts[open_ones]
+        apart = (features[shifts.clamp(min=0)] - wanted[chosen, None]).square().sum(2)
+        others = (shifts[:, :, None] != shifts[:, None, 1::step]).sum(2)
+        best = torch.where(shifts >= 0, apart + price * others, torch.inf).argmin(1, keepdim=True)
+        index[queries[chosen]] = shifts.gather(1, best)[:, 0]
+        distance[queries[chosen]] = apart.gather(1, best)[:, 0]
+
+
+def _vote(level: Level, index: Tensor, distance: Tensor, near: Tensor, image: Tensor, reach: int) -> Tensor:
     """The picture with each pixel of the hole as the mean of what the patches around it say."""
     height, width = level.target.shape
     rows, columns = level.usable.shape
@@ -208,7 +283,7 @@ def _vote(level: Level, index: Tensor, distance: Tensor, near: Tensor, image: Te
     spread = torch.quantile(distance[chosen][:100_000], 0.75).clamp(min=1e-6)
     weights[chosen] = torch.exp(-distance[chosen] / (2 * spread)) + 1e-6
     targets = level.target.flatten().nonzero()[:, 0]
-    shifts = torch.stack(torch.meshgrid(*[torch.arange(-RADIUS, RADIUS + 1)] * 2, indexing="ij"), -1).view(-1, 2)
+    shifts = torch.stack(torch.meshgrid(*[torch.arange(-reach, reach + 1)] * 2, indexing="ij"), -1).view(-1, 2)
     y = (targets // width)[:, None] + shifts[:, 0]  # [T, 49]
     x = (targets % width)[:, None] + shifts[:, 1]
     allowed = (y >= 0) & (y < height) & (x >= 0) & (x < width)
@@ -246,6 +321,14 @@ def _components(sheet: Tensor, sources: Tensor, generator: torch.Generator) -> t
     mean = patches.mean(0, keepdim=True)
     patches = patches - mean
     return mean, torch.linalg.eigh(patches.T @ patches).eigenvectors[:, -_DIMENSIONS:]
+
+
+def _project_all(image: Tensor, mean: Tensor, basis: Tensor) -> Tensor:
+    """(h * w, d) components of the patches around all pixels."""
+    size = 2 * RADIUS + 1
+    kernels = basis.T.reshape(-1, 3, size, size)
+    padded = F.pad(image[None], (RADIUS,) * 4, mode="replicate")
+    return F.conv2d(padded, kernels, -(mean @ basis)[0])[0].flatten(1).T.contiguous()
 
 
 def _project(image: Tensor, mean: Tensor, basis: Tensor, chosen: Tensor) -> Tensor:

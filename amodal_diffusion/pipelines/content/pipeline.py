@@ -114,8 +114,8 @@ class ContentPipeline(SafePipeline):
             there, "pcnet-c" as published, or "inpainter".
         blend_prior: where "blend" has its low frequencies from: "smooth" continues the visible colours, "network" lets
             the component paint them.
-        source_margin: width in pixels of the rim of visible parts, beside holes and beside other things, that is never
-            copied.
+        source_margin: width in pixels of the widest rim beside a hole that is taken for a mixture of colours, where the
+            photo shows one (`exemplar.mixed_rim`): it is neither copied nor looked at.
 
     Raises:
         ValueError, TypeError: naming the setting or the component.
@@ -154,7 +154,7 @@ class ContentPipeline(SafePipeline):
         erase_occluders: bool | None = None,
         filler: str | None = None,
         blend_prior: str = "smooth",
-        source_margin: int = 1,
+        source_margin: int = 2,
     ) -> None:
         super().__init__()
         if model is not None or inpainter is not None or inpainter_id is not None or filler is None:
@@ -557,7 +557,8 @@ class ContentPipeline(SafePipeline):
 
         Returns:
             The background. Every pixel outside the hole (with `replace_rim`: outside the hole and its rim) is equal to
-            the photo's. If there is no hole, the result is the photo itself, and the network is not called. If the hole
+            the photo's, but for a rim of up to `source_margin` pixels where the photo shows the colours of what is
+            removed, which fillers that are no network fill too. If there is no hole, the result is the photo itself, and the network is not called. If the hole
             covers the whole photo, the network has no visible pixel to go by, and its output is returned as it is.
 
         Raises:
@@ -587,8 +588,9 @@ class ContentPipeline(SafePipeline):
             if chosen != "blend":
                 return postprocess(self._paste_background(low, photo, hole, replace_rim), output_type)
         result = photo.copy()
+        place.wanted = place.hole  # with the rim whose colours are mixed, which would stay as an outline
         part = None if low is None else low[:, place.window[0], place.window[1]]
-        result[whole] = place.fill(chosen, part, None if generators is None else generators[0])
+        result[place.window][place.hole] = place.fill(chosen, part, None if generators is None else generators[0])
         return postprocess(result, output_type)
 
     def _paint_background(
