@@ -1,7 +1,9 @@
-"""Holes filled with pixels copied from what is seen: which pixels may be copied, and how they meet the photo."""
+"""Holes filled with pixels copied from what is seen, which meet the photo."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,135 +12,44 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...display import short_repr
-from ...masks import BoolArray, dilate, erode, mask_boxes
+from ...masks import BoolArray
 from ...models.pull_push import pull_push
-from .fillers import choose_filler
-from .inputs import ContentScene
-from .patch_matching import RADIUS, Level, Matches, Sheet, match
+from .patch_matching import Level, Matches, Sheet, match
 
 _MOST = 6_000  # pixels of a hole that are matched; a larger hole is matched at a coarser level
 _MOST_AROUND = 200_000  # pixels of its window likewise
-_MIXED = 0.1  # share of what hides a hole in the colours beside it that is seen
-_RIM_SAMPLE = 250  # pixels of a rim that are looked at
 _STRIP = 2**18  # pixels that are made floats at a time
-_SHARE = 0.6
+_SHARE = 0.75  # of the low frequencies that are continued smoothly; the rest is copied
 _DETAIL = 2.0  # pixels at the level of matching: detail is what a Gaussian of this width takes away
 
 
 @dataclass
-class Hole:
-    """A hole in a window of a photo, and what may be copied into it.
+class Source:
+    """Pixels beside those of the window itself that may be copied into a hole.
 
     Args:
-        photo: (h, w, 3) uint8, the window.
-        hole: (h, w) bool, the pixels to fill.
-        wanted: (h, w) bool, those of them that are asked for.
-        known: (h, w) bool, the pixels beside which the filling must fit.
-        usable: (h, w) bool, the pixels that may be copied.
-        window: rows and columns in the photo.
-        mirror: copy from the mirrored window too.
+        pixels: (h, w, 3) uint8.
+        usable: (h, w) bool.
+        place: (y, x) in the window of the hole, where the first pixel is thought to lie.
+        step: (dy, dx), how far apart neighbouring pixels are thought to lie there; negative where mirrored.
 
     Example:
-        >>> photo, hole = np.full((40, 40, 3), 9, np.uint8), np.zeros((40, 40), bool)
-        >>> hole[10:12, 10] = True
-        >>> place = background_hole(photo, hole, None, None, margin=1)
-        >>> place.suiting_filler(None), place.fill("exemplar")
-        ('smooth', array([[9, 9, 9],
-               [9, 9, 9]], dtype=uint8))
+        >>> Source(np.zeros((4, 6, 3), np.uint8), np.ones((4, 6), bool), (0, 5), (1, -1)).sheet(2).places[0, :, 1]
+        tensor([2.5000, 1.5000, 0.5000])
     """
 
-    photo: npt.NDArray[np.uint8]
-    hole: BoolArray
-    wanted: BoolArray
-    known: BoolArray
+    pixels: npt.NDArray[np.uint8]
     usable: BoolArray
-    window: tuple[slice, slice]
-    mirror: bool = False
+    place: tuple[float, float] = (0.0, 0.0)
+    step: tuple[float, float] = (1.0, 1.0)
 
     __repr__ = short_repr
 
-    def suiting_filler(self, network: str | None) -> str:
-        """See `choose_filler`."""
-        return choose_filler(self.photo, self.hole, self.usable, network)
-
-    def fill(
-        self, filler: str, low: Tensor | None = None, generator: torch.Generator | None = None
-    ) -> npt.NDArray[np.uint8]:
-        """(n, 3) uint8, the colours of the pixels that are wanted, row after row; see `fill_hole`."""
-        colours = fill_hole(
-            self.photo,
-            self.hole,
-            self.known,
-            self.usable if filler != "smooth" else np.zeros_like(self.usable),
-            mirror=self.mirror,
-            blend=filler != "exemplar",
-            low=low,
-            generator=generator,
-        )
-        return colours[self.wanted[self.hole]]
-
-
-def object_hole(scene: ContentScene, index: int, margin: int, *, clean_seams: bool = False) -> Hole:
-    """The hidden part of an object; only visible pixels of the object itself may be copied.
-
-    Args:
-        scene: the photo and its objects.
-        index: of one with a hidden part.
-        margin: width in pixels of the widest rim beside the hidden part that can be trimmed (`mixed_rim`).
-        clean_seams: the visible part already keeps away from what hides it.
-
-    Example:
-        >>> from amodal_diffusion.pipelines.content.inputs import read_content_scene
-        >>> masks, amodal_masks = np.zeros((2, 1, 40, 40), bool)
-        >>> masks[0, :, :20] = amodal_masks[:] = True
-        >>> hole = object_hole(read_content_scene(np.zeros((40, 40, 3), np.uint8), masks, amodal_masks), 0, margin=1)
-        >>> hole.wanted[0, 17:22].astype(int), hole.hole[0, 17:22].astype(int), hole.usable[1, 16:21].astype(int)
-        (array([0, 0, 0, 1, 1]), array([0, 0, 0, 1, 1]), array([1, 1, 1, 0, 0]))
-    """
-    modal, hidden = scene.modal[index], scene.amodal[index] & ~scene.modal[index]
-    if not modal.any():  # painted from its surroundings
-        rows, columns = search_window(hidden, ~hidden)
-        known = ~scene.erased(index, rows, columns, everything=True)
-        wanted = hidden[rows, columns]
-        return Hole(scene.photo[rows, columns], wanted, wanted, known, np.zeros_like(wanted), (rows, columns))
-    rows, columns = search_window(hidden, modal)
-    photo, modal, wanted = scene.photo[rows, columns], modal[rows, columns], hidden[rows, columns]
-    rim = 0 if clean_seams else mixed_rim(photo, wanted, modal, margin)
-    hole = wanted | (modal & dilate(wanted, kernel="square", size=2 * rim + 1))
-    known = modal & ~hole
-    if not known.any():
-        hole, known = wanted, modal
-    return Hole(photo, hole, wanted, known, own_sources(known, min(margin, 1)), (rows, columns))
-
-
-def background_hole(
-    photo: npt.NDArray[np.uint8], hole: BoolArray, unknown: BoolArray | None, avoid: BoolArray | None, margin: int
-) -> Hole:
-    """The place of removed objects.
-
-    Args:
-        photo: (H, W, 3) uint8.
-        hole: (H, W) bool, not empty.
-        unknown: (H, W) bool, where the photo holds nothing, or None.
-        avoid: (H, W) bool, what must not be copied, or None.
-        margin: width in pixels of the widest rim around the hole that can be trimmed (`mixed_rim`).
-
-    Example:
-        >>> photo, hole = np.zeros((40, 40, 3), np.uint8), np.eye(40, dtype=bool)
-        >>> background_hole(photo, hole, None, None, margin=2).wanted.shape
-        (40, 40)
-    """
-    rows, columns = search_window(hole, ~hole)
-    beside = ~hole[rows, columns] if unknown is None else ~(hole | unknown)[rows, columns]
-    rim = mixed_rim(photo[rows, columns], hole[rows, columns], beside, margin)
-    wider = dilate(hole, kernel="square", size=2 * rim + 1)
-    if unknown is not None:
-        wider = wider & (hole | ~unknown)
-    known = ~wider
-    usable = known if avoid is None else known & ~dilate(avoid, kernel="square", size=3)
-    rows, columns = search_window(wider, usable)
-    where = (rows, columns)
-    return Hole(photo[where], wider[where], hole[where], known[where], usable[where], where)
+    def sheet(self, scale: int) -> Sheet:
+        """In blocks of `scale` pixels."""
+        sheet = Sheet.of_picture(_padded(self.pixels, scale), _padded(self.usable, scale), scale)
+        sheet.places.mul_(torch.tensor(self.step)).add_(torch.tensor(self.place) / scale)
+        return sheet
 
 
 def fill_hole(
@@ -147,7 +58,7 @@ def fill_hole(
     known: BoolArray,
     usable: BoolArray,
     *,
-    mirror: bool = False,
+    others: Sequence[Source] = (),
     blend: bool = True,
     low: Tensor | None = None,
     generator: torch.Generator | None = None,
@@ -159,8 +70,8 @@ def fill_hole(
         hole: (H, W) bool, the pixels to fill.
         known: (H, W) bool, the pixels beside which the filling must fit; others are not looked at.
         usable: (H, W) bool, the pixels that may be copied.
-        mirror: copy from the mirrored picture too.
-        blend: take only detail from what is copied, and the low frequencies from `low`.
+        others: what may be copied from elsewhere, too.
+        blend: take little but detail from what is copied, and the low frequencies from `low`.
         low: (3, H, W) float32 in [0, 1]; None continues the known pixels smoothly (`pull_push`).
         generator: of random numbers; None always draws the same.
 
@@ -178,13 +89,10 @@ def fill_hole(
     scale = 1
     while hole.sum() > _MOST * scale**2 or hole.size > _MOST_AROUND * scale**2:
         scale *= 2
-    height, width = (ceil(n / scale) * scale for n in hole.shape)
-    margins = ((0, height - hole.shape[0]), (0, width - hole.shape[1]))
-    hole, known, usable = (np.pad(mask, margins) for mask in (hole, known, usable))
-    photo = np.pad(photo, (*margins, (0, 0)))
+    photo, hole, known, usable = (_padded(array, scale) for array in (photo, hole, known, usable))
     sheet = Sheet.of_picture(photo, usable, scale)
-    if mirror:
-        sheet = sheet.beside(sheet.mirrored())
+    for other in others:
+        sheet = sheet.beside(other.sheet(scale))
     image, seen = _shrunk(photo, known, scale)
     pixels, copied = _shrunk(sheet.pixels, sheet.usable, scale)
     target = _any(hole, scale)
@@ -202,7 +110,8 @@ def fill_hole(
         rough = _copied(found, level)
         correction = _misfit(rough, level, found)
         if blend:
-            correction = _SHARE * (smooth - _blurred(rough, target, _DETAIL)) + (1 - _SHARE) * correction
+            share = _SHARE if low is None else 1.0
+            correction = share * (smooth - _blurred(rough, target, _DETAIL)) + (1 - share) * correction
     y, x = hole.nonzero()
     colours = np.empty((len(y), 3), np.uint8)
     for start in range(0, len(y), _STRIP):
@@ -258,102 +167,10 @@ def copy_pixels(
     return colours / total[:, None]
 
 
-def own_sources(modal: BoolArray, margin: int) -> BoolArray:
-    """The visible pixels of an object that may be copied: those at its rim hold colours of what lies beside it.
-
-    Args:
-        modal: (H, W) bool.
-        margin: width of the rim in pixels.
-
-    Returns:
-        (H, W) bool; all of `modal` where nothing would be left.
-
-    Example:
-        >>> own_sources(np.ones((1, 5), bool), 1).astype(int)
-        array([[1, 1, 1, 1, 1]])
-        >>> own_sources(np.pad(np.ones((3, 3), bool), 1), 1).sum()
-        np.int64(1)
-    """
-    if not margin:
-        return modal
-    inner = erode(modal, kernel="square", size=2 * margin + 1)
-    return inner if inner.any() else modal
-
-
-def mixed_rim(photo: npt.NDArray[np.uint8], hole: BoolArray, beside: BoolArray, most: int) -> int:
-    """How many pixels beside a hole hold colours of what lies in it, as the photo shows.
-
-    Each pixel of a rim is taken for a mixture of the mean colours near it, inside of the hole and further outside.
-
-    Args:
-        photo: (H, W, 3) uint8, with what hides the rest in the hole.
-        hole: (H, W) bool.
-        beside: (H, W) bool, the pixels that are looked at.
-        most: width of the widest rim.
-
-    Returns:
-        0 to `most`.
-
-    Example:
-        >>> photo = np.zeros((20, 20, 3), np.uint8)
-        >>> photo[:, 10:], photo[:, 9] = 200, 80
-        >>> hole = np.arange(20) >= np.full((20, 1), 10)
-        >>> mixed_rim(photo, hole, ~hole, most=3)
-        1
-    """
-    reach = most + 4
-    around = np.pad(dilate(hole, kernel="square", size=2 * most + 1), reach)
-    inner = np.pad(erode(hole, kernel="square", size=3), reach)
-    outer = np.pad(beside, reach) & ~around
-    offsets = np.arange(2 * reach + 1)
-    inside = hole
-    for width in range(most):
-        wider = dilate(inside, kernel="square", size=3)
-        y, x = (wider & ~inside & beside).nonzero()
-        inside = wider
-        some = slice(None, None, max(1, len(y) // _RIM_SAMPLE))
-        y, x = y[some], x[some]
-        where = (y[:, None, None] + offsets[:, None], x[:, None, None] + offsets)  # in the padded planes
-        colours = photo[(where[0] - reach).clip(0, len(hole) - 1), (where[1] - reach).clip(0, hole.shape[1] - 1)]
-        shares = [plane[where][..., None].astype(np.float32) for plane in (inner, outer)]
-        known = (shares[0].any(axis=(1, 2, 3))) & (shares[1].any(axis=(1, 2, 3)))
-        if not known.any():
-            return width
-        front, back = ((colours * share).sum((1, 2))[known] / share.sum((1, 2))[known] for share in shares)
-        across, step = front - back, photo[y, x][known] - back
-        if (step * across).sum() < _MIXED * (across**2).sum():
-            return width
-    return most
-
-
-def search_window(hole: BoolArray, around: BoolArray, least: int = 48) -> tuple[slice, slice]:
-    """Rows and columns of a part of a picture in which a hole finds what to copy.
-
-    It grows until it holds four times as many pixels to copy from as there are to fill.
-
-    Args:
-        hole: (H, W) bool, not empty.
-        around: (H, W) bool, the pixels that may be copied.
-        least: pixels around the hole.
-
-    Example:
-        >>> hole = np.zeros((500, 500), bool)
-        >>> hole[200:210, 200:210] = True
-        >>> search_window(hole, ~hole)
-        (slice(152, 258, None), slice(152, 258, None))
-    """
-    x, y, w, h = mask_boxes(hole[None])[0].tolist()
-    height, width = hole.shape
-    reach = max(least, max(w, h) // 4)
-    left, top, wide, high = mask_boxes((around | hole)[None])[0].tolist()
-    left, top, right, bottom = left - RADIUS, top - RADIUS, left + wide + RADIUS, top + high + RADIUS
-    wanted = min(4 * int(hole.sum()), int(around.sum()))
-    while True:
-        rows = slice(max(0, top, y - reach), min(height, bottom, y + h + reach))
-        columns = slice(max(0, left, x - reach), min(width, right, x + w + reach))
-        if around[rows, columns].sum() >= wanted:
-            return rows, columns
-        reach *= 2
+def _padded(array: npt.NDArray[Any], scale: int) -> npt.NDArray[Any]:
+    """An array whose sides are multiples of `scale`."""
+    margins = [(0, -side % scale) for side in array.shape[:2]]
+    return np.pad(array, margins + [(0, 0)] * (array.ndim - 2))
 
 
 def _shrunk(pixels: npt.NDArray[np.uint8], mask: BoolArray, scale: int) -> tuple[Tensor, Tensor]:

@@ -27,6 +27,7 @@ class ContentScene:
         amodal: (N, H, W) bool, holds `modal`.
         boxes: (N, 4) int64 (x, y, w, h), tight around `amodal`, zeros where that is empty.
         prompts: of the N objects.
+        names: of the N objects, None for one without.
         in_front: (N, N) bool, row i marks the objects that may hide object i; None where no order was given.
         occluders: (N, H, W) or (1, H, W) bool, what else hides the objects, or None.
         unknown: (H, W) bool, where the photo holds nothing, or None.
@@ -47,6 +48,7 @@ class ContentScene:
     amodal: np.ndarray
     boxes: np.ndarray
     prompts: list[str]
+    names: list[str | None]
     in_front: np.ndarray | None = None
     occluders: np.ndarray | None = None
     unknown: np.ndarray | None = None
@@ -135,6 +137,7 @@ def read_content_scene(
         amodal=amodal,
         boxes=mask_boxes(amodal),
         prompts=_read_prompts(names, prompts, count),
+        names=[None] * count if names is None else [*names],
         in_front=in_front,
         occluders=occluders,
         unknown=unknown,

@@ -58,14 +58,6 @@ class Sheet:
         sides = [torch.arange(side // scale, dtype=torch.float32) for side in usable.shape]
         return cls(pixels, usable, torch.stack(torch.meshgrid(*sides, indexing="ij"), -1), scale)
 
-    def mirrored(self) -> "Sheet":
-        """The same pixels mirrored about the vertical axis of what is usable, and where they would then lie."""
-        columns = np.flatnonzero(self.usable.any(axis=0)) // self.scale
-        places = self.places.flip(1)
-        if len(columns):
-            places[..., 1] = self.places[0, columns[[0, -1]], 1].sum() - places[..., 1]
-        return Sheet(self.pixels[:, ::-1], self.usable[:, ::-1], places, self.scale)
-
     def beside(self, other: "Sheet") -> "Sheet":
         """Both sheets as one."""
         height = max(len(self.usable), len(other.usable))

@@ -24,7 +24,6 @@ from ..base import PipelineCallback, SafePipeline, check_callback
 from ..inputs import batches, check_choice, check_integer, check_number, to_device
 from ..registry import register_pipeline
 from .cutouts import paste_hidden, patch_colours, postprocess, to_pixels, to_planes, visible_tile
-from .exemplar import Hole, background_hole, object_hole
 from .fillers import check_filler, read_fillers
 from .inpainting import (
     check_inpainter_kwargs,
@@ -37,6 +36,7 @@ from .inpainting import (
 from .inputs import ContentScene, content_boxes, cover, crop_erased, read_content_scene, read_mask, read_photo
 from .output import ContentPipelineOutput
 from .seams import continue_photo, match_seam, trusted_photo, trusted_rim
+from .sources import Hole, background_hole, object_hole
 
 _UNIT = 256
 """Side in pixels of the crops that lengths in the settings refer to."""
@@ -115,7 +115,7 @@ class ContentPipeline(SafePipeline):
         blend_prior: where "blend" has its low frequencies from: "smooth" continues the visible colours, "network" lets
             the component paint them.
         source_margin: width in pixels of the widest rim beside a hole that is taken for a mixture of colours, where the
-            photo shows one (`exemplar.mixed_rim`): it is neither copied nor looked at.
+            photo shows one (`sources.mixed_rim`): it is neither copied nor looked at.
 
     Raises:
         ValueError, TypeError: naming the setting or the component.
@@ -432,7 +432,7 @@ class ContentPipeline(SafePipeline):
             raise ValueError("`category_ids` must be given: the network is class-conditioned.")
         margin = 0 if clean_seams and self.config.seam_margin is not None else self.config.seam_margin
 
-        fillers: list[str | None] = [*self._fillers(filler, scene.prompts if names is None else list(names))]
+        fillers: list[str | None] = [*self._fillers(filler, scene.names)]
 
         # 2. Cut the visible part of each object out of the photo, and choose what fills the hidden one
         tiles = [visible_tile(scene, index) for index in range(len(scene))]
@@ -558,8 +558,9 @@ class ContentPipeline(SafePipeline):
         Returns:
             The background. Every pixel outside the hole (with `replace_rim`: outside the hole and its rim) is equal to
             the photo's, but for a rim of up to `source_margin` pixels where the photo shows the colours of what is
-            removed, which fillers that are no network fill too. If there is no hole, the result is the photo itself, and the network is not called. If the hole
-            covers the whole photo, the network has no visible pixel to go by, and its output is returned as it is.
+            removed, which fillers that are no network fill too. If there is no hole, the result is the photo itself, and
+            no network is called. If the hole covers the whole photo, a network has no visible pixel to go by, and its
+            output is returned as it is.
 
         Raises:
             ValueError, TypeError: naming the argument, as `__call__` says.

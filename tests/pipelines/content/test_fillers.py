@@ -6,7 +6,7 @@ import torch
 
 from amodal_diffusion import ContentPipeline
 from amodal_diffusion.masks import erode
-from amodal_diffusion.pipelines.content.exemplar import search_window
+from amodal_diffusion.pipelines.content.sources import search_window
 from content_helpers import check_tiles, painter, tile_of, tiny_content, tiny_content_model
 from pipeline_helpers import crossing_bars
 
@@ -123,6 +123,22 @@ def test_an_object_of_which_nothing_is_seen(scene):
     picture, modal, amodal = scene
     output = ContentPipeline(filler="auto")(picture, np.stack([modal[0] & False, modal[1]]), amodal)
     assert output.fillers[0] == "smooth"
+
+
+def test_an_object_that_shows_little_is_helped_by_one_of_the_same_name():
+    """The visible part is plain, its sibling has stripes; only a sibling of the same name is copied from."""
+    picture = np.full((60, 120, 3), 120, np.uint8)
+    picture[:, 60:, :] = np.where(np.arange(60) % 6 < 3, 90, 150)[None, :, None]
+    modal, amodal = np.zeros((2, 2, 60, 120), bool)
+    modal[0, 10:50, 10:20], amodal[0, 10:50, 10:50] = True, True
+    modal[1, 10:50, 70:110] = amodal[1, 10:50, 70:110] = True
+
+    def detail(names):
+        tile = ContentPipeline(filler="exemplar")(picture, modal, amodal, names=names).objects[0]
+        return np.abs(np.diff(tile[..., 0].astype(int), axis=1)).mean()
+
+    assert detail(["cup", "plate"]) < 1
+    assert detail(["cup", "cup"]) >= detail(["cup", "plate"])
 
 
 def test_the_window_follows_the_hole():

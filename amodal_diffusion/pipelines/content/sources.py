@@ -1,0 +1,268 @@
+"""Which pixels may be copied into which hole."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ...display import short_repr
+from ...masks import BoolArray, dilate, erode, mask_boxes
+from .exemplar import Source, fill_hole
+from .fillers import choose_filler
+from .inputs import ContentScene, window
+from .patch_matching import RADIUS
+
+_MIXED = 0.1  # share of what hides a hole in the colours beside it that is seen
+_RIM_SAMPLE = 250  # pixels of a rim that are looked at
+_PLENTY = 2.0  # pixels of an object for each of its hidden part, above which nothing else is copied
+_MOST_SIBLINGS = 2
+_FEWEST = 200  # visible pixels of another object that are worth a look
+
+
+@dataclass
+class Hole:
+    """A hole in a window of a photo, and what may be copied into it.
+
+    Args:
+        photo: (h, w, 3) uint8, the window.
+        hole: (h, w) bool, the pixels to fill.
+        wanted: (h, w) bool, those of them that are asked for.
+        known: (h, w) bool, the pixels beside which the filling must fit.
+        usable: (h, w) bool, the pixels that may be copied.
+        window: rows and columns in the photo.
+        others: what may be copied from elsewhere, too.
+
+    Example:
+        >>> photo, hole = np.full((40, 40, 3), 9, np.uint8), np.zeros((40, 40), bool)
+        >>> hole[10:12, 10] = True
+        >>> place = background_hole(photo, hole, None, None, margin=1)
+        >>> place.suiting_filler(None), place.fill("exemplar")
+        ('smooth', array([[9, 9, 9],
+               [9, 9, 9]], dtype=uint8))
+    """
+
+    photo: npt.NDArray[np.uint8]
+    hole: BoolArray
+    wanted: BoolArray
+    known: BoolArray
+    usable: BoolArray
+    window: tuple[slice, slice]
+    others: list[Source] = field(default_factory=list)
+
+    __repr__ = short_repr
+
+    def suiting_filler(self, network: str | None) -> str:
+        """See `choose_filler`."""
+        return choose_filler(self.photo, self.hole, self.usable, network)
+
+    def fill(
+        self, filler: str, low: Tensor | None = None, generator: torch.Generator | None = None
+    ) -> npt.NDArray[np.uint8]:
+        """(n, 3) uint8, the colours of the pixels that are wanted, row after row; see `fill_hole`."""
+        colours = fill_hole(
+            self.photo,
+            self.hole,
+            self.known,
+            self.usable if filler != "smooth" else np.zeros_like(self.usable),
+            others=self.others if filler != "smooth" else (),
+            blend=filler != "exemplar",
+            low=low,
+            generator=generator,
+        )
+        return colours[self.wanted[self.hole]]
+
+
+def object_hole(scene: ContentScene, index: int, margin: int, *, clean_seams: bool = False) -> Hole:
+    """The hidden part of an object, and what may be copied there.
+
+    That is its own visible part; where this is smaller than twice the hidden one, also its mirror image, and other
+    objects of the same name. Nothing else is copied.
+
+    Args:
+        scene: the photo and its objects.
+        index: of one with a hidden part.
+        margin: width in pixels of the widest rim beside the hidden part that can be trimmed (`mixed_rim`).
+        clean_seams: the visible part already keeps away from what hides it.
+
+    Example:
+        >>> from amodal_diffusion.pipelines.content.inputs import read_content_scene
+        >>> masks, amodal_masks = np.zeros((2, 1, 40, 40), bool)
+        >>> masks[0, :, :20] = amodal_masks[:] = True
+        >>> hole = object_hole(read_content_scene(np.zeros((40, 40, 3), np.uint8), masks, amodal_masks), 0, margin=1)
+        >>> hole.wanted[0, 17:22].astype(int), hole.hole[0, 17:22].astype(int), hole.usable[1, 16:21].astype(int)
+        (array([0, 0, 0, 1, 1]), array([0, 0, 0, 1, 1]), array([1, 1, 1, 0, 0]))
+    """
+    modal, hidden = scene.modal[index], scene.amodal[index] & ~scene.modal[index]
+    if not modal.any():  # painted from its surroundings
+        rows, columns = search_window(hidden, ~hidden)
+        known = ~scene.erased(index, rows, columns, everything=True)
+        wanted = hidden[rows, columns]
+        return Hole(scene.photo[rows, columns], wanted, wanted, known, np.zeros_like(wanted), (rows, columns))
+    rows, columns = search_window(hidden, modal)
+    photo, modal, wanted = scene.photo[rows, columns], modal[rows, columns], hidden[rows, columns]
+    rim = 0 if clean_seams else mixed_rim(photo, wanted, modal, margin)
+    hole = wanted | (modal & dilate(wanted, kernel="square", size=2 * rim + 1))
+    known = modal & ~hole
+    if not known.any():
+        hole, known = wanted, modal
+    usable = own_sources(known, min(margin, 1))
+    place = Hole(photo, hole, wanted, known, usable, (rows, columns))
+    if usable.sum() < _PLENTY * hole.sum():
+        place.others = [_mirrored(photo, usable), *_siblings(scene, index, place, margin)]
+    return place
+
+
+def _mirrored(photo: npt.NDArray[np.uint8], usable: BoolArray) -> Source:
+    """The visible part mirrored about its vertical axis, in its place."""
+    columns = np.flatnonzero(usable.any(axis=0))
+    # Column c of the mirrored window is column w - 1 - c of the window; the axis is the middle of what is usable.
+    first = float(columns[0] + columns[-1] - usable.shape[1] + 1)
+    return Source(photo[:, ::-1], usable[:, ::-1], (0.0, first), (1.0, 1.0))
+
+
+def _siblings(scene: ContentScene, index: int, place: Hole, margin: int) -> list[Source]:
+    """The largest visible parts of objects of the same name, laid over this one."""
+    name = scene.names[index]
+    others = [other for other, known in enumerate(scene.names) if name and known == name and other != index]
+    areas = {other: int(scene.modal[(other, *window(scene.boxes[other]))].sum()) for other in others}
+    found = []
+    x, y, w, h = scene.boxes[index].tolist()
+    for other in sorted(others, key=lambda one: -areas[one])[:_MOST_SIBLINGS]:
+        if areas[other] < _FEWEST:
+            continue
+        where = window(scene.boxes[other])
+        _, _, wide, high = scene.boxes[other].tolist()
+        usable = own_sources(scene.modal[(other, *where)], margin)
+        corner = (float(y - place.window[0].start), float(x - place.window[1].start))
+        found.append(Source(scene.photo[where], usable, corner, (h / high, w / wide)))
+    return found
+
+
+def background_hole(
+    photo: npt.NDArray[np.uint8], hole: BoolArray, unknown: BoolArray | None, avoid: BoolArray | None, margin: int
+) -> Hole:
+    """The place of removed objects.
+
+    Args:
+        photo: (H, W, 3) uint8.
+        hole: (H, W) bool, not empty.
+        unknown: (H, W) bool, where the photo holds nothing, or None.
+        avoid: (H, W) bool, what must not be copied, or None.
+        margin: width in pixels of the widest rim around the hole that can be trimmed (`mixed_rim`).
+
+    Example:
+        >>> photo, hole = np.zeros((40, 40, 3), np.uint8), np.eye(40, dtype=bool)
+        >>> background_hole(photo, hole, None, None, margin=2).wanted.shape
+        (40, 40)
+    """
+    rows, columns = search_window(hole, ~hole)
+    beside = ~hole[rows, columns] if unknown is None else ~(hole | unknown)[rows, columns]
+    rim = mixed_rim(photo[rows, columns], hole[rows, columns], beside, margin)
+    wider = dilate(hole, kernel="square", size=2 * rim + 1)
+    if unknown is not None:
+        wider = wider & (hole | ~unknown)
+    known = ~wider
+    usable = known if avoid is None else known & ~dilate(avoid, kernel="square", size=3)
+    rows, columns = search_window(wider, usable)
+    where = (rows, columns)
+    return Hole(photo[where], wider[where], hole[where], known[where], usable[where], where)
+
+
+def own_sources(modal: BoolArray, margin: int) -> BoolArray:
+    """The visible pixels of an object that may be copied: those at its rim hold colours of what lies beside it.
+
+    Args:
+        modal: (H, W) bool.
+        margin: width of the rim in pixels.
+
+    Returns:
+        (H, W) bool; all of `modal` where nothing would be left.
+
+    Example:
+        >>> own_sources(np.ones((1, 5), bool), 1).astype(int)
+        array([[1, 1, 1, 1, 1]])
+        >>> own_sources(np.pad(np.ones((3, 3), bool), 1), 1).sum()
+        np.int64(1)
+    """
+    if not margin:
+        return modal
+    inner = erode(modal, kernel="square", size=2 * margin + 1)
+    return inner if inner.any() else modal
+
+
+def mixed_rim(photo: npt.NDArray[np.uint8], hole: BoolArray, beside: BoolArray, most: int) -> int:
+    """How many pixels beside a hole hold colours of what lies in it, as the photo shows.
+
+    Each pixel of a rim is taken for a mixture of the mean colours near it, inside of the hole and further outside.
+
+    Args:
+        photo: (H, W, 3) uint8, with what hides the rest in the hole.
+        hole: (H, W) bool.
+        beside: (H, W) bool, the pixels that are looked at.
+        most: width of the widest rim.
+
+    Returns:
+        0 to `most`.
+
+    Example:
+        >>> photo = np.zeros((20, 20, 3), np.uint8)
+        >>> photo[:, 10:], photo[:, 9] = 200, 80
+        >>> hole = np.arange(20) >= np.full((20, 1), 10)
+        >>> mixed_rim(photo, hole, ~hole, most=3)
+        1
+    """
+    reach = most + 4
+    around = np.pad(dilate(hole, kernel="square", size=2 * most + 1), reach)
+    inner = np.pad(erode(hole, kernel="square", size=3), reach)
+    outer = np.pad(beside, reach) & ~around
+    offsets = np.arange(2 * reach + 1)
+    inside = hole
+    for width in range(most):
+        wider = dilate(inside, kernel="square", size=3)
+        y, x = (wider & ~inside & beside).nonzero()
+        inside = wider
+        some = slice(None, None, max(1, len(y) // _RIM_SAMPLE))
+        y, x = y[some], x[some]
+        where = (y[:, None, None] + offsets[:, None], x[:, None, None] + offsets)  # in the padded planes
+        colours = photo[(where[0] - reach).clip(0, len(hole) - 1), (where[1] - reach).clip(0, hole.shape[1] - 1)]
+        shares = [plane[where][..., None].astype(np.float32) for plane in (inner, outer)]
+        known = (shares[0].any(axis=(1, 2, 3))) & (shares[1].any(axis=(1, 2, 3)))
+        if not known.any():
+            return width
+        front, back = ((colours * share).sum((1, 2))[known] / share.sum((1, 2))[known] for share in shares)
+        across, step = front - back, photo[y, x][known] - back
+        if (step * across).sum() <= _MIXED * (across**2).sum():
+            return width
+    return most
+
+
+def search_window(hole: BoolArray, around: BoolArray, least: int = 48) -> tuple[slice, slice]:
+    """Rows and columns of a part of a picture in which a hole finds what to copy.
+
+    It grows until it holds four times as many pixels to copy from as there are to fill.
+
+    Args:
+        hole: (H, W) bool, not empty.
+        around: (H, W) bool, the pixels that may be copied.
+        least: pixels around the hole.
+
+    Example:
+        >>> hole = np.zeros((500, 500), bool)
+        >>> hole[200:210, 200:210] = True
+        >>> search_window(hole, ~hole)
+        (slice(152, 258, None), slice(152, 258, None))
+    """
+    x, y, w, h = mask_boxes(hole[None])[0].tolist()
+    height, width = hole.shape
+    reach = max(least, max(w, h) // 4)
+    left, top, wide, high = mask_boxes((around | hole)[None])[0].tolist()
+    left, top, right, bottom = left - RADIUS, top - RADIUS, left + wide + RADIUS, top + high + RADIUS
+    wanted = min(4 * int(hole.sum()), int(around.sum()))
+    while True:
+        rows = slice(max(0, top, y - reach), min(height, bottom, y + h + reach))
+        columns = slice(max(0, left, x - reach), min(width, right, x + w + reach))
+        if around[rows, columns].sum() >= wanted:
+            return rows, columns
+        reach *= 2
