@@ -558,9 +558,9 @@ class ContentPipeline(SafePipeline):
         Returns:
             The background. Every pixel outside the hole (with `replace_rim`: outside the hole and its rim) is equal to
             the photo's, but for a rim of up to `source_margin` pixels where the photo shows the colours of what is
-            removed, which fillers that are no network fill too. If there is no hole, the result is the photo itself, and
-            no network is called. If the hole covers the whole photo, a network has no visible pixel to go by, and its
-            output is returned as it is.
+            removed, which fillers that are no network fill too. Without a hole it is the photo itself, and no network
+            is called. If the hole covers the whole photo, a network has no visible pixel to go by, and its output is
+            returned as it is.
 
         Raises:
             ValueError, TypeError: naming the argument, as `__call__` says.
