@@ -1,9 +1,11 @@
-"""The ablations of [N21] and [L20], run small: the same short training with one part left out each time.
+"""Ablations: those of [N21] and [L20], run small, and those of the exemplar filler; one part is left out each time.
 
     python benchmarks/ablations.py asbu --dataset a.json b.json --amodal annotations.json --output runs/ablations
     python benchmarks/ablations.py amodal-vae --dataset a.json b.json --amodal annotations.json --output runs/ablations
+    python benchmarks/ablations.py fills --dataset a.json b.json --model pipelines/pcnet-c
 
-Each variant is trained by the training script in a folder of its own below `--output`; a folder that is finished is not
+Nothing is trained for `fills`: holes behind pasted occluders with soft rims, see `content_quality.py`. Of the others,
+each variant is trained by the training script in a folder of its own below `--output`; a folder that is finished is not
 trained again. What counts is the difference between the rows: all of them are far from the shipped checkpoints, which
 trained longer and larger.
 """
@@ -18,7 +20,10 @@ from typing import Any
 
 import torch
 from common import REPOSITORY, environment, format_environment
+from fills.pasted import make_scenes, read_held_out
+from fills.rivals import Filler, pipeline_filler
 
+from amodal_diffusion import ContentPipeline
 from amodal_diffusion.data import read_annotations
 from amodal_diffusion.evaluation import evaluate_methods, load_methods
 
@@ -129,25 +134,72 @@ def score(folder: Path, amodal: str) -> dict[str, float]:
     return found
 
 
-def table(rows: dict[str, dict[str, float]]) -> str:
+FILL_FIGURES = ("psnr", "gradient", "leak", "lite_lpips", "lite_texture")
+
+
+def fill_variants(pipe: ContentPipeline) -> dict[str, Filler]:
+    """The blend with one of its parts left out or changed each time."""
+    rim = ContentPipeline.from_pipe(pipe, source_margin=0)
+    network = ContentPipeline.from_pipe(pipe, blend_prior="network")
+    return {
+        "full: blend of smooth colours and copied detail": pipeline_filler(pipe, "blend"),
+        "without blend (copied pixels, brought to the seam)": pipeline_filler(pipe, "exemplar"),
+        "without copies (smooth colours alone)": pipeline_filler(pipe, "smooth"),
+        "rims are copied and kept (source_margin=0)": pipeline_filler(rim, "blend"),
+        "background copies from objects": pipeline_filler(pipe, "blend", avoid_objects=False),
+        "low frequencies of PCNet-C": pipeline_filler(network, "blend"),
+        "PCNet-C alone": pipeline_filler(pipe, "pcnet-c"),
+    }
+
+
+def compare_fills(args: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """Figures of each variant, on hidden parts of objects and on backgrounds."""
+    from content_quality import evaluate
+
+    pipe = ContentPipeline.from_pretrained(args.model)
+    pipe.set_progress_bar_config(disable=True)
+    photos = read_held_out(args.dataset, args.validation_fraction)
+    scenes = make_scenes(photos, seed=0, count=args.holes, softness=0.6)
+    rows: dict[str, dict[str, float]] = {}
+    for name, filler in fill_variants(pipe).items():
+        rows[name] = {}
+        for kind, chosen in scenes.items():
+            figures = evaluate(filler, chosen)
+            rows[name] |= {f"{kind} {figure}": figures[figure] for figure in FILL_FIGURES}
+    return rows
+
+
+def table(rows: dict[str, dict[str, float]], digits: int = 1) -> str:
     columns = list(dict.fromkeys(key for row in rows.values() for key in row))
     lines = ["| variant | " + " | ".join(column.replace("_", " ") for column in columns) + " |"]
     lines.append("|---|" + "---:|" * len(columns))
     for name, row in rows.items():
-        cells = (f"{row[column]:.1f}" if column in row else "" for column in columns)
+        cells = (f"{row[column]:.{digits}f}" if column in row else "" for column in columns)
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("system", choices=["asbu", "amodal-vae"])
-    parser.add_argument("--dataset", nargs="+", required=True, help="annotation files to train on")
-    parser.add_argument("--amodal", required=True, help="annotations with amodal ground truth, never trained on")
+    parser.add_argument("system", choices=["asbu", "amodal-vae", "fills"])
+    parser.add_argument(
+        "--dataset", nargs="+", required=True, help="annotation files to train on; fills: whose photos held out"
+    )
+    parser.add_argument("--amodal", default=None, help="annotations with amodal ground truth, never trained on")
     parser.add_argument("--output", type=Path, default=Path("runs/ablations"))
     parser.add_argument("--steps", type=int, default=2000, help="updates of each variant; Amodal-VAE: of stage 1")
     parser.add_argument("--order_pipeline", default=str(REPOSITORY / "pipelines" / "pcnet-m"), help="for Amodal-VAE")
+    parser.add_argument("--model", default=str(REPOSITORY / "pipelines" / "pcnet-c"), help="for fills")
+    parser.add_argument("--validation_fraction", type=float, default=0.08, help="for fills: that of the training")
+    parser.add_argument("--holes", type=int, default=40, help="for fills: of each kind, at most")
     args = parser.parse_args(argv)
+    if args.system == "fills":
+        torch.set_num_threads(1)
+        rows = compare_fills(args)
+        sys.stdout.write(f"{format_environment(environment())}\n\n{args.holes} holes of each kind\n\n{table(rows, 2)}")
+        return 0
+    if args.amodal is None:
+        parser.error("--amodal is needed for what is trained")
     folders = train_asbu(args) if args.system == "asbu" else train_amodal_vae(args)
     rows = {name: score(folder, args.amodal) for name, folder in folders.items()}
     sys.stdout.write(format_environment(environment()) + f"\n\n{args.steps} updates each, percent\n\n" + table(rows))

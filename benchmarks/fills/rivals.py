@@ -78,15 +78,18 @@ def pipeline_fillers(pipe: ContentPipeline) -> dict[str, Filler]:
     return fillers
 
 
-def pipeline_filler(pipe: ContentPipeline, name: str | None = None) -> Filler:
+def pipeline_filler(pipe: ContentPipeline, name: str | None = None, *, avoid_objects: bool = True) -> Filler:
     """The hidden part of the object by a call of the pipeline, background by its `background`.
 
-    As a scene pipeline does, the background avoids copying from what other objects show.
+    Args:
+        pipe: the pipeline.
+        name: of one of its fillers; None for its setting.
+        avoid_objects: the background is not copied from objects.
     """
 
     def fill(scene: PastedScene) -> np.ndarray:
         if scene.target is None:
-            avoid = scene.masks.any(0)
+            avoid = scene.masks.any(0) if avoid_objects else None
             return np.asarray(pipe.background(scene.photo, scene.occluder[None], avoid=avoid, filler=name))
         output = pipe(
             scene.photo, scene.masks, scene.amodal_masks, order=scene.order, names=scene.names,

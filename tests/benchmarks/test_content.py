@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import ablations
 import content_quality
 import cv2
 import numpy as np
@@ -123,3 +124,13 @@ def test_pictures_are_not_enlarged():
     sheet = pictures.grid([[np.zeros((4, 8, 3), np.uint8)], [np.zeros((90, 30, 3), np.uint8)] * 2], side=20)
     assert sheet.size == (40, 40)
     assert (np.asarray(sheet) == 0).all(2).sum() == 4 * 8 + 2 * (16 * round(16 / 3))
+
+
+def test_ablations_of_fills(dataset, small, tmp_path, capsys):
+    tiny_pipeline().save_pretrained(tmp_path)
+    arguments = ["fills", "--model", tmp_path, "--dataset", dataset, "--validation_fraction", "0.5", "--holes", "1"]
+    assert ablations.main([str(value) for value in arguments]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("\n| ") == 8 and "without blend" in printed and "background leak" in printed
+    with pytest.raises(SystemExit):
+        ablations.main(["asbu", "--dataset", str(dataset)])
