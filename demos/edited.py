@@ -1,5 +1,6 @@
 """The end of `make demo`: the photo taken apart, changed, and put together again."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,12 @@ REMOVED = "coffee"
 """What was hidden beneath shows: the inside of the cup."""
 MOVED, OFFSET = "cup", (34, -12)
 """To the right and up, in pixels; what the saucer had hidden beneath shows."""
+FILLERS = {"cup": "smooth", "saucer": "smooth"}
+"""What paints their hidden parts, which are plain: copied pixels would repeat their few highlights."""
+BACKGROUND_FILLER = "exemplar"
+"""The table has a grain, which is copied."""
+SHOWN = ("saucer", "cup")
+"""Those whose whole pictures are drawn. The spoon's is left out: its mask takes the handle for a leaf."""
 
 _SQUARE = 12  # of the checkerboard, in pixels
 
@@ -42,15 +49,16 @@ def edit(scene: Scene) -> Scene:
     return scene.move(scene.index(MOVED), *OFFSET)
 
 
-def draw_objects(scene: Scene, columns: int = 2) -> Image.Image:
-    """Each object alone, whole, in one scale, on a checkerboard, with its name."""
-    width, height = scene.size
-    tiles = [scene.layer_image(index, canvas=False) for index in range(len(scene))]
+def draw_objects(scene: Scene, names: Sequence[str] = SHOWN, columns: int = 1) -> Image.Image:
+    """Objects alone, whole, in one scale, on a checkerboard, with their names."""
+    width, height = (2 * side // columns for side in scene.size)
+    shown = [scene.index(name) for name in names]
+    tiles = [scene.layer_image(index, canvas=False) for index in shown]
     scale = 0.9 * min(min(width / tile.width, height / tile.height) for tile in tiles)
     rows = -(-len(tiles) // columns)
     sheet = _checkerboard(columns * width, rows * height)
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=height / 16)
-    for index, (tile, layer) in enumerate(zip(tiles, scene.layers, strict=True)):
+    for index, (tile, layer) in enumerate(zip(tiles, [scene.layers[index] for index in shown], strict=True)):
         left, top = index % columns * width, index // columns * height
         size = (max(1, round(tile.width * scale)), max(1, round(tile.height * scale)))
         large = tile.resize(size, Image.Resampling.BICUBIC)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import skimage.data
 import torch
-from edited import draw_objects, edit, load_scene_pipeline, write_scene
+from edited import BACKGROUND_FILLER, FILLERS, draw_objects, edit, load_scene_pipeline, write_scene
 from PIL import Image
 from woven import paint, woven
 
@@ -120,7 +120,8 @@ def main() -> int:
         "uncertainty": show_uncertainty(args.uncertainty_model, photo, objects.masks),
         "samples": draw_several(args.samples_model, photo, objects.masks[0]),
     }
-    scene = scene_pipe(photo, objects.masks, names=objects.names)
+    fillers = {} if args.content_model else {"filler": FILLERS, "background_filler": BACKGROUND_FILLER}
+    scene = scene_pipe(photo, objects.masks, names=objects.names, **fillers)
     edited = edit(scene)
     pictures["whole_objects"] = draw_objects(scene)
     written += write_scene(edited, args.output)
@@ -129,7 +130,8 @@ def main() -> int:
         written.append(args.output / f"{name}.png")
     if args.docs:
         args.docs.mkdir(parents=True, exist_ok=True)
-        whole = pictures["whole_objects"].resize(photo.size, Image.Resampling.LANCZOS)
+        whole = pictures["whole_objects"]
+        whole = whole.resize((whole.width * photo.height // whole.height, photo.height), Image.Resampling.LANCZOS)
         strips = {
             "demo": side_by_side([overlay, graph]),
             "one_mask": side_by_side([given, found]),
