@@ -242,8 +242,10 @@ def _workplace(parent: Path) -> Iterator[Path]:
     try:
         yield place
     finally:
-        _remove(place)
-        os.close(lock)
+        try:
+            _remove(place)
+        finally:
+            os.close(lock)
         with contextlib.suppress(OSError):  # not empty, since something was written
             for folder in made:
                 folder.rmdir()

@@ -3,7 +3,9 @@
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from .files import write_text
+from .files import atomic_folder, write_text
 
 INDEX_NAME = "model_index.json"
 PIPELINE_FILE_NAME = "pipeline.py"
@@ -311,6 +313,39 @@ def _what_else(folder: str) -> str:
 
 
 # Writing and publishing
+
+
+@contextmanager
+def pipeline_output(
+    folder: str | os.PathLike[str], components: Iterable[str], variant: str | None = None
+) -> Iterator[Path]:
+    """A temporary folder for a pipeline, whose files take the place of an earlier one's when the block ends well.
+
+    Args:
+        folder: made where it lacks; what is no part of a pipeline stays in it.
+        components: their names, as those of their subfolders.
+        variant: of the weights that are written; those of others then stay.
+
+    Raises:
+        ValueError: `folder` is a file.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> (folder / "notes.txt").touch()
+        >>> with pipeline_output(folder, ["model"]) as staged:
+        ...     (staged / "model").mkdir()
+        >>> sorted(path.name for path in folder.iterdir())
+        ['model', 'notes.txt']
+    """
+    folder, names = Path(folder), [*components]
+    if folder.is_file():
+        raise ValueError(f"`save_directory` must be a folder, but '{folder}' is a file.")
+    with atomic_folder(folder, replaces=(*names, PIPELINE_FILE_NAME, INDEX_NAME)) as staged:
+        for name in names if variant is not None else []:
+            if (folder / name).is_dir():
+                shutil.copytree(folder / name, staged / name)
+        yield staged
 
 
 def write_pipeline_file(folder: str | os.PathLike[str], class_name: str, module: str = "amodal_diffusion") -> Path:

@@ -14,6 +14,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
+from .files import atomic_file
 from .masks import BoolArray
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "load_rgba",
     "normalize_images",
     "postprocess_masks",
+    "save_image",
 ]
 
 ImageInput = str | os.PathLike[str] | Image.Image | np.ndarray | torch.Tensor
@@ -202,6 +204,29 @@ def postprocess_masks(
     if output_type == "pil":
         return [Image.fromarray(mask.astype(np.uint8) * 255) for mask in array]
     raise ValueError(f"`output_type` must be 'np', 'pt' or 'pil', got {output_type!r}")
+
+
+def save_image(image: Image.Image, path: str | os.PathLike[str], **options: Any) -> None:
+    """Write a picture with `atomic_file`, so that a kill or a full disk leaves what was there.
+
+    Args:
+        image: any picture of Pillow.
+        path: its ending names the format; folders are made where they lack.
+        options: of `PIL.Image.Image.save`.
+
+    Raises:
+        IsADirectoryError, OSError: as `atomic_file` says.
+        ValueError: an ending that Pillow does not know.
+
+    Example:
+        >>> import tempfile
+        >>> path = os.path.join(tempfile.mkdtemp(), "red.png")
+        >>> save_image(Image.new("RGB", (2, 1), "red"), path)
+        >>> image_size(path)
+        (1, 2)
+    """
+    with atomic_file(path) as temporary:
+        image.save(temporary, **options)
 
 
 def _any_mode(image: ImageInput) -> Image.Image:

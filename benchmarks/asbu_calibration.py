@@ -11,7 +11,6 @@ errors by the area under the ROC curve (50 % is chance).
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,13 +18,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import environment, format_environment
+from common import environment, format_environment, write_json
 from composed_scenes import make_scenes
 from PIL import Image, ImageDraw
 
 from amodal_diffusion import AmodalPipeline, ASBUPipeline
 from amodal_diffusion.crops import crop_boxes
 from amodal_diffusion.data import read_annotations, record_masks
+from amodal_diffusion.images import save_image
 from amodal_diffusion.masks import mask_boxes, mask_unions
 from amodal_diffusion.ordering import neighbours
 
@@ -159,10 +159,9 @@ def main(argv: list[str] | None = None) -> int:
     for name, result in results.items():
         sys.stdout.write(report(name, result) + "\n")
     if args.plot:
-        args.plot.parent.mkdir(parents=True, exist_ok=True)
-        draw(results).save(args.plot)
+        save_image(draw(results), args.plot)
     if args.json:
-        args.json.write_text(json.dumps({"environment": where, "results": results}, indent=1) + "\n", encoding="utf-8")
+        write_json(args.json, {"environment": where, "results": results})
     return 0
 
 

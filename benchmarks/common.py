@@ -14,6 +14,8 @@ import diffusers
 import numpy as np
 import torch
 
+from amodal_diffusion.files import write_text
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
@@ -69,10 +71,7 @@ def format_environment(record: Mapping[str, Any]) -> str:
 
 
 def write_json(path: Path, record: Mapping[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    partial.replace(path)
+    write_text(path, json.dumps(record, indent=2) + "\n")
 
 
 def _cpu_name() -> str:

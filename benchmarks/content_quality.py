@@ -17,7 +17,6 @@ writes pictures to look at instead: scenes of photos held out with an object rem
 """
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -25,12 +24,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import environment, format_environment
+from common import environment, format_environment, write_json
 from fills.pasted import PastedScene, make_scenes, read_held_out
 from fills.pictures import edited_scenes, grid, picture_strip
 from fills.rivals import Filler, mean_colour, opencv_fillers, pipeline_fillers
 
 from amodal_diffusion import ContentPipeline, ScenePipeline
+from amodal_diffusion.images import save_image
 from amodal_diffusion.metrics import FillMetrics, LiteDistances
 
 SHEET_ROWS, SHEET_SIDE = 4, 400
@@ -112,10 +112,10 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     sys.stdout.write(format_environment(environment()) + "\n")
     found = {"environment": environment(), **report(fillers, scenes)}
     if args.json is not None:
-        args.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        write_json(args.json, found)
     if args.picture is not None:
         shown = [scene for chosen in scenes.values() for scene in chosen[:: max(1, len(chosen) // 5)][:5]]
-        picture_strip(shown, fillers).save(args.picture)
+        save_image(picture_strip(shown, fillers), args.picture)
     return found
 
 

@@ -37,6 +37,7 @@ from PIL import Image
 from random_diffusion import SIZES, decoder_config, draw_masks, make_photo, save_stable_diffusion
 
 from amodal_diffusion import SDAmodalDecoder, SDAmodalPipeline
+from amodal_diffusion.files import atomic_folder
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 PUBLISHED_SETTINGS = {"feature_crop": "cells", "paste": "binary", "keep_modal": False}  # the rest is the default
@@ -137,9 +138,8 @@ def prepare(work: Path, options: argparse.Namespace) -> tuple[Path, Path]:
     """Folders of Stable Diffusion, made where `work` does not hold it yet, and of our pipeline that refers to it."""
     stable_diffusion = work / f"stable-diffusion-{options.size}"
     if not stable_diffusion.is_dir():
-        partial = Path(tempfile.mkdtemp(dir=work))
-        save_stable_diffusion(partial, options.size, say)
-        partial.rename(stable_diffusion)
+        with atomic_folder(stable_diffusion) as partial:
+            save_stable_diffusion(partial, options.size, say)
     torch.manual_seed(9)
     decoder = SDAmodalDecoder(**decoder_config(options.size, options.resolution)).eval()
     pipeline = SDAmodalPipeline(

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from amodal_diffusion import ContentPipeline, Scene, ScenePipeline
+from amodal_diffusion.images import save_image
 
 REMOVED = "coffee"
 """What was hidden beneath shows: the inside of the cup."""
@@ -70,7 +71,7 @@ def draw_objects(scene: Scene, names: Sequence[str] = SHOWN, columns: int = 1) -
 def write_scene(scene: Scene, folder: Path) -> list[Path]:
     """The scene as a picture, as an OpenRaster file and as a folder of PNG layers; gives what was written."""
     paths = [folder / name for name in ("scene.png", "scene.ora", "layers")]
-    scene.render().save(paths[0])
+    save_image(scene.render(), paths[0])
     for path in paths[1:]:
         scene.save(path)
     return paths

@@ -21,6 +21,7 @@ from PIL import Image
 from woven import paint, woven
 
 from amodal_diffusion import AmodalPipeline, MaskPipeline, __version__
+from amodal_diffusion.images import save_image
 from amodal_diffusion.io import coco_document, read_object_masks, save_completion
 from amodal_diffusion.ordering import order_pairs
 from amodal_diffusion.visualization import draw_order_graph, draw_overlay, draw_samples, draw_uncertainty
@@ -126,10 +127,9 @@ def main() -> int:
     pictures["whole_objects"] = draw_objects(scene)
     written += write_scene(edited, args.output)
     for name, picture in pictures.items():
-        picture.save(args.output / f"{name}.png")
+        save_image(picture, args.output / f"{name}.png")
         written.append(args.output / f"{name}.png")
     if args.docs:
-        args.docs.mkdir(parents=True, exist_ok=True)
         whole = pictures["whole_objects"]
         whole = whole.resize((whole.width * photo.height // whole.height, photo.height), Image.Resampling.LANCZOS)
         strips = {
@@ -141,7 +141,7 @@ def main() -> int:
             "scene": side_by_side([photo, whole, edited.render()]),
         }
         for name, strip in strips.items():
-            strip.save(args.docs / f"{name}.jpg", quality=92)
+            save_image(strip, args.docs / f"{name}.jpg", quality=92)
             written.append(args.docs / f"{name}.jpg")
 
     for name, modal, amodal in zip(objects.names, objects.masks, out.amodal_masks, strict=True):

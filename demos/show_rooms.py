@@ -11,6 +11,7 @@ from PIL import Image
 
 from amodal_diffusion.data import load_amodal_dataset, record_masks
 from amodal_diffusion.data.rooms import find_cycles, read_colors, record_occlusions
+from amodal_diffusion.images import save_image
 
 SIDE = 320
 COLORS = np.array(
@@ -79,7 +80,7 @@ def main():
         pictures = photo, draw_hidden(photo, modal, amodal), draw_whole(photo, modal, amodal, colors)
         for column, picture in enumerate(pictures):
             sheet.paste(fitted(picture), ((place % 2 * 3 + column) * SIDE, place // 2 * SIDE))
-    sheet.save(options.output, quality=85)
+    save_image(sheet, options.output, quality=85)
     for row in plain:
         found = find_cycles(record_occlusions(row).astype(int))
         names = [obj["name"] for obj in row["objects"]]

@@ -17,7 +17,7 @@ from amodal_diffusion.files import (
     sweep,
     write_text,
 )
-from kill_helpers import killed_at_every_step, tree
+from kill_helpers import killed_at_every_step, really_killed_at_every_step, tree
 from training_helpers import script_environment
 
 OLD = {"layers/a.png": b"old a", "layers/b.png": b"old b", "photo.png": b"old", "scene.json": b"old"}
@@ -45,9 +45,10 @@ def exchange(request, monkeypatch):
 
 
 class TestFile:
-    def test_killed_at_every_step(self, tmp_path):
+    @pytest.mark.parametrize("kill", [killed_at_every_step, really_killed_at_every_step])
+    def test_killed_at_every_step(self, tmp_path, kill):
         path, seen = tmp_path / "deep" / "report.json", set()
-        for _ in killed_at_every_step(lambda: write_text(path, "new"), lambda: write_text(path, "old")):
+        for _ in kill(lambda: write_text(path, "new"), lambda: write_text(path, "old")):
             seen.add(path.read_text())
         assert seen == {"old", "new"}
         assert tree(tmp_path) == {"deep/report.json": b"new"}

@@ -35,7 +35,7 @@ from trainer.photo_sources import check_images, read_photo_sources, split_source
 from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, Mask2FormerImageProcessor, SwinConfig
 
 from amodal_diffusion.data.samplers.instances import MASKS, InstanceSampler, pad, read_instances, resize
-from amodal_diffusion.files import write_text
+from amodal_diffusion.files import atomic_folder, write_text
 from amodal_diffusion.masks import encode_rle
 from amodal_diffusion.metrics import AmodalAP
 
@@ -107,8 +107,9 @@ class SavedSegmenter:
         return self
 
     def save_pretrained(self, folder: str, safe_serialization: bool = True) -> None:
-        self.model.save_pretrained(folder)
-        self.processor.save_pretrained(folder)
+        with atomic_folder(folder, replaces=("model.safetensors", "model.safetensors.index.json")) as staged:
+            self.model.save_pretrained(staged)
+            self.processor.save_pretrained(staged)
 
 
 class SegmenterTask(Task):

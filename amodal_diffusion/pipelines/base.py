@@ -20,6 +20,7 @@ from ..hub import (
     PipelineFolder,
     check_model_index,
     find_pipeline_folder,
+    pipeline_output,
     write_pipeline_file,
 )
 from .contexts import evaluation_mode
@@ -216,6 +217,7 @@ class SafePipeline(DiffusionPipeline):
     ) -> None:
         """Save the components, `model_index.json` and the `pipeline.py` that lets diffusers load the folder by itself.
 
+        They appear together, in place of those of an earlier pipeline; other files in the folder stay.
         `push_to_hub(repo_id)`, and `push_to_hub=True` here, publish the same files.
 
         Args:
@@ -228,13 +230,11 @@ class SafePipeline(DiffusionPipeline):
         """
         if not safe_serialization:
             raise ValueError("`safe_serialization` must be True: pickled weights can run code when they are loaded.")
-        if os.path.isfile(save_directory):
-            raise ValueError(f"`save_directory` must be a folder, but '{os.fspath(save_directory)}' is a file.")
-        os.makedirs(save_directory, exist_ok=True)
         package = type(self).__module__.split(".")[0]
         module = package if package == __name__.split(".")[0] else type(self).__module__
-        write_pipeline_file(save_directory, type(self).__name__, module)
-        super().save_pretrained(os.fspath(save_directory), safe_serialization=True, **kwargs)
+        with pipeline_output(save_directory, self.components, kwargs.get("variant")) as staged:
+            write_pipeline_file(staged, type(self).__name__, module)
+            super().save_pretrained(os.fspath(staged), safe_serialization=True, **kwargs)
 
     def prepare(self, device: str | torch.device) -> Self:
         """Make ready for a run over many photos: on its device, in the faster memory layout, without progress bars."""

@@ -21,6 +21,7 @@ from tqdm.auto import tqdm
 
 from amodal_diffusion.files import PARTIAL, write_text
 from amodal_diffusion.hub import push_folder
+from amodal_diffusion.images import save_image
 
 from .arguments import TrainingArguments
 from .averaging import averaged_model, synchronise_batch_norm
@@ -192,10 +193,9 @@ class Run:
     def _write_pictures(self, pictures: dict[str, np.ndarray]) -> None:
         from PIL import Image
 
-        folder = self.output_dir / "validation"
-        folder.mkdir(exist_ok=True)
         for name, picture in pictures.items():
-            Image.fromarray(picture).save(folder / f"{name}-{self.state.step:06d}.png")
+            path = self.output_dir / "validation" / f"{name}-{self.state.step:06d}.png"
+            save_image(Image.fromarray(picture), path)
             for tracker in self.accelerator.trackers:
                 if tracker.name == "tensorboard":
                     tracker.log_images({name: picture[None]}, self.state.step, dataformats="NHWC")

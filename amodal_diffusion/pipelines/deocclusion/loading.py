@@ -10,13 +10,13 @@ from typing import Any, ClassVar
 import diffusers
 from diffusers import DiffusionPipeline
 
-from ...files import write_text
 from ...hub import (
     INDEX_NAME,
     PIPELINE_FILE_NAME,
     PipelineFolder,
     find_pipeline_folder,
     holds_component,
+    pipeline_output,
     write_pipeline_file,
 )
 from ..auto import AmodalPipeline
@@ -98,7 +98,7 @@ def save_scene_pipeline(
     settings: Mapping[str, Any],
     **options: Any,
 ) -> None:
-    """Write all components into subfolders, `pipeline.py`, and at last the index that says that all is there.
+    """Write all components into subfolders, `pipeline.py` and the index, which appear together.
 
     Args:
         folder: made where it is missing.
@@ -117,22 +117,20 @@ def save_scene_pipeline(
         >>> sorted(os.listdir(folder))
         ['model_index.json', 'pipeline.py']
     """
-    if os.path.isfile(folder):
-        raise ValueError(f"`save_directory` must be a folder, but '{os.fspath(folder)}' is a file.")
-    os.makedirs(folder, exist_ok=True)
     index: dict[str, Any] = {
         "_class_name": [Path(PIPELINE_FILE_NAME).stem, class_name],
         "_diffusers_version": diffusers.__version__,
         **settings,
     }
-    for name, component in components.items():
-        if component is None:
-            index[name] = [None, None]
-            continue
-        component.save_pretrained(Path(folder, name), **(options if name in _REQUIRED else {}))
-        index[name] = [type(component).__module__.split(".")[0], type(component).__name__]
-    write_pipeline_file(folder, class_name)
-    write_text(Path(folder, INDEX_NAME), json.dumps(index, indent=2, sort_keys=True) + "\n")
+    with pipeline_output(folder, components, options.get("variant")) as staged:
+        for name, component in components.items():
+            if component is None:
+                index[name] = [None, None]
+                continue
+            component.save_pretrained(staged / name, **(options if name in _REQUIRED else {}))
+            index[name] = [type(component).__module__.split(".")[0], type(component).__name__]
+        write_pipeline_file(staged, class_name)
+        (staged / INDEX_NAME).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 # Plain diffusers

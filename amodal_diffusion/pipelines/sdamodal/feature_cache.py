@@ -24,7 +24,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ...files import write_text
+from ...files import atomic_file, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -35,8 +35,6 @@ SECONDS_AT_RISK = 60.0
 """A shard is closed after this long, so that a killed run loses little even where a photo takes a minute."""
 _INDEX = "cache.json"
 _SHARDS = "features-*.safetensors"
-_PARTIALS = ".features-*.partial"
-_ABANDONED_SECONDS = 600.0
 _OPEN_SHARDS = 32
 
 
@@ -225,14 +223,8 @@ class FeatureCache:
         }
         # Named by its photos: processes and runs that fill one folder at a time never write the same name.
         stem = f"features-{blake2b(''.join(pending).encode(), digest_size=12).hexdigest()}"
-        beside = self.folder / f".{stem}-{os.getpid()}.partial"
-        try:
+        with atomic_file(self.folder / f"{stem}.safetensors") as beside:
             save_file(tensors, beside, metadata={"photos": json.dumps(index)})
-            with open(beside, "rb+") as file:
-                os.fsync(file.fileno())  # or a power cut could leave the name without the bytes
-            os.replace(beside, self.folder / f"{stem}.safetensors")
-        finally:
-            beside.unlink(missing_ok=True)
 
     def _scan(self, shard: Path) -> None:
         """Read the index in a shard's header; safetensors itself refuses a file shorter than its header says."""
@@ -312,26 +304,8 @@ def clear_cache(folder: str | os.PathLike[str]) -> None:
     """
     folder = Path(folder)
     (folder / _INDEX).unlink(missing_ok=True)
-    for path in [*folder.glob(_SHARDS), *folder.glob(_PARTIALS)]:
+    for path in folder.glob(_SHARDS):
         path.unlink(missing_ok=True)
-
-
-def remove_abandoned(folder: str | os.PathLike[str]) -> None:
-    """Delete what killed runs left half written; young files may be those of a run that is filling the cache now.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     path = Path(folder) / ".features-0-1.partial"
-        ...     path.touch()
-        ...     os.utime(path, (0, 0))
-        ...     remove_abandoned(folder)
-        ...     path.exists()
-        False
-    """
-    for path in Path(folder).glob(_PARTIALS):
-        if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
-            path.unlink(missing_ok=True)
 
 
 def _checksum(value: Tensor) -> int:

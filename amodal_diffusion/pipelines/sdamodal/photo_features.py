@@ -9,7 +9,8 @@ from PIL import Image
 from torch import Tensor
 
 from ...data.samplers.photo_objects import Photo, PhotoError, PhotoObjects
-from .feature_cache import FeatureCache, clear_cache, remove_abandoned
+from ...files import sweep
+from .feature_cache import FeatureCache, clear_cache
 from .features import DiffusionFeatureExtractor
 
 logger = logging.getLogger(__name__)
@@ -162,8 +163,8 @@ def cached_features(
     if accelerator.is_main_process:
         if rebuild:
             clear_cache(folder)
-        remove_abandoned(folder)
         FeatureCache(folder, extractor.describe(), shapes)
+        sweep(folder)
     accelerator.wait_for_everyone()
     cache = FeatureCache(folder, extractor.describe(), shapes)
     places = _content_keys(photos, on_error)

@@ -15,7 +15,7 @@ from PIL import Image
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASK_GENERATION_MAPPING_NAMES
 
 from ...display import short_repr
-from ...files import write_text
+from ...files import atomic_folder
 from ...hub import HUB_KEYS, check_hub_id, resolve_subfolder
 from ...images import load_image
 from ...masks import BoolArray, mask_areas, mask_overlaps, to_mask_stack
@@ -148,9 +148,12 @@ class Segmenter:
         return cls(_load_pipeline(path, **options), **{**_read_settings(path), **kwargs})
 
     def save_pretrained(self, save_directory: str | os.PathLike[str]) -> None:
-        """Write model, image processor and settings into a folder."""
-        self.pipeline.save_pretrained(os.fspath(save_directory), safe_serialization=True)
-        write_text(Path(save_directory, SETTINGS_NAME), json.dumps(self.settings, indent=2, sort_keys=True) + "\n")
+        """Write model, image processor and settings into a folder; they appear together, and other files stay."""
+        weights = ("model.safetensors", "model.safetensors.index.json")
+        with atomic_folder(save_directory, replaces=(*weights, SETTINGS_NAME)) as staged:
+            self.pipeline.save_pretrained(os.fspath(staged), safe_serialization=True)
+            text = json.dumps(self.settings, indent=2, sort_keys=True) + "\n"
+            (staged / SETTINGS_NAME).write_text(text, encoding="utf-8")
 
     def to(self, *args: Any, **kwargs: Any) -> "Segmenter":
         """Move or convert the model, as `torch.nn.Module.to`."""

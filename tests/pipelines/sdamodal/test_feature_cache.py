@@ -261,23 +261,11 @@ def test_rebuilding_deletes_the_cache_alone(make, module, tmp_path):
     fill(make(), "1")
     folder = tmp_path / "cache"
     (folder / "notes.txt").touch()
-    (folder / ".features-00-1.partial").touch()
     module.clear_cache(folder)
     assert [path.name for path in folder.iterdir()] == ["notes.txt"]
     (folder / "notes.txt").unlink()
     assert len(make(time_step=5)) == 0
     module.clear_cache(tmp_path / "not there")
-
-
-def test_only_old_leftovers_are_removed(make, module, tmp_path):
-    make()
-    young, old = (tmp_path / "cache" / f".features-{name}-1.partial" for name in ("young", "old"))
-    young.touch()
-    old.touch()
-    os.utime(old, (0, 0))
-    module.remove_abandoned(tmp_path / "cache")
-    assert young.exists()
-    assert not old.exists()
 
 
 def test_disk_space_is_checked_before(make, module, monkeypatch, caplog):
