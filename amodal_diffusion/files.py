@@ -261,7 +261,7 @@ def _remove(place: Path) -> None:
 def _make_locked(parent: Path) -> tuple[Path, int]:
     while True:
         place = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=parent))
-        with contextlib.suppress(FileNotFoundError, BlockingIOError):
+        try:
             # Another writer may sweep it between these lines, before it is locked: then once more.
             lock = os.open(place / _LOCK, os.O_CREAT | os.O_RDWR, 0o600)
             try:
@@ -272,6 +272,11 @@ def _make_locked(parent: Path) -> tuple[Path, int]:
                 os.close(lock)
                 raise
             os.close(lock)
+        except (FileNotFoundError, BlockingIOError):
+            continue
+        except OSError:
+            _remove(place)
+            raise
 
 
 def _try_lock(handle: int) -> bool | None:

@@ -23,12 +23,12 @@ class Killed(BaseException):
     """Not an `Exception`: no handler of the package takes it."""
 
 
-def killed_at_every_step(action, before_each=lambda: None, limit=500):
+def killed_at_every_step(action, before_each=lambda: None, stride=1, first=0, limit=500):
     """Run `action` until it would make its first change of a file or folder, its second, and so on.
 
     Yields after each, with the number of changes that were made, and ends when the action has come to its end.
     """
-    for steps in range(limit):
+    for steps in range(first, limit, stride):
         _quickly(before_each)
         with _without_sync(), _steps(CHANGES, steps, Killed) as counter:
             try:
@@ -42,12 +42,12 @@ def killed_at_every_step(action, before_each=lambda: None, limit=500):
     raise AssertionError(f"more than {limit} steps")
 
 
-def full_disk_at_every_step(action, before_each=lambda: None, limit=500):
+def full_disk_at_every_step(action, before_each=lambda: None, stride=1, first=0, limit=500):
     """Likewise with a disk that is full from a step on: nothing can be made, what there is can be renamed and removed.
 
     Yields the error, or None where the action got along without what it could not do.
     """
-    for steps in range(limit):
+    for steps in range(first, limit, stride):
         _quickly(before_each)
         with _without_sync(), _steps(CREATES, steps, lambda: OSError(28, "No space left on device")) as counter:
             try:
@@ -61,7 +61,7 @@ def full_disk_at_every_step(action, before_each=lambda: None, limit=500):
     raise AssertionError(f"more than {limit} steps")
 
 
-def full_files(action, before_each=lambda: None, largest=2**24):
+def full_files(action, before_each=lambda: None, stride=1, largest=2**24):
     """Run `action` where no file may become larger than 0 bytes, 1, 7, and so on, also those that C code writes.
 
     Yields the error of each that fails.
@@ -81,7 +81,7 @@ def full_files(action, before_each=lambda: None, largest=2**24):
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
             signal.signal(signal.SIGXFSZ, before)
         yield caught
-        size = size * 6 + 1
+        size = size * (2 + 4 * stride) + 1
     raise AssertionError(f"a file has more than {largest} bytes")
 
 

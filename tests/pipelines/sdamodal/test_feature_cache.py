@@ -130,7 +130,7 @@ cache.fill(list("123456"), names("123456"), slow, show_progress=False, shard_byt
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    (tmp_path / "cache" / ".features-00-1.partial").write_bytes(b"half")  # what a kill amid writing leaves
+    (tmp_path / "cache" / ".partial-00").write_bytes(b"half")  # what a kill amid writing leaves
     cache = make()
     missing = cache.missing(names("123456"))
     assert missing == ["5", "6"]
