@@ -220,7 +220,7 @@ def read_model_index(path_or_id: str | os.PathLike[str], **hub_options: Any) -> 
         name = f"{INDEX_NAME} of {text!r}"
     try:
         index = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # of bytes, syntax, or integers of thousands of digits
         raise ValueError(f"{name} is not valid JSON: {error}") from error
     return check_model_index(index, name)
 

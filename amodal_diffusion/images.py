@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import struct
 import zlib
@@ -15,11 +16,12 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from .files import atomic_file
-from .masks import BoolArray
+from .masks import BoolArray, tensor_to_array
 
 __all__ = [
     "ImageInput",
     "OutputType",
+    "check_image",
     "denormalize_images",
     "image_size",
     "image_to_tensor",
@@ -145,6 +147,48 @@ def image_size(image: ImageInput) -> tuple[int, int]:
     raise _wrong_type(image)
 
 
+def check_image(image: str | os.PathLike[str] | bytes) -> tuple[int, int]:
+    """As `image_size`, and decode the photo, since files that are cut off have a whole header.
+
+    A JPEG is decoded at an eighth of its size, which takes a third of the time.
+
+    Args:
+        image: path of a file, or its content.
+
+    Returns:
+        (height, width) in pixels, EXIF orientation applied.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: no image, truncated, or too large to be safe.
+
+    Example:
+        >>> import io
+        >>> file = io.BytesIO()
+        >>> Image.new("RGB", (640, 480)).save(file, "JPEG")
+        >>> check_image(file.getvalue())
+        (480, 640)
+        >>> check_image(file.getvalue()[:-400])
+        Traceback (most recent call last):
+            ...
+        ValueError: photo cannot be read: image file is truncated (... bytes not processed)
+    """
+    name = "photo" if isinstance(image, bytes) else f"photo {os.fspath(image)}"
+    try:
+        opened = Image.open(io.BytesIO(image)) if isinstance(image, bytes) else _opened(os.fspath(image))
+        with opened:
+            size = _upright_size(opened, name)
+            opened.draft(None, (1, 1))
+            opened.load()
+    except FileNotFoundError:
+        raise
+    except _UNREADABLE as error:
+        if str(error).startswith(name):
+            raise
+        raise ValueError(f"{name} cannot be read: {error}") from error
+    return size
+
+
 def normalize_images(images: torch.Tensor) -> torch.Tensor:
     """Shift and scale RGB in [0, 1], (..., 3, H, W) floats, by ImageNet's mean and standard deviation per channel.
 
@@ -265,6 +309,8 @@ def _opened(path: str) -> Image.Image:
 
 
 def _upright_size(image: Image.Image, name: str) -> tuple[int, int]:
+    if not (image.width and image.height):
+        raise ValueError(f"{name} has no pixels, its size is {image.width}x{image.height}")
     try:
         # Pillow turns a TIFF itself, and gives its upright size from the start.
         turned = not isinstance(image, TiffImageFile) and _orientation(image) in _SWAPS_SIDES
@@ -308,6 +354,8 @@ def _has_chunks_behind_pixels(image: PngImageFile) -> bool:
 
 
 def _decoded(image: Image.Image, name: str) -> Image.Image:
+    if not (image.width and image.height):
+        raise ValueError(f"{name} has no pixels, its size is {image.width}x{image.height}")
     try:
         try:
             image.load()
@@ -356,10 +404,7 @@ def _planes(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _tensor_to_array(tensor: torch.Tensor) -> npt.NDArray[Any]:
-    tensor = _planes(tensor).detach().cpu()
-    if tensor.dtype == torch.bfloat16:
-        tensor = tensor.float()
-    return tensor.permute(1, 2, 0).numpy()
+    return np.moveaxis(tensor_to_array(_planes(tensor), "`image`"), 0, 2)
 
 
 def _pixels(array: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:

@@ -75,7 +75,7 @@ class AnnotationStore:
             return None
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(_BROKEN.format(path=path)) from error
         if not isinstance(found, dict) or not isinstance(found.get("run"), dict):
             raise ValueError(_BROKEN.format(path=path))

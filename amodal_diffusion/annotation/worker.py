@@ -20,6 +20,7 @@ import numpy as np
 
 from ..data import RecordCounts, amodal_features, build_objects, dataset_card, record_masks, write_shards
 from ..evaluation import call_pipeline
+from ..evaluation.samples import open_photo
 from ..files import atomic_file, atomic_folder, write_text
 from ..images import load_image
 from ..io import AMODAL_JSON, amodal_scores, annotation_entry, free_category, image_entry
@@ -29,12 +30,13 @@ from ..pipelines.contexts import warnings_silenced
 from .folder_store import AnnotationStore
 
 if TYPE_CHECKING:
+    import PIL.Image
     import pyarrow
     from datasets import Dataset, Features
 
     from ..pipelines import MaskPipeline
 
-_VERSION = 1
+_VERSION = 2
 _JOIN = "join"
 _WAIT = 0.5
 """Seconds between looks at what others have done, where nothing is left to take."""
@@ -44,10 +46,11 @@ Progress = Callable[[int], None]
 
 
 def annotation_features() -> Features:
-    """`amodal_features` and the column `predictions`: of each object the `score` and the `uncertainty`.
+    """`amodal_features`, the column `predictions` (of each object the `score` and the `uncertainty`) and the `error`.
 
     `score` is the mean P(object) over the whole mask, 0 for an empty one. `uncertainty` is the mean over the whole mask
-    of what the pipeline says of it, or of 4p(1 - p) where it says nothing, p = P(object).
+    of what the pipeline says of it, or of 4p(1 - p) where it says nothing, p = P(object). `error` says why an image was
+    not completed, and is None elsewhere: such an image has its visible masks alone.
 
     Example:
         >>> annotation_features()["predictions"].feature["score"].dtype
@@ -56,7 +59,7 @@ def annotation_features() -> Features:
     from datasets import Features, List, Value
 
     prediction = {"score": Value("float32"), "uncertainty": Value("float32")}
-    return Features({**amodal_features(), "predictions": List(prediction)})
+    return Features({**amodal_features(), "predictions": List(prediction), "error": Value("string")})
 
 
 def annotate_dataset(
@@ -71,6 +74,9 @@ def annotate_dataset(
     **call_options: Any,
 ) -> Path:
     """Complete all objects of a data set, together with every other process that is given the same folder.
+
+    Options are checked before anything is written. An image whose photo cannot be read, or is of another size than its
+    masks, has an `error`, and the others go on; a pipeline that looks at no photo opens none.
 
     Crowd regions are seen as what they are, something that may hide others, and are not completed themselves. Whole
     masks that the data set has are replaced.
@@ -110,8 +116,11 @@ def annotate_dataset(
     """
     if shard_rows < 1:
         raise ValueError(f"`shard_rows` must be at least 1, got {shard_rows}.")
+    if not claim_timeout > 0:
+        raise ValueError(f"`claim_timeout` must be positive, got {claim_timeout:g}.")
     if not len(dataset):
         raise ValueError("`dataset` must have at least one row.")
+    pipeline([], [], **call_options)  # refuses options that it does not take; completes nothing
     run = {
         "version": _VERSION,
         "dataset": _dataset_digest(dataset),
@@ -188,7 +197,10 @@ class _Predictor:
     """Rows of the data set as the pipeline completes them."""
 
     def __init__(self, dataset: Dataset, pipeline: MaskPipeline, call_options: Mapping[str, Any]) -> None:
-        self.dataset = dataset
+        from datasets import Image
+
+        with_photos = "image" in dataset.column_names
+        self.dataset = dataset.cast_column("image", Image(decode=False)) if with_photos else dataset
         self.pipeline = pipeline
         self.call_options = dict(call_options)
 
@@ -202,9 +214,12 @@ class _Predictor:
         modal, _ = record_masks(row)
         ids = [obj["category_id"] for obj in row["objects"]]
         crowd = [bool(obj["is_crowd"]) for obj in row["objects"]]
-        photo = row.get("image")
+        photo = row.get("image") if self.pipeline.needs_image else None
         try:
-            image = None if photo is None else load_image(photo)
+            image = None if photo is None else _load_photo(row, photo)
+        except (ValueError, OSError) as error:
+            return _failed_row(row, " ".join(str(error).split()))
+        try:
             output = call_pipeline(self.pipeline, image, modal, ids, is_crowd=crowd, **self.call_options)
         except ValueError as error:
             raise ValueError(f"image {row['image_id']}: {error}") from error
@@ -212,6 +227,35 @@ class _Predictor:
         if uncertainty is None:
             uncertainty = 4 * probabilities * (1 - probabilities)
         return _completed_row(row, modal, amodal, output.order, probabilities, uncertainty)
+
+
+def _load_photo(row: Mapping[str, Any], photo: Any) -> PIL.Image.Image:
+    """The photo of a row, of the size of its masks."""
+    try:
+        image = load_image(open_photo(photo))
+    except OSError as error:  # of content without a name
+        raise ValueError(f"photo {row['file_name']} cannot be read: {error}") from error
+    if image.size != (row["width"], row["height"]):
+        raise ValueError(
+            f"photo {row['file_name']} is {image.width}x{image.height} pixels, its masks are "
+            f"{row['width']}x{row['height']}"
+        )
+    return image
+
+
+def _failed_row(row: Mapping[str, Any], error: str) -> dict[str, Any]:
+    """A row of `annotation_features` with visible masks alone."""
+    made = ("modal_box", "amodal_box", "occlusion_rate")
+    objects = [
+        {**{key: value for key, value in obj.items() if key not in made}, "amodal_mask": None} for obj in row["objects"]
+    ]
+    return {
+        **{key: row[key] for key in ("image_id", "file_name", "height", "width", "source")},
+        "objects": build_objects(objects),
+        "order_relations": None,
+        "predictions": [{"score": None, "uncertainty": None} for _ in objects],
+        "error": error,
+    }
 
 
 def _completed_row(
@@ -240,6 +284,7 @@ def _completed_row(
         "predictions": [
             {"score": score, "uncertainty": float(doubt)} for score, doubt in zip(scores, doubts, strict=True)
         ],
+        "error": None,
     }
 
 
@@ -327,7 +372,8 @@ class _ImageIds:
 def _image_entry(row: Mapping[str, Any], image: int, first: int) -> dict[str, Any]:
     pairs = [(pair["front"], pair["behind"]) for pair in row["order_relations"] or []]
     size = row["height"], row["width"]
-    return image_entry(image, row["file_name"], *size, pairs, first, source_id=row["image_id"])
+    entry = image_entry(image, row["file_name"], *size, pairs, first, source_id=row["image_id"])
+    return entry if row["error"] is None else {**entry, "error": row["error"]}
 
 
 def _annotations(
@@ -336,6 +382,8 @@ def _annotations(
     from pycocotools import mask as mask_utils
 
     for number, (obj, prediction) in enumerate(zip(row["objects"], row["predictions"], strict=True), start=first):
+        if row["error"] is not None:
+            return  # nothing is known of whole masks
         entry = annotation_entry(
             number,
             image,

@@ -83,8 +83,22 @@ def _run_annotate(options: argparse.Namespace) -> None:
     ):
         write_out(f"{path}\n")
     write_bad_records(bad_records)
+    _write_errors(options.output)
     if options.push_to_hub:
         write_out(data.push_parquet(options.output, options.push_to_hub) + "\n")
+
+
+def _write_errors(folder: Path) -> None:
+    """Say how many images have an error instead of whole masks, and show the first."""
+    import pyarrow.parquet as parquet
+
+    columns = ["image_id", "error"]
+    shards = sorted((folder / "data").iterdir())
+    rows = [row for path in shards for row in parquet.read_table(path, columns=columns).to_pylist()]
+    errors = [f"image {row['image_id']}: {row['error']}" for row in rows if row["error"] is not None]
+    if errors:
+        write_out(f"{len(errors):,} of {len(rows):,} images have an error and no whole masks, such as\n")
+        write_out("".join(f"  {error}\n" for error in errors[:5]))
 
 
 def _help(options: argparse.Namespace) -> None:

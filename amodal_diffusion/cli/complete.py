@@ -14,6 +14,7 @@ from .options import (
     check_inputs_survive,
     given_options,
     load_model,
+    seed,
     write_bad_records,
     write_out,
 )
@@ -69,7 +70,7 @@ def add_complete(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--on-error", choices=("raise", "skip"), default="raise", help="what to do with a bad mask (raise)"
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the samples (0)")
+    parser.add_argument("--seed", type=seed, default=0, metavar="S", help="of the samples (0)")
 
 
 def _run_complete(options: argparse.Namespace) -> None:

@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import evaluation, io, pipelines
-from .options import MASKS_HELP, add_command, check_inputs_survive, find_device, find_dtype, given_options, write_out
+from .options import (
+    MASKS_HELP,
+    add_command,
+    check_inputs_survive,
+    find_device,
+    find_dtype,
+    given_options,
+    seed,
+    write_out,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -96,7 +105,7 @@ def add_deocclude(commands: Any, parents: list[argparse.ArgumentParser]) -> None
         help="what fills hidden parts and the background, see below; for one object by number or name: cup=smooth; for "
         "the background: background=blend",
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of models that draw random numbers (0)")
+    parser.add_argument("--seed", type=seed, default=0, metavar="S", help="of models that draw random numbers (0)")
 
 
 def _run_deocclude(options: argparse.Namespace) -> None:

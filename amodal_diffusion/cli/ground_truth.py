@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..data import rooms
-from .options import add_command, write_bad_records, write_out
+from .options import add_command, seed, write_bad_records, write_out
 
 if TYPE_CHECKING:
     from ..data import BadRecord
@@ -80,7 +80,7 @@ def add_ground_truth(commands: Any, parents: list[Any]) -> None:
     parser.add_argument("--split", default="train", metavar="NAME", help="name of the split (train)")
     parser.add_argument("--limit", type=int, metavar="N", help="the first N cameras alone")
     parser.add_argument("--masks-only", action="store_true", help="neither photos nor colours")
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of rendered photos (0)")
+    parser.add_argument("--seed", type=seed, default=0, metavar="S", help="of rendered photos (0)")
     parser.add_argument("--overwrite", action="store_true", help="replace a data set that is there")
     parser.add_argument(
         "--on-error", choices=("raise", "skip"), default="raise", help="for a bad object or view (raise)"
@@ -102,7 +102,7 @@ def _add_make_rooms(commands: Any, parents: list[Any]) -> None:
     parser.add_argument("--with-stuff", action="store_true", help="make floor, walls and ceiling objects of rows too")
     parser.add_argument("--libraries", nargs="+", default=[], metavar="NAME", help="such as BlendSwap-CC-0 (all)")
     parser.add_argument("--rooms-per-shard", type=int, default=25, metavar="N", help="rooms in a file (25)")
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="another number, other rooms (0)")
+    parser.add_argument("--seed", type=seed, default=0, metavar="S", help="another number, other rooms (0)")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes (1)")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="keep models as arrays there, which load far faster")
     parser.add_argument("--license", metavar="NAME", help="the Hub's name of the licence, for the card")

@@ -6,6 +6,7 @@ torch, so that `--help` and a mistyped option answer at once: commands import wh
 
 import argparse
 import difflib
+import io
 import logging
 import pickle
 import sys
@@ -40,7 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ...
         0
     """
-    options = build_parser().parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a console that is not UTF-8 shows \\u732b in place of what it lacks
+            stream.reconfigure(errors="backslashreplace")
+    options = build_parser().parse_args(_checked_arguments(arguments))
     logging.basicConfig(level=logging.INFO if options.verbose else logging.WARNING, format="%(levelname)s: %(message)s")
     try:
         options.run(options)
@@ -54,6 +58,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def _checked_arguments(arguments: Sequence[str] | None) -> list[str]:
+    """The command line; exits where an argument has NUL, which is in no path."""
+    checked = sys.argv[1:] if arguments is None else list(arguments)
+    for argument in checked:
+        if "\0" in argument:
+            build_parser().error(f"argument {argument!r} holds NUL, which no path and no name has")
+    return checked
 
 
 class _Parser(argparse.ArgumentParser):

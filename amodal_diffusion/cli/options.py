@@ -96,6 +96,21 @@ def model_options(*, thresholds: bool = True) -> argparse.ArgumentParser:
     return parser
 
 
+def seed(text: str) -> int:
+    """The seed of random numbers that stands in `text`, for `add_argument(type=seed)`.
+
+    Raises:
+        ArgumentTypeError: no whole number in [0, 2**63), which all generators take.
+
+    Example:
+        >>> seed("7")
+        7
+    """
+    if not (text.isascii() and text.isdecimal() and len(text) < 20 and int(text) < 2**63):
+        raise argparse.ArgumentTypeError(f"expected a whole number in [0, 2**63), got {text[:40]!r}")
+    return int(text)
+
+
 def given_options(options: argparse.Namespace) -> dict[str, Any]:
     """The pipeline's arguments that the user gave; the others keep the checkpoint's values.
 

@@ -206,7 +206,7 @@ def read_answers(path: str | os.PathLike[str]) -> list[Answer]:
             else:
                 standing.pop(place, None)  # so that the newest is the last
                 standing[place] = Answer(key, place[0], str(entry["person"]), bool(entry["accepted"]))
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             continue
     return list(standing.values())
 

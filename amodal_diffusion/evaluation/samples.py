@@ -61,7 +61,7 @@ class Sample:
         """The photo as RGB, or None. Raises ValueError for a photo that cannot be read or has another size."""
         if self.photo is None:
             return None
-        image = load_image(_opened(self.photo))
+        image = load_image(open_photo(self.photo))
         height, width = self.modal.shape[1:]
         if image.size != (width, height):
             actual = f"{image.size[0]}x{image.size[1]}"
@@ -95,7 +95,13 @@ class Sample:
             self.photo = part.photo  # once one of them has read the photo, the others need not
 
 
-def _opened(photo: Any) -> Any:
+def open_photo(photo: Any) -> Any:
+    """What `load_image` takes of a photo that `datasets` keeps as {"bytes", "path"}; others as they are.
+
+    Example:
+        >>> open_photo({"bytes": None, "path": "a.jpg"})
+        'a.jpg'
+    """
     if not isinstance(photo, Mapping):
         return photo
     return photo["path"] if photo.get("bytes") is None else Image.open(BytesIO(photo["bytes"]))

@@ -20,6 +20,7 @@ from .stacks import mask_boxes as mask_boxes
 from .stacks import mask_overlaps as mask_overlaps
 from .stacks import mask_unions as mask_unions
 from .stacks import occlusion_boundary as occlusion_boundary
+from .stacks import tensor_to_array as tensor_to_array
 from .stacks import to_mask_stack as to_mask_stack
 from .tiles import TileStack as TileStack
 from .tiles import tight_tile as tight_tile

@@ -162,7 +162,7 @@ def read_size(size: Any) -> tuple[int, int]:
 def _encode_counts(counts: Sequence[Any], height: int, width: int) -> Rle:
     try:
         values = np.asarray(counts, dtype=np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"counts must be integers: {error}") from error
     if values.ndim != 1 or not np.isfinite(values).all() or (values != np.floor(values)).any():
         raise ValueError("counts must be a flat list of integers")
@@ -183,7 +183,7 @@ def _checked_polygon(polygon: Any, index: int, height: int, width: int) -> list[
         raise ValueError(f"polygon {index} must be a list of coordinates, got {type(polygon).__name__}")
     try:
         points = np.asarray(polygon, dtype=np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"polygon {index} has a coordinate that is not a number: {error}") from error
     if points.ndim == 2 and points.shape[1] == 2:
         points = points.ravel()
@@ -232,14 +232,16 @@ def encode_rle(mask: npt.ArrayLike) -> Rle:
 def decode_rle(rle: Mapping[str, Any]) -> BoolArray:
     """Decode COCO run lengths `{"size": [height, width], "counts": ...}` to an (H, W) bool mask.
 
-    `counts` is compressed (str or bytes) or a list of run lengths. Raises ValueError where `size` is missing or too
-    large, or the runs do not fill the frame.
+    `counts` is compressed (str or bytes) or a list of run lengths. Raises TypeError for what is no mapping, ValueError
+    where `size` is missing or too large, or the runs do not fill the frame.
 
     Example:
         >>> decode_rle({"size": [2, 4], "counts": "242"}).astype(int)
         array([[0, 1, 1, 0],
                [0, 1, 1, 0]])
     """
+    if not isinstance(rle, Mapping):
+        raise TypeError(f"run lengths must be a mapping with size and counts, got {type(rle).__name__}")
     return decode_segmentation(rle, *read_size(rle.get("size")))
 
 

@@ -228,7 +228,7 @@ class _Reader:
         if isinstance(item, Image.Image):
             return self._picture(item, name, alone)
         if isinstance(item, torch.Tensor):
-            return self._array(_to_array(item, name), name, alone)
+            return self._array(tensor_to_array(item, f"`{name}`"), name, alone)
         if isinstance(item, np.ndarray | TileStack):
             return self._array(np.asarray(item), name, alone)
         if isinstance(item, Mapping):
@@ -302,14 +302,32 @@ class _Reader:
             )
 
 
-def _to_array(tensor: torch.Tensor, name: str) -> npt.NDArray[Any]:
+def tensor_to_array(tensor: torch.Tensor, name: str = "`tensor`") -> npt.NDArray[Any]:
+    """The values of a tensor as a numpy array: of any device, sparse, lazily negated or conjugated, of small floats.
+
+    Args:
+        tensor: floats that numpy does not have become float32.
+        name: how errors call it.
+
+    Raises:
+        ValueError: a tensor without values.
+        TypeError: quantized or nested ones, which no array is like.
+
+    Example:
+        >>> tensor_to_array(torch.eye(2).to_sparse())
+        array([[1., 0.],
+               [0., 1.]], dtype=float32)
+    """
     if tensor.is_meta:
-        raise ValueError(f"`{name}` is a tensor on the device 'meta', which has no values")
+        raise ValueError(f"{name} is a tensor on the device 'meta', which has no values")
+    if tensor.is_quantized or tensor.is_nested:
+        raise TypeError(f"{name} must be a plain tensor, got a {'quantized' if tensor.is_quantized else 'nested'} one")
     tensor = tensor.detach()
     if tensor.layout != torch.strided:
         tensor = tensor.to_dense()
     tensor = tensor.cpu().resolve_conj().resolve_neg()
-    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+    known = not tensor.is_floating_point() or tensor.dtype in (torch.float16, torch.float32, torch.float64)
+    return (tensor if known else tensor.float()).numpy()
 
 
 def _named(decode: Callable[[], T], name: str) -> T:

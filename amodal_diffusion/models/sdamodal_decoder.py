@@ -2,16 +2,17 @@
 
 from collections.abc import Sequence
 
-from diffusers import ConfigMixin, ModelMixin
+from diffusers import ConfigMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor
 
+from .checked_model import CheckedModel
 from .checks import check_mask_plane, check_positive_integers
 from .mask_unet import MaskUNet
 from .outputs import MaskModelOutput
 
 
-class SDAmodalDecoder(ModelMixin, ConfigMixin):
+class SDAmodalDecoder(CheckedModel, ConfigMixin):
     """Completes the mask of an object from its modal mask and Stable Diffusion's features of the photo. Source: [Z24].
 
     The defaults are the published decoder, 15.9 M parameters: a U-Net of six levels, the four feature maps concatenated

@@ -16,7 +16,7 @@ from torch import Tensor
 from ..crops import crop_masks
 from ..display import short_repr
 from ..images import load_image
-from ..masks import BoolArray, IntArray, PackedMasks, to_mask_stack
+from ..masks import BoolArray, IntArray, PackedMasks, tensor_to_array, to_mask_stack
 from ..masks.packed import unpack
 from ..ordering import check_order
 
@@ -284,7 +284,7 @@ def to_numpy(value: Any) -> np.ndarray:
         >>> to_numpy(torch.tensor([1, 2])), to_numpy([3])
         (array([1, 2]), array([3]))
     """
-    return value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
+    return tensor_to_array(value) if isinstance(value, Tensor) else np.asarray(value)
 
 
 def read_category_ids(category_ids: Any, count: int, suffix: str = "", lowest: int = 1) -> np.ndarray:
@@ -339,7 +339,7 @@ def check_number(name: str, value: Any, low: float, high: float) -> float:
     """
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"`{name}` must be a number, got {value!r}.")
-    if not low <= float(value) < high:
+    if not low <= value < high:
         raise ValueError(f"`{name}` must lie in [{low:g}, {high:g}), got {value!r}.")
     return float(value)
 
@@ -358,6 +358,18 @@ def check_integer(name: str, value: Any, low: int) -> int:
     return int(value)
 
 
+def check_flag(name: str, value: Any) -> bool:
+    """`value` where it is True or False; TypeError naming it otherwise.
+
+    Example:
+        >>> check_flag("return_dict", True)
+        True
+    """
+    if not isinstance(value, bool):
+        raise TypeError(f"`{name}` must be True or False, got {value!r}.")
+    return value
+
+
 def check_choice(name: str, value: Any, choices: Sequence[str]) -> str:
     """`value` where it is one of `choices`; ValueError naming it otherwise.
 
@@ -365,7 +377,7 @@ def check_choice(name: str, value: Any, choices: Sequence[str]) -> str:
         >>> check_choice("output_type", "np", OUTPUT_TYPES)
         'np'
     """
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise ValueError(f"`{name}` must be one of {', '.join(map(repr, choices))}, got {value!r}.")
     return value
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import fields as fields_of
+from typing import Any, Self, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +15,27 @@ FloatArray = npt.NDArray[np.float64]
 _SAME = 1e-6
 
 
+class Immutable:
+    """A frozen dataclass of read-only arrays: copies share them, and what comes back from a pickle is read-only again.
+
+    Example:
+        >>> import copy
+        >>> layer = Layer(np.zeros((1, 1, 4), np.uint8), np.ones((1, 1), bool), np.ones((1, 1), bool))
+        >>> copy.deepcopy(layer) is layer
+        True
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Make it anew from its fields, which makes arrays read-only."""
+        return type(self), tuple(getattr(self, field.name) for field in fields_of(cast(Any, self)))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """It cannot change, so it is its own copy."""
+        return self
+
+
 @dataclass(frozen=True, eq=False)
-class Layer:
+class Layer(Immutable):
     """One object of a scene as a tile of its own, and where it stands on the canvas.
 
     Arrays are read-only; what is writeable when a layer is made is copied.
@@ -169,10 +189,19 @@ def frozen_array(name: str, value: Any, dtype: Any, shape: tuple[int | None, ...
     if array.ndim != len(shape) or any(n is not None and n != m for n, m in zip(shape, array.shape, strict=True)):
         wanted = ", ".join("any" if n is None else str(n) for n in shape)
         raise ValueError(f"`{name}` must have shape ({wanted}), got {array.shape}.")
-    if array.flags.writeable:
+    if not _stays(array):
         array = array.copy()
         array.flags.writeable = False
     return array
+
+
+def _stays(array: Any) -> bool:
+    """Whether nobody can write into an array: it and all that it is a view of are read-only."""
+    while isinstance(array, np.ndarray):
+        if array.flags.writeable:
+            return False
+        array = array.base
+    return array is None or isinstance(array, bytes)
 
 
 def same_array(first: npt.NDArray[Any] | None, second: npt.NDArray[Any] | None) -> bool:

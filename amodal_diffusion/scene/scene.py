@@ -18,7 +18,7 @@ from PIL import Image
 
 from ..images import ImageInput, OutputType, load_rgba
 from ..ordering import check_order
-from .layer import Layer, about, compose, frozen_array, same_array, translation
+from .layer import Immutable, Layer, about, compose, frozen_array, same_array, translation
 from .render import composite, leave, place_layer, render_layers, stacking, to_bytes
 
 __all__ = ["Layer", "RgbaInput", "Scene"]
@@ -30,7 +30,7 @@ RgbaInput = ImageInput
 
 
 @dataclass(frozen=True, eq=False)
-class Scene:
+class Scene(Immutable):
     """A background and N layers on one canvas. Edits give a new scene and leave this one, so undo is keeping it.
 
     Which of two layers is in front is decided for each pixel and pair: a pixel that the photo showed of one of them is

@@ -316,7 +316,8 @@ class _Refusing(MaskPipeline):
     networks: list = []
 
     def __call__(self, image, masks, **_):
-        raise ValueError("no")
+        if len(masks):
+            raise ValueError("no")
 
 
 def test_push(source, model, tmp_path, monkeypatch):
@@ -344,3 +345,61 @@ def test_category_zero_and_an_unknown_one_stay_apart(tmp_path):
     assert [(entry["id"], entry["name"]) for entry in document["categories"]] == [
         (0, "person"), (1, "bicycle"), (2, "object")
     ]  # fmt: skip
+
+
+def test_options_are_checked_before_anything_is_written(source, model, tmp_path, capsys):
+    """So that the corrected command finds no record of another run."""
+    for flags in (["--mask-threshold", "9"], ["--batch-size", "0"], ["--claim-timeout", "nan"], ["--shard-rows", "0"]):
+        arguments = ["annotate", source, "--model", model, "--output", tmp_path / "out", *flags]
+        assert main([*map(str, arguments)]) == 2
+        assert flags[0].lstrip("-").replace("-", "_") in capsys.readouterr().err
+        assert not (tmp_path / "out").exists()
+    annotate(source, model, tmp_path / "out", "--mask-threshold", "0.9")
+
+
+class _Looking(MaskPipeline):
+    """A pipeline that may look at photos, in front of a tiny one; it counts what it sees."""
+
+    def __init__(self, needs):
+        self._tiny, self._needs, self.seen = tiny_pipeline(), needs, []
+
+    config = property(lambda self: self._tiny.config)
+    networks = property(lambda self: self._tiny.networks)
+    needs_image = property(lambda self: self._needs)
+    unknown_category_id = 1
+
+    def __call__(self, image, masks, **options):
+        self.seen += [] if image is None or not len(masks) else [image]
+        return self._tiny(None if len(masks) else [], masks, **options)
+
+
+@pytest.mark.parametrize("needs", [True, False])
+def test_a_photo_that_is_cut_off_costs_its_image_alone(tmp_path, needs):
+    from PIL import Image
+
+    path = write_coco(tmp_path / "a.json", images=3)
+    rng = np.random.default_rng(0)
+    for number in range(3):
+        photo = Image.fromarray(rng.integers(0, 256, (120, 160, 3)).astype(np.uint8))
+        photo.save(tmp_path / f"{number}.jpg")
+    rows = read_annotations(path, tmp_path)
+    os.truncate(tmp_path / "1.jpg", 3000)
+    Image.new("RGB", (5, 5)).save(tmp_path / "2.jpg")
+    pipeline = _Looking(needs)
+    annotate_dataset(rows, pipeline, tmp_path / "out")
+    found = parquet.read_table(tmp_path / "out" / "data").to_pylist()
+    content = json.loads((tmp_path / "out" / "amodal.json").read_text())
+    if not needs:
+        assert not pipeline.seen and [row["error"] for row in found] == [None] * 3
+        return
+    assert len(pipeline.seen) == 1
+    assert found[0]["error"] is None and all(obj["amodal_mask"] for obj in found[0]["objects"])
+    assert "1.jpg cannot be read: image file is truncated" in found[1]["error"]
+    assert found[2]["error"].endswith("2.jpg is 5x5 pixels, its masks are 160x120")
+    for row in found[1:]:
+        assert [obj["amodal_mask"] for obj in row["objects"]] == [None] * 4
+        assert {prediction["score"] for prediction in row["predictions"]} == {None}
+    assert {entry["image_id"] for entry in content["annotations"]} == {1}
+    assert ["error" in entry for entry in content["images"]] == [False, True, True]
+    again = load_amodal_dataset(tmp_path / "out")
+    assert record_masks(again[1])[1] is None

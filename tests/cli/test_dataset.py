@@ -1,6 +1,7 @@
 """`amodal-diffusion dataset convert` and the function behind it."""
 
 import json
+import os
 import pickle
 
 import numpy as np
@@ -345,3 +346,22 @@ def test_other_columns_are_hinted_at(tmp_path, capsys):
     Dataset.from_dict({"segmentation": [[1]]}).to_parquet(tmp_path / "a.parquet")
     assert run(tmp_path / "a.parquet", "--output", tmp_path / "out") == 2
     assert "For a data set with other columns give --format columns" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["cut.jpg", "cut.png"])
+def test_a_photo_that_is_cut_off_is_refused_or_skipped_by_name(tmp_path, capsys, name):
+    """Embedded, it would end every later reader without a file name."""
+    from PIL import Image
+
+    pixels = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3)).astype(np.uint8)
+    for file in (name, "whole.png"):
+        Image.fromarray(pixels).save(tmp_path / file)
+    os.truncate(tmp_path / name, (tmp_path / name).stat().st_size - 60)
+    images = [image(file_name=name), image(2, file_name="whole.png")]
+    content = coco(coco_object(1), coco_object(2, image_id=2), images=images)
+    path = write(tmp_path / "a.json", content)
+    assert run(path, "--images", tmp_path, "--output", tmp_path / "out") == 2
+    assert f"image 1: photo {name!r} cannot be read: " in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert run(path, "--images", tmp_path, "--output", tmp_path / "out", "--on-error", "skip") == 0
+    assert [row["file_name"] for row in load_amodal_dataset(tmp_path / "out")] == ["whole.png"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -15,7 +14,7 @@ from PIL import Image
 from pycocotools import mask as mask_utils
 
 from ...hub import is_hub_id
-from ...images import image_size
+from ...images import check_image
 from ...masks import MASK_MODES, encode_rle, labelled_objects, one_object, picture_planes
 from ...masks.rle import Rle, segmentation_to_rle
 from ..schema import build_objects
@@ -200,14 +199,15 @@ def _read_record(row: Mapping[str, Any], key: str, columns: ColumnMap) -> ImageR
     photo = None if columns.image is None else _value(row, columns.image)
     if columns.image is not None and photo is None:
         raise ValueError(f"{columns.image}: the photo is missing")
+    stored = None if photo is None else _stored_size(photo)
     file_name = "" if columns.file_name is None else to_name(_value(row, columns.file_name)) or ""
     if photo is not None and not file_name:
         file_name = PurePath(photo.get("path") or "").name
     if columns.height is not None and columns.width is not None:
         height = to_int(_value(row, columns.height), columns.height)
         width = to_int(_value(row, columns.width), columns.width)
-    elif photo is not None:
-        height, width = _stored_size(photo)
+    elif stored is not None:
+        height, width = stored
     else:
         height, width = _mask_size(_read_masks(_value(row, columns.masks), columns.masks), columns.masks)
     return ImageRecord(key, file_name, *checked_size(height, width))
@@ -215,10 +215,9 @@ def _read_record(row: Mapping[str, Any], key: str, columns: ColumnMap) -> ImageR
 
 def _stored_size(photo: Mapping[str, Any]) -> tuple[int, int]:
     try:
-        with Image.open(io.BytesIO(photo["bytes"]) if photo.get("bytes") else os.fspath(photo["path"])) as picture:
-            return image_size(picture)
-    except (ValueError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"the photo cannot be read: {error}") from error
+        return check_image(photo["bytes"] if photo.get("bytes") else os.fspath(photo["path"]))
+    except (ValueError, OSError, TypeError) as error:
+        raise ValueError(f"the photo cannot be read: {error.__cause__ or error}") from error
 
 
 def _read_masks(value: Any, name: str) -> list[tuple[int, Any]]:

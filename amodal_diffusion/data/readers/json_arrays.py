@@ -135,6 +135,10 @@ def read_json(path: Path, arrays: Sequence[str]) -> Any:
             raise BrokenJsonError(f"broken JSON at {_place(file, scanner.base + error.pos)}: {error.msg}") from error
         except RecursionError as error:
             raise BrokenJsonError("JSON nested too deeply") from error
+        except BrokenJsonError:
+            raise
+        except ValueError as error:  # an integer of thousands of digits
+            raise BrokenJsonError(f"JSON with a number that cannot be read: {error}") from error
 
 
 class _Scanner:

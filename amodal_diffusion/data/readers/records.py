@@ -12,7 +12,7 @@ from pathlib import Path
 from reprlib import repr as short
 from typing import Any, Literal, NamedTuple
 
-from ...images import image_size
+from ...images import check_image
 from ...masks import MAX_PIXELS
 from .json_arrays import BrokenJsonError, JsonArray, head_of, read_json
 from .restricted_pickle import PICKLE_SUFFIXES, PickleError, load_pickle
@@ -243,18 +243,31 @@ def to_key(value: Any, name: str) -> str:
         ('9', '9')
     """
     if isinstance(value, str) and value.strip():
-        return value.strip()
+        return _checked_text(value.strip())
     return str(to_int(value, name))
 
 
 def to_name(value: Any) -> str | None:
-    """Read a class name without surrounding blanks; None if it is missing or empty.
+    """Read a class name without surrounding blanks; None if it is missing or empty. ValueError for what is no text.
 
     Example:
         >>> to_name(" cup "), to_name("")
         ('cup', None)
     """
-    return (str(value).strip() or None) if value is not None else None
+    if value is None:
+        return None
+    if isinstance(value, int) and not -INT64_MAX <= value <= INT64_MAX:
+        raise ValueError(f"a name must be a text, got {short(value)}")
+    return _checked_text(str(value).strip()) or None
+
+
+def _checked_text(text: str) -> str:
+    """Refuse half of a surrogate pair, which JSON can write and nothing else."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{ascii(text)} is no text: it holds half of a surrogate pair") from error
+    return text
 
 
 def read_images(
@@ -380,7 +393,7 @@ def _checked_photo(folder: Path, file_name: str, height: int, width: int) -> Pat
     if not file_name or not path.is_file():
         raise ValueError(f"photo {file_name!r} is missing")
     try:
-        size = image_size(path)
+        size = check_image(path)
     except ValueError as error:  # which has the whole path in its message
         raise ValueError(f"photo {file_name!r} cannot be read: {error.__cause__ or error}") from error
     if size != (height, width):

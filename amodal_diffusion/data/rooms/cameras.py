@@ -227,7 +227,7 @@ def _has_last_rows(numbers: np.ndarray) -> bool:
 def _read_transforms(path: Path, convention: str, size: tuple[int, int] | None) -> list[Camera]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CameraError(f"{path}: expected JSON, got {error}") from error
     frames = content.get("frames") if isinstance(content, Mapping) else None
     if not isinstance(frames, list):

@@ -23,6 +23,7 @@ from ..inputs import (
     PackedUnions,
     SceneMasks,
     check_choice,
+    check_flag,
     check_number,
     read_generators,
     read_scenes,
@@ -278,6 +279,7 @@ class MaskPipeline(SafePipeline):
     ) -> AmodalPipelineOutput | tuple[Any, ...]:
         """The call of every mask pipeline; `options` are the `call_options` of the class."""
         # 1. Check the inputs
+        check_flag("return_dict", return_dict)
         per_object = {name: options.pop(name) for name in _PER_OBJECT if name in options}
         scenes, batched = self.check_inputs(
             image, masks, occluder_masks=occluder_masks, category_ids=category_ids, **per_object

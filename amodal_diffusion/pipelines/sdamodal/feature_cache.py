@@ -238,7 +238,7 @@ class FeatureCache:
                     entry = _Entry(shard, position, tuple(photo["crc32"]))
                     self._entries.setdefault(photo["key"], entry)
                     self._names.setdefault(photo["name"], set()).add(photo["key"])
-        except (SafetensorError, OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise self._damaged(shard, error) from error
 
     def _handle(self, shard: Path) -> Any:
@@ -274,7 +274,7 @@ class FeatureCache:
     def _compare(self, path: Path) -> None:
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        except (ValueError, RecursionError) as error:
             raise FeatureCacheError(
                 f"feature cache {self.folder}: {_INDEX} cannot be read: {error}. {_ADVICE}"
             ) from error

@@ -276,7 +276,7 @@ def _read_settings(folder: str) -> dict[str, Any]:
         return {}
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"'{path}' is not valid JSON: {error}") from error
     if not isinstance(settings, dict) or set(settings) - set(_SETTINGS):
         raise ValueError(f"'{path}' must hold a JSON object of {', '.join(_SETTINGS)}.")

@@ -202,7 +202,7 @@ def _only(path: Path, pattern: str) -> Path:
 def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise MeshError(f"{path}: expected JSON, got {error}") from error
 
 
