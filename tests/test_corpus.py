@@ -42,7 +42,7 @@ def faults_of(case, folder):
         detail = "it was read"
     except _USERS as error:
         detail = " ".join(str(error).split())[:300]
-        named = not case.names or any(name in detail for name in case.names)
+        named = not case.names or any(name in detail for name in (*case.names, str(folder)))
         # A codec says neither what it could not write nor where that came from.
         raw = isinstance(error, UnicodeError) or not detail or type(error).__module__ == "json.decoder"
         fault = "raw" if raw else None if named else "unnamed"

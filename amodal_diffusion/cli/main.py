@@ -8,6 +8,7 @@ import argparse
 import difflib
 import io
 import logging
+import os
 import pickle
 import sys
 from collections.abc import Sequence
@@ -64,8 +65,12 @@ def _checked_arguments(arguments: Sequence[str] | None) -> list[str]:
     """The command line; exits where an argument has NUL, which is in no path."""
     checked = sys.argv[1:] if arguments is None else list(arguments)
     for argument in checked:
-        if "\0" in argument:
-            build_parser().error(f"argument {argument!r} holds NUL, which no path and no name has")
+        try:
+            problem = "NUL" if b"\0" in os.fsencode(argument) else None
+        except UnicodeEncodeError:
+            problem = "half of a surrogate pair"
+        if problem is not None:
+            build_parser().error(f"argument {argument!r} holds {problem}, which no path and no name has")
     return checked
 
 

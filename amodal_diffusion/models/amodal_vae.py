@@ -13,8 +13,7 @@ from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
 from ..display import short_repr
-from .checked_model import CheckedModel
-from .checks import check_mask_plane, check_positive_integers
+from .checks import CheckedModel, check_mask_plane, check_positive_integers
 
 # Beyond these the exponential of a log-variance says nothing more, and in half precision it would overflow.
 _LOG_VARIANCE = (-20.0, 10.0)

@@ -8,8 +8,7 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor
 
 from ..masks import occlusion_boundary
-from .checked_model import CheckedModel
-from .checks import check_flags, check_positive_integers, stack_planes
+from .checks import CheckedModel, check_flags, check_positive_integers, stack_planes
 from .mask_unet import MaskUNet
 from .outputs import MaskModelOutput
 from .pcnet_mask import PCNetMask

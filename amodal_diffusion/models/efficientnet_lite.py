@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from ..checkpoints import load_published_state_dict
 from ..display import short_repr
 from ..images import denormalize_images
-from .checked_model import CheckedModel
-from .checks import check_positive_integers
+from .checks import CheckedModel, check_positive_integers
 
 _STEM, _HEAD = 32, 1280
 # Of each stage of blocks: how many, kernel, stride of the first, expansion, channels.

@@ -10,8 +10,7 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor
 from transformers import ResNetConfig, ResNetModel
 
-from .checked_model import CheckedModel
-from .checks import check_mask_plane, check_positive_integers
+from .checks import CheckedModel, check_mask_plane, check_positive_integers
 from .mask_unet import MaskUNet
 from .outputs import MaskModelOutput
 from .pcnet_mask import PCNetMask

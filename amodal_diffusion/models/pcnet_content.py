@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from ..display import short_repr
-from .checked_model import CheckedModel
-from .checks import check_condition, check_flags, check_mask_plane, check_positive_integers
+from .checks import CheckedModel, check_condition, check_flags, check_mask_plane, check_positive_integers
 from .pull_push import pull_push
 
 _RGB = 3

@@ -5,8 +5,7 @@ from diffusers import ConfigMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
-from .checked_model import CheckedModel
-from .checks import check_positive_integers
+from .checks import CheckedModel, check_positive_integers
 
 
 class PromptEmbedding(CheckedModel, ConfigMixin):

@@ -6,8 +6,7 @@ from diffusers import ConfigMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor
 
-from .checked_model import CheckedModel
-from .checks import check_mask_plane, check_positive_integers
+from .checks import CheckedModel, check_mask_plane, check_positive_integers
 from .mask_unet import MaskUNet
 from .outputs import MaskModelOutput
 

@@ -135,6 +135,10 @@ class SafePipeline(DiffusionPipeline):
         token = _INDEX.set(folder.index)
         try:
             return super().from_pretrained(folder.place, use_safetensors=True, **kwargs)
+        except (ValueError, TypeError) as error:
+            if folder.place in str(error):
+                raise
+            raise type(error)(f"'{folder.place}' cannot be loaded as {cls.__name__}: {error}") from error
         finally:
             _INDEX.reset(token)
 
@@ -160,10 +164,15 @@ class SafePipeline(DiffusionPipeline):
         diffusers imports the library that an entry names; only ours, diffusers and transformers may be imported.
         """
         where = f"{INDEX_NAME} of '{folder.place}'"
-        components, _ = cls._get_signature_keys(cls)
+        components, settings = cls._get_signature_keys(cls)
+        for name in settings:
+            if folder.index.get(name) == [] or isinstance(folder.index.get(name), dict):
+                raise ValueError(f"{where}: `{name}` is {folder.index[name]!r:.200}.")
         for name in sorted(components):
             entry = folder.index.get(name)
-            library = entry[0] if isinstance(entry, list | tuple) and len(entry) == 2 else entry
+            is_pair = isinstance(entry, list | tuple) and len(entry) == 2
+            is_pair = is_pair and all(part is None or isinstance(part, str) for part in entry)
+            library = entry[0] if is_pair else entry
             if library is entry and (name in folder.index or name not in {*cls._optional_components, *given}):
                 raise ValueError(f"{where} must hold `{name}` as [library, class], got {entry!r}.")
             if library is not entry and library is not None and library not in LIBRARIES:

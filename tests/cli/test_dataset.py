@@ -204,7 +204,7 @@ def test_killed_at_every_step_the_old_data_set_or_the_new_one_is_there(source, t
         (["a.json", "--photos", "beside", "--push-to-hub", "u/n"], "--push-to-hub needs --photos embed or none"),
         (["a.json", "--push-to-hub", "n"], "`repo_id` must be of the form 'user/name', got 'n'"),
         (["a.json", "--private"], "--private is of --push-to-hub alone"),
-        (["a.json", "--shard-size", "0"], "--shard-size must be positive, got 0"),
+        (["a.json", "--shard-size", "0"], "--shard-size must be positive and finite, got 0"),
         (["nowhere.json"], "nowhere.json"),
     ],
 )

@@ -870,14 +870,24 @@ def command_lines(rng):
             for number, text in enumerate(TEXTS):
                 if flag == "--num-workers" and text in ("9" * 400, str(2**63), "9" * 5000, "1_000"):
                     continue  # so many processes are what was asked for
-                cases.append(command_case(f"{command} {flag}, {number}", [*line, flag, text], (flag, text.strip())))
+                cases.append(
+                    command_case(
+                        f"{command} {flag}, {number}",
+                        [*line, flag, text],
+                        (flag, flag.strip("-").replace("-", "_"), text.strip()),
+                    )
+                )
         for position, what in ((1, "input"), (3, "masks"), (5, "model")):
             for number, text in enumerate(TEXTS):
                 if position >= len(line) or not line[position].startswith("/") or text in ("~", "x" * 300):
                     continue
                 changed_line = [*line[:position], text, *line[position + 1 :]]
                 cases.append(
-                    command_case(f"{command} {what}, {number}", changed_line, (text[:50], "--", "PHOTO", "input"))
+                    command_case(
+                        f"{command} {what}, {number}",
+                        changed_line,
+                        (text[:50], "--", "PHOTO", "photo", "masks", "folder"),
+                    )
                 )
         for number, text in enumerate(("\x00", "a\x00b", "/dev/null", "/proc/none/such", "a.json")):
             output = str(place / "a.json") if text == "a.json" else text

@@ -1,11 +1,16 @@
 """Scenes and layers: what they refuse, what they share, and what each edit changes."""
 
+import copy
+import dataclasses
+import pickle
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from amodal_diffusion import Layer, Scene
 from amodal_diffusion.scene import formats
+from scene_format_helpers import make_scene
 from scene_helpers import make_layer, random_scene, scene_of_objects, shift, tile
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
@@ -309,3 +314,18 @@ def test_they_print_in_a_line():
     assert repr(scene) == "Scene(10x8, 9 layers: bird, giraffe, layer 2, layer 3, layer 4, layer 5, …)"
     assert repr(Scene(BACKGROUND)) == "Scene(10x8, 0 layers)"
     assert repr(scene.move(0, 2.5, 1).layers[0]) == "Layer('bird', id 0, 4x4, at 3.5, 2, 4x4 on the canvas)"
+
+
+def test_copies_and_pickles_are_read_only_and_share_nothing_that_others_write_into():
+    scene = make_scene(count=2)
+    for twin in (copy.copy(scene), copy.deepcopy(scene), pickle.loads(pickle.dumps(scene))):
+        assert twin.equals(scene)
+        arrays = [twin.background, twin.photo, twin.order, twin.evidence, twin.replaced]
+        arrays += [getattr(layer, name) for layer in twin.layers for name in ("rgba", "modal", "amodal", "transform")]
+        assert not any(array.flags.writeable for array in arrays)
+    base = scene.background.copy()
+    view = base[:]
+    view.flags.writeable = False
+    other = dataclasses.replace(scene, background=view)
+    base[:] = 0
+    assert np.array_equal(other.background, scene.background)
