@@ -79,7 +79,7 @@ def write_sheets(args: argparse.Namespace) -> None:
     for row in edited_scenes(pipe, photos, args.only or ["auto", "pcnet-c"], args.scenes):
         rows.append(row)
         number = (len(rows) - 1) // SHEET_ROWS
-        grid(rows[number * SHEET_ROWS :], SHEET_SIDE).save(args.sheet / f"{number + 1}.png")
+        save_image(grid(rows[number * SHEET_ROWS :], SHEET_SIDE), args.sheet / f"{number + 1}.png")
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
