@@ -216,8 +216,8 @@ def _check(options: argparse.Namespace) -> None:
         from ..hub import check_repo_id
 
         check_repo_id(options.push_to_hub)
-    if not options.shard_size > 0:
-        raise ValueError(f"--shard-size must be positive, got {options.shard_size:g}.")
+    if not 0 < options.shard_size < 1e9:
+        raise ValueError(f"--shard-size must be positive and finite, got {options.shard_size:g}.")
 
 
 def _places(texts: Sequence[str]) -> dict[str, str]:

@@ -143,7 +143,7 @@ def stack_planes(
     return torch.cat([plane.to(dtype) for plane in planes], dim=1)
 
 
-class CheckedModel(ModelMixin):  # type: ignore[misc]
+class CheckedModel(ModelMixin):
     """A network that loads from complete and finite weights alone.
 
     Example:
@@ -181,7 +181,7 @@ class CheckedModel(ModelMixin):  # type: ignore[misc]
         except _BROKEN as error:
             reason = " ".join(str(error).split())[:400] or type(error).__name__
             raise ValueError(f"'{place}' cannot be loaded as {cls.__name__}: {reason}") from error
-        return (model, info) if output_loading_info else model
+        return (model, info) if output_loading_info else model  # type: ignore[return-value]
 
 
 def _check_config(path: Path) -> None:

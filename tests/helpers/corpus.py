@@ -874,12 +874,12 @@ def command_lines(rng):
                     command_case(
                         f"{command} {flag}, {number}",
                         [*line, flag, text],
-                        (flag, flag.strip("-").replace("-", "_"), text.strip()),
+                        (flag, flag.strip("-").replace("-", "_"), text.strip(), "repo_id"),
                     )
                 )
         for position, what in ((1, "input"), (3, "masks"), (5, "model")):
             for number, text in enumerate(TEXTS):
-                if position >= len(line) or not line[position].startswith("/") or text in ("~", "x" * 300):
+                if position >= len(line) or not line[position].startswith("/") or text in ("~", "x" * 300, "../.."):
                     continue
                 changed_line = [*line[:position], text, *line[position + 1 :]]
                 cases.append(

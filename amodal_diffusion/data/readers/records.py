@@ -326,10 +326,11 @@ def read_category_names(categories: Any, log: RecordLog) -> dict[int, str | None
             label = f"category {category_id}"
             if category_id in names:
                 raise ValueError("duplicate category id")
+            name = to_name(category.get("name"))
         except ValueError as error:
             log.bad(label, error)
             continue
-        names[category_id] = to_name(category.get("name"))
+        names[category_id] = name
     return names
 
 
