@@ -69,9 +69,15 @@ def make_fillers(folder: str) -> dict[str, Filler]:
     return {"mean colour": mean_colour, **opencv_fillers(), **pipeline_fillers(pipe)}
 
 
+def _look(args: argparse.Namespace) -> dict[str, Any]:
+    """Settings of the scene pipeline that the arguments change."""
+    edges = {} if args.edge_width is None else {"edge_width": args.edge_width}
+    return {**edges, "shadows": False} if args.no_shadows else edges
+
+
 def write_sheets(args: argparse.Namespace) -> None:
     """Files of `SHEET_ROWS` scenes each: the photo, and the edited scene by each filler."""
-    pipe = ScenePipeline.from_pretrained(args.scene_model)
+    pipe = ScenePipeline.from_pretrained(args.scene_model, **_look(args))
     pipe.set_progress_bar_config(disable=True)
     photos = read_held_out(args.dataset, args.validation_fraction)
     args.sheet.mkdir(parents=True, exist_ok=True)
@@ -96,6 +102,8 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--sheet", type=Path, default=None, help="Folder for pictures of edited scenes.")
     parser.add_argument("--scene_model", default="pipelines/deocclusion", help="Scene pipeline of the sheet.")
     parser.add_argument("--scenes", type=int, default=24, help="On the sheet.")
+    parser.add_argument("--edge_width", type=float, default=None, help="Of the sheet's layers; 0: hard outlines.")
+    parser.add_argument("--no_shadows", action="store_true", help="Find no shadows for the sheet.")
     args = parser.parse_args(argv)
     torch.set_num_threads(1)
     if args.sheet is not None:
