@@ -25,6 +25,7 @@ from typing import Any
 
 import torch
 from common import environment, format_environment, write_json
+from fills.edges import table
 from fills.pasted import PastedScene, make_scenes, read_held_out
 from fills.pictures import edited_scenes, grid, picture_strip
 from fills.rivals import Filler, mean_colour, opencv_fillers, pipeline_fillers
@@ -102,6 +103,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--sheet", type=Path, default=None, help="Folder for pictures of edited scenes.")
     parser.add_argument("--scene_model", default="pipelines/deocclusion", help="Scene pipeline of the sheet.")
     parser.add_argument("--scenes", type=int, default=24, help="On the sheet.")
+    parser.add_argument("--edges", type=int, default=0, metavar="N", help="Score soft outlines on N objects, alone.")
     parser.add_argument("--edge_width", type=float, default=None, help="Of the sheet's layers; 0: hard outlines.")
     parser.add_argument("--no_shadows", action="store_true", help="Find no shadows for the sheet.")
     args = parser.parse_args(argv)
@@ -109,8 +111,11 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     if args.sheet is not None:
         write_sheets(args)
         return {}
+    if args.edges:
+        sys.stdout.write(format_environment(environment()) + "\n\n" + table(args.dataset, args.edges, args.seed))
+        return {}
     if args.model is None:
-        parser.error("--model is needed, but for --sheet")
+        parser.error("--model is needed, but for --sheet and --edges")
     fillers = make_fillers(args.model)
     unknown = set(args.only or ()) - set(fillers)
     if unknown:

@@ -1,6 +1,6 @@
 """Soft outlines against hard ones: objects matted onto other photos with known alpha, then moved before a third photo.
 
-    python benchmarks/edge_quality.py --dataset coco/instances.json
+    python benchmarks/content_quality.py --dataset coco/instances.json --edges 18
 
 Each object is cut 4 pixels inside its mask, so that its rim has its own colours, blurred by 0.6, 1 or 1.6 pixels and
 laid over another photo, which is saved as JPEG. Every second mask that the methods get is off by about a pixel. The
@@ -8,9 +8,7 @@ error is the mean absolute difference, in levels of 255 within 6 pixels of the o
 third photo as a method cuts it and as it is. Needs OpenCV.
 """
 
-import argparse
 import io
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,7 +16,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from common import environment, format_environment
 from PIL import Image
 
 from amodal_diffusion.data import read_annotations, record_masks
@@ -117,15 +114,11 @@ def score(cut: Cut, alpha: np.ndarray, colours: np.ndarray) -> tuple[float, floa
 METHODS: dict[str, Callable[[Cut], tuple[np.ndarray, np.ndarray]]] = {"hard": hard, "blurred": blurred, "soft": soft}
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--dataset", nargs="+", required=True, help="Annotation files with photos beside them.")
-    parser.add_argument("--objects", type=int, default=24)
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args(arguments)
-    objects = list(cuts(options.dataset, options.objects, options.seed))
-    sys.stdout.write(format_environment(environment()) + f"\n\n{len(objects)} objects\n\n")
-    sys.stdout.write("| outline | error | alpha | times the hard error | ms an object |\n|---|---:|---:|---:|---:|\n")
+def table(datasets: list[str], count: int, seed: int) -> str:
+    """The errors of all methods on `count` objects."""
+    objects = list(cuts(datasets, count, seed))
+    lines = [f"{len(objects)} objects", "", "| outline | error | alpha | times the hard error | ms an object |"]
+    lines.append("|---|---:|---:|---:|---:|")
     base = None
     for name, method in METHODS.items():
         begin = time.process_time()
@@ -133,9 +126,5 @@ def main(arguments: list[str] | None = None) -> int:
         spent = 1000 * (time.process_time() - begin) / len(objects)
         error, alpha = np.mean([score(cut, *answer) for cut, answer in zip(objects, found, strict=True)], axis=0)
         base = base or error
-        sys.stdout.write(f"| {name} | {error:.2f} | {alpha:.3f} | {error / base:.2f} | {spent:.0f} |\n")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        lines.append(f"| {name} | {error:.2f} | {alpha:.3f} | {error / base:.2f} | {spent:.0f} |")
+    return "\n".join(lines) + "\n"
