@@ -16,7 +16,7 @@ from ...images import load_image
 from ...masks import BoolArray, mask_boxes, mask_unions, to_mask_stack
 from ...ordering import ancestors, check_order, order_from_masks
 from ...scene import Scene
-from ..base import PipelineCallback, SafePipeline
+from ..base import CallInterruptedError, PipelineCallback, SafePipeline
 from ..completion.mask_pipeline import MaskPipeline
 from ..content.pipeline import ContentPipeline
 from ..inputs import check_integer, check_number, to_numpy
@@ -29,8 +29,8 @@ from .shadows import find_shadows, light
 
 _MAX_EDGE = 16  # pixels of a photo whose longer side is 640
 
-ProgressCallback = Callable[[str, float], None]
-"""Called with what is being done and the share of all work that is done, from 0 to 1."""
+ProgressCallback = Callable[[str, float], Any]
+"""Called with what is being done and the share of all work that is done, from 0 to 1; False ends the call."""
 
 
 @register_pipeline
@@ -239,7 +239,7 @@ class ScenePipeline(SafePipeline):
             generator: for content pipelines that draw random numbers.
             progress_callback: called with a stage ("segment", "masks", "edges", "contents", "background", "done") and
                 the share of all work that is done, which never falls: at the beginning of each stage, and after each
-                batch within "masks" and "contents".
+                batch within "masks" and "contents". One that returns False ends the call.
 
         Returns:
             A `Scene` with one layer for each object, in the order of `masks`, with ids from 0. An object without
@@ -249,6 +249,7 @@ class ScenePipeline(SafePipeline):
         Raises:
             ValueError, TypeError: naming the argument: see `MaskPipeline` and `ContentPipeline`; no masks and no
                 segmenter; a number of names that is not that of the masks.
+            CallInterruptedError: `progress_callback` returned False.
         """
         report = _Progress(progress_callback or _silent)
         # 1. Check the inputs; find the objects where no masks are given
@@ -410,7 +411,8 @@ class _Progress:
 
     def __call__(self, stage: str, share: float) -> None:
         self._share = max(self._share, share)
-        self._callback(stage, self._share)
+        if self._callback(stage, self._share) is False:
+            raise CallInterruptedError(f"`progress_callback` ended the call at {self._share:.0%} ({stage}).")
 
     def within(self, stage: str, low: float, high: float) -> PipelineCallback:
         """A callback of a component, whose batches take the share of the work from `low` to `high`."""

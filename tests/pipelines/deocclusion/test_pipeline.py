@@ -15,6 +15,7 @@ from amodal_diffusion import (
     ScenePipeline,
     Segmenter,
 )
+from amodal_diffusion.pipelines.base import CallInterruptedError
 from amodal_diffusion.pipelines.deocclusion.layers import (
     SceneInputs,
     read_margins,
@@ -327,6 +328,15 @@ def test_progress(pipeline):
     assert list(dict.fromkeys(stage for stage, _ in stages)) == ["masks", "edges", "contents", "background", "done"]
     shares = [share for _, share in stages]
     assert shares == sorted(shares) and shares[-1] == 1 and len(set(shares)) > 5  # batches are told of, too
+
+
+@pytest.mark.parametrize("ended", ["masks", "edges", "contents", "done"])
+def test_a_callback_ends_the_call(pipeline, ended):
+    modal, _ = crossing_bars()
+    first = pipeline(photo_like(modal), modal)
+    with pytest.raises(CallInterruptedError, match=f"`progress_callback` ended the call at .*{ended}"):
+        pipeline(photo_like(modal), modal, progress_callback=lambda stage, share: stage != ended)
+    assert pipeline(photo_like(modal), modal).equals(first)
 
 
 def test_calls_repeat_and_batches_do_not_matter(pipeline):
