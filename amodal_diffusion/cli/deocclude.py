@@ -211,7 +211,8 @@ def _fillers(given: Sequence[str], names: Sequence[str] | None) -> dict[str, Any
     """
     from ..pipelines.content.fillers import FILLERS  # here, since it imports torch
 
-    everything, background, objects = None, None, {}
+    everything, background = None, None
+    objects: dict[int | str, str] = {}
     for text in given:
         place, _, filler = text.rpartition("=")
         if filler not in FILLERS:
@@ -220,14 +221,12 @@ def _fillers(given: Sequence[str], names: Sequence[str] | None) -> dict[str, Any
             everything = filler
         elif place == "background":
             background = filler
-        elif names is None and not (place.isascii() and place.isdigit()):
-            objects[place] = filler  # a name that the segmenter may give
+        elif names is None:
+            objects[int(place) if place.isascii() and place.isdigit() else place] = filler  # maybe the segmenter's name
         else:
-            objects |= {
-                index: filler for index in (_places("--filler", [place], names) if names is not None else [int(place)])
-            }
+            objects |= {index: filler for index in _places("--filler", [place], names)}
     if everything is not None and objects and names is not None:
-        objects = {**dict.fromkeys(range(len(names)), everything), **objects}
+        objects = {**{index: everything for index in range(len(names))}, **objects}
     return {"filler": objects or everything, "background_filler": background or everything}
 
 

@@ -39,9 +39,7 @@ class AmodalPipeline:
         )
 
     @classmethod
-    def from_pretrained(  # type: ignore[type-var]
-        cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any
-    ) -> AnyPipeline:
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any) -> AnyPipeline:  # type: ignore[type-var]
         """Load a saved pipeline.
 
         Type checkers take the result for a `MaskPipeline`, which it is but for the folders of a `ContentPipeline` or a

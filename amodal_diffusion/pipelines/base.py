@@ -2,11 +2,11 @@
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeGuard, cast
 
 import torch
 from diffusers import DiffusionPipeline
@@ -170,12 +170,12 @@ class SafePipeline(DiffusionPipeline):
                 raise ValueError(f"{where}: `{name}` is {folder.index[name]!r:.200}.")
         for name in sorted(components):
             entry = folder.index.get(name)
-            is_pair = isinstance(entry, list | tuple) and len(entry) == 2
-            is_pair = is_pair and all(part is None or isinstance(part, str) for part in entry)
-            library = entry[0] if is_pair else entry
-            if library is entry and (name in folder.index or name not in {*cls._optional_components, *given}):
-                raise ValueError(f"{where} must hold `{name}` as [library, class], got {entry!r}.")
-            if library is not entry and library is not None and library not in LIBRARIES:
+            if not _is_component(entry):
+                if name in folder.index or name not in {*cls._optional_components, *given}:
+                    raise ValueError(f"{where} must hold `{name}` as [library, class], got {entry!r}.")
+                continue
+            library = entry[0]
+            if library is not None and library not in LIBRARIES:
                 raise ValueError(
                     f"{where}: component `{name}` comes from the library {library!r}; allowed are "
                     f"{', '.join(LIBRARIES)}."
@@ -301,3 +301,9 @@ class SafePipeline(DiffusionPipeline):
         config = getattr(self, "_progress_bar_config", {})
         self._progress_bar_config = {"delay": 3, "leave": False, **config}
         return super().progress_bar(iterable, total)
+
+
+def _is_component(entry: Any) -> TypeGuard[Sequence[str | None]]:
+    """Whether an entry of an index has the form [library, class]."""
+    pair = isinstance(entry, list | tuple) and len(entry) == 2
+    return pair and all(part is None or isinstance(part, str) for part in entry)

@@ -339,9 +339,10 @@ def check_number(name: str, value: Any, low: float, high: float) -> float:
     """
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"`{name}` must be a number, got {value!r}.")
-    if not low <= value < high:
+    number = float(value)
+    if not low <= number < high:
         raise ValueError(f"`{name}` must lie in [{low:g}, {high:g}), got {value!r}.")
-    return float(value)
+    return number
 
 
 def check_integer(name: str, value: Any, low: int) -> int:

@@ -206,7 +206,7 @@ def test_errors_are_named_before_any_inference(place, models, capsys, no_inferen
         (["photo.png", *masks, *out], "give --model, or both --mask-model and --content-model"),
         (["photo.png", *masks, "--mask-model", models / "masks", *out], "give --model, or both"),
         (["photo.png", *scene, *out], "give --masks or --segmenter"),
-        (["photo.png", *masks, "--model", models / "masks", *out], "not a `ScenePipeline`"),
+        (["photo.png", *masks, "--model", models / "masks", *out], "holds `PCNetMaskPipeline`, not `ScenePipeline`"),
         (["photo.png", *masks, "--model", models / "none/of/them", *out], "none"),
         ([*base, "--output", "out.gif"], "scenes are saved as .ora, .psd, .json or into a folder"),
         ([*base, "--output", "labels.png/x.ora"], "labels.png is a file, expected a folder"),

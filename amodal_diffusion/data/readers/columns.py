@@ -229,7 +229,7 @@ def _read_masks(value: Any, name: str) -> list[tuple[int, Any]]:
         if len(planes) > 1 or (isinstance(value, np.ndarray) and value.ndim == 3):
             return [(index, _named(one_object, plane, name)) for index, plane in enumerate(planes)]
         if not planes or planes[0].ndim != 2:
-            raise ValueError(f"{name}: a label map must be one plane, got shape {np.shape(value)}")
+            raise ValueError(f"{name}: a label map must be one plane, got shape {np.asarray(value).shape}")
         labels, masks = _named(labelled_objects, planes[0], name)
         return list(zip(labels, masks, strict=True))
     if not isinstance(value, list):
@@ -242,7 +242,7 @@ def _plane(mask: Any, name: str) -> Any:
         return mask
     planes = _planes(mask) if isinstance(mask, Image.Image) else [mask]
     if len(planes) != 1 or planes[0].ndim != 2:
-        raise ValueError(f"{name}: a mask image must be one plane, got shape {np.shape(mask)}")
+        raise ValueError(f"{name}: a mask image must be one plane, got shape {np.asarray(mask).shape}")
     return _named(one_object, planes[0], name)
 
 

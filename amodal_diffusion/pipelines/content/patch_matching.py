@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from math import ceil
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -61,7 +62,11 @@ class Sheet:
     def beside(self, other: "Sheet") -> "Sheet":
         """Both sheets as one."""
         height = max(len(self.usable), len(other.usable))
-        pairs = ((self.pixels, other.pixels), (self.usable, other.usable), (self.places, other.places))
+        pairs: list[tuple[Any, Any]] = [
+            (self.pixels, other.pixels),
+            (self.usable, other.usable),
+            (self.places, other.places),
+        ]
         heights = (height, height, height // self.scale)
         joined = [
             np.concatenate(

@@ -204,7 +204,7 @@ class ContentPipeline(SafePipeline):
 
     def _fillers(self, filler: Any, names: Sequence[str | None]) -> list[str]:
         """One for each object, checked."""
-        default = self.config.filler or self.network
+        default = self.config.filler or self.network or "auto"
         return read_fillers(filler, default, names, model=self.model is not None, inpainter=self.inpainter is not None)
 
     # Loading, saving, sharing
@@ -450,7 +450,9 @@ class ContentPipeline(SafePipeline):
         low: dict[int, Tensor] = {}
         try:
             with self.evaluation_mode(), self.progress("contents", len(rows), callback) as advance:
-                photo = to_planes(scene.photo, scene.unknown, self._execution_device) if painted else None  # [3, H, W]
+                photo: Any = (
+                    to_planes(scene.photo, scene.unknown, self._execution_device) if painted else None
+                )  # [3, H, W]
                 for part in batches(len(painted), batch_size):
                     chosen = painted[part]
                     patches = self.crop_objects(scene, photo, chosen, boxes)

@@ -188,8 +188,7 @@ def _soften(
     """The tile with the alpha of its rim; where its outline is hidden, with one that is a pixel wide."""
     tile = tile.copy()
     opaque = tile[..., 3] > 0
-    count = sum(np.pad(opaque, 1)[dy : dy + opaque.shape[0], dx : dx + opaque.shape[1]] * np.uint8(1)
-                for dy in range(3) for dx in range(3))  # fmt: skip
+    count = np.lib.stride_tricks.sliding_window_view(np.pad(opaque, 1), (3, 3)).sum(axis=(2, 3))
     hidden = opaque & ~seen
     tile[hidden, 3] = np.rint(count[hidden] * (255 / 9))
     rows, columns = np.unravel_index(outlines.pixels[index], outlines.photo.shape[:2])

@@ -229,7 +229,8 @@ def _soft_rim(
     core = erode(own | blocked, kernel="square", size=size) & own  # what something hides goes on behind it
     unknown = dilate(own, kernel="square", size=size) & ~core & ~blocked
     fine = unknown.repeat(step, axis=0).repeat(step, axis=1)[: mask.shape[0], : mask.shape[1]] if step > 1 else unknown
-    rim = np.nonzero(fine & ~before & ~covered if step > 1 else fine)
+    rows, columns = np.nonzero(fine & ~before & ~covered if step > 1 else fine)
+    rim = (rows, columns)
     if not len(rim[0]):
         return rim, np.zeros(0, np.uint8), np.zeros((0, 3), np.uint8)
     prior = box_mean(box_mean(F.pad(flags[:, :1], (2, 2, 2, 2), mode="replicate"), 1), 1)[0, 0, 2:-2, 2:-2].numpy()
@@ -360,7 +361,7 @@ def _conjugate_gradients(
     for _ in range(_STEPS):
         moved = product(direction)
         step = energy / max(float(direction @ moved), 1e-12)
-        x = x + np.float32(step) * direction
+        x = (x + np.float32(step) * direction).astype(np.float32)
         if np.abs(step * direction).max() < _TOLERANCE:
             break
         residual = residual - np.float32(step) * moved

@@ -52,7 +52,7 @@ def find_shadows(
         >>> find_shadows(photo, masks, np.array([[30, 30, 20, 20]]))
         [None]
     """
-    occupied = seen.any(axis=0)
+    occupied: BoolArray = np.logical_or.reduce(seen, axis=0)
     if outside is not None:
         occupied |= outside
     return [
@@ -136,7 +136,7 @@ def _small(mask: BoolArray, size: tuple[int, ...]) -> FloatArray:
     if mask.shape == size:
         return mask.astype(np.float32)
     plane = torch.from_numpy(np.ascontiguousarray(mask))[None, None].float()
-    return F.interpolate(plane, size=size, mode="area")[0, 0].numpy()  # type: ignore[no-any-return]
+    return F.interpolate(plane, size=size, mode="area")[0, 0].numpy()
 
 
 def _fit_plane(logs: FloatArray, where: BoolArray) -> FloatArray | None:

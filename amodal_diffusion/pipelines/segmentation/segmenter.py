@@ -179,8 +179,7 @@ class Segmenter:
         scores = np.array([1.0 if item["score"] is None else float(item["score"]) for item in found], np.float32)
         best = np.argsort(-scores, kind="stable")[:_CANDIDATES]
         best = best[scores[best] >= self.settings["score_threshold"]]
-        size = {"height": photo.height, "width": photo.width}
-        stack = [to_mask_stack(found[index]["mask"], **size)[0] for index in best]
+        stack = [to_mask_stack(found[index]["mask"], height=photo.height, width=photo.width)[0] for index in best]
         masks = np.stack(stack) if stack else np.zeros((0, photo.height, photo.width), bool)
         kept = self._select(masks)
         names = [str(found[index].get("label") or "") for index in best[kept]]

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...display import short_repr
-from ...masks import mask_boxes
+from ...masks import BoolArray, mask_boxes
 from ..layer import translation
 from ..render import PlacedLayer, composite, place_layer, standing_evidence, to_bytes
 from ..scene import Layer, Scene
@@ -86,8 +86,9 @@ def stack_of(scene: Scene, rendered: npt.NDArray[np.uint8]) -> list[Picture]:
             window = canvas[part.window]
             alpha = pictures[-1].rgba[..., 3:] / np.float32(255)
             window[:] = np.rint(window + alpha * (pictures[-1].rgba[..., :3] - window.astype(np.float32)))
-    wrong = ((canvas > rendered + np.uint8(_TOLERANCE)) & (rendered < 255 - _TOLERANCE)).any(axis=2)
-    wrong |= ((rendered > canvas + np.uint8(_TOLERANCE)) & (canvas < 255 - _TOLERANCE)).any(axis=2)
+    differs = (canvas > rendered + np.uint8(_TOLERANCE)) & (rendered < 255 - _TOLERANCE)
+    differs |= (rendered > canvas + np.uint8(_TOLERANCE)) & (canvas < 255 - _TOLERANCE)
+    wrong: BoolArray = np.logical_or.reduce(differs, axis=2)
     if wrong.any():
         pictures.append(_cut_out(rendered, wrong, CORRECTIONS))
     return pictures
