@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
@@ -29,12 +28,12 @@ from trainer.arguments import (
     parse,
 )
 from trainer.loop import Task, Validation, train
-from trainer.photo_sources import Counts, check_images, make_photo_synthesizers
+from trainer.photo_sources import Counts, check_images, make_labeller, make_photo_synthesizers
 from trainer.pictures import mask_grid
 
 from amodal_diffusion import AmodalPipeline, OccAmodalPipeline, OccAmodalPredictor, PCNetMaskPipeline
 from amodal_diffusion.crops import CROP_RULES
-from amodal_diffusion.data.synthesis import Labeller, PhotoBatch, PhotoSynthesisConfig
+from amodal_diffusion.data.synthesis import PhotoBatch, PhotoSynthesisConfig
 from amodal_diffusion.losses import occluder_loss, uncertainty_weighted_loss
 from amodal_diffusion.masks import occlusion_boundary
 
@@ -170,7 +169,7 @@ class OccAmodalTask(Task):
 
     def setup(self, accelerator: Accelerator) -> None:
         args, device = self.args, accelerator.device
-        labeller = _make_labeller(args, device) if args.pseudo_labels else None
+        labeller = make_labeller(args.pseudo_labels, args.pseudo_eraser_dilation, device)
         self.synthesizer, self.validation, self.counts = make_photo_synthesizers(
             args, self.synthesis, accelerator, labeller=labeller, alone_is_known=args.alone_is_known
         )
@@ -284,19 +283,6 @@ def _load_pipeline(name: str, flag: str) -> OccAmodalPipeline:
     if not isinstance(pipeline, OccAmodalPipeline):
         raise ValueError(f"`{flag}` {name!r} must be an OccAmodalPipeline, got {type(pipeline).__name__}.")
     return pipeline
-
-
-def _make_labeller(args: OccAmodalArguments, device: torch.device) -> Labeller:
-    pipeline = AmodalPipeline.from_pretrained(args.pseudo_labels).to(device)
-    pipeline.set_progress_bar_config(disable=True)
-
-    def label(image: Any, modal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        output = pipeline(image, modal, eraser_dilation=args.pseudo_eraser_dilation)
-        if output.order is None:
-            raise ValueError(f"`--pseudo_labels` {args.pseudo_labels!r} predicts no order; PCNet-M does.")
-        return output.amodal_masks, output.order
-
-    return label
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -41,7 +41,8 @@ The true order is computed from the masks; `--order-source annotated` takes the 
 is given the other masks, and there is no order to score. {NEAREST_MASK} looks masks up in a bank that is made from
 the annotations of `--nearest-masks`, which must hold none of the photos that are scored. `--posterior K` adds rows for
 models that draw samples: the best of K by the visible part, the best by the ground truth, and the completion in the
-true box; a * marks those that look at the ground truth. Intervals are percentiles over resampled images.
+true box. `--true-order` adds rows of pipelines that are given the true order, which leaves the shapes alone to be
+wrong. A * marks rows that look at the ground truth. Intervals are percentiles over resampled images.
 `--reference A` adds what every other method has more than A, with intervals from the same resamples for both; `--by`
 adds tables of some of the objects: of each data set, of each name, of about the same hidden share.
 
@@ -135,6 +136,9 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--order-source", choices=ORDER_SOURCES, default="masks", help="the true order (masks)")
+    parser.add_argument(
+        "--true-order", action="store_true", help="add rows of pipelines that are told who occludes whom, see below"
+    )
     parser.add_argument("--no-occluders", action="store_true", help="complete every object alone, see below")
     parser.add_argument(
         "--no-categories", action="store_true", help="withhold category ids from pipelines of another taxonomy"
@@ -220,6 +224,8 @@ def _check(options: argparse.Namespace) -> evaluation.PaperTable | None:
         raise ValueError("--no-occluders is not for --table NAME: a table says itself what is given.")
     if options.table is not None and (options.by or options.reference):
         raise ValueError("--by and --reference are not for --table NAME.")
+    if options.true_order and (options.table is not None or options.no_occluders):
+        raise ValueError("--true-order is neither for --table NAME nor for --no-occluders.")
     if options.plot is not None and options.table != FIGURE:
         raise ValueError(f"--plot is of --table {FIGURE} alone.")
     if options.resamples < 0:
@@ -295,7 +301,8 @@ def _methods(
     loading: dict[str, Any] = {"device": device, "dtype": find_dtype(options.dtype), "seed": options.seed}
     bank = _nearest_masks(options, names, table)
     if table is None:
-        methods = evaluation.load_methods(names, posterior=options.posterior, nearest_masks=bank, **loading, **given)
+        loading |= {"posterior": options.posterior, "nearest_masks": bank, "true_order": options.true_order}
+        methods = evaluation.load_methods(names, **loading, **given)
         return [evaluation.TableMethod("", method, learned=_is_pipeline(method.name)) for method in methods]
     results = [_results(text, options.min_score) for text in options.results or ()]
     detections = options.detections and evaluation.DetectionResults.read(

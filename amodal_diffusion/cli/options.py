@@ -85,7 +85,10 @@ def model_options(*, thresholds: bool = True) -> argparse.ArgumentParser:
             "--order-threshold", type=float, metavar="P", help="P(object) for the order (the checkpoint's)"
         )
         group.add_argument(
-            "--mask-threshold", type=float, metavar="P", help="P(object) for the masks (the checkpoint's)"
+            "--mask-threshold",
+            type=_mask_threshold,
+            metavar="P",
+            help="P(object) for the masks, or expected-iou (the checkpoint's)",
         )
     group.add_argument(
         "--eraser-dilation",
@@ -109,6 +112,14 @@ def seed(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) < 20 and int(text) < 2**63):
         raise argparse.ArgumentTypeError(f"expected a whole number in [0, 2**63), got {text[:40]!r}")
     return int(text)
+
+
+def _mask_threshold(text: str) -> float | str:
+    """A number, or the name of a rule, which the pipeline checks."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def given_options(options: argparse.Namespace) -> dict[str, Any]:

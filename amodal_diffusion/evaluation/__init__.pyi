@@ -19,6 +19,7 @@ from .methods import NEAREST_MASK as NEAREST_MASK
 from .methods import AloneMethod as AloneMethod
 from .methods import MaskBaseline as MaskBaseline
 from .methods import PipelineMethod as PipelineMethod
+from .methods import TrueOrderMethod as TrueOrderMethod
 from .model_card import evaluation_results as evaluation_results
 from .model_card import update_model_card as update_model_card
 from .papers import DIFFERS as DIFFERS

@@ -10,7 +10,7 @@ import torch
 
 from ..baselines.nearest_mask import NearestMaskBank
 from .calls import load_pipeline
-from .methods import METHODS, NEAREST_MASK, MaskBaseline, PipelineMethod
+from .methods import METHODS, NEAREST_MASK, MaskBaseline, PipelineMethod, TrueOrderMethod
 from .posterior import posterior_methods
 from .samples import Method
 
@@ -24,6 +24,7 @@ def load_methods(
     seed: int = 0,
     nearest_masks: NearestMaskBank | None = None,
     options_if_taken: Mapping[str, Any] | None = None,
+    true_order: bool = False,
     **call_options: Any,
 ) -> list[Method]:
     """Turn names into methods: a registered name, or a folder or Hub id of a pipeline.
@@ -36,11 +37,13 @@ def load_methods(
         seed: of these samples.
         nearest_masks: the bank of the method "nearest-mask".
         options_if_taken: passed to each call of the pipelines that take them.
+        true_order: add the row "NAME, true order" for every pipeline whose call takes an `order`.
         call_options: passed to each call of each pipeline.
 
     Raises:
         ValueError: for no names, a repeated name, one that is neither registered nor a loadable pipeline,
-            "nearest-mask" without bank, or `posterior` below 1 or where no pipeline draws samples.
+            "nearest-mask" without bank, `posterior` below 1 or where no pipeline draws samples, or `true_order` where
+            none takes an order.
 
     Example:
         >>> [method.name for method in load_methods(["raw", "convex"])]
@@ -74,9 +77,13 @@ def load_methods(
             raise ValueError(f"{known}, and loads as no pipeline: {error}") from error
         taken = {key: value for key, value in (options_if_taken or {}).items() if pipeline.takes_option(key)}
         methods.append(PipelineMethod(pipeline, name, **taken, **call_options))
+        if true_order and pipeline.takes_option("order"):
+            methods.append(TrueOrderMethod(pipeline, f"{name}, true order", **taken, **call_options))
         if posterior is not None and pipeline.takes_option("num_samples"):
             drawn = posterior_methods(pipeline, name, posterior, seed=seed, **taken, **call_options)
             methods += drawn
+    if true_order and not any(isinstance(method, TrueOrderMethod) for method in methods):
+        raise ValueError("`true_order` is given, but none of the methods takes an order.")
     if posterior is not None and not drawn:
         raise ValueError("`posterior` is given, but none of the methods draws samples.")
     return methods

@@ -103,6 +103,35 @@ class PipelineMethod:
         return self.call_options
 
 
+class TrueOrderMethod(PipelineMethod):
+    """A method that calls a mask pipeline with the true order, so that what is left to be wrong is the shapes.
+
+    Args:
+        pipeline: a pipeline whose call takes `order`.
+        name: the row of the table.
+        call_options: as for `PipelineMethod`.
+
+    Example:
+        >>> from amodal_diffusion import PCNetMask, PCNetMaskPipeline
+        >>> pipe = PCNetMaskPipeline(PCNetMask(block_out_channels=(2, 4), sample_size=16))
+        >>> modal = np.zeros((1, 12, 16), bool)
+        >>> modal[0, 3:9, 4:8] = True
+        >>> sample = Sample("photo-1", modal, modal | modal[:, ::-1], np.zeros((1, 1), np.int8), [0])
+        >>> method = TrueOrderMethod(pipe, "tiny, true order")
+        >>> method.uses_truth, method(sample).order is None
+        (True, True)
+    """
+
+    uses_truth = True
+
+    def __call__(self, sample: Sample) -> Prediction:
+        """The masks; an order that was given is not scored."""
+        return replace(super().__call__(sample), order=None)
+
+    def _options(self, sample: Sample) -> dict[str, Any]:
+        return {**self.call_options, "order": sample.order}
+
+
 class AloneMethod:
     """A method that completes each object alone, as a user with a photo and one mask has it.
 

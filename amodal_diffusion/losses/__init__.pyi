@@ -10,6 +10,7 @@ from .masks import completion_loss as completion_loss
 from .masks import decoupled_loss as decoupled_loss
 from .masks import occluder_loss as occluder_loss
 from .masks import placed_nll as placed_nll
+from .masks import question_loss as question_loss
 from .masks import uncertainty_weighted_loss as uncertainty_weighted_loss
 from .perceptual import EFFICIENTNET_LITE0 as EFFICIENTNET_LITE0
 from .perceptual import EfficientNetFeatures as EfficientNetFeatures

@@ -111,6 +111,30 @@ def occluder_loss(logits: Tensor, occluder: Tensor, known: Tensor) -> Tensor:
     return (entropy * known[:, 0]).sum() / known.sum().clamp(min=1)
 
 
+def question_loss(
+    logits: Tensor, target: Tensor, weight: Tensor, in_front: Tensor, front_weight: Tensor, front_factor: float = 0.3
+) -> Tensor:
+    """Cross-entropy of the mask plus that of what is in front, each weighed by pixel; mean over pixels.
+
+    Args:
+        logits: (B, 3, h, w) floating point, see `PhotoPCNetMask`.
+        target: (B, 1, h, w) in {0, 1}, the mask.
+        weight: (B, 1, h, w), of its pixels.
+        in_front: (B, 1, h, w) in {0, 1}, what is in front.
+        front_weight: (B, 1, h, w), of its pixels.
+        front_factor: of the second part.
+
+    Example:
+        >>> logits, plane = torch.zeros(1, 3, 2, 2), torch.ones(1, 1, 2, 2)
+        >>> round(question_loss(logits, plane, plane, plane, 0 * plane).item(), 4)
+        0.6931
+    """
+    logits = logits.float()
+    entropy = F.binary_cross_entropy_with_logits(logits[:, 1:2] - logits[:, :1], target, reduction="none")
+    front = F.binary_cross_entropy_with_logits(logits[:, 2:], in_front, reduction="none")
+    return (entropy * weight + front_factor * front * front_weight).mean()
+
+
 def bernoulli_nll(logits: Tensor, target: Tensor) -> Tensor:
     """Negative log-likelihood of masks under independent pixels, in nats: (B, ...) twice -> (B,) float32 [L20].
 

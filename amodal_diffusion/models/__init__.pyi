@@ -10,5 +10,6 @@ from .pcnet_content import PCNetContent as PCNetContent
 from .pcnet_content import PCNetContentDiscriminator as PCNetContentDiscriminator
 from .pcnet_content import PCNetContentOutput as PCNetContentOutput
 from .pcnet_mask import PCNetMask as PCNetMask
+from .pcnet_mask import PhotoPCNetMask as PhotoPCNetMask
 from .prompt_embedding import PromptEmbedding as PromptEmbedding
 from .sdamodal_decoder import SDAmodalDecoder as SDAmodalDecoder

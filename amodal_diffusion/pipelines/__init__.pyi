@@ -6,6 +6,7 @@ from .completion.asbu import ASBUPipeline as ASBUPipeline
 from .completion.mask_pipeline import MaskPipeline as MaskPipeline
 from .completion.occamodal import OccAmodalPipeline as OccAmodalPipeline
 from .completion.pcnet_mask import PCNetMaskPipeline as PCNetMaskPipeline
+from .completion.photo_pcnet_mask import PhotoPCNetMaskPipeline as PhotoPCNetMaskPipeline
 from .content.output import ContentPipelineOutput as ContentPipelineOutput
 from .content.pipeline import ContentPipeline as ContentPipeline
 from .deocclusion.pipeline import ScenePipeline as ScenePipeline

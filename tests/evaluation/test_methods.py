@@ -223,9 +223,9 @@ class Clairvoyant(MaskPipeline):
 
     call_options = ("mask_threshold",)
 
-    def __init__(self, needs_occluders):
+    def __init__(self, sees_neighbours):
         super().__init__()
-        self.needs_occluders, self.calls = needs_occluders, []
+        self.sees_neighbours, self.calls = sees_neighbours, []
 
     @mask_call
     def __call__(self, image, masks, **_):
@@ -242,13 +242,13 @@ class Clairvoyant(MaskPipeline):
         return np.ones_like(masks), numbers, order, 2 * numbers, upper, np.stack([masks, ~masks], axis=1)
 
 
-@pytest.mark.parametrize("needs_occluders", [False, True])
-def test_call_alone_gives_every_field_but_the_order(needs_occluders, dataset):
-    pipeline = Clairvoyant(needs_occluders)
+@pytest.mark.parametrize("sees_neighbours", [False, True])
+def test_call_alone_gives_every_field_but_the_order(sees_neighbours, dataset):
+    pipeline = Clairvoyant(sees_neighbours)
     masks, photo = make_sample(dataset[0]).modal, Image.new("RGB", (32, 24))
     output = call_pipeline(pipeline, photo, masks, [1, 1], alone=True)
     ((image, given),) = pipeline.calls
-    if needs_occluders:
+    if sees_neighbours:
         assert image == [photo, photo] and [stack.shape for stack in given] == [(1, 24, 32)] * 2
     else:  # one ordinary call, so that the photo is encoded once
         assert image is photo and given is masks

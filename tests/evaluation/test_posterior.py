@@ -66,7 +66,7 @@ class Guesser(MaskPipeline):
     Scores prefer everything; the mean is the visible part; a box is filled.
     """
 
-    needs_occluders = False
+    needs_occluders = sees_neighbours = False
     call_options = ("num_samples", "amodal_box")
 
     def __init__(self):
@@ -176,7 +176,7 @@ def test_unknown_categories_are_the_pipelines_to_name():
     seen = []
 
     class Conditioned(MaskPipeline):
-        needs_occluders = False
+        sees_neighbours = False
 
         def __call__(self, image, masks, *, category_ids=None, output_type="np"):
             seen.append(category_ids.tolist())

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from amodal_diffusion import OccAmodalPipeline, OccAmodalPredictor
+from amodal_diffusion import OccAmodalPipeline, OccAmodalPredictor, PhotoPCNetMask, PhotoPCNetMaskPipeline
 from amodal_diffusion.data import read_annotations
 from amodal_diffusion.data.samplers import ObjectFilter, PhotoObjects
 
@@ -23,6 +23,14 @@ def tiny_predictor(mask_channels=1, **config):
 
 def tiny_occamodal(**settings):
     pipeline = OccAmodalPipeline(tiny_predictor(1), tiny_predictor(2), **settings)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def tiny_photo_pcnet(model=None, **settings):
+    torch.manual_seed(0)
+    model = model or PhotoPCNetMask(block_out_channels=(4, 8, 8), reduced_channels=4, sample_size=32).eval()
+    pipeline = PhotoPCNetMaskPipeline(model, **settings)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 

@@ -15,6 +15,7 @@ from amodal_diffusion import (
     PCNetContent,
     PCNetContentDiscriminator,
     PCNetMask,
+    PhotoPCNetMask,
     PromptEmbedding,
     SDAmodalDecoder,
 )
@@ -37,6 +38,9 @@ NETWORKS = {
     "PCNetContent": (lambda: PCNetContent(**WIDTHS), lambda: (plane(3), plane(), plane())),
     "PCNetContentDiscriminator": (lambda: PCNetContentDiscriminator((4, 4, 4, 4)), lambda: (plane(3), plane())),
     "PCNetMask": (lambda: PCNetMask(**WIDTHS), lambda: (plane(), plane())),
+    "PhotoPCNetMask": (
+        lambda: PhotoPCNetMask(reduced_channels=4, **WIDTHS), lambda: (plane(), plane(), plane(), plane(3))
+    ),
     "PromptEmbedding": (lambda: PromptEmbedding(3, 4), lambda: ()),
     "SDAmodalDecoder": (
         lambda: SDAmodalDecoder(feature_channels=(4, 8), feature_sizes=(8, 16), reduced_channels=4, **WIDTHS),

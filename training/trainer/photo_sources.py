@@ -5,14 +5,17 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from tqdm.auto import tqdm
 
+from amodal_diffusion import AmodalPipeline
 from amodal_diffusion.data import read_annotations
 from amodal_diffusion.data.samplers.splits import split_photos
 from amodal_diffusion.data.synthesis import (
     ContentSynthesisConfig,
+    Labeller,
     PhotoBank,
     PhotoOcclusionSynthesizer,
     PhotoSynthesisConfig,
@@ -96,6 +99,30 @@ def split_sources(sources: Sequence[Any], fraction: float) -> tuple[list[Any], l
     return list(training), list(validation)
 
 
+def make_labeller(name: str | None, eraser_dilation: int, device: torch.device, bf16: bool = False) -> Labeller | None:
+    """What completes photos with visible masks alone by a pipeline: `--pseudo_labels`, None without one.
+
+    Raises:
+        ValueError: a pipeline that predicts no order.
+    """
+    if name is None:
+        return None
+    pipeline = AmodalPipeline.from_pretrained(name).to(device)
+    for network in pipeline.networks:
+        network.to(memory_format=torch.channels_last)
+    if bf16:
+        pipeline.to(torch.bfloat16)
+    pipeline.set_progress_bar_config(disable=True)
+
+    def label(image: Any, modal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        output = pipeline(image, modal, eraser_dilation=eraser_dilation)
+        if output.order is None:
+            raise ValueError(f"`--pseudo_labels` {name!r} predicts no order; PCNet-M does.")
+        return output.amodal_masks, output.order
+
+    return label
+
+
 def make_photo_synthesizers(
     args: PhotoArguments,
     synthesis: Recipe,
@@ -122,7 +149,7 @@ def make_photo_synthesizers(
         sources = read_photo_sources(args)
     training, validation = split_sources(sources, args.validation_fraction)
     bank, held_out = (
-        _make_bank(part, synthesis, accelerator, modal_only, {"min_area": args.min_area, **options})
+        make_bank(part, synthesis, accelerator, modal_only, {"min_area": args.min_area, **options})
         for part in (training, validation)
     )
     numbers = torch.bincount(bank.sources, minlength=len(sources)).tolist()
@@ -139,7 +166,7 @@ def make_photo_synthesizers(
     return synthesizer, make(held_out.to(device), synthesis, seed=-1), counts
 
 
-def _make_bank(
+def make_bank(
     sources: Sequence[Any],
     synthesis: Recipe,
     accelerator: Accelerator,

@@ -1,5 +1,12 @@
 from .instances import InstanceBatch as InstanceBatch
 from .instances import InstanceSampler as InstanceSampler
+from .occluder_questions import ALL as ALL
+from .occluder_questions import FRONT as FRONT
+from .occluder_questions import SOME as SOME
+from .occluder_questions import UNKNOWN as UNKNOWN
+from .occluder_questions import OccluderQuestions as OccluderQuestions
+from .occluder_questions import ask_of_masks as ask_of_masks
+from .occluder_questions import ask_of_photos as ask_of_photos
 from .photo_boundaries import PhotoBoundaries as PhotoBoundaries
 from .photo_boundaries import PhotoOcclusionBatch as PhotoOcclusionBatch
 from .photo_boundaries import boundary_synthesis as boundary_synthesis

@@ -16,6 +16,7 @@ from .photo_bank import OCCLUDER as OCCLUDER
 from .photo_bank import OTHERS as OTHERS
 from .photo_bank import Labeller as Labeller
 from .photo_bank import PhotoBank as PhotoBank
+from .photo_occlusion import PASTED as PASTED
 from .photo_occlusion import PhotoBatch as PhotoBatch
 from .photo_occlusion import PhotoOcclusionSynthesizer as PhotoOcclusionSynthesizer
 from .photo_occlusion import PhotoSynthesisConfig as PhotoSynthesisConfig

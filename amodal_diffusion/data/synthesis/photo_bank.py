@@ -4,15 +4,19 @@ Every object is one square of its photo, larger than the crop that the network w
 shifted, turned and scaled. 5,000 objects at 192² take 740 MB, and no training step reads a file or decodes a photo.
 """
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from ...crops import crop_boxes, crop_images, crop_masks
+from ...files import atomic_file
 from ...images import image_to_tensor, load_image
 from ...masks import BoolArray, mask_areas, mask_boxes
 from ...ordering import OrderArray, order_from_masks
@@ -35,6 +39,8 @@ class PhotoBank:
         sources: (N,) int64, which data set an object comes from.
         context: side of the squares, in sides of the crop that `crop_boxes` gives.
         category_ids: (N,) int64, 0 where there is none; None for none at all.
+        instances: (N, r, r) uint8, which object of the photo each pixel shows, counted from 1, and 0 where it shows
+            none; None where nobody needs to tell the other objects apart.
 
     Raises:
         ValueError: where the shapes do not belong together or there is no object.
@@ -57,6 +63,7 @@ class PhotoBank:
         sources: Tensor,
         context: float,
         category_ids: Tensor | None = None,
+        instances: Tensor | None = None,
     ) -> None:
         category_ids = torch.zeros_like(sources) if category_ids is None else category_ids
         count, resolution = pixels.shape[0], pixels.shape[-1]
@@ -68,6 +75,8 @@ class PhotoBank:
             raise ValueError(
                 f"`pixels`, `layers`, `known`, `sources` and `category_ids` must have shapes {expected}, got {shapes}."
             )
+        if instances is not None and instances.shape != layers.shape:
+            raise ValueError(f"`instances` must have shape {tuple(layers.shape)}, got {tuple(instances.shape)}.")
         if context < 1:
             raise ValueError(f"`context` must be at least 1, got {context}.")
         self.pixels = pixels
@@ -76,6 +85,7 @@ class PhotoBank:
         self.sources = sources
         self.context = context
         self.category_ids = category_ids
+        self.instances = instances
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -100,7 +110,31 @@ class PhotoBank:
 
     def _with(self, change: Callable[[Tensor], Tensor]) -> "PhotoBank":
         pixels, layers, known, sources = map(change, (self.pixels, self.layers, self.known, self.sources))
-        return PhotoBank(pixels, layers, known, sources, self.context, change(self.category_ids))
+        instances = None if self.instances is None else change(self.instances)
+        return PhotoBank(pixels, layers, known, sources, self.context, change(self.category_ids), instances)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the bank into one safetensors file, so that the next run need not read and label its photos again."""
+        names = ("pixels", "layers", "known", "sources", "category_ids", "instances")
+        tensors = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        with atomic_file(path) as temporary:
+            save_file(
+                {name: value.cpu().contiguous() for name, value in tensors.items()},
+                temporary,
+                metadata={"context": repr(self.context)},
+            )
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "PhotoBank":
+        """Read what `save` has written, onto the CPU.
+
+        Raises:
+            FileNotFoundError: no such file.
+            SafetensorError: a file of another kind.
+        """
+        with safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+            return cls(**tensors, context=float(file.metadata()["context"]))
 
     @classmethod
     def from_sources(
@@ -113,6 +147,7 @@ class PhotoBank:
         min_area: int = 256,
         labeller: Labeller | None = None,
         alone_is_known: bool = False,
+        with_instances: bool = False,
         on_row: Callable[[Mapping[str, Any]], None] | None = None,
     ) -> "PhotoBank":
         """Collect the objects of one or many data sets with photos, in the common schema.
@@ -129,6 +164,7 @@ class PhotoBank:
             min_area: objects of fewer visible pixels are left out; crowd regions always are.
             labeller: predicts amodal masks and order of a photo that has modal masks alone.
             alone_is_known: assume that nothing hides an object that is alone in its photo.
+            with_instances: keep which object each pixel shows, a byte a pixel more.
             on_row: called with each row, e.g. to show progress.
 
         Returns:
@@ -137,7 +173,7 @@ class PhotoBank:
         Raises:
             ValueError: where a photo is missing or has another size than its masks, or no object is left.
         """
-        pixels, layers, known, origins, categories = [], [], [], [], []
+        pixels, layers, known, origins, categories, instances = [], [], [], [], [], []
         for source, rows in enumerate(sources):
             for row in rows:
                 if on_row is not None:
@@ -152,6 +188,8 @@ class PhotoBank:
                 boxes = _context_boxes(modal[kept], enlarge_box, context)
                 pixels.append(_crop_photo(photo, boxes, resolution))
                 layers.append(_crop_layers(modal, amodal, front, kept, boxes, resolution))
+                if with_instances:
+                    instances.append(_crop_instances(modal, boxes, resolution))
                 known += [is_known] * len(kept)
                 origins += [source] * len(kept)
                 categories += [row["objects"][index].get("category_id") or 0 for index in kept]
@@ -163,6 +201,7 @@ class PhotoBank:
             torch.tensor(origins, dtype=torch.int64),
             context,
             torch.tensor(categories, dtype=torch.int64),
+            torch.cat(instances) if instances else None,
         )
 
 
@@ -220,3 +259,10 @@ def _crop_layers(
         for bit, plane in planes.items():
             layer |= plane.astype(np.uint8) * np.uint8(bit)
     return crop_masks(torch.from_numpy(layers), boxes, resolution)
+
+
+def _crop_instances(modal: np.ndarray, boxes: Tensor, resolution: int) -> Tensor:
+    """(K, r, r) uint8: one more than the row in `modal` (N, H, W) of the object that a pixel shows, 0 for none."""
+    numbers = (np.arange(len(modal)) % 254 + 1).astype(np.uint8)  # what is drawn into the photo has number 255
+    shown = (modal * numbers[:, None, None]).max(axis=0)
+    return crop_masks(torch.from_numpy(shown)[None], boxes, resolution, indices=torch.zeros(len(boxes)).long())

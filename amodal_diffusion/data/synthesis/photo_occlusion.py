@@ -22,6 +22,9 @@ from .seeds import mix_seed
 
 _NO_PASTE, _FRONT, _BEHIND = 0, 1, 2
 
+PASTED = 255
+"""Number in `PhotoBatch.others` of what is pasted."""
+
 
 @dataclass(frozen=True)
 class PhotoSynthesisConfig:
@@ -102,10 +105,13 @@ class PhotoBatch:
         occluder: everything in front of A, as far as it is known.
         known: 1 where it is known whether something is in front of A.
         pasted: what is seen of the pasted object, in front of A or behind it; 0 where nothing is pasted.
+        is_region: (B,) bool, A is a synthetic region, which the photo does not show.
+        others: (B, 1, S, S) uint8, which other object is seen at each pixel: its number in the photo, `PASTED` for what
+            is pasted, and 0 where there is none; None without `PhotoBank.instances`.
 
     Example:
-        >>> plane = torch.ones(1, 1, 8, 8)
-        >>> PhotoBatch(torch.zeros(1, 3, 8, 8), 0 * plane, plane, plane, plane, 0 * plane).hidden.mean()
+        >>> plane, no = torch.ones(1, 1, 8, 8), torch.zeros(1, dtype=torch.bool)
+        >>> PhotoBatch(torch.zeros(1, 3, 8, 8), 0 * plane, plane, plane, plane, 0 * plane, no).hidden.mean()
         tensor(1.)
     """
 
@@ -115,6 +121,8 @@ class PhotoBatch:
     occluder: Tensor
     known: Tensor
     pasted: Tensor
+    is_region: Tensor
+    others: Tensor | None = None
 
     __repr__ = short_repr
 
@@ -199,7 +207,8 @@ class PhotoOcclusionSynthesizer:
         layers = self._layers(plan)
         image = self._image(plan, layers.shape)
         masks = (layers.modal, layers.amodal, layers.occluder, layers.known, layers.shape)
-        return PhotoBatch(image, *(mask[:, None].to(torch.float32) for mask in masks))
+        planes = (mask[:, None].to(torch.float32) for mask in masks)
+        return PhotoBatch(image, *planes, plan.is_region, self._others(plan, layers))
 
     # What is drawn
 
@@ -310,8 +319,15 @@ class PhotoOcclusionSynthesizer:
             modal[rows], amodal[rows], occluder[rows] = whole & (in_front ^ 1), whole, in_front
         return modal, amodal, occluder
 
-    def _read(self, objects: Tensor, affine: Tensor) -> Tensor:
-        """(B, S, S) uint8: the nearest bits of the squares of `objects`, 0 outside of them."""
+    def _others(self, plan: _Plan, layers: _Layers) -> Tensor | None:
+        """(B, 1, S, S) uint8, see `PhotoBatch`."""
+        if self.bank.instances is None:
+            return None
+        numbers = self._read(plan.objects, plan.target, self.bank.instances)
+        return torch.where(layers.shape > 0, PASTED, numbers).mul_(layers.modal ^ 1)[:, None]
+
+    def _read(self, objects: Tensor, affine: Tensor, planes: Tensor | None = None) -> Tensor:
+        """(B, S, S) uint8: the nearest values of `planes`, the bits by default, of `objects`, 0 outside."""
         resolution, size = self.bank.resolution, self.config.size
         axis = (torch.arange(size, device=affine.device, dtype=torch.float32) + 0.5) / size - 0.5
         scaled = affine * resolution
@@ -323,8 +339,9 @@ class PhotoOcclusionSynthesizer:
         column, row = x.floor().to(torch.int32), y.floor().to(torch.int32)
         known = (column.clamp(0, resolution - 1) == column) & (row.clamp(0, resolution - 1) == row)
         cell = row.clamp_(0, resolution - 1).mul_(resolution).add_(column.clamp_(0, resolution - 1))
-        bits = self.bank.layers.view(len(self.bank), -1)[objects[:, None, None], cell]
-        return bits * known.to(torch.uint8)
+        planes = self.bank.layers if planes is None else planes
+        values = planes.view(len(self.bank), -1)[objects[:, None, None], cell]
+        return values * known.to(torch.uint8)
 
     def _image(self, plan: _Plan, shape: Tensor) -> Tensor:
         """(B, 3, S, S) float32, ImageNet-normalised: A's photo with B pasted into it."""

@@ -109,6 +109,7 @@ class AmodalVAEPipeline(MaskPipeline):
 
     call_options = ("amodal_box", "num_samples", "select", "mask_threshold")
     needs_occluders = False
+    sees_neighbours = False
     unknown_category_id = 0
 
     model: AmodalVAE

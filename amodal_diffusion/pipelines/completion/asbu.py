@@ -32,7 +32,9 @@ class ASBUPipeline(DualCompletionPipeline):
     Args:
         model: the network.
         order_threshold: of P(object) when the order is inferred, in [0, 1).
-        mask_threshold: of P(object) in the amodal masks, in [0, 1).
+        mask_threshold: of P(object) in the amodal masks, in [0, 1); or "expected-iou", which takes for each object the
+            threshold with the highest expected IoU, see `expected_iou_masks`.
+        calibration_slope, calibration_offset: of the log-odds of P(object) before that, see `calibrate`.
         enlarge_box: area of the crop box in areas of the modal box.
         crop: how masks become crops, "nearest" (published) or "bilinear", see `crop_masks`, or "mixed": nearest when
             the order is inferred, bilinear for the masks.
@@ -75,7 +77,9 @@ class ASBUPipeline(DualCompletionPipeline):
         model: ASBUPredictor,
         *,
         order_threshold: float = 0.5,
-        mask_threshold: float = 0.5,
+        mask_threshold: float | str = 0.5,
+        calibration_slope: float = 1.0,
+        calibration_offset: float = 0.0,
         enlarge_box: float = 3.0,
         crop: str = "nearest",
         paste: str = "probability",
@@ -95,6 +99,8 @@ class ASBUPipeline(DualCompletionPipeline):
             **self.check_settings(
                 order_threshold=order_threshold,
                 mask_threshold=mask_threshold,
+                calibration_slope=calibration_slope,
+                calibration_offset=calibration_offset,
                 enlarge_box=enlarge_box,
                 crop=crop,
                 paste=paste,
@@ -120,7 +126,7 @@ class ASBUPipeline(DualCompletionPipeline):
         occluder_rule: str | None = None,
         eraser_dilation: int = 0,
         order_threshold: float | None = None,
-        mask_threshold: float | None = None,
+        mask_threshold: float | str | None = None,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
         batch_size: int | None = None,
         output_type: str = "np",

@@ -17,6 +17,7 @@ from ...masks import BoolArray, dilate
 from ...ordering import occlusion_evidence, order_from_increments
 from ..inputs import MaskInputs, PackedUnions, SceneMasks, batches, check_choice, check_integer, check_number, to_device
 from .mask_pipeline import MaskCall, MaskPipeline, ObjectPatches, ScenePrediction, check_crop
+from .thresholds import check_calibration, check_mask_threshold
 
 logger = logging.getLogger(__name__)
 
@@ -84,8 +85,8 @@ class DualCompletionPipeline(MaskPipeline):
 
     A subclass says what the network sees of a pair (`network_inputs`), what its planes mean (`channels`, `read_logits`)
     and which neighbours may be occluders (`occluders_by_rule`). It has the component `model` and the settings
-    `order_threshold`, `mask_threshold`, `crop`, `enlarge_box`, `paste`, `keep_modal`, `occluder_rule`,
-    `confine_to_occluders`, `test_time_flip` and `order_rule`.
+    `order_threshold`, `mask_threshold`, `calibration_slope`, `calibration_offset`, `crop`, `enlarge_box`, `paste`,
+    `keep_modal`, `occluder_rule`, `confine_to_occluders`, `test_time_flip` and `order_rule`.
 
     Attributes:
         channels: the planes that `read_logits` gives.
@@ -132,7 +133,8 @@ class DualCompletionPipeline(MaskPipeline):
         crop = check_choice("crop", settings["crop"], PAIR_CROPS)
         return {
             "order_threshold": check_number("order_threshold", settings["order_threshold"], 0, 1),
-            "mask_threshold": check_number("mask_threshold", settings["mask_threshold"], 0, 1),
+            "mask_threshold": check_mask_threshold(settings["mask_threshold"]),
+            **check_calibration(settings["calibration_slope"], settings["calibration_offset"]),
             **check_crop("nearest", settings["enlarge_box"], settings["paste"]),
             "crop": crop,
             "keep_modal": bool(settings["keep_modal"]),
@@ -152,7 +154,7 @@ class DualCompletionPipeline(MaskPipeline):
             "occluder_rule": check_choice("occluder_rule", rule, self.occluder_rules),
             "eraser_dilation": check_integer("eraser_dilation", options["eraser_dilation"], 0),
             "order_threshold": self._threshold("order_threshold", options["order_threshold"]),
-            "mask_threshold": self._threshold("mask_threshold", options["mask_threshold"]),
+            "mask_threshold": self._mask_threshold(options["mask_threshold"]),
         }
 
     def output_fields(self, call: MaskCall) -> tuple[str, ...]:

@@ -31,6 +31,7 @@ from ..inputs import (
     to_device,
 )
 from ..output import AmodalPipelineOutput
+from .thresholds import EXPECTED_IOU, calibrate, check_mask_threshold, expected_iou_masks
 
 PASTE_RULES = ("probability", "binary")
 
@@ -45,6 +46,7 @@ COMMON_OPTIONS = (
 )
 """Keywords that the call of every mask pipeline takes."""
 
+_UNCALIBRATED = (("slope", 1.0), ("offset", 0.0))
 _PER_OBJECT = ("order", "amodal_box", "features")
 # Settings of folders that were saved before the settings of all pipelines had one name each.
 _NEW_NAMES = {
@@ -174,7 +176,9 @@ class MaskPipeline(SafePipeline):
         call_options: keywords that the call takes beside `COMMON_OPTIONS`. Ask `takes_option` before you pass one to a
             pipeline that you do not know.
         needs_occluders: what hides an object must be given, by the other masks of the call or by `occluder_masks`.
-            False: a photo and one mask suffice, and the objects of a call do not know of each other.
+            False: a photo and one mask suffice.
+        sees_neighbours: the other masks of a call matter to an object. False: each object is completed as if it came
+            alone.
         unknown_category_id: the id of an object without a category: 1 for a class-conditioned network of [Z20], 0 for a
             network that knows an unknown category or none at all.
 
@@ -193,6 +197,7 @@ class MaskPipeline(SafePipeline):
     call_options: ClassVar[tuple[str, ...]] = ()
     output_types: ClassVar[tuple[str, ...]] = (*OUTPUT_TYPES, "compact")
     needs_occluders = True
+    sees_neighbours = True
     unknown_category_id = 1
 
     if TYPE_CHECKING:
@@ -354,6 +359,10 @@ class MaskPipeline(SafePipeline):
         """A threshold of a call in [0, 1): the caller's, or the pipeline's."""
         return check_number(name, self.config[name] if value is None else value, 0, 1)
 
+    def _mask_threshold(self, value: float | str | None) -> float | str:
+        """The `mask_threshold` of a call: the caller's, or the pipeline's."""
+        return check_mask_threshold(self.config.mask_threshold if value is None else value)
+
     # 2.
 
     def crop(self, call: MaskCall) -> Any:
@@ -399,10 +408,11 @@ class MaskPipeline(SafePipeline):
         Nothing grows outside of what may hide an object with the setting `confine_to_occluders`, and visible pixels are
         kept with `keep_modal`.
         """
-        scene = call.scenes[index]
+        scene, threshold = call.scenes[index], call.options["mask_threshold"]
         modal = scene.modal.tensor(prediction.channels.device)
         frames = functools.partial(self.paste_objects, crops, index, prediction.rows, scene.size)
-        probabilities, masks = frames(prediction.channels[:, 0], call.options["mask_threshold"])
+        likely = self.calibrated(prediction.channels[:, 0])
+        probabilities, masks = frames(likely, 0.0 if threshold == EXPECTED_IOU else threshold)
         result = {"amodal_masks": masks, "probabilities": probabilities}
         if prediction.channels.shape[1] > 1:
             result["uncertainty"], _ = frames(prediction.channels[:, 1])
@@ -413,7 +423,19 @@ class MaskPipeline(SafePipeline):
             result["probabilities"].masked_fill_(modal, 1.0)
             if "uncertainty" in result:
                 result["uncertainty"].masked_fill_(modal, 0.0)
+        self.decide(call, result)
         return result | {"order": prediction.order}
+
+    def calibrated(self, probabilities: Tensor) -> Tensor:
+        """P(object) by the settings `calibration_slope` and `calibration_offset`, where the pipeline has them."""
+        slope, offset = (self.config.get(f"calibration_{name}", default) for name, default in _UNCALIBRATED)
+        return calibrate(probabilities, slope, offset)
+
+    @staticmethod
+    def decide(call: MaskCall, result: dict[str, Tensor]) -> None:
+        """By the threshold "expected-iou", make the masks from the final probabilities."""
+        if call.options["mask_threshold"] == EXPECTED_IOU:
+            result["amodal_masks"] = expected_iou_masks(result["probabilities"])
 
     def paste_compact(self, call: MaskCall, crops: Any, index: int, prediction: Any) -> dict[str, Any]:
         """What `paste` gives, with a `TileStack` for each plane: objects are pasted one by one, into their windows."""

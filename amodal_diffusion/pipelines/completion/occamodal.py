@@ -26,6 +26,7 @@ from .mask_pipeline import (
     confine,
     mask_call,
 )
+from .thresholds import EXPECTED_IOU, check_mask_threshold
 
 
 @dataclass
@@ -54,7 +55,7 @@ class OccAmodalPipeline(MaskPipeline):
         amodal_predictor: photo, modal mask and occlusion boundary to the amodal mask and its uncertainty. None only
             while the first of the two is all that has been trained; such a pipeline predicts occluders alone.
         occluder_threshold: of P(occluder), in [0, 1).
-        mask_threshold: of P(object), in [0, 1).
+        mask_threshold: of P(object), in [0, 1), or "expected-iou", see `expected_iou_masks`.
         enlarge_box: area of the crop box in areas of the modal box.
         crop: how masks become crops, "nearest" (published) or "bilinear", see `crop_masks`.
         paste: "probability" or "binary" (published), see `MaskPipeline.paste_objects`.
@@ -83,6 +84,7 @@ class OccAmodalPipeline(MaskPipeline):
     mask_networks = ("occluder_predictor", "amodal_predictor")
     call_options = ("occluder_threshold", "mask_threshold")
     needs_occluders = False
+    sees_neighbours = False
     unknown_category_id = 0
     _optional_components = ["amodal_predictor"]
 
@@ -95,7 +97,7 @@ class OccAmodalPipeline(MaskPipeline):
         amodal_predictor: OccAmodalPredictor | None = None,
         *,
         occluder_threshold: float = 0.5,
-        mask_threshold: float = 0.5,
+        mask_threshold: float | str = 0.5,
         enlarge_box: float = 3.0,
         crop: str = "nearest",
         paste: str = "probability",
@@ -109,7 +111,7 @@ class OccAmodalPipeline(MaskPipeline):
         self.register_modules(occluder_predictor=occluder_predictor, amodal_predictor=amodal_predictor)
         self.register_to_config(
             occluder_threshold=check_number("occluder_threshold", occluder_threshold, 0, 1),
-            mask_threshold=check_number("mask_threshold", mask_threshold, 0, 1),
+            mask_threshold=check_mask_threshold(mask_threshold),
             **check_crop(crop, enlarge_box, paste),
             keep_modal=bool(keep_modal),
             confine_to_occluders=bool(confine_to_occluders),
@@ -126,7 +128,7 @@ class OccAmodalPipeline(MaskPipeline):
         occluder_masks: Any = None,
         category_ids: Any = None,
         occluder_threshold: float | None = None,
-        mask_threshold: float | None = None,
+        mask_threshold: float | str | None = None,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
         batch_size: int | None = None,
         output_type: str = "np",
@@ -188,7 +190,10 @@ class OccAmodalPipeline(MaskPipeline):
 
     def read_options(self, options: dict[str, Any]) -> dict[str, Any]:
         """Both thresholds."""
-        return {name: self._threshold(name, value) for name, value in options.items()}
+        return {
+            "occluder_threshold": self._threshold("occluder_threshold", options["occluder_threshold"]),
+            "mask_threshold": self._mask_threshold(options["mask_threshold"]),
+        }
 
     def output_fields(self, call: MaskCall) -> tuple[str, ...]:
         """The uncertainty and the occluders."""
@@ -277,9 +282,11 @@ class OccAmodalPipeline(MaskPipeline):
         if self.config.confine_to_occluders:
             confine(result, modal | occluders, ["probabilities"])
         if self.config.rim_width is not None:
-            grown = prediction.channels[:, 0] > call.options["mask_threshold"]  # [K, s, s]
+            threshold = call.options["mask_threshold"]
+            grown = prediction.channels[:, 0] > (0.5 if threshold == EXPECTED_IOU else threshold)  # [K, s, s]
             around = beyond_rim(grown, crops.modal[crops.scenes[index]][prediction.rows], self.config.rim_width)
             confine(result, modal | frames(around.float(), 0.0)[1], ["probabilities"])
+        self.decide(call, result)
         return result | {"occluder_masks": occluders}
 
 

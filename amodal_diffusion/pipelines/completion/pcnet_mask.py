@@ -24,7 +24,9 @@ class PCNetMaskPipeline(DualCompletionPipeline):
     Args:
         model: the network.
         order_threshold: of P(object) when the order is inferred, in [0, 1).
-        mask_threshold: of P(object) in the amodal masks, in [0, 1).
+        mask_threshold: of P(object) in the amodal masks, in [0, 1); or "expected-iou", which takes for each object the
+            threshold with the highest expected IoU, see `expected_iou_masks`.
+        calibration_slope, calibration_offset: of the log-odds of P(object) before that, see `calibrate`.
         enlarge_box: area of the crop box in areas of the modal box.
         crop: how masks become crops, "nearest", "bilinear", see `crop_masks`, or "mixed" (published): nearest when the
             order is inferred, bilinear for the masks. But for "mixed" the completion takes over what the order has
@@ -66,7 +68,9 @@ class PCNetMaskPipeline(DualCompletionPipeline):
         model: PCNetMask,
         *,
         order_threshold: float = 0.1,
-        mask_threshold: float = 0.2,
+        mask_threshold: float | str = 0.2,
+        calibration_slope: float = 1.0,
+        calibration_offset: float = 0.0,
         enlarge_box: float = 3.0,
         crop: str = "nearest",
         paste: str = "probability",
@@ -82,6 +86,8 @@ class PCNetMaskPipeline(DualCompletionPipeline):
             **self.check_settings(
                 order_threshold=order_threshold,
                 mask_threshold=mask_threshold,
+                calibration_slope=calibration_slope,
+                calibration_offset=calibration_offset,
                 enlarge_box=enlarge_box,
                 crop=crop,
                 paste=paste,
@@ -106,7 +112,7 @@ class PCNetMaskPipeline(DualCompletionPipeline):
         occluder_rule: str | None = None,
         eraser_dilation: int = 0,
         order_threshold: float | None = None,
-        mask_threshold: float | None = None,
+        mask_threshold: float | str | None = None,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
         batch_size: int | None = None,
         output_type: str = "np",

@@ -22,7 +22,8 @@ from ..completion.mask_pipeline import (
     check_crop,
     mask_call,
 )
-from ..inputs import MaskInputs, batches, check_choice, check_integer, check_number
+from ..completion.thresholds import check_mask_threshold
+from ..inputs import MaskInputs, batches, check_choice, check_integer
 from ..output import AmodalPipelineOutput
 from ..registry import register_pipeline
 from .components import COMPONENTS, components_of, load_components
@@ -49,7 +50,8 @@ class SDAmodalPipeline(MaskPipeline):
         decoder: the mask decoder, trained on features of this checkpoint made with these settings.
         prompt_embedding: the embedding of the empty prompt, see `drop_text_encoder`.
         stable_diffusion: Hub id or folder of the Stable Diffusion checkpoint, for a folder that does not hold it.
-        mask_threshold: of P(object), in [0, 1); 0.5 is the published argmax.
+        mask_threshold: of P(object), in [0, 1); 0.5 is the published argmax. Or "expected-iou", see
+            `expected_iou_masks`.
         enlarge_box: area of the crop box in areas of the modal box.
         crop: how masks become crops, "nearest" (published) or "bilinear", see `crop_masks`.
         feature_crop: how features become crops, "cells" (published) or "align", see `crop_features`. The published
@@ -81,6 +83,7 @@ class SDAmodalPipeline(MaskPipeline):
     mask_networks = ("decoder",)
     call_options = ("features", "num_draws", "return_uncertainty", "mask_threshold")
     needs_occluders = False
+    sees_neighbours = False
     unknown_category_id = 0
     _optional_components = [*COMPONENTS, "prompt_embedding"]
 
@@ -97,7 +100,7 @@ class SDAmodalPipeline(MaskPipeline):
         *,
         prompt_embedding: PromptEmbedding | None = None,
         stable_diffusion: str | None = None,
-        mask_threshold: float = 0.5,
+        mask_threshold: float | str = 0.5,
         enlarge_box: float = 3.0,
         crop: str = "nearest",
         feature_crop: str = "cells",
@@ -125,7 +128,7 @@ class SDAmodalPipeline(MaskPipeline):
         if stable_diffusion is not None and not isinstance(stable_diffusion, str):
             raise TypeError(f"`stable_diffusion` must be a Hub id or the path of a folder, got {stable_diffusion!r}.")
         self.register_to_config(
-            mask_threshold=check_number("mask_threshold", mask_threshold, 0, 1),
+            mask_threshold=check_mask_threshold(mask_threshold),
             **check_crop(crop, enlarge_box, paste),
             feature_crop=check_choice("feature_crop", feature_crop, FEATURE_CROPS),
             keep_modal=bool(keep_modal),
@@ -321,7 +324,7 @@ class SDAmodalPipeline(MaskPipeline):
         features: ImageFeatures | Sequence[ImageFeatures | None] | None = None,
         num_draws: int | None = None,
         return_uncertainty: bool = False,
-        mask_threshold: float | None = None,
+        mask_threshold: float | str | None = None,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
         batch_size: int | None = None,
         output_type: str = "np",
@@ -424,7 +427,7 @@ class SDAmodalPipeline(MaskPipeline):
     def read_options(self, options: dict[str, Any]) -> dict[str, Any]:
         """The number of draws, whether to decode each, and the threshold."""
         draws = self.config.num_draws if options["num_draws"] is None else int(options["num_draws"])
-        threshold = self._threshold("mask_threshold", options["mask_threshold"])
+        threshold = self._mask_threshold(options["mask_threshold"])
         return {**options, "num_draws": draws, "mask_threshold": threshold}
 
     def output_fields(self, call: MaskCall) -> tuple[str, ...]:

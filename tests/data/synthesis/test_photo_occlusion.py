@@ -15,6 +15,7 @@ from amodal_diffusion.data.synthesis import (
     MODAL,
     OCCLUDER,
     OTHERS,
+    PASTED,
     PhotoBank,
     PhotoOcclusionSynthesizer,
     PhotoSynthesisConfig,
@@ -315,3 +316,29 @@ def test_a_photo_is_loaded_once(modal_rows, monkeypatch):
     with pytest.raises(ValueError, match="holds no object"):
         PhotoBank.from_sources([rows], min_area=10**6, labeller=labeller)
     assert not loaded  # no object of theirs is taken
+
+
+def test_instances_tell_the_objects_of_a_photo_apart(rows, tmp_path):
+    bank = PhotoBank.from_sources([rows], resolution=48, min_area=40, with_instances=True)
+    bits, numbers = bank.layers, bank.instances
+    assert (numbers[(bits & MODAL) > 0] > 0).all()
+    others = numbers.masked_fill((bits & MODAL) > 0, 0)
+    assert torch.equal(others > 0, ((bits & OTHERS) > 0) & ((bits & MODAL) == 0))
+    synthesizer = PhotoOcclusionSynthesizer(bank, PhotoSynthesisConfig(size=32, front_probability=0.5))
+    batch = synthesizer.sample(0, 32)
+    assert batch.others.dtype == torch.uint8 and not (batch.others * batch.modal.byte()).any()
+    assert torch.equal(batch.others == PASTED, batch.pasted > 0)
+    assert not (batch.occluder.bool() & (batch.others == 0) & (batch.modal == 0)).any()
+    bank.save(tmp_path / "bank.safetensors")
+    again = PhotoBank.load(tmp_path / "bank.safetensors")
+    for name in ("pixels", "layers", "known", "sources", "category_ids", "instances"):
+        assert torch.equal(getattr(again, name), getattr(bank, name))
+    assert again.context == bank.context
+    assert torch.equal(again.subset(torch.tensor([1])).instances, bank.instances[1:2])
+    with pytest.raises(ValueError, match="`instances` must have shape"):
+        PhotoBank(bits.new_zeros(1, 3, 48, 48), bits[:1], bank.known[:1], bank.sources[:1], 1.5, None, bits)
+
+
+def test_without_instances_nothing_is_told_apart(bank):
+    assert bank.instances is None
+    assert PhotoOcclusionSynthesizer(bank, PhotoSynthesisConfig(size=32)).sample(0, 2).others is None

@@ -1,0 +1,444 @@
+"""PCNet-M that sees the photo, as a pipeline: whole masks and the order from one pass an object."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...crops import crop_masks
+from ...display import short_repr
+from ...masks import BoolArray
+from ...models.pcnet_mask import PhotoPCNetMask
+from ...ordering import ancestors, occlusion_evidence, order_from_increments
+from ..base import PipelineCallback
+from ..inputs import MaskInputs, PackedUnions, SceneMasks, batches, check_integer, check_number
+from ..output import AmodalPipelineOutput
+from ..registry import register_pipeline
+from .dual_completion import DualCompletionPipeline
+from .mask_pipeline import (
+    MaskCall,
+    MaskPipeline,
+    ObjectPatches,
+    ScenePrediction,
+    beyond_rim,
+    check_crop,
+    confine,
+    mask_call,
+)
+from .thresholds import EXPECTED_IOU, check_calibration, check_mask_threshold
+
+OCCLUDER_RULES = ("consistent", "ancestors", "neighbours", "photo")
+
+
+@dataclass
+class Growth:
+    """What the first pass says of pairs in one scene of N objects.
+
+    Args:
+        pixels: (N, N) float64, [i, j] the pixels of the photo by which i grows under j, weighed by probability.
+        front: (N, N) float64, [i, j] the mean probability that what j shows is in front of i.
+        adjacent: (N, N) bool, the pairs that touch.
+
+    Example:
+        >>> Growth(np.zeros((2, 2)), np.zeros((2, 2)), np.ones((2, 2), bool)).adjacent.all()
+        np.True_
+    """
+
+    pixels: np.ndarray
+    front: np.ndarray
+    adjacent: BoolArray
+
+    __repr__ = short_repr
+
+
+@register_pipeline
+class PhotoPCNetMaskPipeline(MaskPipeline):
+    """Whole masks and order from a photo and modal masks, whatever is known of the neighbours. Source: after [Z20].
+
+    All other masks of the call are shown to the network at once as what may hide an object: one pass an object, from
+    which its whole mask is read, and, from where it grows and from what the network takes to be in front, the order. An
+    object that comes alone is completed by what the photo shows.
+
+    Args:
+        model: the network.
+        order_threshold: of P(object): growth under a neighbour that nowhere passes it does not count.
+        mask_threshold: of P(object) in the amodal masks, in [0, 1); or "expected-iou", which takes for each object the
+            threshold with the highest expected IoU, see `expected_iou_masks`.
+        calibration_slope, calibration_offset: of the log-odds of P(object) before that, see `calibrate`.
+        enlarge_box: area of the crop box in areas of the modal box.
+        crop: how masks become crops, "nearest" or "bilinear", see `crop_masks`.
+        paste: "probability" or "binary", see `MaskPipeline.paste_objects`.
+        keep_modal: the amodal mask always holds the visible pixels.
+        occluder_rule: what may hide an object. "consistent": all that a chain of the order puts in front of it, but no
+            neighbour that the order itself does not put in front; "ancestors": with these too; "neighbours": all other
+            masks, whatever the order says; "photo": anything, each object by itself as if it came alone.
+        passes: 1 takes the masks from the pass that gave the order; 2 asks again, and says what is in front.
+        front_weight: exponent of what the network takes to be in front, in the evidence of the order; 0 leaves it out.
+        rim_width: pixels of the crop. Growth of an object that comes alone is dropped where it nowhere reaches farther
+            than this from the visible part.
+        test_time_flip: average over the horizontally mirrored crops; twice the work.
+
+    Raises:
+        ValueError: naming the setting that is out of range.
+        TypeError: naming the setting that is no number.
+
+    Example:
+        >>> masks = np.zeros((2, 12, 16), bool)
+        >>> masks[0, 4:8] = masks[1, :, 6:10] = True
+        >>> masks[0] &= ~masks[1]  # a bar behind another one
+        >>> pipe = PhotoPCNetMaskPipeline(PhotoPCNetMask(block_out_channels=(2, 4), reduced_channels=2, sample_size=16))
+        >>> out = pipe(torch.rand(3, 12, 16), masks)
+        >>> out.amodal_masks.shape, out.order.shape, (out.amodal_masks >= masks).all()
+        ((2, 12, 16), (2, 2), np.True_)
+        >>> pipe(torch.rand(3, 12, 16), masks[0]).amodal_masks.shape
+        (1, 12, 16)
+    """
+
+    model: PhotoPCNetMask
+    call_options = ("order", "return_order", "occluder_rule", "eraser_dilation", "order_threshold", "mask_threshold")
+    needs_occluders = False
+    unknown_category_id = 0
+
+    def __init__(
+        self,
+        model: PhotoPCNetMask,
+        *,
+        order_threshold: float = 0.1,
+        mask_threshold: float | str = 0.5,
+        calibration_slope: float = 1.0,
+        calibration_offset: float = 0.0,
+        enlarge_box: float = 3.0,
+        crop: str = "bilinear",
+        paste: str = "probability",
+        keep_modal: bool = True,
+        occluder_rule: str = "consistent",
+        passes: int = 2,
+        front_weight: float = 2.0,
+        rim_width: int = 1,
+        test_time_flip: bool = False,
+    ) -> None:
+        super().__init__()
+        self.register_modules(model=model)
+        if passes not in (1, 2):
+            raise ValueError(f"`passes` must be 1 or 2, got {passes!r}.")
+        self.register_to_config(
+            order_threshold=check_number("order_threshold", order_threshold, 0, 1),
+            mask_threshold=check_mask_threshold(mask_threshold),
+            **check_calibration(calibration_slope, calibration_offset),
+            **check_crop(crop, enlarge_box, paste),
+            keep_modal=bool(keep_modal),
+            occluder_rule=_check_rule(occluder_rule),
+            passes=passes,
+            front_weight=check_number("front_weight", front_weight, 0, 10),
+            rim_width=check_integer("rim_width", rim_width, 0),
+            test_time_flip=bool(test_time_flip),
+        )
+
+    @mask_call
+    def __call__(
+        self,
+        image: Any,
+        masks: Any,
+        *,
+        occluder_masks: Any = None,
+        category_ids: Any = None,
+        order: Any = None,
+        return_order: bool = True,
+        occluder_rule: str | None = None,
+        eraser_dilation: int = 0,
+        order_threshold: float | None = None,
+        mask_threshold: float | str | None = None,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
+        batch_size: int | None = None,
+        output_type: str = "np",
+        return_dict: bool = True,
+        callback: PipelineCallback | None = None,
+    ) -> AmodalPipelineOutput | tuple[Any, ...]:
+        """Infer who occludes whom and complete every mask.
+
+        Args:
+            image: the photo in any form that `load_image` reads, or a list of these; None for masks without a photo,
+                which the network answers less well.
+            masks: modal masks, one (H, W) or a stack (N, H, W) in any form that `to_mask_stack` reads; a list of stacks
+                where `image` is a list. All scenes of a call go through the network together. A mask that comes alone
+                is completed by the rule "photo".
+            occluder_masks: (H, W) or (N, H, W), what occludes the objects; used instead of the other masks of the call.
+            category_ids: (N,) integers, 0 where unknown; taken so that the same call suits every mask pipeline, and
+                without influence.
+            order: (N, N), 1 where i occludes j, -1 where j occludes i, 0 without relation; used instead of the inferred
+                one.
+            return_order: give the order back.
+            occluder_rule: what may hide an object, see the setting; None takes the checkpoint's.
+            eraser_dilation: pixels of the photo by which the other masks grow on each side. 3 to 5 closes the gaps
+                between the masks of a segmenter; objects whose grown masks touch are neighbours then.
+            order_threshold: of P(object), in [0, 1); None takes the checkpoint's.
+            mask_threshold: likewise.
+            generator: taken so that the same call suits every mask pipeline; nothing here is drawn at random.
+            batch_size: crops in one pass through the network; None suits it to the device.
+            output_type: "np", "pt", "pil" or "compact", see `AmodalPipelineOutput`.
+            return_dict: False returns a tuple of all fields of `AmodalPipelineOutput` in their order.
+            callback: called after every batch as `callback(pipeline, stage, done, total)`, see `PipelineCallback`; if
+                it returns False, the call ends with `CallInterruptedError`.
+
+        Returns:
+            `AmodalPipelineOutput` with `amodal_masks`, `probabilities`, `order` and `occluder_masks`, which is what is
+            taken to hide each object inside of its crop: the masks that the order puts in front, or what the photo
+            shows of it. An object without visible pixels stays empty and has no relations. `order` is None without
+            `return_order`, by the rule "photo", and with `occluder_masks` unless it was given.
+
+        Raises:
+            ValueError: naming the argument: sizes that differ, an order that is no antisymmetric (N, N) matrix of -1, 0
+                and 1, numbers out of range.
+            TypeError: naming the argument that is of another kind, or that this pipeline does not take.
+            CallInterruptedError: by the callback.
+        """
+        return self.complete(
+            image,
+            masks,
+            occluder_masks=occluder_masks,
+            category_ids=category_ids,
+            order=order,
+            return_order=return_order,
+            occluder_rule=occluder_rule,
+            eraser_dilation=eraser_dilation,
+            order_threshold=order_threshold,
+            mask_threshold=mask_threshold,
+            generator=generator,
+            batch_size=batch_size,
+            output_type=output_type,
+            return_dict=return_dict,
+            callback=callback,
+        )
+
+    # 1.
+
+    @property
+    def needs_image(self) -> bool:
+        """The network looks at the photo, where there is one."""
+        return True
+
+    def check_scene(self, scene: MaskInputs) -> None:
+        """Nothing is missing without a photo."""
+
+    def read_options(self, options: dict[str, Any]) -> dict[str, Any]:
+        """The checked options."""
+        rule = options["occluder_rule"]
+        return {
+            "return_order": bool(options["return_order"]),
+            "occluder_rule": self.config.occluder_rule if rule is None else _check_rule(rule),
+            "eraser_dilation": check_integer("eraser_dilation", options["eraser_dilation"], 0),
+            "order_threshold": self._threshold("order_threshold", options["order_threshold"]),
+            "mask_threshold": self._mask_threshold(options["mask_threshold"]),
+        }
+
+    def output_fields(self, call: MaskCall) -> tuple[str, ...]:
+        """The occluders and the order."""
+        return ("occluder_masks", *(["order"] if self._gives_order(call) else []))
+
+    @staticmethod
+    def _gives_order(call: MaskCall) -> bool:
+        return bool(call.options["return_order"]) and call.options["occluder_rule"] != "photo"
+
+    # 2.
+
+    def crop(self, call: MaskCall) -> ObjectPatches:
+        """Crop every object once, and the photos where every scene has one."""
+        images = all(scene.photo is not None for scene in call.scenes)
+        return self.crop_objects(call.scenes, crop=self.config.crop, images=images)
+
+    # 3.
+
+    def predict(self, call: MaskCall, crops: ObjectPatches) -> Iterator[ScenePrediction]:
+        """One pass an object with all that may hide it; the order from it; a second pass where the setting says so."""
+        others = [
+            DualCompletionPipeline.grow_occluders(scene, call.options["eraser_dilation"]) for scene in call.scenes
+        ]
+        alone = [self._is_alone(call, scene) for scene in call.scenes]
+        told = [scene.occluders is not None or scene.order is not None for scene in call.scenes]
+        chosen = [_given(scene) for scene in call.scenes]  # (N, K) bool a scene
+        erasers = self._erasers(call, crops, others, chosen, alone)
+        fronts = torch.cat(
+            [erasers[where] & known for where, known in zip(crops.scenes, told, strict=True)] or [erasers]
+        )
+        rows = crops.modal.any(dim=(1, 2)) & erasers.any(dim=(1, 2))
+        first = "masks" if self.config.passes == 1 else "order"
+        planes = self._answer(call, crops, rows, erasers, fronts, first)  # [M, 2, s, s]
+        orders, again = [], torch.zeros_like(rows)
+        for index, (scene, where) in enumerate(zip(call.scenes, crops.scenes, strict=True)):
+            order = scene.order
+            if not told[index] and not alone[index]:
+                growth = self.measure_growth(call, crops, index, others[index], planes[where, 0], planes[where, 1])
+                order = self.find_order(scene, growth)
+                if call.options["occluder_rule"] != "neighbours":
+                    chosen[index] = _in_front(order, growth.adjacent, call.options["occluder_rule"])
+                    again[where] = True
+            elif alone[index]:  # of one mask, or by the rule "photo", which gives none back
+                order = np.zeros((len(scene), len(scene)), np.int8)
+            orders.append(order)
+        if self.config.passes == 2 and again.any():
+            erasers = self._erasers(call, crops, others, chosen, alone)
+            second = again & erasers.any(dim=(1, 2)) & crops.modal.any(dim=(1, 2))
+            answer = self._answer(call, crops, second, erasers, erasers, "masks")
+            planes = torch.where(second[:, None, None, None], answer, planes)
+        for index, where in enumerate(crops.scenes):
+            kept = rows[where].nonzero()[:, 0]
+            union = None
+            if not alone[index]:
+                masks = others[index]
+                union = PackedUnions(masks.unions(chosen[index]), masks.stack.shape[2])
+            order = orders[index] if self._gives_order(call) else None
+            yield ScenePrediction(kept, planes[where][kept], union, order)
+
+    def _is_alone(self, call: MaskCall, scene: MaskInputs) -> bool:
+        """What may hide the objects of a scene is for the photo to say."""
+        if scene.occluders is not None:
+            return False
+        return call.options["occluder_rule"] == "photo" or (len(scene) == 1 and scene.order is None)
+
+    def _erasers(
+        self,
+        call: MaskCall,
+        crops: ObjectPatches,
+        others: Sequence[SceneMasks],
+        chosen: Sequence[BoolArray],
+        alone: Sequence[bool],
+    ) -> Tensor:
+        """(M, s, s) bool: what may hide each object, cropped with its box."""
+        size, device = crops.modal.shape[-1], crops.modal.device
+        parts = [crops.modal[:0]]
+        for masks, some, single, where in zip(others, chosen, alone, crops.scenes, strict=True):
+            if single:
+                parts.append(~crops.modal[where])
+                continue
+            union = PackedUnions(masks.unions(some), masks.stack.shape[2])
+            # Where masks overlap, a pixel is the object's, but for what the caller says hides it.
+            parts.append(union.crop(crops.boxes[where], size, self.config.crop, device))
+        return torch.cat(parts)
+
+    def _answer(
+        self, call: MaskCall, crops: ObjectPatches, rows: Tensor, erasers: Tensor, fronts: Tensor, stage: str
+    ) -> Tensor:
+        """(M, 2, s, s) float32: P(object) and P(in front) of the objects at `rows` (M,) bool, 0 for others."""
+        planes = torch.zeros(len(rows), 2, *erasers.shape[1:], device=erasers.device)
+        todo = rows.nonzero()[:, 0]
+        with self.progress(stage, len(todo), call.callback) as advance:
+            for part in batches(len(todo), call.batch_size):
+                index = todo[part]
+                inputs = {
+                    "mask": (crops.modal[index] & ~erasers[index])[:, None],
+                    "eraser": erasers[index][:, None],
+                    "front": fronts[index][:, None],
+                }
+                if crops.images is not None:
+                    inputs["image"] = crops.images[index]
+                answer = self._run(inputs)
+                if self.config.test_time_flip:
+                    mirrored = {name: value.flip(-1) for name, value in inputs.items()}
+                    answer = (answer + self._run(mirrored).flip(-1)) / 2
+                planes[index] = answer
+                advance(len(index))
+        return planes
+
+    def _run(self, inputs: dict[str, Tensor]) -> Tensor:
+        planes = {name: _channels_last(value.to(self.model.dtype)) for name, value in inputs.items()}
+        logits = self.model(**planes).logits.float()
+        return torch.sigmoid(torch.cat([logits[:, 1:2] - logits[:, :1], logits[:, 2:]], dim=1))
+
+    def measure_growth(
+        self, call: MaskCall, crops: ObjectPatches, index: int, masks: SceneMasks, grown: Tensor, front: Tensor
+    ) -> Growth:
+        """What the first pass says of the pairs of the scene at `index`.
+
+        Args:
+            call: the call.
+            crops: of all objects.
+            index: of the scene.
+            masks: (N, H, W), the objects, grown as the call says.
+            grown: (N, s, s) float32, P(object).
+            front: (N, s, s) float32, P(in front).
+        """
+        where, size = crops.scenes[index], crops.modal.shape[-1]
+        adjacent = masks.neighbours
+        first, second = np.nonzero(adjacent)
+        boxes = crops.boxes[where][torch.from_numpy(first)]
+        pixels, fronts = np.zeros(adjacent.shape), np.zeros(adjacent.shape)
+        for part in batches(len(first), 256):
+            erasers = crop_masks(
+                masks.tensor(grown.device), boxes[part], size, indices=second[part], rule=self.config.crop
+            )
+            mine = torch.from_numpy(first[part]).to(grown.device)
+            inside = grown[mine] * erasers
+            passes = (inside > call.options["order_threshold"]).any(dim=2).any(dim=1)
+            scale = (boxes[part, 2].double() / size).square()
+            found = (inside.sum(dim=(1, 2)) * passes).double().cpu() * scale
+            seen = erasers.sum(dim=(1, 2)).clamp(min=1)
+            pixels[first[part], second[part]] = found.numpy()
+            fronts[first[part], second[part]] = ((front[mine] * erasers).sum(dim=(1, 2)) / seen).double().cpu().numpy()
+        return Growth(pixels, fronts, adjacent)
+
+    def find_order(self, scene: MaskInputs, growth: Growth) -> np.ndarray:
+        """(N, N) int8: by `occlusion_evidence` and by what the network takes to be in front."""
+        evidence = occlusion_evidence(growth.pixels, scene.modal, hull_weight=0.0)
+        evidence *= (growth.front + 0.02) ** self.config.front_weight
+        return order_from_increments(evidence, growth.adjacent)
+
+    # 4.
+
+    def paste(self, call: MaskCall, crops: ObjectPatches, index: int, prediction: ScenePrediction) -> dict[str, Any]:
+        """The results of the scene at `index`: nothing grows but under what may hide it."""
+        scene = call.scenes[index]
+        modal = scene.modal.tensor(prediction.channels.device)
+        frames = partial(self.paste_objects, crops, index, prediction.rows, scene.size)
+        only = replace(prediction, channels=prediction.channels[:, :1])
+        result = super().paste(call, crops, index, only)
+        if prediction.occluders is not None:
+            occluders = prediction.occluders.tensor(modal.device)
+            confine(result, modal | occluders, ["probabilities"])
+            occluders = occluders & _inside(crops.boxes[crops.scenes[index]].to(modal.device), *scene.size)
+        else:
+            _, occluders = frames(prediction.channels[:, 1], 0.5)
+            threshold = call.options["mask_threshold"]
+            likely = self.calibrated(prediction.channels[:, 0])
+            grown = likely > (0.5 if threshold == EXPECTED_IOU else threshold)  # [K, s, s]
+            around = beyond_rim(grown, crops.modal[crops.scenes[index]][prediction.rows], self.config.rim_width)
+            confine(result, modal | frames(around.float(), 0.0)[1], ["probabilities"])
+        self.decide(call, result)
+        return result | {"occluder_masks": occluders & ~modal}
+
+
+def _check_rule(rule: Any) -> str:
+    if rule not in OCCLUDER_RULES:
+        raise ValueError(f"`occluder_rule` must be one of {', '.join(OCCLUDER_RULES)}, got {rule!r}.")
+    return str(rule)
+
+
+def _given(scene: MaskInputs) -> BoolArray:
+    """(N, K) bool: what may hide each object of a scene before the order is known."""
+    if scene.occluders is not None:
+        return np.eye(len(scene), dtype=bool) if len(scene.occluders) == len(scene) else np.ones((len(scene), 1), bool)
+    if scene.order is not None:
+        return ancestors(scene.order)
+    return ~np.eye(len(scene), dtype=bool)
+
+
+def _in_front(order: np.ndarray, adjacent: BoolArray, rule: str) -> BoolArray:
+    """(N, N) bool: [i, j] j may hide a part of i by the order and the rule."""
+    found = ancestors(order)
+    return found & ((order == -1) | ~adjacent) if rule == "consistent" else found
+
+
+def _inside(boxes: Tensor, height: int, width: int) -> Tensor:
+    """(N, H, W) bool: the pixels of the photo in the box (x, y, w, h) of each object."""
+    start, end = boxes[:, :2, None], (boxes[:, :2] + boxes[:, 2:])[..., None]
+    across, down = (torch.arange(size, device=boxes.device) for size in (width, height))
+    columns = (across >= start[:, 0]) & (across < end[:, 0])
+    rows = (down >= start[:, 1]) & (down < end[:, 1])
+    return rows[:, :, None] & columns[:, None]
+
+
+def _channels_last(planes: Tensor) -> Tensor:
+    return planes.contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,90 @@
+"""`training/train_photo_pcnet_m.py`: three sources, the start, exact resumption, the cache of banks, errors."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from amodal_diffusion import AmodalPipeline, EfficientNetLite0, PhotoPCNetMaskPipeline
+from photo_helpers import draw_scene, write_photos
+from pipeline_helpers import tiny_model, tiny_pipeline
+from training_helpers import run_main
+
+SCRIPT = "train_photo_pcnet_m"
+SMALL = [
+    "--reduced_channels", "4", "--train_batch_size", "8", "--validation_samples", "8", "--validation_fraction", "0.3",
+    "--min_area", "40", "--logging_steps", "1", "--true_validation_photos", "2", "--max_train_steps", "4",
+]  # fmt: skip
+METRICS = {
+    f"{source}_{question}_{what}"
+    for source in ("photos", "true")
+    for question in ("all", "unknown")
+    for what in ("inv", "front")
+} | {"masks_all_inv", "step"}
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sources")
+    (folder / "photos").mkdir()
+    (folder / "true").mkdir()
+    tiny_pipeline(tiny_model(patch_size=2)).save_pretrained(folder / "pcnet-m")
+    photos = write_photos(folder / "photos", images=4, amodal=False)
+    return [
+        "--dataset", photos, "--mask_dataset", photos, "--true_dataset", write_photos(folder / "true", images=5),
+        "--pseudo_labels", folder / "pcnet-m", "--mask_network", folder / "pcnet-m",
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(sources, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "photo"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(EfficientNetLite0, "from_package", classmethod(lambda kind: kind()))
+        torch.manual_seed(3)
+        run_main(
+            SCRIPT, *sources, "--output_dir", folder, *SMALL, "--checkpointing_steps", "2", "--save_dtype", "float16"
+        )
+    return folder
+
+
+def test_leaves_a_pipeline_its_card_and_its_curve(run):
+    pipeline = AmodalPipeline.from_pretrained(run)
+    assert isinstance(pipeline, PhotoPCNetMaskPipeline) and pipeline.model.config.patch_size == 2
+    photo, modal, _ = draw_scene(1)
+    assert pipeline(photo, modal).order.shape == (3, 3) and pipeline(photo, modal[0]).order.shape == (1, 1)
+    curve = json.loads((run / "learning_curve.json").read_text(encoding="utf-8"))
+    assert set(curve[-1]) == METRICS and curve[-1]["step"] == 4
+    card = (run / "README.md").read_text(encoding="utf-8")
+    assert "4 updates of 8 samples" in card and "objects in" in card
+
+
+def test_the_encoder_stays_as_it_is(run):
+    first, last = (load_file(run / f"checkpoint-{step}" / "model.safetensors") for step in (2, 4))
+    changed = {name for name in first if not torch.equal(first[name], last[name])}
+    assert changed and not any(name.startswith("image_encoder") for name in changed)
+
+
+def test_resumes_exactly_from_cached_banks(sources, run, tmp_path, monkeypatch):
+    monkeypatch.setattr(EfficientNetLite0, "from_package", classmethod(lambda kind: kind()))
+    options = [*sources, *SMALL, "--cache_banks", tmp_path / "banks", "--checkpointing_steps", "2"]
+    ends = []
+    for name, stop in (("whole", []), ("cut", ["--stop_after_steps", "2"]), ("cut", [])):
+        resume = ["--resume_from_checkpoint", "latest"]
+        run_main(SCRIPT, *options, "--output_dir", tmp_path / name, *stop, *resume)
+        ends.append(load_file(tmp_path / name / "model" / "diffusion_pytorch_model.safetensors"))
+    assert len(list((tmp_path / "banks").iterdir())) == 4
+    whole, _, cut = ends
+    trained = [name for name in whole if name.startswith("unet")]
+    assert all(torch.equal(whole[name], cut[name]) for name in trained)
+
+
+def test_what_cannot_be_is_named(sources, tmp_path):
+    for given, message in (
+        (["--shares", "0", "1", "1"], "`--shares` must be three numbers"),
+        (["--shares", "1", "1"], "`--shares` must be three numbers"),
+        (["--images", "a", "b"], "`--images` must have one folder for each of the 1 data sets"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            run_main(SCRIPT, *sources, "--output_dir", tmp_path, *SMALL, *given)

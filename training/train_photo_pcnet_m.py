@@ -1,0 +1,325 @@
+r"""Train PCNet-M that sees the photo: on photos, on scenes whose whole masks are true, and on masks alone.
+
+One network learns to answer whatever is known of an object's neighbours: all of them at once, some, the ones in front,
+or none. It starts as a PCNet-M and adds features of the photo by an EfficientNet-lite0 that stays as it is.
+
+    accelerate launch training/train_photo_pcnet_m.py --dataset instances_train2017.json --images train2017 \
+        --true_dataset rooms-train --mask_dataset lvis.json --mask_network pipelines/pcnet-m --output_dir runs/photo
+
+Photos with visible masks alone are completed by `--pseudo_labels`, and other objects are pasted into them.
+`--true_dataset` has photos with real occlusion and true whole masks, such as rendered rooms. `--mask_dataset` has masks
+without photos.
+"""
+
+import hashlib
+import itertools
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from trainer.arguments import (
+    PhotoArguments,
+    TrainingArguments,
+    check_arguments,
+    check_validation,
+    default_of,
+    flag,
+    parse,
+    source_name,
+)
+from trainer.loop import Task, Validation, train
+from trainer.photo_sources import (
+    Counts,
+    check_images,
+    make_bank,
+    make_labeller,
+    read_photo_sources,
+)
+from trainer.pictures import mask_grid
+
+from amodal_diffusion import AmodalPipeline, PCNetMaskPipeline, PhotoPCNetMask, PhotoPCNetMaskPipeline
+from amodal_diffusion.data import read_annotations
+from amodal_diffusion.data.samplers import OccluderQuestions, ask_of_masks, ask_of_photos, split_bank, split_photos
+from amodal_diffusion.data.synthesis import (
+    MaskBank,
+    OcclusionSynthesizer,
+    PhotoBank,
+    PhotoOcclusionSynthesizer,
+    PhotoSynthesisConfig,
+    SynthesisConfig,
+)
+from amodal_diffusion.losses import question_loss
+
+logger = logging.getLogger(__name__)
+
+ONE_QUESTION = {"all": (1.0, 0.0, 0.0, 0.0), "unknown": (0.0, 0.0, 0.0, 1.0)}
+"""What validation asks: with all neighbours, and without any."""
+
+
+@dataclass(kw_only=True)
+class DataArguments(PhotoArguments):
+    _argument_group_name: ClassVar[str] = "data"
+
+    dataset: list[str] = flag(help="Photos with visible masks.")
+    pseudo_labels: str | None = flag("pipelines/pcnet-m", "Pipeline that completes the photos of `--dataset`.")
+    pseudo_eraser_dilation: int = flag(2, "Closes gaps between its masks, in pixels.")
+    guess_weight: float = flag(0.5, "Of the loss where its masks are guesses.")
+    true_dataset: list[str] = flag([], "Photos with true whole masks.", nargs="*")
+    true_validation_photos: int = flag(36, "First photos of each `--true_dataset`, held out.")
+    mask_dataset: list[str] = flag([], "Masks without photos.", nargs="*")
+    mask_dataset_weights: list[float] | None = flag(None, "How often each of them is drawn.", nargs="*")
+    shares: list[float] = flag([0.45, 0.35, 0.2], "Of photos, true scenes and masks in a batch.", nargs="*")
+    unseen: float = flag(0.1, "Share of objects in photos that are asked without the photo.")
+    cache_banks: str | None = flag(None, "Folder that keeps the photos cut and labelled, for the next start.")
+    validation_samples: int = flag(256, "Of each source and question.")
+    min_area: int = flag(200, "Masks of fewer pixels are left out.")
+
+
+@dataclass(kw_only=True)
+class NetworkArguments:
+    _argument_group_name: ClassVar[str] = "network"
+
+    pretrained_pipeline: str | None = flag(None, "PhotoPCNetMaskPipeline that is trained on.")
+    mask_network: str | None = flag(None, "PCNet-M pipeline to start from; its sizes are taken.")
+    reduced_channels: int = flag(default_of(PhotoPCNetMask, "reduced_channels"))
+    block_out_channels: tuple[int, ...] = flag(default_of(PhotoPCNetMask, "block_out_channels"))
+    patch_size: int = flag(default_of(PhotoPCNetMask, "patch_size"))
+    sample_size: int = flag(default_of(PhotoPCNetMask, "sample_size"))
+    inside_weight: float = flag(5.0, "Of the loss where possible occluders are seen.")
+    front_factor: float = flag(default_of(question_loss, "front_factor"), "Of the loss of what is in front.")
+
+
+@dataclass(kw_only=True)
+class PhotoPCNetMaskArguments(TrainingArguments, DataArguments, NetworkArguments):
+    """Ours; there is no published recipe."""
+
+    max_train_steps: int | None = 20_000
+    optimizer: str = flag("adamw", choices=("sgd", "adamw"))
+    learning_rate: float = 5e-4
+    weight_decay: float = 0.01
+    max_grad_norm: float | None = 1.0
+    lr_scheduler: str = flag(
+        "warmup_stable_decay", choices=("multistep", "one_cycle", "cosine", "warmup_stable_decay", "constant")
+    )
+    lr_warmup_fraction: float = 0.005
+    use_ema: bool = True
+    ema_decay: float = 0.998
+
+
+def parse_arguments(argv: list[str] | None = None) -> PhotoPCNetMaskArguments:
+    args = parse(PhotoPCNetMaskArguments, __doc__.split("\n")[0], argv)
+    check_arguments(args)
+    check_validation(args)
+    check_images(args)
+    if len(args.shares) != 3 or min(args.shares) < 0 or args.shares[0] <= 0:
+        raise ValueError(f"`--shares` must be three numbers, the first of them positive, got {args.shares}.")
+    return args
+
+
+class PhotoPCNetMaskTask(Task):
+    """One network on three sources."""
+
+    def __init__(self, args: PhotoPCNetMaskArguments) -> None:
+        self.args = args
+        self.model = self._make_model()
+        self.model.image_encoder.requires_grad_(False)
+        self.size = self.model.config.sample_size
+        self.counts: Counts = []
+
+    def _make_model(self) -> PhotoPCNetMask:
+        args = self.args
+        if args.pretrained_pipeline:
+            return AmodalPipeline.from_pretrained(args.pretrained_pipeline).model
+        sizes = {name: getattr(args, name) for name in ("block_out_channels", "patch_size", "sample_size")}
+        start = None
+        if args.mask_network:
+            pipeline = AmodalPipeline.from_pretrained(args.mask_network)
+            if not isinstance(pipeline, PCNetMaskPipeline):
+                raise ValueError(f"`--mask_network` {args.mask_network!r} must be a PCNetMaskPipeline.")
+            start = pipeline.model
+            sizes = {name: start.config[name] for name in sizes}
+        model = PhotoPCNetMask(reduced_channels=args.reduced_channels, **sizes)
+        model.load_image_encoder()
+        if start is not None:
+            model.load_mask_network(start)
+        return model
+
+    def setup(self, accelerator: Accelerator) -> None:
+        args, device, size = self.args, accelerator.device, self.size
+        self.autocast = accelerator.autocast
+        place = {"process_index": accelerator.process_index, "num_processes": accelerator.num_processes}
+        pasted = PhotoSynthesisConfig(size=size, front_probability=0.5, behind_probability=0.2, region_probability=0.12)
+        real = replace(pasted, front_probability=0.0, behind_probability=0.0, region_probability=0.0)
+        labeller = make_labeller(
+            args.pseudo_labels, args.pseudo_eraser_dilation, device, args.mixed_precision == "bf16"
+        )
+        parts = [split_photos(rows, args.validation_fraction) for rows in read_photo_sources(args)]
+        self.photos, self.validation = {}, {}
+        self._add("photos", args.dataset, parts, pasted, accelerator, {"labeller": labeller}, place)
+        if args.true_dataset:
+            rooms = read_photo_sources(replace(args, dataset=args.true_dataset, images=None))
+            first = args.true_validation_photos
+            parts = [(rows.select(range(first, len(rows))), rows.select(range(first))) for rows in rooms]
+            self._add("true", args.true_dataset, parts, real, accelerator, {}, place)
+        self.masks: OcclusionSynthesizer | None = None
+        if args.mask_dataset:
+            self._add_masks(accelerator, place)
+
+    def _add_masks(self, accelerator: Accelerator, place: dict[str, int]) -> None:
+        args, device, recipe = self.args, accelerator.device, SynthesisConfig.crowded(self.size)
+        rows = [
+            read_annotations(path, on_error=args.on_error).select_columns(["objects"]) for path in args.mask_dataset
+        ]
+        bank = MaskBank.from_sources(rows, resolution=self.size, min_area=100, keep_crowd=False, max_truncation=1.0)
+        numbers = torch.bincount(bank.sources, minlength=len(rows)).tolist()
+        self.counts += [(source_name(path), 0, number) for path, number in zip(args.mask_dataset, numbers, strict=True)]
+        training, held_out = split_bank(bank, 0.02)
+        weights = args.mask_dataset_weights
+        self.masks = OcclusionSynthesizer(training.to(device), recipe, seed=args.seed, source_weights=weights, **place)
+        self.validation["masks"] = OcclusionSynthesizer(held_out.to(device), recipe, seed=-1)
+
+    def _add(
+        self,
+        name: str,
+        paths: Sequence[str],
+        parts: Sequence[tuple[Any, Any]],
+        recipe: PhotoSynthesisConfig,
+        accelerator: Accelerator,
+        options: dict[str, Any],
+        place: dict[str, int],
+    ) -> None:
+        """Cut the photos of a source, those for training and those held out, and draw from them."""
+        args, device = self.args, accelerator.device
+        options = {"min_area": args.min_area, "with_instances": True, **options}
+        bank, held_out = (
+            self._bank(f"{name}-{part}", rows, recipe, accelerator, options)
+            for part, rows in zip(("training", "held-out"), zip(*parts, strict=True), strict=True)
+        )
+        numbers = torch.bincount(bank.sources, minlength=len(paths)).tolist()
+        self.counts += [
+            (source_name(path), len(part[0]), number) for path, part, number in zip(paths, parts, numbers, strict=True)
+        ]
+        logger.info("%s: %d objects for training, %d held out", name, len(bank), len(held_out))
+        self.photos[name] = PhotoOcclusionSynthesizer(bank.to(device), recipe, seed=args.seed, **place)
+        self.validation[name] = PhotoOcclusionSynthesizer(held_out.to(device), recipe, seed=-1)
+
+    def _bank(
+        self,
+        name: str,
+        rows: Sequence[Any],
+        recipe: PhotoSynthesisConfig,
+        accelerator: Accelerator,
+        options: dict[str, Any],
+    ) -> PhotoBank:
+        """The objects of some photos, from `--cache_banks` where they are there."""
+        if self.args.cache_banks is None:
+            return make_bank(rows, recipe, accelerator, False, options)
+        folder = Path(self.args.cache_banks)
+        facts = [self.args.pseudo_labels, self.args.pseudo_eraser_dilation, self.size, self.args.min_area]
+        facts += [(len(part), str(part[0]["image_id"])) for part in rows]
+        path = folder / f"{name}-{hashlib.sha256(repr(facts).encode()).hexdigest()[:12]}.safetensors"
+        if not path.is_file():
+            folder.mkdir(parents=True, exist_ok=True)
+            make_bank(rows, recipe, accelerator, False, options).save(path)
+        return PhotoBank.load(path)
+
+    def _draw(self, micro_step: int, batch_size: int) -> OccluderQuestions:
+        """The questions of a step: of each source its share, one after the other."""
+        args = self.args
+        given = [True, "true" in self.photos, self.masks is not None]
+        shares = np.array(args.shares) * given
+        edges = np.round(np.cumsum(shares) / shares.sum() * batch_size).astype(int)
+        counts = np.diff(edges, prepend=0).tolist()
+        parts = []
+        for (name, synthesizer), count in zip(self.photos.items(), counts[:2], strict=False):
+            if count:
+                guess = args.guess_weight if name == "photos" else 1.0
+                parts.append(self._ask(synthesizer, micro_step, count, guess_weight=guess, unseen=args.unseen))
+        if counts[2]:
+            parts.append(ask_of_masks(self.masks.sample(micro_step, counts[2]), inside_weight=args.inside_weight))
+        return OccluderQuestions.join(parts)
+
+    def _ask(self, synthesizer: PhotoOcclusionSynthesizer, step: int, count: int, **options: Any) -> OccluderQuestions:
+        batch = synthesizer.sample(step, count)
+        generator = torch.Generator(batch.modal.device).manual_seed(
+            (step * 1_000_003 + synthesizer.process_index * 7919 + self.args.seed) % 2**63
+        )
+        return ask_of_photos(batch, generator, inside_weight=self.args.inside_weight, **options)
+
+    def _forward(self, model: nn.Module, asked: OccluderQuestions) -> Tensor:
+        image = asked.image.contiguous(memory_format=torch.channels_last)
+        return model(asked.mask, asked.eraser, asked.front, image=image, shown=asked.shown).logits
+
+    def loss(self, model: nn.Module, micro_step: int, batch_size: int) -> tuple[Tensor, dict[str, float | Tensor]]:
+        asked = self._draw(micro_step, batch_size)
+        logits = self._forward(model, asked)
+        return question_loss(
+            logits, asked.target, asked.weight, asked.in_front, asked.front_weight, self.args.front_factor
+        ), {}
+
+    def validate(self, model: nn.Module, step: int) -> Validation:
+        """What is held out, by source and question, in percent: pooled IoU of the hidden part, and pixels that are
+        rightly said to be in front or not, both where that is no guess.
+        """
+        metrics, pictures = {}, {}
+        size = min(64, self.args.validation_samples)
+        for name, question in itertools.product(self.validation, ONE_QUESTION):
+            if name == "masks" and question != "all":
+                continue
+            sums = torch.zeros(4, dtype=torch.float64)
+            for index in range(max(1, self.args.validation_samples // size)):
+                asked = self._held_out(name, question, index, size)
+                with self.autocast():
+                    logits = self._forward(model, asked).float()
+                probability = (logits[:, 1:2] - logits[:, :1]).sigmoid()
+                sure = (asked.mask == 0) & (asked.weight > 0.5)
+                predicted, truth = (probability > 0.5) & sure, (asked.target > 0) & sure
+                right, seen = (logits[:, 2:] > 0) == (asked.in_front > 0), asked.front_weight > 0.5
+                planes = (predicted & truth, predicted | truth, right & seen, seen)
+                sums += torch.stack([plane.sum() for plane in planes]).double().cpu()
+                pictures.setdefault(name, mask_grid(asked.mask, asked.eraser, asked.target, probability))
+            metrics[f"{name}_{question}_inv"] = 100 * float(sums[0] / sums[1].clamp(min=1))
+            if name != "masks":
+                metrics[f"{name}_{question}_front"] = 100 * float(sums[2] / sums[3].clamp(min=1))
+        return Validation(metrics, pictures)
+
+    def _held_out(self, name: str, question: str, index: int, count: int) -> OccluderQuestions:
+        synthesizer = self.validation[name]
+        if name == "masks":
+            return ask_of_masks(synthesizer.sample(index, count))
+        guess = 0.0 if name == "photos" else 1.0
+        return self._ask(synthesizer, index, count, shares=ONE_QUESTION[question], told=0.0, guess_weight=guess)
+
+    def build_pipeline(self, model: nn.Module) -> PhotoPCNetMaskPipeline:
+        return PhotoPCNetMaskPipeline(model=model)
+
+    def card(self) -> dict[str, Any]:
+        return {
+            "name": "PCNet-M with the photo",
+            "description": "Completes the masks of partly hidden objects from a photo and their visible masks, and "
+            "recovers which object hides which; where the neighbours are unknown, the photo alone has to tell.",
+            "tags": ["pcnet-m", "photo-pcnet-m"],
+            "limits": [
+                "Crops are brought to a fixed size, so hidden details of large objects come back coarse.",
+            ],
+            "data": [
+                f"{name}: {count:,} objects" + (f" in {photos:,} photos" if photos else "")
+                for name, photos, count in self.counts
+            ],
+        }
+
+
+def main(argv: list[str] | None = None) -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    args = parse_arguments(argv)
+    train(PhotoPCNetMaskTask, args)
+
+
+if __name__ == "__main__":
+    main()
