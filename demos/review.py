@@ -22,6 +22,7 @@ from PIL import Image
 
 from amodal_diffusion.data import load_amodal_dataset, record_masks
 from amodal_diffusion.data.reviews import ReviewFile, ReviewKey, agreement, review_keys
+from amodal_diffusion.images import load_image
 
 PAGE = Path(__file__).with_name("review_page.html")
 MODAL, AMODAL = (40, 220, 255), (255, 70, 60)
@@ -55,8 +56,11 @@ class Review:
 
     def photo(self, image_id):
         row = self.row(image_id)
-        picture = row.get("image") or Image.new("RGB", (row["width"], row["height"]), (90, 90, 90))
-        return encoded(picture.convert("RGB"), "JPEG", quality=92)
+        if row.get("image") is None:
+            picture = Image.new("RGB", (row["width"], row["height"]), (90, 90, 90))
+        else:
+            picture = load_image(row["image"])
+        return encoded(picture, "JPEG", quality=92)
 
     def outlines(self, image_id, index):
         """Both outlines on a clear ground, twice as large as the photo: amodal red, modal cyan over it."""

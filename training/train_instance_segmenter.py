@@ -34,6 +34,7 @@ from trainer.loop import Task, Validation, train
 from trainer.photo_sources import check_images, read_photo_sources, split_sources
 from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, Mask2FormerImageProcessor, SwinConfig
 
+from amodal_diffusion.data.photos import encoded_photos
 from amodal_diffusion.data.samplers.instances import MASKS, InstanceSampler, pad, read_instances, resize
 from amodal_diffusion.files import atomic_folder, write_text
 from amodal_diffusion.masks import encode_rle
@@ -147,7 +148,8 @@ class SegmenterTask(Task):
     def validate(self, model: nn.Module, step: int) -> Validation:
         """Amodal AP on photos held out, by pycocotools; the detections go to `detections.json` in COCO's format."""
         average, detections = AmodalAP(), []
-        for row in self.held_out.select(range(min(len(self.held_out), self.args.validation_samples))):
+        first = self.held_out.select(range(min(len(self.held_out), self.args.validation_samples)))
+        for row in encoded_photos(first):
             photo, truth, classes = read_instances(row, self.labels, self.args.masks)
             with self.accelerator.autocast():
                 masks, found, scores = predict_instances(model, photo, self.args.image_size, self.args.score_threshold)

@@ -150,9 +150,11 @@ class ContentTask(Task):
         self.accelerator = accelerator
         if self.model.config.class_conditioned:
             for name, bank in (("training", self.synthesizer.bank), ("validation", self.validation.bank)):
-                if not bank.category_ids.all():
-                    missing = int((bank.category_ids == 0).sum())
-                    raise ValueError(f"`--class_conditioned`: {missing} objects for {name} have no category id.")
+                if missing := int((bank.category_ids < 1).sum()):
+                    raise ValueError(
+                        f"`--class_conditioned`: {missing} objects for {name} have no category id, or one below 1: "
+                        "raise the ids of the data by one."
+                    )
         if self.weights.perceptual or self.weights.style:
             self.perceptual = find_perceptual_network(args.perceptual_network)
             if self.perceptual is not None:

@@ -19,10 +19,9 @@ from typing import TYPE_CHECKING, Any, TextIO
 import numpy as np
 
 from ..data import RecordCounts, amodal_features, build_objects, dataset_card, record_masks, write_shards
+from ..data.photos import encoded_photos, load_row_photo
 from ..evaluation import call_pipeline
-from ..evaluation.samples import open_photo
 from ..files import atomic_file, atomic_folder, write_text
-from ..images import load_image
 from ..io import AMODAL_JSON, amodal_scores, annotation_entry, free_category, image_entry
 from ..masks import encode_rle, mask_areas
 from ..ordering import order_pairs
@@ -30,7 +29,6 @@ from ..pipelines.contexts import warnings_silenced
 from .folder_store import AnnotationStore
 
 if TYPE_CHECKING:
-    import PIL.Image
     import pyarrow
     from datasets import Dataset, Features
 
@@ -197,10 +195,7 @@ class _Predictor:
     """Rows of the data set as the pipeline completes them."""
 
     def __init__(self, dataset: Dataset, pipeline: MaskPipeline, call_options: Mapping[str, Any]) -> None:
-        from datasets import Image
-
-        with_photos = "image" in dataset.column_names
-        self.dataset = dataset.cast_column("image", Image(decode=False)) if with_photos else dataset
+        self.dataset = encoded_photos(dataset)
         self.pipeline = pipeline
         self.call_options = dict(call_options)
 
@@ -214,10 +209,10 @@ class _Predictor:
         modal, _ = record_masks(row)
         ids = [obj["category_id"] for obj in row["objects"]]
         crowd = [bool(obj["is_crowd"]) for obj in row["objects"]]
-        photo = row.get("image") if self.pipeline.needs_image else None
+        needs_photo = self.pipeline.needs_image and row.get("image") is not None
         try:
-            image = None if photo is None else _load_photo(row, photo)
-        except (ValueError, OSError) as error:
+            image = load_row_photo(row) if needs_photo else None
+        except ValueError as error:
             return _failed_row(row, " ".join(str(error).split()))
         try:
             output = call_pipeline(self.pipeline, image, modal, ids, is_crowd=crowd, **self.call_options)
@@ -227,20 +222,6 @@ class _Predictor:
         if uncertainty is None:
             uncertainty = 4 * probabilities * (1 - probabilities)
         return _completed_row(row, modal, amodal, output.order, probabilities, uncertainty)
-
-
-def _load_photo(row: Mapping[str, Any], photo: Any) -> PIL.Image.Image:
-    """The photo of a row, of the size of its masks."""
-    try:
-        image = load_image(open_photo(photo))
-    except OSError as error:  # of content without a name
-        raise ValueError(f"photo {row['file_name']} cannot be read: {error}") from error
-    if image.size != (row["width"], row["height"]):
-        raise ValueError(
-            f"photo {row['file_name']} is {image.width}x{image.height} pixels, its masks are "
-            f"{row['width']}x{row['height']}"
-        )
-    return image
 
 
 def _failed_row(row: Mapping[str, Any], error: str) -> dict[str, Any]:

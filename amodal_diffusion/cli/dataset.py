@@ -11,6 +11,7 @@ from typing import Any
 
 from .. import data
 from ..data import reviews
+from ..files import check_output_folder
 from .options import add_command, write_bad_records, write_out
 
 SPLIT = re.compile(r"(?:(?P<split>[A-Za-z]\w*)=)?(?P<place>.+)", re.ASCII)
@@ -157,6 +158,7 @@ def _add_outputs(parser: argparse.ArgumentParser) -> None:
 def _run_dataset_convert(options: argparse.Namespace) -> None:
     """Run `amodal-diffusion dataset convert`."""
     _check(options)
+    check_output_folder(options.output)
     bad_records: list[data.BadRecord] = []
     places = _places(options.annotations)
     folders = options.images or [None]
@@ -296,6 +298,7 @@ def _run_dataset_accept(options: argparse.Namespace) -> None:
         raise ValueError(
             f"--reviews {options.reviews} accepts no object in {options.rounds} rounds; nothing is written."
         )
+    check_output_folder(options.output)
     dataset = data.load_amodal_dataset(options.dataset, options.split, streaming=True, images=options.images)
     split = options.split or str(dataset.split or "train")
     rows = _Rows(partial(_accepted, dataset.decode(False), accepted))

@@ -6,13 +6,13 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from io import BytesIO
 from typing import Any, Literal, Protocol
 
 import numpy as np
 from PIL import Image
 
 from ..data import record_masks, record_order
+from ..data.photos import open_photo
 from ..display import short_repr
 from ..images import load_image
 from ..masks import mask_unions
@@ -93,18 +93,6 @@ class Sample:
             )
             yield part
             self.photo = part.photo  # once one of them has read the photo, the others need not
-
-
-def open_photo(photo: Any) -> Any:
-    """What `load_image` takes of a photo that `datasets` keeps as {"bytes", "path"}; others as they are.
-
-    Example:
-        >>> open_photo({"bytes": None, "path": "a.jpg"})
-        'a.jpg'
-    """
-    if not isinstance(photo, Mapping):
-        return photo
-    return photo["path"] if photo.get("bytes") is None else Image.open(BytesIO(photo["bytes"]))
 
 
 @dataclass(frozen=True)

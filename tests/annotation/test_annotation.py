@@ -394,8 +394,8 @@ def test_a_photo_that_is_cut_off_costs_its_image_alone(tmp_path, needs):
         return
     assert len(pipeline.seen) == 1
     assert found[0]["error"] is None and all(obj["amodal_mask"] for obj in found[0]["objects"])
-    assert "1.jpg cannot be read: image file is truncated" in found[1]["error"]
-    assert found[2]["error"].endswith("2.jpg is 5x5 pixels, its masks are 160x120")
+    assert "photo 1.jpg of image 2 of 'a' cannot be read: image file is truncated" in found[1]["error"]
+    assert found[2]["error"].endswith("is 5x5 pixels, its masks are 160x120.")
     for row in found[1:]:
         assert [obj["amodal_mask"] for obj in row["objects"]] == [None] * 4
         assert {prediction["score"] for prediction in row["predictions"]} == {None}

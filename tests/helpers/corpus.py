@@ -665,7 +665,7 @@ def checkpoints(rng):
             )
         )
     tensors = load(good)
-    first = next(iter(tensors))
+    first = min(key for key, value in tensors.items() if value.is_floating_point())  # `load` gives them in any order
     for name, changed_tensors in {
         "more": tensors | {"extra": torch.zeros(1)},
         "fewer": {key: tensors[key] for key in tensors if key != first},

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from amodal_diffusion import OccAmodalPipeline, OccAmodalPredictor, PhotoPCNetMask, PhotoPCNetMaskPipeline
-from amodal_diffusion.data import read_annotations
+from amodal_diffusion.data import read_annotations, save_parquet
 from amodal_diffusion.data.samplers import ObjectFilter, PhotoObjects
 
 TINY_PREDICTOR = {
@@ -53,6 +53,18 @@ def draw_scene(seed=0, height=96, width=128):
     for index in range(3):
         modal[index] &= ~amodal[index + 1 :].any(axis=0)
     return photo, modal, amodal
+
+
+def write_broken_parquet(rows, folder):
+    """Rows with their photos as Parquet, the first of which is cut off, as older versions wrote it."""
+    from pyarrow import Table, parquet
+
+    (path,) = save_parquet(rows, folder)
+    table = parquet.read_table(path)
+    content = table.to_pylist()
+    content[0]["image"]["bytes"] = content[0]["image"]["bytes"][:2000]
+    parquet.write_table(Table.from_pylist(content, schema=table.schema), path)
+    return folder
 
 
 def write_photos(folder, *, images=8, amodal=True, first=0):

@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 
 from amodal_diffusion import AmodalPipeline
 from amodal_diffusion.data import read_annotations
+from amodal_diffusion.data.photos import encoded_photos
 from amodal_diffusion.data.samplers.splits import split_photos
 from amodal_diffusion.data.synthesis import (
     ContentSynthesisConfig,
@@ -174,7 +175,7 @@ def make_bank(
     options: Mapping[str, Any],
 ) -> PhotoBank:
     total = sum(len(rows) for rows in sources) or None  # of a stream nobody knows
-    shown = [map(_without_amodal, rows) for rows in sources] if modal_only else sources
+    shown = [map(_without_amodal, encoded_photos(rows)) for rows in sources] if modal_only else sources
     # A photo whose objects do not touch is nothing to warn of here.
     with warnings_silenced(), tqdm(total=total, desc="photos", disable=not accelerator.is_main_process) as bar:
         return PhotoBank.from_sources(

@@ -264,12 +264,19 @@ def _format_of_place(annotations: Annotations) -> str | None:
 
 
 def _format_of_folder(path: Path) -> str:
-    if next(path.rglob(f"*{LABEL_SUFFIX}"), None) is not None:
+    if _first_file(path, f"*{LABEL_SUFFIX}") is not None:
         return "cityscapes"
     if (path / "annotations.xml").is_file():
         return "cvat"
-    drawn = next(path.rglob("*.json"), None) is not None and next(path.rglob("*.parquet"), None) is None
-    return "labelme" if drawn and _format_of_json(next(path.rglob("*.json"))) == "labelme" else "parquet"
+    drawn = _first_file(path, "*.json")
+    if drawn is None or _first_file(path, "*.parquet") is not None:
+        return "parquet"
+    return "labelme" if _format_of_json(drawn) == "labelme" else "parquet"
+
+
+def _first_file(folder: Path, pattern: str) -> Path | None:
+    """A file of that name below the folder; "._" files are macOS's own, beside the real ones."""
+    return next((path for path in folder.rglob(pattern) if not path.name.startswith("._")), None)
 
 
 def _format_of_json(path: Path) -> str | None:

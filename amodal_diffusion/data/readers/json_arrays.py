@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import os
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -137,6 +138,8 @@ def read_json(path: Path, arrays: Sequence[str]) -> Any:
             raise BrokenJsonError("JSON nested too deeply") from error
         except BrokenJsonError:
             raise
+        except OSError as error:
+            raise _named(error, path) from error
         except ValueError as error:  # an integer of thousands of digits
             raise BrokenJsonError(f"JSON with a number that cannot be read: {error}") from error
 
@@ -238,6 +241,11 @@ def _exact(scanner: _Scanner, path: Path) -> Any:
     """The next value with all its characters."""
     _, start, stop = scanner.value()
     return json.loads(_read_bytes(path, start, stop))
+
+
+def _named(error: OSError, path: Path) -> OSError:
+    """The same error with the name of the file, which reading leaves out, unlike opening."""
+    return OSError(error.errno, error.strerror, os.fspath(path)) if error.filename is None else error
 
 
 def _read_bytes(path: Path, start: int, stop: int) -> bytes:

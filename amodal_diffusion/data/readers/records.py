@@ -392,7 +392,7 @@ def _checked_photo(folder: Path, file_name: str, height: int, width: int) -> Pat
     if not path.resolve().is_relative_to(folder.resolve()):
         raise ValueError(f"file_name {file_name!r} leads out of the image folder")
     if not file_name or not path.is_file():
-        raise ValueError(f"photo {file_name!r} is missing")
+        raise ValueError(f"photo {file_name!r} is missing in the folder of images {os.fspath(folder)!r}")
     try:
         size = check_image(path)
     except ValueError as error:  # which has the whole path in its message

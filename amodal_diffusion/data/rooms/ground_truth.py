@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from ...files import atomic_folder
+from ...images import image_size
 from ..cards import RecordCounts, dataset_card
 from ..parquet import SHARD_BYTES, check_target, row_tables, write_shards
 from ..readers.records import BadRecord, OnError, RecordLog
@@ -224,9 +224,9 @@ class _Maker:
             return None, (), camera.name
         if self.photos is not None:
             path = find_photo(self.photos, camera.name)
-            with Image.open(path) as picture:
-                if picture.size != (camera.width, camera.height):
-                    raise ValueError(f"photo {path.name} must be {camera.width}×{camera.height}, got {picture.size}")
+            height, width = image_size(path)  # upright, as the photo is read
+            if (width, height) != (camera.width, camera.height):
+                raise ValueError(f"photo {path.name} must be {camera.width}×{camera.height}, got {(width, height)}")
             return os.fspath(path), (), path.relative_to(self.photos).as_posix()
         random = np.random.default_rng([self.options.seed, index])
         rendering = render_view(self.objects, view, _plain_lighting(self.objects, camera), random)
@@ -242,6 +242,7 @@ def find_photo(folder: Path, name: str) -> Path:
 
     Example:
         >>> import tempfile
+        >>> from PIL import Image
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     Image.new("RGB", (4, 4)).save(Path(folder) / "left.jpg")
         ...     find_photo(Path(folder), "images/left").name
@@ -255,8 +256,8 @@ def find_photo(folder: Path, name: str) -> Path:
             candidate = folder / f"{base}{suffix}"
             if candidate.is_file():
                 try:
-                    Image.open(candidate).close()
-                except UnidentifiedImageError as error:
+                    image_size(candidate)
+                except ValueError as error:
                     raise ValueError(f"photo {candidate.name} is no picture") from error
                 return candidate
     raise ValueError(f"no photo {name!r} in {os.fspath(folder)!r}")

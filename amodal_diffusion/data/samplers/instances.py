@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ...display import short_repr
 from ...images import image_to_tensor, normalize_images
+from ..photos import encoded_photos, load_row_photo
 from ..schema import record_masks
 from ..synthesis import mix_seed
 
@@ -77,7 +78,7 @@ class InstanceSampler:
         scale: tuple[float, float] = (0.7, 1.4),
         min_area: int = 16,
     ) -> None:
-        self.rows, self.labels, self.size, self.masks = rows, labels, size, masks
+        self.rows, self.labels, self.size, self.masks = encoded_photos(rows), labels, size, masks
         self.seed, self.process_index, self.scale, self.min_area = seed, process_index, scale, min_area
 
     def sample(self, step: int, batch_size: int, device: torch.device | str = "cpu") -> InstanceBatch:
@@ -110,7 +111,8 @@ def read_instances(
     """Photo (3, H, W) float32 in [0, 1], masks (N, H, W) float32, classes (N,) int64; crowd regions are left out.
 
     Raises:
-        ValueError: a photo of another size than its masks, or no amodal masks where these are asked for.
+        ValueError: a photo that is missing, cannot be read or has another size than its masks (row and file are named),
+            or no amodal masks where these are asked for.
 
     Example:
         >>> from PIL import Image
@@ -122,7 +124,7 @@ def read_instances(
         >>> photo.shape, masks.shape, classes.tolist()
         (torch.Size([3, 8, 8]), torch.Size([1, 8, 8]), [0])
     """
-    photo = image_to_tensor(row["image"])
+    photo = image_to_tensor(load_row_photo(row))
     modal, amodal = record_masks(row)
     if kind == "amodal" and amodal is None:
         raise ValueError(
@@ -130,11 +132,6 @@ def read_instances(
             "`amodal-diffusion annotate`, or take its modal masks."
         )
     masks = modal if kind == "modal" or amodal is None else amodal
-    if tuple(photo.shape[1:]) != masks.shape[1:]:
-        raise ValueError(
-            f"photo of image {row['image_id']} is {photo.shape[2]}x{photo.shape[1]} pixels, its masks are "
-            f"{masks.shape[2]}x{masks.shape[1]}."
-        )
     kept = [index for index, item in enumerate(row["objects"]) if not item["is_crowd"] and masks[index].any()]
     classes = [labels[row["objects"][index]["category_id"]] for index in kept]
     return photo, torch.from_numpy(masks[kept]).float(), torch.tensor(classes, dtype=torch.int64)

@@ -17,9 +17,10 @@ from torch import Tensor
 
 from ...crops import crop_boxes, crop_images, crop_masks
 from ...files import atomic_file
-from ...images import image_to_tensor, load_image
+from ...images import image_to_tensor
 from ...masks import BoolArray, mask_areas, mask_boxes
 from ...ordering import OrderArray, order_from_masks
+from ..photos import encoded_photos, load_row_photo
 from ..schema import record_masks
 
 MODAL, AMODAL, OCCLUDER, OTHERS, INSIDE = (1 << bit for bit in range(5))
@@ -171,11 +172,12 @@ class PhotoBank:
             The bank, on the CPU.
 
         Raises:
-            ValueError: where a photo is missing or has another size than its masks, or no object is left.
+            ValueError: where a photo is missing, cannot be read or has another size than its masks (row and file are
+                named), or no object is left.
         """
         pixels, layers, known, origins, categories, instances = [], [], [], [], [], []
         for source, rows in enumerate(sources):
-            for row in rows:
+            for row in encoded_photos(rows):
                 if on_row is not None:
                     on_row(row)
                 modal, amodal = record_masks(row)
@@ -183,7 +185,7 @@ class PhotoBank:
                 kept = np.flatnonzero((mask_areas(modal) >= max(1, min_area)) & ~crowd)
                 if not len(kept):
                     continue
-                photo = _load_photo(row, modal.shape[1:])
+                photo = load_row_photo(row)
                 amodal, front, is_known = _label(photo, modal, amodal, labeller, alone_is_known)
                 boxes = _context_boxes(modal[kept], enlarge_box, context)
                 pixels.append(_crop_photo(photo, boxes, resolution))
@@ -203,19 +205,6 @@ class PhotoBank:
             torch.tensor(categories, dtype=torch.int64),
             torch.cat(instances) if instances else None,
         )
-
-
-def _load_photo(row: Mapping[str, Any], size: tuple[int, ...]) -> Image.Image:
-    """The photo of a row, of the `size` (height, width) of its masks."""
-    if row.get("image") is None:
-        raise ValueError(f"image {row['image_id']} of {row['source']!r} has no photo.")
-    photo = load_image(row["image"])
-    if photo.size[::-1] != tuple(size):
-        raise ValueError(
-            f"photo of image {row['image_id']} is {photo.width}x{photo.height} pixels, its masks are "
-            f"{size[1]}x{size[0]}."
-        )
-    return photo
 
 
 def _label(

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from amodal_diffusion.data import read_annotations, record_masks
+from amodal_diffusion.data import load_amodal_dataset, read_annotations, record_masks
 from amodal_diffusion.data.samplers.instances import InstanceSampler, read_instances, resize
-from photo_helpers import write_photos
+from photo_helpers import write_broken_parquet, write_photos
 
 
 @pytest.fixture(scope="module")
@@ -16,15 +16,25 @@ def rows(tmp_path_factory):
 
 
 def test_instances_are_the_whole_masks(rows):
-    photo, masks, classes = read_instances(rows[0], {0: 3}, "amodal")
+    photo, masks, classes = read_instances(rows[0], {None: 3}, "amodal")
     modal, amodal = record_masks(rows[0])
     assert photo.shape[1:] == masks.shape[1:] and np.array_equal(masks.numpy(), amodal)
     assert classes.tolist() == [3] * len(amodal)
-    assert np.array_equal(read_instances(rows[0], {0: 0}, "modal")[1].numpy(), modal)
+    assert np.array_equal(read_instances(rows[0], {None: 0}, "modal")[1].numpy(), modal)
+
+
+def test_broken_photos_are_named(rows, tmp_path):
+    folder = write_broken_parquet(rows, tmp_path / "rows")
+    sampler = InstanceSampler(load_amodal_dataset(folder), {None: 0}, 48)
+    with pytest.raises(ValueError, match=r"photo 0\.png of image 1 of 'annotations' cannot be read: .*truncated"):
+        read_instances(sampler.rows[0], {None: 0}, "modal")
+    with pytest.raises(ValueError, match=r"photo 0\.png of image 1 of 'annotations' cannot be read"):
+        for step in range(20):
+            sampler.sample(step, 4)
 
 
 def test_samples(rows):
-    sampler = InstanceSampler(rows, {0: 0}, 48, seed=1)
+    sampler = InstanceSampler(rows, {None: 0}, 48, seed=1)
     first, again, other = sampler.sample(3, 4), sampler.sample(3, 4), sampler.sample(4, 4)
     assert torch.equal(first.pixels, again.pixels) and not torch.equal(first.pixels, other.pixels)
     assert first.pixels.shape == (4, 3, 48, 48) and first.inside.shape == (4, 48, 48)

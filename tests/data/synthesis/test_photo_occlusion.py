@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from amodal_diffusion.crops import crop_boxes
-from amodal_diffusion.data import read_annotations
+from amodal_diffusion.data import load_amodal_dataset, photos, read_annotations
 from amodal_diffusion.data.synthesis import (
     AMODAL,
     INSIDE,
@@ -19,11 +19,10 @@ from amodal_diffusion.data.synthesis import (
     PhotoBank,
     PhotoOcclusionSynthesizer,
     PhotoSynthesisConfig,
-    photo_bank,
 )
 from amodal_diffusion.images import load_image
 from amodal_diffusion.masks import mask_boxes
-from photo_helpers import draw_scene, write_photos
+from photo_helpers import draw_scene, write_broken_parquet, write_photos
 
 FIELDS = ("image", "modal", "amodal", "occluder", "known", "pasted")
 MEAN, STD = (torch.tensor(v).view(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
@@ -125,8 +124,15 @@ def test_missing_and_mismatched_photos_are_named(rows):
     with pytest.raises(ValueError, match=r"image 1 of .* has no photo"):
         PhotoBank.from_sources([bare], resolution=16)
     small = [{**rows[0], "image": rows[0]["image"].resize((20, 30))}]
-    with pytest.raises(ValueError, match="photo of image 1 is 20x30 pixels, its masks are 128x96"):
+    with pytest.raises(ValueError, match=r"photo 0\.png of image 1 of .* is 20x30 pixels, its masks are 128x96"):
         PhotoBank.from_sources([small], resolution=16)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_broken_photos_are_named(rows, tmp_path, streaming):
+    broken = load_amodal_dataset(write_broken_parquet(rows, tmp_path / "rows"), streaming=streaming)
+    with pytest.raises(ValueError, match=r"photo 0\.png of image 1 of .* cannot be read: .*truncated"):
+        PhotoBank.from_sources([broken], resolution=16)
 
 
 def test_bad_parts_are_refused(bank):
@@ -302,7 +308,7 @@ def test_process_index_is_checked(bank):
 
 def test_a_photo_is_loaded_once(modal_rows, monkeypatch):
     loaded, seen = [], []
-    monkeypatch.setattr(photo_bank, "load_image", lambda photo: loaded.append(photo) or load_image(photo))
+    monkeypatch.setattr(photos, "load_image", lambda photo: loaded.append(photo) or load_image(photo))
 
     def labeller(image, modal):
         seen.append(image)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ....images import load_rgba
 from ..meshes import Material, MeshError, ObjectMesh, is_stuff_name, merge_meshes
 
 
@@ -61,6 +62,9 @@ def read_gltf(path: str | os.PathLike[str]) -> list[tuple[ObjectMesh, np.ndarray
 def from_trimesh(name: str, part: Any) -> ObjectMesh:
     """An object of a `trimesh.Trimesh`, with its colours or its texture.
 
+    Raises:
+        MeshError: a texture that cannot be read.
+
     Example:
         >>> import trimesh
         >>> from_trimesh("cup", trimesh.creation.box()).faces.shape
@@ -77,7 +81,10 @@ def from_trimesh(name: str, part: Any) -> ObjectMesh:
         color = (float(factor[0]), float(factor[1]), float(factor[2]))
         picture = getattr(material, "baseColorTexture", None) or getattr(material, "image", None)
         if picture is not None and getattr(visual, "uv", None) is not None:
-            texture = np.asarray(picture.convert("RGB"))
+            try:
+                texture = np.asarray(load_rgba(picture).convert("RGB"))
+            except ValueError as error:
+                raise MeshError(f"texture of {name!r}: {error}") from error
             uvs = np.asarray(visual.uv, dtype=np.float32)[part.faces]
             color = (1.0, 1.0, 1.0)
     return ObjectMesh(

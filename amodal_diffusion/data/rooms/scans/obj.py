@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from ....images import load_rgba
 from ..meshes import Material, MeshError, ObjectMesh, is_stuff_name
 
 logger = logging.getLogger(__name__)
@@ -226,13 +227,14 @@ def load_texture(content: bytes) -> np.ndarray:
         (128, 512, 3)
     """
     try:
-        with Image.open(io.BytesIO(content)) as picture:
-            has_alpha = "A" in picture.getbands() or "transparency" in picture.info
-            picture.thumbnail((MAX_TEXTURE, MAX_TEXTURE))
-            pixels = np.asarray(picture.convert("RGBA" if has_alpha else "RGB"))
-    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
+        picture = load_rgba(Image.open(io.BytesIO(content)))
+    except (ValueError, OSError, Image.DecompressionBombError) as error:
         raise ValueError(f"expected a picture, got {len(content)} bytes of something else ({error})") from error
-    if has_alpha and pixels[..., 3].min() >= 128:
+    if picture.getextrema()[3] == (255, 255):
+        picture = picture.convert("RGB")  # which scales faster
+    picture.thumbnail((MAX_TEXTURE, MAX_TEXTURE))
+    pixels = np.asarray(picture)
+    if picture.mode == "RGBA" and pixels[..., 3].min() >= 128:
         pixels = pixels[..., :3]
     return np.ascontiguousarray(pixels)
 

@@ -1,0 +1,82 @@
+"""The photos of rows, read so that one that is broken is named."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from io import BytesIO
+from typing import Any
+
+from PIL import Image
+
+from ..images import load_image
+
+
+def encoded_photos(rows: Any) -> Any:
+    """The same rows, whose photos `datasets` does not decode: it would die on a broken one without a name.
+
+    Rows that are no `Dataset` or `IterableDataset` with photos are returned as they are.
+
+    Example:
+        >>> from amodal_diffusion.data import read_annotations
+        >>> content = {"images": [{"id": 1, "file_name": "1.png", "height": 8, "width": 8}], "annotations": []}
+        >>> rows = read_annotations(content).map(lambda row: {"image": Image.new("RGB", (8, 8))}, keep_in_memory=True)
+        >>> sorted(encoded_photos(rows)[0]["image"])
+        ['bytes', 'path']
+    """
+    from datasets import Dataset, Image, IterableDataset
+
+    if isinstance(rows, (Dataset, IterableDataset)) and "image" in (rows.column_names or ()):
+        return rows.cast_column("image", Image(decode=False))
+    return rows
+
+
+def open_photo(photo: Any) -> Any:
+    """What `load_image` takes of a photo that `datasets` keeps as {"bytes", "path"}; others as they are.
+
+    Example:
+        >>> open_photo({"bytes": None, "path": "a.jpg"})
+        'a.jpg'
+    """
+    if not isinstance(photo, Mapping):
+        return photo
+    return photo["path"] if photo.get("bytes") is None else Image.open(BytesIO(photo["bytes"]))
+
+
+def load_row_photo(row: Mapping[str, Any]) -> Image.Image:
+    """The photo of a row, RGB and upright, of the size of its masks.
+
+    Args:
+        row: of the schema, its photo decoded or, better, not: see `encoded_photos`.
+
+    Raises:
+        ValueError: it is missing, cannot be read, or has another size; the row and the file are named.
+
+    Example:
+        >>> row = {"image_id": 1, "source": "mine", "file_name": "1.png", "height": 8, "width": 8}
+        >>> load_row_photo({**row, "image": Image.new("L", (8, 8))}).mode
+        'RGB'
+        >>> load_row_photo({**row, "image": {"bytes": b"no photo", "path": None}})
+        Traceback (most recent call last):
+            ...
+        ValueError: photo 1.png of image 1 of 'mine' cannot be read: cannot identify image file ...
+    """
+    where = f"image {row['image_id']} of {row['source']!r}"
+    photo = row.get("image")
+    if photo is None or (isinstance(photo, Mapping) and photo.get("bytes") is None and not photo.get("path")):
+        raise ValueError(f"{where} has no photo.")
+    name = f"photo {row.get('file_name') or _path(photo)} of {where}"
+    try:
+        image = load_image(open_photo(photo))
+    except (ValueError, OSError, Image.DecompressionBombError) as error:  # with a cause, it has a name in its message
+        raise ValueError(f"{name} cannot be read: {error.__cause__ or error}") from error
+    if image.size != (row["width"], row["height"]):
+        raise ValueError(
+            f"{name} is {image.width}x{image.height} pixels, its masks are {row['width']}x{row['height']}."
+        )
+    return image
+
+
+def _path(photo: Any) -> str:
+    path = photo.get("path") if isinstance(photo, Mapping) else getattr(photo, "filename", None)
+    return os.path.basename(str(path or "")) or "without a name"
