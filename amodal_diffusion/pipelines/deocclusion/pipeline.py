@@ -18,6 +18,7 @@ from ...ordering import ancestors, check_order, order_from_masks
 from ...scene import Scene
 from ..base import CallInterruptedError, PipelineCallback, SafePipeline
 from ..completion.mask_pipeline import MaskPipeline
+from ..content.fillers import check_filler, read_fillers
 from ..content.pipeline import ContentPipeline
 from ..inputs import check_integer, check_number, to_numpy
 from ..registry import register_pipeline
@@ -253,7 +254,13 @@ class ScenePipeline(SafePipeline):
         """
         report = _Progress(progress_callback or _silent)
         # 1. Check the inputs; find the objects where no masks are given
+        content = self.content_pipeline
+        components = {"model": content.model is not None, "inpainter": content.inpainter is not None}
+        if background_filler is not None:
+            check_filler("background_filler", background_filler, **components)
         inputs = self._read_inputs(image, masks, names, extend_canvas, eraser_dilation, report)
+        if filler is not None:
+            read_fillers(filler, "auto", inputs.names, **components)
         given = None if order is None else check_order(to_numpy(order), len(inputs.masks))
         crowd = read_flags("is_crowd", is_crowd, len(inputs.masks))
 

@@ -394,3 +394,21 @@ def test_devices_and_dtypes():
     assert pipeline.device == torch.device("cpu") and len(pipeline.networks) == 2
     modal, _ = crossing_bars()
     np.testing.assert_array_equal(pixels(pipeline(photo_like(modal), modal)), photo_like(modal))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"filler": "inpainter"}, "`filler` 'inpainter' needs the component"),
+        ({"filler": {"dog": "blend"}}, "`filler` names 'dog'"),
+        ({"filler": ["blend"]}, "`filler` must have one entry for each of the 2 objects"),
+        ({"background_filler": "magic"}, "`background_filler` must be one of"),
+        ({"background_filler": "inpainter"}, "`background_filler` 'inpainter' needs the component"),
+    ],
+)
+def test_wrong_fillers_are_found_before_the_masks_are_completed(options, message):
+    modal, _ = crossing_bars()
+    stages = []
+    with pytest.raises(ValueError, match=message):
+        scene_pipeline()(photo_like(modal), modal, progress_callback=lambda stage, _: stages.append(stage), **options)
+    assert "masks" not in stages
