@@ -207,8 +207,9 @@ class PhotoOcclusionSynthesizer:
         layers = self._layers(plan)
         image = self._image(plan, layers.shape)
         masks = (layers.modal, layers.amodal, layers.occluder, layers.known, layers.shape)
-        planes = (mask[:, None].to(torch.float32) for mask in masks)
-        return PhotoBatch(image, *planes, plan.is_region, self._others(plan, layers))
+        modal, amodal, occluder, known, pasted = (mask[:, None].to(torch.float32) for mask in masks)
+        others = self._others(plan, layers)
+        return PhotoBatch(image, modal, amodal, occluder, known, pasted, plan.is_region, others)
 
     # What is drawn
 
