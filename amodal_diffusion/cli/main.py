@@ -52,13 +52,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except _USER_ERRORS as error:
         if options.debug:
             raise
-        message = " ".join(str(error).split()) or type(error).__name__
+        message = " ".join(_text_of(error).split()) or type(error).__name__
         name = " ".join(filter(None, ("amodal-diffusion", options.command, getattr(options, "action", None))))
         sys.stderr.write(f"{name}: error: {message}\n")
         return 2
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def _text_of(error: BaseException) -> str:
+    """What an error says; codecs leave out what they could not write."""
+    if isinstance(error, UnicodeEncodeError):
+        return f"{error.object!r} cannot be written as {error.encoding}; set PYTHONUTF8=1 or a locale of UTF-8"
+    return str(error)
 
 
 def _checked_arguments(arguments: Sequence[str] | None) -> list[str]:

@@ -339,7 +339,10 @@ def check_number(name: str, value: Any, low: float, high: float) -> float:
     """
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"`{name}` must be a number, got {value!r}.")
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:  # an integer of hundreds of digits
+        number = float("inf") if value > 0 else float("-inf")
     if not low <= number < high:
         raise ValueError(f"`{name}` must lie in [{low:g}, {high:g}), got {value!r}.")
     return number

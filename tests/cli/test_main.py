@@ -120,6 +120,46 @@ def test_complete_without_photo_and_graph(tmp_path, model, labels, capsys):
     assert json.loads((out / "amodal.json").read_text(encoding="utf-8"))["images"][0]["file_name"] == ""
 
 
+def coco_masks(path, *, crowd=(), bad=()):
+    """A COCO file of three objects in a row, each overlapping the next."""
+    annotations = []
+    for index in range(3):
+        mask = np.zeros((HEIGHT, WIDTH), bool)
+        mask[10:30, 4 + 14 * index : 20 + 14 * index] = True
+        segmentation = [[1, 2, 3]] if index in bad else encode_rle(mask)
+        annotations.append({"id": index + 1, "image_id": 1, "category_id": 1 + index, "iscrowd": int(index in crowd),
+                            "segmentation": segmentation})  # fmt: skip
+    content = {
+        "images": [{"id": 1, "file_name": "photo.png", "height": HEIGHT, "width": WIDTH}],
+        "categories": [{"id": 1 + n, "name": f"c{n}"} for n in range(3)],
+        "annotations": annotations,
+    }
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return path
+
+
+def test_complete_leaves_a_crowd_as_it_is(tmp_path, model, photo):
+    masks = coco_masks(tmp_path / "a.json", crowd=(1,))
+    given = json.loads(masks.read_text(encoding="utf-8"))["annotations"]
+    assert cli.main(["complete", photo, "--masks", str(masks), "--model", model, "--output", str(tmp_path / "o")]) == 0
+    content = json.loads((tmp_path / "o/amodal.json").read_text(encoding="utf-8"))
+    assert [annotation["iscrowd"] for annotation in content["annotations"]] == [0, 1, 0]
+    assert [annotation["category_id"] for annotation in content["annotations"]] == [1, 2, 3]
+    crowd = content["annotations"][1]
+    np.testing.assert_array_equal(decode_rle(crowd["segmentation"]), decode_rle(given[1]["segmentation"]))
+
+
+def test_complete_skips_a_bad_mask(tmp_path, model, photo, capsys):
+    masks = coco_masks(tmp_path / "a.json", bad=(1,))
+    arguments = ["complete", photo, "--masks", masks, "--model", model, "--output", tmp_path / "o"]
+    assert "a.json" in fail(capsys, *arguments) and not (tmp_path / "o").exists()
+    assert cli.main([*map(str, arguments), "--on-error", "skip"]) == 0
+    printed = capsys.readouterr().out
+    assert "skipped 1 bad records" in printed and "a.json" in printed
+    content = json.loads((tmp_path / "o/amodal.json").read_text(encoding="utf-8"))
+    assert [annotation["category_id"] for annotation in content["annotations"]] == [1, 3]
+
+
 def test_complete_passes_the_options_on(tmp_path, model, labels, monkeypatch):
     seen = {}
     original = PCNetMaskPipeline.__call__
@@ -477,6 +517,30 @@ def test_module_runs_as_a_program():
     command = [sys.executable, "-m", "amodal_diffusion", "--version"]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     assert result.stdout == f"amodal-diffusion {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "locale",
+    [
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"},
+        pytest.param({"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, marks=pytest.mark.slow),
+    ],
+)
+def test_a_locale_that_is_not_utf_8(tmp_path, locale):
+    """Files are UTF-8 whatever the console is, which shows what it lacks as escapes."""
+    content = json.loads(coco_masks(tmp_path / "a.json").read_text(encoding="utf-8"))
+    content["categories"][0]["name"] = "\u732b"
+    (tmp_path / "a.json").write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+    command = [sys.executable, "-m", "amodal_diffusion", "dataset", "convert", str(tmp_path / "a.json"), "--output"]
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("LC_", "LANG"))} | locale
+    output = tmp_path / "out"
+    done = subprocess.run([*command, str(output)], capture_output=True, env=environment, check=False)
+    assert done.returncode == 0 and b"Traceback" not in done.stderr, done.stderr
+    (row,) = data.load_amodal_dataset(output)
+    assert row["objects"][0]["name"] == "\u732b"
+    odd = subprocess.run([*command, str(tmp_path / "\u732b")], capture_output=True, env=environment, check=False)
+    assert odd.returncode == 2 and odd.stderr.count(b"\n") == 1 and b"set PYTHONUTF8=1" in odd.stderr, odd.stderr
+    assert not (tmp_path / "\u732b").exists()
 
 
 @pytest.mark.parametrize(

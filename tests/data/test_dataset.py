@@ -191,6 +191,18 @@ def test_loading_what_is_not_there(tmp_path):
         load_amodal_dataset(tmp_path / "other.parquet")
 
 
+@pytest.mark.parametrize("streaming", [False, True])
+def test_files_of_macos_are_passed_over(tmp_path, streaming):
+    (path,) = save_parquet(many(4), tmp_path / "out")
+    for name in (f"._{path.name}", "._a.json"):
+        path.with_name(name).write_bytes(b"\0\5\x16\7")
+    assert detect_format(tmp_path / "out") == "parquet"
+    assert len(list(load_amodal_dataset(tmp_path / "out", streaming=streaming))) == 4
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match="has no Parquet files"):
+        load_amodal_dataset(tmp_path / "out")
+
+
 def test_parquet_of_plain_types_is_cast(tmp_path):
     """Files that other tools wrote lack the features in their metadata."""
     import pyarrow.parquet

@@ -129,3 +129,16 @@ def test_class_conditioned_needs_classes(photos, run, tmp_path):
     with pytest.raises(ValueError, match=r"`--class_conditioned`: \d+ objects for training have no .* or one below 1"):
         flags = ["--dataset", nameless, "--output_dir", tmp_path / "r", "--class_conditioned"]
         run_main("train_pcnet_c", *flags, *SMALL)
+
+
+@pytest.mark.parametrize("bad", [0, -1])
+def test_class_conditioned_refuses_ids_below_one(tmp_path, bad):
+    path = write_photos(tmp_path / "photos", images=4, amodal=False)
+    content = json.loads(path.read_text())
+    content["categories"][0]["id"] = bad
+    for annotation in content["annotations"]:
+        annotation["category_id"] = bad
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"`--class_conditioned`: \d+ objects for training have no .* or one below 1"):
+        flags = ["--dataset", path, "--output_dir", tmp_path / "r", "--class_conditioned"]
+        run_main("train_pcnet_c", *flags, *SMALL)

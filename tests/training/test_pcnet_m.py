@@ -202,6 +202,17 @@ def test_bad_values_are_refused_by_name(train_main, coco, tmp_path, arguments, m
         train_main(["--dataset", str(coco), "--output_dir", str(tmp_path / "out"), *arguments])
 
 
+@pytest.mark.parametrize("bad", [0, -1])
+def test_class_conditioned_refuses_ids_below_one(train_main, coco, tmp_path, bad):
+    content = json.loads(coco.read_text())
+    for entry in (content["annotations"][0], content["categories"][0]):
+        entry["category_id" if "image_id" in entry else "id"] = bad
+    (tmp_path / "masks.json").write_text(json.dumps(content))
+    arguments = ["--dataset", tmp_path / "masks.json", "--output_dir", tmp_path / "out", "--class_conditioned", *SMALL]
+    with pytest.raises(ValueError, match=rf"`--class_conditioned` .* must be at least 1, and the data has {bad}"):
+        train_main([str(argument) for argument in arguments])
+
+
 def test_a_missing_checkpoint_is_named(train_main, coco, tmp_path):
     arguments = [
         "--dataset",

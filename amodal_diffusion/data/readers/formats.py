@@ -14,6 +14,7 @@ from ..dataset import load_amodal_dataset
 from .cityscapes import LABEL_SUFFIX, iter_cityscapes
 from .coco import detect_layout, iter_coco
 from .cocoa import iter_cocoa
+from .json_arrays import named_error
 from .records import Annotations, BadRecord, OnError, load_annotations
 from .restricted_pickle import PICKLE_SUFFIXES
 from .rows import dataset_from_rows, stream_from_rows
@@ -282,7 +283,10 @@ def _first_file(folder: Path, pattern: str) -> Path | None:
 def _format_of_json(path: Path) -> str | None:
     """What the beginning of a JSON file tells: Label Studio's is a list of tasks, one of labelme names its shapes."""
     with path.open("rb") as file:
-        head = file.read(4096).decode("utf-8", "replace").lstrip("\ufeff \t\r\n")
+        try:
+            head = file.read(4096).decode("utf-8", "replace").lstrip("\ufeff \t\r\n")
+        except OSError as error:
+            raise named_error(error, path) from error
     if head.startswith("["):
         return "label-studio" if '"data"' in head or head == "[]" else None
     return "labelme" if '"shapes"' in head and '"images"' not in head else None

@@ -139,7 +139,7 @@ def read_json(path: Path, arrays: Sequence[str]) -> Any:
         except BrokenJsonError:
             raise
         except OSError as error:
-            raise _named(error, path) from error
+            raise named_error(error, path) from error
         except ValueError as error:  # an integer of thousands of digits
             raise BrokenJsonError(f"JSON with a number that cannot be read: {error}") from error
 
@@ -243,8 +243,15 @@ def _exact(scanner: _Scanner, path: Path) -> Any:
     return json.loads(_read_bytes(path, start, stop))
 
 
-def _named(error: OSError, path: Path) -> OSError:
-    """The same error with the name of the file, which reading leaves out, unlike opening."""
+def named_error(error: OSError, path: Path) -> OSError:
+    """The same error with the name of the file, which reading leaves out, unlike opening.
+
+    Example:
+        >>> named_error(OSError(5, "Input/output error"), Path("a.json"))
+        OSError(5, 'Input/output error')
+        >>> named_error(OSError(5, "Input/output error"), Path("a.json")).filename
+        'a.json'
+    """
     return OSError(error.errno, error.strerror, os.fspath(path)) if error.filename is None else error
 
 

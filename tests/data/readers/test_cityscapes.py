@@ -60,6 +60,19 @@ def test_photos_lie_at_the_same_path(fine, tmp_path):
     assert row["image"].size == (WIDTH, HEIGHT) and row["source"] == "streets"
 
 
+def test_files_of_macos_are_passed_over(fine, tmp_path):
+    images = save_frame(tmp_path)
+    for folder in (fine, images):
+        for path in list(folder.rglob("*.png")):
+            path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7")
+    assert detect_format(fine) == "cityscapes"
+    (row,) = read_annotations(fine, images)
+    assert row["image"].size == (WIDTH, HEIGHT)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "._a_gtFine_instanceIds.png").write_bytes(b"\0\5\x16\7")
+    assert detect_format(tmp_path / "empty") != "cityscapes"
+
+
 def test_frames_are_sorted_and_one_without_instances_stays(fine, tmp_path):
     save_labels(tmp_path, np.zeros((4, 5), np.uint8), "train/aachen/aachen_000000_000001")
     assert [len(row["objects"]) for row in iter_cityscapes(fine)] == [0, 4]

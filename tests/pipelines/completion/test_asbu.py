@@ -231,6 +231,9 @@ def test_photo_and_category():
     assert not np.allclose(first, second)
     with pytest.raises(ValueError, match="`category_ids` must be given"):
         knows(None, modal)
+    for bad in (0, -1):
+        with pytest.raises(ValueError, match=rf"`category_ids` must be positive integers, got \[1, {bad}\]"):
+            knows(None, modal, category_ids=[1, bad])
 
 
 @pytest.mark.parametrize(

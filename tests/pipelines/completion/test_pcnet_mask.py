@@ -372,6 +372,9 @@ def test_category_network_sees_the_category():
     assert not np.allclose(pipeline(None, modal, category_ids=torch.tensor([5, 1]), order=order).probabilities, first)
     with pytest.raises(ValueError, match="`category_ids` must be given"):
         pipeline(None, modal)
+    for bad in (0, -1):  # a mask times 0 is none
+        with pytest.raises(ValueError, match=rf"`category_ids` must be positive integers, got \[1, {bad}\]"):
+            pipeline(None, modal, category_ids=[1, bad])
 
 
 def test_hidden_object_with_a_photo():

@@ -208,6 +208,9 @@ def test_category_ids_reach_a_class_conditioned_network():
         pipe(photo(1, 60, 80), modal, amodal)
     with pytest.raises(ValueError, match=r"`category_ids` must have shape \(2,\)"):
         pipe(photo(1, 60, 80), modal, amodal, category_ids=[1])
+    for bad in (0, -1):
+        with pytest.raises(ValueError, match=rf"`category_ids` must be positive integers, got \[1, {bad}\]"):
+            pipe(photo(1, 60, 80), modal, amodal, category_ids=[1, bad])
 
 
 def test_a_network_without_mask_plane():
