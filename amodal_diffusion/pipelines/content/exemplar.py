@@ -18,6 +18,7 @@ from .patch_matching import Level, Matches, Sheet, match
 
 _MOST = 6_000  # pixels of a hole that are matched; a larger hole is matched at a coarser level
 _MOST_AROUND = 200_000  # pixels of its window likewise
+_LARGE = 24_000  # pixels of a hole from which on no patch is copied much more often than others
 _STRIP = 2**18  # pixels that are made floats at a time
 _SHARE = 0.75  # of the low frequencies that are continued smoothly; the rest is copied
 _DETAIL = 2.0  # pixels at the level of matching: detail is what a Gaussian of this width takes away
@@ -103,7 +104,7 @@ def fill_hole(
         smooth = F.interpolate(low[None], size=smooth.shape[-2:], mode="bilinear", align_corners=False, antialias=True)[
             0
         ]
-    found = match(level, generator)
+    found = match(level, generator, sparing=int(hole.sum()) > _LARGE)
     if found is None:
         correction = smooth
     else:

@@ -25,6 +25,9 @@ _FAR = 1e3  # what no patch is like
 _CHUNK = 2_000_000  # distances held at a time
 _NEARBY = 0.5  # weight of the distance in the picture beside that of the colours
 _PRICE = 0.5  # of a neighbour that copies from elsewhere, in mean distances
+_REUSE = 0.4  # of a patch that is copied once more than its share, in mean distances
+_FREE, _CROWDED = 0.5, 3.5  # shares from which on, and up to which, that price rises
+_AT_A_TIME = 128  # patches of a sparing search that do not know of one another's choice
 _SWEEPS = 4
 _FIRST_ROUNDS, _ROUNDS = 4, 2  # of matching and voting, at the coarsest level and at the others
 
@@ -134,16 +137,19 @@ class Matches:
     image: Tensor
 
 
-def match(level: Level, generator: torch.Generator) -> Matches | None:
+def match(level: Level, generator: torch.Generator, *, sparing: bool = False) -> Matches | None:
     """Match the patches of a hole with those of a sheet, from coarse to fine.
 
     At each level every patch finds the most similar one of the sheet among all, and every pixel of the hole becomes the
     mean of what the patches that cover it stand for, weighted by how similar they are; both are repeated [W07]. Patches
-    are compared by their principal components, and near ones are preferred.
+    are compared by their principal components, and near ones are preferred. Deep inside of a large hole there is little
+    to compare with but means of patches, which are most like a few flat ones: there a patch costs the more, the more
+    often it is copied already (as in Kaspar et al., 2015).
 
     Args:
         level: the finest level.
         generator: of the random sample from which the components are computed.
+        sparing: copy no patch much more often than others, as large holes need.
 
     Returns:
         The matches at that level, or None where the sheet has next to nothing to copy from.
@@ -167,11 +173,13 @@ def match(level: Level, generator: torch.Generator) -> Matches | None:
         return None
     found: Matches | None = None
     for current in reversed(levels):
-        found = _match_level(current, found, generator, last=current is level)
+        found = _match_level(current, found, generator, last=current is level, sparing=sparing)
     return found
 
 
-def _match_level(level: Level, coarser: Matches | None, generator: torch.Generator, last: bool) -> Matches:
+def _match_level(
+    level: Level, coarser: Matches | None, generator: torch.Generator, *, last: bool, sparing: bool
+) -> Matches:
     height, width = level.target.shape
     inside = level.known | level.target
     near = (F.max_pool2d(level.target.float()[None, None], 2 * RADIUS + 1, 1, RADIUS)[0, 0] > 0) & inside
@@ -196,10 +204,14 @@ def _match_level(level: Level, coarser: Matches | None, generator: torch.Generat
             sources = usable
             if len(usable) > _MOST_SOURCES:
                 sources = usable[torch.randperm(len(usable), generator=generator)[:_MOST_SOURCES]]
-            _search(queries, sources, wanted, features[sources], index, distance)
+            if sparing:
+                first = coarser is None and number == 0
+                _search_sparingly(level, queries, sources, wanted, features[sources], index, distance, generator, first)
+            else:
+                _search(queries, sources, wanted, features[sources], index, distance)
         else:
             distance[queries] = (features[index[queries]] - wanted).square().sum(1)
-        _agree(level, queries, wanted, features, index, distance, near, jitter=not searched)
+        _agree(level, queries, wanted, features, index, distance, near, jitter=not searched, sparing=sparing)
         if not (last and number == rounds - 1):
             image = _vote(level, index, distance, near, image, RADIUS if searched else 1)
     return Matches(index.view(height, width), distance.view(height, width), near, image)
@@ -218,6 +230,49 @@ def _search(
         distance[queries[part]] = (least.values + wanted[part].square().sum(1)).clamp_(min=0)
 
 
+def _search_sparingly(
+    level: Level,
+    queries: Tensor,
+    sources: Tensor,
+    wanted: Tensor,
+    features: Tensor,
+    index: Tensor,
+    distance: Tensor,
+    generator: torch.Generator,
+    first: bool,
+) -> None:
+    """Find near sources that few other queries use; `index` and `distance` change, and are read unless `first`."""
+    squares = features.square().sum(1)
+    uses = torch.zeros(level.usable.numel()) if first else _uses(level, index[queries])
+    typical = None if first else distance[queries].mean()
+    for part in torch.randperm(len(queries), generator=generator).split(_AT_A_TIME):
+        apart = torch.addmm(squares[None], wanted[part], features.T, alpha=-2).add_(
+            wanted[part].square().sum(1, keepdim=True)
+        )
+        if typical is None:
+            typical = apart.min(1).values.mean()
+        # What has a good match keeps it: only what matches nothing well may as well be spread.
+        least = apart.min(1, keepdim=True).values.clamp(min=0).minimum(typical)
+        best = (apart + _REUSE * least * _crowd(uses, level, len(queries))[sources]).argmin(1)
+        if not first:
+            uses -= _uses(level, index[queries[part]])
+        index[queries[part]] = sources[best]
+        distance[queries[part]] = apart.gather(1, best[:, None])[:, 0].clamp(min=0)
+        uses += _uses(level, sources[best])
+
+
+def _uses(level: Level, index: Tensor) -> Tensor:
+    """How often each pixel of the sheet is named."""
+    return torch.bincount(index, minlength=level.usable.numel()).float()
+
+
+def _crowd(uses: Tensor, level: Level, count: int) -> Tensor:
+    """How much more often than its share each patch of the sheet is copied, its neighbours with it."""
+    share = max(1.0, count / int(level.usable.sum()))  # what is copied in one piece is copied once
+    uses = F.avg_pool2d(uses.view(1, 1, *level.usable.shape), 2 * RADIUS + 1, 1, RADIUS).flatten()
+    return (uses / share).clamp(_FREE, _CROWDED) - _FREE
+
+
 def _agree(
     level: Level,
     queries: Tensor,
@@ -228,17 +283,20 @@ def _agree(
     near: Tensor,
     *,
     jitter: bool,
+    sparing: bool,
 ) -> None:
     """Let neighbours copy from neighbours, where that costs little: what is copied in one piece looks like the photo.
 
     Each pixel in turn of the two colours of a chessboard takes over the shift of one of its neighbours where the
     distance and the number of neighbours of another shift are less together; with `jitter` also its own shift, moved by
-    a pixel, as matches of a coarser level need. `index` and `distance` change.
+    a pixel, as matches of a coarser level need; with `sparing` what others copy costs more. `index` and `distance`
+    change.
     """
     height, width = level.target.shape
     rows, columns = level.usable.shape
     y, x = queries // width, queries % width
-    price = _PRICE * distance[queries].mean().clamp(min=1e-6)
+    typical = distance[queries].mean().clamp(min=1e-6)
+    price = _PRICE * typical
     steps = [(0, 1), (0, -1), (1, 0), (-1, 0)]
     beside, there = [], []
     for dy, dx in steps:
@@ -266,7 +324,11 @@ def _agree(
         chosen, shifts = chosen[open_ones], shifts[open_ones]
         apart = (features[shifts.clamp(min=0)] - wanted[chosen, None]).square().sum(2)
         others = (shifts[:, :, None] != shifts[:, None, 1::step]).sum(2)
-        best = torch.where(shifts >= 0, apart + price * others, torch.inf).argmin(1, keepdim=True)
+        costs = apart + price * others
+        if sparing:
+            crowd = _crowd(_uses(level, index[queries]), level, len(queries))
+            costs += _REUSE * typical * crowd[shifts.clamp(min=0)]
+        best = torch.where(shifts >= 0, costs, torch.inf).argmin(1, keepdim=True)
         index[queries[chosen]] = shifts.gather(1, best)[:, 0]
         distance[queries[chosen]] = apart.gather(1, best)[:, 0]
 

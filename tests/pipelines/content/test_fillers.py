@@ -6,6 +6,7 @@ import torch
 
 from amodal_diffusion import ContentPipeline
 from amodal_diffusion.masks import erode
+from amodal_diffusion.pipelines.content.patch_matching import Level, Sheet, match
 from amodal_diffusion.pipelines.content.sources import search_window
 from content_helpers import check_tiles, painter, tile_of, tiny_content, tiny_content_model
 from pipeline_helpers import crossing_bars
@@ -185,3 +186,20 @@ def test_wrong_fillers(filler, kind, message, scene):
     picture, modal, amodal = scene
     with pytest.raises(kind, match=message):
         tiny_content()(picture, modal, amodal, filler=filler)
+
+
+def test_a_large_hole_is_no_lattice_of_a_few_patches():
+    noise = torch.rand(1, 1, 100, 100, generator=torch.Generator().manual_seed(0))
+    image = torch.nn.functional.avg_pool2d(noise, 3, 1, 1)[0].expand(3, -1, -1)
+    hole = torch.zeros(100, 100, dtype=torch.bool)
+    hole[15:85, 30:] = True
+    seen = torch.where(hole, image[:, ~hole].mean(), image)
+    level = Level(
+        seen, ~hole, hole, seen, ~hole, Sheet.of_picture(np.zeros((100, 100, 3), np.uint8), (~hole).numpy()).places
+    )
+    copied = {}
+    for sparing in (False, True):
+        found = match(level, torch.Generator().manual_seed(0), sparing=sparing)
+        assert not hole.flatten()[found.index[hole]].any()
+        copied[sparing] = len(found.index[hole].unique())
+    assert copied[True] > 1.25 * copied[False]
