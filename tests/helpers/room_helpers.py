@@ -44,6 +44,21 @@ _ITEMS = {
 }
 
 
+def write_boxes(folder):
+    """A box before a box, and two cameras: (scene, poses)."""
+    lines, offset = [], 1
+    for name, half, center in (("near box", 0.3, (0, 0, 3)), ("far box", 0.5, (0.4, 0, 5))):
+        mesh = box(half=half, center=center)
+        lines.append(f"o {name}")
+        lines += [f"v {x} {y} {z}" for x, y, z in mesh.vertices]
+        lines += ["f " + " ".join(str(index + offset) for index in face) for face in mesh.faces]
+        offset += len(mesh.vertices)
+    (folder / "scene.obj").write_text("\n".join(lines))
+    poses = [np.eye(4)[:3], np.eye(4)[:3] + np.array([[0, 0, 0, 0.2], [0, 0, 0, 0], [0, 0, 0, 0]])]
+    np.savetxt(folder / "poses.txt", np.concatenate(poses))
+    return folder / "scene.obj", folder / "poses.txt"
+
+
 def write_library(folder, name="Small"):
     """A furniture library of boxes, with a table on legs."""
     import zipfile

@@ -1,6 +1,7 @@
 """Furnished rooms: what stands where, the split of the furniture, data sets that go on where they were cut off."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from amodal_diffusion.data.rooms import (
 from amodal_diffusion.data.rooms.furnishing import role_of
 from amodal_diffusion.data.rooms.furnishing.layouts import RoomPlan, boxes_meet, surfaces_meet
 from amodal_diffusion.data.rooms.generate import split_items
+from kill_helpers import killed_at_every_step
 from room_helpers import box, write_library
 
 pytest.importorskip("embreex")
@@ -186,6 +188,26 @@ def test_a_finished_data_set_grows(furniture, tmp_path):
     assert "Small" in (tmp_path / "out" / "README.md").read_text()
     with pytest.raises(ValueError, match=r"begun with other settings: \['seed'\]"):
         generate_rooms(furniture, tmp_path / "out", 2, RoomSettings(**{**SETTINGS.__dict__, "seed": 1}))
+
+
+@pytest.mark.parametrize("stride", [7, pytest.param(1, marks=pytest.mark.slow)])
+def test_killed_at_every_step_a_data_set_goes_on(furniture, tmp_path, stride):
+    """What a killed run leaves is read or taken up by the next one, which ends with the same files."""
+    settings, cache = RoomSettings(size=32, rooms_per_shard=1, views=1, min_objects=1), tmp_path / "cache"
+    one = generate_rooms(furniture, tmp_path / "one", 1, settings, cache=cache)
+    two = contents(generate_rooms(furniture, shutil.copytree(one, tmp_path / "two" / "out"), 2, settings, cache=cache))
+    folder = tmp_path / "out"
+
+    def reset():
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(one, folder)
+
+    steps = 0
+    for _ in killed_at_every_step(lambda: generate_rooms(furniture, folder, 2, settings, cache=cache), reset, stride):
+        steps += 1
+        generate_rooms(furniture, folder, 2, settings, cache=cache)
+        assert contents(folder) == two
+    assert steps and contents(folder) == two
 
 
 def test_masks_alone(furniture, tmp_path, capsys):
