@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from ...files import atomic_file, write_text
+from ...files import atomic_file, sweep, write_text
 from ..cards import RecordCounts, dataset_card
 from ..parquet import row_tables
 from ..schema import amodal_features
@@ -395,8 +395,10 @@ def _finish(
     write_text(target / "README.md", _card(target, settings, used, license_name))
     for number in range(shards):
         (target / PART_FOLDER / f"{split}-{number:05d}.json").unlink(missing_ok=True)
-    if (target / PART_FOLDER).is_dir() and not any((target / PART_FOLDER).iterdir()):
-        (target / PART_FOLDER).rmdir()
+    if (target / PART_FOLDER).is_dir():
+        sweep(target / PART_FOLDER)  # where no shard was missing, nobody has
+        if not any((target / PART_FOLDER).iterdir()):
+            (target / PART_FOLDER).rmdir()
 
 
 def _card(target: Path, settings: RoomSettings, used: list[FurnitureItem], license_name: str | None) -> str:
