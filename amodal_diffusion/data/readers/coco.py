@@ -6,6 +6,7 @@ import logging
 import os
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from reprlib import repr as short
@@ -225,7 +226,11 @@ def _relations(
             pairs.append((front, behind, f"order_relations {front} before {behind}"))
         except ValueError as error:
             refuse(str(error))
-    known = {to_int(annotation["id"], "id") for _, annotation in annotations if annotation.get("id") is not None}
+    known = set()
+    for _, annotation in annotations:
+        if annotation.get("id") is not None:
+            with suppress(ValueError):  # of an object that was skipped for it
+                known.add(to_int(annotation["id"], "id"))
     return make_relations(pairs, objects, known, refuse)
 
 

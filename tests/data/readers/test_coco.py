@@ -440,3 +440,13 @@ def test_file_names_of_other_systems(tmp_path, name):
         Image.new("RGB", (WIDTH, HEIGHT)).save(folder / file)
     row = next(iter(iter_coco(coco(images=[image(file_name=name)]), folder)))
     assert row["file_name"] in ("a.png", "sub/b.png") and (folder / row["file_name"]).is_file()
+
+
+def test_a_bad_id_costs_its_object_alone_where_there_are_relations():
+    content = coco(*(coco_object(index) for index in (1, 2, 3)))
+    content["annotations"][0]["id"] = "nan"
+    content["images"][0]["order_relations"] = [{"front": 2, "behind": 3}]
+    bad = []
+    (row,) = iter_coco(content, on_error="skip", bad_records=bad)
+    assert [item["id"] for item in row["objects"]] == [2, 3] and len(bad) == 1
+    assert row["order_relations"] == [{"front": 0, "behind": 1}]
