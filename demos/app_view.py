@@ -178,11 +178,15 @@ def object_codes(scene: Scene) -> np.ndarray:
     The scene itself tells, with flat colours for pictures: the last channel is a check on colours that mixed.
     """
     layers = []
+    empty = np.zeros_like(scene.background)
+    photo = None if scene.photo is None else empty.copy()  # where nothing changed, the scene shows the photo
     for index, layer in enumerate(scene.layers):
         solid = np.where(layer.rgba[..., 3:] > 127, np.array(_code(index), np.uint8), np.uint8(0))
-        layers.append(replace(layer, rgba=solid.astype(np.uint8)))
-    empty = np.zeros_like(scene.background)
-    photo = None if scene.photo is None else empty
+        layers.append(replace(layer, rgba=solid.astype(np.uint8), shadow=None))
+        if photo is not None and layer.origin is not None:
+            x, y = (round(value) for value in layer.origin[:, 2].tolist())
+            height, width = layer.modal.shape
+            photo[y : y + height, x : x + width][layer.modal] = _code(index)[:3]
     seen = replace(scene, layers=tuple(layers), background=empty, photo=photo).render(output_type="np")
     known = np.zeros(256, np.int32)
     for index in range(len(scene)):

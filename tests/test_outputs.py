@@ -130,7 +130,7 @@ OUTPUTS = {
     "pipeline of colours": lambda folder, version: content_pipeline(version).save_pretrained(folder),
     "segmenter": lambda folder, version: segmenter(version).save_pretrained(folder),
     "pipeline of scenes": lambda folder, version: ScenePipeline(
-        mask_pipeline(version), content_pipeline(version), seam_width=version
+        mask_pipeline(version), content_pipeline(version), edge_width=version
     ).save_pretrained(folder),
     "scene, folder": lambda folder, version: make_scene(version, count=1).save(folder),
     "scene, .ora": lambda folder, version: make_scene(version, count=1).save(folder / "scene.ora"),
@@ -253,6 +253,10 @@ def test_every_writer_is_listed():
         "data/synthesis/photo_bank.py", "evaluation/hole_filling.py", "interop/cvat.py", "interop/export.py",
         "interop/label_studio.py", "interop/published_formats.py",
         "cli/evaluate.py", "conversion/checkpoint.py", "evaluation/papers/tables.py",  # as the report and the pipeline
+        "evaluation/hole_filling.py",  # likewise
+        # tests/interop
+        "interop/cvat.py", "interop/export.py", "interop/label_studio.py", "interop/published_formats.py",
+        "data/synthesis/photo_bank.py",  # a cache of a training, made anew where it is broken
     }  # fmt: skip
     here = {
         "data/convert.py", "data/dataset.py", "data/rooms/ground_truth.py",

@@ -6,6 +6,8 @@ value is comparable with published ones. Use them to compare fillers with each o
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -15,7 +17,9 @@ from torch import Tensor
 from ..crops import crop_boxes, crop_images, crop_masks
 from ..images import normalize_images
 from ..masks import mask_boxes
-from ..models import EfficientNetLite0
+
+if TYPE_CHECKING:
+    from ..models import EfficientNetLite0
 from .functional import ratio
 
 _SIDE = 224  # of the crops, in pixels: what the network was trained on
@@ -39,6 +43,7 @@ class LiteDistances:
         network: None takes `EfficientNetLite0.from_package()`.
 
     Example:
+        >>> from amodal_diffusion.models import EfficientNetLite0
         >>> distances = LiteDistances(EfficientNetLite0())
         >>> truth, hole = np.zeros((32, 32, 3), np.uint8), np.zeros((32, 32), dtype=bool)
         >>> hole[8:24, 8:24] = True
@@ -49,6 +54,8 @@ class LiteDistances:
     """
 
     def __init__(self, network: EfficientNetLite0 | None = None) -> None:
+        from ..models import EfficientNetLite0  # here, since it brings diffusers in
+
         self.network = (EfficientNetLite0.from_package() if network is None else network).eval()
         self.reset()
 

@@ -184,9 +184,9 @@ def test_unknown_categories_are_the_pipelines_to_name():
 
     pipeline = Conditioned()
     masks = np.ones((3, 4, 4), bool)
-    call_pipeline(pipeline, None, masks, [0, 3, 0])
+    call_pipeline(pipeline, None, masks, [None, 3, None])
     pipeline.unknown_category_id = 0
-    call_pipeline(pipeline, None, masks, [0, 3, 0])
+    call_pipeline(pipeline, None, masks, [None, 3, None])
     assert seen == [[1, 3, 1], [0, 3, 0]]
 
 

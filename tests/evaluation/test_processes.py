@@ -147,7 +147,7 @@ def test_categories_may_be_withheld(dataset):
     asks.name = "asks"
     evaluate_methods([row], [asks])
     evaluate_methods([row], [asks], use_categories=False)
-    assert seen == [[3, 3], [0, 0]]
+    assert seen == [[3, 3], [None, None]]
     with pytest.raises(ValueError, match="`class_aware` needs `use_categories`"):
         evaluate_methods([row], [asks], use_categories=False, class_aware=True)
 

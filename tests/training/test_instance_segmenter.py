@@ -68,7 +68,7 @@ def test_a_run_leaves_what_transformers_loads(run, rows):
     model = Mask2FormerForUniversalSegmentation.from_pretrained(run).eval()
     assert model.config.id2label == {0: "thing"}
     assert AutoImageProcessor.from_pretrained(run).size["longest_edge"] == 64
-    photo = read_instances(rows[0], {0: 0}, "amodal")[0]
+    photo = read_instances(rows[0], {None: 0}, "amodal")[0]
     assert len(predict_instances(model, photo, 64, 0.0)[0])
     curve = json.loads((run / "learning_curve.json").read_text())
     assert [point["step"] for point in curve] == [2, 4] and {"ap", "ap50", "ap75"} <= set(curve[0])
@@ -110,7 +110,7 @@ def test_validates_on_a_data_set_of_its_own(photos, tmp_path):
     card = (tmp_path / "run" / "README.md").read_text()
     assert "annotations.json: 5 photos" in card and "validated on other/test.json" in card  # none is held out
     truth = [obj["category_id"] for obj in read_annotations(other)[0]["objects"]]
-    assert {entry["category_id"] for entry in detections} <= {number or 0 for number in truth}
+    assert {entry["category_id"] for entry in detections} <= {-1 if number is None else number for number in truth}
 
 
 @pytest.mark.parametrize(

@@ -132,7 +132,9 @@ def test_bad_values_are_refused_by_name(script, photos, tmp_path, arguments, mes
 def test_wrong_pipelines_are_named(script, photos, occluder_run, tmp_path):
     tiny_pipeline().save_pretrained(tmp_path / "pcnet-m")
     command = ["--dataset", str(photos), "--output_dir", str(tmp_path / "out"), *SMALL]
-    with pytest.raises(ValueError, match="`--occluder_predictor` .* must be an OccAmodalPipeline, it is a PCNetMask"):
+    with pytest.raises(
+        ValueError, match="`--occluder_predictor` .* must be an OccAmodalPipeline, got PCNetMaskPipeline"
+    ):
         script.main(["--stage", "amodal", *command, "--occluder_predictor", str(tmp_path / "pcnet-m")])
     arguments = ["--occluder_predictor", str(occluder_run), "--pretrained_pipeline", str(occluder_run)]
     with pytest.raises(ValueError, match="has no amodal predictor"):

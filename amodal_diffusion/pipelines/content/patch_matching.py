@@ -106,6 +106,8 @@ class Level:
     usable: Tensor
     places: Tensor
 
+    __repr__ = short_repr
+
     def halved(self) -> "Level":
         """The next coarser level."""
         image, seen = _shrink(self.image, self.known)
@@ -135,6 +137,8 @@ class Matches:
     distance: Tensor
     matched: Tensor
     image: Tensor
+
+    __repr__ = short_repr
 
 
 def match(level: Level, generator: torch.Generator, *, sparing: bool = False) -> Matches | None:

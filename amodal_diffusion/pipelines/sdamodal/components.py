@@ -135,7 +135,7 @@ def components_of(pipeline: Any) -> dict[str, Any]:
         >>> components_of(DiffusionPipeline())
         Traceback (most recent call last):
             ...
-        ValueError: `pipeline` must have the component `unet`, a DiffusionPipeline has none.
+        ValueError: `pipeline` must have the component `unet`, got DiffusionPipeline without it.
     """
     for name in ("unet", "vae", "scheduler"):
         if getattr(pipeline, name, None) is None:

@@ -304,8 +304,8 @@ def test_categories():
         pipeline(None, [modal, modal], category_ids=[None, [0, 4, 0]])
     with pytest.raises(ValueError, match="`category_ids` must be integers of at least 0, got"):
         pipeline(None, modal, category_ids=[0, -1, 0])
-    # An evaluation says 0 for no category, which a network that knows unknown ones takes as it is.
-    np.testing.assert_array_equal(call_pipeline(pipeline, None, modal, [0, 3, 0]).probabilities, known)
+    # An evaluation says None for no category, which is 0 for a network that knows unknown ones.
+    np.testing.assert_array_equal(call_pipeline(pipeline, None, modal, [None, 3, None]).probabilities, known)
 
 
 def test_class_agnostic_network_reads_no_categories(pipeline, modal):
