@@ -342,7 +342,7 @@ def check_number(name: str, value: Any, low: float, high: float) -> float:
     try:
         number = float(value)
     except OverflowError:  # an integer of hundreds of digits
-        number = float("inf") if value > 0 else float("-inf")
+        number = float("inf")
     if not low <= number < high:
         raise ValueError(f"`{name}` must lie in [{low:g}, {high:g}), got {value!r}.")
     return number

@@ -230,7 +230,7 @@ def load_texture(content: bytes) -> np.ndarray:
         picture = load_rgba(Image.open(io.BytesIO(content)))
     except (ValueError, OSError, Image.DecompressionBombError) as error:
         raise ValueError(f"expected a picture, got {len(content)} bytes of something else ({error})") from error
-    if picture.getextrema()[3] == (255, 255):
+    if picture.getchannel("A").getextrema() == (255, 255):
         picture = picture.convert("RGB")  # which scales faster
     picture.thumbnail((MAX_TEXTURE, MAX_TEXTURE))
     pixels = np.asarray(picture)
