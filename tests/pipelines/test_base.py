@@ -28,6 +28,8 @@ SETTINGS = {
     "test_time_flip": True,
     "order_rule": "probability",
     "occluder_rule": "consistent",
+    "calibration_slope": 0.9,
+    "calibration_offset": 0.1,
 }
 
 

@@ -207,6 +207,12 @@ RECIPES = {
         "order_threshold": 0.1, "mask_threshold": 0.2, "order_rule": "count", "occluder_rule": "ancestors",
         "crop": "nearest", "use_ema": False, "max_grad_norm": None,
     },
+    # Ours, of no paper: PCNet-M's network and loss weight, AdamW for few updates.
+    "train_photo_pcnet_m": {
+        "optimizer": "adamw", "learning_rate": 5e-4, "weight_decay": 1e-2, "lr_scheduler": "warmup_stable_decay",
+        "train_batch_size": 32, "max_train_steps": 20_000, "inside_weight": 5.0, "use_ema": True, "max_grad_norm": 1.0,
+        "block_out_channels": (32, 64, 128, 256, 256), "patch_size": 1, "sample_size": 256,
+    },
     # [N21], section 4: rate 1e-4, batches of 32, 56K updates; lambda 5; thresholds 0.5; the boundary as input.
     "train_asbu": SGD | STEPS | UNET | {
         "learning_rate": 1e-4, "train_batch_size": 32, "inside_weight": 5.0, "recipe": "published", "use_rgb": False,
