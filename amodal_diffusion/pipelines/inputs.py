@@ -59,13 +59,18 @@ class PackedUnions:
         width: W in pixels.
 
     Example:
-        >>> unions = PackedUnions(SceneMasks(np.ones((1, 4, 6), bool)).unions(np.ones((2, 1), bool)), width=6)
+        >>> unions = PackedUnions.of(SceneMasks(np.ones((1, 4, 6), bool)), np.ones((2, 1), bool))
         >>> unions.tensor(torch.device("cpu")).shape, unions.cut(1, (2, 0, 3, 4)).stack.shape
         (torch.Size([2, 4, 6]), (1, 4, 3))
     """
 
     def __init__(self, words: npt.NDArray[np.uint64], width: int) -> None:
         self.words, self.width = words, width
+
+    @classmethod
+    def of(cls, masks: "SceneMasks", chosen: BoolArray) -> "PackedUnions":
+        """For each row of `chosen` (N, K) bool the union of those of the K masks that it chooses."""
+        return cls(masks.unions(chosen), masks.stack.shape[2])
 
     def tensor(self, device: torch.device) -> Tensor:
         """(N, H, W) bool on `device`."""

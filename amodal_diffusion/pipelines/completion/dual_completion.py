@@ -365,7 +365,7 @@ class DualCompletionPipeline(MaskPipeline):
         erasers, modal, unions = [], [], []
         for scene, masks, some, table, where in zip(scenes, occluders, chosen, pairs.rows, patches.scenes, strict=True):
             # The union comes first: interpolated crops of two occluders that touch would leave their seam open.
-            unions.append(PackedUnions(masks.unions(some), masks.stack.shape[2]))
+            unions.append(PackedUnions.of(masks, some))
             boxes, size = patches.boxes[where], patches.modal.shape[-1]
             erasers.append(unions[-1].crop(boxes, size, rule, device))
             if rule != self.pair_crop:

@@ -259,12 +259,16 @@ class PhotoPCNetMaskPipeline(MaskPipeline):
         ]
         alone = [self._is_alone(call, scene) for scene in call.scenes]
         told = [scene.occluders is not None or scene.order is not None for scene in call.scenes]
-        chosen = [_given(scene) for scene in call.scenes]  # (N, K) bool a scene
-        erasers = self._erasers(call, crops, others, chosen, alone)
+        unions = [
+            None if single else PackedUnions.of(masks, _given(scene))
+            for scene, masks, single in zip(call.scenes, others, alone, strict=True)
+        ]
+        visible = crops.modal.any(dim=(1, 2))
+        erasers = self._erasers(crops, unions)
         fronts = torch.cat(
             [erasers[where] & known for where, known in zip(crops.scenes, told, strict=True)] or [erasers]
         )
-        rows = crops.modal.any(dim=(1, 2)) & erasers.any(dim=(1, 2))
+        rows = visible & erasers.any(dim=(1, 2))
         first = "masks" if self.config.passes == 1 else "order"
         planes = self._answer(call, crops, rows, erasers, fronts, first)  # [M, 2, s, s]
         orders, again = [], torch.zeros_like(rows)
@@ -274,24 +278,21 @@ class PhotoPCNetMaskPipeline(MaskPipeline):
                 growth = self.measure_growth(call, crops, index, others[index], planes[where, 0], planes[where, 1])
                 order = self.find_order(scene, growth)
                 if call.options["occluder_rule"] != "neighbours":
-                    chosen[index] = _in_front(order, growth.adjacent, call.options["occluder_rule"])
+                    front = _in_front(order, growth.adjacent, call.options["occluder_rule"])
+                    unions[index] = PackedUnions.of(others[index], front)
                     again[where] = True
             elif alone[index]:  # of one mask, or by the rule "photo", which gives none back
                 order = np.zeros((len(scene), len(scene)), np.int8)
             orders.append(order)
         if self.config.passes == 2 and again.any():
-            erasers = self._erasers(call, crops, others, chosen, alone)
-            second = again & erasers.any(dim=(1, 2)) & crops.modal.any(dim=(1, 2))
+            erasers = self._erasers(crops, unions)
+            second = again & erasers.any(dim=(1, 2)) & visible
             answer = self._answer(call, crops, second, erasers, erasers, "masks")
             planes = torch.where(second[:, None, None, None], answer, planes)
         for index, where in enumerate(crops.scenes):
             kept = rows[where].nonzero()[:, 0]
-            union = None
-            if not alone[index]:
-                masks = others[index]
-                union = PackedUnions(masks.unions(chosen[index]), masks.stack.shape[2])
             order = orders[index] if self._gives_order(call) else None
-            yield ScenePrediction(kept, planes[where][kept], union, order)
+            yield ScenePrediction(kept, planes[where][kept], unions[index], order)
 
     def _is_alone(self, call: MaskCall, scene: MaskInputs) -> bool:
         """What may hide the objects of a scene is for the photo to say."""
@@ -299,24 +300,15 @@ class PhotoPCNetMaskPipeline(MaskPipeline):
             return False
         return call.options["occluder_rule"] == "photo" or (len(scene) == 1 and scene.order is None)
 
-    def _erasers(
-        self,
-        call: MaskCall,
-        crops: ObjectPatches,
-        others: Sequence[SceneMasks],
-        chosen: Sequence[BoolArray],
-        alone: Sequence[bool],
-    ) -> Tensor:
-        """(M, s, s) bool: what may hide each object, cropped with its box."""
+    def _erasers(self, crops: ObjectPatches, unions: Sequence[PackedUnions | None]) -> Tensor:
+        """(M, s, s) bool: what may hide each object, cropped with its box; anything in a scene without unions."""
         size, device = crops.modal.shape[-1], crops.modal.device
         parts = [crops.modal[:0]]
-        for masks, some, single, where in zip(others, chosen, alone, crops.scenes, strict=True):
-            if single:
+        for union, where in zip(unions, crops.scenes, strict=True):
+            if union is None:
                 parts.append(~crops.modal[where])
-                continue
-            union = PackedUnions(masks.unions(some), masks.stack.shape[2])
-            # Where masks overlap, a pixel is the object's, but for what the caller says hides it.
-            parts.append(union.crop(crops.boxes[where], size, self.config.crop, device))
+            else:
+                parts.append(union.crop(crops.boxes[where], size, self.config.crop, device))
         return torch.cat(parts)
 
     def _answer(
