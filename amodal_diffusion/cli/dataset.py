@@ -321,7 +321,8 @@ def _run_dataset_export(options: argparse.Namespace) -> None:
     name, opened = data.open_annotations(options.dataset)
     if name == "parquet":
         rows: Any = data.load_amodal_dataset(options.dataset, options.split, streaming=True)
-        rows = rows.remove_columns([column for column in rows.column_names or [] if column == "image"])
+        if "image" in (rows.column_names or ()):
+            rows = rows.remove_columns("image")
     elif options.split is not None:
         raise ValueError(f"--split is of Parquet alone, {options.dataset} is a file of annotations ({name}).")
     else:

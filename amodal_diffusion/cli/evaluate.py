@@ -266,7 +266,7 @@ def _run_content(options: argparse.Namespace, device: torch.device) -> None:
         reference=options.reference,
     )
     write_out(report.to_text())
-    report.write(json_path=options.json, markdown_path=options.markdown)
+    evaluation.write_report(report, json_path=options.json, markdown_path=options.markdown)
 
 
 def _device(name: str, processes: int) -> torch.device:
@@ -344,17 +344,15 @@ def _write(
 ) -> None:
     """Print the tables, and write the files and cards that were asked for."""
     data_name = options.data_name or "/".join(Path(options.annotations).parts[-2:])
-    if table is None:
-        write_out(report.to_text())
-        evaluation.write_report(report, json_path=options.json, markdown_path=options.markdown)
-    else:
+    shown: evaluation.EvaluationReport | evaluation.TableReport = report
+    if table is not None:
         kind = evaluation.CurveReport if options.table == FIGURE else evaluation.TableReport
         shown = kind(table, entries, report, data_name, _differences(options, table))
-        write_out(shown.to_text())
-        shown.write(json_path=options.json, markdown_path=options.markdown)
-        if options.plot is not None and isinstance(shown, evaluation.CurveReport):
-            with atomic_file(options.plot) as temporary:
-                shown.draw().save(temporary)
+    write_out(shown.to_text())
+    evaluation.write_report(shown, json_path=options.json, markdown_path=options.markdown)
+    if options.plot is not None and isinstance(shown, evaluation.CurveReport):
+        with atomic_file(options.plot) as temporary:
+            shown.draw().save(temporary)
     if options.push_to_hub:
         for model, labels in _models(options, entries).items():
             results = [

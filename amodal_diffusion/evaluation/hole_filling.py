@@ -17,7 +17,6 @@ from PIL import Image
 from ..data import record_masks, record_order
 from ..data.rooms.hidden_colors import HiddenColors
 from ..display import short_repr
-from ..files import write_text
 from ..masks import mask_boxes
 from ..metrics import FillMetrics, difference_intervals, percentile_intervals, resampled_metrics
 from ..metrics.bootstrap import FloatArray, check_bootstrap
@@ -286,13 +285,6 @@ class FillReport:
     def to_markdown(self) -> str:
         """The tables in Markdown."""
         return self._render(format_markdown)
-
-    def write(self, *, json_path: Path | None = None, markdown_path: Path | None = None) -> None:
-        """Write the report to the paths that are given."""
-        if json_path is not None:
-            write_text(json_path, self.to_json())
-        if markdown_path is not None:
-            write_text(markdown_path, self.to_markdown())
 
     def _render(self, table: Table) -> str:
         title = "Hidden colours, {holes} hidden parts in {images} images, whole masks and order given"

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 from ..files import write_text
 from ..metrics.bootstrap import Interval
@@ -392,8 +392,13 @@ def _with_interval(cell: Cell) -> str:
     return f"{value} ({interval})" if interval else value
 
 
-def write_report(report: EvaluationReport, *, json_path: Path | None = None, markdown_path: Path | None = None) -> None:
-    """Write the report beside each path, then rename, so that a reader never sees half a file.
+class _Report(Protocol):
+    def to_json(self) -> str: ...
+    def to_markdown(self) -> str: ...
+
+
+def write_report(report: _Report, *, json_path: Path | None = None, markdown_path: Path | None = None) -> None:
+    """Write a report, or a table of a paper, beside each path, then rename, so that nobody ever reads half a file.
 
     Example:
         >>> import tempfile

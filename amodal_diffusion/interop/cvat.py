@@ -12,14 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ..data import record_order
-from ..data.readers.tools.shapes import AMODAL
+from ..data.readers.tools.shapes import AMODAL, UNNAMED
 from ..data.schema import decode_masks
 from ..files import atomic_file
 from ..masks import mask_boxes
 from ..scene.render import stacking
-
-UNNAMED = "object"
-"""Label of an object without a name: CVAT's shapes all have one."""
 
 
 def write_cvat(rows: Iterable[Mapping[str, Any]], path: str | os.PathLike[str]) -> list[str]:

@@ -17,10 +17,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ..data.readers.tools.shapes import AMODAL
+from ..data.readers.tools.shapes import AMODAL, UNNAMED
 from ..pipelines import AmodalPipeline, MaskPipeline, Segmenter
 from ..scene.render import stacking
-from .cvat import UNNAMED
 
 MASKS = ("both", "amodal", "modal")
 KINDS = ("objects", "click")
@@ -78,7 +77,7 @@ class AmodalDetection:
         from cvat_sdk import models
 
         found = self.segmenter(image)
-        least = getattr(context, "conf_threshold", None)
+        least = context.conf_threshold
         kept = [
             index
             for index, (name, score) in enumerate(zip(found.names, found.scores, strict=True))
@@ -96,8 +95,8 @@ class AmodalDetection:
                 if self.masks not in ("both", AMODAL if whole else "modal") or not mask.any():
                     continue
                 flag = models.AttributeValRequest(spec_id=_AMODAL_ID, value="true" if whole else "false")
-                points = {"group": index + 1} if self.masks == "both" else {}
-                shapes.append(_shape(cvataa, context, label, mask, z_order=z, attributes=[flag], **points))
+                pair = {"group": index + 1} if self.masks == "both" else {}
+                shapes.append(_shape(cvataa, context, label, mask, z_order=z, attributes=[flag], **pair))
         return shapes
 
 
@@ -197,7 +196,7 @@ def _encode(mask: npt.NDArray[np.bool_]) -> list[float]:
 
 
 def _shape(cvataa: Any, context: Any, label: int, mask: npt.NDArray[np.bool_], **fields: Any) -> Any:
-    if getattr(context, "conv_mask_to_poly", False):
+    if context.conv_mask_to_poly:
         return cvataa.polygon(label, _outline(mask), **fields)
     return cvataa.mask(label, _encode(mask), **fields)
 

@@ -14,14 +14,13 @@ import numpy.typing as npt
 from .. import __version__
 from ..data.readers.tools.brush_rle import decode_brush_rle, encode_brush_rle
 from ..data.readers.tools.label_studio import OCCLUDES
-from ..data.readers.tools.shapes import AMODAL
+from ..data.readers.tools.shapes import AMODAL, UNNAMED
 from ..data.schema import decode_masks
 from ..files import atomic_file
 from ..pipelines import MaskPipeline
 
 MODAL = "modal"
 IMAGE = "image"
-UNNAMED = "object"
 
 
 def write_label_studio(

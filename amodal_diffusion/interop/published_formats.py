@@ -11,6 +11,7 @@ import numpy as np
 from pycocotools import mask as mask_utils
 
 from ..data import record_order
+from ..data.readers.tools.shapes import UNNAMED
 from ..files import atomic_file
 from ..ordering import reachable
 from ..scene.render import stacking
@@ -104,7 +105,7 @@ class _Categories:
         self._ids: dict[str, int] = {}
 
     def id_of(self, item: Mapping[str, Any], where: str) -> int:
-        name, category = item["name"] or "object", item["category_id"]
+        name, category = item["name"] or UNNAMED, item["category_id"]
         if category is None:
             if name not in self._ids:
                 self._ids[name] = max(self.names, default=0) + 1
@@ -215,7 +216,7 @@ def _cocoa_entries(row: Mapping[str, Any], image_id: int, categories: _Categorie
             {
                 "segmentation": whole,
                 "visible_mask": visible,
-                "name": item["name"] or "object",
+                "name": item["name"] or UNNAMED,
                 "order": place[index],
                 "area": int(mask_utils.area(whole)),
                 "occlude_rate": round(float(item["occlusion_rate"] or 0), 6),

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
-from ...files import write_text
 from ..detections import DetectedMethod, DetectionResults, ResultsMethod
 from ..methods import AloneMethod, PipelineMethod
 from ..posterior import PosteriorMethod, PosteriorSamples, TrueBoxMethod
@@ -233,13 +231,6 @@ class TableReport:
     def to_json(self) -> str:
         """The dictionary of `to_dict` as indented JSON with a final newline."""
         return json.dumps(self.to_dict(), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
-
-    def write(self, *, json_path: Path | None = None, markdown_path: Path | None = None) -> None:
-        """Write the table beside each path, then rename."""
-        if json_path is not None:
-            write_text(json_path, self.to_json())
-        if markdown_path is not None:
-            write_text(markdown_path, self.to_markdown())
 
     def _names(self) -> list[tuple[str, str]]:
         """Role and name in the report of each method that has one of the table's metrics."""

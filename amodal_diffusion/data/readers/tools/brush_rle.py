@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ....masks import MAX_PIXELS
+from ..records import checked_size
 
 _CHANNELS = 4
 _WORD = 8
@@ -65,8 +65,7 @@ def decode_brush_rle(rle: Sequence[int], height: int, width: int) -> npt.NDArray
         >>> decode_brush_rle([0, 0, 0, 8, 57, 27, 252, 96, 17, 255, 128], 1, 2)
         array([[False,  True]])
     """
-    if height < 1 or width < 1 or height * width > MAX_PIXELS:
-        raise ValueError(f"height and width must be positive, of at most {MAX_PIXELS} pixels, got {height} x {width}")
+    checked_size(height, width)
     try:
         content = bytes(rle)
     except (TypeError, ValueError) as error:

@@ -12,9 +12,9 @@ import defusedxml  # type: ignore[import-untyped]
 import defusedxml.ElementTree  # type: ignore[import-untyped]
 import numpy as np
 
-from ....masks.rle import Rle, encode_rle, segmentation_to_rle
+from ....masks.rle import Rle, segmentation_to_rle
 from ..records import AnnotationError, BadRecord, OnError, RecordLog, checked_size, make_row, read_images, to_int
-from .shapes import AMODAL, Shape, objects_from_shapes
+from .shapes import AMODAL, Shape, mask_in_box, objects_from_shapes
 
 _MASKS = ("polygon", "mask")
 _NO_MASKS = ("box", "polyline", "points", "ellipse", "cuboid", "skeleton")
@@ -122,14 +122,8 @@ def _read_mask(element: Element, height: int, width: int) -> Rle:
     """The runs of a mask go row by row through its box, background first."""
     left, top, box_width, box_height = (to_int(element.get(name), name) for name in ("left", "top", "width", "height"))
     checked_size(box_height, box_width)
-    if not (0 <= left and left + box_width <= width and 0 <= top and top + box_height <= height):
-        raise ValueError(
-            f"the mask's box {[left, top, box_width, box_height]} reaches beyond {width} x {height} pixels"
-        )
     runs = [to_int(part, "rle") for part in (element.get("rle") or "").split(",")]
     if min(runs) < 0 or sum(runs) != box_width * box_height:
         raise ValueError(f"rle covers {sum(runs)} pixels, its box has {box_width * box_height}")
-    mask = np.zeros((height, width), dtype=bool)
     inside = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(box_height, box_width)
-    mask[top : top + box_height, left : left + box_width] = inside
-    return encode_rle(mask)
+    return mask_in_box(inside, left, top, height, width)

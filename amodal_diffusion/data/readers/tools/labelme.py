@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from ....masks.rle import Rle, encode_rle, segmentation_to_rle
+from ....masks.rle import Rle, segmentation_to_rle
 from ..json_arrays import BrokenJsonError, read_json
 from ..records import BadRecord, OnError, RecordLog, make_row, read_images, to_key
-from .shapes import AMODAL, Shape, objects_from_shapes
+from .shapes import AMODAL, Shape, mask_in_box, objects_from_shapes
 
 _SUFFIX = f" ({AMODAL})"
 _CIRCLE_POINTS = 64
@@ -157,8 +157,4 @@ def _paste(content: Any, points: np.ndarray, height: int, width: int) -> Rle:
             inside = np.asarray(picture.convert("L")) != 0
     except (binascii.Error, UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"mask must be a PNG in base64: {error}") from error
-    if left < 0 or top < 0 or right >= width or bottom >= height:
-        raise ValueError(f"the mask's box {points.tolist()} reaches beyond {width} x {height} pixels")
-    mask = np.zeros((height, width), dtype=bool)
-    mask[top : bottom + 1, left : right + 1] = inside
-    return encode_rle(mask)
+    return mask_in_box(inside, int(left), int(top), height, width)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from pycocotools import mask as mask_utils
 
 from ....display import short_repr
@@ -15,6 +16,8 @@ from ...schema import build_objects
 
 AMODAL = "amodal"
 """The attribute, flag or label suffix by which a shape says that it is a whole mask."""
+UNNAMED = "object"
+"""Label of an object without a name, in tools whose shapes all have one."""
 
 
 @dataclass
@@ -41,6 +44,31 @@ class Shape:
     z: float | None = None
 
     __repr__ = short_repr
+
+
+def mask_in_box(inside: npt.NDArray[np.bool_], left: int, top: int, height: int, width: int) -> Rle:
+    """The mask of a frame from what a tool keeps of it: the part in its box.
+
+    Args:
+        inside: (h, w) bool, the part.
+        left: column of its first pixel in the frame.
+        top: row of its first pixel.
+        height: of the frame.
+        width: of the frame.
+
+    Raises:
+        ValueError: the box reaches beyond the frame.
+
+    Example:
+        >>> mask_in_box(np.ones((1, 1), bool), left=1, top=0, height=1, width=2)["size"]
+        [1, 2]
+    """
+    high, wide = inside.shape
+    if left < 0 or top < 0 or left + wide > width or top + high > height:
+        raise ValueError(f"the mask's box {[left, top, wide, high]} reaches beyond {width} x {height} pixels")
+    mask = np.zeros((height, width), dtype=bool)
+    mask[top : top + high, left : left + wide] = inside
+    return encode_rle(mask)
 
 
 def objects_from_shapes(
