@@ -124,8 +124,9 @@ class TrainingState:
             differences = list(self._differences(flags, written, schedule["class"], document))
         if differences:
             raise RefusedCheckpointError(f"The checkpoint {folder} is of another run: {'; '.join(differences)}.")
-        networks = [*((name, network) for name, (network, _) in self.trained.items())]
-        networks += [("ema", self.ema)] if self.ema is not None else []
+        networks = [(name, network) for name, (network, _) in self.trained.items()]
+        if self.ema is not None:
+            networks.append(("ema", self.ema))
         states = {name: _read_tensors(folder, name) for name, _ in networks}
         for name, network in networks:
             _check_same(folder, name, self.accelerator.unwrap_model(network).state_dict(), states[name])
@@ -246,15 +247,7 @@ def _damage(folder: Path, name: str) -> Iterator[None]:
         yield
     except (DamagedCheckpointError, RefusedCheckpointError):
         raise
-    except (
-        SafetensorError,
-        ValueError,
-        TypeError,
-        LookupError,
-        AttributeError,
-        ArithmeticError,
-        RuntimeError,
-    ) as error:
+    except _BROKEN as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise DamagedCheckpointError(f"The checkpoint {folder} is not whole: {name}: {reason}") from error
 
