@@ -226,10 +226,7 @@ class _Predictor:
 
 def _failed_row(row: Mapping[str, Any], error: str) -> dict[str, Any]:
     """A row of `annotation_features` with visible masks alone."""
-    made = ("modal_box", "amodal_box", "occlusion_rate")
-    objects = [
-        {**{key: value for key, value in obj.items() if key not in made}, "amodal_mask": None} for obj in row["objects"]
-    ]
+    objects = [{**obj, "amodal_mask": None} for obj in row["objects"]]
     return {
         **{key: row[key] for key in ("image_id", "file_name", "height", "width", "source")},
         "objects": build_objects(objects),
@@ -248,12 +245,12 @@ def _completed_row(
     uncertainty: np.ndarray,
 ) -> dict[str, Any]:
     """A row of `annotation_features`."""
-    objects, hidden = [], mask_areas(amodal & ~modal)
-    for index, obj in enumerate(row["objects"]):
-        kept = {key: value for key, value in obj.items() if key not in ("modal_box", "amodal_box", "occlusion_rate")}
-        # The same dictionary in both fields tells `build_objects` that nothing is hidden.
-        kept["amodal_mask"] = encode_rle(amodal[index]) if hidden[index] else kept["modal_mask"]
-        objects.append(kept)
+    hidden = mask_areas(amodal & ~modal)
+    # The same dictionary in both fields tells `build_objects` that nothing is hidden.
+    objects = [
+        {**obj, "amodal_mask": encode_rle(amodal[index]) if hidden[index] else obj["modal_mask"]}
+        for index, obj in enumerate(row["objects"])
+    ]
     areas = np.maximum(mask_areas(amodal), 1)
     doubts = np.where(amodal, uncertainty, 0).sum((1, 2), dtype=np.float64) / areas if len(amodal) else []
     scores = amodal_scores(amodal, probabilities, [1.0] * len(amodal))

@@ -83,8 +83,8 @@ def build_objects(objects: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Fill in the boxes and the occlusion rate of the objects of one image.
 
     Args:
-        objects: objects with all fields of the schema but boxes and `occlusion_rate`. `amodal_mask` is None where
-            unknown, and the same Python object as `modal_mask` where nothing is hidden.
+        objects: objects with all fields of the schema; boxes and `occlusion_rate` may lack, and are made anew.
+            `amodal_mask` is None where unknown, and the same Python object as `modal_mask` where nothing is hidden.
 
     Returns:
         New dicts with all fields of the schema, in the same order.
