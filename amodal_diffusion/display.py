@@ -1,4 +1,6 @@
-"""How the objects of this package print: in a line, with the shapes of arrays instead of their values."""
+"""How the objects of this package print: in a line, with the shapes of arrays instead of their values; and names that
+other programs can hold.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from reprlib import Repr
 from typing import Any
+from unicodedata import category
 
 _SHORT = Repr()
 _SHORT.maxstring = _SHORT.maxother = 60
@@ -48,6 +51,23 @@ def describe(value: Any) -> str:
         kinds = {type(entry).__name__ for entry in entries if entry is not None}
         return f"[{len(entries)} x {' or '.join(sorted(kinds))}]"
     return _SHORT.repr(value)
+
+
+def plain_name(name: str, limit: int = 255) -> str:
+    r"""A name that XML, Photoshop and annotation tools can hold: on one line, without control characters, not too long.
+
+    What XML has no way to write, control characters and halves of characters become U+FFFD.
+
+    Example:
+        >>> plain_name("a  cup\x01")
+        'a cup\ufffd'
+    """
+    kept = "".join(char if char.isspace() or _is_plain(char) else "\ufffd" for char in name)
+    return " ".join(kept.split())[:limit]
+
+
+def _is_plain(char: str) -> bool:
+    return category(char) not in ("Cc", "Cs") and char not in "\ufffe\uffff"
 
 
 def _is_large(value: Any) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..data import record_order
-from ..data.readers.tools.shapes import AMODAL, UNNAMED
+from ..data.readers.tools.shapes import AMODAL, label_of
 from ..data.schema import decode_masks
 from ..files import atomic_file
 from ..masks import mask_boxes
@@ -77,7 +77,7 @@ def _write_image(writer: XMLGenerator, number: int, row: Mapping[str, Any], labe
     image = {"id": str(number), "name": row["file_name"], "width": str(width), "height": str(height)}
     writer.startElement("image", AttributesImpl(image))
     for index, item in enumerate(row["objects"]):
-        label = _plain(item["name"] or UNNAMED)
+        label = label_of(item["name"])
         labels.setdefault(label)
         shared = {"label": label, "source": "file", "occluded": str(int((item["occlusion_rate"] or 0) > 0))}
         shared |= {"z_order": str(stack[index]), "group_id": str(index + 1)}
@@ -122,12 +122,3 @@ def cvat_labels(names: Iterable[str]) -> list[dict[str, Any]]:
         {"name": name, "type": "any", "attributes": [{**attribute, "values": ["false"]}]}
         for name in dict.fromkeys(names)
     ]
-
-
-def _plain(text: str) -> str:
-    """Text without the characters that XML has no way to write."""
-    return "".join(
-        char
-        for char in text
-        if char in "\t\n\r" or " " <= char < "\ud800" or "\ue000" <= char <= "\ufffd" or char > "\uffff"
-    )

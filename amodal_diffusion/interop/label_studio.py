@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import __version__
-from ..data.readers.tools.brush_rle import decode_brush_rle, encode_brush_rle
-from ..data.readers.tools.label_studio import OCCLUDES
-from ..data.readers.tools.shapes import AMODAL, UNNAMED
+from ..data.readers.tools.brush_rle import encode_brush_rle
+from ..data.readers.tools.label_studio import OCCLUDES, PIECE, joined_regions, read_region, region_labels
+from ..data.readers.tools.shapes import AMODAL, UNNAMED, label_of
 from ..data.schema import decode_masks
 from ..files import atomic_file
 from ..pipelines import MaskPipeline
@@ -58,7 +58,7 @@ def write_label_studio(
     with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
         file.write("[")
         for number, row in enumerate(rows):
-            labels.update(dict.fromkeys(item["name"] or UNNAMED for item in row["objects"]))
+            labels.update(dict.fromkeys(label_of(item["name"]) for item in row["objects"]))
             file.write(("\n" if number == 0 else ",\n") + json.dumps(label_studio_task(row, photos=photos)))
         file.write("\n]\n")
     return list(labels)
@@ -96,7 +96,7 @@ def label_studio_task(row: Mapping[str, Any], *, photos: str = "/data/local-file
                 continue
             mask = decode_masks([rle], height, width)[0]
             if mask.any():
-                drawn.append(_region(f"{index}-{control}", mask, control, item["name"] or UNNAMED))
+                drawn.append(_region(f"{index}-{control}", mask, control, label_of(item["name"])))
         result += drawn
         if len(drawn) == 2:
             result.append(_relation(drawn[0]["id"], drawn[1]["id"], AMODAL))
@@ -119,11 +119,12 @@ def label_studio_config(labels: Sequence[str]) -> str:
         >>> "cup &amp; saucer" in label_studio_config(["cup & saucer"])
         True
     """
-    options = "".join(f"\n    <Label value={quoteattr(name)}/>" for name in dict.fromkeys(labels))
+    options = "".join(f"\n    <Label value={quoteattr(name)}/>" for name in dict.fromkeys(map(label_of, labels)))
     brushes = "".join(
         f'\n  <BrushLabels name="{control}" toName="{IMAGE}">{options}\n  </BrushLabels>' for control in (MODAL, AMODAL)
     )
-    relations = f'\n  <Relations>\n    <Relation value="{OCCLUDES}"/>\n    <Relation value="{AMODAL}"/>\n  </Relations>'
+    relations = "".join(f'\n    <Relation value="{name}"/>' for name in (OCCLUDES, AMODAL, PIECE))
+    relations = f"\n  <Relations>{relations}\n  </Relations>"
     return f'<View>\n  <Image name="{IMAGE}" value="${IMAGE}"/>{brushes}{relations}\n</View>\n'
 
 
@@ -135,42 +136,49 @@ def complete_regions(
     Args:
         pipeline: completes the masks, all of them in one call.
         image: the photo in any form that `load_image` reads; None for a pipeline that looks at masks alone.
-        result: regions of the task, such as `context["result"]` of an interactive call; those of the control `modal`
-            are completed, or of any brush where there is no such control.
+        result: regions of the task, such as `context["result"]` of an interactive call; brush and polygon regions of
+            the control `modal` are completed, or those of any control where there is none of this name. Regions that
+            are pieces of one object, as `iter_label_studio` reads them, are completed together.
         options: of the call of `pipeline`.
 
     Returns:
-        A region of the control `amodal` and its relation for each region that was completed, and the relations of the
-        order; [] where there is none.
+        A region of the control `amodal` and its relation for each object that was completed, and the relations of the
+        order, both with the first region of the object; [] where there is none.
 
     Raises:
-        ValueError: a region whose run lengths are broken, or regions of different sizes.
+        ValueError: a region whose run lengths or points are broken, or regions of different sizes.
 
     Example:
         >>> complete_regions(None, None, [])
         []
     """
-    brushes = [item for item in result if isinstance(item.get("value"), Mapping) and "rle" in item["value"]]
-    visible = [item for item in brushes if item.get("from_name") == MODAL]
-    visible = visible or [item for item in brushes if item.get("from_name") != AMODAL]
+    drawn = [
+        item for item in result if isinstance(item.get("value"), Mapping) and {"rle", "points"} & set(item["value"])
+    ]
+    visible = [item for item in drawn if item.get("from_name") == MODAL]
+    visible = visible or [item for item in drawn if item.get("from_name") != AMODAL]
     if not visible:
         return []
     sizes = {(int(item["original_height"]), int(item["original_width"])) for item in visible}
     if len(sizes) > 1:
         raise ValueError(f"`result` must be of one photo, got regions of the sizes {sorted(sizes)}.")
     height, width = sizes.pop()
-    masks = np.stack([decode_brush_rle(item["value"]["rle"], height, width) for item in visible])
-    output = pipeline(image, masks, **options)
+    joined, names = joined_regions(result), region_labels(result)
+    pieces: dict[str, list[Mapping[str, Any]]] = {}
+    for item in visible:
+        pieces.setdefault(joined.get(str(item["id"]), str(item["id"])), []).append(item)
+    parts = [
+        decode_masks([read_region(item, height, width) for item in part], height, width) for part in pieces.values()
+    ]
+    regions = [str(part[0]["id"]) for part in pieces.values()]
+    output = pipeline(image, np.stack([part.any(axis=0) for part in parts]), **options)
     made: list[dict[str, Any]] = []
-    for item, mask in zip(visible, output.amodal_masks, strict=True):
-        names = next((names for key, names in item["value"].items() if key.endswith("labels") and names), [UNNAMED])
-        made.append(_region(f"{item['id']}-{AMODAL}", mask, AMODAL, str(names[0])))
-        made.append(_relation(str(item["id"]), made[-1]["id"], AMODAL))
+    for region, mask in zip(regions, output.amodal_masks, strict=True):
+        made.append(_region(f"{region}-{AMODAL}", mask, AMODAL, names.get(region) or UNNAMED))
+        made.append(_relation(region, made[-1]["id"], AMODAL))
     if output.order is not None:
-        made += [
-            _relation(str(visible[front]["id"]), str(visible[behind]["id"]), OCCLUDES)
-            for front, behind in np.argwhere(np.asarray(output.order) == 1).tolist()
-        ]
+        pairs = np.argwhere(np.asarray(output.order) == 1).tolist()
+        made += [_relation(regions[front], regions[behind], OCCLUDES) for front, behind in pairs]
     return made
 
 

@@ -47,8 +47,8 @@ def test_a_failed_row_leaves_the_old_file(tmp_path):
 def test_text_that_xml_cannot_hold(tmp_path):
     row = kitchen_row()
     row["objects"][0]["name"] = "a\x00b\ud800"
-    assert write_cvat([row], tmp_path / "a.xml")[0] == "ab"
-    assert next(iter_cvat(tmp_path / "a.xml"))["objects"][0]["name"] == "ab"
+    assert write_cvat([row], tmp_path / "a.xml")[0] == "a\ufffdb\ufffd"
+    assert next(iter_cvat(tmp_path / "a.xml"))["objects"][0]["name"] == "a\ufffdb\ufffd"
 
 
 def test_masks_as_cvat_encodes_them():

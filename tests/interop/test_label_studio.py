@@ -72,6 +72,57 @@ def test_completions():
     assert again[0]["from_name"] == "amodal" and again[0]["value"]["brushlabels"] == ["cup"]
 
 
+def pieces(**fields):
+    """A cup in two polygons, and a spoon that lies in it."""
+    corners = {"a": (0, 0, 25, 50), "b": (50, 0, 100, 50), "c": (25, 50, 50, 100)}
+    size = {"original_width": 16, "original_height": 12, "from_name": "modal"}
+    return [
+        {
+            "id": region, "type": "polygonlabels", **size, **({"parentID": "a"} if region in fields else {}),
+            "value": {
+                "points": [[left, top], [right, top], [right, bottom], [left, bottom]],
+                "polygonlabels": ["spoon" if region == "c" else "cup"],
+            },
+        }
+        for region, (left, top, right, bottom) in corners.items()
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("joined_by", ["outliner", "relation"])
+def test_one_object_of_two_polygons(joined_by):
+    result = pieces(b=True, c=True) if joined_by == "outliner" else pieces()
+    if joined_by == "relation":
+        result.append({"type": "relation", "from_id": "b", "to_id": "a", "labels": ["piece"]})
+    assert (
+        len(
+            next(iter_label_studio([{"id": 1, "data": {"image": "a.png"}, "annotations": [{"result": pieces()}]}]))[
+                "objects"
+            ]
+        )
+        == 3
+    )
+    (row,) = iter_label_studio([{"id": 1, "data": {"image": "a.png"}, "annotations": [{"result": result}]}])
+    assert [item["name"] for item in row["objects"]] == ["cup", "spoon"]
+    modal, _ = record_masks(row)
+    expected = np.zeros((12, 16), bool)
+    expected[:6, :4] = expected[:6, 8:] = True
+    np.testing.assert_array_equal(modal[0], expected)
+    made = complete_regions(gap_filler(), None, result)
+    assert [item["id"] for item in made if "id" in item] == ["a-amodal", "c-amodal"]
+    task = {"id": 1, "data": {"image": "a.png"}, "annotations": [{"result": result + made}]}
+    (whole,) = iter_label_studio([task])
+    np.testing.assert_array_equal(record_masks(whole)[0], modal)
+    assert record_masks(whole)[1] is not None
+
+
+def test_names_that_xml_cannot_hold():
+    row = kitchen_row()
+    row["objects"][0]["name"] = "a\x00b  c"
+    view = ElementTree.fromstring(label_studio_config(["a\x00b  c"]))
+    region = label_studio_task(row)["predictions"][0]["result"][0]
+    assert region["value"]["brushlabels"] == [view.find("BrushLabels/Label").get("value")] == ["a\ufffdb c"]
+
+
 def test_regions_of_two_photos():
     result = [drawn("a", np.ones((2, 2), bool)), drawn("b", np.ones((3, 2), bool))]
     with pytest.raises(ValueError, match="must be of one photo"):

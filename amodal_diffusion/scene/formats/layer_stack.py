@@ -200,17 +200,6 @@ def fingerprint(pictures: Sequence[Picture]) -> str:
     return digest.hexdigest()
 
 
-def plain_name(name: str, limit: int = 255) -> str:
-    r"""A name that XML and Photoshop can hold: without control characters and halves of characters, not too long.
-
-    Example:
-        >>> plain_name("a  cup\x01")
-        'a cup\ufffd'
-    """
-    kept = "".join("\ufffd" if not char.isprintable() and not char.isspace() else char for char in name)
-    return " ".join(kept.split())[:limit]
-
-
 def _opaque(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     return np.pad(rgb, ((0, 0), (0, 0), (0, 1)), constant_values=255)
 

@@ -18,6 +18,7 @@ import defusedxml.ElementTree  # type: ignore[import-untyped]
 import numpy as np
 from PIL import Image
 
+from ...display import plain_name
 from ...files import PathLike, atomic_file
 from ...images import load_rgba
 from ..scene import Scene
@@ -35,7 +36,7 @@ from .document import (
     parse_json,
     png_bytes,
 )
-from .layer_stack import Picture, plain_name, scene_of, stack_of
+from .layer_stack import Picture, scene_of, stack_of
 
 MIMETYPE = b"image/openraster"
 FOLDER = "amodal_diffusion/"

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from ...display import plain_name
 from ...files import PathLike, atomic_file
 from ..scene import Scene
 from .archive import archive_bytes, open_archive
@@ -29,7 +30,7 @@ from .document import (
     encode_scene,
     parse_json,
 )
-from .layer_stack import Picture, fingerprint, plain_name, scene_of, stack_of
+from .layer_stack import Picture, fingerprint, scene_of, stack_of
 
 logger = logging.getLogger(__name__)
 

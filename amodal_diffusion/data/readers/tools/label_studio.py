@@ -19,6 +19,8 @@ from .shapes import AMODAL, Shape, objects_from_shapes
 
 OCCLUDES = "occludes"
 """Label of the relation from a region to one that it hides in part."""
+PIECE = "piece"
+"""Label of the relation between two visible regions of one object."""
 _SUFFIX = f" ({AMODAL})"
 
 
@@ -34,8 +36,9 @@ def iter_label_studio(
 
     Of a task the first annotation counts that was not cancelled; without one, the first prediction. Brush and polygon
     regions are read. A region of a control with the name `amodal`, or whose label ends with " (amodal)", is a whole
-    mask; a relation with the label `amodal` joins it with its visible region. A relation with the label `occludes`
-    leads from the object in front to the one behind.
+    mask; a relation with the label `amodal` joins it with its visible region. An object in several pieces is one brush
+    region, or regions of one label that lie in one another in the outliner (`parentID`) or that relations with the
+    label `piece` join. A relation with the label `occludes` leads from the object in front to the one behind.
 
     Args:
         annotations: the file, or its parsed content.
@@ -133,8 +136,8 @@ def _frame(result: Sequence[Mapping[str, Any]], images: str | os.PathLike[str] |
 def _read_regions(
     result: Sequence[Mapping[str, Any]], height: int, width: int, task: str, log: RecordLog
 ) -> tuple[list[Shape], list[tuple[int, int]] | None]:
-    labels = _labels(result)
-    joined = _joined(result)
+    labels = region_labels(result)
+    joined = joined_regions(result)
     shapes: list[Shape] = []
     place: dict[str, int] = {}
     for item in result:
@@ -152,7 +155,7 @@ def _read_regions(
             continue
         region = str(item.get("id"))
         try:
-            mask = _read_mask(kind, item["value"], height, width)
+            mask = read_region(item, height, width)
         except ValueError as error:
             log.bad(f"{task} region {region}", error)
             continue
@@ -160,7 +163,7 @@ def _read_regions(
         place[region] = len(shapes)
         shapes.append(
             Shape(
-                label=label.removesuffix(_SUFFIX).strip() or None,
+                label=_plain_label(label) or None,
                 mask=mask,
                 amodal=item.get("from_name") == AMODAL or label.endswith(_SUFFIX),
                 group=joined.get(region),
@@ -175,8 +178,13 @@ def _read_regions(
     return shapes, [(place[a], place[b]) for a, b in pairs if a in place and b in place]
 
 
-def _labels(result: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """The label of each region: in its own item, or in another one with its id."""
+def region_labels(result: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """The label of each region: in its own item, or in another one with its id.
+
+    Example:
+        >>> region_labels([{"id": "a", "value": {"brushlabels": ["cup"]}}])
+        {'a': 'cup'}
+    """
     labels: dict[str, str] = {}
     for item in result:
         value = item.get("value")
@@ -187,19 +195,51 @@ def _labels(result: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     return labels
 
 
-def _joined(result: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """The group of each region that a relation joins with another one."""
-    group: dict[str, str] = {}
+def _plain_label(label: str) -> str:
+    return label.removesuffix(_SUFFIX).strip()
+
+
+def joined_regions(result: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """The group of each region that is of one object with another one.
+
+    Relations with the labels `amodal` and `piece` join, and `parentID` does for regions of one label: a wheel that lies
+    in a car stays its own object.
+
+    Example:
+        >>> joined_regions([{"type": "relation", "from_id": "a", "to_id": "b", "labels": ["piece"]}])
+        {'a': 'a', 'b': 'a'}
+    """
+    labels = region_labels(result)
+    pairs = []
     for item in result:
-        if item.get("type") == "relation" and AMODAL in (item.get("labels") or []):
-            first, second = str(item.get("from_id")), str(item.get("to_id"))
-            kept, given = group.get(first, first), group.get(second, second)
-            group.update({region: kept for region, name in group.items() if name == given})
-            group[first] = group[second] = kept
+        if item.get("type") == "relation":
+            names = item.get("labels")
+            if isinstance(names, list) and (AMODAL in names or PIECE in names):
+                pairs.append((str(item.get("from_id")), str(item.get("to_id"))))
+        elif item.get("parentID"):
+            parent, child = str(item["parentID"]), str(item.get("id"))
+            if parent in labels and _plain_label(labels[parent]) == _plain_label(labels.get(child, "")):
+                pairs.append((parent, child))
+    group: dict[str, str] = {}
+    for first, second in pairs:
+        kept, given = group.get(first, first), group.get(second, second)
+        group.update({region: kept for region, name in group.items() if name == given})
+        group[first] = group[second] = kept
     return group
 
 
-def _read_mask(kind: str, value: Mapping[str, Any], height: int, width: int) -> Rle:
+def read_region(item: Mapping[str, Any], height: int, width: int) -> Rle:
+    """The mask of a brush or polygon region.
+
+    Raises:
+        ValueError: a region of another kind, or whose run lengths or points are broken.
+
+    Example:
+        >>> value = {"points": [[0, 0], [50, 0], [50, 100], [0, 100]]}
+        >>> read_region({"type": "polygonlabels", "value": value}, 1, 2)["size"]
+        [1, 2]
+    """
+    kind, value = str(item.get("type")), item["value"]
     if "rle" in value:
         return encode_rle(decode_brush_rle(value["rle"], height, width))
     if kind.startswith("polygon"):

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as mask_utils
 
-from ....display import short_repr
+from ....display import plain_name, short_repr
 from ....masks.rle import Rle, encode_rle, segmentation_to_rle
 from ...schema import build_objects
 
@@ -18,6 +18,16 @@ AMODAL = "amodal"
 """The attribute, flag or label suffix by which a shape says that it is a whole mask."""
 UNNAMED = "object"
 """Label of an object without a name, in tools whose shapes all have one."""
+
+
+def label_of(name: str | None) -> str:
+    """The label of an object in a tool: its name as every tool can hold it, or `UNNAMED`.
+
+    Example:
+        >>> label_of("tea  cup"), label_of(None)
+        ('tea cup', 'object')
+    """
+    return plain_name(name or "") or UNNAMED
 
 
 @dataclass
