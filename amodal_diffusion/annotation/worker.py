@@ -22,7 +22,7 @@ from ..data import RecordCounts, amodal_features, build_objects, dataset_card, r
 from ..data.photos import encoded_photos, load_row_photo
 from ..evaluation import call_pipeline
 from ..files import atomic_file, atomic_folder, write_text
-from ..io import AMODAL_JSON, amodal_scores, annotation_entry, free_category, image_entry
+from ..io import AMODAL_JSON, CategoryIds, amodal_scores, annotation_entry, image_entry
 from ..masks import encode_rle, mask_areas
 from ..ordering import order_pairs
 from ..pipelines.contexts import warnings_silenced
@@ -305,8 +305,7 @@ def _tables(pieces: Sequence[Path], counts: RecordCounts, sign_of_life: Callable
 def _write_coco(store: AnnotationStore, run: Mapping[str, Any]) -> None:
     """The COCO document of all pieces, written as a stream: images, categories, annotations."""
     rows = _ImageIds(store.pieces())
-    unknown = free_category(_category_ids(store.pieces()))
-    categories: dict[int, str] = {}
+    categories = CategoryIds(_category_ids(store.pieces()))
     with atomic_file(store.folder / AMODAL_JSON) as beside, ExitStack() as stack:
         file = stack.enter_context(beside.open("w", encoding="utf-8"))
         info = {"description": "pseudo-amodal masks", "pipeline": run["pipeline"], "options": run["options"]}
@@ -315,10 +314,10 @@ def _write_coco(store: AnnotationStore, run: Mapping[str, Any]) -> None:
         file.write('],\n"annotations": [')
         _write_list(
             file,
-            (entry for row, image, first in rows for entry in _annotations(row, image, first, categories, unknown)),
+            (entry for row, image, first in rows for entry in _annotations(row, image, first, categories)),
         )
         file.write('],\n"categories": ')
-        file.write(json.dumps([{"id": key, "name": name} for key, name in sorted(categories.items())]) + "}\n")
+        file.write(json.dumps(categories.entries()) + "}\n")
 
 
 class _ImageIds:
@@ -354,18 +353,16 @@ def _image_entry(row: Mapping[str, Any], image: int, first: int) -> dict[str, An
     return entry if row["error"] is None else {**entry, "error": row["error"]}
 
 
-def _annotations(
-    row: Mapping[str, Any], image: int, first: int, categories: dict[int, str], unknown: int
-) -> Iterator[dict[str, Any]]:
+def _annotations(row: Mapping[str, Any], image: int, first: int, categories: CategoryIds) -> Iterator[dict[str, Any]]:
     from pycocotools import mask as mask_utils
 
     for number, (obj, prediction) in enumerate(zip(row["objects"], row["predictions"], strict=True), start=first):
         if row["error"] is not None:
             return  # nothing is known of whole masks
-        entry = annotation_entry(
+        yield annotation_entry(
             number,
             image,
-            category_id=unknown if obj["category_id"] is None else obj["category_id"],
+            category_id=categories.of(obj["category_id"], obj["name"]),
             name=obj["name"] or "",
             amodal=obj["amodal_mask"],
             modal=obj["modal_mask"],
@@ -377,9 +374,6 @@ def _annotations(
             source_id=obj["id"],
             uncertainty=round(prediction["uncertainty"], 6),
         )
-        named = None if obj["category_id"] is None else obj["name"]  # names without an id are not one class
-        categories.setdefault(entry["category_id"], named or "object")
-        yield entry
 
 
 def _category_ids(pieces: Sequence[Path]) -> set[int]:

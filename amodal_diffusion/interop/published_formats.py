@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from pycocotools import mask as mask_utils
 from ..data import record_order
 from ..data.readers.tools.shapes import UNNAMED
 from ..files import atomic_file
+from ..io import CategoryIds
 from ..ordering import reachable
 from ..scene.render import stacking
 
@@ -98,47 +100,61 @@ def write_cocoa(rows: Rows, path: str | os.PathLike[str]) -> None:
 
 
 class _Categories:
-    """Names by category id; names without an id get free ones."""
+    """The category of each object: its id, or its name where it has none, until all ids are known."""
 
     def __init__(self) -> None:
-        self.names: dict[int, str] = {}
-        self._ids: dict[str, int] = {}
+        self._names: dict[int, str] = {}
+        self._unnumbered: dict[str, None] = {}
 
-    def id_of(self, item: Mapping[str, Any], where: str) -> int:
+    def of(self, item: Mapping[str, Any], where: str) -> int | str:
         name, category = item["name"] or UNNAMED, item["category_id"]
         if category is None:
-            if name not in self._ids:
-                self._ids[name] = max(self.names, default=0) + 1
-            category = self._ids[name]
-        known = self.names.setdefault(category, name)
-        if known != name:
-            raise ValueError(f"{where}: category id {category} is {known!r} and {name!r}.")
+            self._unnumbered[name] = None
+            return str(name)
+        if self._names.setdefault(int(category), name) != name:
+            raise ValueError(f"{where}: category id {category} is {self._names[int(category)]!r} and {name!r}.")
         return int(category)
+
+    def numbered(self) -> tuple[dict[str, int], list[dict[str, Any]]]:
+        """The ids of the names that have none, and all categories."""
+        categories = CategoryIds(self._names)
+        for known in self._names.items():
+            categories.of(*known)
+        return {name: categories.of(None, name) for name in self._unnumbered}, categories.entries()
 
 
 def _write(rows: Rows, path: str | os.PathLike[str], make_entries: _MakeEntries, with_categories: bool = True) -> None:
-    """The annotations go to the file one by one; only the entries of images and categories are kept."""
+    """The annotations go to a file one by one; only the entries of images and categories are kept."""
     categories = _Categories()
     images, count = [], 0
-    with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
-        file.write('{"annotations": [')
+    with TemporaryFile("w+", encoding="utf-8") as written:
         for number, row in enumerate(rows, start=1):
             image_id = int(row["image_id"]) if str(row["image_id"]).isdecimal() else number
             images.append({"id": image_id, **{key: row[key] for key in ("file_name", "height", "width")}})
             first = count + 1
             for entry in make_entries(row, image_id, categories):
                 count += 1
-                file.write(("\n" if count == 1 else ",\n") + json.dumps({"id": count, **entry}))
+                written.write(json.dumps({"id": count, **entry}) + "\n")
             if with_categories and row["order_relations"] is not None:
                 images[-1]["order_relations"] = [
                     {side: first + relation[side] for side in ("front", "behind")}
                     for relation in row["order_relations"]
                 ]
-        file.write(f'],\n"images": {json.dumps(images)}')
-        if with_categories:
-            named = [{"id": category, "name": name} for category, name in sorted(categories.names.items())]
-            file.write(f',\n"categories": {json.dumps(named)}')
-        file.write("}\n")
+        ids, named = categories.numbered()
+        written.seek(0)
+        with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
+            file.write('{"annotations": [')
+            for number, line in enumerate(written):
+                file.write((",\n" if number else "\n") + (_with_id(line, ids) if ids else line.rstrip("\n")))
+            file.write(f'],\n"images": {json.dumps(images)}')
+            if with_categories:
+                file.write(f',\n"categories": {json.dumps(named)}')
+            file.write("}\n")
+
+
+def _with_id(line: str, ids: Mapping[str, int]) -> str:
+    entry = json.loads(line)
+    return json.dumps({**entry, "category_id": ids.get(entry["category_id"], entry["category_id"])})
 
 
 def _masks_of(row: Mapping[str, Any], index: int) -> tuple[Any, Any, str]:
@@ -157,7 +173,7 @@ def _kins_entries(row: Mapping[str, Any], image_id: int, categories: _Categories
         whole, visible, where = _masks_of(row, index)
         entry = {
             "image_id": image_id,
-            "category_id": categories.id_of(item, where),
+            "category_id": categories.of(item, where),
             "a_segm": whole,
             "i_segm": visible,
             "a_bbox": item["amodal_box"],
@@ -193,7 +209,7 @@ def _d2sa_entries(row: Mapping[str, Any], image_id: int, categories: _Categories
         whole, visible, where = _masks_of(row, index)
         yield {
             "image_id": image_id,
-            "category_id": categories.id_of(item, where),
+            "category_id": categories.of(item, where),
             "segmentation": whole,
             "visible_mask": visible,
             "bbox": item["amodal_box"],

@@ -1,7 +1,7 @@
+from .coco import CategoryIds as CategoryIds
 from .coco import amodal_scores as amodal_scores
 from .coco import annotation_entry as annotation_entry
 from .coco import coco_document as coco_document
-from .coco import free_category as free_category
 from .coco import image_entry as image_entry
 from .coco_results import group_results as group_results
 from .coco_results import read_json as read_json

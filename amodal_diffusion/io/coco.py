@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..data.readers.tools.shapes import UNNAMED
 from ..masks import Rle, TileStack, encode_rle, mask_boxes
 from ..ordering import check_order, order_pairs
 from .object_masks import ObjectMasks
@@ -94,7 +95,7 @@ def annotation_entry(
     Args:
         annotation_id: unique in the document.
         image_id: of its photo.
-        category_id: 0 is an id like any other; for an unknown one, see `free_category`.
+        category_id: 0 is an id like any other; for an unknown one, see `CategoryIds`.
         name: what people call it.
         amodal: run lengths of the whole object.
         modal: run lengths of what is visible.
@@ -130,15 +131,43 @@ def annotation_entry(
     }
 
 
-def free_category(category_ids: Iterable[int | None]) -> int:
-    """The least id from 1 that none of these is: for objects whose category is unknown.
+class CategoryIds:
+    """Categories for objects of which some have a name alone: each such name gets the least id from 1 that is free.
+
+    A category is named after its objects where these agree, and "object" where they do not; objects with neither id nor
+    name have one category, "object".
+
+    Args:
+        known: all ids that objects have, None among them or not.
 
     Example:
-        >>> free_category([0, 1, None, 3]), free_category([])
-        (2, 1)
+        >>> categories = CategoryIds([0, 1, None])
+        >>> [categories.of(*item) for item in [(0, "person"), (None, "cup"), (None, ""), (None, "cup")]]
+        [0, 2, 3, 2]
+        >>> categories.entries()
+        [{'id': 0, 'name': 'person'}, {'id': 2, 'name': 'cup'}, {'id': 3, 'name': 'object'}]
     """
-    taken = set(category_ids)
-    return next(number for number in count(1) if number not in taken)
+
+    def __init__(self, known: Iterable[int | None]) -> None:
+        taken = set(known)
+        self._free = (number for number in count(1) if number not in taken)
+        self._ids: dict[str, int] = {}
+        self._names: dict[int, str] = {}
+
+    def of(self, category_id: int | None, name: str | None) -> int:
+        """The id of the category of an object."""
+        name = name or UNNAMED
+        if category_id is None:
+            if name not in self._ids:
+                self._ids[name] = next(self._free)
+            category_id = self._ids[name]
+        if self._names.setdefault(int(category_id), name) != name:
+            self._names[int(category_id)] = UNNAMED
+        return int(category_id)
+
+    def entries(self) -> list[dict[str, Any]]:
+        """The `categories` of the objects so far, by id."""
+        return [{"id": number, "name": name} for number, name in sorted(self._names.items())]
 
 
 def coco_document(
@@ -158,10 +187,9 @@ def coco_document(
     Each annotation has the amodal mask as `segmentation` and the modal one as `visible_mask` (compressed RLE), `bbox`
     [x, y, w, h] and `area` of the amodal mask, `occlude_rate` (hidden part of the amodal area) and `score`; the
     predicted `occluder_mask` (compressed RLE) where there are such; and `samples`, a list of other completions with
-    `segmentation` and `score`, where these were drawn. All objects of an unknown category have
-    one id that no known one has, the least from 1. The order lies on the image as
-    `order_relations`, pairs {"front": id, "behind": id} of annotation ids. Ids count from 1 in the order of the masks;
-    pictures and mask files count from 0.
+    `segmentation` and `score`, where these were drawn. Names without a category id have a category each
+    (`CategoryIds`). The order lies on the image as `order_relations`, pairs {"front": id, "behind": id} of annotation
+    ids. Ids count from 1 in the order of the masks; pictures and mask files count from 0.
 
     Args:
         objects: the N visible objects.
@@ -195,8 +223,8 @@ def coco_document(
         check_order(order, len(amodal))
     height, width = amodal.shape[1:]
     scores = amodal_scores(amodal, probabilities, objects.scores)
-    unknown = free_category(objects.category_ids)
-    ids = [unknown if category is None else category for category in objects.category_ids]
+    categories = CategoryIds(objects.category_ids)
+    ids = [categories.of(*pair) for pair in zip(objects.category_ids, objects.names, strict=True)]
     annotations = []
     for index, (whole, visible) in enumerate(zip(amodal, objects.masks, strict=True)):
         area = int(np.count_nonzero(whole))
@@ -227,7 +255,7 @@ def coco_document(
     return {
         "info": {"description": "amodal masks", **(info or {})},
         "images": [image_entry(1, file_name, height, width, [] if order is None else order_pairs(order))],
-        "categories": _categories(objects, ids),
+        "categories": categories.entries(),
         "annotations": annotations,
     }
 
@@ -238,14 +266,3 @@ def _check_samples(samples: Planes, scores: np.ndarray | None, shape: tuple[int,
     if scores is None or scores.shape != samples.shape[:2]:
         actual = None if scores is None else scores.shape
         raise ValueError(f"`sample_scores` must have shape {samples.shape[:2]}, got {actual}.")
-
-
-def _categories(objects: ObjectMasks, ids: Sequence[int]) -> list[dict[str, Any]]:
-    """Named after their objects where these agree; objects without an id have one id, whatever their names."""
-    names: dict[int, set[str]] = {}
-    for category, name in zip(ids, objects.names, strict=True):
-        names.setdefault(category, set()).add(name or "object")
-    return [
-        {"id": category, "name": min(found) if len(found) == 1 else "object"}
-        for category, found in sorted(names.items())
-    ]

@@ -59,6 +59,16 @@ def test_ids_of_classes(tmp_path):
     assert [item["category_id"] for item in back["objects"]] == [24, 0, 24]
 
 
+@pytest.mark.parametrize("name", ["kins", "d2sa"])
+def test_names_without_ids_have_classes_of_their_own(tmp_path, name):
+    row = kitchen_row()
+    row["objects"][2].update(category_id=1, name="spoon")  # the id that the first name without one would have
+    WRITERS[name]([row], tmp_path / "a.json")
+    (back,) = iter_annotations(tmp_path / "a.json")
+    found = {item["name"]: item["category_id"] for item in back["objects"]}
+    assert found == {"plate": 2, "cup & <saucer>": 3, "spoon": 1}
+
+
 def test_tools(tmp_path):
     for tool in TOOLS:
         assert all(path.is_file() for path in export_dataset([kitchen_row()], tool, tmp_path / tool))

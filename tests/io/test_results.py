@@ -289,6 +289,13 @@ def test_document_holds_masks_boxes_and_order(masks):
         np.testing.assert_array_equal(decode_rle(annotation["visible_mask"]), masks[index])
 
 
+def test_names_without_ids_have_categories_of_their_own(masks):
+    objects = ObjectMasks(masks, names=["cup", "plate", "cup"], category_ids=[None, 1, None])
+    content = coco_document(objects, masks)
+    assert [entry["category_id"] for entry in content["annotations"]] == [2, 1, 2]
+    assert content["categories"] == [{"id": 1, "name": "plate"}, {"id": 2, "name": "cup"}]
+
+
 def test_document_loads_in_pycocotools(tmp_path, masks):
     masks[2] = False
     path = write(tmp_path / "amodal.json", coco_document(ObjectMasks(masks), masks))
