@@ -18,12 +18,14 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 sys.path.insert(0, str(HERE))
 
 import gradio as gr  # noqa: E402
-from app_models import Models  # noqa: E402
-from app_pages import Page  # noqa: E402
-from app_state import MAX_UPLOAD  # noqa: E402
 from fastapi import Request  # noqa: E402
 from fastapi.responses import JSONResponse  # noqa: E402
 from gradio import processing_utils, route_utils  # noqa: E402
+
+from page import assets  # noqa: E402
+from page.layout import Page  # noqa: E402
+from page.models import Models  # noqa: E402
+from page.work.photos import MAX_UPLOAD  # noqa: E402
 
 FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "DejaVu Sans", "sans-serif")
 MAX_SESSIONS = 100
@@ -91,7 +93,7 @@ def serve(models: Models, host: str | None = None, port: int | None = None, *, b
         server_name=host,
         server_port=port,
         theme=theme(),
-        css=(HERE / "app_style.css").read_text(encoding="utf-8"),
+        css=assets.style(),
         max_file_size=MAX_UPLOAD,
         state_session_capacity=MAX_SESSIONS,
         footer_links=[],

@@ -16,15 +16,15 @@ from typing import Any
 import numpy as np
 import skimage.data
 import torch
-from edited import BACKGROUND_FILLER, FILLERS, draw_objects, edit, load_scene_pipeline, write_scene
 from PIL import Image
-from woven import paint, woven
 
 from amodal_diffusion import AmodalPipeline, MaskPipeline, __version__
 from amodal_diffusion.images import save_image
 from amodal_diffusion.io import coco_document, read_object_masks, save_completion
 from amodal_diffusion.ordering import order_pairs
 from amodal_diffusion.visualization import draw_order_graph, draw_overlay, draw_samples, draw_uncertainty
+from edited import BACKGROUND_FILLER, FILLERS, draw_objects, edit, load_scene_pipeline, write_scene
+from woven import paint, woven
 
 HERE = Path(__file__).parent
 

@@ -55,10 +55,11 @@ def chromium_path():
 @pytest.fixture(scope="session")
 def pipelines(tmp_path_factory):
     """The shipped pipelines; networks of random weights where some of them are not there."""
-    from demo_helpers import app_models, save_pipelines
+    from demo_helpers import save_pipelines
+    from page.models import Models
 
     shipped = ROOT / "pipelines"
-    if not app_models.Models(shipped).missing:
+    if not Models(shipped).missing:
         return shipped
     return save_pipelines(tmp_path_factory.mktemp("pipelines"))
 

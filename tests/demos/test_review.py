@@ -8,10 +8,10 @@ from io import BytesIO
 
 import numpy as np
 import pytest
-import review
 from datasets import Dataset
 from PIL import Image
 
+import review
 from amodal_diffusion.data import amodal_features, build_objects
 from amodal_diffusion.masks.rle import encode_rle
 

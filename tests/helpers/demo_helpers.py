@@ -1,7 +1,6 @@
-"""What the tests of the demo's page share: its modules, tiny pipelines in folders, sessions."""
+"""What the tests of the demo's page share: tiny pipelines in folders, sessions."""
 
 import numpy as np
-import pytest
 from PIL import Image
 
 from amodal_diffusion import (
@@ -13,16 +12,12 @@ from amodal_diffusion import (
     PCNetMaskPipeline,
     ScenePipeline,
 )
+from page.steps.complete import complete
+from page.work.actions import act
+from page.work.marks import add_marks
+from page.work.photos import with_photo
+from page.work.session import Session
 from photo_helpers import draw_scene
-
-pytest.importorskip("gradio")
-pytest.importorskip("skimage")
-
-import app_edits  # noqa: F401
-import app_models  # noqa: F401
-import app_pages
-import app_state
-import app_view  # noqa: F401
 
 
 def save_pipelines(root):
@@ -40,7 +35,7 @@ def blank_session():
     """A photo of 64 x 96 pixels and no mark."""
     rows, columns = np.mgrid[:64, :96]
     photo = np.stack([rows * 3, columns * 2, rows + columns], axis=2).astype(np.uint8)
-    return app_state.with_photo(app_state.Session(), Image.fromarray(photo), "test")[0]
+    return with_photo(Session(), Image.fromarray(photo), "test")[0]
 
 
 def marked_session():
@@ -48,22 +43,22 @@ def marked_session():
     back, front = np.zeros((2, 64, 96), bool)
     back[10:40, 10:50] = True
     front[20:50, 30:80] = True
-    return app_state.add_marks(blank_session(), np.stack([back, front]), ["box", "lid"])
+    return add_marks(blank_session(), np.stack([back, front]), ["box", "lid"])
 
 
 def completed_session(models):
     """Three drawn objects, `a`, `b` and `c`, completed."""
     photo, modal, _ = draw_scene(3)
-    session = app_state.with_photo(app_state.Session(), Image.fromarray(photo), "drawn")[0]
-    session = app_state.add_marks(session, modal, ["a", "b", "c"])
-    return app_pages.complete(session, models, "pcnet-m")
+    session = with_photo(Session(), Image.fromarray(photo), "drawn")[0]
+    session = add_marks(session, modal, ["a", "b", "c"])
+    return complete(session, models, "pcnet-m")
 
 
 def edit(session, op, **event):
     """An event of the third step."""
-    return app_pages.act(session, {"mode": "edit", "op": op, **event})
+    return act(session, {"mode": "edit", "op": op, **event})
 
 
 def mark(session, op, **event):
     """An event of the first step."""
-    return app_pages.act(session, {"mode": "mark", "op": op, **event})
+    return act(session, {"mode": "mark", "op": op, **event})

@@ -1,18 +1,15 @@
-"""What a visitor does to a scene, as values of the page turned into calls of `Scene`; and files to take home."""
+"""What a visitor does to a scene, as values of the page turned into calls of `Scene`."""
 
 import math
-import secrets
-import tempfile
-import zipfile
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from app_state import MAX_NAME, MAX_OBJECTS, MAX_PIXELS, PageError, Session, check_name, check_number
 from PIL import Image
 
 from amodal_diffusion import Layer, Scene
+from page.work.photos import MAX_PIXELS
+from page.work.session import MAX_NAME, MAX_OBJECTS, PageError, Session, check_name, check_number
 
 REACH = 4
 """How many canvas sides an object may stand away from the canvas."""
@@ -21,14 +18,6 @@ SCALES = (2.0, 1000.0)
 
 Event = Mapping[str, Any]
 Edit = Callable[[Scene, int, Event], Scene]
-
-EXPORTS = {
-    "png": ("Picture as it is now (.png)", ".png"),
-    "folder": ("Layers as PNG files + scene.json (.zip)", ".zip"),
-    "ora": ("OpenRaster: GIMP, Krita, MyPaint (.ora)", ".ora"),
-    "psd": ("Photoshop (.psd)", ".psd"),
-    "json": ("COCO amodal JSON + layers (.zip)", ".zip"),
-}
 
 
 # What an object's transform means
@@ -219,37 +208,3 @@ def insert_picture(session: Session, picture: Image.Image, name: str) -> Session
     x, y = (width - picture.width) // 2, (height - picture.height) // 2
     edited = scene.insert(picture, x, y, check_name(name or "picture"))
     return with_scene(session, edited, edited.layers[-1].id)
-
-
-# Files
-
-
-def export(session: Session, kind: str, folder: str | Path | None = None) -> Path:
-    """Write the scene into a fresh folder: one file, a zip where the format has several.
-
-    Args:
-        session: with a scene.
-        kind: key of `EXPORTS`.
-        folder: that the fresh folder lies in; None takes the system's for temporary files.
-    """
-    scene = current_scene(session)
-    if kind not in EXPORTS:
-        raise PageError("There is no such format.")
-    if folder is not None:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-    place = Path(tempfile.mkdtemp(prefix=f"amodal-{secrets.token_hex(16)}-", dir=folder))
-    stem = "".join(sign if sign.isalnum() or sign in "-_" else "-" for sign in session.title).strip("-") or "scene"
-    path = place / f"{stem[:60]}{EXPORTS[kind][1]}"
-    if kind == "png":
-        scene.render().save(path)
-    elif kind in ("ora", "psd"):
-        scene.save(path)
-    else:
-        inner = place / "layers"
-        inner.mkdir()
-        scene.save(inner / stem[:60] if kind == "folder" else inner / f"{stem[:60]}.json")
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-            for file in sorted(inner.rglob("*")):
-                if file.is_file():
-                    archive.write(file, file.relative_to(inner))
-    return path

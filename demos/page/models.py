@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from app_edits import find_layer, with_scene
-from app_state import PageError, Session, add_marks, pick_candidate
-from app_view import canvas_masks
 from PIL import Image
 
 from amodal_diffusion import AmodalPipeline, ContentPipeline, Layer, MaskPipeline, Scene, ScenePipeline, Segmenter
 from amodal_diffusion.masks import mask_areas
+from page.work.completed import canvas_masks
+from page.work.edits import find_layer, with_scene
+from page.work.marks import add_marks, pick_candidate
+from page.work.session import PageError, Session
 
 SCENE_FOLDER = "deocclusion"
 SAMPLES_FOLDER = "amodal-vae"

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from demo_helpers import app_models, app_pages, app_state, save_pipelines
-
-import app  # isort: skip
+import app
+from demo_helpers import save_pipelines
+from page.models import Models
+from page.wiring import used_up
+from page.work.photos import open_photo
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +22,7 @@ def address(tmp_path_factory):
         patch.setenv("GRADIO_TEMP_DIR", str(root / "uploads"))
         patch.setattr(app.route_utils, "GradioUploadFile", app.route_utils.GradioUploadFile)
         patch.setattr(app.processing_utils, "hash_bytes", app.processing_utils.hash_bytes)
-        page = app.serve(app_models.Models(save_pipelines(root)), "127.0.0.1", block=False)
+        page = app.serve(Models(save_pipelines(root)), "127.0.0.1", block=False)
         yield page.local_url.rstrip("/") + "/gradio_api"
         page.close()
 
@@ -41,8 +43,8 @@ def test_uploads_of_one_file_share_no_path_and_are_gone_when_they_are_read(addre
     first, second = upload(address, content), upload(address, content)
     assert first != second
     assert httpx.get(f"{address}/file={first}", timeout=60).content == content
-    with app_pages.used_up(first):
-        app_state.open_photo(first)
+    with used_up(first):
+        open_photo(first)
     assert httpx.get(f"{address}/file={first}", timeout=60).status_code in (403, 404)
     assert httpx.get(f"{address}/file={second}", timeout=60).status_code == 200
 

@@ -1,0 +1,25 @@
+function show(value) {
+  const list = root.querySelector(".ad-list");
+  const top = list ? list.scrollTop : 0;
+  root.replaceChildren();
+  if (!value || !value.mode) return;
+  root.dataset.mode = value.mode;
+  root.dataset.stamp = value.stamp;
+  const bar = make("div", { className: "ad-bar" },
+    make("strong", { textContent: value.title }),
+    button("↶ Undo", "Undo (Ctrl+Z)", { op: "undo" }, !value.canUndo),
+    button("↷ Redo", "Redo (Ctrl+Shift+Z)", { op: "redo" }, !value.canRedo));
+  if (value.mode === "edit") bar.append(button("Reset", "Back to the photo as it was", { op: "reset" }, !value.canUndo));
+  else bar.append(button("Clear", "Remove all objects", { op: "clear" }, !value.objects.length));
+  root.append(bar);
+  const rows = make("div", { className: "ad-list" }, ...value.objects.map((item) => row(item, value)));
+  if (!value.objects.length) rows.append(make("p", { className: "ad-none", textContent: value.none }));
+  root.append(rows);
+  rows.scrollTop = top;
+  const chosen = value.objects.find((item) => item.id === value.selected);
+  if (chosen) root.append(details(chosen, value));
+  else if (value.objects.length) root.append(make("p", { className: "ad-none", textContent: "Choose an object here or on the picture." }));
+}
+
+watch("value", () => show(props.value));
+show(props.value);

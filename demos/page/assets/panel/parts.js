@@ -1,0 +1,30 @@
+// The list of objects with what can be done to the chosen one. All files of this folder run as one `js_on_load` of a
+// gr.HTML, in the order that assets.py says; `props.value` is what view/panel.py returns.
+const root = element.querySelector(".ad-panel");
+
+function make(tag, properties = {}, ...children) {
+  const node = Object.assign(document.createElement(tag), properties);
+  node.append(...children);
+  return node;
+}
+
+function button(label, title, data, disabled = false) {
+  const node = make("button", { type: "button", textContent: label, title, disabled });
+  node.setAttribute("aria-label", title);
+  node.addEventListener("click", () => trigger("act", { mode: props.value.mode, ...data }));
+  return node;
+}
+
+function field(label, value, options, commit) {
+  const input = make("input", { value, ...options });
+  input.setAttribute("aria-label", label);
+  let sent = String(value);
+  const done = () => {
+    if (input.value === sent || input.value === "") return;
+    sent = input.value;
+    commit(input.value);
+  };
+  input.addEventListener("change", done);
+  input.addEventListener("keydown", (event) => { if (event.key === "Enter") done(); });
+  return make("label", { className: "ad-field" }, make("span", { textContent: label }), input);
+}

@@ -1,0 +1,137 @@
+// Dragging, resizing and turning objects of a scene.
+// Canvas maps of an object: as it is, and with what the pointer does to it.
+function placed(item) {
+  let map = new DOMMatrix(item.transform);
+  if (!gesture || gesture.id !== item.id) return map;
+  const about = (change) => new DOMMatrix().translate(...item.centre).multiply(change).translate(-item.centre[0], -item.centre[1]);
+  if (gesture.kind === "move") return new DOMMatrix().translate(gesture.dx, gesture.dy).multiply(map);
+  if (gesture.kind === "scale") return about(new DOMMatrix().scale(gesture.factor)).multiply(map);
+  if (gesture.kind === "rotate") return about(new DOMMatrix().rotate(-gesture.turned)).multiply(map);
+  return map;
+}
+
+function frameOf(item) {
+  const map = placed(item);
+  const [w, h] = item.tile;
+  return [[0, 0], [w, 0], [w, h], [0, h]].map(([x, y]) => {
+    const point = map.transformPoint(new DOMPoint(x, y));
+    return [point.x, point.y];
+  });
+}
+
+// The four corners, and a knob above the middle of the upper edge.
+function handlesOf(item) {
+  const frame = frameOf(item);
+  const middle = [0, 1].map((k) => frame.reduce((sum, point) => sum + point[k], 0) / 4);
+  const edges = frame.map((point, i) => [(point[0] + frame[(i + 1) % 4][0]) / 2, (point[1] + frame[(i + 1) % 4][1]) / 2]);
+  const top = edges.reduce((best, edge) => (edge[1] < best[1] ? edge : best));
+  const away = Math.hypot(top[0] - middle[0], top[1] - middle[1]) || 1;
+  const reach = 26 / fit.scale;
+  const knob = [top[0] + ((top[0] - middle[0]) / away) * reach, top[1] + ((top[1] - middle[1]) / away) * reach];
+  return { frame, top, knob };
+}
+
+function handleAt(point) {
+  const item = chosen();
+  if (!item || state.mode !== "edit") return null;
+  const { frame, knob } = handlesOf(item);
+  if (near(point, knob, 12)) return "rotate";
+  return frame.some((corner) => near(point, corner, 11)) ? "scale" : null;
+}
+
+function inside(point, item) {
+  const local = new DOMMatrix(item.transform).inverse().transformPoint(new DOMPoint(...point));
+  return local.x >= 0 && local.y >= 0 && local.x < item.tile[0] && local.y < item.tile[1];
+}
+
+function startEdit(point) {
+  let item = chosen();
+  const handle = handleAt(point);
+  if (handle) {
+    const [x, y] = [point[0] - item.centre[0], point[1] - item.centre[1]];
+    gesture = { kind: handle, id: item.id, from: point, reach: Math.hypot(x, y) || 1, angle: Math.atan2(y, x), factor: 1, turned: 0 };
+    return;
+  }
+  const found = state.objects[codeAt(point) - 1];
+  if (!found && !(item && inside(point, item))) {
+    if (item) send({ mode: "edit", op: "select", id: null });
+    state.selected = null;
+    return;
+  }
+  if (found && found.id !== state.selected) {
+    item = found;
+    state.selected = found.id;
+    state.underImage = state.tileImage = null;
+    send({ mode: "edit", op: "select", id: found.id });
+  }
+  gesture = { kind: "move", id: item.id, from: point, dx: 0, dy: 0, moved: false };
+}
+
+function followEdit(point, steady) {
+  const item = chosen();
+  if (!item) return;
+  if (gesture.kind === "move") {
+    gesture.dx = Math.round(point[0] - gesture.from[0]);
+    gesture.dy = Math.round(point[1] - gesture.from[1]);
+    if (steady) gesture[Math.abs(gesture.dx) > Math.abs(gesture.dy) ? "dy" : "dx"] = 0;
+    gesture.moved ||= Math.hypot(gesture.dx, gesture.dy) * fit.scale > 3;
+    return;
+  }
+  const [x, y] = [point[0] - item.centre[0], point[1] - item.centre[1]];
+  gesture.moved = true;
+  gesture.factor = Math.min(20, Math.max(0.02, Math.hypot(x, y) / gesture.reach));
+  gesture.turned = ((gesture.angle - Math.atan2(y, x)) * 180) / Math.PI;
+  if (steady) gesture.turned = Math.round(gesture.turned / 15) * 15;
+}
+
+function drawFrame(item) {
+  const { frame, top, knob } = handlesOf(item);
+  path([top, knob], false);
+  lines(1.5, [[1.5, "rgba(255,255,255,.9)"], [0, "#1d4ed8"]]);
+  path(frame, true);
+  lines(1.5, [[1.5, "rgba(255,255,255,.9)"], [0, "#1d4ed8"]]);
+  for (const [x, y] of frame) dot(x, y, 5.5, "#fff");
+  dot(knob[0], knob[1], 6, "#bfdbfe");
+}
+
+function endEdit(done) {
+  const item = chosen();
+  if (!item) return;
+  if (done.kind === "move" && (done.dx || done.dy)) {
+    keep(item, done, { op: "move", dx: done.dx, dy: done.dy });
+  } else if (done.kind === "scale") {
+    keep(item, done, { op: "scale", percent: Math.min(1000, Math.max(2, item.scale * done.factor)) });
+  } else if (done.kind === "rotate") {
+    keep(item, done, { op: "rotate", degrees: item.rotation + done.turned });
+  }
+}
+
+// The object stays where it was dropped until the answer is there.
+function keep(item, done, data) {
+  gesture = { ...done, moved: true };
+  const map = placed(item);
+  gesture = null;
+  item.transform = [map.a, map.b, map.c, map.d, map.e, map.f];
+  const centre = map.transformPoint(new DOMPoint(item.tile[0] / 2, item.tile[1] / 2));
+  item.centre = [centre.x, centre.y];
+  if (state.underImage && state.tileImage) {
+    const sheet = new OffscreenCanvas(state.width, state.height);
+    const pen = sheet.getContext("2d");
+    pen.drawImage(state.underImage, 0, 0, state.width, state.height);
+    pen.setTransform(map);
+    pen.drawImage(state.tileImage, 0, 0, item.tile[0], item.tile[1]);
+    state.image = sheet;
+  }
+  send({ mode: "edit", id: item.id, ...data });
+}
+
+function nudge(event) {
+  const step = event.shiftKey ? 10 : 1;
+  const ways = { ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, -step], ArrowDown: [0, step] };
+  const way = ways[event.key];
+  if (!way) return;
+  event.preventDefault();
+  const item = chosen();
+  keep(item, { kind: "move", id: item.id, dx: way[0], dy: way[1] }, { op: "move", dx: way[0], dy: way[1] });
+  draw();
+}

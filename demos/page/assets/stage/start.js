@@ -1,0 +1,3 @@
+new ResizeObserver(layout).observe(view);
+watch("value", () => show(props.value));
+show(props.value);

@@ -1,0 +1,72 @@
+// What the picture shows. All files of this folder run as one `js_on_load` of a gr.HTML, in the order that assets.py
+// says, with `element`, `trigger`, `props` and `watch` of Gradio. `props.value` is what view/stage.py returns.
+const root = element.querySelector(".ad-stage");
+const view = root.querySelector(".ad-view");
+const canvas = root.querySelector("canvas");
+const tools = root.querySelector(".ad-tools");
+const hint = root.querySelector(".ad-hint");
+const busy = root.querySelector(".ad-busy");
+const ctx = canvas.getContext("2d");
+
+let state = null; // the value on show, with its images decoded
+let turn = 0; // of the last value that arrived; older ones that decode later are dropped
+let gesture = null; // what the pointer is doing
+let hovered = 0;
+let pointer = null;
+let busyTimer = null;
+
+function send(data) {
+  clearTimeout(busyTimer);
+  busyTimer = setTimeout(() => busy.classList.add("on"), 200);
+  trigger("act", data);
+}
+
+function decode(url) {
+  if (!url) return Promise.resolve(null);
+  const image = new Image();
+  image.src = url;
+  return image.decode().then(() => image, () => null);
+}
+
+function pixels(image, width, height) {
+  if (!image) return null;
+  const sheet = new OffscreenCanvas(width, height);
+  const pen = sheet.getContext("2d", { willReadFrequently: true });
+  pen.drawImage(image, 0, 0, width, height);
+  const data = pen.getImageData(0, 0, width, height).data;
+  const codes = new Uint8Array(width * height);
+  for (let i = 0; i < codes.length; i++) codes[i] = data[4 * i];
+  return codes;
+}
+
+async function show(value) {
+  const mine = ++turn;
+  if (!value || !value.mode) {
+    state = null;
+    finish();
+    return;
+  }
+  const [picture, under, tile, ids] = await Promise.all([value.picture, value.under, value.tile, value.ids].map(decode));
+  if (mine !== turn) return;
+  const before = state;
+  state = { ...value, image: picture, underImage: under, tileImage: tile, shapes: {} };
+  state.codes = pixels(ids, value.width, value.height);
+  state.tints = value.mode === "mark" && state.codes ? tinted(state) : null;
+  if (!before || before.mode !== state.mode) corners = [];
+  if (state.mode === "mark" && tool === "pick" && !state.canPick) tool = "outline";
+  finish();
+}
+
+function finish() {
+  clearTimeout(busyTimer);
+  busy.classList.remove("on");
+  root.classList.toggle("empty", !state);
+  root.dataset.mode = state ? state.mode : "";
+  root.dataset.stamp = state ? state.stamp : "";
+  buildTools();
+  layout();
+}
+
+function chosen() {
+  return state && state.objects ? state.objects.find((item) => item.id === state.selected) : null;
+}

@@ -1,0 +1,68 @@
+"""Photos with masks to begin with."""
+
+import html
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import skimage.data
+from PIL import Image
+
+from amodal_diffusion.io import ObjectMasks, read_object_masks
+from page.view.drawing import data_url
+from page.work.marks import add_marks
+from page.work.photos import with_photo
+from page.work.session import History, PageError, Session
+from woven import paint, woven
+
+DATA = Path(__file__).parents[1] / "data"
+
+
+@dataclass(frozen=True)
+class Example:
+    """A photo with masks: `load` gives both."""
+
+    key: str
+    label: str
+    load: Callable[[], tuple[Image.Image, ObjectMasks]]
+
+
+def _photo_with_masks(name: str) -> tuple[Image.Image, ObjectMasks]:
+    photo = Image.fromarray(getattr(skimage.data, name)())
+    return photo, read_object_masks(DATA / f"{name}.json", size=(photo.height, photo.width))
+
+
+def _woven() -> tuple[Image.Image, ObjectMasks]:
+    modal, _ = woven(480, 720)
+    return paint(modal), ObjectMasks(modal, names=["frame", "bar"])
+
+
+EXAMPLES = (
+    Example("coffee", "Coffee", lambda: _photo_with_masks("coffee")),
+    Example("astronaut", "Astronaut", lambda: _photo_with_masks("astronaut")),
+    Example("woven", "Woven bar", _woven),
+)
+
+
+def examples_html() -> str:
+    """Buttons with a small picture for each example."""
+    buttons = []
+    for example in EXAMPLES:
+        photo, _ = example.load()
+        photo.thumbnail((180, 180), Image.Resampling.LANCZOS)
+        buttons.append(
+            f'<button type="button" class="ad-example" data-key="{example.key}">'
+            f'<img alt="" src="{data_url(photo)}"><span>{html.escape(example.label)}</span></button>'
+        )
+    return f'<div class="ad-examples">{"".join(buttons)}</div>'
+
+
+def open_example(session: Session, key: str) -> Session:
+    example = next((example for example in EXAMPLES if example.key == key), None)
+    if example is None:
+        raise PageError("There is no such example.")
+    photo, objects = example.load()
+    fresh, _ = with_photo(session, photo, example.key)
+    marked = add_marks(fresh, objects.masks, objects.names)
+    # As if it had come with the photo: there is nothing to undo, and nothing is chosen.
+    return marked.step(marks=History(marked.marks.present), selected=None)

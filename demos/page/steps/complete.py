@@ -1,0 +1,143 @@
+"""The second step: what the pipelines found, and other shapes that an object may have."""
+
+from typing import Any
+
+import gradio as gr
+
+from page.models import Models, Progress
+from page.steps.mark import ROOMS
+from page.view.drawing import VIEWS, draw_shapes
+from page.wiring import QUICK, SLOW, guarded, shown
+from page.work.completed import canvas_masks, has_uncertainty, object_names, summary
+from page.work.edits import find_layer
+from page.work.session import History, PageError, Session
+
+STAGES = {
+    "segment": "Looking for objects",
+    "masks": "Completing the masks",
+    "edges": "Softening the outlines",
+    "contents": "Painting what is hidden",
+    "background": "Filling the background",
+    "done": "Drawing",
+}
+
+
+class CompleteStep:
+    """Parts and events of the second step; `build` runs inside of its `gr.Step`."""
+
+    def __init__(self, models: Models) -> None:
+        self.models = models
+
+    def build(self) -> None:
+        self.look = gr.Radio(list(VIEWS), value="Parts", label="Show", elem_id="look")
+        self.summary = gr.Markdown("Complete the objects to see what was hidden.", elem_id="summary")
+        self.to_edit = gr.Button("Edit the scene", variant="primary", size="lg", elem_id="to-edit")
+        with gr.Accordion(
+            "Other shapes an object may have", open=True, visible=self.models.has("amodal-vae"), elem_id="shapes"
+        ):
+            with gr.Row():
+                self.shape_of = gr.Dropdown([], label="Object", min_width=140, elem_id="shape-of")
+                self.shape_count = gr.Slider(2, 12, 6, step=1, label="Number", min_width=140)
+            self.draw_shapes = gr.Button("Draw shapes", size="sm", elem_id="draw-shapes")
+            self.gallery = gr.Gallery(
+                label="Agreement with what is visible",
+                columns=3,
+                height=300,
+                visible=False,
+                object_fit="contain",
+                allow_preview=False,
+                elem_id="shape-gallery",
+                buttons=[],
+            )
+            self.use_shape = gr.Button(
+                "Use the chosen shape", size="sm", interactive=False, visible=False, elem_id="use-shape"
+            )
+            self.chosen_shape = gr.State(None)
+
+    def wire(self, page: Any) -> None:
+        state, everything, mark = page.session, page.everything, page.mark
+        done = [*everything, page.steps, self.look, self.summary, self.shape_of, self.gallery, self.use_shape]
+        mark.complete.click(
+            self.on_complete, [state, mark.pipeline, mark.room], done, show_progress_on=page.stage, **SLOW
+        )
+        self.look.input(self.on_look, [state, self.look], everything, show_progress="hidden", **QUICK)
+        shape = [state, self.gallery, self.use_shape, self.chosen_shape]
+        self.draw_shapes.click(
+            self.on_shapes, [state, self.shape_of, self.shape_count], shape, show_progress_on=self.gallery, **SLOW
+        )
+        self.gallery.select(self.on_shape, None, [self.chosen_shape, self.use_shape], show_progress="hidden", **QUICK)
+        self.use_shape.click(
+            self.on_use_shape, [state, self.chosen_shape], everything, show_progress_on=page.stage, **SLOW
+        )
+
+    @guarded
+    def on_complete(
+        self,
+        session: Session,
+        key: str,
+        room: float,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008 (which is how Gradio finds it)
+    ) -> tuple[Any, ...]:
+        progress(0, desc="Loading the networks")
+        report = lambda stage, share: progress(share, desc=STAGES.get(stage, stage))  # noqa: E731
+        done = complete(session, self.models, key, room, report)
+        names = object_names(done)
+        dropdown = gr.Dropdown(choices=names, value=names[0][1] if names else None)
+        hidden = gr.Gallery(value=None, visible=False), gr.Button(visible=False)
+        looks = [view for view in VIEWS if view != "Uncertainty" or has_uncertainty(done.completed)]
+        look = gr.Radio(choices=looks, value="Parts")
+        return (*shown(done), gr.Walkthrough(selected=2), look, summary(done), dropdown, *hidden)
+
+    @guarded
+    def on_look(self, session: Session, look: str) -> tuple[Any, ...]:
+        if session.completed is None:
+            raise PageError("Complete the objects first.")
+        if look == "Uncertainty" and not has_uncertainty(session.completed):
+            raise PageError("This network does not say where it is unsure. Complete with ASBU to see it.")
+        return shown(session.step(look=look if look in VIEWS else "Parts", view="look"))
+
+    @guarded
+    def on_shapes(self, session: Session, number: int, count: float) -> tuple[Any, ...]:
+        if session.completed is None:
+            raise PageError("Complete the objects first.")
+        index = find_layer(session.completed, number)
+        modal, _ = canvas_masks(session.completed)
+        photo = session.completed.photo
+        samples, scores = self.models.shapes(photo, modal[index], int(min(max(count, 2), 12)))
+        pictures = draw_shapes(photo, modal[index], samples, scores)
+        drawn = session.step(samples=samples, samples_of=number)
+        gallery = gr.Gallery(value=pictures, selected_index=None, visible=True)
+        return drawn, gallery, gr.Button(interactive=False, visible=True), None
+
+    @guarded
+    def on_shape(self, event: gr.SelectData) -> tuple[int, Any]:
+        return event.index, gr.Button(interactive=True)
+
+    @guarded
+    def on_use_shape(self, session: Session, chosen: int | None) -> tuple[Any, ...]:
+        used = self.models.use_shape(session, chosen)
+        gr.Info("The object has the shape that you chose, in the scene too.")
+        return shown(used)
+
+
+def complete(
+    session: Session, models: Models, key: str, extend_canvas: float = 0.0, progress: Progress | None = None
+) -> Session:
+    """From marks to a scene."""
+    if session.photo is None or not session.marks.present:
+        raise PageError("Mark at least one object first.")
+    if models.missing:
+        raise PageError(models.missing)
+    if not any(choice.key == key for choice in models.choices):
+        raise PageError("Choose a network to complete with.")
+    scene = models.complete(session, key, min(max(extend_canvas, 0.0), ROOMS[-1][1]), progress)
+    return session.step(
+        completed=scene,
+        scene=History(scene),
+        layer=None,
+        pipeline=key,
+        samples=None,
+        samples_of=None,
+        view="look",
+        look="Parts",
+    )

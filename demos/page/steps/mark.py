@@ -1,0 +1,105 @@
+"""The first step: a photo and its objects."""
+
+import html
+from typing import Any
+
+import gradio as gr
+
+from page import assets
+from page.examples import examples_html, open_example
+from page.models import Models
+from page.wiring import PHOTO_SUFFIXES, QUICK, SLOW, guarded, object_list, shown, used_up
+from page.work.marks import check_point
+from page.work.mask_files import add_mask_files
+from page.work.photos import open_upload
+from page.work.session import Session
+
+MASK_SUFFIXES = [".json", ".png", ".tif", ".tiff", ".bmp"]
+ROOMS = [("None", 0.0), ("10%", 0.1), ("20%", 0.2), ("40%", 0.4)]
+"""By how much of its longer side the canvas is larger than the photo on each side, so that cut objects can grow."""
+
+
+class MarkStep:
+    """Parts and events of the first step; `build` runs inside of its `gr.Step`."""
+
+    def __init__(self, models: Models) -> None:
+        self.models = models
+
+    def build(self) -> None:
+        self.examples = gr.HTML(
+            examples_html(), js_on_load=assets.read("examples.js"), apply_default_css=False, elem_id="examples"
+        )
+        with gr.Row():
+            self.photo = gr.UploadButton(
+                "Upload a photo", file_types=PHOTO_SUFFIXES, size="sm", min_width=120, elem_id="photo-upload"
+            )
+            self.masks = gr.UploadButton(
+                "Upload masks",
+                file_types=MASK_SUFFIXES,
+                file_count="multiple",
+                size="sm",
+                min_width=120,
+                elem_id="mask-upload",
+            )
+        self.find = gr.Button("Find all objects", visible=self.models.has_segmenter, size="sm", elem_id="find")
+        self.panel = object_list("mark-panel")
+        choices = [(choice.label, choice.key) for choice in self.models.choices]
+        first = choices[0][1] if choices else None
+        with gr.Row():
+            self.pipeline = gr.Dropdown(
+                choices, value=first, label="Complete with", filterable=False, min_width=140, elem_id="pipeline"
+            )
+            self.room = gr.Dropdown(
+                ROOMS, value=0.0, label="Room beyond the frame", filterable=False, min_width=140, elem_id="room"
+            )
+        self.about = gr.Markdown(self.about_network(first), elem_id="about")
+        self.complete = gr.Button("Complete the objects", variant="primary", size="lg", elem_id="complete")
+
+    def about_network(self, key: str | None) -> str:
+        return next((choice.about for choice in self.models.choices if choice.key == key), "")
+
+    def wire(self, page: Any) -> None:
+        state, everything = page.session, page.everything
+        self.examples.choose(self.on_example, state, [*everything, page.steps], show_progress="minimal", **QUICK)
+        self.photo.upload(
+            self.on_photo, [state, self.photo], [*everything, page.steps], show_progress_on=page.stage, **QUICK
+        )
+        self.masks.upload(self.on_masks, [state, self.masks], everything, show_progress="hidden", **QUICK)
+        page.stage.pick(self.on_pick, state, everything, show_progress_on=page.stage, **SLOW)
+        self.find.click(self.on_find, state, everything, show_progress_on=page.stage, **SLOW)
+        self.pipeline.input(
+            guarded(lambda key: gr.Dropdown(info=self.about_network(key))),
+            self.pipeline,
+            self.pipeline,
+            show_progress="hidden",
+            **QUICK,
+        )
+
+    @guarded
+    def on_example(self, session: Session, event: gr.EventData) -> tuple[Any, ...]:
+        return (*shown(open_example(session, (event._data or {}).get("key", ""))), gr.Walkthrough(selected=1))
+
+    @guarded
+    def on_photo(self, session: Session, path: str) -> tuple[Any, ...]:
+        with used_up(path):
+            fresh, note = open_upload(session, path)
+        if note:
+            gr.Info(note)
+        return (*shown(fresh), gr.Walkthrough(selected=1))
+
+    @guarded
+    def on_masks(self, session: Session, paths: list[str]) -> tuple[Any, ...]:
+        with used_up(*(paths or ())):
+            marked, note = add_mask_files(session, paths)
+        if note:
+            gr.Warning(html.escape(note))
+        return shown(marked)
+
+    @guarded
+    def on_find(self, session: Session) -> tuple[Any, ...]:
+        return shown(self.models.find_objects(session))
+
+    @guarded
+    def on_pick(self, session: Session, event: gr.EventData) -> tuple[Any, ...]:
+        data = event._data or {}
+        return shown(self.models.pick(session, *check_point(session, data.get("x"), data.get("y"))))

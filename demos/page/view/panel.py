@@ -1,0 +1,76 @@
+"""The value of a list of objects, for assets/panel."""
+
+from typing import Any
+
+import numpy as np
+
+from amodal_diffusion import Layer
+from page.view.drawing import colour_of, css, layer_thumb, mark_thumb
+from page.work.edits import is_mirrored, rotation_of, scale_of
+from page.work.session import Mark, Session
+
+Value = dict[str, Any]
+
+
+def panel_value(session: Session, mode: str) -> Value | None:
+    """What the list of objects shows, for assets/panel."""
+    if session.photo is None:
+        return None
+    if mode == "mark":
+        history: Any = session.marks
+        objects = [_mark_row(mark, session.photo) for mark in reversed(session.marks.present)]
+        selected, title = session.selected, f"Objects ({len(objects)})"
+        none = "No object yet. Draw around each object in the photo, or upload masks."
+    elif session.scene is not None:
+        history, scene = session.scene, session.scene.present
+        objects = [_layer_row(scene.layers[index]) for index in reversed(scene.stacking())]
+        selected, title = session.layer, f"Layers ({len(objects)})"
+        none = "No object is left. Undo brings them back."
+    else:
+        return None
+    return {
+        "mode": mode,
+        "stamp": session.stamp,
+        "title": title,
+        "none": none,
+        "objects": objects,
+        "selected": selected,
+        "canUndo": bool(history.past),
+        "canRedo": bool(history.future),
+    }
+
+
+def _mark_row(mark: Mark, photo: np.ndarray) -> Value:
+    share = 100 * mark.area / (mark.shape[0] * mark.shape[1])
+    return {
+        "id": mark.id,
+        "name": mark.name,
+        "colour": css(colour_of(mark.id)),
+        "thumb": mark_thumb(mark, photo),
+        "about": f"{share:.1f}% of the photo" if share < 10 else f"{share:.0f}% of the photo",
+    }
+
+
+def _layer_row(layer: Layer) -> Value:
+    x, y, w, h = layer.box
+    whole = int(layer.amodal.sum())
+    hidden = 100 * int((layer.amodal & ~layer.modal).sum()) / max(1, whole)
+    about = f"{w:.0f} × {h:.0f} px"
+    if layer.origin is not None:
+        about += f", {hidden:.0f}% was hidden"
+    return {
+        "id": layer.id,
+        "name": layer.name,
+        "colour": css(colour_of(layer.id)),
+        "thumb": layer_thumb(layer),
+        "about": about + (", mirrored" if is_mirrored(layer) else ""),
+        "x": _short(x),
+        "y": _short(y),
+        "scale": _short(scale_of(layer)),
+        "rotation": _short(rotation_of(layer)),
+    }
+
+
+def _short(value: float) -> float | int:
+    rounded = round(value, 1) + 0.0
+    return int(rounded) if rounded == int(rounded) else rounded

@@ -1,0 +1,104 @@
+"""The value of the picture, for assets/stage."""
+
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from amodal_diffusion import Scene
+from page.view.drawing import colour_of, data_url, draw_under, draw_view, drawn
+from page.work.edits import rotation_of, scale_of
+from page.work.session import Session
+
+EDIT_HINT = "Drag an object; corners change its size, the knob turns it. Arrow keys move by a pixel, Ctrl+Z undoes."
+
+Value = dict[str, Any]
+
+
+def stage_value(session: Session) -> Value | None:
+    """What the picture shows, for assets/stage; None without a photo."""
+    if session.photo is None:
+        return None
+    if session.view == "mark" or session.scene is None:
+        return _mark_stage(session)
+    if session.view == "edit":
+        return _edit_stage(session, session.scene.present)
+    return _look_stage(session, session.completed or session.scene.present)
+
+
+def _frame(session: Session, mode: str, picture: str, size: tuple[int, int], **more: Any) -> Value:
+    width, height = size
+    return {
+        "mode": mode,
+        "stamp": session.stamp,
+        "width": width,
+        "height": height,
+        "picture": picture,
+        "title": session.title,
+        "dims": "" if mode == "look" else f"{width} × {height} px",
+        **more,
+    }
+
+
+def _mark_stage(session: Session) -> Value:
+    photo = Image.fromarray(session.photo)
+    ids = np.zeros(session.size, np.uint8)
+    objects = []
+    for index, mark in enumerate(session.marks.present):
+        ids[mark.mask] = index + 1
+        objects.append({"id": mark.id, "name": mark.name, "rgb": colour_of(mark.id)})
+    return _frame(
+        session,
+        "mark",
+        data_url(photo),
+        photo.size,
+        ids=data_url(Image.fromarray(ids), "PNG"),
+        objects=objects,
+        selected=session.selected,
+        canPick=session.segmenter,
+    )
+
+
+def _edit_stage(session: Session, scene: Scene) -> Value:
+    objects = []
+    for layer in scene.layers:
+        (a, b, c), (d, e, f) = layer.transform.tolist()
+        objects.append(
+            {
+                "id": layer.id,
+                "name": layer.name,
+                "tile": list(layer.size),
+                "transform": [a, d, b, e, c, f],  # as DOMMatrix counts
+                "centre": list(layer.centre),
+                "scale": scale_of(layer),
+                "rotation": rotation_of(layer),
+            }
+        )
+    chosen = next((index for index, layer in enumerate(scene.layers) if layer.id == session.layer), None)
+    more: Value = {}
+    if chosen is not None:
+        more["under"] = draw_under(scene, chosen)
+        more["tile"] = data_url(scene.layer_image(chosen, canvas=False), "PNG")
+    pictures = drawn(scene)
+    return _frame(
+        session,
+        "edit",
+        pictures.picture,
+        scene.size,
+        ids=pictures.codes,
+        objects=objects,
+        selected=session.layer,
+        hint=EDIT_HINT,
+        **more,
+    )
+
+
+def _look_stage(session: Session, scene: Scene) -> Value:
+    hints = {
+        "Parts": "Tinted: what the photo shows. Hatched: what the network adds.",
+        "Order": "An arrow runs from an object to what it hides in part.",
+        "Uncertainty": "Dark: the network is unsure whether the object is there.",
+        "Whole objects": "Each object with its hidden part, as it can be moved.",
+    }
+    drawing = draw_view(scene, session.look)
+    return _frame(session, "look", data_url(drawing), drawing.size, hint=hints[session.look])

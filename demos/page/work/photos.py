@@ -1,0 +1,83 @@
+"""Photos that a visitor brings: checked before they are decoded, and scaled down where they are large."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from amodal_diffusion.images import load_image, load_rgba
+from page.work.session import PageError, Session
+
+MAX_UPLOAD = "25mb"
+MAX_SOURCE_PIXELS = 50_000_000
+"""A larger photo is refused before it is decoded."""
+MAX_PIXELS = 1_500_000
+"""A larger photo is scaled down to this."""
+MIN_SIDE = 32
+MAX_RATIO = 8
+PHOTO_TYPES = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "TIFF")
+
+
+def check_picture(path: str | Path) -> None:
+    """Refuse an upload that is no picture, of another kind, too large or too small, before it is decoded."""
+    name = Path(path).name
+    try:
+        with Image.open(path) as image:
+            kind, (width, height) = image.format, image.size
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise PageError(f"{name} is not an image that can be read. PNG, JPEG and WebP work.") from error
+    if kind not in PHOTO_TYPES:
+        raise PageError(f"{name} is {kind}. PNG, JPEG and WebP work.")
+    if width * height > MAX_SOURCE_PIXELS:
+        raise PageError(
+            f"{name} has {width * height / 1e6:.0f} million pixels; up to {MAX_SOURCE_PIXELS // 10**6} million work."
+        )
+    if min(width, height) < MIN_SIDE or max(width, height) > MAX_RATIO * min(width, height):
+        raise PageError(
+            f"{name} is {width} x {height} pixels; each side must have at least {MIN_SIDE}, and at most "
+            f"{MAX_RATIO} times the other."
+        )
+
+
+def open_photo(path: str | Path) -> Image.Image:
+    """The photo of an upload, upright RGB."""
+    check_picture(path)
+    try:
+        return load_image(path)
+    except ValueError as error:
+        raise PageError(f"{Path(path).name} cannot be read: the file is damaged.") from error
+
+
+def open_cutout(path: str | Path) -> Image.Image:
+    """A picture to add to a scene, upright RGBA: transparent where it is nothing."""
+    check_picture(path)
+    try:
+        return load_rgba(path)
+    except ValueError as error:
+        raise PageError(f"{Path(path).name} cannot be read: the file is damaged.") from error
+
+
+def with_photo(session: Session, photo: Image.Image, title: str, file_name: str = "") -> tuple[Session, str]:
+    """A fresh session with this photo, scaled down where it is large, and a note about that ("" for none)."""
+    source, note = photo.size, ""
+    longest = math.sqrt(MAX_PIXELS / (source[0] * source[1]))
+    if longest < 1:
+        size = tuple(max(MIN_SIDE, math.floor(side * longest)) for side in source)
+        photo = photo.resize((size[0], size[1]), Image.Resampling.LANCZOS)
+        note = f"The photo was scaled from {source[0]} x {source[1]} to {size[0]} x {size[1]} pixels."
+    pixels = np.asarray(photo.convert("RGB"))
+    fresh = Session(
+        pixels,
+        (source[1], source[0]),
+        title or "photo",
+        segmenter=session.segmenter,
+        stamp=session.stamp + 1,
+        file_name=file_name,
+    )
+    return fresh, note
+
+
+def open_upload(session: Session, path: str) -> tuple[Session, str]:
+    name = Path(path)
+    return with_photo(session, open_photo(path), name.stem, name.name)

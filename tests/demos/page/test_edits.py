@@ -1,0 +1,98 @@
+"""What a visitor of the page does to a scene."""
+
+import math
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from demo_helpers import edit
+from page.work import edits
+from page.work.edits import insert_picture, is_mirrored, overlapping, rotation_of, scale_of
+from page.work.session import PageError
+
+
+def test_typed_numbers_are_absolute(edited):
+    number = edited.scene.present.layers[0].id
+    turned = edit(edited, "rotate", id=number, degrees=40)
+    flipped = edit(edit(turned, "scale", id=number, percent=50), "flip", id=number)
+    for session, mirrored in ((turned, False), (flipped, True)):
+        again = edit(edit(session, "rotate", id=number, degrees=-75), "scale", id=number, percent=130)
+        layer = again.scene.present.layers[0]
+        assert rotation_of(layer) == pytest.approx(-75) and scale_of(layer) == pytest.approx(130)
+        assert is_mirrored(layer) is mirrored
+    placed = edit(flipped, "place", id=number, x=3.5)
+    x, y, _, _ = placed.scene.present.layers[0].box
+    assert (x, y) == (pytest.approx(3.5), pytest.approx(flipped.scene.present.layers[0].box[1]))
+
+
+def test_drag_moves_by_whole_pixels_and_undo_gives_the_photo_back(edited):
+    scene = edited.scene.present
+    number = scene.layers[1].id
+    moved = edit(edited, "move", id=number, dx=12.4, dy=-7)
+    assert moved.layer == number and len(moved.scene.past) == 1
+    assert np.subtract(moved.scene.present.layers[1].box, scene.layers[1].box).tolist() == [12, -7, 0, 0]
+    assert (moved.scene.present.render(output_type="np") != edited.photo).any()
+    back = edit(moved, "undo")
+    assert back.scene.present is scene and (back.scene.present.render(output_type="np") == edited.photo).all()
+    assert edit(back, "redo").scene.present is moved.scene.present
+    reset = edit(edit(moved, "front", id=number), "reset")
+    assert reset.scene.present is scene and len(reset.scene.past) == 3  # which can be undone too
+    still = edit(edited, "move", id=number, dx=0, dy=0)
+    assert still.scene.past == () and still.stamp > edited.stamp
+
+
+@pytest.mark.parametrize(
+    ("op", "event", "says"),
+    [
+        ("move", {"dx": 5000}, "too far away"),
+        ("move", {"dx": math.inf}, "must be between"),
+        ("place", {"x": "a"}, "cannot be read"),
+        ("scale", {"percent": 0}, "between 2 and 1000"),
+        ("scale", {"percent": None}, "cannot be read"),
+        ("rotate", {"degrees": math.nan}, "must be between"),
+        ("rename", {"name": ""}, "at least one letter"),
+        ("swap", {"other": 0}, "another object"),
+        ("swap", {"other": 77}, "Choose an object"),
+        ("explode", {}, "no such action"),
+    ],
+)
+def test_refused_edits(edited, op, event, says):
+    with pytest.raises(PageError, match=says):
+        edit(edited, op, id=0, **event)
+    with pytest.raises(PageError):
+        edit(edited, op, id=77, **event)
+
+
+def test_order_moves_step_by_step(edited):
+    scene = edited.scene.present
+    bottom = scene.stacking()[0]
+    above = overlapping(scene, bottom)
+    assert above  # the drawn objects overlap
+    raised = edit(edited, "forward", id=scene.layers[bottom].id).scene.present
+    assert raised.in_front(bottom, above[0]) and not scene.in_front(bottom, above[0])
+    front = edit(edited, "front", id=scene.layers[bottom].id)
+    with pytest.raises(PageError, match="Nothing is in front"):
+        edit(front, "forward", id=scene.layers[bottom].id)
+    back = edit(front, "back", id=scene.layers[bottom].id)
+    with pytest.raises(PageError, match="in front of nothing"):
+        edit(back, "backward", id=scene.layers[bottom].id)
+    swapped = edit(edited, "swap", id=scene.layers[bottom].id, other=scene.layers[above[0]].id).scene.present
+    assert swapped.in_front(bottom, above[0])
+
+
+def test_duplicate_remove_and_insert(monkeypatch, edited):
+    twice = edit(edited, "duplicate", id=0)
+    assert [layer.name for layer in twice.scene.present.layers][-1] == "a copy"
+    assert twice.layer == twice.scene.present.layers[-1].id == 3
+    gone = edit(twice, "remove", id=3)
+    assert len(gone.scene.present) == 3 and gone.layer is None
+    picture = Image.new("RGBA", (500, 100), (255, 0, 0, 255))
+    added = insert_picture(edited, picture, "sign")
+    x, y, w, h = added.scene.present.layers[-1].box
+    assert (w, h) == (64, 13) and abs(x + w / 2 - 64) <= 1 and abs(y + h / 2 - 48) <= 1
+    with pytest.raises(PageError, match="transparent everywhere"):
+        insert_picture(edited, Image.new("RGBA", (50, 50)), "air")
+    monkeypatch.setattr(edits, "MAX_OBJECTS", 3)
+    with pytest.raises(PageError, match="can have 3 objects"):
+        edit(edited, "duplicate", id=0)
