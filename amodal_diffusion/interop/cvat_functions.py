@@ -57,9 +57,7 @@ class AmodalDetection:
 
         self.pipeline, self.segmenter, self.masks = pipeline, segmenter, masks
         if labels is None:
-            known = getattr(segmenter.pipeline.model.config, "id2label", None) or {}
-            named = segmenter.pipeline.task == "image-segmentation"
-            labels = [str(name) for name in known.values()] if named else [UNNAMED]
+            labels = segmenter.names or [UNNAMED]
         self._ids = {name: number for number, name in enumerate(dict.fromkeys(labels), start=1)}
         attribute = cvataa.checkbox_attribute_spec(AMODAL, _AMODAL_ID)
         self._spec = cvataa.DetectionFunctionSpec(

@@ -2,8 +2,6 @@ from .amodal_vae import AmodalVAE as AmodalVAE
 from .amodal_vae import AmodalVAEOutput as AmodalVAEOutput
 from .amodal_vae import DiagonalGaussian as DiagonalGaussian
 from .asbu import ASBUPredictor as ASBUPredictor
-from .efficientnet_lite import EfficientNetLite0 as EfficientNetLite0
-from .efficientnet_lite import EfficientNetLiteOutput as EfficientNetLiteOutput
 from .occamodal_predictor import OccAmodalPredictor as OccAmodalPredictor
 from .outputs import MaskModelOutput as MaskModelOutput
 from .pcnet_content import PCNetContent as PCNetContent
@@ -11,5 +9,7 @@ from .pcnet_content import PCNetContentDiscriminator as PCNetContentDiscriminato
 from .pcnet_content import PCNetContentOutput as PCNetContentOutput
 from .pcnet_mask import PCNetMask as PCNetMask
 from .pcnet_mask import PhotoPCNetMask as PhotoPCNetMask
+from .photo.efficientnet_lite import EfficientNetLite0 as EfficientNetLite0
+from .photo.efficientnet_lite import EfficientNetLiteOutput as EfficientNetLiteOutput
 from .prompt_embedding import PromptEmbedding as PromptEmbedding
 from .sdamodal_decoder import SDAmodalDecoder as SDAmodalDecoder

@@ -10,9 +10,9 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor
 
 from .checks import CheckedModel, check_flags, check_mask_plane, check_positive_integers, stack_planes
-from .efficientnet_lite import EfficientNetLite0
 from .mask_unet import MaskUNet
 from .outputs import MaskModelOutput
+from .photo.efficientnet_lite import EfficientNetLite0
 
 
 class PCNetMask(MaskUNet, CheckedModel, ConfigMixin):

@@ -35,7 +35,7 @@ class FakeSegmenter:
     masks = np.stack([box_mask(1, 1, 6, 6), box_mask(7, 2, 6, 8)])
     asked = None
     can_click = True
-    pipeline = SimpleNamespace(task="image-segmentation")
+    names = ()
 
     def __call__(self, image):
         return SimpleNamespace(masks=self.masks, names=["cup", "plate"], scores=np.array([0.9, 0.8], np.float32))

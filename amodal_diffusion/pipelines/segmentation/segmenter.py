@@ -1,4 +1,4 @@
-"""Objects of a photo by a segmentation model of transformers: as a whole, or the one that is clicked on."""
+"""Objects of a photo by a segmentation model of transformers: all of them, what a text names, or what is clicked on."""
 
 import json
 import os
@@ -19,7 +19,9 @@ from ...files import atomic_folder
 from ...hub import HUB_KEYS, check_hub_id, resolve_subfolder
 from ...images import load_image
 from ...masks import BoolArray, mask_areas, mask_overlaps, to_mask_stack
-from ..inputs import check_integer, check_number, to_numpy
+from ..inputs import check_integer, check_number
+from .interactive import InteractiveSegmenter, PhotoEmbedding, Prompt
+from .sam import TEXT, SamPrompts, find_text
 
 TASKS = ("mask-generation", "image-segmentation")
 SETTINGS_NAME = "segmenter_config.json"
@@ -34,6 +36,20 @@ _SETTINGS = (
 )
 # Of more masks than these only the ones with the best scores are compared with each other.
 _CANDIDATES = 400
+# Of what a text names; `score_threshold` chooses among these.
+_LEAST = 0.05
+# By the type of a model's configuration: what is loaded without a pipeline of transformers, that for texts last.
+_CLASSES: dict[str, tuple[str, ...]] = {
+    "sam_hq": ("SamHQModel",),
+    "sam2": ("Sam2Model",),
+    "sam2_video": ("Sam2Model",),
+    "edgetam": ("EdgeTamModel",),
+    "edgetam_video": ("EdgeTamModel",),
+    "sam3": ("Sam3Model",),
+    "sam3_lite_text": ("Sam3LiteTextModel",),
+    "sam3_tracker": ("Sam3TrackerModel",),
+    "sam3_video": ("Sam3TrackerModel", "Sam3Model"),
+}
 
 
 @dataclass
@@ -57,11 +73,17 @@ class SegmenterOutput:
     __repr__ = short_repr
 
 
-class Segmenter:
-    """Finds objects with any transformers pipeline for mask generation (SAM) or image segmentation (Mask2Former, ...).
+class Segmenter(InteractiveSegmenter):
+    """Finds objects with a SAM of transformers, or any model for image segmentation (Mask2Former, ...).
+
+    SAM, SAM-HQ, SAM 2, SAM 3 (tracker) and EdgeTAM find everything, and answer to points, boxes and earlier masks
+    (`embed`, `click`); SAM 3 finds what a text names.
 
     Args:
-        model: a transformers pipeline of one of these tasks, or the Hub id or folder of a model for one.
+        model: the Hub id or folder of a model, a transformers pipeline for mask-generation or image-segmentation, or
+            one of `SamModel`, `SamHQModel`, `Sam2Model`, `EdgeTamModel`, `Sam3TrackerModel`, `Sam3Model`.
+        text_model: a `Sam3Model` beside one that takes points.
+        tokenizer: of the text encoder of a `Sam3Model`.
         score_threshold: least score of an object, in [0, 1].
         min_area: least area of an object as a share of the photo.
         max_overlap: of two masks whose IoU is above this, the one with the better score stays.
@@ -80,13 +102,15 @@ class Segmenter:
         >>> Segmenter(None)
         Traceback (most recent call last):
         ...
-        TypeError: `model` must be a transformers pipeline for mask-generation or image-segmentation, or an id, got ...
+        TypeError: `model` must be a SAM of transformers, a pipeline for mask-generation or image-segmentation, or ...
     """
 
     def __init__(
         self,
         model: Any,
         *,
+        text_model: Any = None,
+        tokenizer: Any = None,
         score_threshold: float = 0.5,
         min_area: float = 0.001,
         max_overlap: float = 0.7,
@@ -104,11 +128,22 @@ class Segmenter:
             "labels": _check_labels(labels),
             "eraser_dilation": check_integer("eraser_dilation", eraser_dilation, 0),
         }
-        self.pipeline = _load_pipeline(model) if isinstance(model, str | os.PathLike) else model
-        task = getattr(self.pipeline, "task", None)
-        if task not in TASKS or not isinstance(self.pipeline, transformers.Pipeline):
+        if isinstance(model, str | os.PathLike):
+            model, loaded_text, loaded_tokenizer = _load(model)
+            text_model, tokenizer = text_model or loaded_text, tokenizer or loaded_tokenizer
+        self.pipeline = model if isinstance(model, transformers.Pipeline) else None
+        self.model = model if self.pipeline is None else getattr(model, "model", None)
+        if not _is_segmenter(model):
+            task = getattr(model, "task", None)
             what = f"one for {task!r}" if task else type(model).__name__
-            raise TypeError(f"`model` must be a transformers pipeline for {' or '.join(TASKS)}, or an id, got {what}.")
+            raise TypeError(
+                f"`model` must be a SAM of transformers, a pipeline for {' or '.join(TASKS)}, or an id, got {what}."
+            )
+        self.grid: dict[str, Any] = {"points_per_side": 32, "least_score": 0.88, "least_stability": 0.95}
+        """How everything is asked for without a pipeline of transformers, whose defaults these are."""
+        own = isinstance(self.model, transformers.Sam3Model | transformers.Sam3LiteTextModel)
+        self.text_model = self.model if own else text_model
+        self.tokenizer = tokenizer
 
     @property
     def eraser_dilation(self) -> int:
@@ -117,13 +152,30 @@ class Segmenter:
 
     @property
     def can_click(self) -> bool:
-        """`click` works: the model takes points."""
-        return bool(self.pipeline.model.config.model_type == "sam")
+        """`embed` and `click` work: the model takes points."""
+        return _model_type(self.model) not in ("sam3", "sam3_lite_text") and SamPrompts.takes(_model_type(self.model))
+
+    @property
+    def takes_text(self) -> bool:
+        """A call takes `text`."""
+        return self.text_model is not None and self.tokenizer is not None
+
+    @property
+    def names(self) -> list[str]:
+        """The classes that the model knows; none where it knows no classes."""
+        if self.pipeline is None or self.pipeline.task != TASKS[1]:
+            return []
+        return [str(name) for name in (getattr(self.model.config, "id2label", None) or {}).values()]
+
+    @property
+    def maker(self) -> str:
+        """What the embeddings of this segmenter are known by."""
+        return f"{type(self).__name__} ({_model_type(self.model)})"
 
     @property
     def device(self) -> torch.device:
         """Where the model is."""
-        return self.pipeline.model.device
+        return self.model.device
 
     # Loading and saving
 
@@ -145,36 +197,66 @@ class Segmenter:
         kwargs.pop("variant", None)
         hub_options = {key: value for key, value in options.items() if key in HUB_KEYS}
         path = resolve_subfolder(pretrained_model_name_or_path, subfolder, **hub_options)
-        return cls(_load_pipeline(path, **options), **{**_read_settings(path), **kwargs})
+        model, text_model, tokenizer = _load(path, **options)
+        given = {"text_model": text_model, "tokenizer": tokenizer, **_read_settings(path), **kwargs}
+        return cls(model, **given)
 
     def save_pretrained(self, save_directory: str | os.PathLike[str]) -> None:
-        """Write model, image processor and settings into a folder; they appear together, and other files stay."""
+        """Write model, image processor or tokenizer, and settings into a folder; they appear together, and other files
+        stay.
+
+        Raises:
+            ValueError: a `text_model` beside another model, which one folder cannot hold.
+        """
+        if self.text_model is not None and self.text_model is not self.model:
+            raise ValueError("A segmenter of two models cannot be saved in one folder: save each of them by itself.")
         weights = ("model.safetensors", "model.safetensors.index.json")
         with atomic_folder(save_directory, replaces=(*weights, SETTINGS_NAME)) as staged:
-            self.pipeline.save_pretrained(os.fspath(staged), safe_serialization=True)
+            for part in (self.model if self.pipeline is None else self.pipeline, self.tokenizer):
+                if part is not None:
+                    part.save_pretrained(os.fspath(staged))
             text = json.dumps(self.settings, indent=2, sort_keys=True) + "\n"
             (staged / SETTINGS_NAME).write_text(text, encoding="utf-8")
 
     def to(self, *args: Any, **kwargs: Any) -> "Segmenter":
-        """Move or convert the model, as `torch.nn.Module.to`."""
-        self.pipeline.model.to(
-            *args, **{key: value for key, value in kwargs.items() if key != "silence_dtype_warnings"}
-        )
-        self.pipeline.device = self.pipeline.model.device
+        """Move or convert the models, as `torch.nn.Module.to`."""
+        options = {key: value for key, value in kwargs.items() if key != "silence_dtype_warnings"}
+        for model in (self.model, self.text_model):
+            if model is not None:
+                model.to(*args, **options)
+        if self.pipeline is not None:
+            self.pipeline.device = self.model.device
         return self
 
     # Calls
 
     @torch.no_grad()
-    def __call__(self, image: Any) -> SegmenterOutput:
-        """Find all objects.
+    def __call__(self, image: Any, text: str | None = None) -> SegmenterOutput:
+        """Find all objects, or those that a text names.
 
         Args:
             image: the photo in any form that `load_image` reads.
+            text: what to find, such as "yellow school bus"; needs a SAM 3.
+
+        Raises:
+            ValueError: `text` for a model that takes none, or none for one that takes nothing else.
         """
         photo = load_image(image)
-        found = self._generate(photo) if self.pipeline.task == TASKS[0] else self.pipeline(photo)
-        wanted = self.settings["labels"]
+        if text is not None:
+            if not self.takes_text:
+                raise ValueError(
+                    "`text` needs a SAM 3 with its tokenizer; this segmenter has a model of type "
+                    f"{_model_type(self.model)!r}."
+                )
+            found = find_text(self.text_model, self.tokenizer, np.asarray(photo), text, _LEAST)
+        elif self.pipeline is not None:
+            found = self._generate(photo) if self.pipeline.task == TASKS[0] else self.pipeline(photo)
+        elif self.can_click:
+            masks = SamPrompts(self.model).everything(self.embed(photo), **self.grid)
+            found = [{"mask": mask, "score": score} for mask, score in masks]
+        else:
+            raise ValueError(f"`text` must be given: a model of type {_model_type(self.model)!r} finds what it names.")
+        wanted = self.settings["labels"] if text is None else None
         found = [item for item in found if wanted is None or item.get("label", "") in wanted]
         scores = np.array([1.0 if item["score"] is None else float(item["score"]) for item in found], np.float32)
         best = np.argsort(-scores, kind="stable")[:_CANDIDATES]
@@ -185,39 +267,19 @@ class Segmenter:
         names = [str(found[index].get("label") or "") for index in best[kept]]
         return SegmenterOutput(masks[kept], names, scores[best[kept]])
 
-    @torch.no_grad()
-    def click(self, image: Any, points: Any, labels: Any = None) -> BoolArray:
-        """The object that is clicked on.
+    def encode(self, photo: npt.NDArray[np.uint8]) -> Any:
+        """What the model's image encoder makes of the photo."""
+        return self._prompts().encode(photo)
 
-        Args:
-            image: the photo in any form that `load_image` reads.
-            points: (P, 2) or (2,) numbers, (x, y) in pixels of the photo.
-            labels: (P,), 1 for a point on the object, 0 for one beside it; None: all are on it.
+    def answer(self, embedding: PhotoEmbedding, prompt: Prompt) -> BoolArray:
+        """Of the answers of the model the one that it trusts most; see `click`."""
+        return self._prompts().answer(embedding, prompt)
 
-        Returns:
-            (H, W) bool, of the answers of the model the one that it trusts most; False everywhere where it finds none.
-
-        Raises:
-            ValueError: where the model takes no points, or naming the argument: no points, points beside the photo,
-                labels of another number or other than 0 and 1.
-        """
+    def _prompts(self) -> SamPrompts:
         if not self.can_click:
-            kind = self.pipeline.model.config.model_type
+            kind = self.model.config.model_type
             raise ValueError(f"`click` needs a SAM model, which takes points; this segmenter has one of type {kind!r}.")
-        photo = load_image(image)
-        where, which = _check_points(points, labels, photo.width, photo.height)
-        model, processor = self.pipeline.model, transformers.SamProcessor(self.pipeline.image_processor)
-        inputs = processor(photo, input_points=[where.tolist()], input_labels=[which.tolist()], return_tensors="pt")
-        sizes = {name: inputs.pop(name) for name in ("original_sizes", "reshaped_input_sizes")}
-        inputs = {
-            name: value.to(model.device, model.dtype if value.is_floating_point() else value.dtype)
-            for name, value in inputs.items()
-        }
-        output = model(**inputs, multimask_output=True)
-        masks = self.pipeline.image_processor.post_process_masks(
-            output.pred_masks.float().cpu(), sizes["original_sizes"], reshaped_input_sizes=sizes["reshaped_input_sizes"]
-        )[0][0]  # [3, H, W]
-        return to_numpy(masks)[int(output.iou_scores[0, 0].argmax())].astype(bool)
+        return SamPrompts(self.model)
 
     def _generate(self, photo: Image.Image) -> list[dict[str, Any]]:
         """What a pipeline for mask generation finds, its duplicates included, which it needs torchvision to remove."""
@@ -249,21 +311,45 @@ class Segmenter:
         return chosen[~part][: self.settings["max_objects"]]
 
 
-def _load_pipeline(path_or_id: str | os.PathLike[str], **options: Any) -> Any:
-    dtype = options.pop("dtype", None)
-    options = {key: value for key, value in options.items() if value is not None}
+def _model_type(model: Any) -> str:
+    return str(getattr(getattr(model, "config", None), "model_type", ""))
+
+
+def _is_segmenter(model: Any) -> bool:
+    if isinstance(model, transformers.Pipeline):
+        return model.task in TASKS
+    kind = _model_type(model)
+    return isinstance(model, torch.nn.Module) and (SamPrompts.takes(kind) or kind in TEXT)
+
+
+def _load(path_or_id: str | os.PathLike[str], **options: Any) -> tuple[Any, Any, Any]:
+    """The model or pipeline of a folder or Hub id, the model for texts beside it, and its tokenizer, or None."""
     path = os.fspath(path_or_id)
     if not os.path.isdir(path):
         check_hub_id(path_or_id, "the folder of a segmentation model")
-    config = transformers.AutoConfig.from_pretrained(path, **options)
-    generates = config.model_type in MODEL_FOR_MASK_GENERATION_MAPPING_NAMES
+    dtype = options.pop("dtype", None)
+    dtype = torch.float32 if dtype is None else dtype
+    options = {key: value for key, value in options.items() if value is not None}
+    kind = transformers.AutoConfig.from_pretrained(path, **options).model_type
+    if kind not in _CLASSES:
+        return _load_pipeline(path, kind, dtype, options), None, None
+    models = [
+        getattr(transformers, name).from_pretrained(path, dtype=dtype, use_safetensors=True, **options).eval()
+        for name in _CLASSES[kind]
+    ]
+    if kind not in TEXT:
+        return models[0], None, None
+    return models[0], models[-1], transformers.AutoTokenizer.from_pretrained(path, **options)
+
+
+def _load_pipeline(path: str, kind: str, dtype: Any, options: dict[str, Any]) -> Any:
     make: Any = transformers.pipeline  # whose overloads know no task that is a variable
     return make(
-        TASKS[0] if generates else TASKS[1],
+        TASKS[0] if kind in MODEL_FOR_MASK_GENERATION_MAPPING_NAMES else TASKS[1],
         model=path,
         revision=options.pop("revision", None),
         token=options.pop("token", None),
-        dtype=torch.float32 if dtype is None else dtype,
+        dtype=dtype,
         model_kwargs={"use_safetensors": True, **options},
     )
 
@@ -292,18 +378,3 @@ def _check_labels(labels: Any) -> list[str] | None:
     if isinstance(labels, str) or not all(isinstance(label, str) for label in labels):
         raise TypeError(f"`labels` must be a list of names, got {labels!r}.")
     return list(labels)
-
-
-def _check_points(points: Any, labels: Any, width: int, height: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    where = np.atleast_2d(np.asarray(points, np.float64))
-    if where.ndim != 2 or where.shape[1] != 2 or not len(where):
-        raise ValueError(f"`points` must have shape (P, 2), (x, y) each, got {np.shape(points)}.")
-    inside = (where >= 0).all() and (where <= (width, height)).all()
-    if not inside:
-        raise ValueError(f"`points` must lie on the photo of {width} x {height} pixels, got {where.tolist()}.")
-    which = np.ones(len(where), np.int64) if labels is None else np.atleast_1d(np.asarray(labels))
-    if which.shape != (len(where),):
-        raise ValueError(f"`labels` must have one entry for each of the {len(where)} points, got {which.shape}.")
-    if not np.isin(which, (0, 1)).all():
-        raise ValueError(f"`labels` must be 1 (on the object) or 0 (beside it), got {which.tolist()}.")
-    return where, which.astype(np.int64)

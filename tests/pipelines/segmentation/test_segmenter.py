@@ -161,7 +161,7 @@ def test_broken_settings(sam, tmp_path):
 
 def test_to(sam):
     segmenter = Segmenter(sam_pipeline())
-    assert segmenter.to(torch.float64) is segmenter and segmenter.pipeline.dtype == torch.float64
+    assert segmenter.to(torch.float64) is segmenter and segmenter.model.dtype == torch.float64
     assert segmenter.click(PHOTO, (3, 3)).shape == (48, 70)
 
 
@@ -183,7 +183,7 @@ def test_settings_are_checked(sam, settings, error, message):
 
 
 def test_models_of_other_kinds(tmp_path):
-    with pytest.raises(TypeError, match="`model` must be a transformers pipeline for mask-gen.*got int"):
+    with pytest.raises(TypeError, match="`model` must be a SAM of transformers, a pipeline for mask-gen.*got int"):
         Segmenter(3)
     with pytest.raises(FileNotFoundError, match="There is no folder"):
         Segmenter.from_pretrained(tmp_path / "missing")

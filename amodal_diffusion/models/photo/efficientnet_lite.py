@@ -9,10 +9,10 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 
-from ..checkpoints import load_published_state_dict
-from ..display import short_repr
-from ..images import denormalize_images
-from .checks import CheckedModel, check_positive_integers
+from ...checkpoints import load_published_state_dict
+from ...display import short_repr
+from ...images import denormalize_images
+from ..checks import CheckedModel, check_positive_integers
 
 _STEM, _HEAD = 32, 1280
 # Of each stage of blocks: how many, kernel, stride of the first, expansion, channels.

@@ -1,0 +1,3 @@
+"""Networks that look at the photo alone."""
+
+__all__ = ["efficientnet_lite"]
