@@ -55,10 +55,13 @@ class Layer(Immutable):
         shadow: (h + 2 m, w + 2 m) uint8, by how much the object darkens the background around it, 0 (not at all) to 255
             (black), on the tile with a margin of m pixels on each side; None: it throws no shadow that is known.
         is_crowd: it is a group of objects under one mask, which was not completed.
+        visible: False hides it, as if it had been removed.
+        opacity: 0 to 1, by which the alpha of its tile and of its shadow counts.
+        locked: for editors, which then leave it as it is; the methods of `Scene` do not ask.
 
     Raises:
         TypeError, ValueError: naming the argument: another shape or dtype, values that are not finite, a transform
-            that cannot be inverted.
+            that cannot be inverted, an opacity outside of [0, 1].
 
     Example:
         >>> tile = np.full((2, 3, 4), 255, np.uint8)
@@ -77,6 +80,9 @@ class Layer(Immutable):
     origin: FloatArray | None = None
     shadow: npt.NDArray[np.uint8] | None = None
     is_crowd: bool = False
+    visible: bool = True
+    opacity: float = 1.0
+    locked: bool = False
 
     def __post_init__(self) -> None:
         rgba = frozen_array("rgba", self.rgba, np.uint8, (None, None, 4))
@@ -109,8 +115,14 @@ class Layer(Immutable):
         if self.id < 0:
             raise ValueError(f"`id` must be at least 0, got {self.id}.")
         fields["id"] = int(self.id)
-        if not isinstance(self.is_crowd, bool):
-            raise TypeError(f"`is_crowd` must be True or False, got {self.is_crowd!r}.")
+        for name in ("is_crowd", "visible", "locked"):
+            if not isinstance(getattr(self, name), bool):
+                raise TypeError(f"`{name}` must be True or False, got {getattr(self, name)!r}.")
+        if isinstance(self.opacity, bool) or not isinstance(self.opacity, int | float | np.integer | np.floating):
+            raise TypeError(f"`opacity` must be a number, got {self.opacity!r}.")
+        if not 0 <= self.opacity <= 1:
+            raise ValueError(f"`opacity` must be from 0 to 1, got {self.opacity!r}.")
+        fields["opacity"] = float(self.opacity)
         for name, value in fields.items():
             object.__setattr__(self, name, value)
 
@@ -149,6 +161,11 @@ class Layer(Immutable):
         """The layer stands where the photo shows it."""
         return self.origin is not None and self.same_place(self.transform, self.origin)
 
+    @property
+    def as_in_photo(self) -> bool:
+        """The layer is seen as the photo shows it: in its place, and neither hidden nor faded."""
+        return self.visible and self.opacity == 1 and self.at_home
+
     def shadow_layer(self) -> Layer | None:
         """The shadow as a black layer of its own, which stands where this one does; None without a shadow."""
         if self.shadow is None:
@@ -159,7 +176,7 @@ class Layer(Immutable):
         inner = translation(-margin, -margin)
         origin = None if self.origin is None else compose(self.origin, inner)
         dark = self.shadow > 0
-        return Layer(rgba, dark, dark, None, compose(self.transform, inner), origin=origin)
+        return Layer(rgba, dark, dark, None, compose(self.transform, inner), origin=origin, opacity=self.opacity)
 
     def same_place(self, first: FloatArray, second: FloatArray) -> bool:
         """Whether two maps of this layer's tile agree on all of it."""
@@ -170,7 +187,7 @@ class Layer(Immutable):
         if not isinstance(other, Layer):
             return False
         arrays = ("rgba", "modal", "amodal", "uncertainty", "transform", "origin", "shadow")
-        plain = ("name", "id", "is_crowd")
+        plain = ("name", "id", "is_crowd", "visible", "opacity", "locked")
         return all(getattr(self, name) == getattr(other, name) for name in plain) and all(
             same_array(getattr(self, name), getattr(other, name)) for name in arrays
         )

@@ -71,7 +71,7 @@ class PlacedLayer:
 
 
 def place_layer(layer: Layer, transform: FloatArray, height: int, width: int) -> PlacedLayer | None:
-    """Put a layer on a canvas of that size; None where it lies outside of it.
+    """Put a layer on a canvas of that size, with its opacity; None where it lies outside of it.
 
     Example:
         >>> tile, mask = np.full((2, 2, 4), 255, np.uint8), np.ones((2, 2), bool)
@@ -90,7 +90,10 @@ def place_layer(layer: Layer, transform: FloatArray, height: int, width: int) ->
     window = (slice(top, bottom), slice(left, right))
     part = _shifted(window, -shift[1], -shift[0])
     rgba = layer.rgba[part]
-    return PlacedLayer(window, rgba[..., :3], np.divide(rgba[..., 3], 255, dtype=np.float32), layer.modal[part])
+    alpha = np.divide(rgba[..., 3], 255, dtype=np.float32)
+    if layer.opacity < 1:
+        alpha *= np.float32(layer.opacity)
+    return PlacedLayer(window, rgba[..., :3], alpha, layer.modal[part])
 
 
 def place_mask(layer: Layer, transform: FloatArray, shape: tuple[int, ...], margin: int) -> tuple[Window, BoolArray]:
@@ -271,6 +274,8 @@ def _resample(layer: Layer, transform: FloatArray, height: int, width: int) -> P
     ]
     points = torch.from_numpy(np.stack(grid, axis=-1).astype(np.float32))[None]
     sampled = F.grid_sample(planes, points, mode="bilinear", padding_mode="zeros", align_corners=False)[0].numpy()
+    if layer.opacity < 1:
+        sampled[:4] *= np.float32(layer.opacity)
     colour = np.ascontiguousarray(sampled[:3].transpose(1, 2, 0))
     return PlacedLayer((rows, columns), colour, sampled[3].clip(0, 1), sampled[4] > 0.5)
 
@@ -343,21 +348,20 @@ def _render_strip(
 ) -> npt.NDArray[np.uint8]:
     """A scene, or a strip of it, as `render_layers`."""
     height, width = background.shape[:2]
-    shadows = [layer.shadow_layer() for layer in layers]
+    shadows = [layer.shadow_layer() if layer.visible else None for layer in layers]
+    placed = [place_layer(layer, layer.transform, height, width) if layer.visible else None for layer in layers]
     if photo is None:
         canvas = background.astype(np.float32)
         for shadow in shadows:
             _darken(canvas, shadow, None)
-        placed = [place_layer(layer, layer.transform, height, width) for layer in layers]
         return to_bytes(composite(canvas, placed, order, standing))
     gone = replaced.copy()
-    for layer, shadow in zip(layers, shadows, strict=True):
-        if layer.origin is not None and not layer.at_home:
-            leave(gone, layer, shadow, rim)
+    for layer in layers:
+        if layer.origin is not None and not layer.as_in_photo:
+            leave(gone, layer, layer.shadow_layer(), rim)
     changed = gone.copy()
-    placed = [place_layer(layer, layer.transform, height, width) for layer in layers]
     for layer, shadow, part in zip(layers, shadows, placed, strict=True):
-        if layer.at_home:
+        if layer.as_in_photo:
             continue
         for cover in (part, None if shadow is None else place_layer(shadow, shadow.transform, height, width)):
             if cover is not None:
@@ -373,7 +377,7 @@ def _render_strip(
         return photo
     canvas = np.where(gone[..., None], background, photo).astype(np.float32)
     for layer, shadow in zip(layers, shadows, strict=True):
-        _darken(canvas, shadow, gone if layer.at_home else None)
+        _darken(canvas, shadow, gone if layer.as_in_photo else None)
     _hide_behind_photo(home, forward, ~gone)
     return np.where(changed[..., None], to_bytes(composite(canvas, placed, order, standing)), photo)
 

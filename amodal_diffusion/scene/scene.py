@@ -155,11 +155,11 @@ class Scene(Immutable):
         return _as_output(picture, output_type)
 
     def layer_image(self, i: int, *, canvas: bool = True, output_type: OutputType = "pil") -> Any:
-        """One layer alone, whole, with transparency.
+        """One layer alone, whole, with transparency, also where it is hidden.
 
         Args:
             i: place in `layers`.
-            canvas: as it stands on the canvas; False gives the tile as it is, without its transform.
+            canvas: as it stands on the canvas, with its opacity; False gives the tile as it is, without its transform.
             output_type: "pil" for an image of mode RGBA, "np" for an array (H, W, 4) uint8, "pt" for a tensor
                 (4, H, W).
         """
@@ -211,6 +211,19 @@ class Scene(Immutable):
             raise ValueError(f"`factor` must be above 0, got {factor!r}.")
         return self._transformed(i, [[factor, 0], [0, factor]], about)
 
+    def stretch(self, i: int, width: float = 1, height: float = 1) -> Scene:
+        """Scale layer i by `width` > 0 and `height` > 0 along the sides of its own tile, also where it is turned.
+
+        Its centre stays. A turned object is not sheared.
+        """
+        i = self._check_index("i", i)
+        for name, factor in (("width", width), ("height", height)):
+            if not _finite(name, factor) > 0:
+                raise ValueError(f"`{name}` must be above 0, got {factor!r}.")
+        layer = self.layers[i]
+        inner = about([[width, 0], [0, height]], layer.size[0] / 2, layer.size[1] / 2)
+        return self._with_layer(i, replace(layer, transform=compose(layer.transform, inner)))
+
     def rotate(self, i: int, degrees: float, about: tuple[float, float] | None = None) -> Scene:
         """Rotate layer i counter-clockwise about the point `about` (x, y); None rotates it about its centre."""
         angle = math.radians(_finite("degrees", degrees))
@@ -241,6 +254,34 @@ class Scene(Immutable):
         order[i, j] = -1 if self.in_front(i, j) else 1
         order[j, i] = -order[i, j]
         evidence[i, j] = evidence[j, i] = False
+        return replace(self, order=order, evidence=evidence)
+
+    def restack(self, i: int, place: int) -> Scene:
+        """Put layer i at a place of `stacking`, 0 at the back, so that it is in front of exactly those before it there.
+
+        Relations that this does not change are kept, with what the photo shows of them: of two objects that each hide a
+        part of the other, both still do where layer i comes to no other side of the other one. Of other layers none
+        changes sides.
+
+        Raises:
+            IndexError, TypeError: where `i` or `place` is none of the N layers.
+        """
+        i, place = self._check_index("i", i), self._check_index("place", place)
+        before = self.stacking()
+        wanted = [index for index in before if index != i]
+        wanted.insert(place, i)
+        order, evidence = self.order.copy(), self.evidence.copy()
+        for position, j in enumerate(wanted):
+            if j != i:
+                relation = 1 if place > position else -1
+                if self.in_front(i, j) != (relation == 1):
+                    evidence[i, j] = evidence[j, i] = False
+                order[i, j], order[j, i] = relation, -relation
+        if stacking(order) != wanted:
+            # Layers without a relation of their own keep the one in which they were seen.
+            position = np.argsort(before)
+            unrelated = (order == 0) & ~np.eye(len(order), dtype=bool)
+            order = np.where(unrelated, np.sign(position[:, None] - position), order).astype(np.int8)
         return replace(self, order=order, evidence=evidence)
 
     def insert(self, rgba: RgbaInput, x: float = 0, y: float = 0, name: str = "") -> Scene:
@@ -274,6 +315,21 @@ class Scene(Immutable):
         """Give layer i another name."""
         i = self._check_index("i", i)
         return self._with_layer(i, replace(self.layers[i], name=name))
+
+    def set_visible(self, i: int, visible: bool = True) -> Scene:
+        """Show layer i, or hide it with its shadow: the scene then renders as if it had been removed."""
+        i = self._check_index("i", i)
+        return self._with_layer(i, replace(self.layers[i], visible=visible))
+
+    def set_opacity(self, i: int, opacity: float) -> Scene:
+        """Let layer i and its shadow count by `opacity`, from 0 (not at all) to 1; what is behind it shines through."""
+        i = self._check_index("i", i)
+        return self._with_layer(i, replace(self.layers[i], opacity=_finite("opacity", opacity)))
+
+    def set_locked(self, i: int, locked: bool = True) -> Scene:
+        """Mark layer i as one that editors leave as it is, or free it again."""
+        i = self._check_index("i", i)
+        return self._with_layer(i, replace(self.layers[i], locked=locked))
 
     # Files
 

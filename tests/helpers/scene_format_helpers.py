@@ -72,6 +72,8 @@ def edited_scenes(seed=0):
         "reordered": scene.bring_to_front(0).send_to_back(2).swap_order(1, 3),
         "removed": scene.remove(1),
         "added": scene.duplicate(0, 5, 6).insert(stamp, 4, 5, name="stämp"),
+        "states": scene.set_visible(0, False).set_opacity(1, 0.3).set_locked(2).move(3, 2, 2).set_opacity(3, 0.7),
+        "faded shadow": with_shadow(with_shadow(scene, 0), 1).set_opacity(0, 0.5).set_visible(1, False).move(0, 3, 2),
         "many": make_scene(seed, count=9),
     }
 

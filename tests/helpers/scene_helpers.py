@@ -94,7 +94,10 @@ def render_slowly(scene):
 def _render_pixel(scene, x, y):
     layers, stack = scene.layers, scene.stacking()
     home = [layer.origin is not None and np.array_equal(layer.origin, layer.transform) for layer in layers]
-    left = [i for i, layer in enumerate(layers) if layer.origin is not None and not home[i]]
+    changed = [
+        not (at_home and layer.visible and layer.opacity == 1) for at_home, layer in zip(home, layers, strict=True)
+    ]
+    left = [i for i, layer in enumerate(layers) if layer.origin is not None and changed[i]]
     replaced = scene.replaced[y, x] or any(_near(layers[i], layers[i].origin, x, y, scene.rim) for i in left)
     base = scene.background[y, x] if scene.photo is None or replaced else scene.photo[y, x]
     seen = [bool(_at(layer, layer.transform, "modal", x, y)) for layer in layers]
@@ -115,14 +118,14 @@ def _render_pixel(scene, x, y):
     cover = []
     for i, layer in enumerate(layers):
         rgba = _at(layer, layer.transform, "rgba", x, y)
-        if rgba is None or not rgba[3]:
+        if rgba is None or not rgba[3] * layer.opacity or not layer.visible:
             continue
         if home[i] and photo_is_in_front:
-            taken = [j for j in range(len(layers)) if j != i and home[j] and in_front(i, j)]
+            taken = [j for j in range(len(layers)) if j != i and home[j] and layers[j].visible and in_front(i, j)]
             taken = [j for j in taken if not scene.evidence[i, j]]
             if not any(_near(layers[j], layers[j].transform, x, y, scene.rim) for j in taken):
                 continue
-        cover.append((i, rgba))
+        cover.append((i, rgba * np.array([1, 1, 1, layer.opacity])))
     indices = [i for i, _ in cover]
     ranks = {i: sum(first(j, i) for j in indices if j != i) for i in indices}
     colour, light = np.zeros(3), 1.0

@@ -60,6 +60,9 @@ def test_random_edits_render_as_pixel_by_pixel(seed):
             lambda: scene.send_to_back(i),  # noqa: B023
             lambda: scene.duplicate(i, dx, dy),  # noqa: B023
             lambda: scene.insert(soft, dx, dy),  # noqa: B023
+            lambda: scene.set_visible(i, not scene.layers[i].visible),  # noqa: B023
+            lambda: scene.set_opacity(i, float(rng.choice([0, 0.4, 1]))),  # noqa: B023
+            lambda: scene.restack(i, int(rng.integers(len(scene)))),  # noqa: B023
         )
         scene = edits[int(rng.integers(len(edits)))]()
     np.testing.assert_array_equal(pixels(scene), render_slowly(scene))
@@ -267,6 +270,35 @@ def test_layer_image():
     assert half[3, 2].tolist() == [255, 0, 0, 64]
 
 
+def test_a_hidden_layer_is_as_if_removed():
+    scene = random_scene(3)
+    moved = scene.move(0, 4, 1)
+    for before in (scene, moved):
+        for i in range(len(before)):
+            hidden = before.set_visible(i, False)
+            np.testing.assert_array_equal(pixels(hidden), pixels(before.remove(i)))
+            np.testing.assert_array_equal(pixels(hidden.set_visible(i)), pixels(before))
+            np.testing.assert_array_equal(
+                hidden.layer_image(i, output_type="np"), before.layer_image(i, output_type="np")
+            )
+
+
+def test_opacity_lets_what_is_behind_shine_through():
+    modal, amodal = crossing_bars()
+    scene = scene_of_objects(modal, amodal)
+    whole, without = pixels(scene).astype(float), pixels(scene.remove(1)).astype(float)
+    for opacity in (0, 0.25, 1):
+        faded = pixels(scene.set_opacity(1, opacity)).astype(float)
+        mixed = np.where(modal[1][..., None], opacity * whole + (1 - opacity) * without, whole if opacity else without)
+        assert np.abs(faded - mixed)[modal[1]].max() <= 0.5 + 1e-6
+        assert (faded == mixed)[modal[0]].all()
+    turned = scene.rotate(1, 30).scale(1, 0.7)
+    shown, none = pixels(turned).astype(float), pixels(turned.remove(1)).astype(float)
+    assert np.abs(pixels(turned.set_opacity(1, 0.5)) - (shown + none) / 2).max() <= 1
+    alpha = turned.set_opacity(1, 0.5).layer_image(1, output_type="np")[..., 3].astype(int)
+    assert np.abs(2 * alpha - turned.layer_image(1, output_type="np")[..., 3]).max() <= 2
+
+
 def test_output_types():
     scene = random_scene(3)
     array = pixels(scene)
@@ -342,6 +374,21 @@ def test_shadows_fall_on_the_background_and_go_where_their_layer_goes():
     np.testing.assert_array_equal(pixels(scene.move(0, 5, 0).remove_shadow(0).move(0, -5, 0)), pixels(lit))
     half = replace(scene, replaced=np.arange(30)[None].repeat(16, 0) < 5)
     assert (pixels(half)[12:14, 2:5] == 100).all()  # where the background is seen, the shadow falls on it
+
+
+def test_shadows_fade_and_hide_with_their_layer():
+    mask = np.ones((2, 2), bool)
+    layer = Layer(tile(WHITE, 2, 2), mask, mask, transform=shift(2, 2), shadow=np.full((4, 4), 100, np.uint8))
+    scene = Scene(np.full((8, 8, 3), 200, np.uint8), (layer,))
+    for opacity, expected in ((1, 200 * 155 / 255), (0.5, 200 * 205 / 255), (0, 200)):
+        assert at(scene.set_opacity(0, opacity), 1, 1)[0] == round(expected)
+    assert at(scene.set_visible(0, False), 1, 1) == (200, 200, 200)
+    home = replace(layer, origin=layer.transform)
+    photo = pixels(scene)
+    known = Scene(scene.background, (home,), photo=photo)
+    np.testing.assert_array_equal(pixels(known), photo)
+    np.testing.assert_array_equal(pixels(known.set_visible(0, False)), scene.background)
+    np.testing.assert_array_equal(pixels(known.set_opacity(0, 0.5)), pixels(scene.set_opacity(0, 0.5)))
 
 
 def test_shadow_errors():

@@ -44,6 +44,11 @@ def two_layers(**fields):
         ({"name": 3}, TypeError, "`name` must be a string, got 3"),
         ({"id": 1.0}, TypeError, "`id` must be an integer, got 1.0"),
         ({"id": True}, TypeError, "`id` must be an integer"),
+        ({"visible": 1}, TypeError, "`visible` must be True or False, got 1"),
+        ({"locked": None}, TypeError, "`locked` must be True or False, got None"),
+        ({"opacity": "1"}, TypeError, "`opacity` must be a number, got '1'"),
+        ({"opacity": 1.5}, ValueError, "`opacity` must be from 0 to 1, got 1.5"),
+        ({"opacity": float("nan")}, ValueError, "`opacity` must be from 0 to 1, got nan"),
         ({"id": -1}, ValueError, "`id` must be at least 0, got -1"),
     ],
 )
@@ -106,6 +111,8 @@ def test_edits_share_arrays_and_leave_the_old_scene():
     for edited in (
         scene.move(0, 1), scene.rotate(1, 5), scene.swap_order(0, 1), scene.duplicate(2), scene.rename(0, "x"),
         scene.bring_to_front(1), scene.send_to_back(1), scene.insert(tile(RED)), scene.remove(3),
+        scene.stretch(0, 2, 1), scene.restack(0, 3), scene.set_visible(0, False), scene.set_opacity(0, 0.5),
+        scene.set_locked(0),
     ):  # fmt: skip
         assert edited.background is scene.background and edited.photo is scene.photo
         assert edited.layers[0].rgba is scene.layers[0].rgba
@@ -139,7 +146,8 @@ def test_index():
 
 EDITS = {
     "remove": (), "move": (1, 1), "place": (1, 1), "scale": (2,), "rotate": (5,), "flip": (), "bring_to_front": (),
-    "send_to_back": (), "duplicate": (), "rename": ("x",), "layer_image": (),
+    "send_to_back": (), "duplicate": (), "rename": ("x",), "layer_image": (), "stretch": (2, 3),
+    "restack": (0,), "set_visible": (False,), "set_opacity": (0.5,), "set_locked": (),
 }  # fmt: skip
 
 
@@ -166,6 +174,12 @@ def test_edits_refuse_indices(edit):
         ("scale", (0, np.inf), ValueError, "`factor` must be finite"),
         ("scale", (0, 2, (1,)), ValueError, r"`about` must be a point \(x, y\)"),
         ("scale", (0, 2, (1, np.nan)), ValueError, "`about` must be finite"),
+        ("stretch", (0, 0, 1), ValueError, "`width` must be above 0, got 0"),
+        ("stretch", (0, 1, np.nan), ValueError, "`height` must be finite"),
+        ("restack", (0, 2), IndexError, "`place` must be the index of one of 2 layers, got 2"),
+        ("set_opacity", (0, 2), ValueError, "`opacity` must be from 0 to 1, got 2"),
+        ("set_opacity", (0, "x"), TypeError, "`opacity` must be a number"),
+        ("set_visible", (0, 1), TypeError, "`visible` must be True or False, got 1"),
         ("rotate", (0, True), TypeError, "`degrees` must be a number"),
         ("rotate", (0, 5, 3), ValueError, "`about` must be a point"),
         ("swap_order", (0, 2), IndexError, "`j` must be the index"),
@@ -196,6 +210,11 @@ def test_boxes():
     assert scene.rotate(1, 90, about=(3, 2)).layers[1].box == pytest.approx((3, -2, 4, 4))  # counter-clockwise
     assert scene.flip(1).layers[1].box == scene.flip(1, horizontal=False).layers[1].box == (3, 2, 4, 4)
     assert scene.scale(1, 0.5).place(1, 3, 2).layers[1].box == pytest.approx((3, 2, 2, 2))
+    assert scene.stretch(1, 2, 0.5).layers[1].box == (1, 3, 8, 2)
+    turned = scene.rotate(1, 90).stretch(1, 2, 1).layers[1]  # its width lies upright now
+    assert turned.box == pytest.approx((3, 0, 4, 8)) and turned.centre == pytest.approx((5, 4))
+    sides = scene.rotate(1, 30).stretch(1, 3, 1).layers[1].transform[:, :2]
+    assert sides[:, 0] @ sides[:, 1] == pytest.approx(0)  # no shear
 
 
 def test_home_and_motion():
@@ -220,6 +239,35 @@ def test_order_of_edits():
     assert unknown.bring_to_front(0).order[0].tolist() == [0, 1] and not unknown.bring_to_front(0).evidence.any()
     assert unknown.send_to_back(1).order[:, 1].tolist() == [1, 0]
     assert unknown.bring_to_front(0).stacking() == [1, 0]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_restack_puts_a_layer_where_it_is_wanted_and_changes_no_other_pair(seed):
+    scene, rng = random_scene(seed, count=5), np.random.default_rng(seed)
+    for _ in range(8):
+        i, place = (int(value) for value in rng.integers(0, 5, 2))
+        before, moved = scene.stacking(), scene.restack(i, place)
+        wanted = [index for index in before if index != i]
+        wanted.insert(place, i)
+        for j in range(5):
+            for k in range(5):
+                if j != k and i not in (j, k):
+                    assert moved.in_front(j, k) == scene.in_front(j, k)
+                    assert moved.evidence[j, k] == scene.evidence[j, k]
+            if j != i:
+                assert moved.in_front(i, j) == (wanted.index(i) > wanted.index(j))
+                assert moved.evidence[i, j] == (scene.evidence[i, j] and moved.in_front(i, j) == scene.in_front(i, j))
+        if not any(scene.in_front(j, k) and before.index(j) < before.index(k) for j in range(5) for k in range(5)):
+            assert moved.stacking() == wanted  # without cycles
+        scene = moved
+
+
+def test_restack_of_unrelated_layers():
+    order = np.zeros((3, 3), np.int8)
+    order[0, 2], order[2, 0] = 1, -1
+    scene = Scene(BACKGROUND, tuple(make_layer(RED, 0, 0, index) for index in range(3)), order)
+    assert scene.stacking() == [1, 2, 0] and scene.restack(2, 0).stacking() == [2, 1, 0]
+    assert scene.restack(1, 2).stacking() == [2, 0, 1] and scene.restack(1, 0).stacking() == [1, 2, 0]
 
 
 def test_edits_with_one_layer_and_none():

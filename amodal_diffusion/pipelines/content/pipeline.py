@@ -24,7 +24,7 @@ from ..base import PipelineCallback, SafePipeline, check_callback
 from ..inputs import batches, check_choice, check_integer, check_number, to_device
 from ..registry import register_pipeline
 from .cutouts import paste_hidden, patch_colours, postprocess, to_pixels, to_planes, visible_tile
-from .fillers import check_filler, read_fillers
+from .fillers import FILLERS, check_filler, read_fillers
 from .inpainting import (
     check_inpainter_kwargs,
     inpaint,
@@ -201,6 +201,12 @@ class ContentPipeline(SafePipeline):
     def network(self) -> str | None:
         """The filler that stands for the component of the pipeline; None without one."""
         return "pcnet-c" if self.model is not None else None if self.inpainter is None else "inpainter"
+
+    @property
+    def fillers(self) -> tuple[str, ...]:
+        """The fillers that a call can ask for: those of `FILLERS` whose component is there."""
+        lacking = {"pcnet-c": self.model is None, "inpainter": self.inpainter is None}
+        return tuple(filler for filler in FILLERS if not lacking.get(filler, False))
 
     def _fillers(self, filler: Any, names: Sequence[str | None]) -> list[str]:
         """One for each object, checked."""

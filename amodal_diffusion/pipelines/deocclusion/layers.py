@@ -188,14 +188,26 @@ def _soften(
     """The tile with the alpha of its rim; where its outline is hidden, with one that is a pixel wide."""
     tile = tile.copy()
     opaque = tile[..., 3] > 0
-    count = np.lib.stride_tricks.sliding_window_view(np.pad(opaque, 1), (3, 3)).sum(axis=(2, 3))
     hidden = opaque & ~seen
-    tile[hidden, 3] = np.rint(count[hidden] * (255 / 9))
+    tile[hidden, 3] = soft_alpha(opaque)[hidden]
     rows, columns = np.unravel_index(outlines.pixels[index], outlines.photo.shape[:2])
     rows, columns = rows - corner[1], columns - corner[0]
     kept = seen[rows, columns]
     tile[rows[kept], columns[kept], 3] = outlines.alpha[index][kept]
     return tile
+
+
+def soft_alpha(mask: BoolArray) -> npt.NDArray[np.uint8]:
+    """(h, w) uint8, the alpha of a mask whose outline is a pixel wide.
+
+    Example:
+        >>> soft_alpha(np.ones((3, 3), bool))
+        array([[113, 170, 113],
+               [170, 255, 170],
+               [113, 170, 113]], dtype=uint8)
+    """
+    count = np.lib.stride_tricks.sliding_window_view(np.pad(mask, 1), (3, 3)).sum(axis=(2, 3))
+    return np.rint(count * (255 / 9)).astype(np.uint8)
 
 
 def read_margins(extend_canvas: Any, height: int, width: int) -> tuple[int, int, int, int]:

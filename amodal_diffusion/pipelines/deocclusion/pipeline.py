@@ -26,6 +26,7 @@ from ..segmentation.segmenter import Segmenter
 from .layers import SceneInputs, make_layer, read_flags, read_margins, read_names, split_overlaps, tidy_hidden
 from .loading import COMPONENTS, SETTINGS, index_for_diffusers, load_scene_pipeline, save_scene_pipeline
 from .matting import soft_outlines
+from .repainting import RepaintInputs, on_photo, repainted
 from .shadows import find_shadows, light
 
 _MAX_EDGE = 16  # pixels of a photo whose longer side is 640
@@ -164,6 +165,11 @@ class ScenePipeline(SafePipeline):
     def dtype(self) -> torch.dtype:
         """That of the mask pipeline."""
         return self.mask_pipeline.dtype
+
+    @property
+    def fillers(self) -> tuple[str, ...]:
+        """What can fill hidden parts and the background, by name; see `ContentPipeline.fillers`."""
+        return self.content_pipeline.fillers
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
         """Move or convert the components; arguments as of `DiffusionPipeline.to`."""
@@ -322,6 +328,79 @@ class ScenePipeline(SafePipeline):
         rim = self.content_pipeline.background_rim(*inputs.outside.shape) if hard else 0
         report("done", 1.0)
         return Scene(background, tuple(layers), relations, inputs.canvas, rim=rim, replaced=inputs.outside)
+
+    @torch.no_grad()
+    def repaint(
+        self,
+        scene: Scene,
+        i: int,
+        *,
+        amodal_mask: Any = None,
+        filler: str | None = None,
+        prompt: str | None = None,
+        category_id: int | None = None,
+        inpainter_kwargs: Mapping[str, Any] | None = None,
+        generator: torch.Generator | None = None,
+        progress_callback: ProgressCallback | None = None,
+    ) -> Scene:
+        """Paint the hidden part of one object anew, with another filler or in another shape.
+
+        What the photo shows of the object, its place, the order and all other layers stay as they are, also in a scene
+        that has been edited.
+
+        Args:
+            scene: with a photo, as a call of this pipeline or `Scene.load` gives it.
+            i: place in `layers` of the object.
+            amodal_mask: (H, W), the whole object as it lies in the photo, in any form that `to_mask_stack` reads; what
+                the photo shows of it is added, and what `min_hidden_width` says left out. None keeps its shape.
+            filler: what fills the hidden part; None takes the content pipeline's setting.
+            prompt: for an inpainter; None takes the name.
+            category_id: for a content pipeline that needs it.
+            inpainter_kwargs: further arguments of an inpainter's call, see `ContentPipeline`.
+            generator: of random numbers, see `ContentPipeline`.
+            progress_callback: called with "contents" or "done" and the share that is done; False ends the call.
+
+        Returns:
+            The scene with another layer i; the scene itself where the object has no hidden part.
+
+        Raises:
+            IndexError, TypeError, ValueError: naming the argument: a scene without a photo, a layer that the photo does
+                not show, such as an added picture or a copy, a mask of another size, and as `ContentPipeline` says.
+            CallInterruptedError: `progress_callback` returned False.
+        """
+        report = _Progress(progress_callback or _silent)
+        if not isinstance(scene, Scene):
+            raise TypeError(f"`scene` must be a Scene, got {type(scene).__name__}.")
+        if scene.photo is None:
+            raise ValueError("`scene` must have a photo, whose objects can be painted anew; this one has none.")
+        if isinstance(i, bool) or not isinstance(i, int | np.integer):
+            raise TypeError(f"`i` must be the index of a layer, got {i!r}.")
+        if not 0 <= i < len(scene):
+            raise IndexError(f"`i` must be the index of one of {len(scene)} layers, got {i}.")
+        layer, size = scene.layers[i], scene.photo.shape[:2]
+        modal, amodal = (on_photo(layer, size, name) for name in ("modal", "amodal"))
+        if modal is None or amodal is None:
+            raise ValueError(f"`i` must be of an object that the photo shows; layer {i} was added to the scene.")
+        if amodal_mask is not None:
+            given = to_mask_stack(amodal_mask, height=size[0], width=size[1])
+            if len(given) != 1:
+                raise ValueError(f"`amodal_mask` must be one mask, got {len(given)}.")
+            amodal = tidy_hidden(given | modal, modal[None], self.config.min_hidden_width)[0]
+        report("contents", 0.0)
+        inputs = RepaintInputs.of_scene(scene, int(i), amodal)
+        soft = scene.rim == 0
+        if not (amodal & ~modal).any() and (amodal_mask is None or not amodal.any()):
+            return scene
+        contents: Any = self.content_pipeline(
+            inputs.photo, inputs.masks, inputs.amodal_masks, occluder_masks=inputs.occluders, unknown=inputs.unknown,
+            names=inputs.names, prompts=None if prompt is None else [prompt] * len(inputs.names),
+            category_ids=None if category_id is None else [category_id] * len(inputs.names),
+            inpainter_kwargs=inpainter_kwargs, filler=filler, clean_seams=soft, generator=generator,
+            callback=report.within("contents", 0.0, 1.0),
+        )  # fmt: skip
+        report("done", 1.0)
+        fresh = repainted(layer, contents.objects[0], amodal, soft)
+        return replace(scene, layers=(*scene.layers[:i], fresh, *scene.layers[i + 1 :]))
 
     # 1.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -33,17 +33,23 @@ class Picture:
         x: left edge on the canvas, which it may leave.
         y: top edge.
         name: of the layer.
+        opacity: 0 to 1, by which its alpha counts.
+        visible: it is shown.
+        locked: nobody is to change it.
 
     Example:
         >>> picture = Picture(np.zeros((2, 3, 4), np.uint8), x=5, y=1, name="cup")
         >>> picture
-        Picture(rgba=uint8 (2, 3, 4), x=5, y=1, name='cup')
+        Picture(rgba=uint8 (2, 3, 4), x=5, y=1, name='cup', opacity=1.0, visible=True, locked=False)
     """
 
     rgba: npt.NDArray[np.uint8]
     x: int
     y: int
     name: str
+    opacity: float = 1.0
+    visible: bool = True
+    locked: bool = False
 
     __repr__ = short_repr
 
@@ -51,8 +57,8 @@ class Picture:
 def stack_of(scene: Scene, rendered: npt.NDArray[np.uint8]) -> list[Picture]:
     """A scene as pictures, back to front, which show `rendered` when they are put over each other.
 
-    The lowest is the background and each object is one picture, whole; shadows are black pictures below all objects,
-    whose alpha is how dark they are. What a plain stack cannot show gets a picture
+    The lowest is the background and each object is one picture, whole, also a hidden one; shadows are black pictures
+    below all objects, whose alpha is how dark they are. What a plain stack cannot show gets a picture
     of its own, where there is such: the photo next to the objects, whose rims the background has filled; and, before
     everything, pixels of objects that are in front of each other in turn.
 
@@ -67,24 +73,24 @@ def stack_of(scene: Scene, rendered: npt.NDArray[np.uint8]) -> list[Picture]:
     """
     height, width = rendered.shape[:2]
     pictures = [Picture(_opaque(scene.background), 0, 0, BACKGROUND)]
-    placed = [place_layer(layer, layer.transform, height, width) for layer in scene.layers]
-    shadows = [_shadow(layer, height, width) for layer in scene.layers]
+    placed = [_place(layer, height, width) for layer in scene.layers]
+    shadows = [_place(layer.shadow_layer(), height, width) for layer in scene.layers]
     canvas = scene.background.copy()
     covered = np.zeros((height, width), bool)
-    for part in (*placed, *shadows):
-        if part is not None:
-            covered[part.window] |= part.cover
+    for layer, *parts in zip(scene.layers, placed, shadows, strict=True):
+        for part in parts:
+            if part is not None and layer.visible and layer.opacity:
+                covered[part.window] |= part.cover
     around = ~covered & (rendered != scene.background).any(axis=2)
     if around.any():
         pictures.append(_cut_out(rendered, around, PHOTO))
         canvas[around] = rendered[around]
-    names = [layer.name for layer in scene.layers]
-    parts = [(part, SHADOW.format(name)) for part, name in zip(shadows, names, strict=True) if part is not None]
-    for part, name in [*parts, *((placed[index], names[index]) for index in scene.stacking())]:
-        pictures.append(_rasterised(part, name))
-        if part is not None:
+    pairs = [(part, layer, SHADOW) for part, layer in zip(shadows, scene.layers, strict=True) if part is not None]
+    for part, layer, name in [*pairs, *((placed[index], scene.layers[index], "{}") for index in scene.stacking())]:
+        pictures.append(_rasterised(part, layer, name.format(layer.name)))
+        if part is not None and layer.visible:
             window = canvas[part.window]
-            alpha = pictures[-1].rgba[..., 3:] / np.float32(255)
+            alpha = pictures[-1].rgba[..., 3:] * np.float32(layer.opacity / 255)
             window[:] = np.rint(window + alpha * (pictures[-1].rgba[..., :3] - window.astype(np.float32)))
     differs = (canvas > rendered + np.uint8(_TOLERANCE)) & (rendered < 255 - _TOLERANCE)
     differs |= (rendered > canvas + np.uint8(_TOLERANCE)) & (canvas < 255 - _TOLERANCE)
@@ -94,9 +100,9 @@ def stack_of(scene: Scene, rendered: npt.NDArray[np.uint8]) -> list[Picture]:
     return pictures
 
 
-def _shadow(layer: Layer, height: int, width: int) -> PlacedLayer | None:
-    shadow = layer.shadow_layer()
-    return None if shadow is None else place_layer(shadow, shadow.transform, height, width)
+def _place(layer: Layer | None, height: int, width: int) -> PlacedLayer | None:
+    """A layer on the canvas as if it were not faded: files have a place of their own for the opacity."""
+    return None if layer is None else place_layer(replace(layer, opacity=1.0), layer.transform, height, width)
 
 
 def visible_layers(scene: Scene, rendered: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.bool_], ...]:
@@ -107,7 +113,8 @@ def visible_layers(scene: Scene, rendered: npt.NDArray[np.uint8]) -> tuple[npt.N
         rendered: (H, W, 3) uint8, `scene.render(output_type="np")`.
 
     Returns:
-        Two (N, H, W) bool stacks: whole layers, and what of them `rendered` shows, a part of the former.
+        Two (N, H, W) bool stacks: whole layers, and what of them `rendered` shows, a part of the former. A hidden layer
+        is in no picture, so it has neither; a faded one counts as if it were opaque.
 
     Example:
         >>> white = np.full((2, 2, 4), 255, np.uint8)
@@ -121,7 +128,7 @@ def visible_layers(scene: Scene, rendered: npt.NDArray[np.uint8]) -> tuple[npt.N
     marked: list[PlacedLayer | None] = []
     own = np.zeros((len(scene), height, width), bool)
     for index, layer in enumerate(scene.layers):
-        placed = place_layer(layer, layer.transform, height, width)
+        placed = _place(layer, height, width) if layer.visible else None
         if placed is None:
             marked.append(None)
             continue
@@ -130,7 +137,7 @@ def visible_layers(scene: Scene, rendered: npt.NDArray[np.uint8]) -> tuple[npt.N
         # A hidden part shows where the scene has its colour: the photo may show something that has no layer there.
         colour = placed.premultiplied / np.maximum(placed.alpha, 1e-3)[..., None]
         same = (np.abs(colour - rendered[placed.window]) <= _TOLERANCE).all(axis=2)
-        own[index][placed.window] = placed.seen | same
+        own[index][placed.window] = placed.seen | same | (layer.opacity < 1)
         # Every pixel is of one layer alone when its colour is the layer's number and no alpha is between 0 and 1.
         number = np.repeat(solid[..., None] * np.float32(index + 1), 3, axis=2)
         marked.append(PlacedLayer(placed.window, number, solid.astype(np.float32), placed.seen))
@@ -142,13 +149,13 @@ def visible_layers(scene: Scene, rendered: npt.NDArray[np.uint8]) -> tuple[npt.N
 
 
 def scene_of(pictures: Sequence[Picture], width: int, height: int) -> Scene:
-    """A scene of a plain stack: the lowest picture is the background (on white), the others are objects.
+    """A scene of a plain stack: the lowest visible picture is the background (on white), the others are objects.
 
-    What is in front of what is known from the stack for objects that overlap. The scene has no photo: pictures can be
-    moved as they are.
+    Hidden pictures become hidden layers. What is in front of what is known from the stack for objects that overlap.
+    The scene has no photo: pictures can be moved as they are.
 
     Args:
-        pictures: back to front, at least one.
+        pictures: back to front, at least one that is visible.
         width: of the canvas.
         height: of the canvas.
 
@@ -161,11 +168,12 @@ def scene_of(pictures: Sequence[Picture], width: int, height: int) -> Scene:
     check_pixels(width, height, "the canvas")
     check_layer_count(len(pictures) - 1)
     ground = np.full((height, width, 4), 255, np.float32)
-    solid = pictures[0].rgba[..., 3] > 0
-    lowest = Layer(pictures[0].rgba, modal=solid, amodal=solid, transform=_at(pictures[0]))
+    first = next(picture for picture in pictures if picture.visible)
+    solid = first.rgba[..., 3] > 0
+    lowest = Layer(first.rgba, modal=solid, amodal=solid, transform=_at(first), opacity=first.opacity)
     one = np.zeros((1, 1), np.int8)
     background = to_bytes(composite(ground, [place_layer(lowest, lowest.transform, height, width)], one, one > 0))
-    objects = pictures[1:]
+    objects = [picture for picture in pictures if picture is not first]
     modal = _uncovered(objects, width, height)
     layers = [
         Layer(
@@ -175,6 +183,9 @@ def scene_of(pictures: Sequence[Picture], width: int, height: int) -> Scene:
             transform=_at(picture),
             name=picture.name,
             id=index,
+            visible=picture.visible,
+            opacity=picture.opacity,
+            locked=picture.locked,
         )
         for index, (picture, seen) in enumerate(zip(objects, modal, strict=True))
     ]
@@ -195,7 +206,11 @@ def fingerprint(pictures: Sequence[Picture]) -> str:
     """
     digest = hashlib.sha256()
     for picture in pictures:
-        digest.update(repr((picture.name, picture.x, picture.y, picture.rgba.shape)).encode("utf-8", "surrogatepass"))
+        about: tuple[object, ...] = (picture.name, picture.x, picture.y, picture.rgba.shape)
+        state = (round(255 * picture.opacity), picture.visible, picture.locked)
+        if state != (255, True, False):  # files that were written before layers had a state have none in their digest
+            about += state
+        digest.update(repr(about).encode("utf-8", "surrogatepass"))
         digest.update(np.ascontiguousarray(picture.rgba).data)
     return digest.hexdigest()
 
@@ -211,14 +226,15 @@ def _cut_out(rgb: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_], name: str)
     return Picture(_opaque(rgb[y : y + h, x : x + w]) * part, x, y, name)
 
 
-def _rasterised(placed: PlacedLayer | None, name: str) -> Picture:
+def _rasterised(placed: PlacedLayer | None, layer: Layer, name: str) -> Picture:
     """A placed layer as it lies on the canvas; one transparent pixel where it lies outside of it."""
+    state = (layer.opacity, layer.visible, layer.locked)
     if placed is None:
-        return Picture(np.zeros((1, 1, 4), np.uint8), 0, 0, name)
+        return Picture(np.zeros((1, 1, 4), np.uint8), 0, 0, name, *state)
     alpha = placed.alpha[..., None] * np.float32(255)
     rgba = to_bytes(np.concatenate([placed.premultiplied, alpha], axis=2))
     rows, columns = placed.window
-    return Picture(rgba, int(columns.start), int(rows.start), name)
+    return Picture(rgba, int(columns.start), int(rows.start), name, *state)
 
 
 def _at(picture: Picture) -> npt.NDArray[np.float64]:
@@ -234,7 +250,8 @@ def _uncovered(pictures: Sequence[Picture], width: int, height: int) -> list[npt
         inside, on_canvas = _windows(picture, width, height)
         opaque = picture.rgba[inside][..., 3] > 0
         mask[inside] = opaque & ~covered[on_canvas]
-        covered[on_canvas] |= picture.rgba[inside][..., 3] > 127
+        if picture.visible:
+            covered[on_canvas] |= picture.rgba[inside][..., 3] * picture.opacity > 127
         masks.append(mask)
     return masks[::-1]
 

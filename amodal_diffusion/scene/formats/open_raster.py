@@ -45,6 +45,8 @@ FOLDER = "amodal_diffusion/"
 STACK_KEY = "stack_sha256"
 
 _THUMBNAIL = 256
+_State = tuple[float, bool, bool]  # opacity, visible, locked
+
 _MAX_DEPTH = 64
 _MAX_SHIFT = 2**24
 
@@ -92,9 +94,9 @@ def save_open_raster(scene: Scene, path: PathLike) -> None:
 def load_open_raster(path: PathLike) -> Scene:
     """Read a scene from OpenRaster.
 
-    A file from another program, or one whose layers another program changed, gives a scene of its visible layers: the
-    lowest is the background, the others are objects. Groups are flattened, opacity goes into the alpha, and every
-    blend mode counts as the normal one.
+    A file from another program, or one whose layers another program changed, gives a scene of its layers: the lowest
+    visible one is the background, the others are objects. Groups are flattened, layers keep their opacity and stay
+    hidden or locked where they or their group are, and every blend mode counts as the normal one.
 
     Raises:
         FileNotFoundError: where there is no such file.
@@ -138,7 +140,10 @@ def _stack_xml(pictures: list[Picture], names: list[str], width: int, height: in
     stack = ElementTree.SubElement(image, "stack")
     for picture, source in zip(reversed(pictures), reversed(names), strict=True):  # the first is in front
         attributes = {"name": plain_name(picture.name), "src": source, "x": str(picture.x), "y": str(picture.y)}
-        attributes |= {"opacity": "1.0", "visibility": "visible", "composite-op": "svg:src-over"}
+        attributes |= {"opacity": str(float(picture.opacity)), "composite-op": "svg:src-over"}
+        attributes["visibility"] = "visible" if picture.visible else "hidden"
+        if picture.locked:
+            attributes["edit-locked"] = "true"
         ElementTree.SubElement(stack, "layer", attributes)
     return ElementTree.tostring(image, encoding="UTF-8", xml_declaration=True)
 
@@ -154,13 +159,13 @@ def _parse_stack(content: bytes) -> Any:
 
 
 def _pictures(image: Any, archive: Archive) -> list[Picture]:
-    """The visible layers, back to front."""
-    layers = list(_visible(image.find("stack"), 1.0, 0))
-    if not layers:
+    """The layers, back to front."""
+    layers = list(_layers(image.find("stack"), (1.0, True, False), 0))
+    if not any(visible for _, (_, visible, _) in layers):
         raise ValueError("stack.xml has no visible layer.")
     check_layer_count(len(layers) - 1)
     pictures, total = [], 0
-    for layer, opacity in reversed(layers):
+    for layer, state in reversed(layers):
         source = layer.get("src", "")
         if source not in archive.names:
             raise ValueError(f"the picture {source!r} of layer {layer.get('name', '')!r} is missing.")
@@ -168,22 +173,26 @@ def _pictures(image: Any, archive: Archive) -> list[Picture]:
         total += opened.width * opened.height
         check_total(total)
         rgba = np.array(load_rgba(opened))
-        if opacity < 1:
-            rgba[..., 3] = np.rint(rgba[..., 3] * opacity)
-        pictures.append(Picture(rgba, _number(layer, "x", 0), _number(layer, "y", 0), layer.get("name", "")))
+        x, y = _number(layer, "x", 0), _number(layer, "y", 0)
+        pictures.append(Picture(rgba, x, y, layer.get("name", ""), *state))
     return pictures
 
 
-def _visible(stack: Any, opacity: float, depth: int) -> Iterator[tuple[Any, float]]:
-    """Layers of a stack and of the stacks in it, front to back, with the opacity of all that they lie in."""
+def _layers(stack: Any, above: _State, depth: int) -> Iterator[tuple[Any, _State]]:
+    """Layers of a stack and of the stacks in it, front to back, each with what it and all that it lies in say of it."""
     if depth > _MAX_DEPTH:
         raise ValueError(f"stack.xml may nest {_MAX_DEPTH} stacks at most.")
+    opacity, visible, locked = above
     for entry in stack:
-        if entry.tag not in ("layer", "stack") or entry.get("visibility") == "hidden":
+        if entry.tag not in ("layer", "stack"):
             continue
-        own = opacity * _opacity(entry)
+        own = (
+            opacity * _opacity(entry),
+            visible and entry.get("visibility") != "hidden",
+            locked or entry.get("edit-locked") == "true",
+        )
         if entry.tag == "stack":
-            yield from _visible(entry, own, depth + 1)
+            yield from _layers(entry, own, depth + 1)
         else:
             yield entry, own
 

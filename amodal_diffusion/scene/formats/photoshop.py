@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 import os
 import struct
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -66,6 +68,7 @@ def save_photoshop(scene: Scene, path: PathLike) -> None:
         True
     """
     from psd_tools.api.layers import PixelLayer  # slow to import, and no other format needs it
+    from psd_tools.constants import ProtectedFlags, Tag
     from psd_tools.psd.image_resources import ImageResource
 
     if max(scene.size) > MAX_SIDE:
@@ -77,6 +80,10 @@ def save_photoshop(scene: Scene, path: PathLike) -> None:
     for picture in pictures:
         layer = PixelLayer.fromarray(picture.rgba, written, name="layer", top=picture.y, left=picture.x)
         layer.name = _name(picture)
+        layer.opacity, layer.visible = round(255 * picture.opacity), picture.visible
+        if picture.locked:
+            # `layer.lock()` of psd-tools 1.26 locks nothing where the layer has no such setting yet.
+            layer.tagged_blocks.set_data(Tag.PROTECTED_SETTING, int(ProtectedFlags.COMPLETE))
     document[STACK_KEY] = fingerprint(_named(pictures))
     content = archive_bytes({DOCUMENT: dump_document(document), **files})
     written.image_resources[RESOURCE] = ImageResource(key=RESOURCE, name=RESOURCE_NAME, data=content)
@@ -100,10 +107,11 @@ def _flattened_document(rendered: npt.NDArray[np.uint8]) -> Any:
 def load_photoshop(path: PathLike) -> Scene:
     """Read a scene from a Photoshop document.
 
-    A file from another program, or one whose layers another program changed, gives a scene of its visible layers: the
-    lowest is the background, the others are objects; a document without layers is all background. Groups are
-    flattened; opacity, masks and what a layer is clipped to go into the alpha. Blend modes, adjustments, effects and
-    vector masks are left out, with a warning that names the layer.
+    A file from another program, or one whose layers another program changed, gives a scene of its layers: the lowest
+    visible one is the background, the others are objects; a document without visible layers is all background. Groups
+    are flattened, and layers keep their opacity and stay hidden or locked where they or their group are; masks and what
+    a layer is clipped to go into the alpha. Blend modes, adjustments, effects and vector masks are left out, with a
+    warning that names the layer.
 
     Raises:
         FileNotFoundError: where there is no such file.
@@ -167,7 +175,7 @@ def _read(path: Path) -> tuple[Any, list[Picture], bytes | None]:
     document = PSDImage.open(path, parse_limits=ParseLimits(max_total_bytes=4 * MAX_BYTES))
     document.max_alloc_bytes = MAX_BYTES
     pictures = list(_pictures(document))
-    if not pictures:
+    if not any(picture.visible for picture in pictures):
         flat = document.topil()
         if flat is None:
             raise ValueError("it has neither layers nor a flattened picture.")
@@ -190,12 +198,11 @@ def _embedded(content: bytes, stack: str) -> Scene | None:
 
 
 def _pictures(document: Any) -> Iterator[Picture]:
-    """The visible layers that have pixels, back to front."""
+    """The layers that have pixels, back to front."""
     total = 0
     for layer in document.descendants():
-        if not layer.is_visible():
-            continue
-        _warn_of_the_rest(layer)
+        if layer.is_visible():
+            _warn_of_the_rest(layer)
         if layer.is_group() or not layer.has_pixels():
             continue
         check_pixels(layer.width, layer.height, f"layer {layer.name!r}")
@@ -208,7 +215,7 @@ def _pictures(document: Any) -> Iterator[Picture]:
         cover = _cover(layer, document)
         if layer.clipping:
             base = _clipping_base(layer)
-            if base is None or not base.is_visible():
+            if base is None or (not base.is_visible() and layer.is_visible()):
                 continue  # clipped to nothing that is seen
             if base.has_pixels():
                 cover = cover * _alpha_of(base, document, layer)
@@ -217,7 +224,10 @@ def _pictures(document: Any) -> Iterator[Picture]:
                     "layer %r is clipped to %r, which has no pixels; it is read whole", layer.name, base.name
                 )
         rgba[..., 3] = np.rint(rgba[..., 3] * cover)
-        yield Picture(rgba, int(layer.left), int(layer.top), layer.name)
+        place = (int(layer.left), int(layer.top))
+        yield Picture(
+            rgba, *place, layer.name, _opacity(layer, document), layer.is_visible(), _is_locked(layer, document)
+        )
 
 
 def _warn_of_the_rest(layer: Any) -> None:
@@ -241,14 +251,28 @@ def _warn_of_the_rest(layer: Any) -> None:
 
 
 def _cover(layer: Any, document: Any) -> npt.NDArray[np.float64]:
-    """(h, w) in [0, 1]: what masks and opacity of a layer and of the groups around it leave of its pixels."""
-    cover, part = np.full((layer.height, layer.width), layer.fill_opacity / 255), layer
-    while part is not document:
-        cover *= part.opacity / 255
+    """(h, w) in [0, 1]: what masks of a layer and of the groups around it leave of its pixels."""
+    cover = np.full((layer.height, layer.width), layer.fill_opacity / 255)
+    for part in _with_groups(layer, document):
         if part.has_mask() and not part.mask.disabled:
             cover *= _mask(part.mask, layer) / 255
-        part = part.parent
     return cover
+
+
+def _opacity(layer: Any, document: Any) -> float:
+    return math.prod(part.opacity / 255 for part in _with_groups(layer, document))
+
+
+def _is_locked(layer: Any, document: Any) -> bool:
+    """Whether nothing of a layer, or of a group around it, may be changed."""
+    return any(part.locks is not None and bool(part.locks.complete) for part in _with_groups(layer, document))
+
+
+def _with_groups(layer: Any, document: Any) -> Iterator[Any]:
+    """A layer, and the groups around it from the innermost on."""
+    while layer is not document:
+        yield layer
+        layer = layer.parent
 
 
 def _clipping_base(layer: Any) -> Any:
@@ -268,7 +292,7 @@ def _alpha_of(base: Any, document: Any, layer: Any) -> npt.NDArray[np.float64]:
     image = base.topil()
     values = Image.new("L", (layer.width, layer.height), 0)
     if image is not None:
-        own = np.asarray(image.convert("RGBA"))[..., 3] * _cover(base, document)
+        own = np.asarray(image.convert("RGBA"))[..., 3] * _cover(base, document) * _opacity(base, document)
         alpha = Image.fromarray(np.rint(own).astype(np.uint8))
         values.paste(alpha, (base.left - layer.left, base.top - layer.top))
     return np.asarray(values) / 255
@@ -284,7 +308,7 @@ def _mask(mask: Any, layer: Any) -> np.ndarray:
 
 
 def _named(pictures: list[Picture]) -> list[Picture]:
-    return [Picture(picture.rgba, picture.x, picture.y, _name(picture)) for picture in pictures]
+    return [replace(picture, name=_name(picture)) for picture in pictures]
 
 
 def _name(picture: Picture) -> str:

@@ -353,12 +353,17 @@ def test_open_raster_of_another_program_gives_its_layers(tmp_path):
     scene = load_scene(ora_of_another_program(tmp_path))
     assert scene.size == (8, 6) and scene.photo is None
     assert (scene.background[:, :7] == 90).all() and (scene.background[:, 7] == 255).all()
-    assert [layer.name for layer in scene.layers] == ["grün", "rot 猫"]
-    assert [layer.id for layer in scene.layers] == [0, 1]
-    assert scene.order.tolist() == [[0, -1], [1, 0]] and not scene.evidence.any()
-    green, red = scene.layers
+    assert [layer.name for layer in scene.layers] == ["grün", "rot 猫", "hidden"]
+    assert [layer.id for layer in scene.layers] == [0, 1, 2] and [layer.visible for layer in scene.layers][1:] == [
+        True,
+        False,
+    ]
+    assert scene.order[:2, :2].tolist() == [[0, -1], [1, 0]] and not scene.evidence.any()
+    green, red, hidden = scene.layers
+    assert hidden.box == (0, 0, 3, 3) and hidden.modal.all()
     assert green.box == (4, 1, 4, 4) and red.box == (6, -1, 3, 3)
-    assert (green.rgba == [0, 255, 0, 128]).all() and (red.rgba == [255, 0, 0, 76]).all()  # 0.5 x 0.6 x 255
+    assert (green.rgba == [0, 255, 0, 128]).all() and (red.rgba == [255, 0, 0, 255]).all()
+    assert green.opacity == 1 and red.opacity == 0.5 * 0.6
     assert green.amodal.all() and green.modal.all()  # nothing opaque lies on it
     assert red.modal.sum() == 4 and not red.modal[0].any()  # of the pixels on the canvas
     save_scene(scene, tmp_path / "again.psd")
@@ -394,13 +399,17 @@ def test_photoshop_of_another_program_gives_its_layers(tmp_path):
     masked.create_mask(Image.fromarray(np.array([[255, 0], [0, 255]], np.uint8)), top=0, left=0)
     document.save(tmp_path / "other.psd")
     scene = load_scene(tmp_path / "other.psd")
-    assert [layer.name for layer in scene.layers] == ["below", "above", "masked"]
+    assert [layer.name for layer in scene.layers] == ["below", "above", "away", "masked"]
     assert (scene.background == 70).all() and scene.photo is None
-    below, above, masked = scene.layers
+    below, above, away, masked = scene.layers
+    assert [layer.visible for layer in scene.layers] == [True, True, False, True] and (
+        away.rgba == [200, 0, 0, 255]
+    ).all()
     assert below.box == (5, 1, 4, 3) and above.box == (2, 2, 4, 3)
-    assert (below.rgba == [0, 100, 0, 255]).all() and (above.rgba == [200, 0, 0, 26]).all()
+    assert (below.rgba == [0, 100, 0, 255]).all() and (above.rgba == [200, 0, 0, 255]).all()
+    assert above.opacity == pytest.approx(128 / 255 * 51 / 255) and below.opacity == 1
     assert masked.rgba[:2, :2, 3].tolist() == [[255, 0], [0, 255]]
-    assert scene.order[1, 0] == 1 and scene.order[2, 0] == 0
+    assert scene.order[1, 0] == 1 and scene.order[3, 0] == 0
 
 
 def test_photoshop_shows_clipped_and_filled_layers_as_the_composite(tmp_path, caplog):
@@ -420,7 +429,7 @@ def test_photoshop_shows_clipped_and_filled_layers_as_the_composite(tmp_path, ca
     assert (faint.rgba[..., 3] == 64).all()
     expected = np.zeros((6, 9))
     expected[1:, :6] = (soft[:5, 2:, 3] * (200 / 255)).round() * 128 / 255
-    np.testing.assert_allclose(clip.rgba[..., 3], expected, atol=1)
+    np.testing.assert_allclose(clip.rgba[..., 3] * clip.opacity, expected, atol=1)
     shown = np.asarray(PSDImage.open(tmp_path / "clip.psd").composite(force=True).convert("RGB")).astype(int)
     rendered = scene.render(output_type="np").astype(int)
     outside = np.ones((12, 16), bool)

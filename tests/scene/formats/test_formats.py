@@ -147,12 +147,18 @@ def ora_layers(path):
         (stack,) = scene_formats.open_raster.ElementTree.fromstring(archive.read("stack.xml"))
         for layer in reversed(stack):
             image = Image.open(io.BytesIO(archive.read(layer.get("src"))))
-            yield layer.get("name"), image, int(layer.get("x")), int(layer.get("y"))
+            opacity = float(layer.get("opacity")) * (layer.get("visibility") == "visible")
+            yield layer.get("name"), faded(image, opacity), int(layer.get("x")), int(layer.get("y"))
 
 
 def psd_layers(path):
     for layer in PSDImage.open(path):
-        yield layer.name, layer.topil(), layer.left, layer.top
+        yield layer.name, faded(layer.topil(), layer.opacity / 255 * layer.visible), layer.left, layer.top
+
+
+def faded(image, opacity):
+    image.putalpha(image.getchannel("A").point(lambda alpha: round(alpha * opacity)))
+    return image
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -177,6 +183,44 @@ def test_objects_are_whole_layers_in_place(tmp_path, scenes, suffix, layers_of):
     for name, index in (("käfer", 2), ("cat", 1)):
         assert np.array_equal(composed([layers[name]]), scene.layer_image(index, output_type="np"))
     assert layers[""][0].size == (1, 1) and layers[""][0].getextrema()[3] == (0, 0)  # the one that lies outside
+
+
+@pytest.mark.parametrize("suffix", ["ora", "psd"])
+def test_other_programs_see_and_may_change_what_is_hidden_faded_and_locked(tmp_path, scenes, suffix):
+    scene, path = scenes["states"], tmp_path / f"scene.{suffix}"
+    save_scene(scene, path)
+    names = ["", "cat", "naïve 猫 🐈"]
+    if suffix == "ora":
+        with zipfile.ZipFile(path) as archive:
+            content = {name: archive.read(name) for name in archive.namelist()}
+        stack = scene_formats.open_raster.ElementTree.fromstring(content["stack.xml"])
+        found = {layer.get("name"): layer for layer in stack.iter("layer")}
+        assert [found[name].get("visibility") for name in names] == ["hidden", "visible", "visible"]
+        assert found["cat"].get("opacity") == "0.3" and found[names[2]].get("edit-locked") == "true"
+        assert found["cat"].get("edit-locked") is None
+        found[""].set("visibility", "visible")
+        content["stack.xml"] = scene_formats.open_raster.ElementTree.tostring(stack)
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, data in content.items():
+                archive.writestr(name, data)
+    else:
+        document = PSDImage.open(path)
+        found = {layer.name: layer for layer in document}
+        assert [found[name].visible for name in names] == [False, True, True]
+        assert found["cat"].opacity == round(0.3 * 255) and found[names[2]].locks.complete
+        found[""].visible = True
+        document.save(path)
+    read = {layer.name: layer for layer in load_scene(path).layers}  # the layers have changed, so they count
+    assert read[""].visible and read[""].opacity == 1 and read["cat"].opacity == pytest.approx(0.3, abs=1 / 255)
+    assert read[names[2]].locked and not read["cat"].locked
+
+
+def test_coco_has_nothing_of_a_hidden_layer(tmp_path, scenes):
+    save_scene(scenes["states"], tmp_path / "scene.json")
+    hidden, faded = COCO(str(tmp_path / "scene.json")).dataset["annotations"][:2]
+    assert hidden["area"] == 0 and not decode_rle(hidden["visible_mask"]).any()
+    assert faded["area"] == (scenes["states"].layers[1].rgba[..., 3] > 127).sum()
+    assert decode_rle(faded["visible_mask"]).sum() > 0.3 * faded["area"]
 
 
 def test_stack_is_in_order_and_adds_nothing_that_is_not_needed(tmp_path):

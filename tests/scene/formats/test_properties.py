@@ -33,7 +33,10 @@ def layers(draw, identity):
     rgba = draw(arrays(np.uint8, (height, width, 4), elements=PIXELS))
     values = arrays(np.float32, (height, width), elements=st.floats(0, 10, width=32))
     uncertainty, origin = draw(st.none() | values), draw(st.none() | affine_maps())
-    return Layer(rgba, modal, amodal, uncertainty, draw(affine_maps()), draw(NAMES), identity, origin)
+    state = {name: draw(st.booleans()) for name in ("is_crowd", "visible", "locked")} | {
+        "opacity": draw(st.floats(0, 1))
+    }
+    return Layer(rgba, modal, amodal, uncertainty, draw(affine_maps()), draw(NAMES), identity, origin, **state)
 
 
 @st.composite
