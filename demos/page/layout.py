@@ -12,8 +12,9 @@ from page.steps.complete import CompleteStep
 from page.steps.edit import EditStep
 from page.steps.mark import MarkStep
 from page.view.drawing import keep_under
-from page.wiring import QUICK, give_memory_back, message_for, shown
-from page.work.actions import act, go_to
+from page.wiring import QUICK, SECONDS, SLOW, current_desk, give_memory_back, guarded, message_for, shown, work_value
+from page.work.actions import act, go_to, heard
+from page.work.desk import Desk
 from page.work.edits import ALONE
 from page.work.session import PageError, Session
 
@@ -23,7 +24,8 @@ STEPS = ("mark", "look", "edit")
 class Page:
     """Builds the page and wires it; `build` gives the `gr.Blocks`.
 
-    `everything` is what most events change: the session, the picture, and the list of objects of two steps.
+    `everything` is what most events change: the session, the picture, and the list of objects of two steps. `work` is
+    the bar of long work.
     """
 
     def __init__(self, models: Models) -> None:
@@ -35,7 +37,9 @@ class Page:
             title="Amodal scenes", fill_width=True, delete_cache=(1800, 7200), analytics_enabled=False
         ) as page:
             self.session = gr.State(
-                Session(segmenter=self.models.has_segmenter), time_to_live=6 * 3600, delete_callback=give_memory_back
+                Desk(Session(segmenter=self.models.has_segmenter)),
+                time_to_live=6 * 3600,
+                delete_callback=give_memory_back,
             )
             gr.HTML(
                 '<div id="head"><h1>Amodal scenes</h1><p>Mark objects in a photo, see what hides behind what, '
@@ -52,6 +56,13 @@ class Page:
                         js_on_load=assets.script("stage"),
                         apply_default_css=False,
                         elem_id="stage",
+                    )
+                    self.work = gr.HTML(
+                        value=None,
+                        html_template=assets.read("work.html"),
+                        js_on_load=assets.read("work.js"),
+                        apply_default_css=False,
+                        elem_id="work",
                     )
                 with gr.Column(scale=3, min_width=400), gr.Walkthrough(selected=1, elem_id="steps") as self.steps:
                     with gr.Step("Mark", id=1) as mark_step:
@@ -70,7 +81,9 @@ class Page:
         self.everything = [state, self.stage, self.mark.panel, self.edit.panel]
         for part in self.everything[1:]:
             part.act(self.on_act, state, self.everything, show_progress="hidden", trigger_mode="multiple", **QUICK)
+        self.work.cancel(self.on_cancel, state, None, queue=False, api_visibility="private")
         for step in (self.mark, self.complete, self.edit):
+            step.page = self
             step.wire(self)
         walked = [*self.everything, self.steps]
         self.complete.to_edit.click(lambda session: self.on_step(session, "edit"), state, walked, **QUICK)
@@ -78,6 +91,22 @@ class Page:
             walk = functools.partial(self.on_step, step=name)
             part.select(walk, state, walked, show_progress="hidden", **QUICK)
 
+    def after_waiting(self, event: Any, step: Any, inputs: Any, outputs: list[Any]) -> Any:
+        """Wire a `long_work` to an event such as a click: it says that it waits until its turn comes."""
+        quiet = {"show_progress": "hidden", "api_visibility": "private"}
+        begun = event(self.on_begin, self.session, self.work, queue=False, **quiet)
+        return begun.then(step, inputs, [*outputs, self.work], show_progress="hidden", **SLOW)
+
+    @guarded
+    def on_begin(self, session: Session) -> dict[str, Any]:
+        current_desk().cancelled.clear()
+        return work_value("Waiting for the networks", None)
+
+    @guarded
+    def on_cancel(self, session: Session) -> None:
+        current_desk().cancelled.set()
+
+    @guarded
     def on_act(self, session: Session, event: gr.EventData) -> tuple[Any, ...]:
         """A picture that is out of step with its session would confuse, so a refusal is a warning and a redraw."""
         data = event._data or {}
@@ -87,13 +116,14 @@ class Page:
                 keep_under(session.scene.present, after.scene.present, after.layer)
             return shown(after)
         except Exception as error:
-            gr.Warning(message_for(error), title="That did not work")
-            return shown(session.step())
+            gr.Warning(message_for(error), title="That did not work", duration=SECONDS)
+            return shown(heard(session, data).step())
 
+    @guarded
     def on_step(self, session: Session, step: str) -> tuple[Any, ...]:
         try:
             session = go_to(session, step)
         except PageError as error:
-            gr.Warning(message_for(error))
+            gr.Warning(message_for(error), duration=SECONDS)
             session = session.step()
         return (*shown(session), gr.Walkthrough(selected=STEPS.index(session.view) + 1))

@@ -5,16 +5,20 @@ import functools
 import gc
 import html
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar, copy_context
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
+from amodal_diffusion.pipelines.base import CallInterruptedError
 from page import assets
 from page.view.panel import panel_value
 from page.view.stage import stage_value
+from page.work.desk import Desk
 from page.work.session import PageError, Session
 
 LOGGER = logging.getLogger("amodal_diffusion.demo")
@@ -22,9 +26,21 @@ PHOTO_SUFFIXES = [".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"]
 QUICK: dict[str, Any] = {"concurrency_id": "edit", "concurrency_limit": 1, "api_visibility": "private"}
 """Of events that run no network."""
 SLOW: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1, "api_visibility": "private"}
+"""Of events that do; their functions are `long_work`."""
+SECONDS = 7
+"""How long a message stays."""
+STAGES = {
+    "segment": "Looking for objects",
+    "masks": "Completing the masks",
+    "edges": "Softening the outlines",
+    "contents": "Painting what is hidden",
+    "background": "Filling the background",
+    "done": "Drawing",
+}
+_desk: ContextVar[Desk] = ContextVar("desk")
 
 
-def give_memory_back(session: Session | None = None) -> None:
+def give_memory_back(desk: Desk | None = None) -> None:
     """When a visitor has gone: the allocator of Linux keeps what was freed, and would be as large as it ever was."""
     gc.collect()
     with suppress(OSError, AttributeError):
@@ -42,25 +58,153 @@ def used_up(*paths: str) -> Iterator[None]:
                 Path(path).unlink()
 
 
+# Events
+
+
+def current_desk() -> Desk:
+    """The desk of the event that runs."""
+    return _desk.get()
+
+
 def guarded(step: Callable[..., Any]) -> Callable[..., Any]:
-    """What goes wrong becomes a message on the page; what nobody expected is logged as well."""
+    """Make an event's function of one from sessions to sessions.
+
+    Gradio passes the desk of the tab; the function gets the session on it, and gives back another first of its
+    results, which is put there. What goes wrong becomes a message on the page; what nobody expected is logged as well.
+    """
 
     @functools.wraps(step)
     def safe(*args: Any, **kwargs: Any) -> Any:
+        desk, before, args = _taken(args)
         try:
-            return step(*args, **kwargs)
+            with _at(desk):
+                return _settled(desk, before, step(*args, **kwargs))
         except gr.Error:
             raise
         except Exception as error:
-            raise gr.Error(message_for(error), title="That did not work", print_exception=False) from None
+            raise refusal(error) from None
 
     return safe
+
+
+def long_work(step: Callable[..., Any]) -> Callable[..., Any]:
+    """`guarded` for a method of a step that takes long: says on the page how far it is, and can be cancelled.
+
+    The last output of such an event is `page.work`. Inside, `report` goes to pipelines as their `progress_callback`.
+    """
+
+    @functools.wraps(step)
+    def run(self: Any, *args: Any) -> Iterator[Any]:
+        desk, before, args = _taken(args)
+        outcome: list[Any] = []
+        done = threading.Event()
+
+        def work() -> None:
+            try:
+                with _at(desk):
+                    report("Loading the networks", 0.0)
+                    _check_going(desk)
+                    outcome.append(_settled(desk, before, step(self, *args)))
+            except Exception as error:
+                outcome.append(error)
+            finally:
+                done.set()
+
+        threading.Thread(target=copy_context().run, args=(work,), daemon=True).start()
+        shown = None
+        try:
+            while not done.wait(0.2):
+                if desk.told != shown:
+                    shown = desk.told
+                    yield {self.page.work: work_value(*shown)}
+        except GeneratorExit:  # the visitor has gone
+            desk.cancelled.set()
+            raise
+        desk.cancelled.clear()
+        if isinstance(outcome[0], Exception):
+            yield {self.page.work: None}
+            raise outcome[0] if isinstance(outcome[0], gr.Error) else refusal(outcome[0]) from None
+        result = outcome[0] if isinstance(outcome[0], tuple) else (outcome[0],)
+        yield (*result, None)
+
+    return run
+
+
+def report(stage: str, share: float) -> bool:
+    """Say on the page what long work is at; False where it is to end, which is what pipelines ask."""
+    desk = _desk.get()
+    desk.told = (STAGES.get(stage, stage), share)
+    return not desk.cancelled.is_set()
+
+
+def work_value(text: str, share: float | None) -> dict[str, Any]:
+    """What the bar of long work shows; `share` None where it has not begun."""
+    return {"text": text, "share": share}
+
+
+def _check_going(desk: Desk) -> None:
+    if desk.cancelled.is_set():
+        raise CallInterruptedError("cancelled")
+
+
+@contextmanager
+def _at(desk: Desk) -> Iterator[None]:
+    token = _desk.set(desk)
+    try:
+        yield
+    finally:
+        _desk.reset(token)
+
+
+def _taken(args: tuple[Any, ...]) -> tuple[Desk, Session, tuple[Any, ...]]:
+    """The desk among the arguments, its session, and the arguments with that in its place."""
+    desk = next((arg for arg in args if isinstance(arg, Desk)), None)
+    if desk is None:  # a test calls with a session, and parts without one with nothing
+        desk = Desk(next((arg for arg in args if isinstance(arg, Session)), Session()))
+        desk.is_given = False
+        return desk, desk.session, args
+    session = desk.session
+    return desk, session, tuple(session if arg is desk else arg for arg in args)
+
+
+def _settled(desk: Desk, before: Session, result: Any) -> Any:
+    """The result of a step with the desk in the place of its session, after that was put there."""
+    results = result if isinstance(result, tuple) else (result,)
+    if not results or not isinstance(results[0], Session):
+        return result
+    after = desk.commit(before, results[0])
+    if after is not results[0] and len(results) > 3 and is_shown(results):
+        results = (*shown(after), *results[4:])
+    settled = (desk if desk.is_given else after, *results[1:])
+    return settled if isinstance(result, tuple) else settled[0]
+
+
+def is_shown(results: tuple[Any, ...]) -> bool:
+    """Whether results begin with what `shown` gives."""
+    return all(value is None or (isinstance(value, dict) and "stamp" in value) for value in results[1:4])
+
+
+# Messages
+
+
+def refusal(error: Exception) -> gr.Error:
+    """The error to raise for another one, which ends the event; only what is our fault is shown in red."""
+    message = message_for(error)
+    if isinstance(error, PageError | ValueError):
+        gr.Warning(message, title="That did not work", duration=SECONDS)
+    elif isinstance(error, CallInterruptedError):
+        gr.Info(message, title="Cancelled", duration=SECONDS)
+    else:
+        return gr.Error(message, title="Something failed", print_exception=False)
+    return gr.Error(message, visible=False, print_exception=False)
 
 
 def message_for(error: Exception) -> str:
     """Words for the page. The library's own ValueErrors say what is wrong with the input; other errors are ours."""
     if isinstance(error, PageError):
         return html.escape(str(error))
+    if isinstance(error, CallInterruptedError):
+        return "Everything is as it was."
     LOGGER.error("a step failed", exc_info=error)
     if isinstance(error, ValueError):
         return html.escape(str(error)[:400])
@@ -69,14 +213,12 @@ def message_for(error: Exception) -> str:
     return "Something failed on our side. The scene is as it was; try again, or load another photo."
 
 
+# Parts
+
+
 def shown(session: Session) -> tuple[Any, ...]:
     """Session, picture, and both lists: the outputs of most steps."""
-    return (
-        session,
-        stage_value(session),
-        panel_value(session, "mark"),
-        panel_value(session, "edit"),
-    )
+    return (session, stage_value(session), panel_value(session, "mark"), panel_value(session, "edit"))
 
 
 def object_list(name: str) -> gr.HTML:

@@ -10,7 +10,7 @@ SCRIPTS = {
     "panel": ("parts", "row", "details", "list"),
 }  # fmt: skip
 """The files of a script, in the order in which they run as one; functions are known in all of them from the start."""
-STYLES = ("page", "stage", "marking", "panel", "phone")
+STYLES = ("page", "stage", "marking", "panel", "work", "phone")
 """The later ones win."""
 
 
@@ -20,7 +20,7 @@ def read(name: str) -> str:
 
 def script(name: str) -> str:
     """What runs when a part of the page is there, for `js_on_load` of `gr.HTML`."""
-    return "\n".join(read(f"{name}/{file}.js") for file in SCRIPTS[name])
+    return "\n".join([read("shared.js"), *(read(f"{name}/{file}.js") for file in SCRIPTS[name])])
 
 
 def style() -> str:

@@ -7,19 +7,10 @@ import gradio as gr
 from page.models import Models, Progress
 from page.steps.mark import ROOMS
 from page.view.drawing import VIEWS, draw_shapes
-from page.wiring import QUICK, SLOW, guarded, shown
+from page.wiring import QUICK, SECONDS, guarded, long_work, report, shown
 from page.work.completed import canvas_masks, has_uncertainty, object_names, summary
 from page.work.edits import find_layer
 from page.work.session import History, PageError, Session
-
-STAGES = {
-    "segment": "Looking for objects",
-    "masks": "Completing the masks",
-    "edges": "Softening the outlines",
-    "contents": "Painting what is hidden",
-    "background": "Filling the background",
-    "done": "Drawing",
-}
 
 
 class CompleteStep:
@@ -57,29 +48,16 @@ class CompleteStep:
     def wire(self, page: Any) -> None:
         state, everything, mark = page.session, page.everything, page.mark
         done = [*everything, page.steps, self.look, self.summary, self.shape_of, self.gallery, self.use_shape]
-        mark.complete.click(
-            self.on_complete, [state, mark.pipeline, mark.room], done, show_progress_on=page.stage, **SLOW
-        )
+        page.after_waiting(mark.complete.click, self.on_complete, [state, mark.pipeline, mark.room], done)
         self.look.input(self.on_look, [state, self.look], everything, show_progress="hidden", **QUICK)
         shape = [state, self.gallery, self.use_shape, self.chosen_shape]
-        self.draw_shapes.click(
-            self.on_shapes, [state, self.shape_of, self.shape_count], shape, show_progress_on=self.gallery, **SLOW
-        )
+        asked = [state, self.shape_of, self.shape_count]
+        page.after_waiting(self.draw_shapes.click, self.on_shapes, asked, shape)
         self.gallery.select(self.on_shape, None, [self.chosen_shape, self.use_shape], show_progress="hidden", **QUICK)
-        self.use_shape.click(
-            self.on_use_shape, [state, self.chosen_shape], everything, show_progress_on=page.stage, **SLOW
-        )
+        page.after_waiting(self.use_shape.click, self.on_use_shape, [state, self.chosen_shape], everything)
 
-    @guarded
-    def on_complete(
-        self,
-        session: Session,
-        key: str,
-        room: float,
-        progress: gr.Progress = gr.Progress(),  # noqa: B008 (which is how Gradio finds it)
-    ) -> tuple[Any, ...]:
-        progress(0, desc="Loading the networks")
-        report = lambda stage, share: progress(share, desc=STAGES.get(stage, stage))  # noqa: E731
+    @long_work
+    def on_complete(self, session: Session, key: str, room: float) -> tuple[Any, ...]:
         done = complete(session, self.models, key, room, report)
         names = object_names(done)
         dropdown = gr.Dropdown(choices=names, value=names[0][1] if names else None)
@@ -96,7 +74,7 @@ class CompleteStep:
             raise PageError("This network does not say where it is unsure. Complete with ASBU to see it.")
         return shown(session.step(look=look if look in VIEWS else "Parts", view="look"))
 
-    @guarded
+    @long_work
     def on_shapes(self, session: Session, number: int, count: float) -> tuple[Any, ...]:
         if session.completed is None:
             raise PageError("Complete the objects first.")
@@ -113,10 +91,10 @@ class CompleteStep:
     def on_shape(self, event: gr.SelectData) -> tuple[int, Any]:
         return event.index, gr.Button(interactive=True)
 
-    @guarded
+    @long_work
     def on_use_shape(self, session: Session, chosen: int | None) -> tuple[Any, ...]:
         used = self.models.use_shape(session, chosen)
-        gr.Info("The object has the shape that you chose, in the scene too.")
+        gr.Info("The object has the shape that you chose, in the scene too.", duration=SECONDS)
         return shown(used)
 
 

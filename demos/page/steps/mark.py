@@ -8,7 +8,7 @@ import gradio as gr
 from page import assets
 from page.examples import examples_html, open_example
 from page.models import Models
-from page.wiring import PHOTO_SUFFIXES, QUICK, SLOW, guarded, object_list, shown, used_up
+from page.wiring import PHOTO_SUFFIXES, QUICK, SECONDS, SLOW, guarded, long_work, object_list, shown, used_up
 from page.work.marks import check_point
 from page.work.mask_files import add_mask_files
 from page.work.photos import open_upload
@@ -65,8 +65,8 @@ class MarkStep:
             self.on_photo, [state, self.photo], [*everything, page.steps], show_progress_on=page.stage, **QUICK
         )
         self.masks.upload(self.on_masks, [state, self.masks], everything, show_progress="hidden", **QUICK)
-        page.stage.pick(self.on_pick, state, everything, show_progress_on=page.stage, **SLOW)
-        self.find.click(self.on_find, state, everything, show_progress_on=page.stage, **SLOW)
+        page.stage.pick(self.on_pick, state, [*everything, page.work], show_progress="hidden", **SLOW)
+        page.after_waiting(self.find.click, self.on_find, state, everything)
         self.pipeline.input(
             guarded(lambda key: gr.Dropdown(info=self.about_network(key))),
             self.pipeline,
@@ -84,7 +84,7 @@ class MarkStep:
         with used_up(path):
             fresh, note = open_upload(session, path)
         if note:
-            gr.Info(note)
+            gr.Info(note, duration=SECONDS)
         return (*shown(fresh), gr.Walkthrough(selected=1))
 
     @guarded
@@ -92,14 +92,14 @@ class MarkStep:
         with used_up(*(paths or ())):
             marked, note = add_mask_files(session, paths)
         if note:
-            gr.Warning(html.escape(note))
+            gr.Warning(html.escape(note), duration=SECONDS)
         return shown(marked)
 
-    @guarded
+    @long_work
     def on_find(self, session: Session) -> tuple[Any, ...]:
         return shown(self.models.find_objects(session))
 
-    @guarded
+    @long_work
     def on_pick(self, session: Session, event: gr.EventData) -> tuple[Any, ...]:
         data = event._data or {}
         return shown(self.models.pick(session, *check_point(session, data.get("x"), data.get("y"))))

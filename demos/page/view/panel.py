@@ -31,6 +31,7 @@ def panel_value(session: Session, mode: str) -> Value | None:
     return {
         "mode": mode,
         "stamp": session.stamp,
+        "seq": session.seq,
         "title": title,
         "none": none,
         "objects": objects,

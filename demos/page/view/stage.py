@@ -31,6 +31,7 @@ def _frame(session: Session, mode: str, picture: str, size: tuple[int, int], **m
     return {
         "mode": mode,
         "stamp": session.stamp,
+        "seq": session.seq,
         "width": width,
         "height": height,
         "picture": picture,

@@ -100,7 +100,8 @@ def add_stroke(session: Session, event: Mapping[str, Any]) -> Session:
     if kind not in ("outline", "brush", "erase"):
         raise PageError("There is no such tool.")
     area = draw_stroke(session.size, event.get("points"), kind, event.get("width", 1))
-    chosen = next((mark for mark in session.marks.present if mark.id == session.selected), None)
+    number = event.get("id", session.selected)  # what the visitor saw chosen
+    chosen = next((mark for mark in session.marks.present if mark.id == number), None)
     if kind == "erase":
         if chosen is None:
             raise PageError("Choose the object to erase from.")

@@ -111,6 +111,7 @@ class Session:
         view: step that the page shows: "mark", "look" or "edit".
         look: key of the drawing in the second step.
         stamp: counts up with every step, so that the page always sees a change.
+        seq: number of the last action of the browser that is in here, so that it knows which answers came too late.
     """
 
     photo: np.ndarray | None = None
@@ -130,6 +131,7 @@ class Session:
     look: str = "Parts"
     stamp: int = 0
     file_name: str = ""
+    seq: int = 0
 
     @property
     def size(self) -> tuple[int, int]:

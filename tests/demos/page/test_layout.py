@@ -17,7 +17,7 @@ def test_page_is_built_of_what_is_there(models, folder):
     assert page.mark.find.visible is False
     with_segmenter = Page(Models(folder, segmenter="some/model"))
     with_segmenter.build()
-    assert with_segmenter.mark.find.visible is True and with_segmenter.session.value.segmenter is True
+    assert with_segmenter.mark.find.visible is True and with_segmenter.session.value.session.segmenter is True
 
 
 def test_options(monkeypatch, tmp_path):

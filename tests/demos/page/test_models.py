@@ -10,8 +10,9 @@ from PIL import Image
 from demo_helpers import edit
 from page.layout import Page
 from page.models import Models
-from page.steps.complete import STAGES, complete
+from page.steps.complete import complete
 from page.view.drawing import draw_shapes
+from page.wiring import STAGES
 from page.work.actions import go_to
 from page.work.completed import canvas_masks
 from page.work.marks import add_marks, check_point

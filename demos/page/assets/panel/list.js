@@ -1,4 +1,9 @@
-function show(value) {
+let onShow = null;
+
+function show(value, again = show) {
+  value = newest(value, again && ((late) => show(late, null)));
+  if (value === undefined) return;
+  onShow = value;
   const list = root.querySelector(".ad-list");
   const top = list ? list.scrollTop : 0;
   root.replaceChildren();
@@ -20,6 +25,12 @@ function show(value) {
   if (chosen) root.append(details(chosen, value));
   else if (value.objects.length) root.append(make("p", { className: "ad-none", textContent: "Choose an object here or on the picture." }));
 }
+
+// Something was chosen, here or on the picture.
+desk.listeners.add(() => {
+  const { choice } = desk;
+  if (onShow && choice && choice.mode === onShow.mode && choice.id !== onShow.selected) show({ ...onShow, selected: choice.id }, null);
+});
 
 watch("value", () => show(props.value));
 show(props.value);

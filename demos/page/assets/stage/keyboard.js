@@ -5,7 +5,7 @@ function onKey(event) {
     return;
   }
   const typing = event.target.closest && event.target.closest("input, textarea, select, [contenteditable=true]");
-  if (!state || (typing && typing.type !== "range") || !root.offsetParent || state.mode === "look") return;
+  if (!state || (typing && typing.type !== "range") || !root.offsetParent || state.mode === "look" || isWorking()) return;
   const key = event.key.toLowerCase();
   if ((event.ctrlKey || event.metaKey) && (key === "z" || key === "y")) {
     event.preventDefault();

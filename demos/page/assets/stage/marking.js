@@ -63,7 +63,7 @@ function endLine(done) {
   }
   corners = [];
   const points = done.points.map(([x, y]) => [Math.round(10 * x) / 10, Math.round(10 * y) / 10]);
-  send({ mode: "mark", op: "stroke", kind: tool, points, width: brush });
+  send({ mode: "mark", op: "stroke", kind: tool, points, width: brush, id: state.selected });
 }
 
 function closeOutline() {

@@ -1,6 +1,6 @@
 // What the pointer does, by the mode of the picture.
 canvas.addEventListener("pointerdown", (event) => {
-  if (!state || event.button !== 0 || state.mode === "look") return;
+  if (!state || event.button !== 0 || state.mode === "look" || isWorking()) return;
   event.preventDefault();
   root.focus({ preventScroll: true });
   canvas.setPointerCapture(event.pointerId);

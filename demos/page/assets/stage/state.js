@@ -39,7 +39,9 @@ function pixels(image, width, height) {
   return codes;
 }
 
-async function show(value) {
+async function show(value, again = show) {
+  value = newest(value, again && ((late) => show(late, null)));
+  if (value === undefined) return;
   const mine = ++turn;
   if (!value || !value.mode) {
     state = null;
@@ -49,6 +51,7 @@ async function show(value) {
   const [picture, under, tile, ids] = await Promise.all([value.picture, value.under, value.tile, value.ids].map(decode));
   if (mine !== turn) return;
   const before = state;
+  value = newest(value, null); // the choice may have changed while the pictures were decoded
   state = { ...value, image: picture, underImage: under, tileImage: tile, shapes: {} };
   state.codes = pixels(ids, value.width, value.height);
   state.tints = value.mode === "mark" && state.codes ? tinted(state) : null;
@@ -70,3 +73,12 @@ function finish() {
 function chosen() {
   return state && state.objects ? state.objects.find((item) => item.id === state.selected) : null;
 }
+
+// Something was chosen, here or in the list.
+desk.listeners.add(() => {
+  const { choice } = desk;
+  if (!state || !choice || choice.mode !== state.mode || choice.id === state.selected) return;
+  state.selected = choice.id;
+  state.underImage = state.tileImage = null;
+  draw();
+});

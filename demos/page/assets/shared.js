@@ -1,0 +1,32 @@
+// What the picture and the lists of a tab know together. Every action has a number, and every value of the server says
+// which action it knows of (`seq`); so an answer that comes late neither moves things back nor chooses what was chosen
+// before.
+const desk = (window.amodalDesk ||= { seq: 0, choice: null, listeners: new Set() });
+const toServer = trigger;
+trigger = (name, data) => {
+  if (name === "act") {
+    data = { ...data, seq: ++desk.seq };
+    if (data.op === "select") desk.choice = { mode: data.mode, id: data.id, seq: desk.seq };
+    else if (["remove", "clear"].includes(data.op)) desk.choice = { mode: data.mode, id: null, seq: desk.seq };
+    for (const tell of desk.listeners) tell(data);
+  }
+  toServer(name, data);
+};
+
+const PATIENCE = 8000; // milliseconds to wait for the answer to the last action before an older one is shown
+let waiting = null;
+
+// The value to show, with the choice that the person made last; undefined where a newer one is on its way.
+function newest(value, again) {
+  clearTimeout(waiting);
+  if (!value || !value.mode) return value;
+  if (value.seq < desk.seq && again) {
+    waiting = setTimeout(() => again(value), PATIENCE);
+    return undefined;
+  }
+  const { choice } = desk;
+  return choice && choice.seq > value.seq && choice.mode === value.mode ? { ...value, selected: choice.id } : value;
+}
+
+// Long work runs: the picture stays, and takes no action.
+const isWorking = () => document.body.classList.contains("ad-working");

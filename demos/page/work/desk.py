@@ -1,0 +1,72 @@
+"""The session of one tab as it is now, which all events of that tab share."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from page.work.session import PageError, Session
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a visitor is asked before something is lost, and what is done then; `cancel` where the answer is no."""
+
+    title: str
+    text: str
+    yes: str
+    no: str
+    act: Callable[[Session], Any]
+    cancel: Callable[[], None] = lambda: None
+
+
+class Desk:
+    """Holds the session of a tab, and what its long work says of itself.
+
+    Events read the session when they begin and give back a new one. Work that takes long ends after others that began
+    later, so what it changed is put into the session as that is by then.
+
+    Args:
+        session: to begin with.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.is_given = True
+        self.cancelled = threading.Event()
+        self.told: tuple[str, float | None] = ("", None)
+        self.question: Question | None = None
+        self._lock = threading.Lock()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Desk":
+        """A desk for another tab, as Gradio makes one of the first; sessions never change, so they are shared."""
+        return Desk(self.session)
+
+    def commit(self, before: Session, after: Session) -> Session:
+        """Put what a step changed into the session as it is now, and give that.
+
+        Args:
+            before: the session that the step began with.
+            after: the one that it gave.
+
+        Raises:
+            PageError: where the step is about a photo that is gone.
+        """
+        with self._lock:
+            now = self.session
+            if now is before:
+                self.session = after
+            elif after.photo is not before.photo:
+                self.session = replace(after, stamp=max(now.stamp, after.stamp) + 1, seq=now.seq)
+            elif now.photo is not before.photo:
+                raise PageError("Another photo was loaded in the meantime.")
+            else:
+                names = [each.name for each in fields(Session) if each.name not in ("stamp", "seq")]
+                changed = {name: getattr(after, name) for name in names if _differ(before, after, name)}
+                stamp, seq = max(now.stamp, after.stamp) + 1, max(now.seq, after.seq)
+                self.session = replace(now, **changed, stamp=stamp, seq=seq)
+            return self.session
+
+
+def _differ(before: Session, after: Session, name: str) -> bool:
+    return getattr(after, name) is not getattr(before, name)

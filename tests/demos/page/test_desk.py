@@ -1,0 +1,138 @@
+"""Events of one tab that overlap: actions that overtake each other, and long work beside them."""
+
+import threading
+from copy import deepcopy
+from types import SimpleNamespace
+
+import gradio as gr
+import numpy as np
+import pytest
+
+from demo_helpers import edit, mark
+from page.layout import Page
+from page.wiring import current_desk, guarded, long_work, report, shown
+from page.work.actions import act
+from page.work.desk import Desk
+from page.work.marks import add_marks
+from page.work.session import PageError, Session
+
+
+def test_tabs_have_desks_of_their_own(marked):
+    template = Desk(Session())
+    first, second = deepcopy(template), deepcopy(template)
+    first.commit(first.session, marked)
+    assert first.session is marked and second.session.photo is None is template.session.photo
+
+
+def test_long_work_keeps_what_was_done_meanwhile(marked, completed):
+    desk = Desk(marked)
+    named = desk.commit(marked, mark(marked, "rename", id=0, name="crate"))
+    merged = desk.commit(marked, marked.step(completed=completed.completed, scene=completed.scene, view="look"))
+    assert merged is desk.session and merged.completed is completed.completed and merged.view == "look"
+    assert merged.marks is named.marks and merged.stamp > named.stamp
+    other = completed.step()
+    desk.commit(merged, other)
+    with pytest.raises(PageError, match="Another photo"):
+        desk.commit(merged, merged.step(view="edit"))
+    assert desk.session is other
+
+
+def test_an_event_passes_the_session_and_keeps_the_desk(marked):
+    desk = Desk(marked)
+
+    @guarded
+    def step(session, name):
+        assert current_desk() is desk
+        return (*shown(mark(session, "rename", id=0, name=name)), "more")
+
+    kept, stage, *_, more = step(desk, "crate")
+    assert kept is desk and more == "more" and stage["stamp"] == desk.session.stamp
+    assert desk.session.marks.present[0].name == "crate"
+
+
+class Step:
+    page = SimpleNamespace(work="bar")
+
+    def __init__(self):
+        self.begun, self.go = threading.Event(), threading.Event()
+
+    @long_work
+    def work(self, session):
+        self.begun.set()
+        self.go.wait(20)
+        if not report("masks", 0.5):
+            raise PageError("stopped")
+        return shown(session.step(view="look"))
+
+
+def test_long_work_tells_how_far_it_is(completed):
+    desk, step = Desk(completed), Step()
+    told = step.work(desk)
+    assert next(told) == {"bar": {"text": "Loading the networks", "share": 0.0}}
+    assert step.begun.wait(20)
+    desk.commit(desk.session, edit(desk.session, "rename", id=0, name="crate"))  # meanwhile
+    step.go.set()
+    *_, last = told
+    assert last[0] is desk and last[-1] is None and desk.session.scene.present.layers[0].name == "crate"
+    assert last[1]["stamp"] == desk.session.stamp and desk.session.view == "look"
+
+
+def test_long_work_can_be_cancelled(completed, models, marked):
+    desk, step = Desk(completed), Step()
+    told = step.work(desk)
+    next(told)
+    assert step.begun.wait(20)
+    desk.cancelled.set()
+    step.go.set()
+    values = []
+    with pytest.raises(gr.Error) as error, pytest.warns(UserWarning, match="stopped"):
+        for value in told:
+            values.append(value)
+    assert values[-1] == {"bar": None} and error.value.visible is False
+    assert desk.session is completed and not desk.cancelled.is_set()
+    page = Page(models)
+    page.complete.page, desk = Step.page, Desk(marked)
+    desk.cancelled.set()  # while it waits for its turn
+    with pytest.raises(gr.Error, match="as it was"):
+        list(page.complete.on_complete(desk, "pcnet-m", 0.0))
+    assert desk.session is marked
+    stages = []
+
+    def cancel_later(stage, share):
+        stages.append(stage)
+        return stage != "contents"
+
+    with pytest.raises(Exception, match="ended the call"):
+        models.complete(marked, "pcnet-m", progress=cancel_later)
+    assert stages[-1] == "contents"
+
+
+def test_a_choice_that_comes_late_is_void(edited):
+    def select(session, number, seq):
+        return act(session, {"mode": "edit", "op": "select", "id": number, "seq": seq})
+
+    chosen = select(edited, 2, 5)
+    assert (chosen.layer, chosen.seq) == (2, 5)
+    late = select(chosen, 1, 4)
+    assert (late.layer, late.seq) == (2, 5) and late.stamp > chosen.stamp
+    gone = act(
+        late, {"mode": "edit", "op": "remove", "id": 1, "seq": 3}
+    )  # what was asked by its id is done all the same
+    assert [layer.id for layer in gone.scene.present.layers] == [0, 2] and gone.seq == 5
+    assert act(gone, {"mode": "edit", "op": "select", "id": 0, "seq": "x"}).layer == 0
+
+
+def test_a_stroke_goes_to_what_was_seen_chosen(blank):
+    first = add_marks(blank, np.pad(np.ones((1, 20, 20), bool), ((0, 0), (5, 39), (5, 71))))
+    both = add_marks(first, np.pad(np.ones((1, 20, 20), bool), ((0, 0), (40, 4), (60, 16))))
+    drawn = mark(both, "stroke", kind="brush", points=[[10, 30]], width=8, id=0)
+    assert both.selected == 1 and drawn.selected == 0 and drawn.marks.present[0].area > 400
+    fresh = mark(both, "stroke", kind="brush", points=[[45, 32]], width=8, id=None)
+    assert len(fresh.marks.present) == 3
+
+
+def test_a_refused_action_is_heard(models, edited):
+    event = SimpleNamespace(_data={"mode": "edit", "op": "remove", "id": 77, "seq": 9})
+    with pytest.warns(UserWarning, match="Choose an object"):
+        desk, stage, *_ = Page(models).on_act(Desk(edited), event)
+    assert stage["seq"] == 9 == desk.session.seq
