@@ -120,7 +120,9 @@ class Page:
             return shown(heard(session, data).step())
 
     @guarded
-    def on_step(self, session: Session, step: str) -> tuple[Any, ...]:
+    def on_step(self, session: Session, step: str) -> Any:
+        if session.view == step:  # the page followed a change of ours
+            return gr.skip()
         try:
             session = go_to(session, step)
         except PageError as error:
