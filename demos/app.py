@@ -25,6 +25,7 @@ from gradio import processing_utils, route_utils  # noqa: E402
 from page import assets  # noqa: E402
 from page.layout import Page  # noqa: E402
 from page.models import Models  # noqa: E402
+from page.segmenters import Segmenters  # noqa: E402
 from page.work.photos import MAX_UPLOAD  # noqa: E402
 
 FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "DejaVu Sans", "sans-serif")
@@ -46,8 +47,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--pipelines", type=Path, default=environ.get("AMODAL_PIPELINES") or pipelines_folder(),
                         help="Folder of the pipelines (AMODAL_PIPELINES).")  # fmt: skip
     parser.add_argument("--segmenter", default=environ.get("AMODAL_SEGMENTER") or None,
-                        help="Hub id or folder of a segmentation model of transformers, for marking objects with a "
-                        "click (AMODAL_SEGMENTER). Without it that tool is hidden.")  # fmt: skip
+                        help="Hub id or folder of a segmentation model of transformers, such as a SAM, in place of the "
+                        "built-in segmenter for clicks and boxes (AMODAL_SEGMENTER).")  # fmt: skip
     parser.add_argument("--device", default=environ.get("AMODAL_DEVICE", "cpu"), help="Of torch (AMODAL_DEVICE).")
     parser.add_argument("--host", default=None, help="Address to listen on; GRADIO_SERVER_NAME or 127.0.0.1.")
     parser.add_argument("--port", type=int, default=None, help="GRADIO_SERVER_PORT, or the first free one from 7860.")
@@ -109,7 +110,12 @@ def serve(models: Models, host: str | None = None, port: int | None = None, *, b
 def main(arguments: list[str] | None = None) -> int:
     options = parse_arguments(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s: %(message)s")
-    models = Models(options.pipelines, segmenter=options.segmenter, device=options.device)
+    try:
+        segmenters = Segmenters.load(options.pipelines, options.segmenter, options.device)
+    except (OSError, ValueError, TypeError) as error:
+        sys.stderr.write(f"--segmenter {options.segmenter} cannot be used: {error}\n")
+        return 2
+    models = Models(options.pipelines, segmenters, options.device)
     if models.missing:
         sys.stderr.write(f"{models.missing}\n")
     serve(models, options.host, options.port)

@@ -64,5 +64,5 @@ def open_example(session: Session, key: str) -> Session:
     photo, objects = example.load()
     fresh, _ = with_photo(session, photo, example.key)
     marked = add_marks(fresh, objects.masks, objects.names)
-    # As if it had come with the photo: there is nothing to undo, and nothing is chosen.
-    return marked.step(marks=History(marked.marks.present), selected=None)
+    # As if it had come with the photo: there is nothing to undo.
+    return marked.step(marks=History(marked.marks.present))

@@ -37,7 +37,7 @@ class Page:
             title="Amodal scenes", fill_width=True, delete_cache=(1800, 7200), analytics_enabled=False
         ) as page:
             self.session = gr.State(
-                Desk(Session(segmenter=self.models.has_segmenter)),
+                Desk(Session(can_click=self.models.segmenters.clicker is not None)),
                 time_to_live=6 * 3600,
                 delete_callback=give_memory_back,
             )
@@ -111,13 +111,18 @@ class Page:
         """A picture that is out of step with its session would confuse, so a refusal is a warning and a redraw."""
         data = event._data or {}
         try:
-            after = act(session, data)
+            after = self._acted(session, data)
             if data.get("op") in ALONE and session.scene and after.scene and after.layer is not None:
                 keep_under(session.scene.present, after.scene.present, after.layer)
             return shown(after)
         except Exception as error:
             gr.Warning(message_for(error), title="That did not work", duration=SECONDS)
             return shown(heard(session, data).step())
+
+    def _acted(self, session: Session, data: dict[str, Any]) -> Session:
+        if data.get("op") == "click":  # the one action that asks a network, a quick one
+            return self.models.segmenters.click(heard(session, data), data)
+        return act(session, data)
 
     @guarded
     def on_step(self, session: Session, step: str) -> Any:

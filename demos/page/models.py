@@ -11,11 +11,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from amodal_diffusion import AmodalPipeline, ContentPipeline, Layer, MaskPipeline, Scene, ScenePipeline, Segmenter
-from amodal_diffusion.masks import mask_areas
+from amodal_diffusion import AmodalPipeline, ContentPipeline, Layer, MaskPipeline, Scene, ScenePipeline
+from page.segmenters import Segmenters
 from page.work.completed import canvas_masks
 from page.work.edits import find_layer, with_scene
-from page.work.marks import add_marks, pick_candidate
 from page.work.session import PageError, Session
 
 SCENE_FOLDER = "deocclusion"
@@ -46,13 +45,13 @@ class Models:
 
     Args:
         folder: of the pipelines, one folder each.
-        segmenter: Hub id or folder of a segmentation model of transformers, or None for none.
+        segmenters: what marks objects; None for nothing.
         device: of torch.
     """
 
-    def __init__(self, folder: str | Path, segmenter: str | None = None, device: str = "cpu") -> None:
+    def __init__(self, folder: str | Path, segmenters: Segmenters | None = None, device: str = "cpu") -> None:
         self.folder = Path(folder)
-        self.segmenter_id = segmenter
+        self.segmenters = segmenters or Segmenters()
         self.device = torch.device(device)
         self._loaded: dict[str, Any] = {}
         self._lock = threading.RLock()
@@ -139,7 +138,7 @@ class Models:
             progress: called with the stage and the share of the work that is done.
         """
         marks = session.marks.present
-        predicted = self.has_segmenter and any(mark.predicted for mark in marks)
+        predicted = any(mark.predicted for mark in marks)
         pipe = self.scene_pipeline(key)
         with self._lock, torch.inference_mode():
             return pipe(
@@ -148,7 +147,7 @@ class Models:
                 names=[mark.name for mark in marks],
                 is_crowd=[mark.is_crowd for mark in marks],
                 extend_canvas=float(extend_canvas),
-                eraser_dilation=self.segmenter().eraser_dilation if predicted else None,
+                eraser_dilation=self.segmenters.eraser_dilation if predicted else None,
                 generator=_generator(),
                 progress_callback=progress,
             )
@@ -200,44 +199,6 @@ class Models:
             session, with_layer(scene, now, replace(fresh, transform=moved, name=kept.name)), session.samples_of
         )
         return replace(used, completed=with_layer(first, index, fresh), look="Parts")
-
-    # Segmenter
-
-    @property
-    def has_segmenter(self) -> bool:
-        return bool(self.segmenter_id)
-
-    def segmenter(self) -> Segmenter:
-        if not self.segmenter_id:
-            raise PageError("There is no segmenter.")
-        return self._load("segmenter", lambda: Segmenter.from_pretrained(self.segmenter_id).to(self.device))
-
-    def find_objects(self, session: Session) -> Session:
-        """All objects that the segmenter finds in the photo, as marks beside those that are there."""
-        if session.photo is None:
-            raise PageError("Load a photo first.")
-        segmenter = self.segmenter()
-        with self._lock, torch.inference_mode():
-            found = segmenter(session.photo)
-        if not len(found.masks):
-            raise PageError("The segmenter found no object in this photo. Draw around the objects instead.")
-        # Large ones first: of a pixel that several claim the smallest has it.
-        largest = np.argsort(-mask_areas(found.masks), kind="stable")
-        names = [found.names[index] for index in largest]
-        return add_marks(session.step(candidates=found.masks), found.masks[largest], names, predicted=True)
-
-    def pick(self, session: Session, x: float, y: float) -> Session:
-        """The object under a click, by a model that takes points, or of all objects that the segmenter finds."""
-        if session.photo is None:
-            raise PageError("Load a photo first.")
-        segmenter = self.segmenter()
-        with self._lock, torch.inference_mode():
-            if segmenter.can_click:
-                mask = segmenter.click(session.photo, (x, y))
-                return add_marks(session, mask[None], predicted=True)
-            if session.candidates is None:
-                session = session.step(candidates=segmenter(session.photo).masks)
-        return add_marks(session, pick_candidate(session, x, y)[None], predicted=True)
 
 
 def with_layer(scene: Scene, index: int, layer: Layer) -> Scene:

@@ -25,6 +25,8 @@ LOGGER = logging.getLogger("amodal_diffusion.demo")
 PHOTO_SUFFIXES = [".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"]
 QUICK: dict[str, Any] = {"concurrency_id": "edit", "concurrency_limit": 1, "api_visibility": "private"}
 """Of events that run no network."""
+EMBED: dict[str, Any] = {"concurrency_id": "embed", "concurrency_limit": 1, "api_visibility": "private"}
+"""Of looking at a photo before the first click, which nobody waits for."""
 SLOW: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1, "api_visibility": "private"}
 """Of events that do; their functions are `long_work`."""
 SECONDS = 7

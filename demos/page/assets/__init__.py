@@ -5,7 +5,7 @@ from pathlib import Path
 FOLDER = Path(__file__).parent
 SCRIPTS = {
     "stage": (
-        "state", "zoom", "drawing", "marking", "objects", "pointer", "keyboard", "dropping", "start",
+        "state", "zoom", "drawing", "marking", "toolbar", "objects", "pointer", "keyboard", "dropping", "start",
     ),
     "panel": ("parts", "row", "details", "list"),
 }  # fmt: skip

@@ -8,8 +8,19 @@ import gradio as gr
 from page import assets
 from page.examples import examples_html, open_example
 from page.models import Models
-from page.wiring import PHOTO_SUFFIXES, QUICK, SECONDS, SLOW, guarded, long_work, object_list, shown, used_up
-from page.work.marks import check_point
+from page.segmenters import MAX_TEXT
+from page.wiring import (
+    EMBED,
+    LOGGER,
+    PHOTO_SUFFIXES,
+    QUICK,
+    SECONDS,
+    guarded,
+    long_work,
+    object_list,
+    shown,
+    used_up,
+)
 from page.work.mask_files import add_mask_files
 from page.work.photos import open_upload
 from page.work.session import Session
@@ -41,8 +52,23 @@ class MarkStep:
                 min_width=120,
                 elem_id="mask-upload",
             )
-        self.find = gr.Button("Find all objects", visible=self.models.has_segmenter, size="sm", elem_id="find")
+        segmenters = self.models.segmenters
+        self.find = gr.Button("Find all objects", visible=segmenters.finds_all, size="sm", elem_id="find")
+        with gr.Row(visible=segmenters.takes_text):
+            self.words = gr.Textbox(
+                placeholder="What to look for, such as: cup",
+                label="Find by words",
+                show_label=False,
+                container=False,
+                max_lines=1,
+                max_length=MAX_TEXT,
+                scale=3,
+                min_width=160,
+                elem_id="words",
+            )
+            self.find_words = gr.Button("Find", size="sm", min_width=80, elem_id="find-words")
         self.panel = object_list("mark-panel")
+        self.about_marking = gr.Markdown(segmenters.about, elem_id="about-marking")
         choices = [(choice.label, choice.key) for choice in self.models.choices]
         first = choices[0][1] if choices else None
         with gr.Row():
@@ -60,13 +86,18 @@ class MarkStep:
 
     def wire(self, page: Any) -> None:
         state, everything = page.session, page.everything
-        self.examples.choose(self.on_example, state, [*everything, page.steps], show_progress="minimal", **QUICK)
-        self.photo.upload(
-            self.on_photo, [state, self.photo], [*everything, page.steps], show_progress_on=page.stage, **QUICK
-        )
+        opened = [
+            self.examples.choose(self.on_example, state, [*everything, page.steps], show_progress="minimal", **QUICK),
+            self.photo.upload(
+                self.on_photo, [state, self.photo], [*everything, page.steps], show_progress_on=page.stage, **QUICK
+            ),
+        ]
+        for event in opened:
+            event.success(self.on_opened, state, None, show_progress="hidden", **EMBED)
         self.masks.upload(self.on_masks, [state, self.masks], everything, show_progress="hidden", **QUICK)
-        page.stage.pick(self.on_pick, state, [*everything, page.work], show_progress="hidden", **SLOW)
         page.after_waiting(self.find.click, self.on_find, state, everything)
+        for asked in (self.find_words.click, self.words.submit):
+            page.after_waiting(asked, self.on_words, [state, self.words], everything)
         self.pipeline.input(
             guarded(lambda key: gr.Dropdown(info=self.about_network(key))),
             self.pipeline,
@@ -97,9 +128,16 @@ class MarkStep:
 
     @long_work
     def on_find(self, session: Session) -> tuple[Any, ...]:
-        return shown(self.models.find_objects(session))
+        return shown(self.models.segmenters.find(session))
 
     @long_work
-    def on_pick(self, session: Session, event: gr.EventData) -> tuple[Any, ...]:
-        data = event._data or {}
-        return shown(self.models.pick(session, *check_point(session, data.get("x"), data.get("y"))))
+    def on_words(self, session: Session, words: str) -> tuple[Any, ...]:
+        return shown(self.models.segmenters.find(session, words))
+
+    @guarded
+    def on_opened(self, session: Session) -> None:
+        """While the visitor looks at the photo, so that the first click is as quick as the others."""
+        try:
+            self.models.segmenters.embed(session)
+        except Exception:
+            LOGGER.exception("a photo could not be embedded")

@@ -56,8 +56,20 @@ def _mark_stage(session: Session) -> Value:
         ids=data_url(Image.fromarray(ids), "PNG"),
         objects=objects,
         selected=session.selected,
-        canPick=session.segmenter,
+        canClick=session.can_click,
+        canUndo=bool(session.marks.past),
+        clicks=_clicks(session),
+        notice=None if session.notice is None else {"text": session.notice.text, "ways": session.notice.ways},
     )
+
+
+def _clicks(session: Session) -> Value | None:
+    """What the chosen object was made of."""
+    chosen = next((mark for mark in session.marks.present if mark.id == session.selected), None)
+    if chosen is None or chosen.clicks is None:
+        return None
+    points = [list(point) for point in chosen.clicks.points]
+    return {"id": chosen.id, "points": points, "box": chosen.clicks.box}
 
 
 def _edit_stage(session: Session, scene: Scene) -> Value:

@@ -1,5 +1,6 @@
 """The marked objects of a photo: outlines, brush, eraser, and what is done to them in the list."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -7,24 +8,24 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from amodal_diffusion.masks import mask_areas
-from page.work.session import MAX_NAME, MAX_OBJECTS, Mark, PageError, Session, check_name, check_number
+from page.work.overlaps import put_shape, settle_again, without_pixels
+from page.work.session import (
+    MAX_NAME,
+    MAX_OBJECTS,
+    MIN_AREA,
+    Mark,
+    Notice,
+    PageError,
+    Session,
+    check_name,
+    check_number,
+)
 
-MIN_AREA = 24
 MAX_POINTS = 20_000
+TOO_SMALL = "That is too small to be an object. Draw around it, or paint over it."
 
 
-def _without(marks: Sequence[Mark], taken: np.ndarray) -> list[Mark]:
-    """The marks without the pixels that another object takes; those of which nothing is left go."""
-    kept = []
-    for mark in marks:
-        rest = mark.mask & ~taken
-        if rest.any():
-            kept.append(mark if rest.sum() == mark.area else mark.drawn(rest))
-    return kept
-
-
-def _next_id(marks: Sequence[Mark]) -> int:
+def next_id(marks: Sequence[Mark]) -> int:
     return max((mark.id for mark in marks), default=-1) + 1
 
 
@@ -35,29 +36,48 @@ def add_marks(
     *,
     predicted: bool = False,
     is_crowd: Sequence[bool] = (),
+    behind: bool = False,
 ) -> Session:
-    """Add objects, masks (N, H, W) bool. A pixel belongs to one object, that which was marked last."""
+    """Add objects, masks (N, H, W) bool; the later ones are in front. None of them is chosen.
+
+    Args:
+        session: with a photo.
+        masks: of the new objects.
+        names: one a mask; "" for none.
+        predicted: a segmenter drew them.
+        is_crowd: one a mask.
+        behind: what was marked before keeps its pixels, and a new object of which it has more than half is left out;
+            otherwise the new ones are in front, and the notice of the session names those that lost pixels.
+    """
     marks = list(session.marks.present)
     masks = np.asarray(masks, dtype=bool)
     if masks.shape[1:] != session.size:
         raise PageError(f"The masks are {masks.shape[2]} x {masks.shape[1]} pixels, the photo is not.")
-    if len(marks) + len(masks) > MAX_OBJECTS:
-        raise PageError(f"A photo can have {MAX_OBJECTS} objects; this would be {len(marks) + len(masks)}.")
     if len(masks) == 1 and masks[0].sum() < MIN_AREA:
-        raise PageError("That is too small to be an object. Draw around it, or paint over it.")
-    first, added = _next_id(marks), []
+        raise PageError(TOO_SMALL)
+    first, added = next_id(marks), []
     taken = np.zeros(session.size, dtype=bool)
+    if behind:
+        for mark in marks:
+            taken |= mark.mask
     for index in reversed(range(len(masks))):
         own = masks[index] & ~taken
+        if own.sum() < MIN_AREA or (behind and 2 * (masks[index] & ~taken).sum() < masks[index].sum()):
+            continue
         taken |= own
-        if own.sum() >= MIN_AREA:
-            name = names[index] if index < len(names) and names[index] else f"object {first + index + 1}"
-            crowd = index < len(is_crowd) and bool(is_crowd[index])
-            added.append(Mark.of(first + index, name[:MAX_NAME], own, predicted=predicted, is_crowd=crowd))
-    marks = [*_without(marks, taken), *reversed(added)]
+        name = names[index] if index < len(names) and names[index] else f"object {first + index + 1}"
+        crowd = index < len(is_crowd) and bool(is_crowd[index])
+        added.append(Mark.of(first + index, name[:MAX_NAME], own, predicted=predicted, is_crowd=crowd))
     if not added:
-        raise PageError("The masks show no object.")
-    return session.step(marks=session.marks.push(tuple(marks)), selected=marks[-1].id)
+        raise PageError("All of that is marked already." if behind and len(masks) else "The masks show no object.")
+    if len(marks) + len(added) > MAX_OBJECTS:
+        raise PageError(f"A photo can have {MAX_OBJECTS} objects; this would be {len(marks) + len(added)}.")
+    losers: list[str] = []
+    if not behind:
+        marks, losers = without_pixels(marks, taken)
+    notice = Notice(f"The new objects took pixels of {', '.join(losers[:5])}.") if losers else None
+    every = (*marks, *reversed(added))
+    return session.step(marks=session.marks.push(every), selected=None, notice=notice)
 
 
 def check_points(points: Any, least: int) -> list[tuple[float, float]]:
@@ -94,30 +114,52 @@ def find_mark(session: Session, number: Any) -> Mark:
     raise PageError("Choose an object first.")
 
 
+def new_mark(session: Session, mask: np.ndarray, **more: Any) -> Mark:
+    """A mark with the next id and a name; `more` as `Mark.of` takes it."""
+    marks = session.marks.present
+    if len(marks) >= MAX_OBJECTS:
+        raise PageError(f"A photo can have {MAX_OBJECTS} objects; this would be {len(marks) + 1}.")
+    if mask.sum() < MIN_AREA:
+        raise PageError(TOO_SMALL)
+    number = next_id(marks)
+    return Mark.of(number, f"object {number + 1}", mask, **more)
+
+
 def add_stroke(session: Session, event: Mapping[str, Any]) -> Session:
-    """One line of the pointer: an outline makes an object, the brush adds to the chosen one, the eraser takes away."""
-    kind = event.get("kind")
+    """One line of the pointer: an outline makes an object, the brush adds to the chosen one, the eraser takes away.
+
+    The brush makes a new object where none is chosen; the eraser takes from the one that it begins on.
+    """
+    kind, over = event.get("kind"), event.get("over", "smaller")
     if kind not in ("outline", "brush", "erase"):
         raise PageError("There is no such tool.")
     area = draw_stroke(session.size, event.get("points"), kind, event.get("width", 1))
     number = event.get("id", session.selected)  # what the visitor saw chosen
     chosen = next((mark for mark in session.marks.present if mark.id == number), None)
     if kind == "erase":
+        chosen = chosen or mark_at(session, *event["points"][0])
         if chosen is None:
             raise PageError("Choose the object to erase from.")
         return replace_mask(session, chosen, chosen.mask & ~area)
     if kind == "brush" and chosen is not None:
-        return replace_mask(session, chosen, chosen.mask | area)
-    return add_marks(session, area[None])
+        return replace_mask(session, chosen, chosen.mask | area, over)
+    return put_shape(session, new_mark(session, area), over)
 
 
-def replace_mask(session: Session, chosen: Mark, mask: np.ndarray) -> Session:
+def mark_at(session: Session, x: float, y: float) -> Mark | None:
+    """The object that a point of the photo belongs to."""
+    height, width = session.size
+    row, column = math.floor(y), math.floor(x)
+    if not (0 <= row < height and 0 <= column < width):
+        return None
+    return next((mark for mark in session.marks.present if mark.mask[row, column]), None)
+
+
+def replace_mask(session: Session, chosen: Mark, mask: np.ndarray, over: Any = "smaller") -> Session:
+    """Another shape of an object, as a hand has drawn it; one that is too small goes."""
     if mask.sum() < MIN_AREA:
         return remove_mark(session, chosen.id)
-    others = _without([mark for mark in session.marks.present if mark.id != chosen.id], mask)
-    drawn = chosen.drawn(mask)
-    marks = sorted([*others, drawn], key=lambda mark: mark.id)
-    return session.step(marks=session.marks.push(tuple(marks)), selected=chosen.id)
+    return put_shape(session, chosen.drawn(mask), over)
 
 
 def remove_mark(session: Session, number: Any) -> Session:
@@ -133,24 +175,12 @@ def rename_mark(session: Session, number: Any, name: Any) -> Session:
     return session.step(marks=session.marks.push(marks), selected=chosen.id)
 
 
-def check_point(session: Session, x: Any, y: Any) -> tuple[float, float]:
-    height, width = session.size
-    return check_number("x", x, 0, width - 1e-6), check_number("y", y, 0, height - 1e-6)
-
-
-def pick_candidate(session: Session, x: float, y: float) -> np.ndarray:
-    """(H, W) bool, the smallest object of the segmenter at a point of the photo."""
-    if session.candidates is None or not len(session.candidates):
-        raise PageError("The segmenter found no object in this photo. Draw around the objects instead.")
-    here = np.flatnonzero(session.candidates[:, int(y), int(x)])
-    if not len(here):
-        raise PageError("The segmenter found no object here. Draw around it instead.")
-    return session.candidates[here[int(np.argmin(mask_areas(session.candidates[here])))]]
-
-
 def mark_event(session: Session, event: Mapping[str, Any]) -> Session:
     """What happened on the picture or in the list while objects are marked."""
     kind, number = event.get("op"), event.get("id")
+    if kind == "overlap":
+        return settle_again(session, event.get("over"))
+    session = replace(session, notice=None)
     if kind == "stroke":
         return add_stroke(session, event)
     if kind == "select":

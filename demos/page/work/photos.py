@@ -71,7 +71,7 @@ def with_photo(session: Session, photo: Image.Image, title: str, file_name: str 
         pixels,
         (source[1], source[0]),
         title or "photo",
-        segmenter=session.segmenter,
+        can_click=session.can_click,
         stamp=session.stamp + 1,
         file_name=file_name,
     )

@@ -15,6 +15,8 @@ from amodal_diffusion import Scene
 MAX_OBJECTS = 60
 MAX_HISTORY = 60
 MAX_NAME = 60
+MIN_AREA = 24
+"""Pixels of the smallest object."""
 
 T = TypeVar("T")
 
@@ -46,6 +48,24 @@ class History(Generic[T]):
 
 
 @dataclass(frozen=True, eq=False)
+class Clicks:
+    """What a visitor pointed at for one object.
+
+    Args:
+        points: of each click (x, y) in pixels of the photo, and whether it is on the object.
+        box: (left, top, right, bottom) around the object, or None.
+        answer: bits of the mask that a segmenter answered, before other objects took pixels of it; None before that.
+        losers: objects that lost pixels to it, as they were and as they are, None for one that is covered. The next
+            click asks anew whose these pixels are.
+    """
+
+    points: tuple[tuple[float, float, bool], ...] = ()
+    box: tuple[float, float, float, float] | None = None
+    answer: np.ndarray | None = None
+    losers: tuple[tuple["Mark", "Mark | None"], ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
 class Mark:
     """A marked object; `Mark.of` makes one.
 
@@ -57,6 +77,7 @@ class Mark:
         area: in pixels.
         predicted: a segmenter drew it.
         is_crowd: a group of objects under one mask, which may hide others and is not completed.
+        clicks: what it was made of, where it was made by clicks; None where a hand has drawn in it since.
     """
 
     id: int
@@ -66,24 +87,48 @@ class Mark:
     area: int
     predicted: bool = False
     is_crowd: bool = False
+    clicks: Clicks | None = None
 
     @classmethod
-    def of(cls, number: int, name: str, mask: np.ndarray, **flags: bool) -> "Mark":
-        """Of a mask (H, W) bool; `flags` are `predicted` and `is_crowd`."""
-        return cls(number, name, np.packbits(mask), (mask.shape[0], mask.shape[1]), int(mask.sum()), **flags)
+    def of(cls, number: int, name: str, mask: np.ndarray, **more: Any) -> "Mark":
+        """Of a mask (H, W) bool; `more` are `predicted`, `is_crowd` and `clicks`."""
+        return cls(number, name, np.packbits(mask), (mask.shape[0], mask.shape[1]), int(mask.sum()), **more)
 
     def drawn(self, mask: np.ndarray) -> "Mark":
-        """The same object with another mask."""
+        """The same object with another mask, which no clicks have made."""
         return replace(Mark.of(self.id, self.name, mask), predicted=self.predicted, is_crowd=self.is_crowd)
 
     @property
     def mask(self) -> np.ndarray:
         """(H, W) bool."""
-        height, width = self.shape
-        return np.unpackbits(self.bits, count=height * width).reshape(self.shape).view(bool)
+        return unpacked(self.bits, self.shape)
+
+
+def unpacked(bits: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """(H, W) bool of eight pixels a byte."""
+    return np.unpackbits(bits, count=shape[0] * shape[1]).reshape(shape).view(bool)
 
 
 Marks = tuple[Mark, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Notice:
+    """What is to be said of the last step: a shape overlaps other objects.
+
+    Args:
+        text: for the page.
+        ways: label and rule of each other way to settle it.
+        shape: the whole shape, or None where there is nothing to settle.
+        before: the marks without it.
+        made: something of the shape is seen.
+    """
+
+    text: str
+    ways: tuple[tuple[str, str], ...] = ()
+    shape: Mark | None = None
+    before: Marks = ()
+    made: bool = True
 
 
 def no_marks() -> History[Marks]:
@@ -101,8 +146,8 @@ class Session:
         file_name: name of the photo's file, which chooses among the photos of a COCO JSON; "" where there is none.
         marks: history of the marked objects.
         selected: id of the chosen mark.
-        segmenter: there is a segmenter, so objects can be marked with a click.
-        candidates: (N, H, W) bool, what a segmenter found in the photo; None before it was asked.
+        can_click: there is a segmenter that takes clicks and boxes.
+        notice: what is to be said of the last step of marking.
         completed: the scene as it came out of the pipelines, or None.
         scene: its history of edits, or None.
         layer: id of the chosen layer of the scene.
@@ -119,8 +164,8 @@ class Session:
     title: str = "photo"
     marks: History[Marks] = field(default_factory=no_marks)
     selected: int | None = None
-    segmenter: bool = False
-    candidates: np.ndarray | None = None
+    can_click: bool = False
+    notice: Notice | None = None
     completed: Scene | None = None
     scene: History[Scene] | None = None
     layer: int | None = None

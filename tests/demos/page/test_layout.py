@@ -5,19 +5,15 @@ from pathlib import Path
 
 from page import assets
 from page.layout import Page
-from page.models import Models
 from page.work.edits import EDITS
 from repository_helpers import ROOT
 
 
-def test_page_is_built_of_what_is_there(models, folder):
+def test_page_is_built_of_what_is_there(models):
     page = Page(models)
     page.build()
     assert [key for _, key in page.mark.pipeline.choices] == ["pcnet-m", "amodal-vae"]
-    assert page.mark.find.visible is False
-    with_segmenter = Page(Models(folder, segmenter="some/model"))
-    with_segmenter.build()
-    assert with_segmenter.mark.find.visible is True and with_segmenter.session.value.session.segmenter is True
+    assert page.mark.find.visible is False and page.session.value.session.can_click is False
 
 
 def test_options(monkeypatch, tmp_path):

@@ -10,20 +10,40 @@ from page.work.marks import add_marks
 from page.work.session import MAX_HISTORY, History, PageError
 
 
-def test_a_pixel_belongs_to_the_object_marked_last(marked):
+def test_of_masks_that_are_added_the_last_one_is_in_front(marked):
     box, lid = marked.marks.present
     assert not (box.mask & lid.mask).any() and lid.area == 30 * 50 and box.area == 30 * 40 - 20 * 20
-    assert marked.selected == lid.id
+    assert marked.selected is None and marked.notice is None  # the next stroke begins a new object
     whole = add_marks(marked, np.ones((1, 64, 96), bool))
     assert [m.name for m in whole.marks.present] == ["object 3"]  # nothing is left of the others
+    assert "box, lid" in whole.notice.text  # which is said
     assert whole.marks.undo().present == marked.marks.present
+
+
+def test_what_a_segmenter_finds_leaves_marks_their_pixels(marked):
+    found = np.zeros((3, 64, 96), bool)
+    found[0, 22:48, 32:78] = True  # the lid again
+    found[1, 45:64, 60:96] = True  # a corner of it is the lid's
+    found[2, 0:8, 0:8] = True
+    after = add_marks(marked, found, ["lid?", "table", "dot"], predicted=True, behind=True)
+    assert [m.name for m in after.marks.present] == ["box", "lid", "table", "dot"]
+    assert after.marks.present[:2] == marked.marks.present and after.notice is None
+    assert after.marks.present[2].area == 19 * 36 - 5 * 20
+    with pytest.raises(PageError, match="marked already"):
+        add_marks(marked, found[:1], behind=True)
 
 
 def test_number_and_size_of_objects_are_bounded(blank):
     many = np.zeros((61, 64, 96), bool)
     many[:, :10, :10] = True
+    for index in range(61):  # none of them hides another
+        many[index] = False
+        many[index, 8 * (index // 12) : 8 * (index // 12) + 6, 8 * (index % 12) : 8 * (index % 12) + 6] = True
     with pytest.raises(PageError, match="60 objects; this would be 61"):
         add_marks(blank, many)
+    full = add_marks(blank, many[:60])
+    with pytest.raises(PageError, match="60 objects"):
+        mark(full, "stroke", kind="outline", points=[[10, 50], [30, 50], [30, 60]])
     with pytest.raises(PageError, match="too small"):
         add_marks(blank, many[:1] & (np.arange(96) < 2))
     with pytest.raises(PageError, match="10 x 10 pixels, the photo is not"):
@@ -42,8 +62,11 @@ def test_outline_brush_and_eraser(blank):
     assert gone.marks.present == ()
     other = mark(mark(drawn, "select", id=None), "stroke", kind="brush", points=[[80, 50]], width=12)
     assert len(other.marks.present) == 2
+    free = mark(drawn, "select", id=None)
+    rubbed = mark(free, "stroke", kind="erase", points=[[25, 25], [25, 50]], width=6)  # from what it begins on
+    assert not rubbed.marks.present[0].mask[30, 25]
     with pytest.raises(PageError, match="Choose the object to erase from"):
-        mark(mark(drawn, "select", id=None), "stroke", kind="erase", points=square, width=3)
+        mark(free, "stroke", kind="erase", points=[[80, 5], [20, 20]], width=3)
 
 
 BAD_LINES = {

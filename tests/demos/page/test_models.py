@@ -1,7 +1,6 @@
-"""From marks to a scene, other shapes, and the segmenter."""
+"""From marks to a scene, and other shapes."""
 
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +14,7 @@ from page.view.drawing import draw_shapes
 from page.wiring import STAGES
 from page.work.actions import go_to
 from page.work.completed import canvas_masks
-from page.work.marks import add_marks, check_point
+from page.work.marks import add_marks
 from page.work.photos import with_photo
 from page.work.session import PageError, Session
 from photo_helpers import draw_scene
@@ -71,33 +70,6 @@ def test_another_shape_takes_the_place_of_the_first(completed, models):
     for chosen in (None, 3, -1):
         with pytest.raises(PageError, match="Choose a shape"):
             models.use_shape(moved, chosen)
-
-
-def test_segmenter_marks_what_is_clicked(folder, blank):
-    with pytest.raises(PageError, match="no segmenter"):
-        Models(folder).pick(blank, 1, 1)
-    found = np.zeros((2, 64, 96), bool)
-    found[0, 10:40, 10:60], found[1, 15:25, 20:40] = True, True
-    models = Models(folder, segmenter="some/model")
-
-    class Found:
-        can_click, eraser_dilation = False, 3
-
-        def __call__(self, photo):
-            return SimpleNamespace(masks=found, names=["table", "cup"])
-
-    models._loaded["segmenter"] = Found()
-    cup = models.pick(blank, 30, 20)  # the smallest at the point
-    assert (cup.marks.present[0].mask == found[1]).all() and cup.marks.present[0].predicted
-    table = models.pick(cup, 55, 12)
-    assert (table.marks.present[-1].mask == found[0]).all()
-    with pytest.raises(PageError, match="no object here"):
-        models.pick(blank, 90, 60)
-    everything = models.find_objects(blank)
-    assert [(m.name, m.area) for m in everything.marks.present] == [("table", 1500 - 200), ("cup", 200)]
-    assert len(models.complete(everything, "pcnet-m").layers) == 2
-    with pytest.raises(PageError, match="between"):
-        check_point(blank, 96, 3)
 
 
 def test_a_crowd_is_not_completed(models):

@@ -6,6 +6,7 @@ function draw() {
   ctx.clearRect(0, 0, canvas.width, canvas.height);
   ctx.setTransform(ratio * fit.scale, 0, 0, ratio * fit.scale, ratio * fit.left, ratio * fit.top);
   ctx.imageSmoothingQuality = "high";
+  ctx.imageSmoothingEnabled = fit.scale < 6; // beyond that people look at pixels
   const item = chosen();
   const dragged = state.mode === "edit" && item && gesture && gesture.id === item.id && gesture.moved;
   ctx.drawImage(dragged && state.underImage ? state.underImage : state.image, 0, 0, state.width, state.height);
@@ -23,7 +24,7 @@ function draw() {
     if (shape) ctx.drawImage(shape, 0, 0);
   }
   if (state.mode === "edit" && item) drawFrame(item);
-  if (state.mode === "mark") drawStroke();
+  if (state.mode === "mark") drawMarking();
 }
 
 // The part of the picture that shows an object, as a glow for the pointer.

@@ -1,15 +1,11 @@
-// Marking objects: outline, brush, eraser, choosing, clicks.
-let tool = "outline";
-let brush = 24;
+// Marking objects: clicks and boxes, outline, brush, eraser, choosing.
+let tool = "click";
+let leaveOut = false; // clicks are on what is not of the object
+let brush = 24; // width in pixels of the picture
+let over = "smaller"; // which of two objects that overlap is in front
 let corners = []; // of an outline that is set point by point
-
-const TOOLS = {
-  outline: ["Outline", "Draw around an object, or click point by point; the first point, Enter or a double click closes it."],
-  brush: ["Brush", "Paint over an object. With an object chosen the brush adds to it, otherwise it starts a new one."],
-  erase: ["Eraser", "Take pixels away from the chosen object."],
-  select: ["Choose", "Click an object to choose it."],
-  pick: ["Click", "Click an object: the segmenter outlines it."],
-};
+let asked = []; // clicks and strokes whose answers are not there yet; one at a time is on its way
+let ringShown = null; // timer: the brush is shown in the middle while its size changes
 
 function tinted(value) {
   const sheet = new OffscreenCanvas(value.width, value.height);
@@ -30,91 +26,164 @@ function tinted(value) {
   return sheet;
 }
 
-function drawStroke() {
-  ctx.lineCap = ctx.lineJoin = "round";
-  if (gesture && gesture.kind === "line" && gesture.points.length > 1) {
-    path(gesture.points, false);
-    if (tool === "outline") {
-      lines(2, [[2, "rgba(255,255,255,.9)"], [0, "#1d4ed8"]]);
-    } else {
-      ctx.lineWidth = brush;
-      ctx.strokeStyle = tool === "erase" ? "rgba(220,38,38,.55)" : "rgba(29,78,216,.55)";
-      ctx.stroke();
-    }
-  }
-  if (corners.length) {
-    path(pointer ? [...corners, pointer] : corners, false);
-    lines(2, [[2, "rgba(255,255,255,.9)"], [0, "#1d4ed8"]]);
-    corners.forEach(([x, y], index) => dot(x, y, index ? 3.5 : 6, "#fff"));
-  }
-  if ((tool === "brush" || tool === "erase") && pointer) {
-    ctx.beginPath();
-    ctx.arc(pointer[0], pointer[1], brush / 2, 0, 2 * Math.PI);
-    lines(1.2, [[1.4, "rgba(0,0,0,.7)"], [0, "#fff"]]);
-  }
+function startMark(point, event) {
+  const negative = leaveOut !== (event.button === 2 || event.shiftKey || event.altKey);
+  const used = event.button === 5 ? "erase" : tool; // the other end of a pen
+  gesture = { kind: "mark", tool: used, points: [point], start: [event.clientX, event.clientY], moved: false, negative };
+}
+
+function followMark(event) {
+  for (const part of event.getCoalescedEvents ? event.getCoalescedEvents() : [event]) gesture.points.push(at(part));
+  const far = event.pointerType === "touch" ? 10 : 5;
+  gesture.moved ||= Math.hypot(event.clientX - gesture.start[0], event.clientY - gesture.start[1]) > far;
+}
+
+function endMark(done) {
+  if (done.tool === "select") {
+    const item = state.objects[codeAt(done.points[0]) - 1];
+    if (!done.moved) send({ mode: "mark", op: "select", id: item ? item.id : null });
+  } else if (done.tool === "click") {
+    if (done.moved) ask({ op: "click", box: boxOf(done) });
+    else ask({ op: "click", point: inPhoto(done.points[0]), positive: !done.negative });
+  } else endLine(done);
 }
 
 function endLine(done) {
-  if (tool === "outline" && !done.moved) {
+  if (done.tool === "outline" && !done.moved) {
     const point = done.points[0];
     if (corners.length > 2 && near(point, corners[0], 12)) closeOutline();
     else if (!corners.length || !near(point, corners[corners.length - 1], 3)) corners.push(point);
     return;
   }
   corners = [];
-  const points = done.points.map(([x, y]) => [Math.round(10 * x) / 10, Math.round(10 * y) / 10]);
-  send({ mode: "mark", op: "stroke", kind: tool, points, width: brush, id: state.selected });
+  ask({ op: "stroke", kind: done.tool, points: done.points.map(rounded), width: brush });
 }
 
 function closeOutline() {
   if (!state || state.mode !== "mark" || corners.length < 3) return;
   const points = corners;
   corners = [];
-  send({ mode: "mark", op: "stroke", kind: "outline", points });
+  ask({ op: "stroke", kind: "outline", points: points.map(rounded) });
   draw();
 }
 
-function buildTools() {
-  tools.replaceChildren();
-  hint.textContent = "";
-  if (!state) return;
-  if (state.mode === "mark") {
-    for (const [name, [label]] of Object.entries(TOOLS)) {
-      if (name === "pick" && !state.canPick) continue;
-      tools.append(toolButton(name, label));
-    }
-    const size = document.createElement("label");
-    size.className = "ad-size";
-    size.append("Brush size");
-    const range = Object.assign(document.createElement("input"), { type: "range", min: 4, max: 120, value: brush });
-    range.addEventListener("input", () => { brush = Number(range.value); draw(); });
-    size.append(range);
-    size.hidden = tool !== "brush" && tool !== "erase";
-    tools.append(size);
-    hint.textContent = TOOLS[tool][1];
-  } else {
-    const title = document.createElement("span");
-    title.className = "ad-title";
-    title.textContent = state.title || "";
-    tools.append(title);
-    hint.textContent = state.hint || "";
-  }
-  const size = document.createElement("span");
-  size.className = "ad-dims";
-  size.textContent = state.dims || "";
-  tools.append(size);
+function rounded([x, y]) {
+  return [Math.round(10 * x) / 10, Math.round(10 * y) / 10];
 }
 
-function toolButton(name, label) {
-  const button = document.createElement("button");
-  button.type = "button";
-  button.textContent = label;
-  button.setAttribute("aria-pressed", String(tool === name));
-  button.addEventListener("click", () => {
-    tool = name;
-    corners = [];
-    buildTools();
-    draw();
-  });
-  return button;
+function inPhoto([x, y]) {
+  return rounded([Math.min(Math.max(x, 0), state.width - 0.1), Math.min(Math.max(y, 0), state.height - 0.1)]);
+}
+
+function boxOf(done) {
+  const [a, b] = [inPhoto(done.points[0]), inPhoto(done.points[done.points.length - 1])];
+  return [Math.min(a[0], b[0]), Math.min(a[1], b[1]), Math.max(a[0], b[0]), Math.max(a[1], b[1])];
+}
+
+// What is done to a new object belongs to the one that it makes, so the next is sent when its answer is there.
+function ask(data) {
+  asked.push({ data });
+  if (asked.length === 1) sendAsked();
+}
+
+function sendAsked() {
+  send({ mode: "mark", id: state.selected, over, ...asked[0].data });
+  asked[0].seq = desk.seq;
+}
+
+function takeAnswers() {
+  if (!state || state.mode !== "mark") asked = [];
+  else if (asked.length && asked[0].seq <= state.seq) {
+    asked.shift();
+    if (asked.length) sendAsked();
+  }
+}
+
+function newObject() {
+  corners = [];
+  if (tool === "select" || tool === "erase") tool = state.canClick ? "click" : "outline";
+  leaveOut = false;
+  if (state.selected !== null || asked.length) ask({ op: "select", id: null });
+  buildTools();
+  draw();
+}
+
+function setBrush(width) {
+  brush = Math.min(200, Math.max(1, Math.round(width)));
+  clearTimeout(ringShown);
+  ringShown = setTimeout(() => { ringShown = null; draw(); }, 900);
+  showBrush();
+  draw();
+}
+
+// Drawing
+
+function drawMarking() {
+  ctx.lineCap = ctx.lineJoin = "round";
+  if (gesture && gesture.kind === "mark" && gesture.points.length > 1) drawGesture();
+  if (corners.length) {
+    path(pointer ? [...corners, pointer] : corners, false);
+    lines(2, [[2, "rgba(255,255,255,.9)"], [0, "#1d4ed8"]]);
+    corners.forEach(([x, y], index) => dot(x, y, index ? 3.5 : 6, "#fff"));
+  }
+  drawClicks();
+  if (tool !== "brush" && tool !== "erase") return;
+  const middle = [(view.clientWidth / 2 - fit.left) / fit.scale, (view.clientHeight / 2 - fit.top) / fit.scale];
+  const [x, y] = pointer || (ringShown ? middle : [null, null]);
+  if (x === null) return;
+  ctx.beginPath();
+  ctx.arc(x, y, brush / 2, 0, 2 * Math.PI);
+  lines(1.2, [[1.4, "rgba(0,0,0,.7)"], [0, "#fff"]]);
+}
+
+function drawGesture() {
+  if (gesture.tool !== "click") drawLine(gesture.tool, gesture.points, brush);
+  else if (gesture.moved) drawBox(...boxOf(gesture));
+}
+
+function drawLine(kind, points, width) {
+  if (kind === "select") return;
+  path(points, false);
+  if (kind === "outline") {
+    lines(2, [[2, "rgba(255,255,255,.9)"], [0, "#1d4ed8"]]);
+    return;
+  }
+  ctx.lineWidth = width;
+  ctx.strokeStyle = kind === "erase" ? "rgba(220,38,38,.55)" : "rgba(29,78,216,.55)";
+  ctx.stroke();
+}
+
+function drawBox(left, top, right, bottom) {
+  path([[left, top], [right, top], [right, bottom], [left, bottom]], true);
+  lines(1.5, [[2, "rgba(255,255,255,.9)"], [0, "#1d4ed8", [6 / fit.scale, 4 / fit.scale]]]);
+}
+
+function drawClicks() {
+  const clicks = state.clicks && state.clicks.id === state.selected ? state.clicks : { points: [], box: null };
+  if (clicks.box) drawBox(...clicks.box);
+  for (const [x, y, positive] of clicks.points) drawClick(x, y, positive, 1);
+  for (const { data } of asked) {
+    if (data.box) drawBox(...data.box);
+    else if (data.point) drawClick(...data.point, data.positive, 0.6);
+    else if (data.points) drawLine(data.kind, data.points, data.width);
+  }
+}
+
+// Green with a plus on the object, red with a minus beside it.
+function drawClick(x, y, positive, alpha) {
+  const unit = 1 / fit.scale;
+  ctx.save();
+  ctx.globalAlpha = alpha;
+  ctx.beginPath();
+  ctx.arc(x, y, 7 * unit, 0, 2 * Math.PI);
+  ctx.fillStyle = positive ? "#15803d" : "#b91c1c";
+  ctx.fill();
+  lines(2, [[0, "#fff"]]);
+  path([[x - 3 * unit, y], [x + 3 * unit, y]], false);
+  lines(1.8, [[0, "#fff"]]);
+  if (positive) {
+    path([[x, y - 3 * unit], [x, y + 3 * unit]], false);
+    lines(1.8, [[0, "#fff"]]);
+  }
+  ctx.restore();
 }

@@ -15,10 +15,10 @@ let hovered = 0;
 let pointer = null;
 let busyTimer = null;
 
-function send(data) {
+function send(data, name = "act") {
   clearTimeout(busyTimer);
   busyTimer = setTimeout(() => busy.classList.add("on"), 200);
-  trigger("act", data);
+  trigger(name, data);
 }
 
 function decode(url) {
@@ -56,8 +56,12 @@ async function show(value, again = show) {
   state.codes = pixels(ids, value.width, value.height);
   state.tints = value.mode === "mark" && state.codes ? tinted(state) : null;
   if (!before || before.mode !== state.mode) corners = [];
-  if (state.mode === "mark" && tool === "pick" && !state.canPick) tool = "outline";
+  if (!before || before.title !== state.title || before.width !== state.width || before.height !== state.height) {
+    asked = [];
+    zoom = wholePicture();
+  }
   finish();
+  takeAnswers();
 }
 
 function finish() {

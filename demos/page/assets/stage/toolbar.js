@@ -1,0 +1,132 @@
+// The buttons above the picture, the line below it, and what is said of the last step.
+const TOOLS = {
+  click: ["Click", "Click an object, or drag a box around it. More clicks refine it; with Shift (or Leave out) on what is not of it."],
+  outline: ["Outline", "Draw around an object, or set corners with clicks; the first corner, Enter or a double click closes it. Each outline is a new object."],
+  brush: ["Brush", "Paint over an object; [ and ] change the size."],
+  erase: ["Eraser", "Take pixels away from the chosen object; [ and ] change the size."],
+  select: ["Choose", "Click an object to choose it."],
+};
+const OVER = {
+  smaller: ["smaller in front", "Where two objects overlap, the smaller one is in front."],
+  top: ["new in front", "Where a new shape overlaps objects, it is in front and takes their pixels."],
+  under: ["new behind", "Where a new shape overlaps objects, they are in front and keep their pixels."],
+};
+const notice = root.querySelector(".ad-notice");
+let toolsOnShow = "";
+
+function usable(name) {
+  return name !== "click" || state.canClick;
+}
+
+function buildTools() {
+  showNotice();
+  if (!state) {
+    tools.replaceChildren();
+    hint.textContent = toolsOnShow = "";
+    return;
+  }
+  const marking = state.mode === "mark";
+  if (marking && !usable(tool)) tool = "outline";
+  hint.textContent = marking ? markHint() : state.hint || "";
+  // Only what has changed is built anew: nobody loses the focus, or a slider under the finger.
+  const wanted = JSON.stringify([state.mode, state.title, marking && [tool, leaveOut, over, state.selected === null, state.canClick, state.canUndo]]);
+  if (wanted === toolsOnShow) return;
+  toolsOnShow = wanted;
+  const focused = tools.contains(document.activeElement) ? document.activeElement.dataset.key : null;
+  tools.replaceChildren(...(marking ? markTools() : [span("ad-title", state.title || "")]));
+  if (focused) tools.querySelector(`[data-key="${focused}"]`)?.focus({ preventScroll: true });
+  showBrush();
+}
+
+function markHint() {
+  const item = chosen();
+  const now = item && ["click", "brush"].includes(tool) ? `Now: “${item.name}”.` : tool === "brush" ? "Now: a new object." : "";
+  return [TOOLS[tool][1], now, ["select", "erase"].includes(tool) ? "" : OVER[over][1]].filter(Boolean).join(" ");
+}
+
+function span(className, text) {
+  return Object.assign(document.createElement("span"), { className, textContent: text });
+}
+
+function pressable(key, label, title, pressed, act) {
+  const button = Object.assign(document.createElement("button"), { type: "button", textContent: label, title });
+  button.dataset.key = key;
+  if (pressed !== null) button.setAttribute("aria-pressed", String(pressed));
+  button.addEventListener("click", act);
+  return button;
+}
+
+function markTools() {
+  const parts = [];
+  for (const [name, [label, title]] of Object.entries(TOOLS)) {
+    if (!usable(name)) continue;
+    parts.push(pressable(name, label, title, tool === name, () => {
+      tool = name;
+      corners = [];
+      buildTools();
+      draw();
+    }));
+  }
+  const fresh = pressable("new", "New object", "The next click or stroke begins a new object (N)", state.selected === null, newObject);
+  fresh.classList.add("ad-new");
+  parts.push(fresh);
+  const undo = pressable("undo", "↶", "Take the last step back", null, () => send({ mode: "mark", op: "undo" }));
+  undo.setAttribute("aria-label", "Take the last step back");
+  undo.disabled = !state.canUndo;
+  parts.push(undo);
+  if (tool === "click") parts.push(pressable("leave", "Leave out", "Clicks are on what is not of the object", leaveOut, () => { leaveOut = !leaveOut; buildTools(); }));
+  if (tool === "brush" || tool === "erase") parts.push(brushSize());
+  if (tool !== "select" && tool !== "erase") parts.push(overlapChoice());
+  return parts;
+}
+
+// The slider is finer for small brushes: half of it is a quarter of the largest.
+function brushSize() {
+  const label = Object.assign(document.createElement("label"), { className: "ad-size" });
+  const range = Object.assign(document.createElement("input"), { type: "range", min: 0, max: 100, step: 1 });
+  range.dataset.key = "brush";
+  range.setAttribute("aria-label", "Brush size");
+  range.addEventListener("input", () => setBrush(1 + 199 * (range.value / 100) ** 2));
+  const ring = span("ad-ring", "");
+  ring.append(document.createElement("i"));
+  label.append("Size", range, ring, span("ad-width", ""));
+  return label;
+}
+
+function showBrush() {
+  const label = tools.querySelector(".ad-size");
+  if (!label) return;
+  const range = label.querySelector("input");
+  const place = Math.round(100 * Math.sqrt((brush - 1) / 199));
+  if (Math.abs(range.value - place) > 1 || !range.matches(":active")) range.value = place;
+  range.setAttribute("aria-valuetext", `${brush} pixels`);
+  label.querySelector(".ad-width").textContent = `${brush} px`;
+  const shown = Math.min(32, Math.max(2, brush * fit.scale)); // as at the pointer, where there is room for it
+  Object.assign(label.querySelector("i").style, { width: `${shown}px`, height: `${shown}px` });
+}
+
+function overlapChoice() {
+  const label = Object.assign(document.createElement("label"), { className: "ad-over" });
+  const choice = document.createElement("select");
+  choice.dataset.key = "over";
+  choice.setAttribute("aria-label", "Where objects overlap");
+  for (const [value, [text]] of Object.entries(OVER)) choice.append(new Option(text, value, false, value === over));
+  choice.addEventListener("change", () => { over = choice.value; buildTools(); });
+  label.append("Overlap", choice);
+  return label;
+}
+
+// What a shape had in common with other objects, and the other way to settle it.
+function showNotice() {
+  const said = state && state.mode === "mark" ? state.notice : null;
+  notice.hidden = !said;
+  notice.replaceChildren();
+  if (!said) return;
+  notice.append(span("", said.text));
+  for (const [label, rule] of said.ways) {
+    notice.append(pressable(rule, label, label, null, () => send({ mode: "mark", op: "overlap", over: rule })));
+  }
+  const close = pressable("close", "×", "Close", null, () => { state.notice = null; showNotice(); });
+  close.setAttribute("aria-label", "Close");
+  notice.append(close);
+}

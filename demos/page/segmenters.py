@@ -1,0 +1,159 @@
+"""What marks objects for a visitor: a segmenter that is built in, and the one that `--segmenter` names."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from amodal_diffusion import GrabCutSegmenter, InteractiveSegmenter, PhotoEmbedding, Segmenter
+from amodal_diffusion.masks import mask_areas
+from page.work.clicks import put_answer, read_click
+from page.work.marks import add_marks
+from page.work.session import PageError, Session
+
+MAX_EMBEDDINGS = 12
+"""Photos whose embeddings are kept; that which was clicked on longest ago is embedded anew."""
+MAX_TEXT = 80
+ERASER_DILATION = 4
+"""Pixels by which masks of the embedded segmenter grow where they hide others: it leaves gaps between neighbours."""
+
+
+class Segmenters:
+    """Calls are one at a time, and do not wait for the pipelines of the other steps.
+
+    Args:
+        embedded: takes clicks and boxes without any download; None where there is none.
+        chosen: a model of transformers, which may take clicks or text, and finds all objects of a photo.
+        name: of `chosen`, for the page.
+    """
+
+    def __init__(
+        self, embedded: InteractiveSegmenter | None = None, chosen: Segmenter | None = None, name: str = ""
+    ) -> None:
+        self.embedded, self.chosen, self.name = embedded, chosen, name
+        self._embeddings: OrderedDict[int, tuple[np.ndarray, PhotoEmbedding]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    @classmethod
+    def load(cls, folder: str | Path, segmenter: str | None = None, device: str = "cpu") -> "Segmenters":
+        """The embedded one, and `segmenter`, a Hub id or a folder, or None.
+
+        Raises:
+            OSError, ValueError: where `segmenter` cannot be loaded.
+        """
+        chosen = Segmenter.from_pretrained(segmenter).to(torch.device(device)) if segmenter else None
+        return cls(load_embedded(folder), chosen, Path(segmenter).name if segmenter else "")
+
+    @property
+    def clicker(self) -> InteractiveSegmenter | None:
+        """The one that takes clicks: the chosen one where it does."""
+        return self.chosen if self.chosen is not None and self.chosen.can_click else self.embedded
+
+    @property
+    def finds_all(self) -> bool:
+        return self.chosen is not None and (self.chosen.pipeline is not None or self.chosen.can_click)
+
+    @property
+    def takes_text(self) -> bool:
+        return self.chosen is not None and self.chosen.takes_text
+
+    @property
+    def eraser_dilation(self) -> int:
+        """Of masks that a segmenter made, for the completion."""
+        return ERASER_DILATION if self.chosen is None else self.chosen.eraser_dilation
+
+    @property
+    def about(self) -> str:
+        """What is there, and how to have more, for the page (Markdown)."""
+        can = []
+        if self.clicker is not None:
+            can.append(f"**Clicks and boxes:** {'built in' if self.clicker is self.embedded else f'`{self.name}`'}.")
+        if self.finds_all:
+            can.append(f"**All objects at once:** `{self.name}`.")
+        if self.takes_text:
+            can.append(f"**Words:** `{self.name}`.")
+        more = []
+        if self.clicker is None:
+            more.append("clicks")
+        if not self.finds_all:
+            more.append("all objects at once")
+        if not self.takes_text:
+            more.append("words")
+        if self.clicker is not None and self.clicker is self.embedded:
+            more.append("finer outlines")
+        if more:
+            can.append(
+                f"For {_list(more)}, whoever runs this page starts it with `--segmenter`, such as "
+                "`facebook/sam2.1-hiera-tiny` or, for words, `facebook/sam3`."
+            )
+        return " ".join(can)
+
+    # What it does
+
+    def embed(self, session: Session) -> None:
+        """Look at the photo before the first click does."""
+        if session.photo is not None and self.clicker is not None:
+            with self._lock:
+                self._embedding(session.photo, self.clicker)
+
+    def click(self, session: Session, event: Mapping[str, Any]) -> Session:
+        """The object that a click or a box means, new or refined."""
+        if session.photo is None:
+            raise PageError("Load a photo first.")
+        if self.clicker is None:
+            raise PageError("There is nothing here that takes clicks. Draw around the object instead.")
+        asked = read_click(session, event)
+        with self._lock, torch.inference_mode():
+            embedding = self._embedding(session.photo, self.clicker)
+            mask = self.clicker.click(embedding, **asked.arguments())
+        return put_answer(session, asked, mask)
+
+    def find(self, session: Session, text: str | None = None) -> Session:
+        """All objects, or those that a text names, beside those that are marked, which keep their pixels."""
+        if session.photo is None:
+            raise PageError("Load a photo first.")
+        if self.chosen is None or not (self.finds_all if text is None else self.takes_text):
+            raise PageError("There is no segmenter that can do that.")
+        words = {} if text is None else {"text": _words(text)}
+        with self._lock, torch.inference_mode():
+            found = self.chosen(session.photo, **words)
+        if not len(found.masks):
+            what = "no object" if text is None else f"nothing that it would call “{words['text']}”"
+            raise PageError(f"The segmenter found {what} in this photo. Mark the objects by hand instead.")
+        # Large ones first: of a pixel that several claim the smallest has it.
+        largest = np.argsort(-mask_areas(found.masks), kind="stable")
+        names = [found.names[index] for index in largest]
+        session = replace(session, notice=None)
+        return add_marks(session, found.masks[largest], names, predicted=True, behind=True)
+
+    def _embedding(self, photo: np.ndarray, clicker: InteractiveSegmenter) -> PhotoEmbedding:
+        """Of a photo, made once for all its clicks. Sessions share their photo from step to step, so it is the key."""
+        key = id(photo)  # which no other photo has as long as this one is kept
+        if key not in self._embeddings:
+            self._embeddings[key] = photo, clicker.embed(photo)
+        self._embeddings.move_to_end(key)
+        while len(self._embeddings) > MAX_EMBEDDINGS:
+            self._embeddings.popitem(last=False)
+        return self._embeddings[key][1]
+
+
+def load_embedded(folder: str | Path) -> InteractiveSegmenter | None:
+    """What works without a download: by colours alone, where OpenCV is there."""
+    return GrabCutSegmenter() if find_spec("cv2") else None
+
+
+def _words(text: Any) -> str:
+    words = " ".join(str(text).split())[:MAX_TEXT]
+    if not words:
+        raise PageError("Say what to look for, such as “cup”.")
+    return words
+
+
+def _list(items: list[str]) -> str:
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
