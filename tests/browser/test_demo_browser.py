@@ -133,6 +133,7 @@ def test_photo_marked_by_hand(open_page, screenshots, photo_file):
     visitor.after_step(lambda: visitor.upload("photo-upload", photo_file))
     turn = np.linspace(0, 2 * np.pi, 24)
     circle = [(160 + 60 * np.cos(t), 120 + 60 * np.sin(t)) for t in turn]
+    visitor.page.get_by_role("button", name="Outline").click()
     visitor.after_step(lambda: visitor.drag(circle))
     expect(visitor.rows("mark-panel")).to_have_count(1)
     # The bar with the brush: its left part, as a new object.

@@ -81,7 +81,11 @@ def test_clicks_make_an_object_and_refine_it(segmenters, discs, blank):
     asked = discs.asked[-1]
     assert asked["points"] == [(20, 20), (30, 20), (33, 20)] and asked["labels"] == [1, 1, 0]
     assert (asked["mask"] == second.marks.present[0].mask).all()
-    assert stage_value(third)["clicks"] == {"id": 0, "points": [[20, 20, True], [30, 20, True], [33, 20, False]], "box": None}
+    assert stage_value(third)["clicks"] == {
+        "id": 0,
+        "points": [[20, 20, True], [30, 20, True], [33, 20, False]],
+        "box": None,
+    }
     back = mark(third, "undo")  # a click is a step
     assert back.marks.present[0] is second.marks.present[0] and len(stage_value(back)["clicks"]["points"]) == 2
     other = click(segmenters, mark(third, "select", id=None), 70, 40)

@@ -93,10 +93,7 @@ function sendAsked() {
 
 function takeAnswers() {
   if (!state || state.mode !== "mark") asked = [];
-  else if (asked.length && asked[0].seq <= state.seq) {
-    asked.shift();
-    if (asked.length) sendAsked();
-  }
+  else if (asked.length && asked[0].seq <= state.seq) asked.shift();
 }
 
 function newObject() {

@@ -60,8 +60,9 @@ async function show(value, again = show) {
     asked = [];
     zoom = wholePicture();
   }
-  finish();
   takeAnswers();
+  finish();
+  if (asked.length && !asked[0].seq) sendAsked();
 }
 
 function finish() {
