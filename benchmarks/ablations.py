@@ -41,6 +41,8 @@ ASBU_FLAGS = (
     *COMMON, "--recipe", "improved", "--sample_size", "64", "--patch_size", "2", "--block_out_channels",
     "16,32,64,128,128", "--learning_rate", "2e-3", "--weight_decay", "0.01", "--lr_scheduler", "one_cycle",
     "--use_ema", "--channels_last", "--order_rule", "evidence", "--crop", "bilinear", "--confine_to_occluders",
+    "--order_threshold", "0.5", "--mask_threshold", "0.5", "--occluder_rule", "neighbours",
+    "--lr_warmup_fraction", "0.05",
 )  # fmt: skip
 ASBU = (
     Variant("full: boundary and occluder, uncertainty", ("--occluder_input", "both")),
@@ -49,9 +51,10 @@ ASBU = (
     Variant("without uncertainty (cross-entropy)", ("--occluder_input", "both", "--loss", "cross_entropy")),
 )
 VAE_FLAGS = (
-    "--train_batch_size", "32", "--mixed_precision", "bf16", "--use_ema", "--dataset_weights", "4", "1.2",
-    "--code_weight", "0.2", "--placement_weight", "0.11", "--box_weight", "50", "--background_weight", "1",
-    "--simulated_share", "0.5", "--num_categories", "90", "--category_sources", "0", "1", "--validation_samples", "512",
+    "--recipe", "improved", "--train_batch_size", "32", "--mixed_precision", "bf16", "--use_ema",
+    "--dataset_weights", "4", "1.2", "--code_weight", "0.2", "--placement_weight", "0.11", "--box_weight", "50",
+    "--background_weight", "1", "--simulated_share", "0.5", "--num_categories", "90", "--category_sources", "0", "1",
+    "--validation_samples", "512",
 )  # fmt: skip
 # Learning rate and lambda of each stage, and its share of the updates.
 VAE_STAGES = {1: (1e-3, 1, 1.0), 2: (1e-3, 5, 1.5), 3: (1e-4, 5, 0.1)}

@@ -6,6 +6,9 @@
 Stage 1 learns the space of shapes from complete masks, stage 2 a new encoder and the placement from simulated partial
 masks with the decoder frozen, stage 3 adapts both to truly partial masks. Each stage leaves a pipeline: `stage1` and
 `stage2` below `--output_dir`, the last one in `--output_dir` itself.
+
+The defaults are the published recipe as far as the paper states one: the class is known, stage 2 starts a new encoder,
+and a partial mask is what another mask in front leaves. `--recipe improved` is ours.
 """
 
 import copy
@@ -20,6 +23,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 from trainer.arguments import (
+    RecipeArguments,
     SourceArguments,
     TrainingArguments,
     check_arguments,
@@ -60,7 +64,7 @@ class StageArguments:
 
 
 @dataclass(kw_only=True)
-class DataArguments(SourceArguments):
+class DataArguments(RecipeArguments, SourceArguments):
     _argument_group_name: ClassVar[str] = "data"
 
     dataset: list[str] = flag(help="Annotation files, Parquet folders or Hub data sets.")
@@ -77,16 +81,17 @@ class DataArguments(SourceArguments):
         MAX_TRUNCATION,
         "Masks with a larger share of their width or height on a side of the photo are left out.",
     )
-    category_sources: list[str] = flag(
-        [],
-        "Sources (index, or path as in --dataset) whose category ids are used; elsewhere the category is unknown.",
+    category_sources: list[str] | None = flag(
+        None,
+        "Sources (index, or path as in --dataset) whose category ids are used, by default all; elsewhere the category "
+        "is unknown.",
         nargs="*",
     )
     validation_fraction: float = flag(0.03, "Share of the complete masks held out.")
     validation_samples: int = flag(256)
     validation_draws: int = flag(20, "Codes drawn for each validation sample.")
     synthesis_size: int = flag(96, "Side of the crops that occlusion is simulated in.")
-    box_probability: float = flag(0.25, "Share of samples cropped by the whole object's box.")
+    box_probability: float = flag(0.0, "Share of samples cropped by the whole object's box.")
     simulated_share: float = flag(0.0, "Of the samples of stage 3; the paper has none.")
 
 
@@ -99,9 +104,11 @@ class NetworkArguments:
     block_out_channels: tuple[int, ...] = flag(
         default_of(AmodalVAE, "block_out_channels"), "Channels of the levels, with commas between: 32,64,128."
     )
-    num_categories: int = flag(default_of(AmodalVAE, "num_categories"), "Largest category id; 0: class-agnostic.")
-    class_dropout: float = flag(0.25, "Share of samples whose category is made unknown.")
-    fresh_encoder: bool = flag(False, "Start stage 2 from a random encoder.")
+    num_categories: int | None = flag(
+        None, "Largest category id; None: that of the data, or of the pretrained pipeline. 0: class-agnostic."
+    )
+    class_dropout: float = flag(0.0, "Share of samples whose category is made unknown.")
+    keep_encoder: bool = flag(False, "Start stage 2 from the encoder of stage 1 instead of a new one.")
     train_decoder: bool = flag(
         False, "The ablation without stage 1: stage 2 from random weights, in which the decoder learns too."
     )
@@ -127,6 +134,8 @@ class LossArguments:
 @dataclass(kw_only=True)
 class AmodalVAEArguments(TrainingArguments, StageArguments, DataArguments, NetworkArguments, LossArguments):
     """[L20] states no optimisation; this one suits the stages' lengths of the shipped pipeline."""
+
+    recipes = {"improved": {"box_probability": 0.25, "num_categories": 0, "class_dropout": 0.25, "keep_encoder": True}}
 
     optimizer: str = "adamw"
     learning_rate: float = 1e-3
@@ -180,8 +189,10 @@ def known_sources(args: AmodalVAEArguments) -> list[int]:
     """Indices of the data sets whose category ids are used.
 
     Raises:
-        ValueError: where `--category_sources` names none of them, or categories are used without `--num_categories`.
+        ValueError: where `--category_sources` names none of them, or does not go with `--num_categories`.
     """
+    if args.category_sources is None:
+        return [] if args.num_categories == 0 else list(range(len(args.dataset)))
     found = []
     for name in args.category_sources:
         if name in args.dataset:
@@ -190,7 +201,7 @@ def known_sources(args: AmodalVAEArguments) -> list[int]:
             found.append(int(name))
         else:
             raise ValueError(f"`--category_sources` must name entries of `--dataset`, got {name!r}.")
-    if bool(found) != bool(args.num_categories):
+    if bool(found) != (args.num_categories != 0):
         raise ValueError(
             "`--category_sources` and `--num_categories` belong together, got "
             f"{args.category_sources} and {args.num_categories}."
@@ -216,15 +227,26 @@ class AmodalVAETask(Task):
         else:
             self.model = AmodalVAE(
                 sample_size=args.sample_size, latent_channels=args.latent_channels,
-                block_out_channels=args.block_out_channels, num_categories=args.num_categories,
+                block_out_channels=args.block_out_channels, num_categories=self._num_categories(),
             )  # fmt: skip
         self.teacher: nn.Module | None = None
         if stage == 2 and not args.train_decoder:
             self.teacher = copy.deepcopy(self.model.encoder).requires_grad_(False).eval()
-            if args.fresh_encoder:
+            if not args.keep_encoder:
                 self.model.encoder = AmodalVAE.from_config(self.model.config).encoder
         frozen = self.model.spatial_transformer if stage == 1 else self.model.decoder
         frozen.requires_grad_(args.train_decoder)
+
+    def _num_categories(self) -> int:
+        """Of a new network: what `--num_categories` says, or the largest id of the data."""
+        if self.args.num_categories is not None:
+            return self.args.num_categories
+        largest = int(self._data(self.args.sample_size).complete.category_ids.max())
+        if not largest:
+            raise ValueError(
+                "`--num_categories`: no object of `--dataset` has a category id; `--num_categories 0` trains without."
+            )
+        return largest
 
     def setup(self, accelerator: Accelerator) -> None:
         args, device = self.args, accelerator.device
@@ -232,11 +254,11 @@ class AmodalVAETask(Task):
         self.sources = self._data(self.size)
         bank = self.sources.complete
         largest = int(bank.category_ids.max())
-        if largest > self.model.config.num_categories:
+        if 0 < self.model.config.num_categories < largest:
             raise ValueError(f"`--num_categories` must be at least {largest}, the largest category id in the data.")
         training, held_out = split_bank(bank, args.validation_fraction)
         options: dict[str, Any] = {
-            "size": self.size, "frame_size": self.size, "synthesis_size": args.synthesis_size,
+            "size": self.size, "frame_size": self.size, "synthesis_size": args.synthesis_size, "recipe": args.recipe,
         }  # fmt: skip
         self.sampler = ShapeSampler(
             training.to(device), seed=args.seed, source_weights=args.dataset_weights,

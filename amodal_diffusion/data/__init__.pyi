@@ -30,3 +30,4 @@ from .schema import amodal_features as amodal_features
 from .schema import build_objects as build_objects
 from .schema import record_masks as record_masks
 from .schema import record_order as record_order
+from .statistics import DatasetStatistics as DatasetStatistics

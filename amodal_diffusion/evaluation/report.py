@@ -29,6 +29,7 @@ _COMPLETION_COLUMNS = {
     "inv_miou_pooled": "inv-mIoU pooled",
     "miou_mean": "mIoU mean",
     "inv_miou_mean": "inv-mIoU mean",
+    "miou_mean_all": "mIoU mean, all",
     "pixel_accuracy": "pixel acc.",
 }
 _AP_COLUMNS = {

@@ -20,6 +20,7 @@ from .functional import inv_miou_mean as inv_miou_mean
 from .functional import inv_miou_pooled as inv_miou_pooled
 from .functional import iou_counts as iou_counts
 from .functional import miou_mean as miou_mean
+from .functional import miou_mean_all as miou_mean_all
 from .functional import miou_pooled as miou_pooled
 from .functional import object_counts as object_counts
 from .functional import order_accuracy as order_accuracy

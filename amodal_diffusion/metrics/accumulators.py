@@ -73,7 +73,8 @@ class CompletionMetrics(_Totals):
 
     `compute` gives, as fractions in [0, 1] and NaN where nothing was there to measure: `miou_pooled` and
     `inv_miou_pooled` (sums over all objects), `miou_mean` and `inv_miou_mean` (means over objects with a hidden part),
-    `pixel_accuracy`. See `amodal_diffusion.metrics.functional`.
+    `miou_mean_all` (mean over all objects, as [Z24] has it), `pixel_accuracy`. See
+    `amodal_diffusion.metrics.functional`.
 
     Example:
         >>> modal = np.array([[[1, 1, 0, 0]]], dtype=bool)
@@ -88,7 +89,7 @@ class CompletionMetrics(_Totals):
 
     names = (
         "intersection", "union", "invisible_intersection", "invisible_union",
-        "iou", "invisible_iou", "occluded", "right_pixels", "pixels",
+        "iou", "invisible_iou", "occluded", "iou_all", "objects", "right_pixels", "pixels",
     )  # fmt: skip
 
     def update(self, pred: MaskInput, target: MaskInput, modal: MaskInput) -> None:
@@ -113,7 +114,7 @@ class CompletionMetrics(_Totals):
     @classmethod
     def count_objects(cls, counts: IntArray, frame: int) -> FloatArray:
         """Likewise, from the (N, 6) `object_counts` of the objects in a frame of so many pixels."""
-        hidden = occluded(counts)
+        hidden, nonempty = occluded(counts), counts[counts[:, 1] > 0]
         intersection, union, _, invisible_intersection, invisible_union, _ = counts.sum(axis=0)
         return cls._terms(
             intersection=intersection,
@@ -123,21 +124,24 @@ class CompletionMetrics(_Totals):
             iou=(hidden[:, 0] / hidden[:, 1]).sum(),
             invisible_iou=(hidden[:, 3] / hidden[:, 4]).sum(),
             occluded=len(hidden),
+            iou_all=(nonempty[:, 0] / nonempty[:, 1]).sum(),
+            objects=len(nonempty),
             right_pixels=len(counts) * frame - (union - intersection),
             pixels=len(counts) * frame,
         )
 
     @staticmethod
     def from_totals(totals: FloatArray) -> dict[str, FloatArray]:
-        """The metrics of sums (..., 9), each of shape (...)."""
-        intersection, union, inv_intersection, inv_union, iou, inv_iou, hidden, right, pixels = np.moveaxis(
-            totals, -1, 0
+        """The metrics of sums (..., 11), each of shape (...)."""
+        intersection, union, inv_intersection, inv_union, iou, inv_iou, hidden, iou_all, objects, right, pixels = (
+            np.moveaxis(totals, -1, 0)
         )
         return {
             "miou_pooled": ratios(intersection, union),
             "inv_miou_pooled": ratios(inv_intersection, inv_union),
             "miou_mean": ratios(iou, hidden),
             "inv_miou_mean": ratios(inv_iou, hidden),
+            "miou_mean_all": ratios(iou_all, objects),
             "pixel_accuracy": ratios(right, pixels),
         }
 

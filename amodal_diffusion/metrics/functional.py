@@ -117,6 +117,22 @@ def miou_mean(pred: MaskInput, target: MaskInput, modal: MaskInput) -> float:
     return ratio((counts[:, 0] / counts[:, 1]).sum(), len(counts))
 
 
+def miou_mean_all(pred: MaskInput, target: MaskInput) -> float:
+    """Mean IoU over all objects, those with nothing hidden too [Z24]; NaN where there is none.
+
+    An object with an empty truth and an empty prediction does not count.
+
+    Example:
+        >>> target = np.array([[[1, 1, 1, 1]], [[1, 1, 0, 0]]], dtype=bool)
+        >>> pred = np.array([[[1, 1, 1, 0]], [[1, 1, 0, 0]]], dtype=bool)
+        >>> miou_mean_all(pred, target)
+        0.875
+    """
+    counts = iou_counts(pred, target, target)
+    counts = counts[counts[:, 1] > 0]
+    return ratio((counts[:, 0] / counts[:, 1]).sum(), len(counts))
+
+
 def inv_miou_mean(pred: MaskInput, target: MaskInput, modal: MaskInput) -> float:
     """Mean IoU outside the modal mask over the objects with a hidden part; NaN where there is none.
 

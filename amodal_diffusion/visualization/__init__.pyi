@@ -1,4 +1,5 @@
 from ._drawing import palette as palette
+from .bars import draw_bars as draw_bars
 from .curves import Curve as Curve
 from .curves import draw_curves as draw_curves
 from .order_graph import draw_order_graph as draw_order_graph

@@ -354,7 +354,7 @@ def test_options_that_a_pipeline_does_not_take_are_named():
 
 
 def report_with(**completion):
-    masks = ("miou_pooled", "inv_miou_pooled", "miou_mean", "inv_miou_mean", "pixel_accuracy")
+    masks = ("miou_pooled", "inv_miou_pooled", "miou_mean", "inv_miou_mean", "miou_mean_all", "pixel_accuracy")
     precision = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "ar")
     row = dict.fromkeys(masks + precision, 0.5) | completion
     counts = {"images": 1, "objects": 2, "occluded": 0, "covered": 0, "related": 0, "large": 0, "skipped": 0}
@@ -373,7 +373,7 @@ def test_report_formats(tmp_path):
     assert values["completion"]["a|b"]["inv_miou_mean"] is None and values["completion"]["a|b"]["miou_pooled"] == 0.5
     assert values["order_source"] == "masks" and values["counts"]["objects"] == 2
     markdown = (tmp_path / "report.md").read_text(encoding="utf-8")
-    assert "| a\\|b | 50.0 | 50.0 | 50.0 | – | 50.0 | 1.2 |" in markdown
+    assert "| a\\|b | 50.0 | 50.0 | 50.0 | – | 50.0 | 50.0 | 1.2 |" in markdown
     assert "| a\\|b | 25.0 | 25.0 | 25.0 | 25.0 | 25.0 | 25.0 | 1.2 |" in markdown
     assert markdown.startswith("Completion without occluders given")
     assert values["occluders"]["a|b"]["left_empty"] == 0.25 and values["occluders_given"] is False

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -222,6 +223,18 @@ def test_with_and_without_the_occluder(dataset, pcnet):
     text = shown.to_text()
     assert "ours/pcnet" in line_of(text, "Deocclusion (two stage), occluder given")
     assert "alone" in line_of(text, "Deocclusion (two stage)  ")
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "images"),
+    [("z24-5", "mp3d", 9783), ("z24-5", "cocoa", 1250), ("l20-1", "kins", 6767), ("l20-1", "kins", 6790)],
+)
+def test_the_right_data_is_no_other_data(dataset, pcnet, name, source, images):
+    shown = report_on(name, dataset, [pcnet])
+    assert "Other data" in shown.to_text()
+    counts = {**shown.evaluation.counts, "images": images, "skipped": 0}
+    right = replace(shown, evaluation=replace(shown.evaluation, counts=counts, sources=[source]))
+    assert "Other data" not in right.to_text()
 
 
 def test_samples_and_true_box(dataset, vae, pcnet):

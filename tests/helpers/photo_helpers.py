@@ -67,18 +67,21 @@ def write_broken_parquet(rows, folder):
     return folder
 
 
-def write_photos(folder, *, images=8, amodal=True, first=0):
-    """Photos and their annotations: a COCOA-style file with whole masks, or a COCO file with visible ones alone."""
+def write_photos(folder, *, images=8, amodal=True, first=0, keep=None, classes=1):
+    """Photos and their annotations: a COCOA-style file with whole masks, or a COCO file with visible ones alone.
+
+    Of each photo the hindmost `keep` objects are annotated. A COCO file names `classes` categories in turn.
+    """
     from amodal_diffusion.masks import encode_rle
 
     folder.mkdir(parents=True, exist_ok=True)
-    content = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "thing"}]}
+    content = {"images": [], "annotations": [], "categories": [{"id": n + 1, "name": "thing"} for n in range(classes)]}
     for index in range(images):
         photo, modal, whole = draw_scene(first + index)
         Image.fromarray(photo).save(folder / f"{index}.png")
         height, width = photo.shape[:2]
         content["images"].append({"id": index + 1, "file_name": f"{index}.png", "height": height, "width": width})
-        shown = [number for number in range(len(modal)) if modal[number].sum() > 30]
+        shown = [number for number in range(len(modal)) if modal[number].sum() > 30][:keep]
         if amodal:  # COCOA: front to back
             regions = [
                 {"segmentation": encode_rle(whole[n]), "name": "thing", "order": len(modal) - n} for n in shown[::-1]
@@ -92,7 +95,8 @@ def write_photos(folder, *, images=8, amodal=True, first=0):
             continue
         for n in shown:
             content["annotations"].append({
-                "id": len(content["annotations"]) + 1, "image_id": index + 1, "category_id": 1, "iscrowd": 0,
+                "id": len(content["annotations"]) + 1, "image_id": index + 1, "category_id": n % classes + 1,
+                "iscrowd": 0,
                 "segmentation": encode_rle(modal[n]), "area": int(modal[n].sum()), "bbox": [0, 0, 1, 1],
             })  # fmt: skip
     if amodal:

@@ -14,6 +14,7 @@ from amodal_diffusion.metrics import (
     inv_miou_pooled,
     iou_counts,
     miou_mean,
+    miou_mean_all,
     miou_pooled,
     order_accuracy,
     order_counts,
@@ -122,6 +123,7 @@ class TestCompletion:
                 "inv_miou_pooled": inv_miou_pooled(pred, target, modal),
                 "miou_mean": miou_mean(pred, target, modal),
                 "inv_miou_mean": inv_miou_mean(pred, target, modal),
+                "miou_mean_all": miou_mean_all(pred, target),
                 "pixel_accuracy": pixel_accuracy(pred, target),
             }
         )

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,7 +12,8 @@ from amodal_diffusion import AmodalPipeline, PCNetMask, PCNetMaskPipeline
 from training_helpers import run_main, write_coco
 
 SMALL = [
-    "--block_out_channels", "8,16", "--sample_size", "16", "--latent_channels", "4", "--synthesis_size", "32",
+    "--recipe", "improved", "--block_out_channels", "8,16", "--sample_size", "16", "--latent_channels", "4",
+    "--synthesis_size", "32",
     "--train_batch_size", "8", "--validation_samples", "8", "--validation_draws", "2", "--validation_fraction", "0.2",
     "--min_area", "50", "--logging_steps", "1", "--kl_warmup_steps", "2", "--use_ema", "--max_truncation", "1",
     "--category_sources", "0", "--num_categories", "2", "--box_probability", "0.5", "--box_weight", "1",
@@ -88,7 +90,7 @@ def test_stage_one_trains_no_placement(coco, finished, tmp_path):
 
 def test_a_fresh_encoder_forgets_stage_one(coco, finished, tmp_path):
     arguments = ["--dataset", str(coco), "--output_dir", str(tmp_path / "new"), *SMALL, "--stage", "2"]
-    arguments += ["--max_train_steps", "1", "--pretrained_pipeline", str(finished / "stage1"), "--fresh_encoder"]
+    arguments += ["--recipe", "published", "--max_train_steps", "1", "--pretrained_pipeline", str(finished / "stage1")]
     arguments += ["--learning_rate", "1e-9"]
     args = script().parse_arguments(arguments)
     task = script().AmodalVAETask(args, 2, lambda size: None)
@@ -195,7 +197,8 @@ def test_lambda_rises(coco, tmp_path):
         ),
         ("--stage 2 --max_train_steps 1", "`--pretrained_pipeline` must name the pipeline of the stage before"),
         ("--stage 1 --max_train_steps 1 --category_sources x", "`--category_sources` must name entries of `--dataset`"),
-        ("--stage 1 --max_train_steps 1 --category_sources 0", "belong together"),
+        ("--stage 1 --max_train_steps 1 --category_sources 0 --num_categories 0", "belong together"),
+        ("--stage 1 --max_train_steps 1 --category_sources --num_categories 3", "belong together"),
         ("--stage 1 --max_train_steps 1 --kl_weight 1 2", "`--kl_weight` must be one or three"),
         ("--stage 1 --max_train_steps 1 --box_probability 2", r"`--box_probability` must lie in \[0, 1\]"),
         ("--stage 1 --max_train_steps 1 --validation_fraction 1", r"must lie in \(0, 1\), got 1.0"),
@@ -215,6 +218,28 @@ def test_other_networks_and_categories_are_refused(coco, order_pipeline, tmp_pat
         script().main([*arguments, "--pretrained_pipeline", str(order_pipeline)])
     with pytest.raises(ValueError, match="`--num_categories` must be at least 2"):
         script().main([*arguments, "--num_categories", "1"])
+
+
+def test_the_published_recipe_knows_the_class(coco, tmp_path):
+    """[L20]: the encoders see the class; partial masks are what one other mask in front leaves."""
+    first = SMALL.index("--category_sources")
+    published = SMALL[:first]
+    arguments = ["--dataset", str(coco), "--output_dir", str(tmp_path / "out"), *published, "--stage", "1"]
+    arguments += ["--recipe", "published", "--max_train_steps", "1"]
+    args = script().parse_arguments(arguments)
+    task = script().AmodalVAETask(args, 1, script().make_data(args))
+    assert task.model.config.num_categories == 2  # the largest of the data
+    from accelerate import Accelerator
+
+    task.setup(Accelerator(cpu=True))
+    batch = task.sampler.simulated(0, 64)
+    assert not batch.by_box.all() and (batch.scene_visible <= batch.scene_whole).all()
+    hidden = (batch.scene_whole & ~batch.scene_visible).flatten(1).any(1)
+    assert hidden.float().mean() > 0.9  # never behind
+    assert script().parse_arguments([*arguments, "--num_categories", "0"]).category_sources is None
+    unknown = SimpleNamespace(complete=SimpleNamespace(category_ids=torch.zeros(3)))
+    with pytest.raises(ValueError, match="`--num_categories`: no object of `--dataset` has a category id"):
+        script().AmodalVAETask(args, 1, lambda size: unknown)
 
 
 def test_all_stages_need_one_process(monkeypatch, coco, order_pipeline, tmp_path):

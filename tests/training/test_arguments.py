@@ -219,17 +219,20 @@ RECIPES = {
         "order_threshold": 0.5, "mask_threshold": 0.5, "occluder_input": "boundary", "loss": "uncertainty",
         "order_rule": "count", "occluder_rule": "neighbours", "crop": "nearest", "use_ema": False,
     },
-    # [Z24]: the networks; the optimisation is not stated, that of [Z20] stands in. Lambda as in [N21].
+    # [Z24], implementation details: SGD, 1e-3, 56K updates of 32 "as [29, 44]", whose steps stand in; a ResNet-18 of
+    # ImageNet; nothing of synthetic regions. Lambda as in [N21].
     "train_occamodal": SGD | STEPS | {
         "learning_rate": 1e-3, "train_batch_size": 32, "block_out_channels": UNET6, "reduced_channels": 256,
         "sample_size": 256, "image_hidden_sizes": (64, 128, 256, 512), "image_embedding_size": 64,
         "image_feature_stages": (4,), "inside_weight": 5.0, "occluder_threshold": 0.5, "mask_threshold": 0.5,
+        "image_encoder": "microsoft/resnet-18", "region_probability": 0.0, "recipe": "published",
     },
     # [Z24], implementation details: SGD, 1e-3, 56K updates of 32, tenths after 32K and 48K; masks of 512; the features
     # are None here, since a pipeline to continue from may have others: see test_published_features.
     "train_sdamodal": SGD | STEPS | {
         "learning_rate": 1e-3, "train_batch_size": 32, "block_out_channels": UNET6, "reduced_channels": 256,
         "sample_size": 512, "feature_sizes": None, "box_shift": 0.0, "box_scale": 0.0, "min_occlusion_rate": 0.0,
+        "images_per_batch": 0, "recipe": "published",
     },
     # [Z20], supplement: Adam at 1e-4, 450K updates of 16; the weights of the six losses; the discriminator at a tenth.
     "train_pcnet_c": {
@@ -240,8 +243,11 @@ RECIPES = {
         "discriminator_rate": 0.1,
     },
     # [L20], equations 1 to 5: lambda, the codes and the placement weigh 1; what is not in the paper weighs 0. The paper
-    # gives neither sizes nor an optimisation: these are ours.
+    # gives neither sizes nor an optimisation: these are ours. Its encoders see the class; stage 2 has a new one, on
+    # masks that others in front have cut.
     "train_amodal_vae": {
+        "num_categories": None, "category_sources": None, "class_dropout": 0.0, "keep_encoder": False,
+        "box_probability": 0.0, "recipe": "published",
         "kl_weight": [1.0], "kl_warmup_steps": 0, "code_weight": 1.0, "placement_weight": 1.0, "box_weight": 0.0,
         "background_weight": 0.0, "simulated_share": 0.0, "sample_size": 64, "latent_channels": 64,
         "optimizer": "adamw", "learning_rate": 1e-3, "weight_decay": 1e-2, "lr_scheduler": "one_cycle",
@@ -266,6 +272,20 @@ SCRIPTS = sorted((Path(importlib.import_module("trainer").__file__).parents[1]).
 def test_published_recipe_is_the_default(name):
     args = arguments(name)
     assert {key: getattr(args, key) for key in RECIPES[name]} == RECIPES[name]
+
+
+def test_one_flag_chooses_the_recipe():
+    ours = arguments("train_pcnet_m", "--recipe", "improved", "--mask_threshold", 0.4)
+    assert (ours.optimizer, ours.order_rule, ours.mask_threshold) == ("adamw", "evidence", 0.4)  # a flag stands
+    assert arguments("train_pcnet_m", "--recipe=crowded").occluder_rule == "consistent"
+    for name in sorted(RECIPES):
+        kind = type(arguments(name))
+        fields = {field.name for field in dataclasses.fields(kind)}
+        assert ("recipe" in fields) == bool(getattr(kind, "recipes", {})), name
+        for recipe, changed in getattr(kind, "recipes", {}).items():
+            assert set(changed) <= fields and changed, name
+            shown = arguments(name, "--recipe", recipe)
+            assert {key: getattr(shown, key) for key in changed} == changed
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))
@@ -294,9 +314,10 @@ def test_published_features():
 
 def test_published_synthesis():
     """[Z20]: overlap U(0.4, 1), shift, scale, gamma 0.8, cut 0.001 to 0.9, 100 redraws; [N21]: matting."""
-    from train_asbu import MATTING
     from trainer.synthetic_masks import RECIPES as SYNTHESES
 
+    from amodal_diffusion.data.samplers import boundary_synthesis
+    from amodal_diffusion.data.samplers.photo_boundaries import MATTING
     from amodal_diffusion.data.synthesis import ContentSynthesisConfig, PhotoSynthesisConfig
 
     recipe = SYNTHESES["published"](256)
@@ -306,6 +327,10 @@ def test_published_synthesis():
     extras = ("rotation", "multi_probability", "region_probability", "frame_probability", "gap_probability")
     assert not any(getattr(recipe, name) for name in extras) and recipe.other_zoom == (1.0, 1.0)
     assert MATTING == (0.8, 0.5)
+    pasted = boundary_synthesis(256, "published")  # ASBU and PCNet-M with RGB
+    assert (pasted.overlap, pasted.shift, pasted.scale) == (recipe.overlap, recipe.shift, recipe.scale)
+    assert (pasted.front_probability, pasted.cut_range, pasted.matting) == (0.8, recipe.cut_range, MATTING)
+    assert not (pasted.rotation or pasted.colour or pasted.region_probability) and pasted.other_zoom == (1.0, 1.0)
     holes = ContentSynthesisConfig()
     assert (holes.paste_probability, holes.background_probability, holes.dilation) == (0.0, 0.0, 5 / 256)
 

@@ -148,9 +148,7 @@ def test_the_network_sees_mask_boundary_and_photo(photos):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--use_rgb", "--mask_network", "x"], "`--mask_network` does not go with `--use_rgb`: PCNet-M takes no photo"),
-        (["--use_rgb", "--class_conditioned"], "`--class_conditioned` does not go .* no category ids"),
-        (["--use_rgb", "--dataset_weights", "1"], "`--dataset_weights` does not go .* drawn equally often"),
+        (["--use_rgb", "--mask_network", "x"], "`--mask_network` does not go with `--use_rgb`: PCNet-M without RGB"),
         (["--use_rgb", "--keep_crowd"], "`--keep_crowd` does not go .* crowd regions are never cut out"),
         (["--use_rgb", "--max_truncation", "0.5"], "`--max_truncation` does not go .* objects at the frame are kept"),
         (["--use_rgb", "--images", "a", "b"], "`--images` must have one folder for each of the 1 data sets, got 2"),
@@ -166,16 +164,28 @@ def test_a_pipeline_to_start_from_must_fit(finished, tmp_path):
     from train_asbu import ASBUPhotoTask, ASBUTask
 
     sizes = {"block_out_channels": (8, 16), "sample_size": 32}
-    for name, settings in (("masks", {}), ("classes", {"use_rgb": True, "class_conditioned": True})):
-        ASBUPipeline(ASBUPredictor(**sizes, **settings)).save_pretrained(tmp_path / name)
+    ASBUPipeline(ASBUPredictor(**sizes)).save_pretrained(tmp_path / "masks")
     with pytest.raises(ValueError, match="has a network with RGB: add `--use_rgb`"):
         ASBUTask(arguments("--pretrained_pipeline", finished))
     with pytest.raises(ValueError, match="has a network without RGB: leave out `--use_rgb`"):
         ASBUPhotoTask(arguments("--use_rgb", "--pretrained_pipeline", tmp_path / "masks"))
-    with pytest.raises(ValueError, match="is class-conditioned, which does not go with `--use_rgb`"):
-        ASBUPhotoTask(arguments("--use_rgb", "--pretrained_pipeline", tmp_path / "classes"))
     task = ASBUPhotoTask(arguments("--use_rgb", "--pretrained_pipeline", finished))
     assert torch.equal(task.model.unet.conv_in[0].weight, weights(finished)["unet.conv_in.0.weight"])
+
+
+def test_classes_are_those_of_the_objects(photos, tmp_path):
+    classes = write_photos(tmp_path, images=6, amodal=False, classes=3)
+    task = prepared(classes, "--class_conditioned", "--recipe", "improved")
+    source, batch = task.synthesizer.synthesizer.sample(2, 32), task.synthesizer.sample(2, 32)
+    assert source.is_region.any() and (batch.category_ids[source.is_region] == 1).all()
+    objects = ~source.is_region
+    assert torch.equal(batch.category_ids[objects], source.category_ids[objects])
+    assert len(batch.category_ids.unique()) > 1
+    assert torch.equal(task.inputs(batch)["category_ids"], batch.category_ids)
+    loss, _ = task.loss(task.model, 0, 4)
+    assert torch.isfinite(loss)
+    with pytest.raises(ValueError, match="`--class_conditioned`: .* have no category id"):
+        prepared(photos, "--class_conditioned")
 
 
 def test_data_sets_must_have_photos_to_split(photos, tmp_path):

@@ -15,7 +15,8 @@ from repository_helpers import SHARED, needs_shared
 from training_helpers import run_main
 
 SMALL = [
-    "--block_out_channels", "4,8,8", "--reduced_channels", "4", "--sample_size", "32", "--patch_size", "2",
+    "--recipe", "improved", "--block_out_channels", "4,8,8", "--reduced_channels", "4", "--sample_size", "32",
+    "--patch_size", "2",
     "--image_hidden_sizes", "4,8,8,8", "--image_embedding_size", "4", "--image_feature_stages", "4,2",
     "--train_batch_size", "4", "--validation_samples", "8", "--validation_fraction", "0.3", "--min_area", "40",
     "--logging_steps", "1", "--use_ema", "--optimizer", "adamw", "--max_grad_norm", "1", "--max_train_steps", "4",
@@ -177,6 +178,39 @@ def test_mask_networks_must_fit():
         tiny_predictor(1).load_mask_network(tiny_model())
 
 
+def test_unnamed_occluders_are_predicted(script, occluder_run, tmp_path):
+    """Of MP3D-Amodal's photos nobody knows what hides the object: the second network must not see an empty boundary."""
+    from accelerate import Accelerator
+
+    photos = write_photos(tmp_path, images=6, keep=1)  # each with its hindmost object alone
+    command = ["--stage", "amodal", "--dataset", str(photos), "--occluder_predictor", str(occluder_run)]
+    command += ["--output_dir", str(tmp_path / "out"), *SMALL, "--predicted_occluders", "0"]
+    nothing = ["--front_probability", "0", "--behind_probability", "0", "--region_probability", "0"]
+    task = script.OccAmodalTask(script.parse_arguments([*command, *nothing]))
+    task.setup(Accelerator(cpu=True))
+    batch = task.synthesizer.sample(0, 32)
+    unnamed = batch.unexplained
+    assert unnamed.any() and torch.equal(unnamed, batch.hidden.flatten(1).any(1)) and not batch.occluder.any()
+    shown = task._shown_occluder(batch, 32)
+    assert torch.equal(shown[unnamed], task._predict_occluders(batch.modal[unnamed], batch.image[unnamed]))
+    assert shown[unnamed].any() and not shown[~unnamed].any()
+
+
+@pytest.mark.parametrize(("weights", "message"), [
+    (["1"], "`--dataset_weights` must be 2 non-negative numbers"), (["-1", "2"], "`--dataset_weights` must be 2"),
+])  # fmt: skip
+def test_data_sets_are_mixed_as_asked(script, photos, modal_photos, tmp_path, weights, message):
+    from accelerate import Accelerator
+
+    command = ["--stage", "occluder", "--dataset", str(photos), str(modal_photos)]
+    command += ["--output_dir", str(tmp_path / "out"), *SMALL, "--dataset_weights"]
+    task = script.OccAmodalTask(script.parse_arguments([*command, "0", "1"]))
+    task.setup(Accelerator(cpu=True))
+    assert (task.synthesizer.bank.sources[task.synthesizer._plan(64).objects] == 1).all()
+    with pytest.raises(ValueError, match=message):
+        script.main([*command, *weights])
+
+
 def test_data_without_photos_is_named(script, tmp_path):
     from training_helpers import write_coco
 
@@ -213,7 +247,7 @@ def test_overfits_real_photos(script, tmp_path):
     folder = SHARED / "amodal_gt"
     small = [
         "--dataset", str(folder / "annotations.json"), "--images", str(folder / "images"), "--sample_size", "64",
-        "--block_out_channels", "16,32,64,64", "--reduced_channels", "32", "--patch_size", "2",
+        "--recipe", "improved", "--block_out_channels", "16,32,64,64", "--reduced_channels", "32", "--patch_size", "2",
         "--image_hidden_sizes", "16,32,64,64", "--image_embedding_size", "16", "--image_feature_stages", "4,3,2,1",
         "--train_batch_size", "16", "--min_area", "1500", "--validation_samples", "64", "--validation_fraction", "0.2",
         "--front_probability", "0", "--behind_probability", "0", "--region_probability", "0",

@@ -1,7 +1,8 @@
 """Command-line flags as dataclasses: those that every training script has, under the names of diffusers' examples.
 
-A script's arguments are one dataclass that derives from groups of flags and overrides their defaults where its recipe
-differs. `parse` makes the command line of it with `transformers.HfArgumentParser`.
+A script's arguments are one dataclass that derives from groups of flags and overrides their defaults with those of the
+paper. `--recipe` chooses other ones together: see `RecipeArguments`. `parse` makes the command line of a dataclass with
+`transformers.HfArgumentParser`.
 """
 
 import argparse
@@ -62,8 +63,43 @@ def parse(kind: type[Arguments], description: str, argv: Sequence[str] | None = 
             parser.set_defaults(**{field.name: field.default_factory()})
         elif field.default is not dataclasses.MISSING:
             parser.set_defaults(**{field.name: field.default})
+    parser.set_defaults(**_recipe_defaults(kind, argv))
     found = parser.parse_args(argv)
     return kind(**{field.name: getattr(found, field.name) for field in made})
+
+
+def _recipe_defaults(kind: type, argv: Sequence[str] | None) -> Mapping[str, Any]:
+    """What `--recipe` changes of the defaults of a script; nothing where it names none, which the parser refuses."""
+    recipes: Mapping[str, Mapping[str, Any]] = getattr(kind, "recipes", {})
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--recipe", nargs="?")
+    return recipes.get(first.parse_known_args(argv)[0].recipe, {})
+
+
+@dataclass(kw_only=True)
+class RecipeArguments:
+    """One flag for all that differs between a paper and how the shipped pipelines were trained.
+
+    A script keeps what the paper says as the defaults of its flags, and what `improved` changes of them in `recipes`;
+    a flag that is given stands in either case. Sizes of networks and lengths of runs belong to no recipe.
+    """
+
+    recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {"improved": {}}
+
+    recipe: str = flag(
+        "published", "Samples and defaults of other flags: the paper's, or ours.", choices=("published", "improved")
+    )
+
+
+OUR_OPTIMISATION: Mapping[str, Any] = {
+    "optimizer": "adamw",
+    "weight_decay": 0.01,
+    "max_grad_norm": 1.0,
+    "lr_scheduler": "warmup_stable_decay",
+    "lr_warmup_fraction": 0.03,
+    "use_ema": True,
+}
+"""Of the recipe "improved": what all shipped mask networks were trained with."""
 
 
 @dataclass(kw_only=True)
@@ -146,6 +182,15 @@ class PhotoArguments(SourceArguments):
     """The data flags of scripts that look at photos."""
 
     images: list[str] | None = flag(None, "Photo folder of each JSON file; None takes the file's own folder.")
+
+
+@dataclass(kw_only=True)
+class WeightedPhotoArguments(PhotoArguments):
+    """Those of scripts that mix data sets."""
+
+    dataset_weights: list[float] | None = flag(
+        None, "How often each data set is drawn, such as 0.9 0.1; None draws every object equally often."
+    )
 
 
 def source_name(path: str) -> str:

@@ -1,4 +1,4 @@
-"""What the scripts share that train on pasted photos (OccAmodal, ASBU with RGB): reading, held-out photos, samples."""
+"""What the scripts share that train on photos: reading them, holding some out, samples that are pasted from them."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -124,8 +124,23 @@ def make_labeller(name: str | None, eraser_dilation: int, device: torch.device, 
     return label
 
 
+def check_categories(training: PhotoBank, validation: PhotoBank) -> None:
+    """Refuse photos of which `--class_conditioned` would not know a category.
+
+    Raises:
+        ValueError: with the number of objects.
+    """
+    for name, bank in (("training", training), ("validation", validation)):
+        if missing := int((bank.category_ids < 1).sum()):
+            raise ValueError(
+                f"`--class_conditioned`: {missing} objects for {name} have no category id, or one below 1: "
+                "raise the ids of the data by one."
+            )
+
+
+@errors_by_flag({"`source_weights`": "`--dataset_weights`"})
 def make_photo_synthesizers(
-    args: PhotoArguments,
+    args: Any,
     synthesis: Recipe,
     accelerator: Accelerator,
     *,
@@ -136,7 +151,8 @@ def make_photo_synthesizers(
     """Read the data sets and draw from their photos on the training device.
 
     Args:
-        args: with `dataset`, `images`, `on_error`, `streaming`, `validation_fraction`, `min_area` and `seed`.
+        args: with `dataset`, `dataset_weights`, `images`, `on_error`, `streaming`, `validation_fraction`, `min_area`
+            and `seed`.
         synthesis: how samples are made.
         accelerator: of the run.
         make: the synthesizer of that recipe.
@@ -161,8 +177,8 @@ def make_photo_synthesizers(
     logger.info("%d objects for training: %s; %d held out", len(bank), counts, len(held_out))
     device = accelerator.device
     synthesizer = make(
-        bank.to(device), synthesis, seed=args.seed, process_index=accelerator.process_index,
-        num_processes=accelerator.num_processes,
+        bank.to(device), synthesis, seed=args.seed, source_weights=args.dataset_weights,
+        process_index=accelerator.process_index, num_processes=accelerator.num_processes,
     )  # fmt: skip
     return synthesizer, make(held_out.to(device), synthesis, seed=-1), counts
 

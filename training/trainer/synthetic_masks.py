@@ -14,7 +14,7 @@ from amodal_diffusion.data import read_annotations
 from amodal_diffusion.data.samplers.splits import split_bank
 from amodal_diffusion.data.synthesis import MaskBank, OcclusionBatch, OcclusionSynthesizer, SynthesisConfig
 
-from .arguments import SourceArguments, TrainingArguments, flag, source_name
+from .arguments import RecipeArguments, SourceArguments, TrainingArguments, flag, source_name
 from .loop import Task, Validation
 from .pictures import mask_grid
 
@@ -28,7 +28,7 @@ RECIPES: dict[str, Callable[[int], SynthesisConfig]] = {
 
 
 @dataclass(kw_only=True)
-class MaskDataArguments(SourceArguments):
+class MaskDataArguments(RecipeArguments, SourceArguments):
     """Sources of modal masks, what is left out of them, what is held out."""
 
     _argument_group_name: ClassVar[str] = "data"
@@ -42,7 +42,11 @@ class MaskDataArguments(SourceArguments):
     min_area: int = flag(100, "Masks of fewer pixels are left out.")
     keep_crowd: bool = flag(False, "Train on crowd regions too.")
     max_truncation: float = flag(1.0, "Leave out masks of which more of the outline lies on the photo's frame.")
-    recipe: str = flag("published", "Of the occlusion synthesis.", choices=tuple(RECIPES))
+    recipe: str = flag(
+        "published",
+        'Samples and defaults of other flags: the paper\'s, or ours; "crowded" has more neighbours than "improved".',
+        choices=tuple(RECIPES),
+    )
 
 
 @dataclass(kw_only=True)

@@ -1,4 +1,4 @@
-"""ASBU's samples with a photo [N21]: another object pasted into it, in front or behind, and what the network sees."""
+"""Samples of PCNet-M [Z20] and ASBU [N21] with the photo: another object pasted into it, in front or behind."""
 
 from dataclasses import dataclass
 
@@ -37,7 +37,7 @@ class PhotoOcclusionBatch(OcclusionBatch):
 
 
 class PhotoBoundaries:
-    """Draws the batches of ASBU from photos whose modal masks alone are known.
+    """Draws the batches of PCNet-M and ASBU from photos whose modal masks alone are known.
 
     A's modal mask stands for the whole of A, as in all training on modal masks. Hence the eraser, whose boundary the
     network sees, is what is seen of the pasted object alone. The real neighbours of A are not in it, although the
@@ -69,7 +69,7 @@ class PhotoBoundaries:
         batch: PhotoBatch = self.synthesizer.sample(step, batch_size)
         # From modal masks, `occluder` holds what is pasted in front, and what real objects hide of a region.
         eraser = torch.maximum(batch.occluder, batch.pasted)
-        categories = torch.ones(len(eraser), dtype=torch.int64, device=eraser.device)
+        categories = torch.where(batch.is_region, 1, batch.category_ids)
         return PhotoOcclusionBatch(batch.modal, eraser, batch.amodal, categories, batch.image)
 
 
@@ -78,18 +78,20 @@ def boundary_synthesis(size: int, recipe: str) -> PhotoSynthesisConfig:
 
     Args:
         size: side of the crops in pixels.
-        recipe: "published": the pasted object at its size relative to its crop, in front with probability 0.8, nothing
-            else changed but small shifts and scales of the crop, which is laid around the visible part as a pipeline
-            does. "improved": rotations, colours, more sizes, synthetic regions, in front with probability 0.6.
+        recipe: "published": the pasted object at its size relative to its crop, in front with probability 0.8, and
+            [Z20]'s shifts and scales of the crop, which is laid around the visible part as a pipeline does.
+            "improved" (and "crowded", which adds nothing here, where one object is pasted): rotations, colours, more
+            sizes, synthetic regions, in front with probability 0.6.
 
     Example:
         >>> recipe = boundary_synthesis(256, "published")
         >>> recipe.front_probability, recipe.matting
         (0.8, (0.8, 0.5))
     """
-    if recipe == "improved":
+    if recipe != "published":
         return PhotoSynthesisConfig(size=size, front_probability=0.6, behind_probability=0.4, matting=MATTING)
     return PhotoSynthesisConfig(
         size=size, front_probability=0.8, behind_probability=0.2, cut_range=(0.001, 0.9), max_redraws=30,
-        other_zoom=(1.0, 1.0), region_probability=0.0, rotation=0.0, colour=0.0, matting=MATTING,
+        other_zoom=(1.0, 1.0), region_probability=0.0, shift=(-0.2, 0.2), scale=(0.8, 1.2), rotation=0.0, colour=0.0,
+        matting=MATTING,
     )  # fmt: skip

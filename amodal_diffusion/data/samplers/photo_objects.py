@@ -247,16 +247,16 @@ class PhotoObjects:
 class ObjectSampler:
     """Draws batches as a function of (seed, micro-step, process) alone.
 
-    A batch takes `images_per_batch` photos and about as many objects from each. A data set is drawn by its weight, a
-    photo in it by its number of usable objects, so every object of a data set is drawn equally often whatever
-    `images_per_batch` is; a small one makes the objects of a batch depend on each other. An object comes twice from one
-    photo only after every other of that photo.
+    A batch takes about as many objects from each of `images_per_batch` photos, and further photos where these have
+    fewer. A data set is drawn by its weight, a photo in it so that every object of a data set is drawn equally often
+    whatever `images_per_batch` is; a small one makes the objects of a batch depend on each other. No object comes twice
+    in a batch, unless the batch is larger than the data.
 
     Args:
         photos: what is drawn from.
         num_sources: number of data sets.
         weights: how often each data set is drawn; None draws every object equally often.
-        images_per_batch: photos in a batch; None takes one photo per object.
+        images_per_batch: photos in a batch; None draws one object after another, whatever photos they are on.
         seed: of the run.
         process_index: of the process.
 
@@ -291,9 +291,8 @@ class ObjectSampler:
         shares = totals if weights is None else _checked_weights(weights, totals)
         with np.errstate(divide="ignore", invalid="ignore"):
             per_object = np.where(totals > 0, shares / shares.sum() / totals, 0.0)
-        chances = per_object[origin] * sizes
-        self._drawable = int((chances > 0).sum())
-        self._cumulative = np.cumsum(chances)
+        self._per_object, self._sizes = per_object[origin], sizes
+        self._drawable = int((self._per_object > 0).sum())
         self._bad: dict[int, str] = {}
 
     @property
@@ -320,30 +319,51 @@ class ObjectSampler:
         count = min(batch_size, self.images_per_batch or batch_size)
         shares = np.full(count, batch_size // count)
         shares[: batch_size % count] += 1
-        return [self._slot(int(share), generator, load, on_error) for share in shares]
+        left: dict[int, list[int]] = {}  # of each photo, the objects that are not in the batch yet
+        found: list[Loaded] = []
+        slots, missing = shares.tolist(), batch_size
+        while missing:
+            share = slots.pop(0) if slots else int(shares[0])
+            loaded, taken = self._slot(min(share, missing), left, generator, load, on_error)
+            found.append(loaded)
+            missing -= taken
+        return found
 
     def _slot(
         self,
         share: int,
+        left: dict[int, list[int]],
         generator: np.random.Generator,
         load: Callable[[Photo, list[int], np.random.Generator], Loaded],
         on_error: str,
-    ) -> Loaded:
+    ) -> tuple[Loaded, int]:
+        """At most `share` objects of one photo, and how many they are."""
+        # A photo gives `share` of its objects, or all where it has fewer: its chance makes up for that.
+        chances = np.cumsum(self._per_object * np.maximum(self._sizes / share, 1.0))
         while len(self._bad) < self._drawable:
-            index = int(np.searchsorted(self._cumulative, generator.random() * self._cumulative[-1], side="right"))
+            index = int(np.searchsorted(chances, generator.random() * chances[-1], side="right"))
             photo = self.photos[index]
-            rounds = -(-share // len(photo.objects))
-            order = np.concatenate([generator.permutation(len(photo.objects)) for _ in range(rounds)])[:share]
-            own = generator.spawn(1)[0]
+            if index not in left:
+                left[index] = generator.permutation(photo.objects).tolist()
+            own, places = generator.spawn(1)[0], left[index]
+            # Of a photo with a part of its objects in the batch, the others come no oftener than before.
+            kept = max(len(places) / share, 1.0) / max(len(photo.objects) / share, 1.0) if places else 0.0
+            if generator.random() >= kept:
+                if len(left) == self._drawable and all(index in self._bad or not left[index] for index in left):
+                    left.clear()  # every object is in the batch already
+                continue
             if index in self._bad:
                 continue
             try:
-                return load(photo, [photo.objects[place] for place in order], own)
+                loaded = load(photo, places[:share], own)
             except PhotoError as error:
                 if on_error == "raise":
                     raise
                 self._bad[index] = str(error)
                 logger.warning("skipped %s", error)
+                continue
+            left[index] = places[share:]
+            return loaded, len(places[:share])
         raise PhotoError(f"none of the {self._drawable} photos can be used; the last: {list(self._bad.values())[-1]}")
 
 

@@ -2,6 +2,7 @@ from .complete_masks import MAX_TRUNCATION as MAX_TRUNCATION
 from .complete_masks import complete_objects as complete_objects
 from .complete_masks import partial_objects as partial_objects
 from .complete_masks import truncated_objects as truncated_objects
+from .draws import instance_weights as instance_weights
 from .holes import ContentBatch as ContentBatch
 from .holes import ContentSynthesisConfig as ContentSynthesisConfig
 from .holes import ContentSynthesizer as ContentSynthesizer

@@ -7,6 +7,7 @@ alone or together with A, is then a hole in the background.
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -110,7 +111,7 @@ class ContentSynthesizer(PhotoOcclusionSynthesizer):
     Args:
         bank: the objects, on the device where the batches are wanted.
         recipe: how samples are made; the published recipe if None.
-        seed, process_index, num_processes: see `PhotoOcclusionSynthesizer`.
+        seed, source_weights, process_index, num_processes: see `PhotoOcclusionSynthesizer`.
 
     Example:
         >>> pixels = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
@@ -123,7 +124,7 @@ class ContentSynthesizer(PhotoOcclusionSynthesizer):
         (torch.Size([4, 3, 16, 16]), torch.Size([4, 1, 16, 16]))
     """
 
-    def __init__(self, bank: PhotoBank, recipe: ContentSynthesisConfig | None = None, **options: int) -> None:
+    def __init__(self, bank: PhotoBank, recipe: ContentSynthesisConfig | None = None, **options: Any) -> None:
         self.recipe = recipe = recipe or ContentSynthesisConfig()
         config = PhotoSynthesisConfig(
             size=recipe.size, enlarge_box=recipe.enlarge_box,

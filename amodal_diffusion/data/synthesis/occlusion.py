@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...display import short_repr
+from .draws import instance_weights
 from .mask_bank import MaskBank
 from .regions import Regions, sample_frames, sample_region_boxes, sample_regions
 from .seeds import mix_seed
@@ -209,7 +210,7 @@ class OcclusionSynthesizer:
         self.process_index = process_index
         self.num_processes = num_processes
         self._generator = torch.Generator(device=bank.device)
-        self._weights = None if source_weights is None else _instance_weights(bank, source_weights)
+        self._weights = None if source_weights is None else instance_weights(bank.sources, source_weights)
         self._epoch: tuple[int, Tensor] | None = None
 
     @torch.no_grad()
@@ -456,14 +457,3 @@ def _inside_frames(frames: Tensor, size: int) -> Tensor:
     columns = (axis >= frames[:, 0, None]) & (axis < frames[:, 2, None])
     rows = (axis >= frames[:, 1, None]) & (axis < frames[:, 3, None])
     return (rows[:, :, None] & columns[:, None, :]).to(torch.uint8)
-
-
-def _instance_weights(bank: MaskBank, source_weights: Sequence[float]) -> Tensor:
-    weights = torch.tensor(source_weights, dtype=torch.float64)
-    sources = bank.sources.cpu()
-    if len(weights) != int(sources.max()) + 1 or (weights < 0).any() or weights.sum() <= 0:
-        raise ValueError(
-            f"`source_weights` must be {int(sources.max()) + 1} non-negative numbers, got {list(source_weights)}."
-        )
-    counts = torch.bincount(sources, minlength=len(weights)).clamp(min=1)
-    return (weights / counts)[sources]

@@ -21,7 +21,7 @@ from ...images import image_to_tensor
 from ...masks import BoolArray, mask_areas, mask_boxes
 from ...ordering import OrderArray, order_from_masks
 from ..photos import encoded_photos, load_row_photo
-from ..schema import record_masks
+from ..schema import record_masks, record_order
 
 MODAL, AMODAL, OCCLUDER, OTHERS, INSIDE = (1 << bit for bit in range(5))
 """Bits of `PhotoBank.layers`: visible part, whole object, what hides it, all other objects, the photo's frame."""
@@ -153,9 +153,12 @@ class PhotoBank:
     ) -> "PhotoBank":
         """Collect the objects of one or many data sets with photos, in the common schema.
 
-        Where a photo has amodal masks, they are the targets, and the occluders follow from the order that the masks
-        tell (`order_from_masks`). Where it has none, `labeller` predicts both from the modal masks. Without a labeller,
-        and for photos with a single object, the modal mask stands for the amodal one and the occluders are unknown.
+        Where a photo has amodal masks, they are the targets, and the occluders follow from its annotated order, where
+        it has one [Z24], and for the pairs that the order leaves out from the masks (`order_from_masks`). An object of
+        which more than half of the hidden part lies under no occluder, as most of MP3D-Amodal's do, whose photos show
+        one annotated object, counts as one of unknown occluders. Where a photo has no amodal masks, `labeller` predicts
+        both from the modal masks. Without a labeller, and for photos with a single object, the modal mask stands for
+        the amodal one and the occluders are unknown.
 
         Args:
             sources: the rows of each data set, with the column `image`.
@@ -186,13 +189,16 @@ class PhotoBank:
                 if not len(kept):
                     continue
                 photo = load_row_photo(row)
-                amodal, front, is_known = _label(photo, modal, amodal, labeller, alone_is_known)
+                if amodal is None:
+                    amodal, front, is_known = _label(photo, modal, labeller, alone_is_known)
+                else:
+                    front, is_known = _true_occluders(modal, amodal, record_order(row))
                 boxes = _context_boxes(modal[kept], enlarge_box, context)
                 pixels.append(_crop_photo(photo, boxes, resolution))
                 layers.append(_crop_layers(modal, amodal, front, kept, boxes, resolution))
                 if with_instances:
                     instances.append(_crop_instances(modal, boxes, resolution))
-                known += [is_known] * len(kept)
+                known += is_known[kept].tolist()
                 origins += [source] * len(kept)
                 categories += [row["objects"][index].get("category_id") or 0 for index in kept]
         side = resolution
@@ -207,17 +213,27 @@ class PhotoBank:
         )
 
 
+def _true_occluders(modal: BoolArray, amodal: BoolArray, annotated: OrderArray | None) -> tuple[BoolArray, BoolArray]:
+    """[i, j] = j hides a part of i (N, N), and of which objects (N,) the occluders are known."""
+    order = order_from_masks(modal, amodal)
+    if annotated is not None:  # annotators leave pairs out where the masks say enough
+        order = np.where(annotated != 0, annotated, order)
+    front = order == -1
+    hidden = amodal & ~modal
+    explained = np.array([(part & modal[others].any(axis=0)).sum() for part, others in zip(hidden, front, strict=True)])
+    known = 2 * explained >= mask_areas(hidden)
+    return front & known[:, None], known
+
+
 def _label(
-    photo: Image.Image, modal: BoolArray, amodal: BoolArray | None, labeller: Labeller | None, alone_is_known: bool
-) -> tuple[BoolArray, BoolArray, bool]:
-    """Amodal masks (N, H, W), [i, j] = j hides a part of i (N, N), and whether that is known."""
-    if amodal is not None:
-        # Not the annotated order: annotators leave it out where the masks say enough.
-        return amodal, order_from_masks(modal, amodal) == -1, True
-    if labeller is None or len(modal) < 2:
-        return modal, np.zeros((len(modal), len(modal)), bool), alone_is_known and len(modal) == 1
+    photo: Image.Image, modal: BoolArray, labeller: Labeller | None, alone_is_known: bool
+) -> tuple[BoolArray, BoolArray, BoolArray]:
+    """Amodal masks (N, H, W), [i, j] = j hides a part of i (N, N), and of which objects (N,) that is known."""
+    count = len(modal)
+    if labeller is None or count < 2:
+        return modal, np.zeros((count, count), bool), np.full(count, alone_is_known and count == 1)
     amodal, order = labeller(photo, modal)
-    return amodal, order == -1, True
+    return amodal, order == -1, np.full(count, True)
 
 
 def _context_boxes(modal: np.ndarray, enlarge_box: float, context: float) -> Tensor:

@@ -7,6 +7,7 @@ pipeline does. A batch follows from (seed, step, process) alone.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 from ...crops import ENLARGE_BOX
 from ...display import short_repr
 from ...images import normalize_images
+from .draws import instance_weights
 from .photo_bank import AMODAL, INSIDE, MODAL, OCCLUDER, OTHERS, PhotoBank
 from .regions import sample_region_boxes, sample_regions
 from .seeds import mix_seed
@@ -108,6 +110,7 @@ class PhotoBatch:
         is_region: (B,) bool, A is a synthetic region, which the photo does not show.
         others: (B, 1, S, S) uint8, which other object is seen at each pixel: its number in the photo, `PASTED` for what
             is pasted, and 0 where there is none; None without `PhotoBank.instances`.
+        category_ids: (B,) int64 of A, 0 where there is none; None for none at all.
 
     Example:
         >>> plane, no = torch.ones(1, 1, 8, 8), torch.zeros(1, dtype=torch.bool)
@@ -123,6 +126,7 @@ class PhotoBatch:
     pasted: Tensor
     is_region: Tensor
     others: Tensor | None = None
+    category_ids: Tensor | None = None
 
     __repr__ = short_repr
 
@@ -130,6 +134,12 @@ class PhotoBatch:
     def hidden(self) -> Tensor:
         """The hidden part of A."""
         return self.amodal * (1 - self.modal)
+
+    @property
+    def unexplained(self) -> Tensor:
+        """(B,) bool, whether A has a hidden part under something that nobody named, as most of MP3D-Amodal has."""
+        unknown = ~self.known.flatten(1).all(1)
+        return unknown & (self.hidden > self.occluder).flatten(1).any(1)
 
 
 @dataclass
@@ -164,10 +174,11 @@ class PhotoOcclusionSynthesizer:
         bank: the objects, on the device where the batches are wanted.
         config: the recipe.
         seed: with step and process index, it determines a batch.
+        source_weights: relative frequency of each data set as A; None draws every object equally often.
         process_index, num_processes: the processes of one run get different samples in every step.
 
     Raises:
-        ValueError: where the process index is out of range.
+        ValueError: where `source_weights` does not fit the bank's sources or the process index is out of range.
 
     Example:
         >>> pixels = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
@@ -186,6 +197,7 @@ class PhotoOcclusionSynthesizer:
         config: PhotoSynthesisConfig | None = None,
         *,
         seed: int = 0,
+        source_weights: Sequence[float] | None = None,
         process_index: int = 0,
         num_processes: int = 1,
     ) -> None:
@@ -195,6 +207,8 @@ class PhotoOcclusionSynthesizer:
         self.config = config or PhotoSynthesisConfig()
         self.seed = seed
         self.process_index = process_index
+        weights = None if source_weights is None else instance_weights(bank.sources, source_weights)
+        self._weights = None if weights is None else weights.to(bank.device)
         self._generator = torch.Generator(device=bank.device)
 
     @torch.no_grad()
@@ -208,14 +222,14 @@ class PhotoOcclusionSynthesizer:
         image = self._image(plan, layers.shape)
         masks = (layers.modal, layers.amodal, layers.occluder, layers.known, layers.shape)
         modal, amodal, occluder, known, pasted = (mask[:, None].to(torch.float32) for mask in masks)
-        others = self._others(plan, layers)
-        return PhotoBatch(image, modal, amodal, occluder, known, pasted, plan.is_region, others)
+        others, categories = self._others(plan, layers), self.bank.category_ids[plan.objects]
+        return PhotoBatch(image, modal, amodal, occluder, known, pasted, plan.is_region, others, categories)
 
     # What is drawn
 
     def _plan(self, batch: int) -> _Plan:
         config = self.config
-        objects, others = self._integers(len(self.bank), batch), self._integers(len(self.bank), batch)
+        objects, others = self._objects(batch), self._integers(len(self.bank), batch)
         chance = self._uniform((batch,), 0, 1)
         kind = torch.full_like(objects, _NO_PASTE)
         kind[chance < config.front_probability + config.behind_probability] = _BEHIND
@@ -231,6 +245,12 @@ class PhotoOcclusionSynthesizer:
             boxes=boxes,
             regions_seed=int(self._integers(2**31, 1)),
         )
+
+    def _objects(self, batch: int) -> Tensor:
+        """(B,) int64: which objects are A."""
+        if self._weights is None:
+            return self._integers(len(self.bank), batch)
+        return torch.multinomial(self._weights, batch, replacement=True, generator=self._generator)
 
     def _place_target(self, batch: int) -> Tensor:
         """Maps from the crop to the squares of A: turned and mirrored around their centre."""

@@ -304,8 +304,8 @@ class TableReport:
         counts, sources = self.evaluation.counts, self.evaluation.sources
         images = counts["images"] + counts["skipped"]
         for data in self.table.data:
-            if data.images == images and any(data.source in source.lower() for source in sources):
+            if data.has(images) and any(data.source in source.lower() for source in sources):
                 return []
-        names = [f"{d.name} ({d.images:,} images)" if d.images else d.name for d in self.table.data]
+        names = [f"{d.name} ({'about ' * d.about}{d.images:,} images)" for d in self.table.data]
         text = names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
         return [f"Other data: {self.data_name}, {images:,} image{'s' * (images != 1)}; published: {text}."]

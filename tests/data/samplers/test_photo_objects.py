@@ -179,21 +179,25 @@ def keep(photo, places, generator):
 
 @pytest.mark.parametrize("images_per_batch", [2, 5, None])
 def test_data_sets_come_in_the_ratio_asked_for_and_objects_equally_often(images_per_batch):
-    photos = photos_of((1, 2, 9), (4, 8))
+    photos = photos_of((1, 2, 9) * 12, (4, 8) * 4)
     sampler = sampler_of(photos, [0.9, 0.1], images_per_batch=images_per_batch)
     counts = {}
-    for step in range(1200):
+    for step in range(600):
         for photo, places, _ in sampler.draw(step, 10, keep):
             for place in places:
                 key = (photo.source, photo.row, place)
                 counts[key] = counts.get(key, 0) + 1
-    total = 12_000
-    first = [count for (source, *_), count in counts.items() if source == 0]
-    second = [count for (source, *_), count in counts.items() if source == 1]
-    assert len(first) == len(second) == 12
+    total = 6_000
+    first, second = ([count for key, count in counts.items() if key[0] == source] for source in (0, 1))
+    assert (len(first), len(second)) == (144, 48)
     assert sum(first) / total == pytest.approx(0.9, abs=0.02)
-    np.testing.assert_allclose(np.array(first) / total, 0.9 / 12, rtol=0.15)
-    np.testing.assert_allclose(np.array(second) / total, 0.1 / 12, rtol=0.35)
+    sizes = {1: [], 2: [], 9: []}  # a large photo's objects come as often as one that is alone
+    for (source, row, _), count in counts.items():
+        if source == 0:
+            sizes[(1, 2, 9)[row % 3]].append(count)
+    for alike in sizes.values():
+        assert np.mean(alike) == pytest.approx(0.9 * total / 144, rel=0.1)
+    np.testing.assert_allclose(np.mean(second), 0.1 * total / 48, rtol=0.15)
 
 
 def test_without_weights_every_object_is_drawn_equally_often():
@@ -206,10 +210,18 @@ def test_a_batch_has_its_size_and_its_number_of_photos():
     sampler = sampler_of(photos_of((7, 3, 5, 1, 6)), images_per_batch=3)
     for step in range(20):
         batch = sampler.draw(step, 11, keep)
-        assert [len(places) for _, places, _ in batch] == [4, 4, 3]
-        for photo, places, _ in batch:
-            assert len(set(places)) == min(len(places), len(photo.objects))  # none twice before all once
+        assert sum(len(places) for _, places, _ in batch) == 11
+        assert 3 <= len(batch) and all(len(places) <= 4 for _, places, _ in batch)
     assert len(sampler.draw(0, 2, keep)) == 2
+
+
+@pytest.mark.parametrize("images_per_batch", [1, 3, None])
+def test_no_object_comes_twice_before_all_others(images_per_batch):
+    sampler = sampler_of(photos_of((1, 1, 2), (4,)), images_per_batch=images_per_batch)
+    for step in range(40):
+        drawn = [(photo.name, place) for photo, places, _ in sampler.draw(step, 8, keep) for place in places]
+        assert len(set(drawn)) == 8
+        assert len(sampler.draw(step, 20, keep)) and sum(len(x) for _, x, _ in sampler.draw(step, 20, keep)) == 20
 
 
 def test_batches_are_a_function_of_seed_step_and_process():

@@ -39,7 +39,7 @@ def test_complete_samples_touch_all_sides(bank):
 
 
 def test_simulated_samples_are_what_they_say(bank):
-    batch = make_sampler(bank, box_probability=0.5).simulated(0, 64)
+    batch = make_sampler(bank, box_probability=0.5, recipe="improved").simulated(0, 64)
     assert (batch.scene_visible <= batch.scene_whole).all()
     hidden = (batch.scene_whole & ~batch.scene_visible).flatten(1).any(1)
     assert 0.7 < hidden.float().mean() < 1

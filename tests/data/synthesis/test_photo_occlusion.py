@@ -21,7 +21,7 @@ from amodal_diffusion.data.synthesis import (
     PhotoSynthesisConfig,
 )
 from amodal_diffusion.images import load_image
-from amodal_diffusion.masks import mask_boxes
+from amodal_diffusion.masks import encode_rle, mask_boxes
 from photo_helpers import draw_scene, write_broken_parquet, write_photos
 
 FIELDS = ("image", "modal", "amodal", "occluder", "known", "pasted")
@@ -53,6 +53,18 @@ def plain(**changes):
 
 def synthesizer(bank, config, seed=0, **options):
     return PhotoOcclusionSynthesizer(bank, config, seed=seed, **options)
+
+
+def _row(modal, amodal):
+    """A row of the common schema: the photo of `draw_scene(0)` with these objects."""
+    objects = [
+        {"modal_mask": encode_rle(m), "amodal_mask": encode_rle(a), "is_crowd": False, "category_id": None}
+        for m, a in zip(modal, amodal, strict=True)
+    ]
+    photo = Image.fromarray(draw_scene(0)[0])
+    height, width = modal.shape[1:]
+    return {"image": photo, "image_id": 1, "height": height, "width": width, "objects": objects, "file_name": "0.png",
+            "order_relations": None, "source": "drawn"}  # fmt: skip
 
 
 # The bank
@@ -109,6 +121,42 @@ def test_a_labeller_completes_modal_masks(modal_rows):
     assert bank.known.any()
     hidden = ((bank.layers & AMODAL) > 0) & ((bank.layers & MODAL) == 0)
     assert torch.equal(hidden, hidden & ((bank.layers & OCCLUDER) > 0)) and hidden.any()
+
+
+def test_the_annotated_order_tells_the_occluders():
+    """[Z24] takes COCOA's annotated order; where it says nothing the masks do."""
+    _, modal, amodal = draw_scene(0)
+    row = {**_row(modal, amodal), "order_relations": [{"front": 0, "behind": 2}]}  # against the masks
+    bank = PhotoBank.from_sources([[row]], resolution=48, min_area=40)
+    occluder = (bank.layers.int() & OCCLUDER) > 0
+    assert bank.known.tolist() == [False, True, True]  # then nobody says what hides object 0
+    assert occluder[2].any() and not occluder[0].any()
+    plain_bank = PhotoBank.from_sources([[_row(modal, amodal)]], resolution=48, min_area=40)
+    assert not ((plain_bank.layers[2].int() & OCCLUDER) > 0).any()
+
+
+def test_what_hides_an_object_may_be_unknown():
+    """MP3D-Amodal: one annotated object a photo, under things that nobody named."""
+    _, modal, amodal = draw_scene(0)
+    hidden = [index for index in range(3) if (amodal[index] & ~modal[index]).sum() > 40]
+    for index in range(3):
+        row = _row(modal[[index]], amodal[[index]])
+        bank = PhotoBank.from_sources([[row]], resolution=48, min_area=40)
+        assert bank.known.tolist() == [index not in hidden] and not ((bank.layers.int() & OCCLUDER) > 0).any()
+        batch = synthesizer(bank, plain()).sample(0, 4)
+        assert batch.unexplained.tolist() == [index in hidden] * 4
+    assert hidden and len(hidden) < 3
+
+
+def test_source_weights_are_frequencies_of_sources(bank):
+    parts = [torch.cat([part, part]) for part in (bank.pixels, bank.layers, bank.known)]
+    sources, categories = (torch.cat([part, part + 1]) for part in (bank.sources, 0 * bank.sources + 4))
+    both = PhotoBank(*parts, sources, bank.context, categories)
+    drawn = [synthesizer(both, plain(), source_weights=[0.9, 0.1]).sample(step, 64) for step in range(8)]
+    second = torch.cat([batch.category_ids for batch in drawn]) >= 5
+    assert second.float().mean().item() == pytest.approx(0.1, abs=0.06)
+    with pytest.raises(ValueError, match="`source_weights` must be 2 non-negative numbers"):
+        synthesizer(both, plain(), source_weights=[1.0])
 
 
 def test_small_and_crowd_objects_are_left_out(rows):

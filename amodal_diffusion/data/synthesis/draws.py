@@ -1,0 +1,32 @@
+"""How often the objects of a bank are drawn."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def instance_weights(sources: Tensor, source_weights: Sequence[float]) -> Tensor:
+    """How often each object of a bank is to be drawn.
+
+    Args:
+        sources: (N,) int64, which data set an object comes from.
+        source_weights: relative frequency of each data set.
+
+    Returns:
+        (N,) float64 on the CPU, for `torch.multinomial`.
+
+    Raises:
+        ValueError: numbers that do not fit the data sets, or negative ones.
+
+    Example:
+        >>> instance_weights(torch.tensor([0, 1, 1]), [0.9, 0.1]).tolist()
+        [0.9, 0.05, 0.05]
+    """
+    weights = torch.tensor(source_weights, dtype=torch.float64)
+    sources = sources.cpu()
+    if len(weights) != int(sources.max()) + 1 or (weights < 0).any() or weights.sum() <= 0:
+        raise ValueError(
+            f"`source_weights` must be {int(sources.max()) + 1} non-negative numbers, got {list(source_weights)}."
+        )
+    return (weights / torch.bincount(sources, minlength=len(weights)).clamp(min=1))[sources]
