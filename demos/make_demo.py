@@ -4,8 +4,7 @@ First all objects together, each of which can be hidden by the others; where ASB
 from the photo and its mask alone; and several shapes that it may have. At last the photo as layers in colour, one of
 them removed and one moved.
 
-The photo is scikit-image's coffee.png (CC0, by Rachel Michetti); the visible masks in data/coffee.json were drawn by
-hand.
+The photo is scikit-image's coffee.png (CC0, by Rachel Michetti); the visible masks were drawn by hand.
 """
 
 import argparse
@@ -14,13 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import skimage.data
 import torch
 from PIL import Image
 
 from amodal_diffusion import AmodalPipeline, MaskPipeline, __version__
 from amodal_diffusion.images import save_image
-from amodal_diffusion.io import coco_document, read_object_masks, save_completion
+from amodal_diffusion.io import ObjectMasks, coco_document, load_example, save_completion
 from amodal_diffusion.ordering import order_pairs
 from amodal_diffusion.visualization import draw_order_graph, draw_overlay, draw_samples, draw_uncertainty
 from edited import BACKGROUND_FILLER, FILLERS, draw_objects, edit, load_scene_pipeline, write_scene
@@ -99,8 +97,8 @@ def side_by_side(pictures: list[Image.Image], width: int = 1600, gap: int = 24) 
 def main() -> int:
     args = parse_arguments()
     scene_pipe = load_scene_pipeline(args.scene_model, args.content_model)  # first, since it may be missing
-    photo = Image.fromarray(skimage.data.coffee())
-    objects = read_object_masks(HERE / "data" / "coffee.json", size=(photo.height, photo.width))
+    example = load_example("coffee")
+    photo, objects = example.image, ObjectMasks(example.masks, names=example.names)
 
     out = load(args.model)(photo, objects.masks)
 

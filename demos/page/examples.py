@@ -3,19 +3,15 @@
 import html
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
-import skimage.data
 from PIL import Image
 
-from amodal_diffusion.io import ObjectMasks, read_object_masks
+from amodal_diffusion.io import ObjectMasks, load_example
 from page.view.drawing import data_url
 from page.work.marks import add_marks
 from page.work.photos import with_photo
 from page.work.session import History, PageError, Session
 from woven import paint, woven
-
-DATA = Path(__file__).parents[1] / "data"
 
 
 @dataclass(frozen=True)
@@ -28,8 +24,8 @@ class Example:
 
 
 def _photo_with_masks(name: str) -> tuple[Image.Image, ObjectMasks]:
-    photo = Image.fromarray(getattr(skimage.data, name)())
-    return photo, read_object_masks(DATA / f"{name}.json", size=(photo.height, photo.width))
+    example = load_example(name)
+    return example.image, ObjectMasks(example.masks, names=example.names)
 
 
 def _woven() -> tuple[Image.Image, ObjectMasks]:
