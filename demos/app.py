@@ -4,10 +4,13 @@ Works offline: the checkpoints are those of this repository, and the page loads 
 """
 
 import argparse
+import getpass
 import logging
 import os
 import secrets
+import signal
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +29,7 @@ from page import assets  # noqa: E402
 from page.layout import Page  # noqa: E402
 from page.models import Models  # noqa: E402
 from page.segmenters import Segmenters  # noqa: E402
+from page.work.keeping import Keeper  # noqa: E402
 from page.work.photos import MAX_UPLOAD  # noqa: E402
 
 FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "DejaVu Sans", "sans-serif")
@@ -41,6 +45,11 @@ def pipelines_folder() -> Path:
     return HERE / "pipelines" if (HERE / "pipelines").is_dir() else HERE.parent / "pipelines"
 
 
+def keep_folder() -> Path:
+    """Of this user, among the temporary files, so that it outlives the server."""
+    return Path(tempfile.gettempdir()) / f"amodal-scenes-{getpass.getuser()}"
+
+
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     environ = os.environ
@@ -50,6 +59,12 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
                         help="Hub id or folder of a segmentation model of transformers, such as a SAM, in place of the "
                         "built-in segmenter for clicks and boxes (AMODAL_SEGMENTER).")  # fmt: skip
     parser.add_argument("--device", default=environ.get("AMODAL_DEVICE", "cpu"), help="Of torch (AMODAL_DEVICE).")
+    parser.add_argument("--start", default=environ.get("AMODAL_START", "coffee"),
+                        help="Example that the page opens with, completed; \"\" for none (AMODAL_START).")  # fmt: skip
+    parser.add_argument("--keep", type=Path, default=environ.get("AMODAL_KEEP") or keep_folder(),
+                        help="Folder for the work of visitors, private to the server (AMODAL_KEEP).")  # fmt: skip
+    parser.add_argument("--keep-hours", type=float, default=float(environ.get("AMODAL_KEEP_HOURS", 48)),
+                        help="How long it is kept after its last change; 0: never (AMODAL_KEEP_HOURS).")  # fmt: skip
     parser.add_argument("--host", default=None, help="Address to listen on; GRADIO_SERVER_NAME or 127.0.0.1.")
     parser.add_argument("--port", type=int, default=None, help="GRADIO_SERVER_PORT, or the first free one from 7860.")
     return parser.parse_args(arguments)
@@ -85,10 +100,27 @@ def theme() -> gr.themes.Base:
     return gr.themes.Default(primary_hue="blue", secondary_hue="blue", neutral_hue="slate", font=FONTS, font_mono=MONO)
 
 
-def serve(models: Models, host: str | None = None, port: int | None = None, *, block: bool = True) -> gr.Blocks:
-    """Start the page; `block` waits until somebody ends it."""
+def serve(
+    models: Models,
+    host: str | None = None,
+    port: int | None = None,
+    *,
+    keeper: Keeper | None = None,
+    start: str = "",
+    block: bool = True,
+) -> gr.Blocks:
+    """Start the page; `block` waits until somebody ends it.
+
+    Args:
+        models: the pipelines.
+        host: to listen on.
+        port: likewise.
+        keeper: keeps the work of visitors; None: nothing is kept.
+        start: key of the example that the page opens with; "" for none.
+        block: wait.
+    """
     keep_files_apart()
-    page = Page(models).build()
+    page = Page(models, keeper, start).build()
     page.queue(max_size=MAX_WAITING)
     page.launch(
         server_name=host,
@@ -118,7 +150,12 @@ def main(arguments: list[str] | None = None) -> int:
     models = Models(options.pipelines, segmenters, options.device)
     if models.missing:
         sys.stderr.write(f"{models.missing}\n")
-    serve(models, options.host, options.port)
+    keeper = Keeper(options.keep, options.keep_hours)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # as when a Space is restarted; what is due is saved then
+    try:
+        serve(models, options.host, options.port, keeper=keeper, start=options.start)
+    finally:
+        keeper.flush()
     return 0
 
 

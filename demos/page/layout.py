@@ -2,20 +2,39 @@
 
 import functools
 import html
+import secrets
+import time
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
 
 from page import assets
+from page.examples import EXAMPLES, open_example
 from page.models import Models
-from page.steps.complete import CompleteStep
+from page.steps.complete import CompleteStep, complete
 from page.steps.edit import EditStep
 from page.steps.mark import MarkStep
 from page.view.drawing import keep_under
-from page.wiring import QUICK, SECONDS, SLOW, current_desk, give_memory_back, guarded, message_for, shown, work_value
+from page.wiring import (
+    QUICK,
+    SECONDS,
+    SLOW,
+    ask,
+    begin,
+    current_desk,
+    give_memory_back,
+    guarded,
+    is_begun,
+    long_work,
+    message_for,
+    report,
+    shown,
+)
 from page.work.actions import act, go_to, heard
-from page.work.desk import Desk
+from page.work.desk import Desk, Question
 from page.work.edits import ALONE
+from page.work.keeping import TOKEN, Keeper, Kept, new_token
 from page.work.session import PageError, Session
 
 STEPS = ("mark", "look", "edit")
@@ -28,9 +47,12 @@ class Page:
     the bar of long work.
     """
 
-    def __init__(self, models: Models) -> None:
-        self.models = models
+    def __init__(self, models: Models, keeper: Keeper | None = None, start: str = "coffee") -> None:
+        self.models, self.keeper, self.start = models, keeper, start
+        self._opening: dict[str, Session] = {}
         self.mark, self.complete, self.edit = MarkStep(models), CompleteStep(models), EditStep(models)
+        for step in (self.mark, self.complete, self.edit):
+            step.page = self
 
     def build(self) -> gr.Blocks:
         with gr.Blocks(
@@ -40,6 +62,15 @@ class Page:
                 Desk(Session(can_click=self.models.segmenters.clicker is not None)),
                 time_to_live=6 * 3600,
                 delete_callback=give_memory_back,
+            )
+            # The token is no secret from the browser that has it, so this only keeps it readable after a restart.
+            self.browser = gr.BrowserState(None, storage_key="amodal-scenes", secret="amodal-scenes")  # noqa: S106
+            self.ask = gr.HTML(
+                value=None,
+                html_template=assets.read("ask.html"),
+                js_on_load=assets.read("ask.js"),
+                apply_default_css=False,
+                elem_id="ask",
             )
             gr.HTML(
                 '<div id="head"><h1>Amodal scenes</h1><p>Mark objects in a photo, see what hides behind what, '
@@ -72,6 +103,15 @@ class Page:
                     with gr.Step("Edit", id=3) as edit_step:
                         self.edit.build()
             self._wire((mark_step, look_step, edit_step))
+            opened = [*self.everything, self.steps]
+            loaded = page.load(
+                self.on_load,
+                [self.session, self.browser],
+                [*opened, self.ask, self.browser],
+                show_progress="hidden",
+                **QUICK,
+            )
+            loaded.success(self.on_opening, self.session, [*opened, self.work], show_progress="hidden", **SLOW)
         return page
 
     # What happens
@@ -81,11 +121,13 @@ class Page:
         self.everything = [state, self.stage, self.mark.panel, self.edit.panel]
         for part in self.everything[1:]:
             part.act(self.on_act, state, self.everything, show_progress="hidden", trigger_mode="multiple", **QUICK)
+        walked = [*self.everything, self.steps]
+        self.answered = self.ask.answer(
+            self.on_answer, state, [*walked, self.ask, self.work], show_progress="hidden", **QUICK
+        )
         self.work.cancel(self.on_cancel, state, None, queue=False, api_visibility="private")
         for step in (self.mark, self.complete, self.edit):
-            step.page = self
             step.wire(self)
-        walked = [*self.everything, self.steps]
         self.complete.to_edit.click(lambda session: self.on_step(session, "edit"), state, walked, **QUICK)
         for name, part in zip(STEPS, steps, strict=True):
             walk = functools.partial(self.on_step, step=name)
@@ -99,12 +141,112 @@ class Page:
 
     @guarded
     def on_begin(self, session: Session) -> dict[str, Any]:
-        current_desk().cancelled.clear()
-        return work_value("Waiting for the networks", None)
+        return begin("")
 
     @guarded
     def on_cancel(self, session: Session) -> None:
         current_desk().cancelled.set()
+
+    # Opening, and what is asked first
+
+    @guarded
+    def on_load(self, session: Session, token: Any, request: gr.Request) -> tuple[Any, ...]:
+        """Somebody has come: with an example to play with, and the offer of what they had when they went."""
+        desk = current_desk()
+        known = isinstance(token, str) and TOKEN.fullmatch(token)
+        desk.token = token if known else new_token()
+        question = None
+        if self.keeper is not None:
+            desk.keep = self.keeper.later
+            kept = self.keeper.kept(desk.token)
+            question = ask(self._offer(kept[0])) if kept else None
+        key = request.query_params.get("start", self.start)
+        if key in self._opening:
+            session = replace(self._opening[key], can_click=session.can_click)
+        elif any(example.key == key for example in EXAMPLES):
+            session = open_example(session, key)
+            if question is None and not self.models.missing:
+                begin(f"open {key}")
+        return (*shown(session), self._step(session), question, desk.token)
+
+    def _offer(self, kept: Kept) -> Question:
+        when = time.strftime("%d %B, %H:%M", time.localtime(kept.saved))
+        objects = f"{kept.objects} object{'s' * (kept.objects != 1)}"
+        edits = f", {kept.edits} edit{'s' * (kept.edits != 1)}" if kept.edits else ""
+
+        def reopen(session: Session) -> tuple[Any, ...]:
+            opened = self.keeper.open(kept, session)
+            current_desk().work = kept.folder.name
+            return (*shown(opened), self._step(opened))
+
+        return Question(
+            "Your last scene",
+            f"{kept.title}: {objects}{edits}. Last changed on {when}.",
+            "Open",
+            "Discard",
+            reopen,
+            cancel=lambda: self.keeper.discard(kept),
+        )
+
+    @long_work
+    def on_opening(self, session: Session) -> Any:
+        """Complete the example that the page opens with; once for all visitors."""
+        key = session.title
+        if not is_begun(f"open {key}"):
+            return gr.skip()
+        with self.models.busy:
+            if key not in self._opening:
+                done = complete(session, self.models, self.models.choices[0].key, 0.0, report)
+                self._opening[key] = replace(done, view="edit")
+        if current_desk().session.photo is not session.photo:
+            return gr.skip()
+        done = self._opening[key]
+        names = ("completed", "base", "scene", "made_of", "recipe", "view")
+        opened = session.step(**{name: getattr(done, name) for name in names})
+        return (*shown(opened), self._step(opened))
+
+    @guarded
+    def on_answer(self, session: Session, event: gr.EventData) -> Any:
+        """Yes, no, or neither, where the question was only closed."""
+        desk, data = current_desk(), event._data or {}
+        question, desk.question = desk.question, None
+        if question is None or id(question) != data.get("number"):
+            return {self.ask: None}
+        if data.get("yes") is not True:
+            if data.get("yes") is False or question.no != "Discard":
+                question.cancel()
+            return {self.ask: None}
+        result = question.act(session)
+        if isinstance(result, tuple):
+            return (*result, None, None)
+        return {self.ask: None, self.work: result}
+
+    def instead(self, session: Session, what: str, act: Any, cancel: Any = lambda: None) -> Any:
+        """Outputs of an event that puts another photo in the place of this one, which is asked first if work is lost.
+
+        Args:
+            session: as it is.
+            what: the name of what comes, such as "the example".
+            act: gives the new session of the old one.
+            cancel: called where the answer is no.
+        """
+
+        def go(session: Session) -> tuple[Any, ...]:
+            opened = act(session)
+            current_desk().work = secrets.token_hex(16)
+            return (*shown(opened), self._step(opened))
+
+        if not session.work:
+            return (*go(session), None, None)
+        kept = "It can be opened again when you reload the page." if self.keeper and self.keeper.hours else ""
+        question = Question(
+            f"Open {what}?", f"You have {session.work} here, which it would replace. {kept}".strip(),
+            "Open", "Stay here", go, cancel,
+        )  # fmt: skip
+        return {self.ask: ask(question)}
+
+    def _step(self, session: Session) -> gr.Walkthrough:
+        return gr.Walkthrough(selected=STEPS.index(session.view) + 1)
 
     @guarded
     def on_act(self, session: Session, event: gr.EventData) -> tuple[Any, ...]:
@@ -133,4 +275,4 @@ class Page:
         except PageError as error:
             gr.Warning(message_for(error), duration=SECONDS)
             session = session.step()
-        return (*shown(session), gr.Walkthrough(selected=STEPS.index(session.view) + 1))
+        return (*shown(session), self._step(session))

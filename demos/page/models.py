@@ -15,7 +15,7 @@ from amodal_diffusion import AmodalPipeline, ContentPipeline, Layer, MaskPipelin
 from page.segmenters import Segmenters
 from page.work.completed import canvas_masks
 from page.work.edits import find_layer, with_scene
-from page.work.session import PageError, Session
+from page.work.session import History, PageError, Session
 
 SCENE_FOLDER = "deocclusion"
 SAMPLES_FOLDER = "amodal-vae"
@@ -55,6 +55,7 @@ class Models:
         self.device = torch.device(device)
         self._loaded: dict[str, Any] = {}
         self._lock = threading.RLock()
+        self.busy = threading.Lock()
 
     def has(self, name: str) -> bool:
         return (self.folder / name / "model_index.json").is_file()
@@ -138,19 +139,51 @@ class Models:
             progress: called with the stage and the share of the work that is done.
         """
         marks = session.marks.present
+        if session.photo is None or not marks:
+            raise PageError("Mark at least one object first.")
+        masks = np.stack([mark.mask for mark in marks])
+        return self._complete(session, key, session.photo, masks, extend_canvas, progress)
+
+    def complete_at_size(self, session: Session, photo: np.ndarray, progress: Progress | None = None) -> Scene:
+        """The completed objects of a session once more, in its photo at its own size (H, W, 3)."""
+        completed = session.completed
+        if completed is None:
+            raise PageError("Complete the objects first.")
+        key, room = session.recipe[:2]
+        size = photo.shape[1], photo.shape[0]
+        masks = np.stack([enlarged_mask(mark.mask, size) for mark in session.made_of])
+        return self._complete(
+            session.step(marks=History(session.made_of)), key, photo, masks, room, progress, order=completed.order
+        )
+
+    def _complete(
+        self,
+        session: Session,
+        key: str,
+        photo: np.ndarray,
+        masks: np.ndarray,
+        extend_canvas: float,
+        progress: Progress | None,
+        order: np.ndarray | None = None,
+    ) -> Scene:
+        marks = session.marks.present
         predicted = any(mark.predicted for mark in marks)
         pipe = self.scene_pipeline(key)
         with self._lock, torch.inference_mode():
-            return pipe(
-                session.photo,
-                np.stack([mark.mask for mark in marks]),
+            scene = pipe(
+                photo,
+                masks,
                 names=[mark.name for mark in marks],
                 is_crowd=[mark.is_crowd for mark in marks],
+                order=order,
                 extend_canvas=float(extend_canvas),
                 eraser_dilation=self.segmenters.eraser_dilation if predicted else None,
                 generator=_generator(),
                 progress_callback=progress,
             )
+        # An object has one number from its mark to its layer.
+        layers = [replace(layer, id=mark.id) for layer, mark in zip(scene.layers, marks, strict=True)]
+        return replace(scene, layers=tuple(layers))
 
     def shapes(self, photo: np.ndarray, mask: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Shapes (K, H, W) bool that an object may have, and their scores (K,), best first."""
@@ -198,7 +231,15 @@ class Models:
         used = with_scene(
             session, with_layer(scene, now, replace(fresh, transform=moved, name=kept.name)), session.samples_of
         )
-        return replace(used, completed=with_layer(first, index, fresh), look="Parts")
+        shaped = with_layer(first, index, fresh)
+        base = shaped if session.base is first else session.base
+        return replace(used, completed=shaped, base=base, look="Parts")
+
+
+def enlarged_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(H, W) bool, smooth along the outline; `size` is (width, height)."""
+    grey = Image.fromarray(mask.astype(np.uint8) * 255).resize(size, Image.Resampling.BICUBIC)
+    return np.asarray(grey) > 127
 
 
 def with_layer(scene: Scene, index: int, layer: Layer) -> Scene:

@@ -18,7 +18,7 @@ from amodal_diffusion.pipelines.base import CallInterruptedError
 from page import assets
 from page.view.panel import panel_value
 from page.view.stage import stage_value
-from page.work.desk import Desk
+from page.work.desk import Desk, Question
 from page.work.session import PageError, Session
 
 LOGGER = logging.getLogger("amodal_diffusion.demo")
@@ -126,6 +126,9 @@ def long_work(step: Callable[..., Any]) -> Callable[..., Any]:
         if isinstance(outcome[0], Exception):
             yield {self.page.work: None}
             raise outcome[0] if isinstance(outcome[0], gr.Error) else refusal(outcome[0]) from None
+        if isinstance(outcome[0], dict):  # `gr.skip()`
+            yield {self.page.work: None}
+            return
         result = outcome[0] if isinstance(outcome[0], tuple) else (outcome[0],)
         yield (*result, None)
 
@@ -184,6 +187,36 @@ def _settled(desk: Desk, before: Session, result: Any) -> Any:
 def is_shown(results: tuple[Any, ...]) -> bool:
     """Whether results begin with what `shown` gives."""
     return all(value is None or (isinstance(value, dict) and "stamp" in value) for value in results[1:4])
+
+
+# Questions, and what is done after them
+
+
+def ask(question: Question) -> dict[str, Any]:
+    """The value of the question on the page; it is remembered until the answer comes."""
+    desk = _desk.get()
+    if desk.question is not None:
+        desk.question.cancel()
+    desk.question = question
+    words = {"title": question.title, "text": question.text, "yes": question.yes, "no": question.no}
+    return {**words, "number": id(question)}
+
+
+def begin(what: str) -> dict[str, Any]:
+    """Let the long work of this name run next, and say that it waits for its turn."""
+    desk = _desk.get()
+    desk.todo = what
+    desk.cancelled.clear()
+    return work_value("Waiting for the networks", None)
+
+
+def is_begun(what: str) -> bool:
+    """Whether `begin` said so; once."""
+    desk = _desk.get()
+    if desk.todo != what:
+        return False
+    desk.todo = ""
+    return True
 
 
 # Messages

@@ -16,15 +16,23 @@ class DemoPage:
     `problems` gathers errors of the page's scripts and requests to anywhere but the demo's own server.
     """
 
-    def __init__(self, browser, address, *, dark=False, width=1440, height=900):
+    def __init__(self, browser, address, *, dark=False, width=1440, height=900, start=""):
         self.address, self.problems = address, []
         self.context = browser.new_context(viewport={"width": width, "height": height}, accept_downloads=True)
         self.context.set_default_timeout(30_000)
         self.page = self.context.new_page()
         self.page.on("pageerror", lambda error: self.problems.append(f"script: {error}"))
         self.page.on("request", self._check_request)
-        self.page.goto(address + ("/?__theme=dark" if dark else "/?__theme=light"))
+        self.url = f"{address}/?__theme={'dark' if dark else 'light'}&start={start}"
+        self.visit()
+        if start:
+            self.wait_mode("edit", SLOW)
+
+    def visit(self):
+        """Open the page, or open it anew."""
+        self.page.goto(self.url)
         expect(self.page.locator(".ad-example")).to_have_count(3)
+        expect(self.page.locator(".ad-stage")).to_have_attribute("data-mode", re.compile("mark|edit|look|^$"))
 
     def _check_request(self, request):
         if not request.url.startswith((self.address, "data:", "blob:")):
@@ -115,6 +123,21 @@ class DemoPage:
             [list(path.read_bytes()), path.name],
         )
         self.page.dispatch_event(".ad-view", "drop", {"dataTransfer": transfer})
+
+    # Questions and long work
+
+    @property
+    def question(self):
+        return self.page.locator("dialog.ad-ask")
+
+    def answer(self, label):
+        """Press a button of the question on the page."""
+        self.question.get_by_role("button", name=label, exact=True).click()
+        expect(self.question).to_be_hidden()
+
+    @property
+    def work(self):
+        return self.page.locator(".ad-work")
 
     # The list
 

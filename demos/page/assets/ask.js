@@ -21,7 +21,7 @@ function button(label, yes) {
 
 box.addEventListener("cancel", (event) => {
   event.preventDefault();
-  answer(false);
+  answer(null); // closed, which is no answer
 });
 
 function show(value) {

@@ -3,14 +3,18 @@
 from typing import Any
 
 import gradio as gr
+import numpy as np
 
+from amodal_diffusion import Scene
 from page.models import Models, Progress
 from page.steps.mark import ROOMS
 from page.view.drawing import VIEWS, draw_shapes
-from page.wiring import QUICK, SECONDS, guarded, long_work, report, shown
+from page.wiring import QUICK, SECONDS, SLOW, ask, begin, guarded, is_begun, long_work, report, shown
 from page.work.completed import canvas_masks, has_uncertainty, object_names, summary
+from page.work.desk import Question
 from page.work.edits import find_layer
-from page.work.session import History, PageError, Session
+from page.work.replay import is_edited, replay
+from page.work.session import History, Mark, PageError, Session
 
 
 class CompleteStep:
@@ -48,7 +52,12 @@ class CompleteStep:
     def wire(self, page: Any) -> None:
         state, everything, mark = page.session, page.everything, page.mark
         done = [*everything, page.steps, self.look, self.summary, self.shape_of, self.gallery, self.use_shape]
-        page.after_waiting(mark.complete.click, self.on_complete, [state, mark.pipeline, mark.room], done)
+        asked = [state, mark.pipeline, mark.room]
+        checked = mark.complete.click(
+            self.on_check, asked, [*everything, page.ask, page.work], show_progress="hidden", **QUICK
+        )
+        for event in (checked, page.answered):
+            event.success(self.on_complete, asked, [*done, page.work], show_progress="hidden", **SLOW)
         self.look.input(self.on_look, [state, self.look], everything, show_progress="hidden", **QUICK)
         shape = [state, self.gallery, self.use_shape, self.chosen_shape]
         asked = [state, self.shape_of, self.shape_count]
@@ -56,8 +65,29 @@ class CompleteStep:
         self.gallery.select(self.on_shape, None, [self.chosen_shape, self.use_shape], show_progress="hidden", **QUICK)
         page.after_waiting(self.use_shape.click, self.on_use_shape, [state, self.chosen_shape], everything)
 
+    @guarded
+    def on_check(self, session: Session, key: str, room: float) -> Any:
+        """Whether edits would be lost, which is asked first; `on_complete` runs after this, and after the answer."""
+        check(session, self.models, key)
+        lost = lost_edits(session)
+        go = lambda session: begin("complete")  # noqa: E731
+        if not lost:
+            return {self.page.work: go(session)}
+        names = ", ".join(lost[:4]) + (" and others" if len(lost) > 4 else "")
+        question = Question(
+            "Complete the changed masks?",
+            f"The masks of {names} have changed, so what you did to {'them' if len(lost) > 1 else 'it'} in the scene "
+            "begins anew. Your other edits are kept.",
+            "Complete",
+            "Back to the masks",
+            go,
+        )
+        return {self.page.ask: ask(question)}
+
     @long_work
-    def on_complete(self, session: Session, key: str, room: float) -> tuple[Any, ...]:
+    def on_complete(self, session: Session, key: str, room: float) -> Any:
+        if not is_begun("complete"):
+            return gr.skip()
         done = complete(session, self.models, key, room, report)
         names = object_names(done)
         dropdown = gr.Dropdown(choices=names, value=names[0][1] if names else None)
@@ -101,21 +131,67 @@ class CompleteStep:
 def complete(
     session: Session, models: Models, key: str, extend_canvas: float = 0.0, progress: Progress | None = None
 ) -> Session:
-    """From marks to a scene."""
+    """From marks to a scene. Edits of an earlier one are done again to the objects whose masks are what they were."""
+    room = min(max(extend_canvas, 0.0), ROOMS[-1][1])
+    check(session, models, key)
+    if is_complete(session, key, room):
+        return session.step(view="look", look="Parts")
+    scene = models.complete(session, key, room, progress)
+    history = History(scene)
+    if session.scene is not None and session.base is not None and session.scene.present is not session.base:
+        edited = replay(session.base, session.scene.present, scene, canvas_map(session.base, scene), changed(session))
+        history = history.push(edited)
+    return session.step(
+        completed=scene,
+        base=scene,
+        scene=history,
+        made_of=session.marks.present,
+        recipe=(key, room),
+        layer=None,
+        samples=None,
+        samples_of=None,
+        view="look",
+        look="Parts",
+    )
+
+
+def check(session: Session, models: Models, key: str) -> None:
+    """Refuse what cannot be completed."""
     if session.photo is None or not session.marks.present:
         raise PageError("Mark at least one object first.")
     if models.missing:
         raise PageError(models.missing)
     if not any(choice.key == key for choice in models.choices):
         raise PageError("Choose a network to complete with.")
-    scene = models.complete(session, key, min(max(extend_canvas, 0.0), ROOMS[-1][1]), progress)
-    return session.step(
-        completed=scene,
-        scene=History(scene),
-        layer=None,
-        pipeline=key,
-        samples=None,
-        samples_of=None,
-        view="look",
-        look="Parts",
-    )
+
+
+def is_complete(session: Session, key: str, room: float) -> bool:
+    """Whether there is a scene already of just these masks, by just this network."""
+    same = session.recipe == (key, room) and not changed(session)
+    return same and [mark.id for mark in session.made_of] == [mark.id for mark in session.marks.present]
+
+
+def changed(session: Session) -> set[int]:
+    """Objects whose masks are no more those that were completed; new ones are not among them."""
+    before = {mark.id: mark for mark in session.made_of}
+    now = {mark.id: mark for mark in session.marks.present}
+    return {number for number in before if number not in now or not same_mask(before[number], now[number])}
+
+
+def lost_edits(session: Session) -> list[str]:
+    """Names of the objects whose edits end when the marks are completed as they are now."""
+    if session.scene is None or session.base is None:
+        return []
+    now = session.scene.present
+    names = {mark.id: mark.name for mark in session.made_of}
+    return [names[number] for number in sorted(changed(session)) if is_edited(session.base, now, number)]
+
+
+def same_mask(first: Mark, second: Mark) -> bool:
+    return first is second or (first.area == second.area and np.array_equal(first.bits, second.bits))
+
+
+def canvas_map(first: Scene, second: Scene) -> np.ndarray:
+    """(2, 3), from one canvas to another that has more or less room around the same photo."""
+    shift = (np.array(second.size) - first.size) / 2
+    return np.array([[1.0, 0, shift[0]], [0, 1.0, shift[1]]])

@@ -1,6 +1,8 @@
 """The first step: a photo and its objects."""
 
 import html
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -86,13 +88,13 @@ class MarkStep:
 
     def wire(self, page: Any) -> None:
         state, everything = page.session, page.everything
-        opened = [
-            self.examples.choose(self.on_example, state, [*everything, page.steps], show_progress="minimal", **QUICK),
-            self.photo.upload(
-                self.on_photo, [state, self.photo], [*everything, page.steps], show_progress_on=page.stage, **QUICK
-            ),
+        opened = [*everything, page.steps, page.ask, page.work]
+        began = [
+            self.examples.choose(self.on_example, state, opened, show_progress="hidden", **QUICK),
+            self.photo.upload(self.on_photo, [state, self.photo], opened, show_progress="hidden", **QUICK),
+            page.answered,
         ]
-        for event in opened:
+        for event in began:
             event.success(self.on_opened, state, None, show_progress="hidden", **EMBED)
         self.masks.upload(self.on_masks, [state, self.masks], everything, show_progress="hidden", **QUICK)
         page.after_waiting(self.find.click, self.on_find, state, everything)
@@ -107,16 +109,21 @@ class MarkStep:
         )
 
     @guarded
-    def on_example(self, session: Session, event: gr.EventData) -> tuple[Any, ...]:
-        return (*shown(open_example(session, (event._data or {}).get("key", ""))), gr.Walkthrough(selected=1))
+    def on_example(self, session: Session, event: gr.EventData) -> Any:
+        key = (event._data or {}).get("key", "")
+        return self.page.instead(session, "the example", lambda session: open_example(session, key))
 
     @guarded
-    def on_photo(self, session: Session, path: str) -> tuple[Any, ...]:
+    def on_photo(self, session: Session, path: str) -> Any:
         with used_up(path):
             fresh, note = open_upload(session, path)
-        if note:
-            gr.Info(note, duration=SECONDS)
-        return (*shown(fresh), gr.Walkthrough(selected=1))
+
+        def take(session: Session) -> Session:
+            if note:
+                gr.Info(note, duration=SECONDS)
+            return replace(fresh, stamp=session.stamp + 1, seq=session.seq)
+
+        return self.page.instead(session, Path(path).name, take)
 
     @guarded
     def on_masks(self, session: Session, paths: list[str]) -> tuple[Any, ...]:

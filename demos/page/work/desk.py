@@ -1,5 +1,6 @@
 """The session of one tab as it is now, which all events of that tab share."""
 
+import secrets
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
@@ -26,6 +27,11 @@ class Desk:
     Events read the session when they begin and give back a new one. Work that takes long ends after others that began
     later, so what it changed is put into the session as that is by then.
 
+    Attributes:
+        token: of the browser, by which its work is kept; "" for none.
+        work: name under which the work of this tab is kept.
+        keep: called when the session has changed.
+
     Args:
         session: to begin with.
     """
@@ -36,6 +42,9 @@ class Desk:
         self.cancelled = threading.Event()
         self.told: tuple[str, float | None] = ("", None)
         self.question: Question | None = None
+        self.todo = ""
+        self.token, self.work = "", secrets.token_hex(16)
+        self.keep: Callable[[Desk], None] = lambda desk: None
         self._lock = threading.Lock()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Desk":
@@ -65,7 +74,9 @@ class Desk:
                 changed = {name: getattr(after, name) for name in names if _differ(before, after, name)}
                 stamp, seq = max(now.stamp, after.stamp) + 1, max(now.seq, after.seq)
                 self.session = replace(now, **changed, stamp=stamp, seq=seq)
-            return self.session
+            result = self.session
+        self.keep(self)
+        return result
 
 
 def _differ(before: Session, after: Session, name: str) -> bool:

@@ -1,19 +1,23 @@
 """Photos that a visitor brings: checked before they are decoded, and scaled down where they are large."""
 
 import math
+import secrets
+import shutil
+import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from amodal_diffusion.images import load_image, load_rgba
-from page.work.session import PageError, Session
+from page.work.session import PageError, Session, Source
 
 MAX_UPLOAD = "25mb"
 MAX_SOURCE_PIXELS = 50_000_000
 """A larger photo is refused before it is decoded."""
 MAX_PIXELS = 1_500_000
-"""A larger photo is scaled down to this."""
+"""The page works on a preview of this size of a larger photo."""
 MIN_SIDE = 32
 MAX_RATIO = 8
 PHOTO_TYPES = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "TIFF")
@@ -65,7 +69,10 @@ def with_photo(session: Session, photo: Image.Image, title: str, file_name: str 
     if longest < 1:
         size = tuple(max(MIN_SIDE, math.floor(side * longest)) for side in source)
         photo = photo.resize((size[0], size[1]), Image.Resampling.LANCZOS)
-        note = f"The photo was scaled from {source[0]} x {source[1]} to {size[0]} x {size[1]} pixels."
+        note = (
+            f"You work on a preview of {size[0]} x {size[1]} pixels. The scene can be exported at the photo's own "
+            f"{source[0]} x {source[1]}."
+        )
     pixels = np.asarray(photo.convert("RGB"))
     fresh = Session(
         pixels,
@@ -79,5 +86,22 @@ def with_photo(session: Session, photo: Image.Image, title: str, file_name: str 
 
 
 def open_upload(session: Session, path: str) -> tuple[Session, str]:
+    """A session with the photo of an upload, whose file is kept where the page works on a smaller one."""
     name = Path(path)
-    return with_photo(session, open_photo(path), name.stem, name.name)
+    photo = open_photo(path)
+    fresh, note = with_photo(session, photo, name.stem, name.name)
+    if fresh.size != (photo.height, photo.width):
+        fresh = replace(fresh, source=Source(private_copy(name), (photo.height, photo.width)))
+    return fresh, note
+
+
+def private_folder() -> Path:
+    """A new folder that nobody else can read, outside of what the server hands out."""
+    return Path(tempfile.mkdtemp(prefix="amodal-source-"))
+
+
+def private_copy(path: Path) -> Path:
+    """The file in a private folder of its own, whose name says nothing."""
+    copy = private_folder() / f"{secrets.token_hex(8)}{path.suffix.lower()}"
+    shutil.copyfile(path, copy)
+    return copy

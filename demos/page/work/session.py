@@ -5,7 +5,10 @@ anything that can change.
 """
 
 import math
+import shutil
+import weakref
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -131,6 +134,20 @@ class Notice:
     made: bool = True
 
 
+class Source:
+    """A file with what the page shows at its own size, in its own folder; it goes with the last session that has it.
+
+    Args:
+        path: of the file.
+        size: (height, width) in pixels.
+        is_scene: it is a scene; otherwise a photo.
+    """
+
+    def __init__(self, path: Path, size: tuple[int, int], is_scene: bool = False) -> None:
+        self.path, self.size, self.is_scene = path, size, is_scene
+        self._end = weakref.finalize(self, shutil.rmtree, path.parent, ignore_errors=True)
+
+
 def no_marks() -> History[Marks]:
     return History[Marks](())
 
@@ -150,8 +167,11 @@ class Session:
         notice: what is to be said of the last step of marking.
         completed: the scene as it came out of the pipelines, or None.
         scene: its history of edits, or None.
+        base: the scene that the edits began with: `completed`, or one that was opened.
+        made_of: the marks that `completed` is of.
+        recipe: how it was completed: key of the pipeline, room beyond the frame.
+        source: the photo's or the scene's file at its own size, where the page works on a smaller one.
         layer: id of the chosen layer of the scene.
-        pipeline: key of the mask pipeline that the scene came from.
         samples: (K, H, W) bool, shapes that the object `samples_of` (an id) may have, best first.
         view: step that the page shows: "mark", "look" or "edit".
         look: key of the drawing in the second step.
@@ -169,7 +189,10 @@ class Session:
     completed: Scene | None = None
     scene: History[Scene] | None = None
     layer: int | None = None
-    pipeline: str = ""
+    base: Scene | None = None
+    made_of: Marks = ()
+    recipe: tuple[Any, ...] = ()
+    source: Source | None = None
     samples: np.ndarray | None = None
     samples_of: int | None = None
     view: str = "mark"
@@ -184,6 +207,18 @@ class Session:
         if self.photo is None:
             raise PageError("Load a photo first.")
         return self.photo.shape[0], self.photo.shape[1]
+
+    @property
+    def edits(self) -> int:
+        """How many edits of the scene there are."""
+        return 0 if self.scene is None else len(self.scene.past)
+
+    @property
+    def work(self) -> str:
+        """What a visitor did that would be lost with the session, in words; "" for nothing."""
+        marked = len(self.marks.present) if self.marks.past else 0
+        parts = [(marked, "marked object", "marked objects"), (self.edits, "edit", "edits")]
+        return " and ".join(f"{count} {name if count == 1 else plural}" for count, name, plural in parts if count)
 
     def step(self, **changes: Any) -> "Session":
         return replace(self, stamp=self.stamp + 1, **changes)

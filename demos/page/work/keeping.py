@@ -1,0 +1,287 @@
+"""Work that outlives a reload, a crash or a restart: on disk for a stated time, private to a browser's token.
+
+A browser's works lie in a folder named by the hash of its token, so that whoever reads the disk cannot ask for them as
+that browser. Scenes are in the library's own format, pictures are PNG, the rest is JSON; nothing is ever unpickled.
+Undo begins anew when work is opened again.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import re
+import secrets
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from amodal_diffusion import Scene
+from amodal_diffusion.files import atomic_folder, remove_folder
+from page.work import photos
+from page.work.desk import Desk
+from page.work.session import History, Mark, PageError, Session, Source
+
+LOGGER = logging.getLogger("amodal_diffusion.demo")
+TOKEN = re.compile(r"[A-Za-z0-9_-]{43,86}")
+VERSION = 1
+DELAY = 2.0
+"""Seconds after a change in which further ones are waited for."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A work on disk: what a visitor is told of it."""
+
+    folder: Path
+    title: str
+    objects: int
+    edits: int
+    saved: float
+
+
+def new_token() -> str:
+    """For a browser; nobody can guess it."""
+    return secrets.token_urlsafe(32)
+
+
+class Keeper:
+    """Keeps the work of browsers in a folder.
+
+    Args:
+        folder: private to the server; made where it is missing.
+        hours: how long a work is kept after its last change; 0 keeps nothing.
+        works: of one browser; the oldest goes.
+        total_works: of all browsers.
+        total_bytes: likewise; the oldest go.
+    """
+
+    def __init__(
+        self, folder: Path, hours: float = 48, works: int = 3, total_works: int = 300, total_bytes: int = 4 * 2**30
+    ) -> None:
+        self.folder, self.hours, self.works = Path(folder), hours, works
+        self.total_works, self.total_bytes = total_works, total_bytes
+        self._due: dict[Desk, float] = {}
+        self._wake = threading.Condition()
+        self._disk = threading.RLock()
+        self._thread: threading.Thread | None = None
+
+    # Saving
+
+    def later(self, desk: Desk) -> None:
+        """Save the work on a desk soon, beside what else is done."""
+        if not self.hours or not desk.token or not desk.session.work:
+            return
+        with self._wake:
+            self._due.setdefault(desk, time.monotonic() + DELAY)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, daemon=True)
+                self._thread.start()
+            self._wake.notify()
+
+    def flush(self) -> None:
+        """Save now what is due, as before the server ends."""
+        with self._wake:
+            desks = list(self._due)
+            self._due.clear()
+        for desk in desks:
+            self._save_quietly(desk)
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                while not self._due:
+                    self._wake.wait()
+                desk, when = min(self._due.items(), key=lambda item: item[1])
+                left = when - time.monotonic()
+                if left > 0:
+                    self._wake.wait(left)
+                    continue
+                del self._due[desk]
+            self._save_quietly(desk)
+
+    def _save_quietly(self, desk: Desk) -> None:
+        try:
+            self.save(desk.token, desk.work, desk.session)
+        except Exception as error:  # a full disk must not end the thread
+            LOGGER.error("a work could not be kept", exc_info=error)
+
+    def save(self, token: str, work: str, session: Session) -> None:
+        """Write a work in the place of what was kept of it."""
+        if session.photo is None:
+            return
+        with self._disk:
+            home = self._home(token)
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if self.folder.stat().st_uid != os.getuid():
+                raise PermissionError(f"{self.folder} is of another user.")
+            home.mkdir(exist_ok=True, mode=0o700)
+            with atomic_folder(home / work) as folder:
+                write(session, folder)
+            for kept in self.kept(token)[self.works :]:
+                remove_folder(kept.folder)
+            self.sweep()
+
+    # What is there
+
+    def kept(self, token: str) -> list[Kept]:
+        """The works of a browser, the latest first."""
+        if not self.hours or not isinstance(token, str) or not TOKEN.fullmatch(token):
+            return []
+        found = [about(folder) for folder in self._folders(self._home(token))]
+        return sorted((kept for kept in found if kept is not None), key=lambda kept: -kept.saved)
+
+    def open(self, kept: Kept, session: Session) -> Session:
+        """The session of a work, for the visitor who has another now."""
+        with self._disk:
+            try:
+                return read(kept.folder, session)
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                LOGGER.error("a work could not be read", exc_info=error)
+                raise PageError("Your last scene could not be read.") from error
+
+    def discard(self, kept: Kept) -> None:
+        """Delete a work."""
+        with self._disk:
+            remove_folder(kept.folder)
+
+    def sweep(self) -> None:
+        """Delete what is older than the stated time, and the oldest of what is more than there is room for."""
+        with self._disk:
+            homes = [home for home in self.folder.glob("*") if home.is_dir()]
+            works = [(path.stat().st_mtime, path) for home in homes for path in self._folders(home)]
+            too_old = time.time() - 3600 * self.hours
+            room, left = self.total_bytes, self.total_works
+            for saved, path in sorted(works, reverse=True):
+                size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+                room, left = room - size, left - 1
+                if saved < too_old or room < 0 or left < 0:
+                    remove_folder(path)
+            for home in homes:
+                if not any(home.iterdir()):
+                    home.rmdir()
+
+    def _home(self, token: str) -> Path:
+        if not TOKEN.fullmatch(token):
+            raise ValueError("`token` must be one of `new_token`.")
+        return self.folder / hashlib.sha256(token.encode("ascii")).hexdigest()
+
+    def _folders(self, home: Path) -> Iterator[Path]:
+        if home.is_dir():
+            yield from (path for path in home.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+# One work as files
+
+
+def write(session: Session, folder: Path) -> None:
+    """Write a session into an empty folder."""
+    marks = {"marks": session.marks.present, "made_of": session.made_of}
+    now = session.scene.present if session.scene is not None else None
+    scenes = {"completed": session.completed, "base": session.base, "scene": now}
+    first: dict[int, str] = {}
+    names = {}
+    for name, scene in scenes.items():
+        if scene is not None:
+            names[name] = first.setdefault(id(scene), name)
+            if names[name] == name:
+                scene.save(folder / name)
+    Image.fromarray(session.photo).save(folder / "photo.png", compress_level=3)
+    for name, objects in marks.items():
+        labels = np.zeros(session.size, np.uint8)
+        for index, mark in enumerate(objects):
+            labels[mark.mask] = index + 1
+        Image.fromarray(labels).save(folder / f"{name}.png")
+    source = None
+    if session.source is not None and session.source.path.is_file():
+        source = f"source{session.source.path.suffix}"
+        _link(session.source.path, folder / source)
+    document = {
+        "version": VERSION,
+        "title": session.title,
+        "file_name": session.file_name,
+        "source_size": list(session.source_size),
+        "view": session.view,
+        "recipe": list(session.recipe),
+        "scenes": names,
+        "source": source and {"file": source, "size": session.source.size, "is_scene": session.source.is_scene},
+        "edits": session.edits,
+        **{
+            name: [{"id": m.id, "name": m.name, "predicted": m.predicted, "is_crowd": m.is_crowd} for m in objects]
+            for name, objects in marks.items()
+        },
+    }
+    (folder / "work.json").write_text(json.dumps(document), encoding="utf-8")
+
+
+def read(folder: Path, session: Session) -> Session:
+    """What `write` wrote, for the visitor of `session`."""
+    document = json.loads((folder / "work.json").read_text(encoding="utf-8"))
+    if document["version"] != VERSION:
+        raise ValueError(f"`version` must be {VERSION}, got {document['version']!r}.")
+    photo = np.asarray(Image.open(folder / "photo.png").convert("RGB"))
+    scenes: dict[str, Scene] = {}
+    for name, same in document["scenes"].items():
+        scenes[name] = scenes[same] if same in scenes else Scene.load(folder / name)
+    source = document["source"]
+    now, base = scenes.get("scene"), scenes.get("base")
+    history = None if now is None else History(now)
+    if now is not None and base is not None and base is not now:
+        history = History(base).push(now)
+    marks = _read_marks(folder, "marks", document)
+    return Session(
+        photo,
+        tuple(document["source_size"]),
+        document["title"],
+        file_name=document["file_name"],
+        marks=History(()).push(marks) if marks else History(()),
+        can_click=session.can_click,
+        completed=scenes.get("completed"),
+        base=base,
+        scene=history,
+        made_of=_read_marks(folder, "made_of", document),
+        recipe=tuple(document["recipe"]),
+        source=source and _read_source(folder, source),
+        view=document["view"] if now is not None else "mark",
+        stamp=session.stamp + 1,
+        seq=session.seq,
+    )
+
+
+def about(folder: Path) -> Kept | None:
+    """What is said of a work; None where it is no complete one."""
+    try:
+        document = json.loads((folder / "work.json").read_text(encoding="utf-8"))
+        saved = (folder / "work.json").stat().st_mtime
+        return Kept(folder, str(document["title"]), len(document["marks"]), int(document["edits"]), saved)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _read_marks(folder: Path, name: str, document: dict[str, Any]) -> tuple[Mark, ...]:
+    labels = np.asarray(Image.open(folder / f"{name}.png"))
+    return tuple(
+        Mark.of(
+            entry["id"], entry["name"], labels == index + 1, predicted=entry["predicted"], is_crowd=entry["is_crowd"]
+        )
+        for index, entry in enumerate(document[name])
+    )
+
+
+def _read_source(folder: Path, entry: dict[str, Any]) -> Source:
+    height, width = entry["size"]
+    return Source(photos.private_copy(folder / Path(entry["file"]).name), (height, width), bool(entry["is_scene"]))
+
+
+def _link(source: Path, target: Path) -> None:
+    """The same file under another name, without a copy where the disk can."""
+    try:
+        target.hardlink_to(source)
+    except OSError:
+        shutil.copyfile(source, target)

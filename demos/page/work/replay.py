@@ -1,0 +1,202 @@
+"""The edits of one scene done to another of the same objects: completed anew, or at the photo's own size."""
+
+from collections.abc import Collection
+from dataclasses import replace
+
+import numpy as np
+from PIL import Image
+
+from amodal_diffusion import Layer, Scene
+from amodal_diffusion.scene.layer import compose, invert
+
+Affine = np.ndarray
+
+PLAIN = ("name", "visible", "opacity", "locked")
+"""What edits change of a layer beside its place."""
+
+
+def is_edited(first: Scene, now: Scene, number: int) -> bool:
+    """Whether an object is no more as it was, or gone."""
+    before, after = by_id(first).get(number), by_id(now).get(number)
+    return before is not None and (after is None or not before.equals(after))
+
+
+def replay(
+    first: Scene, now: Scene, fresh: Scene, enlarge: Affine | None = None, changed: Collection[int] = ()
+) -> Scene:
+    """Do to `fresh` what was done to `first` to make `now` of it.
+
+    Objects are the same where their ids are. Of an object whose pixels were edited, such as by another shape, the
+    visible pixels are those of `fresh`.
+
+    Args:
+        first: the scene that the edits began with.
+        now: what they made of it.
+        fresh: the scene to edit; it may lack objects of `first` and have others.
+        enlarge: (2, 3), map of the canvas of `first` to that of `fresh`; None: they are the same.
+        changed: ids of objects that are not edited: they are in the result as they are in `fresh`.
+    """
+    larger = np.eye(2, 3) if enlarge is None else np.asarray(enlarge, np.float64)
+    smaller = invert(larger)
+    before, given = by_id(first), by_id(fresh)
+    after = {layer.id: layer for layer in now.layers if layer.id in before and is_same(before[layer.id], layer)}
+    for number in set(before) & set(given) - set(after) - set(changed):
+        fresh = fresh.remove(fresh.index(number))
+    layers, places = [], {}  # places: of layers that are edited, where they are in `now`
+    indices = {layer.id: index for index, layer in enumerate(now.layers)}
+    for layer in fresh.layers:
+        old, new = before.get(layer.id), after.get(layer.id)
+        if old is not None and new is not None and layer.id not in changed:
+            places[len(layers)] = indices[layer.id]
+            layer = _moved(layer, old, new, larger, smaller)
+        layers.append(layer)
+    highest = max([layer.id for layer in (*fresh.layers, *now.layers)], default=-1)
+    for new in now.layers:
+        if new.id not in after:
+            places[len(layers)] = indices[new.id]
+            layer = _added(new, before, given, larger, smaller)
+            if any(new.id == other.id for other in layers):
+                highest += 1
+                layer = replace(layer, id=highest)
+            layers.append(layer)
+    return _with_relations(fresh, now, layers, places)
+
+
+def is_same(old: Layer, new: Layer) -> bool:
+    """Whether a layer with the id of an old one is that object; a copy may have got the id of one that was removed."""
+    if old.origin is None or new.origin is None:
+        return old.origin is new.origin
+    return True
+
+
+def by_id(scene: Scene) -> dict[int, Layer]:
+    return {layer.id: layer for layer in scene.layers}
+
+
+def _moved(layer: Layer, old: Layer, new: Layer, larger: Affine, smaller: Affine) -> Layer:
+    """A layer of the fresh scene with what was done to the old one to become the new one."""
+    if new.rgba is not old.rgba and not np.array_equal(new.rgba, old.rgba):
+        if np.array_equal(larger, np.eye(2, 3)):
+            return new
+        layer = _repainted(layer, new, larger)
+        old = replace(old, transform=new.origin) if new.origin is not None else old
+        home = layer.origin if layer.origin is not None else layer.transform
+        motion = compose(new.transform, invert(old.transform))
+        transform = compose(compose(larger, compose(motion, smaller)), home)
+        return replace(layer, transform=transform, **{name: getattr(new, name) for name in PLAIN})
+    motion = compose(new.transform, invert(old.transform))
+    still = old.same_place(old.transform, new.transform)
+    transform = layer.transform if still else compose(compose(larger, compose(motion, smaller)), layer.transform)
+    return replace(layer, transform=transform, **{name: getattr(new, name) for name in PLAIN})
+
+
+def _added(new: Layer, before: dict[int, Layer], given: dict[int, Layer], larger: Affine, smaller: Affine) -> Layer:
+    """A copy of an object or a picture that was put in."""
+    for number, old in before.items():
+        if number in given and (new.rgba is old.rgba or np.array_equal(new.rgba, old.rgba)):
+            moved = _moved(given[number], old, replace(new, rgba=old.rgba), larger, smaller)
+            return replace(moved, id=new.id, origin=None)
+    return replace(new, transform=compose(larger, new.transform))
+
+
+def _repainted(layer: Layer, new: Layer, larger: Affine) -> Layer:
+    """A layer at home with the pixels of `new`, enlarged, where the photo does not show it."""
+    home = new.origin if new.origin is not None else new.transform
+    x, y = np.round(compose(larger, home)[:, 2]).astype(int).tolist()
+    factor = float(larger[0, 0])
+    size = max(1, round(new.size[0] * factor)), max(1, round(new.size[1] * factor))
+    painted = _resized(new.rgba, size)
+    amodal = _resized_mask(new.amodal, size)
+    own = layer.origin if layer.origin is not None else layer.transform
+    a, b = np.round(own[:, 2]).astype(int).tolist()
+    left, top = min(x, a), min(y, b)
+    width = max(x + size[0], a + layer.size[0]) - left
+    height = max(y + size[1], b + layer.size[1]) - top
+    rgba = np.zeros((height, width, 4), np.uint8)
+    whole, modal = np.zeros((2, height, width), bool)
+    there = (slice(y - top, y - top + size[1]), slice(x - left, x - left + size[0]))
+    here = (slice(b - top, b - top + layer.size[1]), slice(a - left, a - left + layer.size[0]))
+    rgba[there], whole[there], modal[here] = painted, amodal, layer.modal
+    rgba[here] = np.where(layer.modal[..., None], layer.rgba, rgba[here])
+    place = np.array([[1.0, 0, left], [0, 1.0, top]])
+    origin = None if layer.origin is None else place
+    return replace(
+        layer,
+        rgba=rgba,
+        modal=modal,
+        amodal=whole | modal,
+        uncertainty=None,
+        transform=place,
+        origin=origin,
+        shadow=None,
+    )
+
+
+def _resized(rgba: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Straight alpha, so colours are weighted by it."""
+    return np.asarray(Image.fromarray(rgba).convert("RGBa").resize(size, Image.Resampling.BICUBIC).convert("RGBA"))
+
+
+def _resized_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    grey = Image.fromarray(mask.astype(np.uint8) * 255).resize(size, Image.Resampling.BILINEAR)
+    return np.asarray(grey) > 127
+
+
+def _with_relations(fresh: Scene, now: Scene, layers: list[Layer], places: dict[int, int]) -> Scene:
+    """The fresh scene with these layers; who is in front of whom as it is now, where both were there."""
+    count = len(layers)
+    order, evidence = np.zeros((count, count), np.int8), np.zeros((count, count), bool)
+    known = len(fresh)
+    order[:known, :known], evidence[:known, :known] = fresh.order, fresh.evidence
+    here, there = list(places), list(places.values())
+    if here:
+        order[np.ix_(here, here)] = now.order[np.ix_(there, there)]
+        evidence[np.ix_(here, here)] = now.evidence[np.ix_(there, there)]
+    return replace(fresh, layers=tuple(layers), order=order, evidence=evidence)
+
+
+def shrink(scene: Scene, size: tuple[int, int]) -> Scene:
+    """A scene on a smaller canvas (width, height), for a preview: tiles, masks and places are scaled down."""
+    x, y = size[0] / scene.size[0], size[1] / scene.size[1]
+
+    def picture(pixels: np.ndarray | None) -> np.ndarray | None:
+        return None if pixels is None else np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))
+
+    return replace(
+        scene,
+        background=picture(scene.background),
+        photo=picture(scene.photo),
+        replaced=_resized_mask(scene.replaced, size),
+        layers=tuple(_shrunk(layer, np.array([[x, 0, 0], [0, y, 0]])) for layer in scene.layers),
+    )
+
+
+def _shrunk(layer: Layer, smaller: Affine) -> Layer:
+    """A tile that lay on whole pixels of the larger canvas lies on whole pixels of the smaller one."""
+    x, y = float(smaller[0, 0]), float(smaller[1, 1])
+    home = layer.origin if layer.origin is not None else layer.transform
+    upright = np.allclose(home[:, :2], np.eye(2))
+    corner = home[:, 2] * (x, y) if upright else np.zeros(2)
+    left, top = np.floor(corner).astype(int).tolist()
+    right, bottom = np.ceil(corner + np.multiply(layer.size, (x, y))).astype(int).tolist()
+    width, height = max(1, right - left), max(1, bottom - top)
+    start = (left / x - home[0, 2], top / y - home[1, 2]) if upright else (0.0, 0.0)  # of the new tile on the old one
+    margin = int(np.ceil(max(1 / x, 1 / y))) + 1
+    box = (start[0] + margin, start[1] + margin, start[0] + margin + width / x, start[1] + margin + height / y)
+
+    def sampled(image: Image.Image) -> Image.Image:
+        wider = Image.new(image.mode, (image.width + 2 * margin, image.height + 2 * margin))
+        wider.paste(image, (margin, margin))
+        return wider.resize((width, height), Image.Resampling.BOX, box=box)
+
+    rgba = np.asarray(sampled(Image.fromarray(layer.rgba).convert("RGBa")).convert("RGBA"))
+    modal, amodal = (
+        np.asarray(sampled(Image.fromarray(mask.astype(np.uint8) * 255))) > 127 for mask in (layer.modal, layer.amodal)
+    )
+    tile = np.array([[1 / x, 0, start[0]], [0, 1 / y, start[1]]])
+    origin = None if layer.origin is None else compose(smaller, compose(layer.origin, tile))
+    transform = compose(smaller, compose(layer.transform, tile))
+    return replace(
+        layer, rgba=rgba, modal=modal & amodal, amodal=amodal, uncertainty=None, transform=transform, origin=origin,
+        shadow=None,
+    )  # fmt: skip

@@ -1,0 +1,129 @@
+"""Work that outlives a reload, a crash and a restart of the server."""
+
+import os
+import stat
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from demo_helpers import edit, mark
+from page.work import photos
+from page.work.desk import Desk
+from page.work.keeping import Keeper, new_token
+from page.work.photos import open_upload
+from page.work.session import PageError, Session
+
+
+@pytest.fixture
+def keeper(tmp_path):
+    return Keeper(tmp_path / "kept")
+
+
+def test_a_work_comes_back_as_it_was(keeper, completed):
+    session = edit(edit(completed, "move", id=0, dx=9), "remove", id=1).step(view="edit")
+    session = mark(session, "rename", id=2, name="cee")
+    token = new_token()
+    keeper.save(token, "work", session)
+    (kept,) = Keeper(keeper.folder).kept(token)  # by another server
+    assert (kept.title, kept.objects, kept.edits) == ("drawn", 3, 2)
+    again = keeper.open(kept, Session(stamp=7, seq=3))
+    assert (again.photo == session.photo).all() and again.view == "edit" and (again.stamp, again.seq) == (8, 3)
+    for name in ("completed", "base"):
+        assert getattr(again, name).equals(getattr(session, name))
+    assert again.completed is again.base and again.scene.present.equals(session.scene.present)
+    assert edit(again, "undo").scene.present is again.base and again.recipe == session.recipe
+    for first, second in zip(session.marks.present, again.marks.present, strict=True):
+        assert (first.id, first.name) == (second.id, second.name) and (first.mask == second.mask).all()
+    assert again.work == "3 marked objects and 1 edit"
+    files = {path.suffix for path in keeper.folder.rglob("*") if path.is_file()}
+    assert files <= {".png", ".json", ".tif"}  # the library's formats
+    keeper.discard(kept)
+    assert keeper.kept(token) == []
+
+
+def test_the_photo_at_its_own_size_is_kept(keeper, tmp_path, monkeypatch):
+    monkeypatch.setattr(photos, "MAX_PIXELS", 5_000)
+    Image.effect_noise((200, 100), 90).convert("RGB").save(tmp_path / "big.png")
+    session, _ = open_upload(Session(), str(tmp_path / "big.png"))
+    (tmp_path / "big.png").unlink()
+    assert session.source.size == (100, 200) and session.source.path.is_file()
+    token = new_token()
+    keeper.save(token, "work", session)
+    place = session.source.path
+    del session
+    assert not place.parent.exists()  # with the last session that had it
+    again = keeper.open(keeper.kept(token)[0], Session())
+    assert Image.open(again.source.path).size == (200, 100) and keeper.folder not in again.source.path.parents
+
+
+def test_works_are_private_and_bounded(tmp_path, marked):
+    keeper = Keeper(tmp_path / "kept", works=2, total_works=3)
+    mine, other = new_token(), new_token()
+    for work in ("a", "b", "c"):
+        keeper.save(mine, work, marked)
+        time.sleep(0.02)
+    assert [kept.folder.name for kept in keeper.kept(mine)] == ["c", "b"]
+    assert keeper.kept(other) == keeper.kept("") == keeper.kept("../../etc") == keeper.kept(None) == []
+    assert mine not in " ".join(str(path) for path in keeper.folder.rglob("*"))
+    assert stat.S_IMODE(keeper.folder.stat().st_mode) == 0o700
+    for _ in range(2):
+        keeper.save(other, f"d{_}", marked)
+        time.sleep(0.02)
+    assert [kept.folder.name for kept in keeper.kept(mine)] == ["c"]  # the oldest of all went
+    small = Keeper(keeper.folder, total_bytes=10)
+    small.sweep()
+    assert small.kept(other) == [] and not any(small.folder.iterdir())
+    with pytest.raises(ValueError, match="token"):
+        keeper.save("short", "a", marked)
+
+
+def test_works_end_after_the_stated_time(tmp_path, marked):
+    token = new_token()
+    keeper = Keeper(tmp_path / "kept", hours=1)
+    keeper.save(token, "a", marked)
+    folder = keeper.kept(token)[0].folder
+    keeper.sweep()
+    assert folder.is_dir()
+    os.utime(folder, (time.time() - 4000,) * 2)
+    keeper.sweep()
+    assert not folder.exists()
+    off = Keeper(tmp_path / "kept", hours=0)
+    keeper.save(token, "a", marked)
+    assert off.kept(token) == []
+
+
+def test_a_work_that_is_broken_is_no_crash(keeper, completed):
+    token = new_token()
+    keeper.save(token, "work", completed)
+    (kept,) = keeper.kept(token)
+    (kept.folder / "photo.png").write_bytes(b"no picture")
+    with pytest.raises(PageError, match="could not be read"):
+        keeper.open(kept, Session())
+    (kept.folder / "work.json").write_text("{")
+    assert keeper.kept(token) == []
+
+
+def test_changes_are_saved_beside_what_else_is_done(keeper, marked, monkeypatch):
+    monkeypatch.setattr("page.work.keeping.DELAY", 0.05)
+    desk = Desk(marked)
+    desk.token, desk.keep = new_token(), keeper.later
+    desk.commit(marked, marked.step())
+    until = time.monotonic() + 20
+    while not keeper.kept(desk.token) and time.monotonic() < until:
+        time.sleep(0.02)
+    assert [kept.folder.name for kept in keeper.kept(desk.token)] == [desk.work]
+    monkeypatch.setattr("page.work.keeping.DELAY", 1000)
+    desk.commit(desk.session, mark(desk.session, "rename", id=0, name="crate"))
+    keeper.flush()  # as the server does at its end
+    again = keeper.open(keeper.kept(desk.token)[0], Session())
+    assert again.marks.present[0].name == "crate"
+
+
+def test_nothing_is_kept_of_who_did_nothing(keeper):
+    desk = Desk(Session(np.zeros((40, 40, 3), np.uint8)))
+    desk.token = new_token()
+    keeper.later(desk)
+    keeper.flush()
+    assert not keeper.folder.exists()
