@@ -49,6 +49,7 @@ class Page:
 
     def __init__(self, models: Models, keeper: Keeper | None = None, start: str = "coffee") -> None:
         self.models, self.keeper, self.start = models, keeper, start
+        self.page = self  # as the steps have it, for `long_work`
         self._opening: dict[str, Session] = {}
         self.mark, self.complete, self.edit = MarkStep(models), CompleteStep(models), EditStep(models)
         for step in (self.mark, self.complete, self.edit):

@@ -233,7 +233,8 @@ class Models:
         )
         shaped = with_layer(first, index, fresh)
         base = shaped if session.base is first else session.base
-        return replace(used, completed=shaped, base=base, look="Parts")
+        changed = session.shaped | {session.samples_of}
+        return replace(used, completed=shaped, base=base, shaped=changed, look="Parts")
 
 
 def enlarged_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:

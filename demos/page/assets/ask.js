@@ -35,6 +35,7 @@ function show(value) {
   box.querySelector("p").textContent = value.text;
   box.querySelector("div").replaceChildren(button(value.no, false), button(value.yes, true));
   if (!box.open) box.showModal();
+  box.querySelector(value.no === "Discard" ? "button.primary" : "button").focus();
 }
 
 watch("value", () => show(props.value));

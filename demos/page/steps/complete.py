@@ -138,8 +138,9 @@ def complete(
         return session.step(view="look", look="Parts")
     scene = models.complete(session, key, room, progress)
     history = History(scene)
-    if session.scene is not None and session.base is not None and session.scene.present is not session.base:
-        edited = replay(session.base, session.scene.present, scene, canvas_map(session.base, scene), changed(session))
+    first = session.unedited
+    if session.scene is not None and first is not None and session.scene.present is not first:
+        edited = replay(first, session.scene.present, scene, canvas_map(first, scene), changed(session))
         history = history.push(edited)
     return session.step(
         completed=scene,
@@ -147,6 +148,7 @@ def complete(
         scene=history,
         made_of=session.marks.present,
         recipe=(key, room),
+        shaped=frozenset(),
         layer=None,
         samples=None,
         samples_of=None,
@@ -180,11 +182,12 @@ def changed(session: Session) -> set[int]:
 
 def lost_edits(session: Session) -> list[str]:
     """Names of the objects whose edits end when the marks are completed as they are now."""
-    if session.scene is None or session.base is None:
+    first = session.unedited
+    if session.scene is None or first is None:
         return []
     now = session.scene.present
     names = {mark.id: mark.name for mark in session.made_of}
-    return [names[number] for number in sorted(changed(session)) if is_edited(session.base, now, number)]
+    return [names[number] for number in sorted(changed(session)) if is_edited(first, now, number)]
 
 
 def same_mask(first: Mark, second: Mark) -> bool:

@@ -6,8 +6,22 @@ from typing import Any
 import gradio as gr
 from gradio.utils import get_upload_folder
 
+from amodal_diffusion import Scene
+from page.full_size import FullSize
 from page.models import Models
-from page.wiring import PHOTO_SUFFIXES, QUICK, guarded, object_list, shown, used_up
+from page.wiring import (
+    PHOTO_SUFFIXES,
+    QUICK,
+    SLOW,
+    begin,
+    guarded,
+    is_begun,
+    long_work,
+    object_list,
+    report,
+    shown,
+    used_up,
+)
 from page.work.edits import current_scene, insert_picture
 from page.work.files import EXPORTS, export
 from page.work.photos import open_cutout
@@ -21,11 +35,14 @@ class EditStep:
 
     def __init__(self, models: Models) -> None:
         self.models = models
+        self.full_size = FullSize(models)
 
     def build(self) -> None:
         self.panel = object_list("edit-panel")
-        formats = [(label, key) for key, (label, _) in EXPORTS.items()]
-        self.format = gr.Dropdown(formats, value="png", label="Take it home as", filterable=False, elem_id="format")
+        formats = [(label, key) for key, (label, *_) in EXPORTS.items()]
+        self.format = gr.Dropdown(formats, value="png", label="Export as", filterable=False, elem_id="format")
+        # Shown where the page works on a preview: by the picture's script.
+        self.own_size = gr.Checkbox(True, label="At the photo's own size", container=False, elem_id="own-size")
         with gr.Row():
             self.insert = gr.UploadButton("Add a picture", file_types=PHOTO_SUFFIXES, min_width=120, elem_id="insert")
             self.export = gr.Button("Export", variant="primary", min_width=120, elem_id="export")
@@ -34,7 +51,10 @@ class EditStep:
     def wire(self, page: Any) -> None:
         state, everything = page.session, page.everything
         self.insert.upload(self.on_insert, [state, self.insert], everything, show_progress="hidden", **QUICK)
-        written = self.export.click(self.on_export, [state, self.format], self.download, **QUICK)
+        asked = [state, self.format, self.own_size]
+        written = self.export.click(
+            self.on_export, asked, [self.download, page.work], show_progress="hidden", **QUICK
+        ).success(self.on_export_large, asked, [self.download, page.work], show_progress="hidden", **SLOW)
         written.success(None, js=DOWNLOAD_JS)
 
     @guarded
@@ -45,6 +65,22 @@ class EditStep:
         return shown(insert_picture(session, picture, Path(path).stem))
 
     @guarded
-    def on_export(self, session: Session, kind: str) -> str:
+    def on_export(self, session: Session, kind: str, own_size: bool) -> Any:
+        """What needs no network; `on_export_large` comes after it."""
+        if session.source is not None and own_size:
+            return {self.page.work: begin("export")}
+        note = "preview" if session.source is not None else ""
+        return self._written(current_scene(session), session.title, kind, note), None
+
+    @long_work
+    def on_export_large(self, session: Session, kind: str, own_size: bool) -> Any:
+        """At the photo's own size, in which it is completed anew."""
+        if not is_begun("export"):
+            return gr.skip()
+        scene = self.full_size.scene(session, report)
+        report("Writing the file", 1.0)
+        return self._written(scene, session.title, kind)
+
+    def _written(self, scene: Scene, title: str, kind: str, note: str = "") -> str:
         # In Gradio's own folder a file is handed out from where it lies, under a name that nobody can guess.
-        return str(export(session, kind, Path(get_upload_folder())))
+        return str(export(scene, title, kind, Path(get_upload_folder()), note))

@@ -24,6 +24,8 @@ from page.wiring import (
     used_up,
 )
 from page.work.mask_files import add_mask_files
+from page.work.opening import SUFFIXES as SCENE_SUFFIXES
+from page.work.opening import open_scene
 from page.work.photos import open_upload
 from page.work.session import Session
 
@@ -53,6 +55,14 @@ class MarkStep:
                 size="sm",
                 min_width=120,
                 elem_id="mask-upload",
+            )
+            self.scene = gr.UploadButton(
+                "Open a scene",
+                file_types=SCENE_SUFFIXES,
+                file_count="multiple",
+                size="sm",
+                min_width=120,
+                elem_id="scene-upload",
             )
         segmenters = self.models.segmenters
         self.find = gr.Button("Find all objects", visible=segmenters.finds_all, size="sm", elem_id="find")
@@ -92,6 +102,7 @@ class MarkStep:
         began = [
             self.examples.choose(self.on_example, state, opened, show_progress="hidden", **QUICK),
             self.photo.upload(self.on_photo, [state, self.photo], opened, show_progress="hidden", **QUICK),
+            self.scene.upload(self.on_scene, [state, self.scene], opened, show_progress="hidden", **QUICK),
             page.answered,
         ]
         for event in began:
@@ -124,6 +135,18 @@ class MarkStep:
             return replace(fresh, stamp=session.stamp + 1, seq=session.seq)
 
         return self.page.instead(session, Path(path).name, take)
+
+    @guarded
+    def on_scene(self, session: Session, paths: list[str]) -> Any:
+        with used_up(*(paths or ())):
+            fresh, note = open_scene(session, paths or [])
+
+        def take(session: Session) -> Session:
+            if note:
+                gr.Info(html.escape(note), duration=SECONDS)
+            return replace(fresh, stamp=session.stamp + 1, seq=session.seq)
+
+        return self.page.instead(session, f"the scene {fresh.title}", take)
 
     @guarded
     def on_masks(self, session: Session, paths: list[str]) -> tuple[Any, ...]:

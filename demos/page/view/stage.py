@@ -36,6 +36,7 @@ def _frame(session: Session, mode: str, picture: str, size: tuple[int, int], **m
         "height": height,
         "picture": picture,
         "title": session.title,
+        "isPreview": session.source is not None,
         "dims": "" if mode == "look" else f"{width} × {height} px",
         **more,
     }

@@ -1,48 +1,55 @@
 """Files to take home."""
 
 import secrets
+import shutil
 import tempfile
 import zipfile
 from pathlib import Path
 
-from page.work.edits import current_scene
-from page.work.session import PageError, Session
+from amodal_diffusion import Scene
+from page.work.session import PageError
 
 EXPORTS = {
-    "png": ("Picture as it is now (.png)", ".png"),
-    "folder": ("Layers as PNG files + scene.json (.zip)", ".zip"),
-    "ora": ("OpenRaster: GIMP, Krita, MyPaint (.ora)", ".ora"),
-    "psd": ("Photoshop (.psd)", ".psd"),
-    "json": ("COCO amodal JSON + layers (.zip)", ".zip"),
+    "png": ("Picture (.png)", "edited", ".png"),
+    "folder": ("Layers as PNG files + scene.json (.zip)", "layers", ".zip"),
+    "ora": ("OpenRaster: GIMP, Krita, MyPaint (.ora)", "layers", ".ora"),
+    "psd": ("Photoshop (.psd)", "layers", ".psd"),
+    "json": ("COCO amodal JSON + layers (.zip)", "coco", ".zip"),
 }
+"""Label, what a file's name says that it holds, and its suffix."""
 
 
-def export(session: Session, kind: str, folder: str | Path | None = None) -> Path:
-    """Write the scene into a fresh folder: one file, a zip where the format has several.
+def export(scene: Scene, title: str, kind: str, folder: str | Path | None = None, note: str = "") -> Path:
+    """Write a scene into a fresh folder: one file, a zip where the format has several.
 
     Args:
-        session: with a scene.
+        scene: to write.
+        title: of the photo, with which the file's name begins.
         kind: key of `EXPORTS`.
         folder: that the fresh folder lies in; None takes the system's for temporary files.
+        note: what the name says further, such as that it is a preview; "" for nothing.
     """
-    scene = current_scene(session)
     if kind not in EXPORTS:
         raise PageError("There is no such format.")
     if folder is not None:
         Path(folder).mkdir(parents=True, exist_ok=True)
     place = Path(tempfile.mkdtemp(prefix=f"amodal-{secrets.token_hex(16)}-", dir=folder))
-    stem = "".join(sign if sign.isalnum() or sign in "-_" else "-" for sign in session.title).strip("-") or "scene"
-    path = place / f"{stem[:60]}{EXPORTS[kind][1]}"
+    _, holds, suffix = EXPORTS[kind]
+    photo = "".join(sign if sign.isalnum() or sign in "-_" else "-" for sign in title).strip("-")[:60]
+    stem = "-".join(filter(None, (photo or "scene", holds, note)))
+    path = place / f"{stem}{suffix}"
     if kind == "png":
         scene.render().save(path)
     elif kind in ("ora", "psd"):
         scene.save(path)
     else:
-        inner = place / "layers"
+        inner = place / "files"
         inner.mkdir()
-        scene.save(inner / stem[:60] if kind == "folder" else inner / f"{stem[:60]}.json")
+        scene.save(inner / stem if kind == "folder" else inner / f"{stem}.json")
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
             for file in sorted(inner.rglob("*")):
                 if file.is_file():
-                    archive.write(file, file.relative_to(inner))
+                    packed = zipfile.ZIP_STORED if file.suffix in (".png", ".tif") else zipfile.ZIP_DEFLATED
+                    archive.write(file, file.relative_to(inner), packed)
+        shutil.rmtree(inner)
     return path

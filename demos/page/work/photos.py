@@ -13,7 +13,9 @@ from PIL import Image
 from amodal_diffusion.images import load_image, load_rgba
 from page.work.session import PageError, Session, Source
 
-MAX_UPLOAD = "25mb"
+MAX_UPLOAD = "300mb"
+"""Of a scene; photos may have less."""
+MAX_PHOTO_BYTES = 40 * 2**20
 MAX_SOURCE_PIXELS = 50_000_000
 """A larger photo is refused before it is decoded."""
 MAX_PIXELS = 1_500_000
@@ -26,6 +28,9 @@ PHOTO_TYPES = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "TIFF")
 def check_picture(path: str | Path) -> None:
     """Refuse an upload that is no picture, of another kind, too large or too small, before it is decoded."""
     name = Path(path).name
+    size = Path(path).stat().st_size
+    if size > MAX_PHOTO_BYTES:
+        raise PageError(f"{name} has a size of {size / 2**20:.0f} MB; photos may have {MAX_PHOTO_BYTES // 2**20} MB.")
     try:
         with Image.open(path) as image:
             kind, (width, height) = image.format, image.size
@@ -62,13 +67,20 @@ def open_cutout(path: str | Path) -> Image.Image:
         raise PageError(f"{Path(path).name} cannot be read: the file is damaged.") from error
 
 
+def preview_size(width: int, height: int) -> tuple[int, int]:
+    """(width, height) of what the page works on."""
+    factor = math.sqrt(MAX_PIXELS / (width * height))
+    if factor >= 1:
+        return width, height
+    return max(MIN_SIDE, math.floor(width * factor)), max(MIN_SIDE, math.floor(height * factor))
+
+
 def with_photo(session: Session, photo: Image.Image, title: str, file_name: str = "") -> tuple[Session, str]:
     """A fresh session with this photo, scaled down where it is large, and a note about that ("" for none)."""
     source, note = photo.size, ""
-    longest = math.sqrt(MAX_PIXELS / (source[0] * source[1]))
-    if longest < 1:
-        size = tuple(max(MIN_SIDE, math.floor(side * longest)) for side in source)
-        photo = photo.resize((size[0], size[1]), Image.Resampling.LANCZOS)
+    size = preview_size(*source)
+    if size != source:
+        photo = photo.resize(size, Image.Resampling.LANCZOS)
         note = (
             f"You work on a preview of {size[0]} x {size[1]} pixels. The scene can be exported at the photo's own "
             f"{source[0]} x {source[1]}."

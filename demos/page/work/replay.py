@@ -78,7 +78,7 @@ def _moved(layer: Layer, old: Layer, new: Layer, larger: Affine, smaller: Affine
     if new.rgba is not old.rgba and not np.array_equal(new.rgba, old.rgba):
         if np.array_equal(larger, np.eye(2, 3)):
             return new
-        layer = _repainted(layer, new, larger)
+        layer = enlarged(layer, new, larger)
         old = replace(old, transform=new.origin) if new.origin is not None else old
         home = layer.origin if layer.origin is not None else layer.transform
         motion = compose(new.transform, invert(old.transform))
@@ -99,7 +99,7 @@ def _added(new: Layer, before: dict[int, Layer], given: dict[int, Layer], larger
     return replace(new, transform=compose(larger, new.transform))
 
 
-def _repainted(layer: Layer, new: Layer, larger: Affine) -> Layer:
+def enlarged(layer: Layer, new: Layer, larger: Affine) -> Layer:
     """A layer at home with the pixels of `new`, enlarged, where the photo does not show it."""
     home = new.origin if new.origin is not None else new.transform
     x, y = np.round(compose(larger, home)[:, 2]).astype(int).tolist()

@@ -170,6 +170,7 @@ class Session:
         base: the scene that the edits began with: `completed`, or one that was opened.
         made_of: the marks that `completed` is of.
         recipe: how it was completed: key of the pipeline, room beyond the frame.
+        shaped: ids of objects that have another shape than the network gave them.
         source: the photo's or the scene's file at its own size, where the page works on a smaller one.
         layer: id of the chosen layer of the scene.
         samples: (K, H, W) bool, shapes that the object `samples_of` (an id) may have, best first.
@@ -192,6 +193,7 @@ class Session:
     base: Scene | None = None
     made_of: Marks = ()
     recipe: tuple[Any, ...] = ()
+    shaped: frozenset[int] = frozenset()
     source: Source | None = None
     samples: np.ndarray | None = None
     samples_of: int | None = None
@@ -207,6 +209,11 @@ class Session:
         if self.photo is None:
             raise PageError("Load a photo first.")
         return self.photo.shape[0], self.photo.shape[1]
+
+    @property
+    def unedited(self) -> Scene | None:
+        """The scene without any edits, also those that an opened one came with."""
+        return self.base if self.recipe else self.completed
 
     @property
     def edits(self) -> int:

@@ -42,6 +42,6 @@ def test_large_photo_is_scaled_and_the_visitor_told(monkeypatch):
     monkeypatch.setattr(photos, "MAX_PIXELS", 10_000)
     session, note = with_photo(Session(stamp=4), Image.new("RGB", (400, 300)), "big")
     assert session.size == (86, 115) and session.source_size == (300, 400)
-    assert "from 400 x 300 to 115 x 86" in note and session.stamp == 5
+    assert "preview of 115 x 86" in note and "own 400 x 300" in note and session.stamp == 5
     same, note = with_photo(Session(), Image.new("RGB", (100, 50)), "small")
     assert note == "" and same.size == (50, 100)

@@ -71,6 +71,7 @@ function finish() {
   root.classList.toggle("empty", !state);
   root.dataset.mode = state ? state.mode : "";
   root.dataset.stamp = state ? state.stamp : "";
+  document.body.classList.toggle("ad-preview", Boolean(state && state.isPreview));
   buildTools();
   layout();
 }
