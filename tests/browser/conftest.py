@@ -64,29 +64,50 @@ def pipelines(tmp_path_factory):
     return save_pipelines(tmp_path_factory.mktemp("pipelines"))
 
 
-@pytest.fixture(scope="session")
-def address(tmp_path_factory, pipelines):
-    """Where the page is, as `python demos/app.py` serves it."""
-    folder = tmp_path_factory.mktemp("server")
-    port = free_port()
-    command = [sys.executable, str(ROOT / "demos" / "app.py"), "--port", str(port), "--pipelines", str(pipelines)]
-    environ = {**os.environ, "GRADIO_TEMP_DIR": str(folder / "files"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    log = folder / "log.txt"
-    with log.open("wb") as output:
-        server = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environ, cwd=folder)
-    url = f"http://127.0.0.1:{port}"
-    try:
-        wait_for(server, url, log, "demos/app.py")
-        yield url
-    finally:
-        server.terminate()
+class Server:
+    """The page as `python demos/app.py` serves it; it can be killed and started anew, with the work that it kept."""
+
+    def __init__(self, folder, pipelines):
+        self.folder, self.pipelines, self.port = folder, pipelines, free_port()
+        self.url, self.log = f"http://127.0.0.1:{self.port}", folder / "log.txt"
+        self.process = None
+
+    def start(self):
+        command = [sys.executable, str(ROOT / "demos" / "app.py"), "--port", str(self.port)]
+        command += ["--pipelines", str(self.pipelines), "--keep", str(self.folder / "kept")]
+        files = {"GRADIO_TEMP_DIR": str(self.folder / "files"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+        with self.log.open("ab") as output:
+            self.process = subprocess.Popen(
+                command, stdout=output, stderr=subprocess.STDOUT, env={**os.environ, **files}, cwd=self.folder
+            )
+        wait_for(self.process, self.url, self.log, "demos/app.py")
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self):
+        self.process.terminate()
         try:
-            server.wait(10)
+            self.process.wait(10)
         except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
-    said = log.read_text(encoding="utf-8", errors="replace")
-    assert "Traceback" not in said, said
+            self.kill()
+        said = self.log.read_text(encoding="utf-8", errors="replace")
+        assert "Traceback" not in said, said
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory, pipelines):
+    started = Server(tmp_path_factory.mktemp("server"), pipelines)
+    started.start()
+    yield started
+    started.stop()
+
+
+@pytest.fixture(scope="session")
+def address(server):
+    """Where the page is."""
+    return server.url
 
 
 @pytest.fixture(scope="session")

@@ -62,7 +62,7 @@ def test_example_to_exported_scene(open_page, screenshots, tmp_path):
     assert visitor.pixels() != untouched
 
     # Take it home.
-    picture = Image.open(visitor.export("Picture as it is now", tmp_path))
+    picture = Image.open(visitor.export("Picture (.png)", tmp_path))
     assert picture.size == (600, 400) and picture.format == "PNG"
     scene = Scene.load(visitor.export("OpenRaster", tmp_path))
     assert [layer.name for layer in scene.layers] == ["saucer", "cup", "coffee", "spoon"]
@@ -70,7 +70,7 @@ def test_example_to_exported_scene(open_page, screenshots, tmp_path):
     assert (np.asarray(picture) == scene.render(output_type="np")).all()
     with zipfile.ZipFile(visitor.export("Layers as PNG", tmp_path)) as archive:
         archive.extractall(tmp_path / "layers")
-    assert Scene.load(tmp_path / "layers" / "coffee").equals(scene)
+    assert Scene.load(tmp_path / "layers" / "coffee-layers").equals(scene)
     visitor.press("Back to the photo as it was")
     assert (visitor.number("X"), visitor.number("Y")) == (x, y)
     visitor.go_back_to("Mark")
@@ -188,7 +188,7 @@ def test_what_does_not_work_is_a_message(open_page, screenshots, tmp_path, photo
     expect(visitor.page.locator(".toast-body", has_text="no-photo.png is not an image")).to_be_visible()
     visitor.screenshot(screenshots, "9-bad-upload")
     assert visitor.mode == ""  # and the page goes on
-    (tmp_path / "huge.png").write_bytes(bytes(26 * 2**20))
+    (tmp_path / "huge.png").write_bytes(bytes(41 * 2**20))
     visitor.upload("photo-upload", tmp_path / "huge.png")
     expect(visitor.page.locator(".toast-body", has_text="size")).to_be_visible()
     visitor.example("coffee")

@@ -71,6 +71,15 @@ class DemoPage:
         before = self.stage.get_attribute("data-stamp") or ""
         action()
         expect(self.stage).not_to_have_attribute("data-stamp", before)
+        self.settle()
+
+    def settle(self):
+        """Wait until all actions are answered, and the list shows what the picture shows."""
+        expect(self.stage).to_have_attribute("data-waits", "false")
+        panel = {"mark": "mark-panel", "edit": "edit-panel"}.get(self.mode)
+        if panel:
+            stamp = self.stage.get_attribute("data-stamp")
+            expect(self.page.locator(f"#{panel} .ad-panel")).to_have_attribute("data-stamp", stamp)
 
     def point(self, x, y):
         """Where a pixel of the picture is on the screen."""
@@ -181,10 +190,10 @@ class DemoPage:
         expect(toast).to_be_visible()
         return toast.inner_text()
 
-    def export(self, label, folder):
+    def export(self, label, folder, timeout=30_000):
         self.page.locator("#format input").click()
         self.page.get_by_role("option", name=label).click()
-        with self.page.expect_download() as download:
+        with self.page.expect_download(timeout=timeout) as download:
             self.page.click("#export")
         path = folder / download.value.suggested_filename
         download.value.save_as(path)

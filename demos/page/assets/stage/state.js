@@ -71,6 +71,7 @@ function finish() {
   root.classList.toggle("empty", !state);
   root.dataset.mode = state ? state.mode : "";
   root.dataset.stamp = state ? state.stamp : "";
+  root.dataset.waits = Boolean(state && state.seq < desk.seq);
   document.body.classList.toggle("ad-preview", Boolean(state && state.isPreview));
   buildTools();
   layout();
@@ -80,8 +81,9 @@ function chosen() {
   return state && state.objects ? state.objects.find((item) => item.id === state.selected) : null;
 }
 
-// Something was chosen, here or in the list.
+// Something was done, here or in the list; maybe something was chosen.
 desk.listeners.add(() => {
+  root.dataset.waits = true;
   const { choice } = desk;
   if (!state || !choice || choice.mode !== state.mode || choice.id === state.selected) return;
   state.selected = choice.id;

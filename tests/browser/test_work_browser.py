@@ -1,0 +1,217 @@
+"""Nothing is lost on the page: reloads, crashes, steps back, slow servers; scenes go out and come in again."""
+
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import expect
+
+from amodal_diffusion import Scene
+
+pytestmark = pytest.mark.browser
+
+HANDLE = [(212, 285), (182, 265), (152, 245)]
+"""Along the handle of the cup, where nothing else is, by 60 to the left and 40 up."""
+
+
+def slow_down(visitor, milliseconds):
+    """Let everything that the browser asks for take longer."""
+    devtools = visitor.context.new_cdp_session(visitor.page)
+    conditions = {"offline": False, "latency": milliseconds, "downloadThroughput": -1, "uploadThroughput": -1}
+    devtools.send("Network.enable")
+    devtools.send("Network.emulateNetworkConditions", conditions)
+    return lambda: devtools.send("Network.emulateNetworkConditions", {**conditions, "latency": 0})
+
+
+@pytest.mark.parametrize(("width", "height"), [(1440, 900), (390, 844)], ids=["desktop", "phone"])
+def test_the_first_thing_is_to_drag_a_whole_object(open_page, screenshots, width, height):
+    visitor = open_page(width=width, height=height, start="coffee")
+    visitor.screenshot(screenshots, f"work-start-{width}")
+    before = visitor.pixels()
+    visitor.after_step(lambda: visitor.drag(HANDLE))
+    assert visitor.pixels() != before
+    assert (visitor.number("X"), visitor.number("Y")) == (pytest.approx(110, abs=2), pytest.approx(16, abs=2))
+    visitor.screenshot(screenshots, f"work-dragged-{width}")
+
+
+def test_work_is_offered_again(open_page, screenshots, server):
+    visitor = open_page(start="coffee")
+    visitor.after_step(lambda: visitor.drag(HANDLE))
+    visitor.type_number("Rotation °", 20)
+    visitor.page.wait_for_timeout(8000)  # it is saved beside what else is done
+    visitor.visit()
+    expect(visitor.question).to_contain_text("coffee: 4 objects, 2 edits")
+    visitor.screenshot(screenshots, "work-offer")
+    visitor.answer("Open")
+    visitor.choose("cup")
+    assert visitor.number("Rotation °") == 20
+    visitor.screenshot(screenshots, "work-opened")
+    visitor.press("Undo (Ctrl+Z)")
+    assert visitor.number("Rotation °") == 0  # at once: of the steps only the first and the last are kept
+    visitor.after_step(lambda: visitor.page.keyboard.press("Control+Shift+z"))
+
+    server.kill()  # a crash
+    server.start()
+    visitor.visit()
+    expect(visitor.question).to_contain_text("coffee: 4 objects")
+    visitor.page.keyboard.press("Escape")  # which is no answer
+    visitor.visit()
+    visitor.answer("Open")
+    visitor.choose("cup")
+    assert visitor.number("Rotation °") == 20
+    other = open_page()  # another browser
+    assert other.mode == "" and other.question.is_hidden()
+    visitor.visit()
+    visitor.answer("Discard")
+    visitor.visit()
+    visitor.wait_mode("edit", 120_000)
+    assert visitor.question.is_hidden()
+
+
+def test_steps_back_and_forth_keep_the_edits(open_page, screenshots):
+    visitor = open_page(start="coffee")
+    visitor.after_step(lambda: visitor.drag(HANDLE))
+    x = visitor.number("X")
+    visitor.go_back_to("Mark")
+    visitor.page.click("#complete")  # the same masks
+    visitor.wait_mode("look")
+    visitor.edit()
+    visitor.choose("cup")
+    assert visitor.number("X") == x
+
+    visitor.go_back_to("Mark")
+    visitor.page.locator("#mark-panel .ad-row", has_text="cup").click()
+    visitor.settle()
+    visitor.page.get_by_role("button", name="Brush").click()
+    visitor.after_step(lambda: visitor.drag([(30, 30), (60, 40)]))
+    visitor.page.click("#complete")
+    expect(visitor.question).to_contain_text("The masks of cup have changed")
+    visitor.screenshot(screenshots, "work-ask-masks")
+    visitor.answer("Back to the masks")
+    assert visitor.mode == "mark"
+    visitor.page.click("#complete")
+    visitor.answer("Complete")
+    expect(visitor.work).to_be_visible()
+    visitor.screenshot(screenshots, "work-bar")
+    visitor.wait_mode("look", 120_000)
+    visitor.edit()
+    visitor.choose("cup")
+    assert visitor.number("X") != x
+
+
+def test_another_photo_asks_first(open_page, screenshots):
+    visitor = open_page(start="coffee")
+    visitor.go_back_to("Mark")
+    visitor.example("coffee")  # nothing is lost: no question
+    visitor.page.get_by_role("button", name="Brush").click()
+    visitor.after_step(lambda: visitor.drag([(30, 30), (60, 40)]))
+    visitor.page.click(".ad-example[data-key=woven]")
+    expect(visitor.question).to_contain_text("You have 5 marked objects here, which it would replace")
+    visitor.screenshot(screenshots, "work-ask-photo")
+    visitor.answer("Stay here")
+    expect(visitor.rows("mark-panel")).to_have_count(5)
+    visitor.page.click(".ad-example[data-key=woven]")
+    visitor.after_step(lambda: visitor.answer("Open"))
+    expect(visitor.rows("mark-panel")).to_have_count(2)
+
+
+def test_a_slow_server_does_what_was_seen(open_page, screenshots):
+    visitor = open_page(start="coffee")
+    visitor.choose("cup")
+    x = visitor.number("X")
+    fast = slow_down(visitor, 1200)
+    panel = visitor.page.locator("#edit-panel")
+    panel.get_by_role("button", name="Send behind everything", exact=True).click()
+    panel.locator(".ad-row", has_text="spoon").click()
+    visitor.stage.focus()
+    visitor.page.keyboard.press("Delete")  # before any answer is there
+    visitor.page.keyboard.press("Delete")  # nothing is chosen any more
+    visitor.settle()
+    names = panel.locator(".ad-name").all_inner_texts()
+    assert sorted(names) == ["coffee", "cup", "saucer"]
+    visitor.drag(HANDLE)
+    visitor.drag([(x, y) for x, y in reversed(HANDLE)])
+    visitor.drag(HANDLE)
+    visitor.settle()
+    fast()
+    visitor.settle()
+    visitor.choose("cup")
+    assert visitor.number("X") == pytest.approx(x - 60, abs=2)
+    visitor.screenshot(screenshots, "work-slow")
+
+
+def test_long_work_can_be_cancelled(open_page, screenshots):
+    visitor = open_page()
+    visitor.example("coffee")
+    before = visitor.pixels()
+    visitor.page.locator("#pipeline input").click()
+    visitor.page.get_by_role("option", name="OccAmodal").click()
+    visitor.page.click("#complete")
+    expect(visitor.work).to_contain_text("…")
+    assert visitor.pixels() == before  # the picture stays in view
+    visitor.screenshot(screenshots, "work-cancel")
+    visitor.work.get_by_role("button", name="Cancel").click()
+    expect(visitor.page.locator(".toast-body", has_text="Everything is as it was")).to_be_visible(timeout=120_000)
+    expect(visitor.work).to_be_hidden()
+    assert visitor.mode == "mark"
+    toast = visitor.page.locator(".toast-body").first.bounding_box()
+    steps = visitor.page.locator("#steps").bounding_box()
+    assert toast["x"] + toast["width"] <= steps["x"] or toast["y"] >= steps["y"] + steps["height"]
+    visitor.screenshot(screenshots, "work-cancelled")
+    expect(visitor.page.locator(".toast-body")).to_have_count(0, timeout=15_000)
+
+
+def test_what_goes_out_comes_in_again(open_page, screenshots, tmp_path):
+    visitor = open_page(start="coffee")
+    visitor.after_step(lambda: visitor.drag(HANDLE))
+    x = visitor.number("X")
+    exported = {
+        label: visitor.export(label, tmp_path) for label in ("OpenRaster", "Photoshop", "Layers as PNG", "COCO")
+    }
+    names = sorted(path.name for path in exported.values())
+    assert names == ["coffee-coco.zip", "coffee-layers.ora", "coffee-layers.psd", "coffee-layers.zip"]
+    with zipfile.ZipFile(exported["Layers as PNG"]) as archive:
+        archive.extractall(tmp_path / "folder")
+    loose = [path for path in (tmp_path / "folder").rglob("*") if path.is_file()]
+    other = open_page()
+    for files in (*([path] for path in exported.values()), loose):
+        other.after_step(lambda files=files: other.upload("scene-upload", files))
+        other.wait_mode("edit")
+        other.choose("cup")
+        assert other.number("X") == x
+        other.go_back_to("Mark")
+    other.screenshot(screenshots, "work-opened-scene")
+    (tmp_path / "broken.ora").write_bytes(exported["OpenRaster"].read_bytes()[:5000])
+    other.upload("scene-upload", [tmp_path / "broken.ora"])
+    expect(other.page.locator(".toast-body", has_text="broken.ora: no complete zip")).to_be_visible()
+    other.screenshot(screenshots, "work-broken-scene")
+
+
+def test_a_photo_of_12_megapixels_keeps_its_pixels(open_page, screenshots, tmp_path):
+    rows, columns = np.mgrid[:3000, :4000]
+    photo = np.stack([rows // 16, columns // 20, (rows ^ columns) & 63], axis=2).astype(np.uint8)
+    bar = (rows > 1100) & (rows < 1900) & (columns > 400) & (columns < 3600)
+    disc = (rows - 1500) ** 2 + (columns - 2000) ** 2 < 750**2
+    photo[bar], photo[disc] = (210, 160, 40), (40, 120, 200)
+    Image.fromarray(photo).save(tmp_path / "large.png")
+    for name, mask in (("bar", bar & ~disc), ("disc", disc)):
+        Image.fromarray(mask.astype(np.uint8) * 255).save(tmp_path / f"{name}.png")
+    visitor = open_page()
+    visitor.after_step(lambda: visitor.upload("photo-upload", tmp_path / "large.png"))
+    expect(visitor.page.locator(".toast-body", has_text="own 4000 x 3000")).to_be_visible()
+    visitor.after_step(lambda: visitor.upload("mask-upload", [tmp_path / "bar.png", tmp_path / "disc.png"]))
+    visitor.complete()
+    visitor.edit()
+    visitor.choose("disc")
+    visitor.after_step(lambda: visitor.page.keyboard.press("Escape"))
+    visitor.screenshot(screenshots, "work-large")
+    picture = Image.open(visitor.export("Picture (.png)", tmp_path, timeout=300_000))
+    assert picture.size == (4000, 3000) and (np.asarray(picture) == photo).all()
+    visitor.choose("disc")
+    visitor.type_number("X", visitor.number("X") + 100)
+    scene = Scene.load(visitor.export("OpenRaster", tmp_path, timeout=300_000))
+    assert scene.size == (4000, 3000) and [layer.name for layer in scene.layers] == ["bar", "disc"]
+    visitor.page.locator("#own-size input").click()
+    preview = Image.open(visitor.export("Picture (.png)", tmp_path))
+    assert preview.width * preview.height <= 1_500_000 and "preview" in preview.filename
