@@ -1,5 +1,5 @@
 # Needs Python 3.11 or later with venv, and make. The first target that runs makes the virtual environment, once.
-#   make demo | test | test-browser | test-slow | lint | format | typecheck | bench | docs | wheel | clean
+#   make demo | test | test-browser | test-slow | lint | format | typecheck | bench | docs | site | wheel | clean
 #   make VENV=/elsewhere test     use or make another environment
 #   make PYTHON=/path/to/python3  make it with that interpreter
 
@@ -26,7 +26,7 @@ $(STAMP): pyproject.toml constraints.txt
 		done; \
 		echo "none of: $(PYTHON) is a Python 3.11 or later with venv; set PYTHON=/path/to/python3" >&2; exit 1; \
 	fi
-	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[demo,train,features,rooms,dev]'
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[demo,train,features,rooms,docs,dev]'
 	@touch $@
 
 .PHONY: venv
@@ -39,6 +39,10 @@ demo: $(STAMP)  ## Complete the objects of one photo and edit the scene; the pic
 .PHONY: docs
 docs: $(STAMP)  ## Redraw docs/*.jpg, the pictures of the README.
 	$(BIN)/python demos/make_demo.py --output $(OUT) --docs docs
+
+.PHONY: site
+site: $(STAMP)  ## Build the documentation as a site into out/site.
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --site-dir $(OUT)/site
 
 .PHONY: lint
 lint: $(STAMP)  ## Check the style with ruff.
@@ -60,7 +64,7 @@ test: lint typecheck  ## Style, types, and every test that is not slow.
 
 # Chromium comes from the system; where there is none, and apt can, it is installed.
 $(BROWSER_STAMP): $(STAMP)
-	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[demo,train,features,rooms,dev,browser]'
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[demo,train,features,rooms,docs,dev,browser]'
 	@touch $@
 
 .PHONY: chromium
@@ -87,8 +91,15 @@ bench: $(STAMP)  ## Run every benchmark.
 	for script in benchmarks/*_speed.py; do $(BIN)/python "$$script" || exit 1; done
 
 .PHONY: wheel
-wheel: $(STAMP)  ## Build the wheel into dist/.
-	$(BIN)/python -m pip wheel --no-deps --wheel-dir dist .
+wheel:  ## Build wheel and sdist into dist/, and check them; needs no other package of the project.
+	@for name in $(PYTHON); do \
+		if $$name -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+			test -x out/build-venv/bin/python || $$name -m venv out/build-venv || exit 1; break; \
+		fi; \
+	done
+	out/build-venv/bin/python -m pip install --disable-pip-version-check -q build twine
+	out/build-venv/bin/python -m build --outdir dist .
+	out/build-venv/bin/python -m twine check --strict dist/*
 
 .PHONY: clean
 clean:  ## Remove caches and build outputs; the environment, out/ and runs/ stay.

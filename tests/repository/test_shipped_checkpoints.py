@@ -1,4 +1,4 @@
-"""The shipped checkpoints still give the figures that README.md and their cards state, to the digit."""
+"""The shipped checkpoints still give the figures that docs/figures.md and their cards state, to the digit."""
 
 import json
 import re
@@ -88,8 +88,8 @@ def measured(shared_data, tmp_path_factory):
 @pytest.mark.parametrize(
     ("document", "number", "occluders_given", "cells"),
     [
-        ("README.md", 0, True, 42),
-        ("README.md", 1, False, 36),
+        ("docs/figures.md", 0, True, 42),
+        ("docs/figures.md", 1, False, 36),
         ("pipelines/pcnet-m/README.md", 0, True, 20),
         ("pipelines/pcnet-m/README.md", 1, True, 28),
         ("pipelines/pcnet-m/README.md", 2, True, 8),
@@ -111,7 +111,7 @@ def test_stated_figures(measured, document, number, occluders_given, cells):
 
 @pytest.mark.parametrize(
     ("document", "occluders_given"),
-    [("README.md", True), ("pipelines/asbu/README.md", True), ("pipelines/occamodal/README.md", False)],
+    [("docs/figures.md", True), ("pipelines/asbu/README.md", True), ("pipelines/occamodal/README.md", False)],
 )
 def test_stated_figures_on_rendered_rooms(document, occluders_given, tmp_path, monkeypatch):
     """The first table between the marks; its figures have intervals behind them, which depend on the same counts."""
@@ -120,7 +120,7 @@ def test_stated_figures_on_rendered_rooms(document, occluders_given, tmp_path, m
     header, _, *rows = (
         [cell.strip() for cell in line.strip("|").split("|")] for line in re.findall(r"^\|.*\|$", block, re.MULTILINE)
     )
-    model = document.removesuffix("/README.md") if "/" in document else "pipelines/pcnet-m"
+    model = document.removesuffix("/README.md") if document.startswith("pipelines/") else "pipelines/pcnet-m"
     (row,) = [row for row in rows[:7] if row[0] in ("this model", f"`{model}`")]
     monkeypatch.chdir(ROOT)
     command = ["evaluate", "--annotations", "datasets/rooms-amodal", "--split", "test", "--methods", model]

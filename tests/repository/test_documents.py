@@ -1,4 +1,4 @@
-"""Runs the examples of the README: Python blocks in one namespace, in order; our commands; make targets."""
+"""Runs the examples of the README and of docs/: Python blocks in one namespace, in order; commands; make targets."""
 
 import importlib
 import json
@@ -23,22 +23,35 @@ from amodal_diffusion import (
 )
 from amodal_diffusion.cli import main as cli
 from amodal_diffusion.data import load_amodal_dataset
+from amodal_diffusion.evaluation import PAPER_TABLES
 from amodal_diffusion.masks import encode_rle
 from photo_helpers import tiny_occamodal
 from pipeline_helpers import tiny_pipeline
 from repository_helpers import ROOT
 
-TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 PIPELINES = ROOT / "pipelines"
+GUIDES = ("commands", "editing", "figures", "gpu", "install", "python", "training")
+PAGES = ["README.md", *(f"docs/{name}.md" for name in GUIDES)]
+"""Whose Python and commands run here; docs/tutorial.md, docs/kins.md and docs/tools.md have tests of their own."""
 
 
-def blocks(language):
-    return re.findall(rf"^```{language}\n(.*?)^```", TEXT, flags=re.MULTILINE | re.DOTALL)
+def text_of(document):
+    return (ROOT / document).read_text(encoding="utf-8")
 
 
-def commands(program):
-    lines = "\n".join(blocks("bash")).replace("\\\n", " ").splitlines()
-    return [words[1:] for words in (shlex.split(line, comments=True) for line in lines) if words[:1] == [program]]
+def blocks(language, document):
+    return re.findall(rf"^```{language}\n(.*?)^```", text_of(document), flags=re.MULTILINE | re.DOTALL)
+
+
+def commands(program, documents=tuple(PAGES)):
+    """The arguments of all commands of a program: in blocks, and for docs/systems.md in its tables."""
+    lines = []
+    for document in documents:
+        lines += "\n".join(blocks("bash", document)).replace("\\\n", " ").splitlines()
+        if document == "docs/systems.md":
+            lines += re.findall(rf"^\|.*\| `({program} [^`]+)` \|", text_of(document), flags=re.MULTILINE)
+    found = (shlex.split(line.removeprefix(".venv/bin/"), comments=True) for line in lines)
+    return [words[1:] for words in found if words[:1] == [program]]
 
 
 def tiny_asbu():
@@ -109,16 +122,45 @@ def copy_rooms(source, target):
     shutil.copy(source / "layers" / "test-00000-of-00003.zip", target / "layers" / "test-00000-of-00001.zip")
 
 
-def test_python_examples_run(workplace):
+def run_python(document):
+    """Run all Python of a document, in order: later examples go on from earlier ones."""
     namespace = {}
-    for source in blocks("python"):
-        exec(compile(source, "README.md", "exec"), namespace)  # in order: later examples go on from earlier ones
+    for source in blocks("python", document):
+        exec(compile(source, document, "exec"), namespace)
+    return namespace
+
+
+def test_python_examples_run(workplace):
+    run_python("docs/python.md")
     assert Image.open("overlay.png").width == Image.open("order_graph.png").width
+
+
+def test_the_ten_lines_run_as_they_stand(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pipelines").symlink_to(PIPELINES)
+    (source,) = blocks("python", "README.md")
+    assert len([line for line in source.splitlines() if line.strip() and "import" not in line]) <= 10
+    found = run_python("README.md")
+    assert found["out"].amodal_masks.shape == (4, 400, 600)
+    assert Image.open("edited.png").size == (600, 400) and Image.open("whole.png").width == 1200
+    assert Scene.load("scene.psd").equals(found["scene"])
+
+
+@pytest.mark.parametrize("document", ["docs/editing.md", "docs/gpu.md"])
+def test_python_of_the_guides_runs(tmp_path, monkeypatch, document):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pipelines").symlink_to(PIPELINES)
+    assert run_python(document)
+
+
+def test_the_readme_is_for_a_first_visit():
+    assert len(text_of("README.md").encode()) <= 6000
+    assert text_of("README.md").count("```python") == 1
 
 
 def test_first_example_says_what_happens(workplace):
     namespace = {}
-    exec(compile(blocks("python")[0], "README.md", "exec"), namespace)
+    exec(compile(blocks("python", "docs/python.md")[0], "docs/python.md", "exec"), namespace)
     out = namespace["out"]
     assert out.amodal_masks.shape == out.probabilities.shape == (2, 240, 320)
     assert out.order.shape == (2, 2)
@@ -134,7 +176,7 @@ def test_first_example_says_what_happens(workplace):
 @pytest.mark.parametrize("name", ["complete", "evaluate", "convert", "deocclude", "annotate", "dataset"])
 def test_commands_parse(name):
     written = [arguments for arguments in commands("amodal-diffusion") if arguments[0] == name]
-    assert written, f"the README shows no `amodal-diffusion {name}`"
+    assert written, f"no page shows `amodal-diffusion {name}`"
     for arguments in written:
         assert cli.build_parser().parse_args(arguments).command == name
 
@@ -162,9 +204,36 @@ def _names(folder):
     return {path.name for path in Path(folder).iterdir()}
 
 
+SYSTEMS = ("docs/systems.md",)
+
+
+def test_commands_of_the_systems_parse():
+    for arguments in commands("amodal-diffusion", SYSTEMS):
+        if arguments[-1] != "--help":
+            assert cli.build_parser().parse_args(arguments).command == arguments[0]
+    for table in re.findall(r"--table (\S+)", text_of("docs/systems.md")):
+        assert table in PAPER_TABLES or table == "list`"
+
+
+def test_names_of_the_systems_are_there():
+    """The second column of docs/systems.md: names of the package."""
+    import amodal_diffusion
+    from amodal_diffusion import baselines, data, losses
+    from amodal_diffusion.data import samplers
+
+    for row in re.findall(r"^\|[^|]*\|([^|]*)\|", text_of("docs/systems.md"), flags=re.MULTILINE):
+        for name in re.findall(r"`([A-Za-z_]+)`", row):
+            rooms = (amodal_diffusion, losses, data, samplers, baselines)
+            known = any(hasattr(room, name) for room in rooms)
+            assert known or name in (*COMMANDS, "order", "use_rgb"), name
+
+
+COMMANDS = ("annotate", "evaluate", "complete", "deocclude")
+
+
 def test_training_commands_parse():
-    launched = [arguments[1:] for arguments in commands("accelerate") if arguments[0] == "launch"]
-    assert launched
+    launched = [arguments[1:] for arguments in commands("accelerate", (*PAGES, *SYSTEMS)) if arguments[0] == "launch"]
+    assert len(launched) > 12
     for script, *arguments in launched:
         assert (ROOT / script).parent == ROOT / "training"
         assert importlib.import_module(Path(script).stem).parse_arguments(arguments).output_dir
@@ -178,15 +247,26 @@ def test_make_targets_exist():
 
 
 def test_installs_from_the_constraints():
+    assert commands("pip")
     for arguments in commands("pip"):
         assert arguments[:3] == ["install", "-c", "constraints.txt"]
 
 
-@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "demos/README.md"])
+@pytest.mark.parametrize(
+    "document",
+    [
+        "README.md",
+        "CONTRIBUTING.md",
+        "demos/README.md",
+        *(f"docs/{path.name}" for path in sorted(ROOT.glob("docs/*.md"))),
+    ],
+)
 def test_relative_links_lead_somewhere(document):
     path = ROOT / document
-    for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text(encoding="utf-8")):
-        assert (path.parent / target).exists(), f"{document} links to {target}, which is not there"
+    for target in re.findall(r"\]\(([^)#:]+)[^)]*\)", path.read_text(encoding="utf-8")):
+        made = document.startswith("docs/") and target.split("/")[0] in ("zoo.md", "zoo", "api", "reference")
+        made = made or target.startswith("http")
+        assert made or (path.parent / target).exists(), f"{document} links to {target}, which is not there"
 
 
 DOCUMENTS = [
@@ -215,6 +295,7 @@ def test_files_that_a_document_names_are_there(document):
 
 IMPLIED = {
     "ARCHITECTURE.md": [ROOT / "amodal_diffusion/pipelines/content", ROOT / "amodal_diffusion/scene/formats"],
+    "demos/README.md": [ROOT / "demos/page"],
     "training/README.md": [ROOT / "training/trainer"],
 }
 """Folders that a passage of a document is about, so that it names their files alone."""
