@@ -215,8 +215,7 @@ def read_model_index(path_or_id: str | os.PathLike[str], **hub_options: Any) -> 
             raise FileNotFoundError(f"The folder '{text}' holds no {INDEX_NAME}{_what_else(text)}.")
         name = f"'{path}'"
     else:
-        check_hub_id(path_or_id)
-        path = _download_index(text, {key: value for key, value in hub_options.items() if value is not None})
+        path = download_file(path_or_id, INDEX_NAME, **hub_options)
         name = f"{INDEX_NAME} of {text!r}"
     try:
         index = json.loads(path.read_text(encoding="utf-8"))
@@ -263,25 +262,44 @@ def holds_component(index: Mapping[str, Any], name: str) -> bool:
     return isinstance(entry, list | tuple) and len(entry) == 2 and entry[1] is not None
 
 
-def _download_index(repo_id: str, options: dict[str, Any]) -> Path:
+def download_file(path_or_id: str | os.PathLike[str], name: str, **hub_options: Any) -> Path:
+    """A file of a Hub repository, from the cache where the Hub cannot be reached, which is found out at once.
+
+    Args:
+        path_or_id: a Hub id such as "org/name".
+        name: of the file, within the repository.
+        hub_options: as `read_model_index` takes them.
+
+    Raises:
+        FileNotFoundError: `path_or_id` cannot be a Hub id.
+        OSError: neither the Hub nor the cache gives the file, and why.
+
+    Example:
+        >>> download_file("./nowhere", "config.json")
+        Traceback (most recent call last):
+        FileNotFoundError: There is no folder './nowhere', and it is no Hub id of the form 'organisation/name'.
+    """
+    check_hub_id(path_or_id)
+    repo_id = os.fspath(path_or_id)
+    options = {key: value for key, value in hub_options.items() if value is not None}
     reason: Exception | None = None
     if not options.get("local_files_only"):
         # `hf_hub_download` tries for 23 seconds to reach a Hub that cannot be reached; this asks once.
-        url = hf_hub_url(repo_id, INDEX_NAME, revision=options.get("revision"))
+        url = hf_hub_url(repo_id, name, revision=options.get("revision"))
         try:
             get_hf_file_metadata(url, token=options.get("token"))
         except (RevisionNotFoundError, EntryNotFoundError) as error:
-            raise _not_found(repo_id, error) from error
+            raise _not_found(repo_id, error, name) from error
         except Exception as error:  # the Hub's refusals, and whatever the HTTP library has for a network that is gone
             reason = error
             options = {**options, "local_files_only": True, "force_download": False}
     try:
-        return Path(hf_hub_download(repo_id, INDEX_NAME, **options))
+        return Path(hf_hub_download(repo_id, name, **options))
     except (LocalEntryNotFoundError, HfHubHTTPError) as error:
-        raise _not_found(repo_id, reason or error) from error
+        raise _not_found(repo_id, reason or error, name) from error
 
 
-def _not_found(repo_id: str, error: Exception) -> OSError:
+def _not_found(repo_id: str, error: Exception, name: str = INDEX_NAME) -> OSError:
     """The error for a name that is no folder here, with what the Hub has to say of it."""
     status = getattr(getattr(error, "response", None), "status_code", None)
     if isinstance(error, GatedRepoError):
@@ -293,7 +311,8 @@ def _not_found(repo_id: str, error: Exception) -> OSError:
     elif isinstance(error, LocalEntryNotFoundError):
         problem = "the Hub may not be asked (offline mode or `local_files_only`) and the cache does not hold it"
     elif isinstance(error, EntryNotFoundError):
-        problem = f"the Hub's repository of that name holds no {INDEX_NAME}, so it is no saved pipeline"
+        problem = f"the Hub's repository of that name holds no {name}"
+        problem += ", so it is no saved pipeline" * (name == INDEX_NAME)
     elif isinstance(error, HfHubHTTPError) and status is not None:
         problem = f"the Hub answers {status} for the repository of that name"
     else:

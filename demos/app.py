@@ -20,10 +20,14 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 sys.path.insert(0, str(HERE))
 
-import gradio as gr  # noqa: E402
-from fastapi import Request  # noqa: E402
-from fastapi.responses import JSONResponse  # noqa: E402
-from gradio import processing_utils, route_utils  # noqa: E402
+try:
+    import gradio as gr
+    import skimage as _  # noqa: F401 - the examples are its photos
+    from fastapi import Request
+    from fastapi.responses import JSONResponse
+    from gradio import processing_utils, route_utils
+except ImportError as error:
+    sys.exit(f"the page needs the extra `demo` ({error}): pip install -c constraints.txt '.[demo]'")
 
 from page import assets  # noqa: E402
 from page.layout import Page  # noqa: E402

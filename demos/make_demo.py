@@ -97,7 +97,10 @@ def side_by_side(pictures: list[Image.Image], width: int = 1600, gap: int = 24) 
 def main() -> int:
     args = parse_arguments()
     scene_pipe = load_scene_pipeline(args.scene_model, args.content_model)  # first, since it may be missing
-    example = load_example("coffee")
+    try:
+        example = load_example("coffee")
+    except ImportError as error:
+        sys.exit(f"the demo needs the extra `demo` ({error})")
     photo, objects = example.image, ObjectMasks(example.masks, names=example.names)
 
     out = load(args.model)(photo, objects.masks)

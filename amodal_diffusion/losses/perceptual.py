@@ -4,11 +4,10 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from torch import Tensor, nn
 
 from ..checkpoints import load_published_state_dict
+from ..hub import download_file
 from ..models import EfficientNetLite0
 
 _BLOCKS = ((3, 64, 64), (64, 128, 128), (128, 256, 256, 256))
@@ -112,8 +111,8 @@ def load_vgg_features(path_or_id: str) -> VGGFeatures:
     path = Path(path_or_id)
     if not path.is_file():
         try:
-            path = Path(hf_hub_download(path_or_id, _WEIGHTS_NAME))
-        except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+            path = download_file(path_or_id, _WEIGHTS_NAME)
+        except OSError as error:
             raise FileNotFoundError(
                 f"There is no file {path_or_id!r}, and the Hub does not give it: {error}"
             ) from error

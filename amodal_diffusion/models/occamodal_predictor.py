@@ -1,5 +1,6 @@
 """The two predictors of OccAmodal [Z24]: of the occluder, and of the whole mask."""
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor
 from transformers import ResNetConfig, ResNetModel
 
+from ..hub import download_file
 from .checks import CheckedModel, check_mask_plane, check_positive_integers
 from .mask_unet import MaskUNet
 from .outputs import MaskModelOutput
@@ -102,6 +104,8 @@ class OccAmodalPredictor(CheckedModel, ConfigMixin):
             OSError: where there is no such model.
             ValueError: where it is no ResNet of the sizes of this network.
         """
+        if not os.path.isdir(name_or_path):  # transformers waits long for a Hub that cannot be reached
+            download_file(name_or_path, "config.json", **kwargs)
         encoder = ResNetModel.from_pretrained(name_or_path, use_safetensors=True, **kwargs)
         try:
             self.image_encoder.load_state_dict(encoder.state_dict())

@@ -1,7 +1,9 @@
 """The demo, with a tiny network, and the masks that it carries."""
 
 import json
+import os
 import runpy
+import subprocess
 import sys
 
 import numpy as np
@@ -26,7 +28,7 @@ from pipeline_helpers import tiny_pipeline
 from repository_helpers import ROOT
 from scene_helpers import tiny_content
 
-MASKS = ROOT / "demos" / "data" / "coffee.json"
+MASKS = ROOT / "amodal_diffusion" / "io" / "example_masks" / "coffee.json"
 
 
 @pytest.fixture
@@ -133,3 +135,20 @@ def test_demo_says_which_network_is_missing(tmp_path, monkeypatch):
     assert not out.exists()
     message = run_demo(monkeypatch, ["--content-model", tmp_path / "nothing", "--output", out])
     assert "nothing" in message and not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("script", "module"), [("app.py", "gradio"), ("app.py", "skimage"), ("make_demo.py", "skimage")]
+)
+def test_without_the_extra_the_scripts_say_so(script, module, tmp_path):
+    arguments = ["x", "--help"] if script == "app.py" else ["x", "--output", str(tmp_path)]
+    path = ROOT / "demos" / script
+    code = f"""
+import runpy, sys
+sys.modules[{module!r}], sys.argv = None, {arguments!r}
+sys.path.insert(0, {str(path.parent)!r})
+runpy.run_path({str(path)!r}, run_name="__main__")
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 1 and "needs the extra `demo`" in done.stderr and "Traceback" not in done.stderr

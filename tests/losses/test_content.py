@@ -96,6 +96,24 @@ def test_vgg_from_files(tmp_path):
         load_vgg_features("nowhere/nothing")
 
 
+def test_a_hub_that_cannot_be_reached_is_asked_once(monkeypatch):
+    """Both networks of ImageNet that scripts take from the Hub, which is tried for 23 seconds otherwise."""
+    from photo_helpers import tiny_predictor
+
+    asked = []
+
+    def head(url, **_):
+        asked.append(url)
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr("amodal_diffusion.hub.get_hf_file_metadata", head)
+    with pytest.raises(FileNotFoundError, match="the Hub cannot be reached .*no network"):
+        load_vgg_features("org/never-seen")
+    with pytest.raises(OSError, match="the Hub cannot be reached .*no network"):
+        tiny_predictor().load_image_encoder("org/never-seen")
+    assert [url.split("/")[-1] for url in asked] == ["model.safetensors", "config.json"]
+
+
 def test_networks_by_name(tmp_path):
     lite = load_perceptual_network("efficientnet-lite0")
     assert isinstance(lite, EfficientNetFeatures)
