@@ -2,7 +2,7 @@
 
 The components have the sizes of Stable Diffusion 2.1 (or tiny ones) and random weights, so nothing is downloaded; what
 they compute is meaningless, how long it takes is not. The published flow [Z24] is written plainly in
-`published_sdamodal.py`. Figures: seconds and peak memory for 1, 5 and 20 masks, with the stages of both, the cost of
+`sdamodal/published_sdamodal.py`. Figures: seconds and peak memory for 1, 5 and 20 masks, with the stages of both, the cost of
 one more mask in image passes, and agreement of features and masks.
 
     python benchmarks/sdamodal_speed.py --size full --json sdamodal_speed.json
@@ -29,12 +29,12 @@ from typing import Any
 
 import diffusers.utils.logging
 import numpy as np
-import published_sdamodal
 import torch
 import transformers.utils.logging
 from common import environment, format_environment, median_ratio, write_json
 from PIL import Image
-from random_diffusion import SIZES, decoder_config, draw_masks, make_photo, save_stable_diffusion
+from sdamodal import published_sdamodal
+from sdamodal.random_diffusion import SIZES, decoder_config, draw_masks, make_photo, save_stable_diffusion
 
 from amodal_diffusion import SDAmodalDecoder, SDAmodalPipeline
 from amodal_diffusion.files import atomic_folder

@@ -3,14 +3,16 @@ r"""Functions for CVAT's auto-annotation: objects found with their whole masks, 
     cvat-cli task auto-annotate TASK --function-module amodal_diffusion.interop.cvat_functions \
         -p pipeline=str:pipelines/pcnet-m -p segmenter=str:facebook/mask2former-swin-tiny-coco-instance
     cvat-cli function create-native "Amodal click" --function-module amodal_diffusion.interop.cvat_functions \
-        -p kind=str:click -p pipeline=str:pipelines/occamodal -p segmenter=str:facebook/sam-vit-base
+        -p kind=str:click -p pipeline=str:pipelines/occamodal -p segmenter=str:pipelines/click-segmenter
 
 Needs `cvat-sdk` (`pip install cvat-cli` has it).
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from ..data.readers.tools.shapes import AMODAL, UNNAMED
-from ..pipelines import AmodalPipeline, MaskPipeline, Segmenter
+from ..hub import INDEX_NAME
+from ..pipelines import AmodalPipeline, InteractiveSegmenter, MaskPipeline, PhotoEmbedding, Segmenter
 from ..scene.render import stacking
 
 MASKS = ("both", "amodal", "modal")
@@ -99,11 +102,13 @@ class AmodalDetection:
 
 
 class AmodalInteraction:
-    """CVAT's interaction function: clicks on an object give its whole mask.
+    """CVAT's interaction function: clicks on an object, or a box around it, give its whole mask.
+
+    CVAT asks with all points of the object at every click. The photo of the last question is embedded once.
 
     Args:
         pipeline: completes the mask; one that needs no other masks, such as OccAmodal.
-        segmenter: takes clicks (a SAM).
+        segmenter: takes clicks: `ClickSegmenterPipeline`, or a `Segmenter` with a SAM.
         masks: "amodal" gives the whole mask, "modal" what the segmenter found.
 
     Raises:
@@ -117,15 +122,16 @@ class AmodalInteraction:
         ValueError: `masks` must be amodal or modal, got 'both'.
     """
 
-    def __init__(self, pipeline: MaskPipeline, segmenter: Segmenter, *, masks: str = "amodal") -> None:
+    def __init__(self, pipeline: MaskPipeline, segmenter: InteractiveSegmenter, *, masks: str = "amodal") -> None:
         if masks not in ("amodal", "modal"):
             raise ValueError(f"`masks` must be amodal or modal, got {masks!r}.")
         if not segmenter.can_click:
-            raise ValueError("`segmenter` must take clicks, which a SAM does.")
+            raise ValueError("`segmenter` must take clicks, which `ClickSegmenterPipeline` and a SAM do.")
         import cvat_sdk.auto_annotation as cvataa
 
         self.pipeline, self.segmenter, self.masks = pipeline, segmenter, masks
-        self._spec = cvataa.InteractionFunctionSpec(min_pos_points=1, min_neg_points=0)
+        self._spec = cvataa.InteractionFunctionSpec(min_pos_points=0, min_neg_points=0, min_bounding_boxes=0)
+        self._last: tuple[bytes, PhotoEmbedding] | None = None
 
     @property
     def spec(self) -> Any:
@@ -133,17 +139,30 @@ class AmodalInteraction:
         return self._spec
 
     def detect(self, context: Any, pp_image: Image.Image, prompts: Any) -> list[Any]:
-        """The object at the points, as one shape; none where the segmenter finds nothing there."""
+        """The object that is meant, as one shape; none where nothing says where it is, or nothing is found there."""
         import cvat_sdk.auto_annotation as cvataa
 
         points = [*prompts.pos_points, *prompts.neg_points]
         labels = [1] * len(prompts.pos_points) + [0] * len(prompts.neg_points)
-        mask = self.segmenter.click(pp_image, points, labels)
+        box = prompts.bounding_box
+        if box is not None:
+            (left, top), (right, lower) = box
+            box = (left, top, right - left, lower - top)
+        elif not prompts.pos_points:
+            return []
+        embedding = self._embed(pp_image)
+        mask = self.segmenter.click(embedding, points or None, labels or None, box=box)
         if mask.any() and self.masks == "amodal":
             mask = self.pipeline(pp_image, mask).amodal_masks[0]
         if not mask.any():
             return []
         return [cvataa.InteractionResultShape(type="mask", points=_encode(mask))]
+
+    def _embed(self, photo: Image.Image) -> PhotoEmbedding:
+        key = hashlib.blake2b(photo.tobytes() + repr(photo.size).encode()).digest()
+        if self._last is None or self._last[0] != key:
+            self._last = key, self.segmenter.embed(photo)
+        return self._last[1]
 
 
 def create(
@@ -158,7 +177,8 @@ def create(
 
     Args:
         pipeline: folder or Hub id of a mask pipeline.
-        segmenter: folder or Hub id of a segmentation model of transformers.
+        segmenter: folder or Hub id of a segmentation model of transformers, or, for clicks, folder of a
+            `ClickSegmenterPipeline`.
         kind: "objects" or "click".
         labels: names with commas between them, of `kind` "objects"; None takes the segmenter's.
         masks: see the two classes; None takes their default.
@@ -178,13 +198,15 @@ def create(
         raise ValueError(f"`kind` must be objects or click, got {kind!r}.")
     if kind == "click" and labels is not None:
         raise ValueError("`labels` are of `kind` 'objects' alone: a click gets the label that is chosen in CVAT.")
-    parts = (AmodalPipeline.from_pretrained(pipeline).to(device), Segmenter.from_pretrained(segmenter).to(device))
+    completes = AmodalPipeline.from_pretrained(pipeline).to(device)
     options: dict[str, Any] = {} if masks is None else {"masks": masks}
     if kind == "click":
-        return AmodalInteraction(*parts, **options)
+        own = Path(segmenter, INDEX_NAME).is_file()
+        kinds: Any = AmodalPipeline if own else Segmenter
+        return AmodalInteraction(completes, kinds.from_pretrained(segmenter).to(device), **options)
     if labels is not None:
         options["labels"] = [name.strip() for name in labels.split(",") if name.strip()]
-    return AmodalDetection(*parts, **options)
+    return AmodalDetection(completes, Segmenter.from_pretrained(segmenter).to(device), **options)
 
 
 def _encode(mask: npt.NDArray[np.bool_]) -> list[float]:

@@ -6,6 +6,7 @@ from .content import generator_loss as generator_loss
 from .content import total_variation as total_variation
 from .masks import bernoulli_nll as bernoulli_nll
 from .masks import binary_completion_loss as binary_completion_loss
+from .masks import click_loss as click_loss
 from .masks import completion_loss as completion_loss
 from .masks import decoupled_loss as decoupled_loss
 from .masks import occluder_loss as occluder_loss

@@ -51,6 +51,28 @@ def uncertainty_weighted_loss(
     return 0.5 * (per_pixel * (1 + (inside_weight - 1) * occluder)).mean()
 
 
+def click_loss(logits: Tensor, target: Tensor, focal_weight: float = 2.0) -> Tensor:
+    """Focal loss with exponent 1, `focal_weight` times, plus the dice loss of each object; mean over the batch.
+
+    Args:
+        logits: (B, 1, h, w) floating point.
+        target: (B, 1, h, w) in {0, 1}.
+        focal_weight: of the focal loss.
+
+    Example:
+        >>> target = torch.ones(1, 1, 4, 4)
+        >>> round(click_loss(torch.full_like(target, 20.0), target).item(), 4)
+        0.0
+    """
+    logits = logits.float()
+    probability = logits.sigmoid()
+    right = probability * target + (1 - probability) * (1 - target)
+    focal = (1 - right) * F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    common = (probability * target).sum((1, 2, 3))
+    dice = 1 - (2 * common + 1) / (probability.sum((1, 2, 3)) + target.sum((1, 2, 3)) + 1)
+    return focal_weight * focal.mean() + dice.mean()
+
+
 def binary_completion_loss(logits: Tensor, target: Tensor, occluder: Tensor, inside_weight: float = 5.0) -> Tensor:
     """The ablation without uncertainty: binary cross-entropy of the first output, weighted as in [Z20].
 

@@ -9,6 +9,7 @@ from .pcnet_content import PCNetContentDiscriminator as PCNetContentDiscriminato
 from .pcnet_content import PCNetContentOutput as PCNetContentOutput
 from .pcnet_mask import PCNetMask as PCNetMask
 from .pcnet_mask import PhotoPCNetMask as PhotoPCNetMask
+from .photo.click_segmenter import ClickSegmenter as ClickSegmenter
 from .photo.efficientnet_lite import EfficientNetLite0 as EfficientNetLite0
 from .photo.efficientnet_lite import EfficientNetLiteOutput as EfficientNetLiteOutput
 from .prompt_embedding import PromptEmbedding as PromptEmbedding

@@ -16,6 +16,7 @@ from .registry import register_pipeline as register_pipeline
 from .sdamodal.features import DiffusionFeatureExtractor as DiffusionFeatureExtractor
 from .sdamodal.features import ImageFeatures as ImageFeatures
 from .sdamodal.pipeline import SDAmodalPipeline as SDAmodalPipeline
+from .segmentation.click_segmenter import ClickSegmenterPipeline as ClickSegmenterPipeline
 from .segmentation.grabcut import GrabCutSegmenter as GrabCutSegmenter
 from .segmentation.interactive import InteractiveSegmenter as InteractiveSegmenter
 from .segmentation.interactive import PhotoEmbedding as PhotoEmbedding

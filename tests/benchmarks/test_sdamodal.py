@@ -6,12 +6,11 @@ import mmap
 import time
 
 import numpy as np
-import published_sdamodal
 import pytest
-import random_diffusion
 import sdamodal_speed
 import torch
 from PIL import Image
+from sdamodal import published_sdamodal, random_diffusion
 
 import parity
 from amodal_diffusion import SDAmodalPipeline

@@ -34,14 +34,19 @@ class FakeSegmenter:
 
     masks = np.stack([box_mask(1, 1, 6, 6), box_mask(7, 2, 6, 8)])
     asked = None
+    embedded = 0
     can_click = True
     names = ()
 
     def __call__(self, image):
         return SimpleNamespace(masks=self.masks, names=["cup", "plate"], scores=np.array([0.9, 0.8], np.float32))
 
-    def click(self, image, points, labels=None):
-        x, y = points[0]
+    def embed(self, image):
+        type(self).embedded += 1
+        return image
+
+    def click(self, image, points=None, labels=None, *, box=None, mask=None):
+        x, y = (box[0] + box[2] / 2, box[1] + box[3] / 2) if points is None else points[0]
         if self.masks[0][int(y), int(x)]:
             type(self).asked = (points, labels)
         return self.masks[0] & self.masks[0][int(y), int(x)]

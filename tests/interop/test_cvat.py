@@ -13,6 +13,7 @@ from amodal_diffusion.interop.cvat_functions import create
 from amodal_diffusion.masks import encode_rle
 from interop_helpers import FakeSegmenter, kitchen_row
 from pipeline_helpers import gap_filler
+from repository_helpers import ROOT
 
 
 def test_round_trip(tmp_path):
@@ -125,6 +126,21 @@ def test_interaction(photo, pipeline):
     assert FakeSegmenter.asked == ([(3, 3), (15, 11)], [1, 0])
     nothing = SimpleNamespace(pos_points=[(0, 11)], neg_points=[], bounding_box=None)
     assert function.detect(None, photo, nothing) == []
+    unsaid = SimpleNamespace(pos_points=[], neg_points=[(3, 3)], bounding_box=None)
+    assert function.detect(None, photo, unsaid) == []
+    boxed = SimpleNamespace(pos_points=[], neg_points=[], bounding_box=((1, 1), (7, 7)))
+    before = FakeSegmenter.embedded
+    (shape,) = function.detect(None, photo, boxed)
+    assert masks.decode_mask(shape.points, image_width=16, image_height=12)[FakeSegmenter.masks[0]].all()
+    assert FakeSegmenter.embedded == before  # the photo of the last question
+
+
+def test_interaction_by_the_shipped_networks(photo):
+    masks = pytest.importorskip("cvat_sdk.masks")
+    function = create(str(ROOT / "pipelines/occamodal"), str(ROOT / "pipelines/click-segmenter"), kind="click")
+    prompts = SimpleNamespace(pos_points=[(3, 3)], neg_points=[], bounding_box=None)
+    for shape in function.detect(None, photo, prompts):
+        assert masks.decode_mask(shape.points, image_width=16, image_height=12).shape == (12, 16)
 
 
 def test_wrong_choices():

@@ -9,6 +9,7 @@ import amodal_diffusion.models
 from amodal_diffusion import (
     AmodalVAE,
     ASBUPredictor,
+    ClickSegmenter,
     EfficientNetLite0,
     ModelMixin,
     OccAmodalPredictor,
@@ -31,6 +32,9 @@ def plane(channels=1):
 NETWORKS = {
     "AmodalVAE": (lambda: AmodalVAE(sample_size=32, latent_channels=4, block_out_channels=(4, 8)), lambda: (plane(),)),
     "ASBUPredictor": (lambda: ASBUPredictor(**WIDTHS), lambda: (plane(), plane())),
+    "ClickSegmenter": (
+        lambda: ClickSegmenter((4, 4, 4, 8, 8), embedding_channels=4, sample_size=32), lambda: (plane(4), plane(3))
+    ),
     "EfficientNetLite0": (lambda: EfficientNetLite0(num_classes=3), lambda: (plane(3),)),
     "OccAmodalPredictor": (
         lambda: OccAmodalPredictor(2, reduced_channels=4, **WIDTHS, **RESNET), lambda: (plane(), plane(3), plane())

@@ -11,6 +11,8 @@ from amodal_diffusion import (
     AmodalVAEPipeline,
     ASBUPipeline,
     ASBUPredictor,
+    ClickSegmenter,
+    ClickSegmenterPipeline,
     ContentPipeline,
     ModelMixin,
     ScenePipeline,
@@ -36,6 +38,15 @@ def inpainting():
     return ContentPipeline(inpainter=tiny_inpainting(), inpainter_size=64)
 
 
+def clicks():
+    model = ClickSegmenter((4, 4, 4, 8, 8), embedding_channels=4, sample_size=32).eval()
+    return ClickSegmenterPipeline(model, side=64, crop_side=32)
+
+
+def mask_of(pipeline):
+    return pipeline.click(PHOTO, (30, 20))
+
+
 def masks_of(pipeline):
     return pipeline(PHOTO, MODAL, output_type="np").probabilities
 
@@ -53,6 +64,7 @@ def scene_of(pipeline):
 PIPELINES = {
     "AmodalVAEPipeline": (amodal_vae, masks_of),
     "ASBUPipeline": (asbu, masks_of),
+    "ClickSegmenterPipeline": (clicks, mask_of),
     "ContentPipeline": (tiny_content, contents_of),
     "ContentPipeline, inpainter": (inpainting, contents_of),
     "OccAmodalPipeline": (tiny_occamodal, masks_of),

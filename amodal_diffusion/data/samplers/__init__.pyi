@@ -1,3 +1,7 @@
+from .clicks import ClickBatch as ClickBatch
+from .clicks import ClickSampler as ClickSampler
+from .clicks import list_objects as list_objects
+from .clicks import next_click as next_click
 from .instances import InstanceBatch as InstanceBatch
 from .instances import InstanceSampler as InstanceSampler
 from .occluder_questions import ALL as ALL

@@ -1,3 +1,3 @@
-"""Networks that look at the photo alone."""
+"""Networks that look at the photo alone: the features of EfficientNet-lite0, and what a click on them means."""
 
-__all__ = ["efficientnet_lite"]
+__all__ = ["click_segmenter", "efficientnet_lite"]

@@ -1,3 +1,3 @@
 """The objects of a photo: all of them by a segmentation model, or the one that a person points at."""
 
-__all__ = ["grabcut", "interactive", "sam", "segmenter"]
+__all__ = ["click_segmenter", "grabcut", "interactive", "sam", "segmenter"]

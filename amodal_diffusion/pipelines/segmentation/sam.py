@@ -156,8 +156,8 @@ class SamPrompts:
         for first in range(0, len(grid), _POINTS_AT_ONCE):
             some = grid[first : first + _POINTS_AT_ONCE]
             answers = self.ask(embedding, some, np.ones(some.shape[:2], np.int64))
-            narrow, wide = ((answers.logits > cut).sum((1, 2)) for cut in (1.0, -1.0))
-            kept = (answers.scores > least_score) & (narrow / wide.clamp(min=1) > least_stability) & (narrow > 0)
+            narrow, area, wide = ((answers.logits > cut).sum((1, 2)) for cut in (1.0, 0.0, -1.0))
+            kept = (answers.scores > least_score) & (narrow / wide.clamp(min=1) > least_stability) & (area > 0)
             for index in kept.nonzero()[:, 0].tolist():
                 yield answers.mask(index, height, width), float(answers.scores[index])
 

@@ -1,0 +1,1 @@
+from amodal_diffusion import ClickSegmenterPipeline  # noqa: F401

@@ -1,0 +1,71 @@
+"""`training/train_click_segmenter.py`: what it leaves, exact resumption, what stays as it is, errors."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from amodal_diffusion import AmodalPipeline, ClickSegmenterPipeline, EfficientNetLite0
+from photo_helpers import draw_scene, write_photos
+from training_helpers import run_main
+
+SCRIPT = "train_click_segmenter"
+SMALL = [
+    "--decoder_channels", "4,4,4,4,4", "--embedding_channels", "4", "--sample_size", "64", "--train_batch_size", "4",
+    "--validation_samples", "4", "--validation_fraction", "0.3", "--min_area", "40", "--logging_steps", "1",
+    "--max_train_steps", "4", "--checkpointing_steps", "2", "--validation_steps", "0",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    return write_photos(tmp_path_factory.mktemp("photos"), images=4, amodal=False)
+
+
+@pytest.fixture(scope="module")
+def runs(photos, tmp_path_factory):
+    """One run from beginning to end, and one that stops half way and goes on."""
+    folder = tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(EfficientNetLite0, "from_package", classmethod(lambda kind: kind()))
+        for name, stop in (("whole", []), ("cut", ["--stop_after_steps", "2"]), ("cut", [])):
+            run_main(
+                SCRIPT, "--dataset", photos, *SMALL, "--output_dir", folder / name, *stop, "--resume_from_checkpoint",
+                "latest",
+            )  # fmt: skip
+    return folder
+
+
+def test_leaves_a_pipeline_its_card_and_its_curve(runs):
+    pipe = AmodalPipeline.from_pretrained(runs / "whole")
+    assert isinstance(pipe, ClickSegmenterPipeline) and pipe.model.config.sample_size == 64
+    photo, modal, _ = draw_scene(1)
+    mask = pipe.click(pipe.embed(photo), np.argwhere(modal[0])[0][::-1])
+    assert mask.shape == photo.shape[:2] and mask.dtype == bool
+    curve = json.loads((runs / "whole" / "learning_curve.json").read_text(encoding="utf-8"))
+    assert set(curve[-1]) == {"step", "iou_1", "iou_3", "iou_5"}
+    card = (runs / "whole" / "README.md").read_text(encoding="utf-8")
+    assert "4 updates of 4 samples" in card and "objects in 3 photos" in card and "pipe.click(" in card
+
+
+def test_resumes_exactly_and_leaves_the_encoder_alone(runs):
+    weights = "model/diffusion_pytorch_model.safetensors"
+    whole, cut = (load_file(runs / name / weights) for name in ("whole", "cut"))
+    trained = [name for name in whole if not name.startswith("image_encoder")]
+    assert all(torch.equal(whole[name], cut[name]) for name in trained)
+    first, last = (load_file(runs / "whole" / f"checkpoint-{step}" / "model.safetensors") for step in (2, 4))
+    changed = {name for name in first if not torch.equal(first[name], last[name])}
+    assert changed and not any(name.startswith("image_encoder") for name in changed)
+
+
+def test_what_cannot_be_is_named(photos, tmp_path):
+    for given, message in (
+        (["--sample_size", "40"], "`--sample_size` must be a positive multiple of 32, got 40"),
+        (["--more_clicks", "2"], r"`--more_clicks` must lie in \[0, 1\], got 2"),
+        (["--streaming"], "`--streaming` does not go with clicks"),
+        (["--images", "a", "b"], "`--images` must have one folder for each of the 1 data sets"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            run_main(SCRIPT, "--dataset", photos, "--output_dir", tmp_path, *SMALL, *given)
