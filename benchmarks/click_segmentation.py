@@ -3,8 +3,9 @@
     python benchmarks/click_segmentation.py --model pipelines/click-segmenter --dataset coco_subset/instances.json
 
 The standard protocol: the first click in the middle of the object, each further one in the middle of the largest
-mistake; the answer so far goes along as `mask`. IoU after 1, 3 and 5 clicks, mean over objects. Held out is every fourth
-photo of the file that has objects (`--every`), as the shipped network was trained; of their objects 200 are drawn.
+mistake; the answer so far goes along as `mask`. IoU after 1, 3 and 5 clicks, mean over objects, with 95 % intervals.
+Held out is every fourth photo of the file that has objects (`--every`), as the shipped network was trained; of their
+objects 200 are drawn.
 
 Beside it: GrabCut (`GrabCutSegmenter`), and a random walker on the superpixels of SLIC. Seconds are of one thread, each
 segmenter in turn on every object: wall-clock, and processor time, which a busy machine leaves alone.
@@ -87,9 +88,8 @@ class RandomWalker(InteractiveSegmenter):
 def read_held_out(dataset: str, images: str | None, every: int, count: int) -> tuple[Any, list[tuple[int, int]]]:
     """Rows, and (row, place) of the objects that are drawn, photo by photo."""
     rows = read_annotations(dataset, images or str(Path(dataset).parent), on_error="skip")
-    shown = [
-        i for i, row in enumerate(rows.select_columns(["objects"])) if not all(o["is_crowd"] for o in row["objects"])
-    ]
+    objects = rows.select_columns(["objects"])
+    shown = [index for index, row in enumerate(objects) if not all(item["is_crowd"] for item in row["objects"])]
     rows = rows.select(shown[::every])
     objects = list_objects(rows)
     drawn = np.random.default_rng(0).permutation(len(objects))[:count]

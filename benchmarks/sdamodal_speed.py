@@ -2,8 +2,8 @@
 
 The components have the sizes of Stable Diffusion 2.1 (or tiny ones) and random weights, so nothing is downloaded; what
 they compute is meaningless, how long it takes is not. The published flow [Z24] is written plainly in
-`sdamodal/published_sdamodal.py`. Figures: seconds and peak memory for 1, 5 and 20 masks, with the stages of both, the cost of
-one more mask in image passes, and agreement of features and masks.
+`sdamodal/published_sdamodal.py`. Figures: seconds and peak memory for 1, 5 and 20 masks, with the stages of both, the
+cost of one more mask in image passes, and agreement of features and masks.
 
     python benchmarks/sdamodal_speed.py --size full --json sdamodal_speed.json
     python benchmarks/sdamodal_speed.py --size full --device cuda --dtype fp16

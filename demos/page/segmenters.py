@@ -11,12 +11,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from amodal_diffusion import GrabCutSegmenter, InteractiveSegmenter, PhotoEmbedding, Segmenter
+from amodal_diffusion import (
+    AmodalPipeline,
+    ClickSegmenterPipeline,
+    GrabCutSegmenter,
+    InteractiveSegmenter,
+    PhotoEmbedding,
+    Segmenter,
+)
 from amodal_diffusion.masks import mask_areas
 from page.work.clicks import put_answer, read_click
 from page.work.marks import add_marks
 from page.work.session import PageError, Session
 
+CLICKS_FOLDER = "click-segmenter"
 MAX_EMBEDDINGS = 12
 """Photos whose embeddings are kept; that which was clicked on longest ago is embedded anew."""
 MAX_TEXT = 80
@@ -144,7 +152,11 @@ class Segmenters:
 
 
 def load_embedded(folder: str | Path) -> InteractiveSegmenter | None:
-    """What works without a download: by colours alone, where OpenCV is there."""
+    """What works without a download: the shipped network, or colours alone where it is missing and OpenCV is there."""
+    shipped = Path(folder) / CLICKS_FOLDER
+    if (shipped / "model_index.json").is_file():
+        pipe: ClickSegmenterPipeline = AmodalPipeline.from_pretrained(shipped)
+        return pipe.prepare("cpu")
     return GrabCutSegmenter() if find_spec("cv2") else None
 
 
