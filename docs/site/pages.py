@@ -5,6 +5,7 @@ Links of a page to files that are no pages of the site lead to these files where
 
 import argparse
 import ast
+import json
 import os
 import posixpath
 import re
@@ -30,6 +31,10 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
         "reference/commands.md": commands_page(),
         "zoo.md": zoo_page(),
         **{f"zoo/{name}.md": card_page(name) for name in cards()},
+        **{
+            f"notebooks/{path.stem}.md": notebook_page(path)
+            for path in sorted((ROOT / "docs/notebooks").glob("*.ipynb"))
+        },
         **dict(api_pages()),
     }
     for place, text in pages.items():
@@ -66,6 +71,19 @@ def link_outside(text: str, place: str, folder: str, anchor: str) -> str:
     if not (ROOT / place).exists():
         raise FileNotFoundError(f"a page of the site links to {place}, which is not there")
     return f"[{text}]({REPOSITORY}/blob/main/{place}{'#' + anchor if anchor else ''})" if REPOSITORY else text
+
+
+# Notebooks
+
+
+def notebook_page(path: Path) -> str:
+    """The text and the code of a notebook, which has no outputs, with a link to the file."""
+    parts = []
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        text = "".join(cell["source"])
+        parts.append(text if cell["cell_type"] == "markdown" else f"```python\n{text}\n```")
+    title, _, rest = parts[0].partition("\n")
+    return "\n\n".join([title, f"[The notebook]({path.name})", rest.strip(), *parts[1:]]) + "\n"
 
 
 # API
