@@ -101,7 +101,12 @@ def say_what_failed(request: Request, error: Exception) -> JSONResponse:
 
 
 def theme() -> gr.themes.Base:
-    return gr.themes.Default(primary_hue="blue", secondary_hue="blue", neutral_hue="slate", font=FONTS, font_mono=MONO)
+    base = gr.themes.Default(primary_hue="blue", secondary_hue="blue", neutral_hue="slate", font=FONTS, font_mono=MONO)
+    # Grey words and white words on blue with a contrast of 4.5 at least.
+    grey = ("body_text_color_subdued", "block_info_text_color", "block_label_text_color", "input_placeholder_color")
+    words = {name: "*neutral_600" for name in grey} | {f"{name}_dark": "*neutral_300" for name in grey}
+    blue = ("color_accent", "button_primary_background_fill", "button_primary_background_fill_dark")
+    return base.set(**words, **dict.fromkeys(blue, "*primary_600"))
 
 
 def serve(

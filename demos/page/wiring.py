@@ -6,7 +6,7 @@ import gc
 import html
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar, copy_context
 from pathlib import Path
@@ -16,7 +16,7 @@ import gradio as gr
 
 from amodal_diffusion.pipelines.base import CallInterruptedError
 from page import assets
-from page.view.panel import panel_value
+from page.view.panel import FILLERS, panel_value
 from page.view.stage import stage_value
 from page.work.desk import Desk, Question
 from page.work.session import PageError, Session
@@ -256,12 +256,13 @@ def shown(session: Session) -> tuple[Any, ...]:
     return (session, stage_value(session), panel_value(session, "mark"), panel_value(session, "edit"))
 
 
-def object_list(name: str) -> gr.HTML:
-    """A list of objects with what can be done to the chosen one; its events are called "act"."""
+def object_list(name: str, fillers: Sequence[str] = ()) -> gr.HTML:
+    """A list of objects with what can be done to the chosen one; its events are called "act" and "repaint"."""
     return gr.HTML(
         value=None,
         html_template='<div class="ad-panel"></div>',
         js_on_load=assets.script("panel"),
         apply_default_css=False,
         elem_id=name,
+        fillers=[[filler, FILLERS[filler]] for filler in fillers],
     )

@@ -109,7 +109,7 @@ class DemoPage:
     def complete(self, network=None):
         if network is not None:
             self.page.locator("#pipeline input").click()
-            self.page.get_by_role("option", name=network).click()
+            self.page.get_by_role("option", name=network, exact=True).click()
         self.page.click("#complete")
         self.wait_mode("look", SLOW)
 

@@ -5,9 +5,10 @@ from pathlib import Path
 FOLDER = Path(__file__).parent
 SCRIPTS = {
     "stage": (
-        "state", "zoom", "drawing", "marking", "toolbar", "objects", "pointer", "keyboard", "dropping", "start",
+        "state", "zoom", "drawing", "marking", "toolbar", "objects", "pointer", "keyboard", "dropping",
+        "compare", "start",
     ),
-    "panel": ("parts", "row", "details", "list"),
+    "panel": ("parts", "naming", "row", "stacking", "details", "list"),
 }  # fmt: skip
 """The files of a script, in the order in which they run as one; functions are known in all of them from the start."""
 STYLES = ("page", "stage", "marking", "panel", "work", "phone")

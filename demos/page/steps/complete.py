@@ -10,7 +10,7 @@ from page.models import Models, Progress
 from page.steps.mark import ROOMS
 from page.view.drawing import VIEWS, draw_shapes
 from page.wiring import QUICK, SECONDS, SLOW, ask, begin, guarded, is_begun, long_work, report, shown
-from page.work.completed import canvas_masks, has_uncertainty, object_names, summary
+from page.work.completed import canvas_masks, has_uncertainty, partly_hidden, summary
 from page.work.desk import Question
 from page.work.edits import find_layer
 from page.work.replay import is_edited, replay
@@ -33,11 +33,12 @@ class CompleteStep:
             with gr.Row():
                 self.shape_of = gr.Dropdown([], label="Object", min_width=140, elem_id="shape-of")
                 self.shape_count = gr.Slider(2, 12, 6, step=1, label="Number", min_width=140)
+            self.no_shapes = gr.Markdown("No object has a hidden part.", visible=False, elem_id="no-shapes")
             self.draw_shapes = gr.Button("Draw shapes", size="sm", elem_id="draw-shapes")
             self.gallery = gr.Gallery(
-                label="Agreement with what is visible",
-                columns=3,
-                height=300,
+                label="Choose a shape to see it large",
+                columns=2,
+                height="auto",
                 visible=False,
                 object_fit="contain",
                 allow_preview=False,
@@ -51,8 +52,9 @@ class CompleteStep:
 
     def wire(self, page: Any) -> None:
         state, everything, mark = page.session, page.everything, page.mark
-        done = [*everything, page.steps, self.look, self.summary, self.shape_of, self.gallery, self.use_shape]
-        asked = [state, mark.pipeline, mark.room]
+        found = [self.shape_of, self.no_shapes, self.draw_shapes, self.gallery, self.use_shape]
+        done = [*everything, page.steps, self.look, self.summary, *found]
+        asked = [state, mark.pipeline, mark.room, mark.filler]
         checked = mark.complete.click(
             self.on_check, asked, [*everything, page.ask, page.work], show_progress="hidden", **QUICK
         )
@@ -62,11 +64,12 @@ class CompleteStep:
         shape = [state, self.gallery, self.use_shape, self.chosen_shape]
         asked = [state, self.shape_of, self.shape_count]
         page.after_waiting(self.draw_shapes.click, self.on_shapes, asked, shape)
-        self.gallery.select(self.on_shape, None, [self.chosen_shape, self.use_shape], show_progress="hidden", **QUICK)
+        chosen = [*everything, self.chosen_shape, self.use_shape]
+        self.gallery.select(self.on_shape, state, chosen, show_progress="hidden", **QUICK)
         page.after_waiting(self.use_shape.click, self.on_use_shape, [state, self.chosen_shape], everything)
 
     @guarded
-    def on_check(self, session: Session, key: str, room: float) -> Any:
+    def on_check(self, session: Session, key: str, room: float, filler: str | None = None) -> Any:
         """Whether edits would be lost, which is asked first; `on_complete` runs after this, and after the answer."""
         check(session, self.models, key)
         lost = lost_edits(session)
@@ -85,13 +88,14 @@ class CompleteStep:
         return {self.page.ask: ask(question)}
 
     @long_work
-    def on_complete(self, session: Session, key: str, room: float) -> Any:
+    def on_complete(self, session: Session, key: str, room: float, filler: str | None = None) -> Any:
         if not is_begun("complete"):
             return gr.skip()
-        done = complete(session, self.models, key, room, report)
-        names = object_names(done)
-        dropdown = gr.Dropdown(choices=names, value=names[0][1] if names else None)
-        hidden = gr.Gallery(value=None, visible=False), gr.Button(visible=False)
+        done = complete(session, self.models, key, room, report, filler)
+        names = partly_hidden(done)
+        dropdown = gr.Dropdown(choices=names, value=names[0][1] if names else None, interactive=bool(names))
+        nothing = gr.Markdown(visible=not names), gr.Button(interactive=bool(names))
+        hidden = *nothing, gr.Gallery(value=None, visible=False), gr.Button(visible=False)
         looks = [view for view in VIEWS if view != "Uncertainty" or has_uncertainty(done.completed)]
         look = gr.Radio(choices=looks, value="Parts")
         return (*shown(done), gr.Walkthrough(selected=2), look, summary(done), dropdown, *hidden)
@@ -102,41 +106,50 @@ class CompleteStep:
             raise PageError("Complete the objects first.")
         if look == "Uncertainty" and not has_uncertainty(session.completed):
             raise PageError("This network does not say where it is unsure. Complete with ASBU to see it.")
-        return shown(session.step(look=look if look in VIEWS else "Parts", view="look"))
+        return shown(session.step(look=look if look in VIEWS else "Parts", shape=None, view="look"))
 
     @long_work
     def on_shapes(self, session: Session, number: int, count: float) -> tuple[Any, ...]:
         if session.completed is None:
             raise PageError("Complete the objects first.")
         index = find_layer(session.completed, number)
-        modal, _ = canvas_masks(session.completed)
+        modal, amodal = canvas_masks(session.completed)
         photo = session.completed.photo
         samples, scores = self.models.shapes(photo, modal[index], int(min(max(count, 2), 12)))
-        pictures = draw_shapes(photo, modal[index], samples, scores)
-        drawn = session.step(samples=samples, samples_of=number)
+        pictures = draw_shapes(photo, modal[index], amodal[index], samples, scores)
+        drawn = session.step(samples=samples, samples_of=number, shape=None)
         gallery = gr.Gallery(value=pictures, selected_index=None, visible=True)
         return drawn, gallery, gr.Button(interactive=False, visible=True), None
 
     @guarded
-    def on_shape(self, event: gr.SelectData) -> tuple[int, Any]:
-        return event.index, gr.Button(interactive=True)
+    def on_shape(self, session: Session, event: gr.SelectData) -> tuple[Any, ...]:
+        count = 0 if session.samples is None else len(session.samples)
+        if not isinstance(event.index, int) or not 0 <= event.index < count:
+            raise PageError("Draw shapes first.")
+        looked = session.step(shape=event.index, view="look")
+        return (*shown(looked), event.index, gr.Button(interactive=True))
 
     @long_work
     def on_use_shape(self, session: Session, chosen: int | None) -> tuple[Any, ...]:
-        used = self.models.use_shape(session, chosen)
+        used = self.models.use_shape(session, chosen, report)
         gr.Info("The object has the shape that you chose, in the scene too.", duration=SECONDS)
         return shown(used)
 
 
 def complete(
-    session: Session, models: Models, key: str, extend_canvas: float = 0.0, progress: Progress | None = None
+    session: Session,
+    models: Models,
+    key: str,
+    extend_canvas: float = 0.0,
+    progress: Progress | None = None,
+    filler: str | None = None,
 ) -> Session:
     """From marks to a scene. Edits of an earlier one are done again to the objects whose masks are what they were."""
     room = min(max(extend_canvas, 0.0), ROOMS[-1][1])
     check(session, models, key)
-    if is_complete(session, key, room):
-        return session.step(view="look", look="Parts")
-    scene = models.complete(session, key, room, progress)
+    if is_complete(session, key, room, filler):
+        return session.step(view="look", look="Parts", shape=None)
+    scene = models.complete(session, key, room, progress, filler)
     history = History(scene)
     first = session.unedited
     if session.scene is not None and first is not None and session.scene.present is not first:
@@ -147,11 +160,12 @@ def complete(
         base=scene,
         scene=history,
         made_of=session.marks.present,
-        recipe=(key, room),
+        recipe=(key, room, filler),
         shaped=frozenset(),
         layer=None,
         samples=None,
         samples_of=None,
+        shape=None,
         view="look",
         look="Parts",
     )
@@ -167,9 +181,9 @@ def check(session: Session, models: Models, key: str) -> None:
         raise PageError("Choose a network to complete with.")
 
 
-def is_complete(session: Session, key: str, room: float) -> bool:
+def is_complete(session: Session, key: str, room: float, filler: str | None) -> bool:
     """Whether there is a scene already of just these masks, by just this network."""
-    same = session.recipe == (key, room) and not changed(session)
+    same = session.recipe == (key, room, filler) and not changed(session)
     return same and [mark.id for mark in session.made_of] == [mark.id for mark in session.marks.present]
 
 

@@ -38,7 +38,7 @@ class EditStep:
         self.full_size = FullSize(models)
 
     def build(self) -> None:
-        self.panel = object_list("edit-panel")
+        self.panel = object_list("edit-panel", self.models.fillers)
         formats = [(label, key) for key, (label, *_) in EXPORTS.items()]
         self.format = gr.Dropdown(formats, value="png", label="Export as", filterable=False, elem_id="format")
         # Shown where the page works on a preview: by the picture's script.
@@ -51,11 +51,18 @@ class EditStep:
     def wire(self, page: Any) -> None:
         state, everything = page.session, page.everything
         self.insert.upload(self.on_insert, [state, self.insert], everything, show_progress="hidden", **QUICK)
+        painted = [*everything, page.work]
+        self.panel.repaint(self.on_repaint, state, painted, show_progress="hidden", **SLOW)
         asked = [state, self.format, self.own_size]
         written = self.export.click(
             self.on_export, asked, [self.download, page.work], show_progress="hidden", **QUICK
         ).success(self.on_export_large, asked, [self.download, page.work], show_progress="hidden", **SLOW)
         written.success(None, js=DOWNLOAD_JS)
+
+    @long_work
+    def on_repaint(self, session: Session, event: gr.EventData) -> tuple[Any, ...]:
+        data = event._data or {}
+        return shown(self.models.repaint(session, data.get("id"), data.get("filler"), report))
 
     @guarded
     def on_insert(self, session: Session, path: str) -> tuple[Any, ...]:

@@ -11,6 +11,7 @@ from page import assets
 from page.examples import examples_html, open_example
 from page.models import Models
 from page.segmenters import MAX_TEXT
+from page.view.panel import FILLERS
 from page.wiring import (
     EMBED,
     LOGGER,
@@ -90,6 +91,14 @@ class MarkStep:
             self.room = gr.Dropdown(
                 ROOMS, value=0.0, label="Room beyond the frame", filterable=False, min_width=140, elem_id="room"
             )
+        fillers = self.models.fillers
+        self.filler = gr.Dropdown(
+            [(FILLERS[filler], filler) for filler in fillers],
+            value=fillers[0] if fillers else None,
+            label="Fill hidden parts with",
+            filterable=False,
+            elem_id="filler",
+        )
         self.about = gr.Markdown(self.about_network(first), elem_id="about")
         self.complete = gr.Button("Complete the objects", variant="primary", size="lg", elem_id="complete")
 

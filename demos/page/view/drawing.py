@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from amodal_diffusion import Layer, Scene
-from amodal_diffusion.masks import mask_boxes
+from amodal_diffusion.masks import dilate, erode, mask_boxes
 from amodal_diffusion.visualization import draw_order_graph, draw_overlay, draw_uncertainty, palette
 from page.work.completed import canvas_masks, canvas_uncertainty
 from page.work.session import MAX_OBJECTS, Mark
@@ -21,6 +21,7 @@ _COLOURS = palette(MAX_OBJECTS)
 # Scenes, layers and marks never change, so what was drawn of one is kept as long as it is.
 _thumbs: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 _drawn: WeakKeyDictionary[Scene, "Drawn"] = WeakKeyDictionary()
+_before: WeakKeyDictionary[Scene, str] = WeakKeyDictionary()
 
 
 # Pictures as text
@@ -86,7 +87,7 @@ def object_codes(scene: Scene) -> np.ndarray:
     photo = None if scene.photo is None else empty.copy()  # where nothing changed, the scene shows the photo
     for index, layer in enumerate(scene.layers):
         solid = np.where(layer.rgba[..., 3:] > 127, np.array(_code(index), np.uint8), np.uint8(0))
-        layers.append(replace(layer, rgba=solid.astype(np.uint8), shadow=None))
+        layers.append(replace(layer, rgba=solid.astype(np.uint8), shadow=None, opacity=1.0))
         if photo is not None and layer.origin is not None:
             x, y = (round(value) for value in layer.origin[:, 2].tolist())
             height, width = layer.modal.shape
@@ -125,6 +126,13 @@ def draw_under(scene: Scene, index: int) -> str:
     if number not in under:
         under[number] = data_url(scene.remove(index).render())
     return under[number]
+
+
+def draw_before(scene: Scene) -> str:
+    """The photo of a scene, drawn once for the scene as it was completed."""
+    if scene not in _before:
+        _before[scene] = data_url(Image.fromarray(np.asarray(scene.photo)))
+    return _before[scene]
 
 
 def keep_under(before: Scene, after: Scene, number: int) -> None:
@@ -170,17 +178,55 @@ def draw_sheet(scene: Scene, width: int = 1200) -> Image.Image:
 
 
 def draw_shapes(
-    photo: np.ndarray, modal: np.ndarray, samples: np.ndarray, scores: np.ndarray
+    photo: np.ndarray, modal: np.ndarray, amodal: np.ndarray, samples: np.ndarray, scores: np.ndarray
 ) -> list[tuple[Image.Image, str]]:
-    """A picture and a caption for each shape (K, H, W) of the object with the visible part (H, W)."""
+    """A picture and a caption for each shape (K, H, W) of the object with the visible and whole mask (H, W)."""
+    pictures = []
+    for number, score in enumerate(scores):
+        drawing = draw_shape(photo, modal, amodal, samples, number)
+        union = (samples[number] | modal | amodal).sum()
+        changed = ((samples[number] | modal) != amodal).sum() / max(1, int(union))
+        pictures.append((drawing, f"{number + 1}: fits {100 * float(score):.0f}%, {changed:.0%} unlike now"))
+    return pictures
+
+
+_EVERYWHERE, _HERE, _ELSEWHERE, _NOW = (255, 255, 255), (255, 140, 0), (40, 110, 255), (20, 20, 20)
+
+
+def draw_shape(
+    photo: np.ndarray, modal: np.ndarray, amodal: np.ndarray, samples: np.ndarray, number: int, side: int = 1000
+) -> Image.Image:
+    """What one of several shapes (K, H, W) adds to the visible part, beside what the others add.
+
+    White is what all of them have, orange what this one has and not all others, blue what others have and this one has
+    not; a line runs around the whole mask that the object has now.
+    """
     height, width = modal.shape
-    x, y, w, h = mask_boxes((samples.any(axis=0) | modal)[None])[0].tolist()
+    x, y, w, h = mask_boxes((samples.any(axis=0) | modal | amodal)[None])[0].tolist()
     margin = round(0.12 * max(w, h)) + 8
     rows = slice(max(0, y - margin), min(height, y + h + margin))
     columns = slice(max(0, x - margin), min(width, x + w + margin))
-    part = Image.fromarray(photo[rows, columns])
-    pictures = []
-    for sample, score in zip(samples, scores, strict=True):
-        drawn = draw_overlay(part, modal[rows, columns], (sample | modal)[rows, columns], size=420, legend=False)
-        pictures.append((drawn, f"{100 * float(score):.0f}%"))
-    return pictures
+    seen, now, drawn = (mask[..., rows, columns] for mask in (modal, amodal, samples))
+    picture = Image.fromarray(photo[rows, columns])
+    scale = side / max(picture.size)
+    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+    canvas = np.asarray(picture.resize(size, Image.Resampling.BICUBIC)).astype(np.float32)
+
+    def large(mask: np.ndarray) -> np.ndarray:
+        return np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST), dtype=bool)
+
+    this, shared, some = (
+        large(drawn[number] & ~seen),
+        large(drawn.all(axis=0) & ~seen),
+        large(drawn.any(axis=0) & ~seen),
+    )
+    around = ~(large(seen) | some)
+    canvas[around] = 0.45 * canvas[around] + 0.55 * 128
+    for mask, colour in ((this & shared, _EVERYWHERE), (this & ~shared, _HERE), (some & ~this, _ELSEWHERE)):
+        canvas[mask] = 0.35 * canvas[mask] + 0.65 * np.array(colour, np.float32)
+    whole = large(now)
+    line = dilate(whole, kernel="square", size=3) & ~erode(whole, kernel="square", size=3)
+    canvas[line] = _NOW
+    edge = large(drawn[number] | seen)
+    canvas[dilate(edge, kernel="square", size=5) & ~edge] = _HERE
+    return Image.fromarray(np.rint(canvas).clip(0, 255).astype(np.uint8))

@@ -4,12 +4,22 @@ from typing import Any
 
 import numpy as np
 
-from amodal_diffusion import Layer
+from amodal_diffusion import Scene
 from page.view.drawing import colour_of, css, layer_thumb, mark_thumb
-from page.work.edits import is_mirrored, rotation_of, scale_of
+from page.work.edits import is_mirrored, overlapping, rotation_of, sides_of
 from page.work.session import Mark, Session
 
 Value = dict[str, Any]
+
+FILLERS = {
+    "auto": "What suits each hole",
+    "blend": "Copied detail on smooth colours",
+    "exemplar": "Copied pixels",
+    "smooth": "Smooth colours",
+    "pcnet-c": "PCNet-C, a network",
+    "inpainter": "An inpainting model",
+}
+"""What the page calls the fillers of the library."""
 
 
 def panel_value(session: Session, mode: str) -> Value | None:
@@ -23,7 +33,7 @@ def panel_value(session: Session, mode: str) -> Value | None:
         none = "No object yet. Draw around each object in the photo, or upload masks."
     elif session.scene is not None:
         history, scene = session.scene, session.scene.present
-        objects = [_layer_row(scene.layers[index]) for index in reversed(scene.stacking())]
+        objects = [_layer_row(scene, index) for index in reversed(scene.stacking())]
         selected, title = session.layer, f"Layers ({len(objects)})"
         none = "No object is left. Undo brings them back."
     else:
@@ -52,13 +62,15 @@ def _mark_row(mark: Mark, photo: np.ndarray) -> Value:
     }
 
 
-def _layer_row(layer: Layer) -> Value:
+def _layer_row(scene: Scene, index: int) -> Value:
+    layer = scene.layers[index]
     x, y, w, h = layer.box
     whole = int(layer.amodal.sum())
     hidden = 100 * int((layer.amodal & ~layer.modal).sum()) / max(1, whole)
     about = f"{w:.0f} × {h:.0f} px"
     if layer.origin is not None:
         about += f", {hidden:.0f}% was hidden"
+    width, height = sides_of(layer)
     return {
         "id": layer.id,
         "name": layer.name,
@@ -67,8 +79,17 @@ def _layer_row(layer: Layer) -> Value:
         "about": about + (", mirrored" if is_mirrored(layer) else ""),
         "x": _short(x),
         "y": _short(y),
-        "scale": _short(scale_of(layer)),
+        "width": _short(width),
+        "height": _short(height),
         "rotation": _short(rotation_of(layer)),
+        "opacity": round(100 * layer.opacity),
+        "visible": layer.visible,
+        "locked": layer.locked,
+        "paintable": bool(layer.origin is not None and hidden),
+        "overlaps": [
+            {"id": scene.layers[other].id, "name": scene.layers[other].name, "front": scene.in_front(index, other)}
+            for other in reversed(overlapping(scene, index))
+        ],
     }
 
 

@@ -6,11 +6,17 @@ import numpy as np
 from PIL import Image
 
 from amodal_diffusion import Scene
-from page.view.drawing import colour_of, data_url, draw_under, draw_view, drawn
-from page.work.edits import rotation_of, scale_of
+from page.view.drawing import colour_of, data_url, draw_before, draw_shape, draw_under, draw_view, drawn
+from page.work.completed import canvas_masks
+from page.work.edits import find_layer, rotation_of, scale_of
 from page.work.session import Session
 
-EDIT_HINT = "Drag an object; corners change its size, the knob turns it. Arrow keys move by a pixel, Ctrl+Z undoes."
+EDIT_HINT = (
+    "Drag an object; corners change its size, the knob turns it. Arrow keys move it, Ctrl+Z undoes, B shows before."
+)
+SHAPE_HINT = (
+    "White: all shapes have it. Orange: this one has it and others do not. Blue: others have it. Line: as it is now."
+)
 
 Value = dict[str, Any]
 
@@ -86,6 +92,8 @@ def _edit_stage(session: Session, scene: Scene) -> Value:
                 "centre": list(layer.centre),
                 "scale": scale_of(layer),
                 "rotation": rotation_of(layer),
+                "locked": layer.locked,
+                "opacity": layer.opacity if layer.visible else 0,
             }
         )
     chosen = next((index for index, layer in enumerate(scene.layers) if layer.id == session.layer), None)
@@ -103,6 +111,7 @@ def _edit_stage(session: Session, scene: Scene) -> Value:
         objects=objects,
         selected=session.layer,
         hint=EDIT_HINT,
+        before=None if scene.photo is None else draw_before(session.completed or scene),
         **more,
     )
 
@@ -114,5 +123,10 @@ def _look_stage(session: Session, scene: Scene) -> Value:
         "Uncertainty": "Dark: the network is unsure whether the object is there.",
         "Whole objects": "Each object with its hidden part, as it can be moved.",
     }
+    if session.samples is not None and session.shape is not None:
+        index = find_layer(scene, session.samples_of)
+        modal, amodal = (masks[index] for masks in canvas_masks(scene))
+        drawing = draw_shape(np.asarray(scene.photo), modal, amodal, session.samples, session.shape)
+        return _frame(session, "look", data_url(drawing), drawing.size, hint=SHAPE_HINT)
     drawing = draw_view(scene, session.look)
     return _frame(session, "look", data_url(drawing), drawing.size, hint=hints[session.look])

@@ -11,7 +11,7 @@ from page.work.session import PageError, Session
 def go_to(session: Session, step: str) -> Session:
     if step != "mark" and session.scene is None:
         raise PageError("Complete the objects first: the second step needs marked objects, the third a scene.")
-    return session.step(view=step)
+    return session.step(view=step, shape=None)
 
 
 def act(session: Session, event: dict[str, Any]) -> Session:

@@ -38,9 +38,10 @@ def canvas_uncertainty(scene: Scene) -> np.ndarray:
     return values
 
 
-def object_names(session: Session) -> list[tuple[str, int]]:
-    scene = session.completed
-    return [(layer.name, layer.id) for layer in scene.layers] if scene is not None else []
+def partly_hidden(session: Session) -> list[tuple[str, int]]:
+    """Names and ids of the objects that have a hidden part."""
+    layers = () if session.completed is None else session.completed.layers
+    return [(layer.name, layer.id) for layer in layers if (layer.amodal & ~layer.modal).any()]
 
 
 def summary(session: Session) -> str:

@@ -28,6 +28,12 @@ def scale_of(layer: Layer) -> float:
     return 100 * math.sqrt(abs(float(np.linalg.det(layer.transform[:, :2]))))
 
 
+def sides_of(layer: Layer) -> tuple[float, float]:
+    """Width and height in percent of those in the photo, along the object's own sides."""
+    width, height = 100 * np.linalg.norm(layer.transform[:, :2], axis=0)
+    return float(width), float(height)
+
+
 def is_mirrored(layer: Layer) -> bool:
     return bool(np.linalg.det(layer.transform[:, :2]) < 0)
 
@@ -75,6 +81,31 @@ def scale(scene: Scene, index: int, event: Event) -> Scene:
     percent = check_number("size", event.get("percent"), *SCALES)
     factor = percent / scale_of(scene.layers[index])
     return scene if abs(factor - 1) < 1e-4 else scene.scale(index, factor)
+
+
+def stretch(scene: Scene, index: int, event: Event) -> Scene:
+    """Give the width or the height of an object a new size; with `keep` both change alike."""
+    side = event.get("side")
+    if side not in ("width", "height"):
+        raise PageError("There is no such side.")
+    sides = sides_of(scene.layers[index])
+    factor = check_number(str(side), event.get("percent"), *SCALES) / sides[side == "height"]
+    if event.get("keep"):
+        for value in sides:
+            check_number("size", value * factor, *SCALES)
+        return scene if abs(factor - 1) < 1e-4 else scene.scale(index, factor)
+    return scene if abs(factor - 1) < 1e-4 else scene.stretch(index, **{str(side): factor})
+
+
+def restack(scene: Scene, index: int, event: Event) -> Scene:
+    """Put an object at a place of the list, 0 at the back."""
+    place = int(check_number("the place", event.get("place"), 0, len(scene) - 1))
+    return scene if scene.stacking().index(index) == place else scene.restack(index, place)
+
+
+def fade(scene: Scene, index: int, event: Event) -> Scene:
+    opacity = check_number("opacity", event.get("percent"), 0, 100) / 100
+    return scene if opacity == scene.layers[index].opacity else scene.set_opacity(index, opacity)
 
 
 def rotate(scene: Scene, index: int, event: Event) -> Scene:
@@ -138,11 +169,18 @@ EDITS: dict[str, Edit] = {
     "duplicate": duplicate,
     "remove": lambda scene, index, event: scene.remove(index),
     "rename": rename,
+    "stretch": stretch,
+    "restack": restack,
+    "fade": fade,
+    "show": lambda scene, index, event: scene.set_visible(index, bool(event.get("visible"))),
+    "lock": lambda scene, index, event: scene.set_locked(index, bool(event.get("locked"))),
 }
 
 
-ALONE = ("move", "place", "scale", "rotate", "flip")
+ALONE = ("move", "place", "scale", "stretch", "rotate", "flip")
 """Edits that change nothing but where one object is."""
+FREE = ("lock", "show", "rename", "duplicate")
+"""What can be done to a locked object."""
 
 
 def check_room(scene: Scene) -> None:
@@ -181,8 +219,10 @@ def scene_event(session: Session, event: Event) -> Session:
     if kind not in EDITS:
         raise PageError("There is no such action.")
     index = find_layer(scene, event.get("id"))
+    if scene.layers[index].locked and kind not in FREE:
+        raise PageError(f"{scene.layers[index].name} is locked. The lock in the list opens it again.")
     edited = EDITS[kind](scene, index, event)
-    if kind in ("move", "place", "scale"):
+    if kind in ("move", "place", "scale", "stretch"):
         edited = within_reach(edited, index)
     chosen: int | None = scene.layers[index].id
     if kind == "remove":

@@ -169,11 +169,12 @@ class Session:
         scene: its history of edits, or None.
         base: the scene that the edits began with: `completed`, or one that was opened.
         made_of: the marks that `completed` is of.
-        recipe: how it was completed: key of the pipeline, room beyond the frame.
+        recipe: how it was completed: key of the pipeline, room beyond the frame, filler or None.
         shaped: ids of objects that have another shape than the network gave them.
         source: the photo's or the scene's file at its own size, where the page works on a smaller one.
         layer: id of the chosen layer of the scene.
         samples: (K, H, W) bool, shapes that the object `samples_of` (an id) may have, best first.
+        shape: number of the one of `samples` that is looked at.
         view: step that the page shows: "mark", "look" or "edit".
         look: key of the drawing in the second step.
         stamp: counts up with every step, so that the page always sees a change.
@@ -197,6 +198,7 @@ class Session:
     source: Source | None = None
     samples: np.ndarray | None = None
     samples_of: int | None = None
+    shape: int | None = None
     view: str = "mark"
     look: str = "Parts"
     stamp: int = 0

@@ -6,6 +6,7 @@ function show(value, again = show) {
   onShow = value;
   const list = root.querySelector(".ad-list");
   const top = list ? list.scrollTop : 0;
+  const key = root.contains(document.activeElement) ? document.activeElement.dataset.key : null;
   root.replaceChildren();
   if (!value || !value.mode) return;
   root.dataset.mode = value.mode;
@@ -17,13 +18,16 @@ function show(value, again = show) {
   if (value.mode === "edit") bar.append(button("Reset", "Back to the photo as it was", { op: "reset" }, !value.canUndo));
   else bar.append(button("Clear", "Remove all objects", { op: "clear" }, !value.objects.length));
   root.append(bar);
-  const rows = make("div", { className: "ad-list" }, ...value.objects.map((item) => row(item, value)));
-  if (!value.objects.length) rows.append(make("p", { className: "ad-none", textContent: value.none }));
+  const rows = make("ul", { className: "ad-list" }, ...value.objects.map((item) => row(item, value)));
+  rows.setAttribute("aria-label", value.mode === "edit" ? "Layers, the front one first" : "Objects, the last one first");
+  if (!value.objects.length) rows.append(make("li", { className: "ad-none", textContent: value.none }));
   root.append(rows);
   rows.scrollTop = top;
   const chosen = value.objects.find((item) => item.id === value.selected);
   if (chosen) root.append(details(chosen, value));
   else if (value.objects.length) root.append(make("p", { className: "ad-none", textContent: "Choose an object here or on the picture." }));
+  const refocused = key && [...root.querySelectorAll("[data-key]")].find((node) => node.dataset.key === key);
+  if (refocused) refocused.focus({ preventScroll: true });
 }
 
 // Something was chosen, here or on the picture.

@@ -1,5 +1,5 @@
 // The list of objects with what can be done to the chosen one. All files of this folder run as one `js_on_load` of a
-// gr.HTML, in the order that assets.py says; `props.value` is what view/panel.py returns.
+// gr.HTML, in the order that assets/__init__.py says; `props.value` is what view/panel.py returns.
 const root = element.querySelector(".ad-panel");
 
 function make(tag, properties = {}, ...children) {
@@ -8,15 +8,32 @@ function make(tag, properties = {}, ...children) {
   return node;
 }
 
+function icon(path) {
+  const space = "http://www.w3.org/2000/svg";
+  const svg = document.createElementNS(space, "svg");
+  svg.setAttribute("viewBox", "0 0 20 20");
+  svg.setAttribute("aria-hidden", "true");
+  const line = document.createElementNS(space, "path");
+  line.setAttribute("d", path);
+  svg.append(line);
+  return svg;
+}
+
+// What has the focus has it again when the list is made anew, by its `data-key`.
+function keyed(node, key) {
+  node.dataset.key = key;
+  return node;
+}
+
 function button(label, title, data, disabled = false) {
-  const node = make("button", { type: "button", textContent: label, title, disabled });
+  const node = keyed(make("button", { type: "button", textContent: label, title, disabled }), title);
   node.setAttribute("aria-label", title);
   node.addEventListener("click", () => trigger("act", { mode: props.value.mode, ...data }));
   return node;
 }
 
 function field(label, value, options, commit) {
-  const input = make("input", { value, ...options });
+  const input = keyed(make("input", { value, ...options }), label);
   input.setAttribute("aria-label", label);
   let sent = String(value);
   const done = () => {

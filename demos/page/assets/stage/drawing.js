@@ -7,6 +7,10 @@ function draw() {
   ctx.setTransform(ratio * fit.scale, 0, 0, ratio * fit.scale, ratio * fit.left, ratio * fit.top);
   ctx.imageSmoothingQuality = "high";
   ctx.imageSmoothingEnabled = fit.scale < 6; // beyond that people look at pixels
+  if (comparing && state.beforeImage) {
+    ctx.drawImage(state.beforeImage, 0, 0, state.width, state.height);
+    return;
+  }
   const item = chosen();
   const dragged = state.mode === "edit" && item && gesture && gesture.id === item.id && gesture.moved;
   ctx.drawImage(dragged && state.underImage ? state.underImage : state.image, 0, 0, state.width, state.height);
@@ -14,7 +18,7 @@ function draw() {
     ctx.save();
     const map = placed(item);
     ctx.transform(map.a, map.b, map.c, map.d, map.e, map.f);
-    ctx.globalAlpha = 0.94;
+    ctx.globalAlpha = 0.94 * item.opacity;
     ctx.drawImage(state.tileImage, 0, 0, item.tile[0], item.tile[1]);
     ctx.restore();
   }
@@ -23,7 +27,7 @@ function draw() {
     const shape = shapeOf(hovered);
     if (shape) ctx.drawImage(shape, 0, 0);
   }
-  if (state.mode === "edit" && item) drawFrame(item);
+  if (state.mode === "edit" && item && !item.locked) drawFrame(item);
   if (state.mode === "mark") drawMarking();
 }
 

@@ -33,7 +33,7 @@ function handlesOf(item) {
 
 function handleAt(point) {
   const item = chosen();
-  if (!item || state.mode !== "edit") return null;
+  if (!item || item.locked || state.mode !== "edit") return null;
   const { frame, knob } = handlesOf(item);
   if (near(point, knob, 12)) return "rotate";
   return frame.some((corner) => near(point, corner, 11)) ? "scale" : null;
@@ -64,7 +64,7 @@ function startEdit(point) {
     state.underImage = state.tileImage = null;
     send({ mode: "edit", op: "select", id: found.id });
   }
-  gesture = { kind: "move", id: item.id, from: point, dx: 0, dy: 0, moved: false };
+  if (!item.locked) gesture = { kind: "move", id: item.id, from: point, dx: 0, dy: 0, moved: false };
 }
 
 function followEdit(point, steady) {
@@ -119,6 +119,7 @@ function keep(item, done, data) {
     const pen = sheet.getContext("2d");
     pen.drawImage(state.underImage, 0, 0, state.width, state.height);
     pen.setTransform(map);
+    pen.globalAlpha = item.opacity;
     pen.drawImage(state.tileImage, 0, 0, item.tile[0], item.tile[1]);
     state.image = sheet;
   }
@@ -132,6 +133,7 @@ function nudge(event) {
   if (!way) return;
   event.preventDefault();
   const item = chosen();
+  if (item.locked) return;
   keep(item, { kind: "move", id: item.id, dx: way[0], dy: way[1] }, { op: "move", dx: way[0], dy: way[1] });
   draw();
 }

@@ -48,11 +48,12 @@ async function show(value, again = show) {
     finish();
     return;
   }
-  const [picture, under, tile, ids] = await Promise.all([value.picture, value.under, value.tile, value.ids].map(decode));
+  const known = state && state.before === value.before ? state.beforeImage : decode(value.before);
+  const [picture, under, tile, ids, photo] = await Promise.all([...[value.picture, value.under, value.tile, value.ids].map(decode), known]);
   if (mine !== turn) return;
   const before = state;
   value = newest(value, null); // the choice may have changed while the pictures were decoded
-  state = { ...value, image: picture, underImage: under, tileImage: tile, shapes: {} };
+  state = { ...value, image: picture, underImage: under, tileImage: tile, beforeImage: photo, shapes: {} };
   state.codes = pixels(ids, value.width, value.height);
   state.tints = value.mode === "mark" && state.codes ? tinted(state) : null;
   if (!before || before.mode !== state.mode) corners = [];
@@ -73,8 +74,19 @@ function finish() {
   root.dataset.stamp = state ? state.stamp : "";
   root.dataset.waits = Boolean(state && state.seq < desk.seq);
   document.body.classList.toggle("ad-preview", Boolean(state && state.isPreview));
+  root.setAttribute("aria-label", described());
   buildTools();
   layout();
+}
+
+// The picture in words, for those who do not see it.
+function described() {
+  if (!state) return "Picture, none yet";
+  if (state.mode === "look") return `Drawing of what was found in ${state.title || "the photo"}`;
+  const item = chosen();
+  const count = state.objects.length;
+  const what = `${state.mode === "edit" ? "Scene" : "Photo"} with ${count} ${count === 1 ? "object" : "objects"}`;
+  return item ? `${what}; ${item.name} is chosen` : what;
 }
 
 function chosen() {

@@ -29,11 +29,11 @@ function buildTools() {
   if (marking && !usable(tool)) tool = "outline";
   hint.textContent = marking ? markHint() : state.hint || "";
   // Only what has changed is built anew: nobody loses the focus, or a slider under the finger.
-  const wanted = JSON.stringify([state.mode, state.title, marking && [tool, leaveOut, over, state.selected === null, state.canClick, state.canUndo]]);
+  const wanted = JSON.stringify([state.mode, state.title, Boolean(state.before), marking && [tool, leaveOut, over, state.selected === null, state.canClick, state.canUndo]]);
   if (wanted === toolsOnShow) return;
   toolsOnShow = wanted;
   const focused = tools.contains(document.activeElement) ? document.activeElement.dataset.key : null;
-  tools.replaceChildren(...(marking ? markTools() : [span("ad-title", state.title || "")]));
+  tools.replaceChildren(...(marking ? markTools() : seenTools()));
   if (focused) tools.querySelector(`[data-key="${focused}"]`)?.focus({ preventScroll: true });
   showBrush();
 }
@@ -54,6 +54,11 @@ function pressable(key, label, title, pressed, act) {
   if (pressed !== null) button.setAttribute("aria-pressed", String(pressed));
   button.addEventListener("click", act);
   return button;
+}
+
+function seenTools() {
+  const title = span("ad-title", state.title || "");
+  return state.before ? [title, compareButton()] : [title];
 }
 
 function markTools() {

@@ -15,6 +15,7 @@ function wholePicture() {
 
 function layout() {
   if (!state) return;
+  view.style.setProperty("--ratio", state.height / state.width);
   const width = view.clientWidth;
   const height = view.clientHeight;
   if (!width || !height) return;
@@ -38,7 +39,7 @@ function layout() {
 }
 
 function wholeScale(width, height) {
-  const margin = state.mode === "look" ? 8 : 22;
+  const margin = width < 600 ? 4 : state.mode === "look" ? 8 : 22;
   return Math.min((width - 2 * margin) / state.width, (height - 2 * margin) / state.height, 3);
 }
 
