@@ -11,15 +11,23 @@ from page.view.drawing import data_url
 from page.work.marks import add_marks
 from page.work.photos import with_photo
 from page.work.session import History, PageError, Session
-from woven import paint, woven
+from woven import paint, ring, woven
 
 
 @dataclass(frozen=True)
 class Example:
-    """A photo with masks: `load` gives both."""
+    """A photo with masks: `load` gives both.
+
+    Args:
+        key: of the button.
+        label: on it.
+        about: what there is to see.
+        load: gives photo and masks.
+    """
 
     key: str
     label: str
+    about: str
     load: Callable[[], tuple[Image.Image, ObjectMasks]]
 
 
@@ -33,10 +41,21 @@ def _woven() -> tuple[Image.Image, ObjectMasks]:
     return paint(modal), ObjectMasks(modal, names=["frame", "bar"])
 
 
+def _ring() -> tuple[Image.Image, ObjectMasks]:
+    modal, _ = ring(480, 720)
+    return paint(modal), ObjectMasks(modal, names=["top", "left", "right"])
+
+
 EXAMPLES = (
-    Example("coffee", "Coffee", lambda: _photo_with_masks("coffee")),
-    Example("astronaut", "Astronaut", lambda: _photo_with_masks("astronaut")),
-    Example("woven", "Woven bar", _woven),
+    Example("coffee", "Coffee", "A cup hides half of its saucer and of a spoon", lambda: _photo_with_masks("coffee")),
+    Example(
+        "astronaut",
+        "Astronaut",
+        "A helmet before a person, both before a flag",
+        lambda: _photo_with_masks("astronaut"),
+    ),
+    Example("woven", "Woven", "Two objects that hide each other", _woven),
+    Example("ring", "Ring", "Three bars, each over the next", _ring),
 )
 
 
@@ -47,7 +66,8 @@ def examples_html() -> str:
         photo, _ = example.load()
         photo.thumbnail((180, 180), Image.Resampling.LANCZOS)
         buttons.append(
-            f'<button type="button" class="ad-example" data-key="{example.key}">'
+            f'<button type="button" class="ad-example" data-key="{example.key}" '
+            f'title="{html.escape(example.about)}">'
             f'<img alt="" src="{data_url(photo)}"><span>{html.escape(example.label)}</span></button>'
         )
     return f'<div class="ad-examples">{"".join(buttons)}</div>'

@@ -29,9 +29,9 @@ class Choice:
     about: str
 
 
-# By the figures of the cards, on photos and in rendered rooms: ASBU and PCNet-M find the order of 86% of pairs in photos,
-# PCNet-M with the photo of 77%, and its masks suffer with it; in rooms it finds 91% for their 82 and 84%. So it is one to
-# choose, and the first is that of the scene pipeline.
+# By the figures of the cards: in photos ASBU and PCNet-M find the order of 86% of pairs and PCNet-M with the photo of
+# 77%, and its masks suffer with it; in rendered rooms it finds 91%, they 82 and 84%. So it is one to choose, and the
+# first is that of the scene pipeline.
 CHOICES = (
     Choice("pcnet-m", "PCNet-M", "Order first, then each object behind what is in front of it. The quickest."),
     Choice("asbu", "ASBU", "Completes from the occlusion boundary, and says where it is unsure. Best masks on photos."),
@@ -224,7 +224,7 @@ class Models:
         first, scene = session.completed, session.scene.present
         index, now = find_layer(first, session.samples_of), find_layer(scene, session.samples_of)
         with self._lock, torch.inference_mode():
-            painted = self.scene_pipeline(session.pipeline or self.choices[0].key).repaint(
+            painted = self.scene_pipeline(self._key(session)).repaint(
                 first, index, amodal_mask=session.samples[chosen], progress_callback=progress
             )
         fresh, kept = painted.layers[index], scene.layers[now]

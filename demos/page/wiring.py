@@ -4,6 +4,7 @@ import ctypes
 import functools
 import gc
 import html
+import json
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -258,11 +259,11 @@ def shown(session: Session) -> tuple[Any, ...]:
 
 def object_list(name: str, fillers: Sequence[str] = ()) -> gr.HTML:
     """A list of objects with what can be done to the chosen one; its events are called "act" and "repaint"."""
+    choices = html.escape(json.dumps([[filler, FILLERS[filler]] for filler in fillers]))
     return gr.HTML(
         value=None,
-        html_template='<div class="ad-panel"></div>',
+        html_template=f'<div class="ad-panel" data-fillers="{choices}"></div>',
         js_on_load=assets.script("panel"),
         apply_default_css=False,
         elem_id=name,
-        fillers=[[filler, FILLERS[filler]] for filler in fillers],
     )

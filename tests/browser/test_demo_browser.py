@@ -51,13 +51,13 @@ def test_example_to_exported_scene(open_page, screenshots, tmp_path):
 
     # Type numbers, and undo with the button.
     visitor.type_number("X", x + 150)
-    visitor.type_number("Size %", 80)
+    visitor.type_number("Width %", 80)
     visitor.type_number("Rotation °", 15)
-    assert (visitor.number("Size %"), visitor.number("Rotation °")) == (80, 15)
+    assert (visitor.number("Width %"), visitor.number("Rotation °")) == (80, 15)
     visitor.screenshot(screenshots, "5-typed")
     for _ in range(2):
         visitor.press("Undo (Ctrl+Z)")
-    assert (visitor.number("Size %"), visitor.number("X")) == (100, x + 150)
+    assert (visitor.number("Width %"), visitor.number("X")) == (100, x + 150)
     visitor.press("Bring to the front of everything")
     assert visitor.pixels() != untouched
 
@@ -90,9 +90,9 @@ def test_handles_resize_and_turn(open_page, screenshots):
     centre = np.array([x + width / 2, y + height / 2])
     corner = np.array([x, y + height])
     visitor.after_step(lambda: visitor.drag([corner, centre + 0.75 * (corner - centre)]))
-    assert visitor.number("Size %") == pytest.approx(75, abs=3)
+    assert visitor.number("Width %") == pytest.approx(75, abs=3)
     visitor.screenshot(screenshots, "6-telephone")
-    visitor.type_number("Size %", 50)
+    visitor.type_number("Width %", 50)
     reach = 0.5 * height / 2 + 26 / visitor.scale  # of the knob above the centre
     visitor.after_step(lambda: visitor.drag([centre - (0, reach), centre + (reach, -reach), centre + (reach, 0)]))
     assert visitor.number("Rotation °") == pytest.approx(-90, abs=3)

@@ -31,7 +31,7 @@ class DemoPage:
     def visit(self):
         """Open the page, or open it anew."""
         self.page.goto(self.url)
-        expect(self.page.locator(".ad-example")).to_have_count(3)
+        expect(self.page.locator(".ad-example")).to_have_count(4)
         expect(self.page.locator(".ad-stage")).to_have_attribute("data-mode", re.compile("mark|edit|look|^$"))
 
     def _check_request(self, request):

@@ -41,7 +41,7 @@ def is_mirrored(layer: Layer) -> bool:
 def rotation_of(layer: Layer) -> float:
     """Degrees counter-clockwise, above -180 and up to 180."""
     linear = layer.transform[:, :2] @ np.diag([-1.0 if is_mirrored(layer) else 1.0, 1.0])
-    degrees = math.degrees(math.atan2(linear[0, 1], linear[0, 0]))
+    degrees = math.degrees(math.atan2(-linear[1, 0], linear[0, 0]))  # of the upper side: sides may differ in scale
     return 180.0 if degrees <= -180 else degrees
 
 

@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 
 from demo_helpers import edit
+from page.view.drawing import object_codes
 from page.work import edits
-from page.work.edits import insert_picture, is_mirrored, overlapping, rotation_of, scale_of
+from page.work.edits import insert_picture, is_mirrored, overlapping, rotation_of, scale_of, sides_of
 from page.work.session import PageError
 
 
@@ -55,6 +56,11 @@ def test_drag_moves_by_whole_pixels_and_undo_gives_the_photo_back(edited):
         ("swap", {"other": 0}, "another object"),
         ("swap", {"other": 77}, "Choose an object"),
         ("explode", {}, "no such action"),
+        ("stretch", {"side": "depth", "percent": 50}, "no such side"),
+        ("stretch", {"side": "width", "percent": 1}, "between 2 and 1000"),
+        ("restack", {"place": 3}, "between 0 and 2"),
+        ("restack", {"place": "x"}, "cannot be read"),
+        ("fade", {"percent": 101}, "between 0 and 100"),
     ],
 )
 def test_refused_edits(edited, op, event, says):
@@ -96,3 +102,48 @@ def test_duplicate_remove_and_insert(monkeypatch, edited):
     monkeypatch.setattr(edits, "MAX_OBJECTS", 3)
     with pytest.raises(PageError, match="can have 3 objects"):
         edit(edited, "duplicate", id=0)
+
+
+def test_width_and_height_change_apart_or_together(edited):
+    number = edited.scene.present.layers[0].id
+    turned = edit(edited, "rotate", id=number, degrees=30)
+    wide = edit(turned, "stretch", id=number, side="width", percent=150)
+    assert sides_of(wide.scene.present.layers[0]) == pytest.approx((150, 100))
+    both = edit(wide, "stretch", id=number, side="height", percent=50, keep=True)
+    assert sides_of(both.scene.present.layers[0]) == pytest.approx((75, 50))
+    assert rotation_of(both.scene.present.layers[0]) == pytest.approx(30)
+    with pytest.raises(PageError, match="between 2 and 1000"):
+        edit(both, "stretch", id=number, side="height", percent=1000, keep=True)
+    same = edit(both, "stretch", id=number, side="width", percent=75)
+    assert same.scene.present is both.scene.present
+
+
+def test_rows_are_put_where_they_are_dropped(edited):
+    scene = edited.scene.present
+    last = scene.stacking()[-1]
+    moved = edit(edited, "restack", id=scene.layers[last].id, place=0)
+    assert moved.scene.present.stacking()[0] == last
+    assert edit(moved, "restack", id=scene.layers[last].id, place=0).scene.present is moved.scene.present
+    assert (edit(moved, "undo").scene.present.render(output_type="np") == edited.photo).all()
+
+
+def test_hidden_and_faded_layers_are_drawn_so_and_take_no_clicks(edited):
+    scene = edited.scene.present
+    number = scene.layers[0].id
+    hidden = edit(edited, "show", id=number, visible=False).scene.present
+    assert not hidden.layers[0].visible and 1 not in object_codes(hidden)
+    assert (hidden.render(output_type="np") == scene.remove(0).render(output_type="np")).all()
+    faded = edit(edited, "fade", id=number, percent=40).scene.present
+    assert faded.layers[0].opacity == 0.4 and (object_codes(faded) == object_codes(scene)).all()
+
+
+def test_a_locked_object_stays_as_it_is(edited):
+    number = edited.scene.present.layers[0].id
+    locked = edit(edited, "lock", id=number, locked=True)
+    for op, event in (("move", {"dx": 5}), ("remove", {}), ("fade", {"percent": 50}), ("front", {})):
+        with pytest.raises(PageError, match="is locked"):
+            edit(locked, op, id=number, **event)
+    assert not edit(locked, "show", id=number, visible=False).scene.present.layers[0].visible
+    assert edit(locked, "rename", id=number, name="kept").scene.present.layers[0].name == "kept"
+    free = edit(locked, "lock", id=number, locked=False)
+    assert edit(free, "move", id=number, dx=5).scene.present.layers[0].box[0] != locked.scene.present.layers[0].box[0]

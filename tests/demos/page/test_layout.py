@@ -34,7 +34,9 @@ def test_actions_of_the_page_are_known_here():
     actions = re.search(r"ACTIONS = \[(.*?)\n\];", panel, re.S).group(1)
     operations = set(re.findall(r'\["[^"]+", "([a-z]+)', actions)) | set(re.findall(r'op: "([a-z]+)"', panel))
     known = {*EDITS, "undo", "redo", "reset", "select", "clear"}
-    assert operations <= known and {"place", "scale", "rotate"} <= set(re.findall(r'"(\w+)"', panel))
+    assert operations <= known and {"place", "stretch", "rotate", "fade", "restack"} <= set(
+        re.findall(r'"(\w+)"', panel)
+    )
 
 
 def test_every_asset_is_used():

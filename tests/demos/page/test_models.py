@@ -10,10 +10,11 @@ from demo_helpers import edit
 from page.layout import Page
 from page.models import Models
 from page.steps.complete import complete
-from page.view.drawing import draw_shapes
+from page.view.drawing import draw_shape, draw_shapes
+from page.view.panel import FILLERS
 from page.wiring import STAGES
 from page.work.actions import go_to
-from page.work.completed import canvas_masks
+from page.work.completed import canvas_masks, partly_hidden
 from page.work.marks import add_marks
 from page.work.photos import with_photo
 from page.work.session import PageError, Session
@@ -55,21 +56,80 @@ def test_completing_needs_marks_a_photo_and_the_pipelines(tmp_path, blank, marke
 
 def test_another_shape_takes_the_place_of_the_first(completed, models):
     number = completed.completed.layers[0].id
-    modal, _ = canvas_masks(completed.completed)
+    modal, amodal = canvas_masks(completed.completed)
     samples, scores = models.shapes(completed.photo, modal[0], 3)
     assert len(samples) == 3 and (np.diff(scores) <= 0).all()
-    assert len(draw_shapes(completed.photo, modal[0], samples, scores)) == 3
+    pictures = draw_shapes(completed.photo, modal[0], amodal[0], samples, scores)
+    assert len(pictures) == 3 and all(max(picture.size) == 1000 for picture, _ in pictures)
     samples[1] = False
     samples[1, 5:20, 8:30] = True
     moved = edit(completed.step(samples=samples, samples_of=number), "move", id=number, dx=7, dy=3)
     used = models.use_shape(moved, 1)
     first, now = used.completed.layers[0], used.scene.present.layers[0]
-    assert (canvas_masks(used.completed)[1][0] == (samples[1] | modal[0])).all()
+    whole = canvas_masks(used.completed)[1][0]
+    assert not (whole & ~samples[1] & ~modal[0]).any()  # but for slivers, which are left out
+    assert (whole != (samples[1] | modal[0])).sum() < 40
+    assert (used.scene.present.order == moved.scene.present.order).all() and used.shape is None
     assert np.allclose(now.transform - first.transform, [[0, 0, 7], [0, 0, 3]])  # it stays where it was dragged
     assert edit(used, "undo").scene.present is moved.scene.present
     for chosen in (None, 3, -1):
         with pytest.raises(PageError, match="Choose a shape"):
             models.use_shape(moved, chosen)
+
+
+def test_a_shape_shows_what_it_alone_has(completed):
+    photo = np.full((40, 60, 3), 90, np.uint8)
+    modal, amodal = np.zeros((2, 40, 60), bool)
+    modal[10:30, 10:30] = amodal[10:30, 10:34] = True
+    samples = np.stack([amodal, amodal, amodal])
+    samples[:, 12:28, 34:40] = True  # in all
+    samples[1, 12:28, 40:46] = True  # in one
+    here, there = (np.asarray(draw_shape(photo, modal, amodal, samples, number)).astype(int) for number in (1, 0))
+    scale = here.shape[1] / 60
+    # The crop begins at the left edge: its margin is larger than what lies there.
+    spot = {
+        name: (int(14 * here.shape[0] / 40), int(x * scale)) for name, x in (("all", 37), ("one", 43), ("seen", 20))
+    }
+    assert here[spot["all"]].min() > 180 and there[spot["all"]].min() > 180  # white
+    assert here[spot["one"]][0] > here[spot["one"]][2] + 80  # orange
+    assert there[spot["one"]][2] > there[spot["one"]][0] + 80  # blue
+    assert (here[spot["seen"]] == 90).all()
+
+
+def test_shapes_are_offered_for_what_has_a_hidden_part(completed):
+    assert {number for _, number in partly_hidden(completed)} == {
+        layer.id for layer in completed.completed.layers if (layer.amodal & ~layer.modal).any()
+    }
+    assert partly_hidden(Session()) == []
+
+
+def test_a_filler_can_be_chosen_for_all_or_for_one(marked, models):
+    assert models.fillers[0] == "pcnet-c" and set(models.fillers) == {"auto", "blend", "exemplar", "smooth", "pcnet-c"}
+    assert set(models.fillers) <= set(FILLERS)
+    drawn = {key: complete(marked, models, "pcnet-m", filler=key).completed for key in (None, "smooth", "pcnet-c")}
+    assert drawn[None].equals(drawn["pcnet-c"])
+    assert (drawn["smooth"].background != drawn[None].background).any()
+    for wrong in ("inpainter", "magic", 3):
+        with pytest.raises(PageError, match="no such filler"):
+            complete(marked, models, "pcnet-m", filler=wrong)
+
+
+def test_one_object_is_painted_anew(completed, models):
+    scene = completed.completed
+    index = next(index for index, layer in enumerate(scene.layers) if (layer.amodal & ~layer.modal).any())
+    number = scene.layers[index].id
+    moved = edit(completed, "move", id=number, dx=4)
+    painted = models.repaint(moved, number, "smooth")
+    before, after = moved.scene.present.layers[index], painted.scene.present.layers[index]
+    assert (before.rgba != after.rgba).any() and (before.transform == after.transform).all() and painted.layer == number
+    assert edit(painted, "undo").scene.present is moved.scene.present
+    with pytest.raises(PageError, match="is locked"):
+        models.repaint(edit(moved, "lock", id=number, locked=True), number, "smooth")
+    copied = edit(moved, "duplicate", id=number)
+    with pytest.raises(PageError, match="was hidden in the photo"):
+        models.repaint(copied, copied.layer, "smooth")
+    with pytest.raises(PageError, match="no such filler"):
+        models.repaint(moved, number, "magic")
 
 
 def test_a_crowd_is_not_completed(models):

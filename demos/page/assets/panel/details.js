@@ -11,6 +11,7 @@ const ACTIONS = [
 ];
 let ratioKept = true; // width and height change alike
 let filler = null; // that was chosen last
+const FILLERS = JSON.parse(root.dataset.fillers); // keys and what the page calls them
 
 function details(item, value) {
   const act = (data) => trigger("act", { mode: value.mode, id: item.id, ...data });
@@ -29,7 +30,7 @@ function details(item, value) {
   }
   box.append(actions);
   if (item.overlaps.length) box.append(overlaps(item, act));
-  if (item.paintable && props.fillers && props.fillers.length) box.append(painting(item));
+  if (item.paintable && FILLERS.length) box.append(painting(item));
   return box;
 }
 
@@ -71,7 +72,7 @@ function overlaps(item, act) {
 }
 
 function painting(item) {
-  const choice = keyed(make("select", {}, ...props.fillers.map(([key, label]) => make("option", { value: key, textContent: label }))), "filler");
+  const choice = keyed(make("select", {}, ...FILLERS.map(([key, label]) => make("option", { value: key, textContent: label }))), "filler");
   choice.setAttribute("aria-label", "Fill the hidden part with");
   if (filler) choice.value = filler;
   choice.addEventListener("change", () => { filler = choice.value; });
