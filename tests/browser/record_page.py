@@ -1,7 +1,7 @@
 """The story of the page as a strip of pictures, at the size of a desktop and of a phone.
 
-`python tests/browser/record_page.py --docs docs` starts `demos/app.py`, goes through it in a headless Chromium, and writes
-docs/page.jpg and docs/page_phone.jpg. The extra `browser` is needed. It shows the examples alone.
+`python tests/browser/record_page.py --docs docs` starts `demos/app.py`, goes through it in a headless
+Chromium, and writes docs/page.jpg and docs/page_phone.jpg. The extra `browser` is needed. It shows the examples alone.
 """
 
 import argparse
