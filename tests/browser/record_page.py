@@ -147,7 +147,7 @@ def main(arguments: list[str] | None = None) -> int:
             context = browser.new_context(viewport={"width": width, "height": height})
             context.set_default_timeout(90_000)
             page = context.new_page()
-            page.goto(f"{address}/?__theme=light")
+            page.goto(f"{address}/?__theme=light&start=")
             pictures = Story(page).tell()
             strip(pictures, HEIGHT[name], COLUMNS[name]).save(options.docs / f"{name}.jpg", quality=86)
             context.close()

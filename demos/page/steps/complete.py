@@ -181,7 +181,7 @@ def check(session: Session, models: Models, key: str) -> None:
         raise PageError("Choose a network to complete with.")
 
 
-def is_complete(session: Session, key: str, room: float, filler: str | None) -> bool:
+def is_complete(session: Session, key: str, room: float, filler: str | None = None) -> bool:
     """Whether there is a scene already of just these masks, by just this network."""
     same = session.recipe == (key, room, filler) and not changed(session)
     return same and [mark.id for mark in session.made_of] == [mark.id for mark in session.marks.present]

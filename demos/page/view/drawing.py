@@ -129,7 +129,7 @@ def draw_under(scene: Scene, index: int) -> str:
 
 
 def draw_before(scene: Scene) -> str:
-    """The photo of a scene, drawn once for the scene as it was completed."""
+    """The photo of a scene, drawn once for the scene that the edits began with."""
     if scene not in _before:
         _before[scene] = data_url(Image.fromarray(np.asarray(scene.photo)))
     return _before[scene]

@@ -111,7 +111,7 @@ def _edit_stage(session: Session, scene: Scene) -> Value:
         objects=objects,
         selected=session.layer,
         hint=EDIT_HINT,
-        before=None if scene.photo is None else draw_before(session.completed or scene),
+        before=None if scene.photo is None else draw_before(session.base or scene),
         **more,
     )
 
