@@ -233,7 +233,7 @@ class Page:
         """
 
         def go(session: Session) -> tuple[Any, ...]:
-            opened = act(session)
+            opened = replace(act(session), stamp=session.stamp + 1, seq=session.seq)
             current_desk().work = secrets.token_hex(16)
             return (*shown(opened), self._step(opened))
 

@@ -31,7 +31,7 @@ def test_the_first_thing_is_to_drag_a_whole_object(open_page, screenshots, width
     before = visitor.pixels()
     visitor.after_step(lambda: visitor.drag(HANDLE))
     assert visitor.pixels() != before
-    assert (visitor.number("X"), visitor.number("Y")) == (pytest.approx(110, abs=2), pytest.approx(16, abs=2))
+    assert (visitor.number("X"), visitor.number("Y")) == (pytest.approx(110, abs=2), pytest.approx(-24, abs=2))
     visitor.screenshot(screenshots, f"work-dragged-{width}")
 
 

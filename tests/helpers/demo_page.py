@@ -154,7 +154,9 @@ class DemoPage:
         return self.page.locator(f"#{panel} .ad-row")
 
     def choose(self, name):
-        self.after_step(lambda: self.page.locator("#edit-panel .ad-row", has_text=name).first.click())
+        row = self.page.locator("#edit-panel .ad-row", has_text=name).first
+        if row.get_attribute("aria-pressed") != "true":
+            self.after_step(row.click)
 
     def box(self, name):
         """(x, y, width, height) of the chosen object on the picture."""

@@ -1,7 +1,6 @@
 """The first step: a photo and its objects."""
 
 import html
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +140,7 @@ class MarkStep:
         def take(session: Session) -> Session:
             if note:
                 gr.Info(note, duration=SECONDS)
-            return replace(fresh, stamp=session.stamp + 1, seq=session.seq)
+            return fresh
 
         return self.page.instead(session, Path(path).name, take)
 
@@ -153,7 +152,7 @@ class MarkStep:
         def take(session: Session) -> Session:
             if note:
                 gr.Info(html.escape(note), duration=SECONDS)
-            return replace(fresh, stamp=session.stamp + 1, seq=session.seq)
+            return fresh
 
         return self.page.instead(session, f"the scene {fresh.title}", take)
 

@@ -63,8 +63,10 @@ class Desk:
         """
         with self._lock:
             now = self.session
-            if now is before:
+            if now is before and after.seq >= now.seq:
                 self.session = after
+            elif now is before:  # a fresh session, as of another photo
+                self.session = replace(after, seq=now.seq)
             elif after.photo is not before.photo:
                 self.session = replace(after, stamp=max(now.stamp, after.stamp) + 1, seq=now.seq)
             elif now.photo is not before.photo:

@@ -2,6 +2,7 @@
 
 import threading
 from copy import deepcopy
+from dataclasses import replace
 from types import SimpleNamespace
 
 import gradio as gr
@@ -26,12 +27,13 @@ def test_tabs_have_desks_of_their_own(marked):
 
 def test_long_work_keeps_what_was_done_meanwhile(marked, completed):
     desk = Desk(marked)
-    named = desk.commit(marked, mark(marked, "rename", id=0, name="crate"))
+    named = desk.commit(marked, replace(mark(marked, "rename", id=0, name="crate"), seq=3))
     merged = desk.commit(marked, marked.step(completed=completed.completed, scene=completed.scene, view="look"))
     assert merged is desk.session and merged.completed is completed.completed and merged.view == "look"
     assert merged.marks is named.marks and merged.stamp > named.stamp
     other = completed.step()
-    desk.commit(merged, other)
+    assert desk.commit(merged, replace(other, seq=0)).seq == merged.seq  # of the tab, not of the photo
+    other = desk.session
     with pytest.raises(PageError, match="Another photo"):
         desk.commit(merged, merged.step(view="edit"))
     assert desk.session is other
