@@ -118,8 +118,9 @@ def test_another_photo_asks_first(open_page, screenshots):
 
 def test_a_slow_server_does_what_was_seen(open_page, screenshots):
     visitor = open_page(start="coffee")
-    visitor.choose("cup")
+    visitor.choose("coffee")
     x = visitor.number("X")
+    visitor.choose("cup")
     fast = slow_down(visitor, 1200)
     panel = visitor.page.locator("#edit-panel")
     panel.get_by_role("button", name="Send behind everything", exact=True).click()
@@ -130,13 +131,13 @@ def test_a_slow_server_does_what_was_seen(open_page, screenshots):
     visitor.settle()
     names = panel.locator(".ad-name").all_inner_texts()
     assert sorted(names) == ["coffee", "cup", "saucer"]
-    visitor.drag(HANDLE)
-    visitor.drag([(x, y) for x, y in reversed(HANDLE)])
-    visitor.drag(HANDLE)
+    surface = [(320, 270), (290, 260), (260, 250)]
+    visitor.drag(surface)
+    visitor.drag(surface[::-1])
+    visitor.drag(surface)
     visitor.settle()
     fast()
-    visitor.settle()
-    visitor.choose("cup")
+    visitor.choose("coffee")
     assert visitor.number("X") == pytest.approx(x - 60, abs=2)
     visitor.screenshot(screenshots, "work-slow")
 
