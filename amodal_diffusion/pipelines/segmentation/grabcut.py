@@ -12,7 +12,7 @@ _AROUND = 0.12  # radius of what the first points make likely
 
 
 class GrabCutSegmenter(InteractiveSegmenter):
-    """GrabCut of OpenCV (extra `rooms` or `dev`), on the photo made small: colours inside against colours outside.
+    """GrabCut of OpenCV (extras `train` and `rooms`), on the photo made small: colours inside against colours outside.
 
     It knows nothing of objects, so it takes what has the colours of what it was pointed at; `ClickSegmenterPipeline`
     is better in every figure. Source: Rother, Kolmogorov and Blake, SIGGRAPH 2004.

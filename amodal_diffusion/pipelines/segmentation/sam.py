@@ -171,40 +171,58 @@ class SamPrompts:
         return (2 * plane - 1) * _SURE
 
 
-def find_text(
-    model: Any, tokenizer: Any, photo: npt.NDArray[np.uint8], text: str, least_score: float
-) -> list[dict[str, Any]]:
-    """What a text names, by a `Sam3Model`: a list of `mask` (H, W) bool, `score` and `label`, the text.
+class SamText:
+    """Asks a SAM 3 of transformers for what a text names.
 
     Args:
-        model: the network.
+        model: `Sam3Model`.
         tokenizer: of its text encoder.
-        photo: (H, W, 3) uint8.
-        text: a noun phrase.
-        least_score: of an object.
+
+    Example:
+        >>> SamText.takes("sam3"), SamText.takes("sam2")
+        (True, False)
     """
-    side = int(np.max(model.config.vision_config.image_size))
-    tokens = tokenizer(text, return_tensors="pt", padding="max_length", max_length=_TEXT_LENGTH, truncation=True).to(
-        model.device
-    )
-    output = model(
-        pixel_values=pixel_values(model, photo, (side, side)),
-        input_ids=tokens["input_ids"],
-        attention_mask=tokens["attention_mask"],
-    )
-    scores = output.pred_logits[0].float().sigmoid()
-    if output.presence_logits is not None:
-        scores = scores * output.presence_logits[0].float().sigmoid()
-    kept = (scores >= least_score).nonzero()[:, 0]
-    answers = SamAnswers(output.pred_masks[0].float()[kept], scores[kept])
-    return [
-        {"mask": answers.mask(index, *photo.shape[:2]), "score": float(score), "label": text}
-        for index, score in enumerate(answers.scores)
-    ]
+
+    def __init__(self, model: Any, tokenizer: Any) -> None:
+        self.model, self.tokenizer = model, tokenizer
+
+    @staticmethod
+    def takes(model_type: str) -> bool:
+        """Whether models of this type take text."""
+        return model_type in TEXT
+
+    def find(self, photo: npt.NDArray[np.uint8], text: str, least_score: float) -> list[dict[str, Any]]:
+        """The objects of a photo (H, W, 3) that a noun phrase names: `mask` (H, W) bool, `score`, and it as `label`."""
+        model = self.model
+        side = int(np.max(model.config.vision_config.image_size))
+        tokens = self.tokenizer(
+            text, return_tensors="pt", padding="max_length", max_length=_TEXT_LENGTH, truncation=True
+        ).to(model.device)
+        output = model(
+            pixel_values=pixel_values(model, photo, (side, side)),
+            input_ids=tokens["input_ids"],
+            attention_mask=tokens["attention_mask"],
+        )
+        scores = output.pred_logits[0].float().sigmoid()
+        if output.presence_logits is not None:
+            scores = scores * output.presence_logits[0].float().sigmoid()
+        kept = (scores >= least_score).nonzero()[:, 0]
+        answers = SamAnswers(output.pred_masks[0].float()[kept], scores[kept])
+        return [
+            {"mask": answers.mask(index, *photo.shape[:2]), "score": float(score), "label": text}
+            for index, score in enumerate(answers.scores)
+        ]
 
 
 def pixel_values(model: Any, photo: npt.NDArray[np.uint8], size: tuple[int, int]) -> Tensor:
-    """(1, 3, *size), a photo as the encoder of `model` takes it."""
+    """(1, 3, *size), a photo as the encoder of `model` takes it.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> model = SimpleNamespace(device="cpu", dtype=torch.float32, config=SimpleNamespace(model_type="sam3"))
+        >>> pixel_values(model, np.zeros((4, 6, 3), np.uint8), (8, 8))[0, :, 0, 0]
+        tensor([-1., -1., -1.])
+    """
     pixels = torch.from_numpy(np.array(photo)).permute(2, 0, 1)[None].to(model.device).float() / 255
     pixels = F.interpolate(pixels, size, mode="bilinear", antialias=True)
     # SAM 3 takes values from -1 to 1, the others ImageNet's statistics.

@@ -21,7 +21,7 @@ from ...images import load_image
 from ...masks import BoolArray, mask_areas, mask_overlaps, to_mask_stack
 from ..inputs import check_integer, check_number
 from .interactive import InteractiveSegmenter, PhotoEmbedding, Prompt
-from .sam import TEXT, SamPrompts, find_text
+from .sam import SamPrompts, SamText
 
 TASKS = ("mask-generation", "image-segmentation")
 SETTINGS_NAME = "segmenter_config.json"
@@ -248,7 +248,7 @@ class Segmenter(InteractiveSegmenter):
                     "`text` needs a SAM 3 with its tokenizer; this segmenter has a model of type "
                     f"{_model_type(self.model)!r}."
                 )
-            found = find_text(self.text_model, self.tokenizer, np.asarray(photo), text, _LEAST)
+            found = SamText(self.text_model, self.tokenizer).find(np.asarray(photo), text, _LEAST)
         elif self.pipeline is not None:
             found = self._generate(photo) if self.pipeline.task == TASKS[0] else self.pipeline(photo)
         elif self.can_click:
@@ -319,7 +319,7 @@ def _is_segmenter(model: Any) -> bool:
     if isinstance(model, transformers.Pipeline):
         return model.task in TASKS
     kind = _model_type(model)
-    return isinstance(model, torch.nn.Module) and (SamPrompts.takes(kind) or kind in TEXT)
+    return isinstance(model, torch.nn.Module) and (SamPrompts.takes(kind) or SamText.takes(kind))
 
 
 def _load(path_or_id: str | os.PathLike[str], **options: Any) -> tuple[Any, Any, Any]:
@@ -337,7 +337,7 @@ def _load(path_or_id: str | os.PathLike[str], **options: Any) -> tuple[Any, Any,
         getattr(transformers, name).from_pretrained(path, dtype=dtype, use_safetensors=True, **options).eval()
         for name in _CLASSES[kind]
     ]
-    if kind not in TEXT:
+    if not SamText.takes(kind):
         return models[0], None, None
     return models[0], models[-1], transformers.AutoTokenizer.from_pretrained(path, **options)
 
