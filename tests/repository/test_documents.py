@@ -207,6 +207,15 @@ def _names(folder):
 SYSTEMS = ("docs/systems.md",)
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "training" / "runs").glob("*.md")), ids=lambda path: path.stem)
+def test_commands_of_the_shipped_pipelines_parse(path):
+    """What made a pipeline can be asked for again; its card says where it stands."""
+    launched = re.findall(r"^accelerate launch training/(\w+)\.py (.*)$", path.read_text("utf-8"), flags=re.MULTILINE)
+    assert launched and f"training/runs/{path.name}" in text_of(f"pipelines/{path.stem}/README.md")
+    for script, arguments in launched:
+        assert importlib.import_module(script).parse_arguments(shlex.split(arguments)).output_dir
+
+
 def test_commands_of_the_systems_parse():
     for arguments in commands("amodal-diffusion", SYSTEMS):
         if arguments[-1] != "--help":
