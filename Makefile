@@ -26,7 +26,7 @@ $(STAMP): pyproject.toml constraints.txt
 		done; \
 		echo "none of: $(PYTHON) is a Python 3.11 or later with venv; set PYTHON=/path/to/python3" >&2; exit 1; \
 	fi
-	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[demo,train,features,rooms,docs,dev]'
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[demo,train,features,rooms,onnx,openvino,docs,dev]'
 	@touch $@
 
 .PHONY: venv
@@ -64,7 +64,7 @@ test: lint typecheck  ## Style, types, and every test that is not slow.
 
 # Chromium comes from the system; where there is none, and apt can, it is installed.
 $(BROWSER_STAMP): $(STAMP)
-	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[demo,train,features,rooms,docs,dev,browser]'
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[demo,train,features,rooms,onnx,openvino,docs,dev,browser]'
 	@touch $@
 
 .PHONY: chromium

@@ -106,7 +106,7 @@ def _run_complete(options: argparse.Namespace) -> None:
         samples=output.samples,
         sample_scores=output.sample_scores,
         file_name=file_name,
-        info={"model": options.model, "version": __version__},
+        info={"model": options.model, "version": __version__, "dtype": str(pipeline.dtype).removeprefix("torch.")},
     )
     overlay, order_graph = _draw(image, objects, output, with_graph=not options.no_order_graph)
     written = io.save_completion(

@@ -159,7 +159,8 @@ def _load(options: argparse.Namespace) -> pipelines.ScenePipeline:
     """The pipeline of the options, ready for a run without questions: on its device, fast, without progress bars."""
     from diffusers.utils import logging as diffusers_logging
 
-    device, dtype = find_device(options.device), find_dtype(options.dtype)
+    device = find_device(options.device)
+    dtype = find_dtype(options.dtype, device)
     diffusers_logging.disable_progress_bar()
     parts: dict[str, Any] = {}
     if options.mask_model:
@@ -169,8 +170,10 @@ def _load(options: argparse.Namespace) -> pipelines.ScenePipeline:
     if options.segmenter:
         parts["segmenter"] = pipelines.Segmenter.from_pretrained(options.segmenter, dtype=dtype)
     if options.model is None:
-        return pipelines.ScenePipeline(**parts).prepare(device)
-    return pipelines.ScenePipeline.from_pretrained(options.model, dtype=dtype, **parts).prepare(device)
+        pipeline = pipelines.ScenePipeline(**parts)
+    else:
+        pipeline = pipelines.ScenePipeline.from_pretrained(options.model, dtype=dtype, **parts)
+    return pipeline.prepare(device).use_runtime(options.runtime)
 
 
 def _names(objects: io.ObjectMasks, given: Sequence[str] | None) -> list[str]:

@@ -258,7 +258,9 @@ def _run_content(options: argparse.Namespace, device: torch.device) -> None:
     report = evaluation.evaluate_fills(
         _rows(options),
         partial(read_colors, options.annotations, options.split),
-        evaluation.load_fill_methods(names, device=device, dtype=find_dtype(options.dtype)),
+        evaluation.load_fill_methods(
+            names, device=device, dtype=find_dtype(options.dtype, device), runtime=options.runtime
+        ),
         limit=options.limit,
         resamples=options.resamples,
         confidence=options.confidence,
@@ -298,7 +300,8 @@ def _methods(
 ) -> list[evaluation.TableMethod]:
     """The methods of the run, with their rows in the table where there is one."""
     given = given_options(options)
-    loading: dict[str, Any] = {"device": device, "dtype": find_dtype(options.dtype), "seed": options.seed}
+    loading: dict[str, Any] = {"device": device, "dtype": find_dtype(options.dtype, device), "seed": options.seed}
+    loading["runtime"] = options.runtime
     bank = _nearest_masks(options, names, table)
     if table is None:
         loading |= {"posterior": options.posterior, "nearest_masks": bank, "true_order": options.true_order}

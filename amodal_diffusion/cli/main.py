@@ -23,6 +23,7 @@ from .convert import add_convert
 from .dataset import add_dataset
 from .deocclude import add_deocclude
 from .evaluate import add_evaluate
+from .export import add_export
 from .ground_truth import add_ground_truth
 from .options import common_options, model_options
 
@@ -112,10 +113,11 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     common = common_options()
     model = model_options()
-    add_complete(commands, [model, common])
-    add_deocclude(commands, [model_options(thresholds=False), common])
+    add_complete(commands, [model_options(dtype="auto"), common])
+    add_deocclude(commands, [model_options(thresholds=False, dtype="auto"), common])
     add_evaluate(commands, [model, common])
     add_convert(commands, [common])
+    add_export(commands, [common])
     add_dataset(commands, [common])
     add_annotate(commands, [model, common])
     add_ground_truth(commands, [common])

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import evaluation
+from .. import evaluation, runtimes
 
 if TYPE_CHECKING:
     import torch
 
     from ..pipelines import MaskPipeline
 
+logger = logging.getLogger(__name__)
+
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
-"""Names of `--dtype` and of torch."""
+"""Names of `--dtype` and of torch; "auto" asks the processor."""
 
 _SHOWN = 5  # bad records
 
@@ -67,8 +70,13 @@ def common_options() -> argparse.ArgumentParser:
     return parser
 
 
-def model_options(*, thresholds: bool = True) -> argparse.ArgumentParser:
-    """The options of commands that run a model; with `thresholds` also those that the calls of mask pipelines take.
+def model_options(*, thresholds: bool = True, dtype: str = "fp32") -> argparse.ArgumentParser:
+    """The options of commands that run a model.
+
+    Args:
+        thresholds: with those that the calls of mask pipelines take.
+        dtype: what `--dtype` is where it is not given. "auto" suits who wants an answer; figures, and runs that several
+            machines share, must not depend on the processor.
 
     Example:
         >>> parser = argparse.ArgumentParser(parents=[model_options()])
@@ -78,7 +86,15 @@ def model_options(*, thresholds: bool = True) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(add_help=False)
     group = parser.add_argument_group("model options")
     group.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps; auto takes what is there")
-    group.add_argument("--dtype", choices=tuple(DTYPES), default="fp32", help="precision of the weights (fp32)")
+    group.add_argument(
+        "--dtype",
+        choices=("auto", *DTYPES),
+        default=dtype,
+        help=f"precision; auto takes bf16 where the processor has units for it, else fp32 ({dtype})",
+    )
+    group.add_argument(
+        "--runtime", choices=("torch", "onnx", "openvino"), default="torch", help="what computes, on the CPU (torch)"
+    )
     group.add_argument("--batch-size", type=int, metavar="N", help="crops in one forward pass (the pipeline's)")
     if thresholds:
         group.add_argument(
@@ -159,8 +175,8 @@ def find_device(name: str) -> torch.device:
     return device
 
 
-def find_dtype(name: str) -> torch.dtype:
-    """The precision of a name in `DTYPES`.
+def find_dtype(name: str, device: str | torch.device = "cpu") -> torch.dtype:
+    """The precision of a name in `DTYPES`; "auto" takes the one that the device is fast in, and logs it.
 
     Example:
         >>> find_dtype("bf16")
@@ -168,6 +184,11 @@ def find_dtype(name: str) -> torch.dtype:
     """
     import torch
 
+    if name == "auto":
+        chosen = runtimes.preferred_dtype(device)
+        where = runtimes.processor_name() if torch.device(device).type == "cpu" else str(device)
+        logger.info("computing in %s on %s", chosen, where)
+        return chosen
     dtype: torch.dtype = getattr(torch, DTYPES[name])
     return dtype
 
@@ -181,13 +202,15 @@ def load_model(options: argparse.Namespace) -> MaskPipeline:
         >>> pipe = AmodalVAEPipeline(AmodalVAE(sample_size=16, latent_channels=2, block_out_channels=(2, 4)))
         >>> with TemporaryDirectory() as folder:
         ...     pipe.save_pretrained(folder)
-        ...     load_model(argparse.Namespace(model=folder, device="cpu", dtype="bf16")).dtype
+        ...     load_model(argparse.Namespace(model=folder, device="cpu", dtype="bf16", runtime="torch")).dtype
         torch.bfloat16
     """
     from diffusers.utils import logging
 
     logging.disable_progress_bar()
-    return evaluation.load_pipeline(options.model, device=find_device(options.device), dtype=find_dtype(options.dtype))
+    device = find_device(options.device)
+    dtype = find_dtype(options.dtype, device)
+    return evaluation.load_pipeline(options.model, device=device, dtype=dtype, runtime=options.runtime)
 
 
 def check_inputs_survive(output: Path, results: Iterable[Path], inputs: Iterable[Path]) -> None:

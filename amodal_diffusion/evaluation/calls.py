@@ -15,7 +15,13 @@ from ..pipelines import AmodalPipeline, AmodalPipelineOutput, MaskPipeline
 from ..pipelines.contexts import warnings_silenced
 
 
-def load_pipeline(name: str, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> MaskPipeline:
+def load_pipeline(
+    name: str,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    runtime: str = "torch",
+) -> MaskPipeline:
     """Load a mask pipeline from a folder or the Hub for a run over many photos, see `SafePipeline.prepare`.
 
     Raises:
@@ -31,7 +37,7 @@ def load_pipeline(name: str, *, device: str | torch.device = "cpu", dtype: torch
         ...     type(load_pipeline(folder)).__name__
         'AmodalVAEPipeline'
     """
-    pipeline = AmodalPipeline.from_pretrained(name, dtype=dtype)
+    pipeline = AmodalPipeline.from_pretrained(name, dtype=dtype, runtime=runtime)
     if not isinstance(pipeline, MaskPipeline):
         raise ValueError(f"'{name}' holds `{type(pipeline).__name__}`, which completes no masks.")
     return pipeline.prepare(device)

@@ -191,7 +191,12 @@ class ContentMethod:
 
 
 def load_fill_methods(
-    names: Sequence[str], *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32, **call_options: Any
+    names: Sequence[str],
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    runtime: str = "torch",
+    **call_options: Any,
 ) -> list[FillMethod]:
     """Turn names into methods: one of `FILL_METHODS`, or a folder or Hub id of a content pipeline.
 
@@ -215,7 +220,7 @@ def load_fill_methods(
         if "/" not in name and not Path(name).is_dir():
             raise ValueError(f"{known}, no folder, and no Hub id of the form 'organisation/name'.")
         try:
-            pipeline = AmodalPipeline.from_pretrained(name, dtype=dtype)
+            pipeline = AmodalPipeline.from_pretrained(name, dtype=dtype, runtime=runtime)
         except (OSError, ValueError) as error:
             raise ValueError(f"{known}, and loads as no pipeline: {error}") from error
         if not isinstance(pipeline, ContentPipeline):

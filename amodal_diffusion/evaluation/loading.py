@@ -20,6 +20,7 @@ def load_methods(
     *,
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
+    runtime: str = "torch",
     posterior: int | None = None,
     seed: int = 0,
     nearest_masks: NearestMaskBank | None = None,
@@ -33,6 +34,7 @@ def load_methods(
         names: names in `METHODS`, "nearest-mask", folders of saved pipelines, or Hub ids.
         device: device of the pipelines.
         dtype: dtype of the pipelines' weights.
+        runtime: what computes, see `SafePipeline.use_runtime`.
         posterior: number of samples; adds the rows of `posterior_methods` for every pipeline that draws samples.
         seed: of these samples.
         nearest_masks: the bank of the method "nearest-mask".
@@ -72,7 +74,7 @@ def load_methods(
         if "/" not in name and not Path(name).is_dir():
             raise ValueError(f"{known}, no folder, and no Hub id of the form 'organisation/name'.")
         try:
-            pipeline = load_pipeline(name, device=device, dtype=dtype)
+            pipeline = load_pipeline(name, device=device, dtype=dtype, runtime=runtime)
         except (OSError, ValueError) as error:
             raise ValueError(f"{known}, and loads as no pipeline: {error}") from error
         taken = {key: value for key, value in (options_if_taken or {}).items() if pipeline.takes_option(key)}

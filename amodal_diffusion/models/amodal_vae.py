@@ -13,7 +13,7 @@ from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
 from ..display import short_repr
-from .checks import CheckedModel, check_mask_plane, check_positive_integers
+from .checks import CheckedModel, check_mask_plane, check_positive_integers, graph_call
 
 # Beyond these the exponential of a log-variance says nothing more, and in half precision it would overflow.
 _LOG_VARIANCE = (-20.0, 10.0)
@@ -112,7 +112,7 @@ class ShapeEncoder(nn.Module):
         hidden = F.silu(self.linear_in(hidden.flatten(1)))
         if self.class_embedding is not None:
             if category_ids is None:
-                category_ids = torch.zeros(len(mask), dtype=torch.int64, device=mask.device)
+                category_ids = torch.zeros(mask.shape[0], dtype=torch.int64, device=mask.device)
             hidden = torch.cat([hidden, self.class_embedding(category_ids)], dim=1)
         return self.linear_out(F.silu(self.linear_hidden(hidden)))
 
@@ -243,6 +243,7 @@ class AmodalVAE(CheckedModel, ConfigMixin):
         self.spatial_transformer = SpatialTransformer(sample_size, block_out_channels)
 
     @apply_forward_hook
+    @graph_call
     def encode(self, mask: Tensor, category_ids: Tensor | None = None) -> DiagonalGaussian:
         """Distribution of the latent code.
 
@@ -255,11 +256,12 @@ class AmodalVAE(CheckedModel, ConfigMixin):
             ValueError: for another shape, ids out of range, or ids where the network is class-agnostic.
         """
         self._check_mask("mask", mask)
-        self._check_categories(category_ids, len(mask))
+        self._check_categories(category_ids, mask.shape[0])
         mean, log_variance = self.encoder(mask.to(self.dtype), category_ids).chunk(2, dim=1)
         return DiagonalGaussian(mean, log_variance)
 
     @apply_forward_hook
+    @graph_call
     def decode(self, latents: Tensor) -> Tensor:
         """Logits (B, 1, s, s) of the whole mask in its own tight box, from codes (B, L).
 
@@ -273,6 +275,7 @@ class AmodalVAE(CheckedModel, ConfigMixin):
         return self.decoder(latents.to(self.dtype))
 
     @apply_forward_hook
+    @graph_call
     def place(self, logits: Tensor, mask: Tensor) -> Tensor:
         """Where the decoded mask lies.
 
@@ -338,6 +341,8 @@ class AmodalVAE(CheckedModel, ConfigMixin):
             raise ValueError("`category_ids` must be None: the network is class-agnostic (`num_categories` is 0).")
         if category_ids.shape != (batch,):
             raise ValueError(f"`category_ids` must have shape {(batch,)}, got {tuple(category_ids.shape)}.")
+        if torch.compiler.is_compiling():  # what a graph cannot ask
+            return
         if batch and (int(category_ids.min()) < 0 or int(category_ids.max()) > count):
             raise ValueError(
                 f"`category_ids` must lie in [0, {count}], got {int(category_ids.min())} to {int(category_ids.max())}."

@@ -8,7 +8,7 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor
 
 from ..masks import occlusion_boundary
-from .checks import CheckedModel, check_flags, check_positive_integers, stack_planes
+from .checks import CheckedModel, check_flags, check_positive_integers, graph_call, stack_planes
 from .mask_unet import MaskUNet
 from .outputs import MaskModelOutput
 from .pcnet_mask import PCNetMask
@@ -130,6 +130,7 @@ class ASBUPredictor(CheckedModel, ConfigMixin):
         state["conv_in.0.weight"][:, pixels:] /= eraser_value
         self.unet.load_state_dict(state)
 
+    @graph_call
     def forward(
         self,
         mask: Tensor,

@@ -1,10 +1,12 @@
 """Checks of configurations, weights and inputs that several networks share."""
 
+import functools
+import inspect
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import torch
 from diffusers import ModelMixin
@@ -13,6 +15,9 @@ from torch import Tensor
 
 CONFIG_NAME = "config.json"
 _SHOWN = 3
+_Network = TypeVar("_Network", bound="CheckedModel")
+_P = ParamSpec("_P")
+_Answer = TypeVar("_Answer")
 # What diffusers, safetensors and our own constructors end in where a folder is broken; other errors name it themselves.
 _BROKEN = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, SafetensorError)
 
@@ -143,8 +148,44 @@ def stack_planes(
     return torch.cat([plane.to(dtype) for plane in planes], dim=1)
 
 
+def graph_call(
+    method: Callable[Concatenate[_Network, _P], _Answer],
+) -> Callable[Concatenate[_Network, _P], _Answer]:
+    """Decorate a method of a network that a graph may answer in torch's place, see `runtimes.use_runtime`.
+
+    In training mode torch answers always.
+
+    Example:
+        >>> class Doubled(CheckedModel):
+        ...     @graph_call
+        ...     def forward(self, mask):
+        ...         return 2 * mask
+        >>> network = Doubled().eval()
+        >>> network.graphs = {"forward": lambda network, given: -given["mask"]}
+        >>> network(torch.ones(1)), network.train()(torch.ones(1))
+        (tensor([-1.]), tensor([2.]))
+    """
+    signature = inspect.signature(method)
+
+    @functools.wraps(method)
+    def call(self: _Network, /, *args: _P.args, **kwargs: _P.kwargs) -> _Answer:
+        if self.graphs is None or self.training:
+            return method(self, *args, **kwargs)
+        given = signature.bind(self, *args, **kwargs)
+        given.apply_defaults()
+        values = dict(given.arguments)
+        del values["self"]
+        answer: _Answer = self.graphs[method.__name__](self, values)
+        return answer
+
+    return call
+
+
 class CheckedModel(ModelMixin):
     """A network that loads from complete and finite weights alone.
+
+    Attributes:
+        graphs: what answers for torch, by the name of the method; None where torch does.
 
     Example:
         >>> import tempfile
@@ -159,6 +200,8 @@ class CheckedModel(ModelMixin):
             ...
         ValueError: '...' cannot be loaded as PCNetMask: its weights hold `more`, which the network does not have.
     """
+
+    graphs: Mapping[str, Callable[[Any, dict[str, Any]], Any]] | None = None
 
     @classmethod
     def from_pretrained(

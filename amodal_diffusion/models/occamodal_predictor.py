@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import ResNetConfig, ResNetModel
 
 from ..hub import download_file
-from .checks import CheckedModel, check_mask_plane, check_positive_integers
+from .checks import CheckedModel, check_mask_plane, check_positive_integers, graph_call
 from .mask_unet import MaskUNet
 from .outputs import MaskModelOutput
 from .pcnet_mask import PCNetMask
@@ -156,6 +156,7 @@ class OccAmodalPredictor(CheckedModel, ConfigMixin):
         hidden = self.image_encoder(image.to(self.dtype), output_hidden_states=True).hidden_states
         return tuple(hidden[stage] for stage in self.config.image_feature_stages)
 
+    @graph_call
     def forward(
         self,
         mask: Tensor,

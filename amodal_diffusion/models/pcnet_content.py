@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from ..display import short_repr
-from .checks import CheckedModel, check_condition, check_flags, check_mask_plane, check_positive_integers
+from .checks import CheckedModel, check_condition, check_flags, check_mask_plane, check_positive_integers, graph_call
 from .pull_push import pull_push
 
 _RGB = 3
@@ -262,6 +262,7 @@ class PCNetContent(CheckedModel, ConfigMixin):
         model.load_state_dict(state)
         return model.train(self.training)
 
+    @graph_call
     def forward(
         self,
         image: Tensor,

@@ -9,7 +9,7 @@ from diffusers import ConfigMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor
 
-from .checks import CheckedModel, check_flags, check_mask_plane, check_positive_integers, stack_planes
+from .checks import CheckedModel, check_flags, check_mask_plane, check_positive_integers, graph_call, stack_planes
 from .mask_unet import MaskUNet
 from .outputs import MaskModelOutput
 from .photo.efficientnet_lite import EfficientNetLite0
@@ -67,6 +67,7 @@ class PCNetMask(MaskUNet, CheckedModel, ConfigMixin):
             patch_size=patch_size,
         )
 
+    @graph_call
     def forward(  # type: ignore[override]  # the planes by name
         self,
         mask: Tensor,
@@ -188,6 +189,7 @@ class PhotoPCNetMask(CheckedModel, ConfigMixin):
         maps = self.image_encoder(image, levels=5).feature_maps
         return list(maps[::-1][: len(self.unet.reduce_blocks)])
 
+    @graph_call
     def forward(
         self,
         mask: Tensor,

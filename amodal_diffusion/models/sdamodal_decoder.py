@@ -6,7 +6,7 @@ from diffusers import ConfigMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor
 
-from .checks import CheckedModel, check_mask_plane, check_positive_integers
+from .checks import CheckedModel, check_mask_plane, check_positive_integers, graph_call
 from .mask_unet import MaskUNet
 from .outputs import MaskModelOutput
 
@@ -61,6 +61,7 @@ class SDAmodalDecoder(CheckedModel, ConfigMixin):
             feature_channels=feature_channels, reduced_channels=reduced_channels, align_corners=False,
         )  # fmt: skip
 
+    @graph_call
     def forward(
         self, mask: Tensor, features: Sequence[Tensor], return_dict: bool = True
     ) -> MaskModelOutput | tuple[Tensor]:
@@ -83,9 +84,9 @@ class SDAmodalDecoder(CheckedModel, ConfigMixin):
         if len(features) != len(channels):
             raise ValueError(f"`features` must hold {len(channels)} maps, got {len(features)}.")
         for index, (feature, width) in enumerate(zip(features, channels, strict=True)):
-            if feature.ndim != 4 or feature.shape[:2] != (len(mask), width):
+            if feature.ndim != 4 or feature.shape[:2] != (mask.shape[0], width):
                 raise ValueError(
-                    f"`features[{index}]` must have shape ({len(mask)}, {width}, h, w), got {tuple(feature.shape)}."
+                    f"`features[{index}]` must have shape ({mask.shape[0]}, {width}, h, w), got {tuple(feature.shape)}."
                 )
         logits = self.unet(mask.to(self.dtype), [feature.to(self.dtype) for feature in features])
         return MaskModelOutput(logits=logits) if return_dict else (logits,)

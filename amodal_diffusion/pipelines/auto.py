@@ -48,9 +48,9 @@ class AmodalPipeline:
 
         Args:
             pretrained_model_name_or_path: a local folder or a Hub id such as "organisation/name".
-            kwargs: passed on to the `from_pretrained` of the pipeline: `dtype`, `revision`, `subfolder`, `cache_dir`,
-                `token`, `local_files_only`, `variant`, components such as `model=...`, or settings of the pipeline such
-                as `mask_threshold=...`.
+            kwargs: passed on to the `from_pretrained` of the pipeline: `dtype`, `runtime`, `revision`, `subfolder`,
+                `cache_dir`, `token`, `local_files_only`, `variant`, components such as `model=...`, or settings of the
+                pipeline such as `mask_threshold=...`.
 
         Returns:
             A pipeline of the class that the folder names, in evaluation mode.

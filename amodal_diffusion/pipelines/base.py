@@ -23,6 +23,7 @@ from ..hub import (
     pipeline_output,
     write_pipeline_file,
 )
+from ..runtimes import check_runtime, use_runtime
 from .contexts import evaluation_mode
 from .inputs import OUTPUT_TYPES, check_choice, check_integer
 from .registry import find_pipeline
@@ -106,13 +107,15 @@ class SafePipeline(DiffusionPipeline):
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any) -> Self:
         """Load from a local folder or a Hub id; see `DiffusionPipeline.from_pretrained`.
 
-        Two differences: `subfolder` names the folder of the pipeline where a folder or repository holds several, and
-        only safetensors are read, never pickled weights.
+        Three differences: `subfolder` names the folder of the pipeline where a folder or repository holds several;
+        `runtime`, one of "torch", "onnx" and "openvino", says what computes, see `use_runtime`; and only safetensors
+        are read, never pickled weights.
 
         Raises:
             FileNotFoundError: where there is no such folder, or it holds no `model_index.json`.
             ValueError: where the index is broken or of another pipeline, or `use_safetensors` is False.
             OSError: where the Hub does not give the files.
+            ImportError: where the runtime is not installed.
         """
         hub_options = {key: kwargs.get(key) for key in HUB_KEYS}
         folder = find_pipeline_folder(pretrained_model_name_or_path, kwargs.pop("subfolder", None), **hub_options)
@@ -131,16 +134,18 @@ class SafePipeline(DiffusionPipeline):
         """
         if kwargs.pop("use_safetensors", None) is False:
             raise ValueError("`use_safetensors` must be True: pickled weights can run code when they are loaded.")
+        runtime = check_runtime(kwargs.pop("runtime", "torch"))
         cls._check_components(folder, kwargs)
         token = _INDEX.set(folder.index)
         try:
-            return super().from_pretrained(folder.place, use_safetensors=True, **kwargs)
+            pipeline = super().from_pretrained(folder.place, use_safetensors=True, **kwargs)
         except (ValueError, TypeError) as error:
             if folder.place in str(error):
                 raise
             raise type(error)(f"'{folder.place}' cannot be loaded as {cls.__name__}: {error}") from error
         finally:
             _INDEX.reset(token)
+        return pipeline.use_runtime(runtime)
 
     @classmethod
     def _check_class(cls, folder: PipelineFolder) -> None:
@@ -244,6 +249,24 @@ class SafePipeline(DiffusionPipeline):
         with pipeline_output(save_directory, self.components, kwargs.get("variant")) as staged:
             write_pipeline_file(staged, type(self).__name__, module)
             super().save_pretrained(os.fspath(staged), safe_serialization=True, **kwargs)
+
+    def use_runtime(self, runtime: str) -> Self:
+        """Let an engine answer for the networks of this package, or torch again; see `runtimes.use_runtime`.
+
+        They stay what they are: the pipeline is called, saved, published, moved and copied as ever. A saved folder does
+        not say what computed; loading says it again.
+
+        Args:
+            runtime: "torch", "onnx" (ONNX Runtime) or "openvino".
+
+        Raises:
+            ValueError: another name.
+            ImportError: naming the extra that is not installed.
+        """
+        check_runtime(runtime)
+        for network in self.networks:
+            use_runtime(network, runtime)
+        return self
 
     def prepare(self, device: str | torch.device) -> Self:
         """Make ready for a run over many photos: on its device, in the faster memory layout, without progress bars."""

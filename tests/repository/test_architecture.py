@@ -27,7 +27,7 @@ FLOORS = (
     ("crops", "images"),
     ("ordering",),
     ("metrics", "visualization", "models", "data"),
-    ("baselines", "losses", "io", "scene"),
+    ("baselines", "losses", "io", "runtimes", "scene"),
     ("pipelines",),
     ("conversion", "evaluation"),
     ("annotation", "interop"),
@@ -48,6 +48,7 @@ TWICE = {
     "coco": "COCO's JSON: read as annotations, written from a scene",
     **dict.fromkeys(("cvat", "label_studio"), "a tool: its files read, and written"),
     "curves": "drawn, and a paper's figure of them",
+    "export": "a data set in files of tools; the command that writes networks",
     "dataset": "a data set, and the command that makes one",
     "ground_truth": "that of a scene, and the command that makes it",
     "samples": "one row of a data set to score; drawings of several",
@@ -266,11 +267,11 @@ def test_every_dependency_has_a_tested_version(project):
 
 
 EXTRAS = {
-    "amodal_diffusion": ("features", "interop", "rooms"),
+    "amodal_diffusion": ("features", "interop", "onnx", "openvino", "rooms"),
     "demos": ("demo",),
     "training": ("train",),
     "benchmarks": ("demo", "train", "dev"),
-    "tests": ("demo", "train", "features", "dev", "browser", "interop", "rooms"),
+    "tests": ("demo", "train", "features", "dev", "browser", "interop", "onnx", "openvino", "rooms"),
 }
 """Which extras of pyproject.toml each folder may count on."""
 

@@ -27,6 +27,7 @@ COMMANDS = {
     "ground-truth": (),
     "make-rooms": (),
     "convert pcnet-m": (),
+    "export onnx": (),
 }
 
 

@@ -15,6 +15,7 @@ from ...hub import PipelineFolder
 from ...images import load_image
 from ...masks import BoolArray, mask_boxes, mask_unions, to_mask_stack
 from ...ordering import ancestors, check_order, order_from_masks
+from ...runtimes import check_runtime
 from ...scene import Scene
 from ..base import CallInterruptedError, PipelineCallback, SafePipeline
 from ..completion.mask_pipeline import MaskPipeline
@@ -119,8 +120,9 @@ class ScenePipeline(SafePipeline):
         """
         if kwargs.pop("use_safetensors", None) is False:
             raise ValueError("`use_safetensors` must be True: pickled weights can run code when they are loaded.")
+        runtime = check_runtime(kwargs.pop("runtime", "torch"))
         given = {name: kwargs.pop(name) for name in (*COMPONENTS, *SETTINGS) if name in kwargs}
-        return cls(**load_scene_pipeline(folder, given, **kwargs))
+        return cls(**load_scene_pipeline(folder, given, **kwargs)).use_runtime(runtime)
 
     @classmethod
     def extract_init_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> tuple[dict[str, Any], ...]:

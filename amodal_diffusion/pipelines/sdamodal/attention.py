@@ -1,12 +1,14 @@
 """Self-attention in blocks of queries, which is faster than torch's own on some CPUs in bfloat16."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from torch import Tensor
+
+from ...runtimes import processor_units
 
 MIN_LENGTH = 2048  # shorter sequences take as long either way
 BLOCK_LENGTH = 256  # queries: their scores against 10,000 keys stay in the cache of a CPU
@@ -130,6 +132,6 @@ def blocked_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 
 def _blocks_are_faster() -> bool:
-    """Whether the bfloat16 instructions are those of AVX-512 and not those of AMX; False where torch cannot tell."""
-    found: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(found.get("avx512_bf16")) and not found.get("amx_tile")
+    """Whether the bfloat16 instructions are those of AVX-512 and not those of AMX; False where nothing tells."""
+    units = processor_units()
+    return "avx512_bf16" in units and "amx_bf16" not in units

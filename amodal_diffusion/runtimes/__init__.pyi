@@ -1,0 +1,10 @@
+from .engines import RUNTIMES as RUNTIMES
+from .engines import check_runtime as check_runtime
+from .engines import use_runtime as use_runtime
+from .graphs import export_onnx as export_onnx
+from .graphs import graphs_of as graphs_of
+from .onnx_files import export_pipeline as export_pipeline
+from .processors import has_fast_bf16 as has_fast_bf16
+from .processors import preferred_dtype as preferred_dtype
+from .processors import processor_name as processor_name
+from .processors import processor_units as processor_units
