@@ -36,7 +36,7 @@ class Variant:
     flags: tuple[str, ...] = ()
 
 
-COMMON = ("--train_batch_size", "64", "--mixed_precision", "bf16", "--max_grad_norm", "1.0", "--optimizer", "adamw")
+COMMON = ("--train_batch_size", "64", "--mixed_precision", "auto", "--max_grad_norm", "1.0", "--optimizer", "adamw")
 ASBU_FLAGS = (
     *COMMON, "--recipe", "improved", "--sample_size", "64", "--patch_size", "2", "--block_out_channels",
     "16,32,64,128,128", "--learning_rate", "2e-3", "--weight_decay", "0.01", "--lr_scheduler", "one_cycle",
@@ -51,7 +51,7 @@ ASBU = (
     Variant("without uncertainty (cross-entropy)", ("--occluder_input", "both", "--loss", "cross_entropy")),
 )
 VAE_FLAGS = (
-    "--recipe", "improved", "--train_batch_size", "32", "--mixed_precision", "bf16", "--use_ema",
+    "--recipe", "improved", "--train_batch_size", "32", "--mixed_precision", "auto", "--use_ema",
     "--dataset_weights", "4", "1.2", "--code_weight", "0.2", "--placement_weight", "0.11", "--box_weight", "50",
     "--background_weight", "1", "--simulated_share", "0.5", "--num_categories", "90", "--category_sources", "0", "1",
     "--validation_samples", "512",

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from amodal_diffusion.files import write_text
+from amodal_diffusion.runtimes import processor_name
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -22,7 +23,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 def environment(device: str | torch.device = "cpu") -> dict[str, Any]:
     """Date, commit, device and versions of this run."""
     device = torch.device(device)
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name()
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "commit": _commit(),
@@ -72,17 +73,6 @@ def format_environment(record: Mapping[str, Any]) -> str:
 
 def write_json(path: Path, record: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(record, indent=2) + "\n")
-
-
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = {line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")}
-    flags = next((line for line in lines if line.startswith("flags")), "")
-    units = [flag for flag in ("amx_bf16", "avx512_bf16", "avx512f", "avx2") if f" {flag}" in flags]
-    return ", ".join([*sorted(names), *units]) or platform.machine()
 
 
 def _commit() -> str:

@@ -2,9 +2,11 @@
 
 The published flow [Z20] is written plainly below: crops are made one at a time with OpenCV, and the network answers one
 ordered pair, then one object, per forward pass in fp32. Figures: the ratio on a scene with 19 objects and 46 ordered
-pairs, agreement of the results, and how time grows with the number of objects.
+pairs, agreement of the results, and how time grows with the number of objects. Ours runs in several ways (`WAYS`), so
+that it shows what each step gains: batches alone, the memory layout, the precision, the engine.
 
     python benchmarks/scene_speed.py --model pipelines/pcnet-m
+    python benchmarks/scene_speed.py --objects --ways batches fp32 openvino --clock cpu --threads 1
     python benchmarks/scene_speed.py --model published.pth.tar --repeats 7 --json scene_speed.json
 """
 
@@ -23,11 +25,23 @@ from common import environment, format_environment, median_ratio, time_in_turn, 
 from amodal_diffusion import PCNetMaskPipeline
 from amodal_diffusion.conversion import convert_pcnet_mask
 from amodal_diffusion.ordering import neighbours
+from amodal_diffusion.runtimes import check_runtime, has_fast_bf16
 
 HEIGHT, WIDTH, MIN_AREA = 480, 640, 60
 OBJECTS, PAIRS, SEED = 19, 23, 35  # 23 neighbour pairs are 46 ordered ones; the seed saves the search
 GROWTH = (2, 5, 10, 20, 40)
 PUBLISHED_SETTINGS = {"crop": "mixed", "paste": "binary", "keep_modal": False}  # the rest is the default
+
+
+# Each way to run ours: precision, runtime, and whether the layout is channels last.
+WAYS = {
+    "batches": (torch.float32, "torch", False),
+    "fp32": (torch.float32, "torch", True),
+    "bf16": (torch.bfloat16, "torch", True),
+    "onnx": (torch.float32, "onnx", True),
+    "openvino": (torch.float32, "openvino", True),
+    "openvino-bf16": (torch.bfloat16, "openvino", True),
+}
 
 
 def draw_objects(count: int, seed: int) -> np.ndarray:
@@ -146,7 +160,14 @@ class PublishedFlow:
 
 
 def load_pipeline(
-    model: Path, dtype: torch.dtype, device: str, *, size: int | None = None, own_settings: bool = False
+    model: Path,
+    dtype: torch.dtype,
+    device: str,
+    *,
+    runtime: str = "torch",
+    channels_last: bool = True,
+    size: int | None = None,
+    own_settings: bool = False,
 ) -> PCNetMaskPipeline:
     """Our pipeline, with the published settings unless `own_settings`.
 
@@ -160,8 +181,23 @@ def load_pipeline(
     if not own_settings:
         pipeline = PCNetMaskPipeline(pipeline.model, **PUBLISHED_SETTINGS)
     pipeline.set_progress_bar_config(disable=True)
-    pipeline.model.to(memory_format=torch.channels_last)
-    return pipeline.to(device)
+    if channels_last:
+        pipeline.model.to(memory_format=torch.channels_last)
+    return pipeline.to(device).use_runtime(runtime)
+
+
+def usual_ways(device: str) -> list[str]:
+    """The ways that suit this machine: bf16 where the processor has units for it, engines that are installed."""
+    suitable = []
+    for name, (dtype, runtime, _) in WAYS.items():
+        slow = dtype == torch.bfloat16 and torch.device(device).type == "cpu" and not has_fast_bf16()
+        try:
+            check_runtime(runtime)
+        except ImportError:
+            continue
+        if not slow:
+            suitable.append(name)
+    return suitable
 
 
 def mean_iou(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
@@ -179,13 +215,20 @@ def agreement(order: np.ndarray, masks: np.ndarray, output: Any, touching: np.nd
 
 
 def run(
-    model: Path, device: str, repeats: int, objects: list[int], clock: str = "wall", **options: Any
+    model: Path,
+    device: str,
+    repeats: int,
+    objects: list[int],
+    clock: str = "wall",
+    ways: list[str] | None = None,
+    **options: Any,
 ) -> dict[str, Any]:
-    reference = load_pipeline(model, torch.float32, device, **options)
-    reference.model.to(memory_format=torch.contiguous_format)  # as published
+    reference = load_pipeline(model, torch.float32, device, channels_last=False, **options)  # as published
     published = PublishedFlow(reference.model.eval(), reference.model.config.sample_size, 0.1, 0.2)
-    dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16}
-    pipelines = {name: load_pipeline(model, dtype, device, **options) for name, dtype in dtypes.items()}
+    pipelines = {}
+    for name in ways or usual_ways(device):
+        dtype, runtime, layout = WAYS[name]
+        pipelines[name] = load_pipeline(model, dtype, device, runtime=runtime, channels_last=layout, **options)
     record: dict[str, Any] = {
         "environment": environment(device) | {"opencv": cv2.__version__, "opencv threads": cv2.getNumThreads()},
         "model": {"parameters": sum(p.numel() for p in reference.model.parameters()), "crop": published.size},
@@ -217,11 +260,11 @@ def format_scene(scene: dict[str, Any]) -> str:
     for name, ratio in scene["ratio"].items():
         same = scene["agreement"][name]
         parts.append(
-            f"{name} {seconds[name]:6.3f} s, {ratio:4.1f}x, IoU {same['iou_mean']:.4f} (least {same['iou_min']:.4f}), "
-            f"order {100 * same['order_agreement']:.1f} %"
+            f"{name:<14}{seconds[name]:6.3f} s, {ratio:4.1f}x, IoU {same['iou_mean']:.4f} "
+            f"(least {same['iou_min']:.4f}), order {100 * same['order_agreement']:.1f} %"
         )
     head = f"{scene['objects']:3d} objects {scene['ordered_pairs']:3d} pairs: published {seconds['published']:6.3f} s"
-    return " | ".join([head, *parts])
+    return "\n    ".join([head, *parts])
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -238,6 +281,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--objects", type=int, nargs="*", default=list(GROWTH), help="further scenes, for the growth of time"
     )
+    parser.add_argument(
+        "--ways",
+        nargs="+",
+        choices=tuple(WAYS),
+        metavar="WAY",
+        help=f"of running ours, those that suit of {', '.join(WAYS)}",
+    )
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="cpu: for a machine that others use")
     parser.add_argument("--threads", type=int, help="torch and OpenCV threads")
     parser.add_argument("--json", type=Path, help="write the figures here")
@@ -250,7 +300,9 @@ def main(arguments: list[str] | None = None) -> int:
     shown = environment(options.device) | {"opencv": cv2.__version__, "clock": options.clock}
     sys.stdout.write(format_environment(shown) + "\n\n")
     settings = {"size": options.sample_size, "own_settings": options.own_settings}
-    record = run(options.model, options.device, options.repeats, options.objects, options.clock, **settings)
+    record = run(
+        options.model, options.device, options.repeats, options.objects, options.clock, options.ways, **settings
+    )
     if options.json:
         write_json(options.json, record)
     return 0

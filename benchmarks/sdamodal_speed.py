@@ -38,6 +38,7 @@ from sdamodal.random_diffusion import SIZES, decoder_config, draw_masks, make_ph
 
 from amodal_diffusion import SDAmodalDecoder, SDAmodalPipeline
 from amodal_diffusion.files import atomic_folder
+from amodal_diffusion.runtimes import has_fast_bf16
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 PUBLISHED_SETTINGS = {"feature_crop": "cells", "paste": "binary", "keep_modal": False}  # the rest is the default
@@ -414,7 +415,7 @@ def make_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--size", choices=tuple(SIZES), default="tiny", help="full: as Stable Diffusion 2.1")
     add("--device", default="cpu")
-    add("--dtype", choices=tuple(DTYPES), help="of ours; bf16 on a CPU and fp16 elsewhere where it is not given")
+    add("--dtype", choices=tuple(DTYPES), help="of ours; where it is not given, what a CPU is fast in, fp16 elsewhere")
     add("--draws", type=int, default=8, help="noise draws, of both")
     add("--masks", type=parse_counts, default=[1, 5, 20], help="numbers of masks, such as 1,5,20")
     add("--resolution", type=int, help="side that the photo is squashed to; 768 at full size")
@@ -443,7 +444,8 @@ def main(arguments: list[str] | None = None) -> int:
     if options.photo and not options.photo.is_file():
         parser.error(f"--photo {options.photo} does not exist")
     cpu = device.type == "cpu"
-    options.dtype = options.dtype or ("bf16" if cpu else "fp16")
+    fast = "bf16" if has_fast_bf16() else "fp32"
+    options.dtype = options.dtype or (fast if cpu else "fp16")
     options.resolution = options.resolution or SIZES[options.size]["resolution"]
     options.repeats = (1 if cpu else 5) if options.repeats is None else options.repeats
     options.warmup = (0 if cpu else 1) if options.warmup is None else options.warmup

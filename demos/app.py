@@ -29,6 +29,7 @@ try:
 except ImportError as error:
     sys.exit(f"the page needs the extra `demo` ({error}): pip install -c constraints.txt '.[demo]'")
 
+from amodal_diffusion.runtimes import preferred_dtype, processor_name  # noqa: E402
 from page import assets  # noqa: E402
 from page.layout import Page  # noqa: E402
 from page.models import Models  # noqa: E402
@@ -156,7 +157,10 @@ def main(arguments: list[str] | None = None) -> int:
     except (OSError, ValueError, TypeError) as error:
         sys.stderr.write(f"--segmenter {options.segmenter} cannot be used: {error}\n")
         return 2
-    models = Models(options.pipelines, segmenters, options.device)
+    dtype = preferred_dtype(options.device)
+    where = processor_name() if options.device == "cpu" else options.device
+    sys.stderr.write(f"computing in {str(dtype).removeprefix('torch.')} on {where}\n")
+    models = Models(options.pipelines, segmenters, options.device, dtype)
     if models.missing:
         sys.stderr.write(f"{models.missing}\n")
     keeper = Keeper(options.keep, options.keep_hours)

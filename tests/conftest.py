@@ -6,6 +6,7 @@ import shutil
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 import amodal_diffusion.hub
 import parity
@@ -91,3 +92,11 @@ def hub(monkeypatch, tmp_path):
 def offline(monkeypatch):
     """The Hub is not asked for anything in this process."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def plain_processor():
+    """A processor without units for bf16, so that commands that ask it compute in float32 on every machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True}, raising=False)
+        yield

@@ -157,7 +157,7 @@ class PhotoPCNetMaskTask(Task):
         pasted = PhotoSynthesisConfig(size=size, front_probability=0.5, behind_probability=0.2, region_probability=0.12)
         real = replace(pasted, front_probability=0.0, behind_probability=0.0, region_probability=0.0)
         labeller = make_labeller(
-            args.pseudo_labels, args.pseudo_eraser_dilation, device, args.mixed_precision == "bf16"
+            args.pseudo_labels, args.pseudo_eraser_dilation, device, accelerator.mixed_precision == "bf16"
         )
         parts = [split_photos(rows, args.validation_fraction) for rows in read_photo_sources(args)]
         self.photos, self.validation = {}, {}

@@ -112,7 +112,7 @@ class FeatureArguments:
     )
     stable_diffusion_dtype: str | None = flag(
         None,
-        "Of its weights and passes; None takes bf16 on an accelerator and fp32 on a CPU.",
+        "Of its weights and passes; None takes bf16 on an accelerator, and on a CPU what it is fast in.",
         choices=tuple(sorted(DTYPES)),
     )
     time_step: int | None = flag(None, f"Noise level; {_default('time_step')} as published where None.")

@@ -153,7 +153,7 @@ def graph_call(
 ) -> Callable[Concatenate[_Network, _P], _Answer]:
     """Decorate a method of a network that a graph may answer in torch's place, see `runtimes.use_runtime`.
 
-    In training mode torch answers always.
+    In training mode and for an empty batch torch answers always.
 
     Example:
         >>> class Doubled(CheckedModel):
@@ -175,6 +175,8 @@ def graph_call(
         given.apply_defaults()
         values = dict(given.arguments)
         del values["self"]
+        if any(isinstance(value, Tensor) and value.shape[:1] == (0,) for value in values.values()):
+            return method(self, *args, **kwargs)
         answer: _Answer = self.graphs[method.__name__](self, values)
         return answer
 

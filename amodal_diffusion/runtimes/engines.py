@@ -94,8 +94,6 @@ class _GraphCall:
         self._check(inputs)
         first = next(iter(inputs.values()))
         arrays = {name: _array(value, self.graph.inputs[name].dtype) for name, value in inputs.items()}
-        if first.shape[0] == 0:  # which engines refuse
-            raise ValueError("a batch must not be empty.")
         dtype = network.dtype if self.runtime == "openvino" else torch.float32
         if dtype not in self.sessions:
             self.sessions[dtype] = _SESSIONS[self.runtime](self.onnx, dtype)

@@ -7,23 +7,26 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from ..models import (
-    AmodalVAE,
-    ASBUPredictor,
-    OccAmodalPredictor,
-    PCNetContent,
-    PCNetMask,
-    PhotoPCNetMask,
-    SDAmodalDecoder,
-)
 from ..models.amodal_vae import DiagonalGaussian
 from ..models.outputs import MaskModelOutput
 from ..models.pcnet_content import PCNetContentOutput
+
+if TYPE_CHECKING:
+    from ..models import (
+        AmodalVAE,
+        ASBUPredictor,
+        OccAmodalPredictor,
+        PCNetContent,
+        PCNetMask,
+        PhotoPCNetMask,
+        SDAmodalDecoder,
+    )
 
 OPSET = 18
 _BATCH = 2  # of the example that a graph is made with
@@ -45,6 +48,7 @@ class Graph:
         multiple: heights and widths must be multiples of this.
 
     Example:
+        >>> from amodal_diffusion import PCNetMask
         >>> graph = graphs_of(PCNetMask(block_out_channels=(2, 4), sample_size=16, patch_size=2))["forward"]
         >>> list(graph.inputs), graph.outputs, graph.axes["mask"], graph.multiple
         (['mask', 'eraser'], ('logits',), {0: 'batch', 2: 'height', 3: 'width'}, 2)
@@ -68,14 +72,14 @@ def graphs_of(network: nn.Module) -> dict[str, Graph]:
         TypeError: a network without graphs.
 
     Example:
+        >>> from amodal_diffusion import AmodalVAE
         >>> list(graphs_of(AmodalVAE(sample_size=16, latent_channels=2, block_out_channels=(2, 4))))
         ['encode', 'decode', 'place']
     """
-    for kind, graphs in _GRAPHS.items():
-        if isinstance(network, kind):
-            return graphs(network)
-    known = ", ".join(kind.__name__ for kind in _GRAPHS)
-    raise TypeError(f"`network` must be one of {known}, got {type(network).__name__}.")
+    for kind in type(network).__mro__:
+        if kind.__name__ in _GRAPHS:
+            return _GRAPHS[kind.__name__](network)
+    raise TypeError(f"`network` must be one of {', '.join(_GRAPHS)}, got {type(network).__name__}.")
 
 
 def export_onnx(network: nn.Module) -> dict[str, bytes]:
@@ -92,6 +96,7 @@ def export_onnx(network: nn.Module) -> dict[str, bytes]:
         ImportError: the extra `onnx` is not installed.
 
     Example:
+        >>> from amodal_diffusion import PCNetMask
         >>> files = export_onnx(PCNetMask(block_out_channels=(2, 4), sample_size=16))
         >>> import onnx
         >>> [output.name for output in onnx.load_from_string(files["forward"]).graph.output]
@@ -204,21 +209,20 @@ def _named(given: Mapping[str, Any], inputs: Mapping[str, Tensor]) -> dict[str, 
     return {name: given[name] for name in inputs}
 
 
-def _pcnet_mask(network: PCNetMask | ASBUPredictor) -> dict[str, Graph]:
+def _pcnet_mask(network: "PCNetMask | ASBUPredictor", second: str = "eraser") -> dict[str, Graph]:
     config = network.config
-    second = "boundary" if isinstance(network, ASBUPredictor) else "eraser"
     inputs = _crops({"mask": 1, second: 1, **({"image": 3} if config.use_rgb else {})}, config.sample_size)
     if config.class_conditioned:
         inputs["category_ids"] = _ids()
     return _forward(inputs, multiple=config.patch_size)
 
 
-def _photo_pcnet_mask(network: PhotoPCNetMask) -> dict[str, Graph]:
+def _photo_pcnet_mask(network: "PhotoPCNetMask") -> dict[str, Graph]:
     planes = {"mask": 1, "eraser": 1, "front": 1, "image": 3}
     side = -(-network.config.sample_size // _ENCODER_STRIDE) * _ENCODER_STRIDE
     inputs = _crops(planes, side) | {"shown": torch.ones(_BATCH, dtype=torch.bool)}
 
-    def trace(network: PhotoPCNetMask, given: dict[str, Tensor]) -> tuple[Tensor]:
+    def trace(network: "PhotoPCNetMask", given: dict[str, Tensor]) -> tuple[Tensor]:
         planes = torch.cat([given["mask"], given["eraser"], given["front"]], dim=1)
         shown = given["shown"].to(planes.dtype).view(-1, 1, 1, 1)
         features = [shown * feature for feature in network.encode_image(given["image"])]
@@ -235,18 +239,18 @@ def _photo_pcnet_mask(network: PhotoPCNetMask) -> dict[str, Graph]:
     return _forward(inputs, multiple=_ENCODER_STRIDE, trace=trace, read=read)
 
 
-def _occamodal(network: OccAmodalPredictor) -> dict[str, Graph]:
+def _occamodal(network: "OccAmodalPredictor") -> dict[str, Graph]:
     planes = {"mask": 1, "image": 3, **({"boundary": 1} if network.config.mask_channels == 2 else {})}
     return _forward(_crops(planes, network.config.sample_size), multiple=network.config.patch_size)
 
 
-def _sdamodal(network: SDAmodalDecoder) -> dict[str, Graph]:
+def _sdamodal(network: "SDAmodalDecoder") -> dict[str, Graph]:
     config = network.config
     inputs = _crops({"mask": 1}, config.sample_size)
     for index, (channels, side) in enumerate(zip(config.feature_channels, config.feature_sizes, strict=True)):
         inputs |= _crops({f"feature_{index}": channels}, side)
 
-    def trace(network: SDAmodalDecoder, given: dict[str, Tensor]) -> Any:
+    def trace(network: "SDAmodalDecoder", given: dict[str, Tensor]) -> Any:
         features = [value for name, value in given.items() if name != "mask"]
         return network(given["mask"], features, return_dict=False)
 
@@ -259,7 +263,7 @@ def _sdamodal(network: SDAmodalDecoder) -> dict[str, Graph]:
     return {"forward": graph}
 
 
-def _pcnet_content(network: PCNetContent) -> dict[str, Graph]:
+def _pcnet_content(network: "PCNetContent") -> dict[str, Graph]:
     config = network.config
     side = -(-config.sample_size // network.multiple) * network.multiple
     inputs = _crops({"image": 3, "visible": 1, **({"mask": 1} if config.use_mask else {})}, side)
@@ -272,12 +276,12 @@ def _painted(image: Tensor) -> PCNetContentOutput:
     return PCNetContentOutput(image=image)
 
 
-def _amodal_vae(network: AmodalVAE) -> dict[str, Graph]:
+def _amodal_vae(network: "AmodalVAE") -> dict[str, Graph]:
     config = network.config
     mask = _crops({"mask": 1}, config.sample_size)
     seen = mask | ({"category_ids": _ids()} if config.num_categories else {})
 
-    def encode(network: AmodalVAE, given: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def encode(network: "AmodalVAE", given: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         posterior = network.encode(**given)
         return posterior.mean, posterior.log_variance
 
@@ -314,12 +318,13 @@ def _amodal_vae(network: AmodalVAE) -> dict[str, Graph]:
     }
 
 
-_GRAPHS: dict[type[nn.Module], Callable[[Any], dict[str, Graph]]] = {
-    PCNetMask: _pcnet_mask,
-    PhotoPCNetMask: _photo_pcnet_mask,
-    ASBUPredictor: _pcnet_mask,
-    OccAmodalPredictor: _occamodal,
-    SDAmodalDecoder: _sdamodal,
-    AmodalVAE: _amodal_vae,
-    PCNetContent: _pcnet_content,
+# By names, so that a network is imported by those alone who have one.
+_GRAPHS: dict[str, Callable[[Any], dict[str, Graph]]] = {
+    "PCNetMask": _pcnet_mask,
+    "PhotoPCNetMask": _photo_pcnet_mask,
+    "ASBUPredictor": partial(_pcnet_mask, second="boundary"),
+    "OccAmodalPredictor": _occamodal,
+    "SDAmodalDecoder": _sdamodal,
+    "AmodalVAE": _amodal_vae,
+    "PCNetContent": _pcnet_content,
 }

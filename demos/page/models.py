@@ -55,12 +55,20 @@ class Models:
         folder: of the pipelines, one folder each.
         segmenters: what marks objects; None for nothing.
         device: of torch.
+        dtype: precision of the networks.
     """
 
-    def __init__(self, folder: str | Path, segmenters: Segmenters | None = None, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        segmenters: Segmenters | None = None,
+        device: str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         self.folder = Path(folder)
         self.segmenters = segmenters or Segmenters()
         self.device = torch.device(device)
+        self.dtype = dtype
         self._loaded: dict[str, Any] = {}
         self._lock = threading.RLock()
         self.busy = threading.Lock()
@@ -110,7 +118,7 @@ class Models:
             raise PageError(f"The pipeline {key} is not there.")
 
         def make() -> MaskPipeline:
-            pipe = AmodalPipeline.from_pretrained(self.folder / key).to(self.device)
+            pipe = AmodalPipeline.from_pretrained(self.folder / key, dtype=self.dtype).to(self.device)
             pipe.set_progress_bar_config(disable=True)
             return pipe
 
@@ -125,7 +133,7 @@ class Models:
             parts = {"mask_pipeline": self.mask_pipeline(key)}
             if "content" in self._loaded:
                 parts["content_pipeline"] = self._loaded["content"]
-            pipe = ScenePipeline.from_pretrained(self.folder / SCENE_FOLDER, **parts).to(self.device)
+            pipe = ScenePipeline.from_pretrained(self.folder / SCENE_FOLDER, dtype=self.dtype, **parts).to(self.device)
             pipe.set_progress_bar_config(disable=True)
             self._loaded["content"] = pipe.content_pipeline
             return pipe

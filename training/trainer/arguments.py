@@ -112,7 +112,11 @@ class RunArguments:
     stop_after_steps: int | None = flag(None, "Checkpoint and stop here, with the schedule of `--max_train_steps`.")
     train_batch_size: int = flag(32, "Samples a process and micro-step.")
     gradient_accumulation_steps: int = flag(1, "Micro-steps an update.")
-    mixed_precision: str | None = flag(None, "None takes accelerate's configuration.", choices=("no", "fp16", "bf16"))
+    mixed_precision: str | None = flag(
+        None,
+        "None takes accelerate's configuration; auto takes bf16 where the device has units for it, else no.",
+        choices=("auto", "no", "fp16", "bf16"),
+    )
     channels_last: bool = flag(False, "Memory format that most devices run convolutions faster in.")
     sync_batch_norm: bool = flag(False, "Batch statistics over all processes instead of each one's own.")
     save_dtype: str = flag(

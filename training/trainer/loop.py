@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.utils import ProjectConfiguration, set_seed
 from diffusers import DiffusionPipeline
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from tqdm.auto import tqdm
 from amodal_diffusion.files import PARTIAL, write_text
 from amodal_diffusion.hub import push_folder
 from amodal_diffusion.images import save_image
+from amodal_diffusion.runtimes import preferred_dtype, processor_name
 
 from .arguments import TrainingArguments
 from .averaging import averaged_model, synchronise_batch_norm
@@ -84,6 +85,19 @@ class Task(ABC):
         """
 
 
+def find_precision(name: str | None) -> str | None:
+    """Precision to train in, by the name that accelerate has for it: `--mixed_precision`; "auto" asks the device."""
+    device = PartialState().device
+    fast = preferred_dtype(device) == torch.bfloat16
+    where = processor_name() if device.type == "cpu" else str(device)
+    if name == "auto":
+        name = "bf16" if fast else "no"
+        logger.info("training in %s on %s", "bf16" if fast else "fp32", where)
+    elif name == "bf16" and not fast:
+        logger.warning("bf16 is asked for, which takes several times as long as fp32 on %s", where)
+    return name
+
+
 class Run:
     """A task under training: the accelerator, the optimizer and the state that checkpoints hold."""
 
@@ -92,7 +106,7 @@ class Run:
         self.args = args
         self.output_dir = Path(args.output_dir)
         self.accelerator = Accelerator(
-            mixed_precision=args.mixed_precision,
+            mixed_precision=find_precision(args.mixed_precision),
             gradient_accumulation_steps=args.gradient_accumulation_steps,
             log_with=None if args.report_to == "none" else args.report_to,
             project_config=ProjectConfiguration(

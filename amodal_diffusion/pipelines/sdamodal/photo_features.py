@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ...data.samplers.photo_objects import Photo, PhotoError, PhotoObjects
 from ...files import sweep
+from ...runtimes import preferred_dtype
 from .feature_cache import FeatureCache, clear_cache
 from .features import DiffusionFeatureExtractor
 
@@ -91,7 +92,7 @@ def freeze_extractor(extractor: DiffusionFeatureExtractor) -> None:
 
 
 def place_extractor(extractor: DiffusionFeatureExtractor, dtype: torch.dtype | None, device: torch.device) -> None:
-    """Bring Stable Diffusion to the training device; None takes bfloat16 there, float32 on a CPU.
+    """Bring Stable Diffusion to the training device; None takes bfloat16 there, and on a CPU what it is fast in.
 
     Example:
         >>> from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
@@ -107,7 +108,7 @@ def place_extractor(extractor: DiffusionFeatureExtractor, dtype: torch.dtype | N
         (torch.bfloat16, torch.bfloat16)
     """
     if dtype is None:
-        dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
+        dtype = preferred_dtype(device) if device.type == "cpu" else torch.bfloat16
     for module in (extractor.unet, extractor.vae):
         module.to(device)
         if module.dtype != dtype:

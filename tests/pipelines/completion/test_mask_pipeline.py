@@ -95,6 +95,8 @@ class MaskPipelineTesterMixin:
     """Masks without a photo are completed too, otherwise."""
     stages = ("masks",)
     """What the callback is told of."""
+    compiled_parts = ()
+    """Parts of the networks that are compiled; whole networks where there are none."""
 
     def make(self, **settings):
         raise NotImplementedError
@@ -413,6 +415,34 @@ class MaskPipelineTesterMixin:
         assert output.probabilities.dtype == np.float32
         assert abs(output.probabilities - expected.probabilities).mean() < 0.1
 
+    @pytest.mark.parametrize("runtime", ["onnx", "openvino"])
+    def test_runtimes(self, pipeline, scene, runtime):
+        """Everything but the networks of this package stays with torch, and torch comes back."""
+        expected = self.call(pipeline, *scene)
+        assert pipeline.use_runtime(runtime) is pipeline
+        assert all(network.graphs for network in pipeline.networks)
+        assert_alike(self.call(pipeline, *scene), expected, atol=1e-3)
+        assert_alike(self.call(pipeline.use_runtime("torch"), *scene), expected, atol=0)
+
+    def test_compiled_without_a_break(self, pipeline, scene):
+        """By a backend that runs what was captured as it is: whether there is one graph is what compilers need."""
+        expected = self.call(pipeline, *scene)
+        for network in pipeline.networks:
+            parts = [getattr(network, name) for name in self.compiled_parts] or [network]
+            for part in parts:
+                part.compile(fullgraph=True, backend="eager")
+        assert_alike(self.call(pipeline, *scene), expected, atol=1e-5)
+
+    def test_layerwise_casting(self, pipeline, scene):
+        """Weights are kept in half of the memory and computed with in float32."""
+        expected = self.call(pipeline, *scene)
+        for network in pipeline.networks:
+            network.enable_layerwise_casting(storage_dtype=torch.bfloat16, compute_dtype=torch.float32)
+            assert network.dtype == torch.float32
+            assert any(value.dtype == torch.bfloat16 for value in network.parameters())
+        output = self.call(pipeline, *scene)
+        assert abs(output.probabilities - expected.probabilities).mean() < 0.1
+
     def test_networks_are_evaluated_and_left_as_they_were(self, pipeline, scene):
         expected = self.call(pipeline, *scene)
         for network in pipeline.networks:
@@ -531,6 +561,7 @@ class TestAmodalVAE(MaskPipelineTesterMixin):
     options = {"num_samples": 2}
     given = ("amodal_masks", "probabilities", "uncertainty", "samples", "sample_scores")
     draws = True
+    compiled_parts = ("encoder", "decoder", "spatial_transformer")
 
     def make(self, **settings):
         torch.manual_seed(0)
