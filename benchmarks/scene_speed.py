@@ -41,7 +41,10 @@ WAYS = {
     "onnx": (torch.float32, "onnx", True),
     "openvino": (torch.float32, "openvino", True),
     "openvino-bf16": (torch.bfloat16, "openvino", True),
+    "onnx-int8": (torch.float32, "onnx", True),
+    "openvino-int8": (torch.float32, "openvino", True),
 }
+CALIBRATION = (10, 100)  # objects and seed of another scene, for the ranges of int8
 
 
 def draw_objects(count: int, seed: int) -> np.ndarray:
@@ -164,7 +167,6 @@ def load_pipeline(
     dtype: torch.dtype,
     device: str,
     *,
-    runtime: str = "torch",
     channels_last: bool = True,
     size: int | None = None,
     own_settings: bool = False,
@@ -183,7 +185,7 @@ def load_pipeline(
     pipeline.set_progress_bar_config(disable=True)
     if channels_last:
         pipeline.model.to(memory_format=torch.channels_last)
-    return pipeline.to(device).use_runtime(runtime)
+    return pipeline.to(device)
 
 
 def usual_ways(device: str) -> list[str]:
@@ -228,7 +230,10 @@ def run(
     pipelines = {}
     for name in ways or usual_ways(device):
         dtype, runtime, layout = WAYS[name]
-        pipelines[name] = load_pipeline(model, dtype, device, runtime=runtime, channels_last=layout, **options)
+        pipeline = load_pipeline(model, dtype, device, channels_last=layout, **options)
+        typical = make_scene(CALIBRATION[0], None, CALIBRATION[1]) if name.endswith("int8") else None
+        calibration = None if typical is None else lambda pipe=pipeline, scene=typical: pipe(None, scene)
+        pipelines[name] = pipeline.use_runtime(runtime, calibration=calibration)
     record: dict[str, Any] = {
         "environment": environment(device) | {"opencv": cv2.__version__, "opencv threads": cv2.getNumThreads()},
         "model": {"parameters": sum(p.numel() for p in reference.model.parameters()), "crop": published.size},

@@ -23,7 +23,7 @@ from ..hub import (
     pipeline_output,
     write_pipeline_file,
 )
-from ..runtimes import check_runtime, use_runtime
+from ..runtimes import check_runtime, recorded_calls, use_runtime
 from .contexts import evaluation_mode
 from .inputs import OUTPUT_TYPES, check_choice, check_integer
 from .registry import find_pipeline
@@ -250,7 +250,7 @@ class SafePipeline(DiffusionPipeline):
             write_pipeline_file(staged, type(self).__name__, module)
             super().save_pretrained(os.fspath(staged), safe_serialization=True, **kwargs)
 
-    def use_runtime(self, runtime: str) -> Self:
+    def use_runtime(self, runtime: str, *, calibration: Callable[[], Any] | None = None) -> Self:
         """Let an engine answer for the networks of this package, or torch again; see `runtimes.use_runtime`.
 
         They stay what they are: the pipeline is called, saved, published, moved and copied as ever. A saved folder does
@@ -258,14 +258,26 @@ class SafePipeline(DiffusionPipeline):
 
         Args:
             runtime: "torch", "onnx" (ONNX Runtime) or "openvino".
+            calibration: given, an engine computes in 8 bits. It is called once and has to call the pipeline, while
+                torch answers, on a few typical photos: what the networks are given there sets the ranges of numbers.
 
         Raises:
-            ValueError: another name.
+            ValueError: another name; a calibration without an engine, or one that does not reach every network.
             ImportError: naming the extra that is not installed.
         """
         check_runtime(runtime)
-        for network in self.networks:
-            use_runtime(network, runtime)
+        if calibration is None:
+            for network in self.networks:
+                use_runtime(network, runtime)
+            return self
+        if runtime == "torch":
+            raise ValueError("`calibration` must be None where torch computes.")
+        with recorded_calls(self.networks) as found:
+            calibration()
+        for network, calls in zip(self.networks, found, strict=True):
+            if not calls:
+                raise ValueError(f"`calibration` must call the pipeline so that {type(network).__name__} is asked.")
+            use_runtime(network, runtime, calls)
         return self
 
     def prepare(self, device: str | torch.device) -> Self:

@@ -8,3 +8,5 @@ from .processors import has_fast_bf16 as has_fast_bf16
 from .processors import preferred_dtype as preferred_dtype
 from .processors import processor_name as processor_name
 from .processors import processor_units as processor_units
+from .quantization import quantize_onnx as quantize_onnx
+from .quantization import recorded_calls as recorded_calls

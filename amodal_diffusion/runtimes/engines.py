@@ -1,6 +1,7 @@
 """Engines that answer for torch: ONNX Runtime and OpenVINO, on the CPU."""
 
 import importlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from ..display import short_repr
-from .graphs import Graph, export_onnx, graphs_of
+from .graphs import Graph, export_onnx, graphs_of, to_array
+from .quantization import Arrays, quantize_onnx
 
 RUNTIMES = ("torch", "onnx", "openvino")
 """What a pipeline can be loaded for: `from_pretrained(folder, runtime="onnx")`."""
@@ -38,7 +40,7 @@ def check_runtime(runtime: Any) -> str:
     return str(runtime)
 
 
-def use_runtime(network: nn.Module, runtime: str) -> None:
+def use_runtime(network: nn.Module, runtime: str, calls: Mapping[str, Sequence[Arrays]] | None = None) -> None:
     """Let an engine answer the calls of a network, or torch again.
 
     The network stays what it is: it holds its weights, saves, moves and copies as ever, and its calls take and give
@@ -49,9 +51,11 @@ def use_runtime(network: nn.Module, runtime: str) -> None:
     Args:
         network: one of those that `export_onnx` takes.
         runtime: "torch", "onnx" (ONNX Runtime) or "openvino".
+        calls: typical inputs of each method, from `recorded_calls`; given, an engine computes in 8 bits, see
+            `quantize_onnx`.
 
     Raises:
-        ValueError, ImportError: as `check_runtime` says.
+        ValueError, ImportError: as `check_runtime` and `quantize_onnx` say.
         TypeError: another network.
 
     Example:
@@ -66,6 +70,8 @@ def use_runtime(network: nn.Module, runtime: str) -> None:
     """
     if check_runtime(runtime) != "torch":
         files = export_onnx(network)
+        if calls is not None:
+            files = {name: quantize_onnx(onnx, calls.get(name, ())) for name, onnx in files.items()}
         setattr(network, "graphs", {name: _GraphCall(runtime, name, onnx) for name, onnx in files.items()})  # noqa: B010
     elif getattr(network, "graphs", None) is not None:
         setattr(network, "graphs", None)  # noqa: B010
@@ -93,7 +99,7 @@ class _GraphCall:
         inputs = self.graph.read(given)
         self._check(inputs)
         first = next(iter(inputs.values()))
-        arrays = {name: _array(value, self.graph.inputs[name].dtype) for name, value in inputs.items()}
+        arrays = {name: to_array(value, self.graph.inputs[name].dtype) for name, value in inputs.items()}
         dtype = network.dtype if self.runtime == "openvino" else torch.float32
         if dtype not in self.sessions:
             self.sessions[dtype] = _SESSIONS[self.runtime](self.onnx, dtype)
@@ -122,12 +128,6 @@ class _GraphCall:
                     f"{side}s must be multiples of {self.graph.multiple} for the runtime {self.runtime!r}, "
                     f"got {sizes[side]}."
                 )
-
-
-def _array(value: Tensor, dtype: torch.dtype) -> np.ndarray:
-    """The tensor as an array of the dtype that the graph takes; no copy where it is one."""
-    array: np.ndarray = value.detach().to("cpu", dtype).contiguous().numpy()
-    return array
 
 
 class _OnnxRuntimeSession:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -109,6 +110,17 @@ def export_onnx(network: nn.Module) -> dict[str, bytes]:
     plain = plain.to("cpu").float().eval().requires_grad_(False)
     plain.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     return {name: _export(plain, graph) for name, graph in graphs.items()}
+
+
+def to_array(value: Tensor, dtype: torch.dtype) -> np.ndarray:
+    """A tensor as the array that a graph takes; no copy where it is one.
+
+    Example:
+        >>> to_array(torch.tensor([True]), torch.float32)
+        array([1.], dtype=float32)
+    """
+    array: np.ndarray = value.detach().to("cpu", dtype).contiguous().numpy()
+    return array
 
 
 def _check_installed() -> None:

@@ -259,6 +259,27 @@ def test_a_folder_loads_for_a_runtime_and_saves_as_ever(tmp_path, engine):
         AmodalPipeline.from_pretrained(tmp_path / "one", runtime="tensorrt")
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_eight_bits(engine):
+    modal = crossing_bars()[0]
+    pipeline = tiny_pipeline()
+    expected = pipeline(None, modal)
+    pipeline.use_runtime(engine, calibration=lambda: pipeline(None, modal))
+    assert b"QuantizeLinear" in pipeline.model.graphs["forward"].onnx
+    found = pipeline(None, modal)
+    np.testing.assert_array_equal(found.order, expected.order)
+    assert 0 < abs(found.probabilities - expected.probabilities).mean() < 0.02
+
+
+def test_a_calibration_without_calls_or_engine_is_refused():
+    pipeline = tiny_pipeline()
+    with pytest.raises(ValueError, match="`calibration` must call the pipeline so that PCNetMask is asked"):
+        pipeline.use_runtime("onnx", calibration=lambda: None)
+    with pytest.raises(ValueError, match="`calibration` must be None where torch computes"):
+        pipeline.use_runtime("torch", calibration=lambda: None)
+    assert pipeline.model.graphs is None
+
+
 def test_both_parts_of_a_scene_pipeline(tmp_path):
     ScenePipeline(tiny_pipeline(), tiny_content()).save_pretrained(tmp_path)
     loaded = ScenePipeline.from_pretrained(tmp_path, runtime="onnx")
