@@ -176,7 +176,7 @@ def find_device(name: str) -> torch.device:
 
 
 def find_dtype(name: str, device: str | torch.device = "cpu") -> torch.dtype:
-    """The precision of a name in `DTYPES`; "auto" takes the one that the device is fast in, and logs it.
+    """The precision of a name in `DTYPES`; "auto" takes the one that the device is fast in, and says so.
 
     Example:
         >>> find_dtype("bf16")
@@ -188,6 +188,8 @@ def find_dtype(name: str, device: str | torch.device = "cpu") -> torch.dtype:
         chosen = runtimes.preferred_dtype(device)
         where = runtimes.processor_name() if torch.device(device).type == "cpu" else str(device)
         logger.info("computing in %s on %s", chosen, where)
+        if chosen != torch.float32:
+            sys.stderr.write(f"computing in {str(chosen).removeprefix('torch.')}; --dtype fp32 for full precision\n")
         return chosen
     dtype: torch.dtype = getattr(torch, DTYPES[name])
     return dtype

@@ -30,7 +30,7 @@ from pipeline_helpers import tiny_pipeline
 from repository_helpers import ROOT
 
 PIPELINES = ROOT / "pipelines"
-GUIDES = ("commands", "editing", "figures", "gpu", "install", "python", "training")
+GUIDES = ("commands", "editing", "figures", "gpu", "install", "python", "runtimes", "training")
 PAGES = ["README.md", *(f"docs/{name}.md" for name in GUIDES)]
 """Whose Python and commands run here; docs/tutorial.md, docs/kins.md and docs/tools.md have tests of their own."""
 
@@ -146,7 +146,7 @@ def test_the_ten_lines_run_as_they_stand(tmp_path, monkeypatch):
     assert Scene.load("scene.psd").equals(found["scene"])
 
 
-@pytest.mark.parametrize("document", ["docs/editing.md", "docs/gpu.md"])
+@pytest.mark.parametrize("document", ["docs/editing.md", "docs/gpu.md", "docs/runtimes.md"])
 def test_python_of_the_guides_runs(tmp_path, monkeypatch, document):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "pipelines").symlink_to(PIPELINES)
@@ -173,7 +173,7 @@ def test_first_example_says_what_happens(workplace):
     assert (out.amodal_masks[1] & ~behind & ~bar).sum() < 0.1 * bar.sum()
 
 
-@pytest.mark.parametrize("name", ["complete", "evaluate", "convert", "deocclude", "annotate", "dataset"])
+@pytest.mark.parametrize("name", ["complete", "evaluate", "convert", "deocclude", "annotate", "dataset", "export"])
 def test_commands_parse(name):
     written = [arguments for arguments in commands("amodal-diffusion") if arguments[0] == name]
     assert written, f"no page shows `amodal-diffusion {name}`"
