@@ -4,6 +4,8 @@ from .cvat_functions import AmodalDetection as AmodalDetection
 from .cvat_functions import AmodalInteraction as AmodalInteraction
 from .export import TOOLS as TOOLS
 from .export import export_dataset as export_dataset
+from .fiftyone import fiftyone_labels as fiftyone_labels
+from .fiftyone import fiftyone_model as fiftyone_model
 from .label_studio import complete_regions as complete_regions
 from .label_studio import label_studio_config as label_studio_config
 from .label_studio import label_studio_task as label_studio_task

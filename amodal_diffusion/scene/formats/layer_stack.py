@@ -215,6 +215,26 @@ def fingerprint(pictures: Sequence[Picture]) -> str:
     return digest.hexdigest()
 
 
+def shown_parts(pictures: Sequence[Picture]) -> list[Picture]:
+    """The pictures without what nobody sees, which programs drop on saving: transparent margins, colours under them.
+
+    Example:
+        >>> cup = np.zeros((2, 3, 4), np.uint8)
+        >>> cup[1, 2] = 255
+        >>> shown_parts([Picture(cup, 5, 5, "cup"), Picture(cup[:1], 0, 0, "nothing")])
+        [Picture(rgba=uint8 (1, 1, 4), x=7, y=6, name='cup', opacity=1.0, visible=True, locked=False)]
+    """
+    parts = []
+    for picture in pictures:
+        shown = picture.rgba[..., 3] > 0
+        x, y, w, h = (int(value) for value in mask_boxes(shown[None])[0])
+        if w:
+            inside = (slice(y, y + h), slice(x, x + w))
+            rgba = picture.rgba[inside] * shown[inside][..., None]
+            parts.append(replace(picture, rgba=rgba, x=picture.x + x, y=picture.y + y))
+    return parts
+
+
 def _opaque(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     return np.pad(rgb, ((0, 0), (0, 0), (0, 1)), constant_values=255)
 

@@ -32,14 +32,16 @@ from .document import (
     encode_scene,
     parse_json,
 )
-from .layer_stack import Picture, fingerprint, scene_of, stack_of
+from .layer_stack import Picture, fingerprint, scene_of, shown_parts, stack_of
 
 logger = logging.getLogger(__name__)
 
 RESOURCE = 4905
-"""Id of the image resource that holds the scene itself; Photoshop leaves 4000 to 4999 to plug-ins."""
+"""Id of the image resource that holds the scene itself; Photoshop leaves 4000 to 4999 to plug-ins.
 
-RESOURCE_NAME = "amodal_diffusion"
+It has no name: where a resource has one with an even number of letters, Krita 5.1 writes a file that nobody can read.
+"""
+
 STACK_KEY = "stack_sha256"
 MAX_SIDE = 30_000
 """Pixels of the longest side of a PSD."""
@@ -84,9 +86,9 @@ def save_photoshop(scene: Scene, path: PathLike) -> None:
         if picture.locked:
             # `layer.lock()` of psd-tools 1.26 locks nothing where the layer has no such setting yet.
             layer.tagged_blocks.set_data(Tag.PROTECTED_SETTING, int(ProtectedFlags.COMPLETE))
-    document[STACK_KEY] = fingerprint(_named(pictures))
+    document[STACK_KEY] = fingerprint(shown_parts(_named(pictures)))
     content = archive_bytes({DOCUMENT: dump_document(document), **files})
-    written.image_resources[RESOURCE] = ImageResource(key=RESOURCE, name=RESOURCE_NAME, data=content)
+    written.image_resources[RESOURCE] = ImageResource(key=RESOURCE, data=content)
     with atomic_file(path) as temporary:
         written.save(temporary)
 
@@ -133,7 +135,8 @@ def load_photoshop(path: PathLike) -> Scene:
         # psd-tools meets damaged bytes with whatever the line that reads them raises.
         raise ValueError(f"the Photoshop document cannot be read: {str(error) or type(error).__name__}") from error
     if content is not None:
-        scene = _embedded(content, fingerprint(pictures))
+        # The second digest is that of files that were written before programs that save again were thought of.
+        scene = _embedded(content, {fingerprint(shown_parts(pictures)), fingerprint(pictures)})
         if scene is not None:
             return scene
     check_layer_count(len(pictures) - 1)
@@ -184,7 +187,7 @@ def _read(path: Path) -> tuple[Any, list[Picture], bytes | None]:
     return document, pictures, content if isinstance(content, bytes) else None
 
 
-def _embedded(content: bytes, stack: str) -> Scene | None:
+def _embedded(content: bytes, stack: set[str]) -> Scene | None:
     """The scene in our resource; None where the layers are no longer those that it was written with."""
     with open_archive(io.BytesIO(content)) as archive:
         try:
@@ -192,7 +195,7 @@ def _embedded(content: bytes, stack: str) -> Scene | None:
         except FileNotFoundError as error:
             raise ValueError(f"{DOCUMENT} is missing in the image resource {RESOURCE}.") from error
         check_document(document, {STACK_KEY})
-        if document.get(STACK_KEY) != stack:
+        if document.get(STACK_KEY) not in stack:
             return None
         return decode_scene(document, archive.read)
 
@@ -225,9 +228,8 @@ def _pictures(document: Any) -> Iterator[Picture]:
                 )
         rgba[..., 3] = np.rint(rgba[..., 3] * cover)
         place = (int(layer.left), int(layer.top))
-        yield Picture(
-            rgba, *place, layer.name, _opacity(layer, document), layer.is_visible(), _is_locked(layer, document)
-        )
+        name = layer.name.rstrip("\0")  # with which some programs end it
+        yield Picture(rgba, *place, name, _opacity(layer, document), layer.is_visible(), _is_locked(layer, document))
 
 
 def _warn_of_the_rest(layer: Any) -> None:
