@@ -10,6 +10,13 @@ from .completion.photo_pcnet_mask import PhotoPCNetMaskPipeline as PhotoPCNetMas
 from .content.output import ContentPipelineOutput as ContentPipelineOutput
 from .content.pipeline import ContentPipeline as ContentPipeline
 from .deocclusion.pipeline import ScenePipeline as ScenePipeline
+from .deocclusion.steps import CompleteStep as CompleteStep
+from .deocclusion.steps import ComposeStep as ComposeStep
+from .deocclusion.steps import OrderStep as OrderStep
+from .deocclusion.steps import OutlineStep as OutlineStep
+from .deocclusion.steps import PaintStep as PaintStep
+from .deocclusion.steps import SceneBlocks as SceneBlocks
+from .deocclusion.steps import SegmentStep as SegmentStep
 from .output import AmodalPipelineOutput as AmodalPipelineOutput
 from .registry import list_pipelines as list_pipelines
 from .registry import register_pipeline as register_pipeline
