@@ -10,7 +10,6 @@ Needs `cvat-sdk` (`pip install cvat-cli` has it).
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -104,7 +103,8 @@ class AmodalDetection:
 class AmodalInteraction:
     """CVAT's interaction function: clicks on an object, or a box around it, give its whole mask.
 
-    CVAT asks with all points of the object at every click. The photo of the last question is embedded once.
+    CVAT asks with all points of the object at every click. Its agent keeps what `preprocess_image` gives, so a photo is
+    embedded once for all clicks on it.
 
     Args:
         pipeline: completes the mask; one that needs no other masks, such as OccAmodal.
@@ -131,15 +131,20 @@ class AmodalInteraction:
 
         self.pipeline, self.segmenter, self.masks = pipeline, segmenter, masks
         self._spec = cvataa.InteractionFunctionSpec(min_pos_points=0, min_neg_points=0, min_bounding_boxes=0)
-        self._last: tuple[bytes, PhotoEmbedding] | None = None
 
     @property
     def spec(self) -> Any:
-        """What CVAT asks for: how many points there must be."""
+        """What CVAT asks for: how many points and boxes there must be."""
         return self._spec
 
-    def detect(self, context: Any, pp_image: Image.Image, prompts: Any) -> list[Any]:
+    def preprocess_image(self, context: Any, image: Image.Image) -> PhotoEmbedding:
+        """What the segmenter keeps of a photo, for any number of clicks."""
+        del context
+        return self.segmenter.embed(image)
+
+    def detect(self, context: Any, pp_image: PhotoEmbedding, prompts: Any) -> list[Any]:
         """The object that is meant, as one shape; none where nothing says where it is, or nothing is found there."""
+        del context
         import cvat_sdk.auto_annotation as cvataa
 
         points = [*prompts.pos_points, *prompts.neg_points]
@@ -150,19 +155,12 @@ class AmodalInteraction:
             box = (left, top, right - left, lower - top)
         elif not prompts.pos_points:
             return []
-        embedding = self._embed(pp_image)
-        mask = self.segmenter.click(embedding, points or None, labels or None, box=box)
+        mask = self.segmenter.click(pp_image, points or None, labels or None, box=box)
         if mask.any() and self.masks == "amodal":
-            mask = self.pipeline(pp_image, mask).amodal_masks[0]
+            mask = self.pipeline(pp_image.photo, mask).amodal_masks[0]
         if not mask.any():
             return []
         return [cvataa.InteractionResultShape(type="mask", points=_encode(mask))]
-
-    def _embed(self, photo: Image.Image) -> PhotoEmbedding:
-        key = hashlib.blake2b(photo.tobytes() + repr(photo.size).encode()).digest()
-        if self._last is None or self._last[0] != key:
-            self._last = key, self.segmenter.embed(photo)
-        return self._last[1]
 
 
 def create(

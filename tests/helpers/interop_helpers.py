@@ -6,6 +6,7 @@ import numpy as np
 
 from amodal_diffusion.data import build_objects
 from amodal_diffusion.masks import encode_rle
+from amodal_diffusion.pipelines import PhotoEmbedding
 from data_helpers import HEIGHT, WIDTH, box_mask
 
 
@@ -42,10 +43,11 @@ class FakeSegmenter:
         return SimpleNamespace(masks=self.masks, names=["cup", "plate"], scores=np.array([0.9, 0.8], np.float32))
 
     def embed(self, image):
-        type(self).embedded += 1
-        return image
+        self.embedded += 1
+        return PhotoEmbedding(np.asarray(image), None, "fake")
 
     def click(self, image, points=None, labels=None, *, box=None, mask=None):
+        assert isinstance(image, PhotoEmbedding)
         x, y = (box[0] + box[2] / 2, box[1] + box[3] / 2) if points is None else points[0]
         if self.masks[0][int(y), int(x)]:
             type(self).asked = (points, labels)

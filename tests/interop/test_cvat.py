@@ -1,5 +1,6 @@
 """CVAT: files round, as CVAT's own package decodes them; its functions with tiny networks."""
 
+import logging
 from types import SimpleNamespace
 
 import numpy as np
@@ -120,27 +121,113 @@ def test_interaction(photo, pipeline):
     prompts = SimpleNamespace(pos_points=[(3, 3)], neg_points=[(15, 11)], bounding_box=None)
     for kind in ("amodal", "modal"):
         function = AmodalInteraction(pipeline, FakeSegmenter(), masks=kind)
-        (shape,) = function.detect(None, photo, prompts)
+        seen = function.preprocess_image(None, photo)
+        (shape,) = function.detect(None, seen, prompts)
         mask = masks.decode_mask(shape.points, image_width=16, image_height=12)
         assert mask[FakeSegmenter.masks[0]].all()
     assert FakeSegmenter.asked == ([(3, 3), (15, 11)], [1, 0])
     nothing = SimpleNamespace(pos_points=[(0, 11)], neg_points=[], bounding_box=None)
-    assert function.detect(None, photo, nothing) == []
+    assert function.detect(None, seen, nothing) == []
     unsaid = SimpleNamespace(pos_points=[], neg_points=[(3, 3)], bounding_box=None)
-    assert function.detect(None, photo, unsaid) == []
+    assert function.detect(None, seen, unsaid) == []
     boxed = SimpleNamespace(pos_points=[], neg_points=[], bounding_box=((1, 1), (7, 7)))
-    before = FakeSegmenter.embedded
-    (shape,) = function.detect(None, photo, boxed)
+    (shape,) = function.detect(None, seen, boxed)
     assert masks.decode_mask(shape.points, image_width=16, image_height=12)[FakeSegmenter.masks[0]].all()
-    assert FakeSegmenter.embedded == before  # the photo of the last question
 
 
 def test_interaction_by_the_shipped_networks(photo):
     masks = pytest.importorskip("cvat_sdk.masks")
     function = create(str(ROOT / "pipelines/occamodal"), str(ROOT / "pipelines/click-segmenter"), kind="click")
     prompts = SimpleNamespace(pos_points=[(3, 3)], neg_points=[], bounding_box=None)
-    for shape in function.detect(None, photo, prompts):
+    for shape in function.detect(None, function.preprocess_image(None, photo), prompts):
         assert masks.decode_mask(shape.points, image_width=16, image_height=12).shape == (12, 16)
+
+
+class SameProcess:
+    """In place of the process in which an agent runs its function."""
+
+    def submit(self, job, *call):
+        return job(*call)
+
+    def result(self, answer):
+        return answer
+
+
+def test_an_agent_of_the_package(photo, pipeline, monkeypatch):
+    """What CVAT's agent does with a request of its editor; the photo is looked at once for all clicks."""
+    driver_module = pytest.importorskip("cvat_cli._internal.agent_driver_interaction")
+    from cvat_cli._internal.agent_driver import set_worker_current_function
+
+    function = AmodalInteraction(pipeline, FakeSegmenter())
+    driver_class = driver_module.AgentInteractionFunctionDriver
+    monkeypatch.setattr(driver_class, "_get_sample_from_ar_params", lambda self, request: (None, None))
+    monkeypatch.setattr(driver_class, "_load_image_for_ar", lambda self, sample, request: photo)
+    set_worker_current_function(function)
+    driver_class.init_worker(None)
+    driver = driver_class(None, SameProcess(), function.spec)
+    fields = driver_class.get_remote_function_fields(function.spec)
+    assert fields == {"min_pos_points": 0, "min_neg_points": 0, "startswith_box_optional": True}
+    driver.validate_function_compatibility({"startswith_box": False, **fields})
+    request = {"type": "interact", "task": 42, "frame": 0, "pos_points": [[3, 3]], "neg_points": [], "obj_bbox": []}
+    for more in ({}, {"neg_points": [[15, 11]]}, {"obj_bbox": [[1, 1], [7, 8]]}):
+        (shape,) = driver.calculate_result_for_ar({**request, **more}, None)["shapes"]
+        assert shape["type"] == "mask" and len(shape["points"]) > 4
+    assert function.segmenter.embedded == 1
+    driver.calculate_result_for_ar({**request, "frame": 1}, None)
+    assert function.segmenter.embedded == 2
+
+
+class Server:
+    """What CVAT's driver asks of its client, and keeps what it uploads."""
+
+    def __init__(self):
+        self.logger = logging.getLogger("cvat")
+        self.tasks = SimpleNamespace(api=SimpleNamespace(partial_update_annotations=self._keep))
+
+    def _keep(self, action, task, patched_labeled_data_request):
+        assert (action, task) == ("create", 42)
+        self.shapes = patched_labeled_data_request.shapes
+
+
+def task_labels(names):
+    """The labels of `cvat_labels` as a task of CVAT has them once it has given them ids."""
+    models = pytest.importorskip("cvat_sdk.models")
+    labels = []
+    for number, label in enumerate(cvat_labels(names), start=100):
+        attributes = [
+            models.Attribute(**{**attribute, "input_type": models.InputTypeEnum("checkbox")}, id=number + 50)
+            for attribute in label["attributes"]
+        ]
+        labels.append(
+            models.Label(
+                name=label["name"], id=number, type="any", attributes=attributes, sublabels=[], _check_type=False
+            )
+        )
+    return labels
+
+
+def test_the_driver_of_the_package(photo, pipeline, monkeypatch):
+    """CVAT's own `annotate_task` checks what the function gives and maps it to a task with the labels that we write."""
+    driver = pytest.importorskip("cvat_sdk.auto_annotation.driver")
+    media = SimpleNamespace(load_image=lambda: photo)
+    samples = [SimpleNamespace(frame_name=f"{number}.png", frame_index=number, media=media) for number in range(2)]
+    dataset = SimpleNamespace(labels=task_labels(["cup", "plate"]), samples=samples)
+    monkeypatch.setattr(driver, "TaskDataset", lambda *call, **options: dataset)
+    function = AmodalDetection(pipeline, FakeSegmenter(), labels=["cup", "plate"])
+    for polygons in (False, True):
+        server = Server()
+        driver.annotate_task(server, 42, function, conv_mask_to_poly=polygons)
+        assert [shape.frame for shape in server.shapes] == [0] * 4 + [1] * 4
+        assert {shape.label_id for shape in server.shapes} == {100, 101}
+        assert {shape.type.value for shape in server.shapes} == {"polygon" if polygons else "mask"}
+        assert {(shape.attributes[0].spec_id, shape.label_id) for shape in server.shapes} == {(150, 100), (151, 101)}
+        assert sorted(shape.attributes[0].value for shape in server.shapes) == ["false"] * 4 + ["true"] * 4
+    dataset.labels = task_labels(["cup"])
+    with pytest.raises(driver.BadFunctionError, match="label 'plate' is not in dataset"):
+        driver.annotate_task(Server(), 42, function)
+    server = Server()
+    driver.annotate_task(server, 42, function, allow_unmatched_labels=True)
+    assert {shape.label_id for shape in server.shapes} == {100} and len(server.shapes) == 4
 
 
 def test_wrong_choices():

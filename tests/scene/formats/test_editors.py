@@ -25,12 +25,13 @@ GIMP_SAVES = """
 
 
 def run(command, home):
+    """A program's first start fills its folder in `home`, which takes longest."""
     environment = {**os.environ, "HOME": str(home), "XDG_RUNTIME_DIR": str(home), "LC_ALL": "C.UTF-8"}
-    done = subprocess.run(command, env=environment, timeout=300, capture_output=True, text=True)
+    done = subprocess.run(command, env=environment, timeout=900, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-def saved_by(program, suffix, folder):
+def saved_by(program, suffix, folder, home):
     """Each case, saved by us and again by the program."""
     if shutil.which(program) is None:
         pytest.skip(f"{program} is not installed")
@@ -41,17 +42,22 @@ def saved_by(program, suffix, folder):
         if shutil.which("xvfb-run") is None:
             pytest.skip("krita needs a screen: xvfb-run is not installed")
         for path, again in paths.values():
-            run(["xvfb-run", "-a", "krita", "--export", "--export-filename", again, path], folder)
+            run(["xvfb-run", "-a", "krita", "--export", "--export-filename", again, path], home)
     else:
         calls = "".join(f'(again "{path}" "{again}")' for path, again in paths.values())
-        run(["gimp", "-i", "-d", "-f", "-b", f"(begin {GIMP_SAVES}{calls}(gimp-quit 0))"], folder)
+        run(["gimp", "-i", "-d", "-f", "-b", f"(begin {GIMP_SAVES}{calls}(gimp-quit 0))"], home)
     return {case: again for case, (_, again) in paths.items()}
 
 
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("home")
+
+
 @pytest.fixture(scope="module", params=[("krita", "ora"), ("krita", "psd"), ("gimp", "psd")], ids="-".join)
-def again(request, tmp_path_factory):
+def again(request, tmp_path_factory, home):
     program, suffix = request.param
-    return program, suffix, saved_by(program, suffix, tmp_path_factory.mktemp(f"{program}-{suffix}"))
+    return program, suffix, saved_by(program, suffix, tmp_path_factory.mktemp(f"{program}-{suffix}"), home)
 
 
 def plain_stack(scene, suffix):
