@@ -67,14 +67,14 @@ def pipelines(tmp_path_factory):
 class Server:
     """The page as `python demos/app.py` serves it; it can be killed and started anew, with the work that it kept."""
 
-    def __init__(self, folder, pipelines):
-        self.folder, self.pipelines, self.port = folder, pipelines, free_port()
+    def __init__(self, folder, pipelines, *options):
+        self.folder, self.pipelines, self.options, self.port = folder, pipelines, options, free_port()
         self.url, self.log = f"http://127.0.0.1:{self.port}", folder / "log.txt"
         self.process = None
 
     def start(self):
         command = [sys.executable, str(ROOT / "demos" / "app.py"), "--port", str(self.port)]
-        command += ["--pipelines", str(self.pipelines), "--keep", str(self.folder / "kept")]
+        command += ["--pipelines", str(self.pipelines), "--keep", str(self.folder / "kept"), *self.options]
         files = {"GRADIO_TEMP_DIR": str(self.folder / "files"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
@@ -127,6 +127,19 @@ def screenshots():
     return folder
 
 
+@pytest.fixture(scope="session")
+def sam_address(tmp_path_factory, pipelines):
+    """Where the page is with a SAM, a tiny one of random weights."""
+    from segmenter_helpers import sam_pipeline
+
+    folder = tmp_path_factory.mktemp("sam")
+    sam_pipeline().save_pretrained(folder / "tiny-sam")
+    started = Server(folder, pipelines, "--segmenter", str(folder / "tiny-sam"))
+    started.start()
+    yield started.url
+    started.stop()
+
+
 @pytest.fixture
 def open_page(browser, address):
     """Opens the page in a context of its own, as another visitor; checks at the end what all pages asked for."""
@@ -134,8 +147,8 @@ def open_page(browser, address):
 
     pages = []
 
-    def visit(**options):
-        pages.append(DemoPage(browser, address, **options))
+    def visit(*, at=address, **options):
+        pages.append(DemoPage(browser, at, **options))
         return pages[-1]
 
     yield visit

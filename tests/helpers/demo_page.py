@@ -16,9 +16,10 @@ class DemoPage:
     `problems` gathers errors of the page's scripts and requests to anywhere but the demo's own server.
     """
 
-    def __init__(self, browser, address, *, dark=False, width=1440, height=900, start=""):
+    def __init__(self, browser, address, *, dark=False, width=1440, height=900, start="", touch=False):
         self.address, self.problems = address, []
-        self.context = browser.new_context(viewport={"width": width, "height": height}, accept_downloads=True)
+        size = {"width": width, "height": height}
+        self.context = browser.new_context(viewport=size, accept_downloads=True, has_touch=touch)
         self.context.set_default_timeout(30_000)
         self.page = self.context.new_page()
         self.page.on("pageerror", lambda error: self.problems.append(f"script: {error}"))
@@ -95,6 +96,31 @@ class DemoPage:
         for point in points[1:]:
             mouse.move(*self.point(*point), steps=4)
         mouse.up()
+
+    def click_at(self, x, y, **options):
+        """Click a pixel of the picture and wait for the answer."""
+        self.into_view()
+        self.after_step(lambda: self.page.mouse.click(*self.point(x, y), **options))
+
+    def into_view(self):
+        self.stage.locator(".ad-view").evaluate("view => view.scrollIntoView({ block: 'center' })")
+
+    def tool(self, name):
+        self.stage.get_by_role("button", name=name, exact=True).click()
+
+    def touches(self, *steps):
+        """Fingers on the screen: each step is a list of points, of as many fingers; they are lifted at the end."""
+        fingers = self.context.new_cdp_session(self.page)
+        for number, points in enumerate(steps):
+            event = {"type": "touchMove" if number else "touchStart"}
+            event["touchPoints"] = [{"x": x, "y": y, "id": finger} for finger, (x, y) in enumerate(points)]
+            fingers.send("Input.dispatchTouchEvent", event)
+        fingers.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+
+    @property
+    def zoom(self):
+        """How much larger the picture is than the view shows it whole."""
+        return float(self.stage.get_attribute("data-zoom"))
 
     def pixels(self):
         """What the canvas shows, as text to compare."""
