@@ -88,8 +88,13 @@ class DemoPage:
         scale, left, top = (float(self.stage.get_attribute(f"data-{name}")) for name in ("scale", "left", "top"))
         return box["x"] + left + scale * x, box["y"] + top + scale * y
 
+    def photo_point(self, x, y):
+        """Which pixel of the picture is at a place of the screen."""
+        left, top = self.point(0, 0)
+        return (x - left) / self.scale, (y - top) / self.scale
+
     def drag(self, points):
-        self.stage.evaluate("stage => stage.scrollIntoView({ block: 'center' })")
+        self.into_view()
         mouse = self.page.mouse
         mouse.move(*self.point(*points[0]))
         mouse.down()
@@ -103,7 +108,7 @@ class DemoPage:
         self.after_step(lambda: self.page.mouse.click(*self.point(x, y), **options))
 
     def into_view(self):
-        self.stage.locator(".ad-view").evaluate("view => view.scrollIntoView({ block: 'center' })")
+        self.stage.locator(".ad-view").evaluate("view => view.scrollIntoView({ block: 'center', behavior: 'instant' })")
 
     def tool(self, name):
         self.stage.get_by_role("button", name=name, exact=True).click()

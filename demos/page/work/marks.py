@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import skimage.draw
 from PIL import Image, ImageDraw
 
 from page.work.overlaps import put_shape, settle_again, without_pixels
@@ -93,12 +94,14 @@ def check_points(points: Any, least: int) -> list[tuple[float, float]]:
 
 
 def draw_stroke(size: tuple[int, int], points: Any, kind: str, width: Any = 1) -> np.ndarray:
-    """(H, W) bool: the inside of an outline ("outline"), or a line of round ends and `width` pixels."""
+    """(H, W) bool: pixels whose middle is inside of an outline ("outline"), or a line of round ends and `width` pixels."""
+    if kind == "outline":
+        corners = np.array(check_points(points, 3)) - 0.5
+        inside = np.zeros(size, dtype=bool)
+        inside[skimage.draw.polygon(corners[:, 1], corners[:, 0], size)] = True
+        return inside
     sheet = Image.new("1", (size[1], size[0]))
     draw = ImageDraw.Draw(sheet)
-    if kind == "outline":
-        draw.polygon(check_points(points, 3), fill=1)
-        return np.asarray(sheet, dtype=bool).copy()
     thick = check_number("the brush", width, 1, 400)
     line = check_points(points, 1)
     draw.line(line, fill=1, width=max(1, round(thick)), joint="curve")

@@ -54,8 +54,8 @@ function spread() {
 function pinch() {
   const now = spread();
   const box = view.getBoundingClientRect();
-  panBy(now.middle[0] - gesture.middle[0], now.middle[1] - gesture.middle[1]);
-  zoomBy(now.apart / gesture.apart, now.middle[0] - box.left, now.middle[1] - box.top);
+  const [x, y] = now.middle;
+  zoomBy(now.apart / gesture.apart, x - box.left, y - box.top, x - gesture.middle[0], y - gesture.middle[1]);
   Object.assign(gesture, now);
 }
 

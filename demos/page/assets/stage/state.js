@@ -75,6 +75,7 @@ function finish() {
   root.dataset.waits = Boolean(state && state.seq < desk.seq);
   document.body.classList.toggle("ad-preview", Boolean(state && state.isPreview));
   root.setAttribute("aria-label", described());
+  root.dataset.clicks = state && state.clicks ? state.clicks.points.length : 0;
   buildTools();
   layout();
 }

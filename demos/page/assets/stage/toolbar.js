@@ -1,7 +1,7 @@
 // The buttons above the picture, the line below it, and what is said of the last step.
 const TOOLS = {
-  click: ["Click", "Click an object, or drag a box around it. More clicks refine it; with Shift (or Leave out) on what is not of it."],
-  outline: ["Outline", "Draw around an object, or set corners with clicks; the first corner, Enter or a double click closes it. Each outline is a new object."],
+  click: ["Click", "Click an object, or drag a box around it. More clicks refine it; “Leave out” or Shift is for what is not of it."],
+  outline: ["Outline", "Draw around a new object, or set its corners with clicks; Enter or the first corner closes it."],
   brush: ["Brush", "Paint over an object; [ and ] change the size."],
   erase: ["Eraser", "Take pixels away from the chosen object; [ and ] change the size."],
   select: ["Choose", "Click an object to choose it."],

@@ -45,9 +45,10 @@ function wholeScale(width, height) {
 
 // The left or upper edge of the picture: in the middle where all of it is seen, otherwise never far from the view.
 function edge(room, size, share) {
-  if (zoom.factor <= 1 || size <= room) return (room - size) / 2;
+  if (zoom.factor <= 1) return (room - size) / 2;
   const beyond = room / 4; // so that handles outside of the picture can be reached
-  return Math.min(beyond, Math.max(room - size - beyond, room / 2 - share * size));
+  const [least, most] = [Math.min(0, room - size) - beyond, Math.max(0, room - size) + beyond];
+  return Math.min(most, Math.max(least, room / 2 - share * size));
 }
 
 function showLevel() {
@@ -58,14 +59,14 @@ function showLevel() {
   zoomBar.querySelector("[data-zoom=fit]").disabled = zoom.factor <= 1;
 }
 
-// Change the size and keep the point (x, y) of the view where it is.
-function zoomBy(change, x = view.clientWidth / 2, y = view.clientHeight / 2) {
+// Change the size and keep what is at the point (x, y) of the view there, or bring it there from (x - dx, y - dy).
+function zoomBy(change, x = view.clientWidth / 2, y = view.clientHeight / 2, dx = 0, dy = 0) {
   if (!state) return;
   const whole = fit.scale / zoom.factor;
   const factor = Math.min(Math.max(zoom.factor * change, 1), Math.max(1, MOST / whole));
   const grown = factor / zoom.factor;
-  const left = x - (x - fit.left) * grown;
-  const top = y - (y - fit.top) * grown;
+  const left = x - (x - dx - fit.left) * grown;
+  const top = y - (y - dy - fit.top) * grown;
   zoom = {
     factor,
     x: (view.clientWidth / 2 - left) / (whole * factor * state.width),
