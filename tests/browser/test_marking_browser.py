@@ -100,9 +100,9 @@ def test_a_small_object_is_outlined_under_zoom(visit, screenshots, size):
     before = tuple(map(round, visitor.point(280, 50)))
     x, y = visitor.photo_point(*before)
     visitor.page.mouse.move(*before)
-    for _ in range(6):
+    for _ in range(4):
         visitor.page.mouse.wheel(0, -200)
-    assert visitor.zoom > 5 and visitor.point(x, y) == pytest.approx(before, abs=1)
+    assert visitor.zoom > 4 and visitor.point(x, y) == pytest.approx(before, abs=1)
     expect(level).to_have_text(f"{100 * visitor.scale:.0f}%")
     visitor.tool("Outline")
     turn = np.linspace(0, 2 * np.pi, 24)

@@ -94,7 +94,7 @@ def check_points(points: Any, least: int) -> list[tuple[float, float]]:
 
 
 def draw_stroke(size: tuple[int, int], points: Any, kind: str, width: Any = 1) -> np.ndarray:
-    """(H, W) bool: pixels whose middle is inside of an outline ("outline"), or a line of round ends and `width` pixels."""
+    """(H, W) bool: pixels with their middle in an outline ("outline"), or a line of round ends and `width` pixels."""
     if kind == "outline":
         corners = np.array(check_points(points, 3)) - 0.5
         inside = np.zeros(size, dtype=bool)

@@ -42,11 +42,11 @@ def test_the_smaller_is_in_front(apart):
     inner = outline(apart, 50, 20, 60, 30)
     check_disjoint(inner)
     small, large, drawn = inner.marks.present
-    assert drawn.area == 11 * 11 and large.area == 1600 - 121 and small is apart.marks.present[0]
-    assert "“object 3” overlaps. It lies in front of “large” (121 px)." == inner.notice.text
+    assert drawn.area == 10 * 10 and large.area == 1600 - 100 and small is apart.marks.present[0]
+    assert "“object 3” overlaps. It lies in front of “large” (100 px)." == inner.notice.text
     around = outline(apart, 0, 0, 30, 30)
     check_disjoint(around)
-    assert around.marks.present[0].area == 400 and around.marks.present[2].area == 31 * 31 - 400
+    assert around.marks.present[0].area == 400 and around.marks.present[2].area == 30 * 30 - 400
     assert "behind “small” (400 px)" in around.notice.text
     both = outline(apart, 20, 20, 45, 45)
     assert "behind “small”" in both.notice.text and "in front of “large”" in both.notice.text
@@ -55,7 +55,7 @@ def test_the_smaller_is_in_front(apart):
 
 def test_the_rule_can_be_chosen_before(apart):
     under = outline(apart, 50, 20, 60, 60, over="under")
-    assert under.marks.present[1] is apart.marks.present[1] and under.marks.present[2].area == 11 * 11
+    assert under.marks.present[1] is apart.marks.present[1] and under.marks.present[2].area == 10 * 10
     top = outline(apart, 0, 0, 30, 30, over="top")
     assert "covers all of “small” (400 px), which is no object any more" in top.notice.text
     assert [m.name for m in top.marks.present] == ["large", "object 3"]
@@ -82,7 +82,7 @@ def test_where_nothing_would_be_left_the_visitor_is_asked(apart):
     assert hidden.marks is apart.marks and "All of it belongs to “large”" in hidden.notice.text
     assert hidden.stamp > apart.stamp
     top = mark(hidden, "overlap", over="top")
-    assert len(top.marks.present) == 3 and top.selected == 2 and top.marks.present[1].area == 1600 - 121
+    assert len(top.marks.present) == 3 and top.selected == 2 and top.marks.present[1].area == 1600 - 100
     back = mark(top, "overlap", over="under")
     assert back.marks.present == apart.marks.present and back.selected is None
 

@@ -131,7 +131,7 @@ def test_what_a_click_takes_of_others_is_said(segmenters, marked):
 
 
 def test_what_clicks_cover_comes_back_when_they_shrink(segmenters, blank):
-    dot = mark(blank, "stroke", kind="outline", points=[[28, 28], [32, 28], [32, 32], [28, 32]])
+    dot = mark(blank, "stroke", kind="outline", points=[[27, 27], [33, 27], [33, 33], [27, 33]])
     free = mark(dot, "select", id=None)
     covered = click(segmenters, free, 30, 30, over="top")
     assert [m.id for m in covered.marks.present] == [1] and "covers all of “object 1”" in covered.notice.text
