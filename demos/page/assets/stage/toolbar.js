@@ -61,28 +61,33 @@ function seenTools() {
   return state.before ? [title, compareButton()] : [title];
 }
 
+// What belongs to the tool in use stands beside it, since on a phone the rest is beyond the edge.
 function markTools() {
-  const parts = [];
-  for (const [name, [label, title]] of Object.entries(TOOLS)) {
-    if (!usable(name)) continue;
-    parts.push(pressable(name, label, title, tool === name, () => {
-      tool = name;
-      corners = [];
-      buildTools();
-      draw();
-    }));
-  }
   const fresh = pressable("new", "New object", "The next click or stroke begins a new object (N)", state.selected === null, newObject);
   fresh.classList.add("ad-new");
-  parts.push(fresh);
+  const parts = [fresh];
+  for (const [name, [label, title]] of Object.entries(TOOLS)) {
+    if (!usable(name)) continue;
+    parts.push(pressable(name, label, title, tool === name, () => chooseTool(name)));
+    if (tool !== name) continue;
+    if (name === "click") parts.push(pressable("leave", "Leave out", "Clicks are on what is not of the object", leaveOut, () => { leaveOut = !leaveOut; buildTools(); }));
+    if (name === "brush" || name === "erase") parts.push(brushSize());
+  }
   const undo = pressable("undo", "↶", "Take the last step back", null, () => send({ mode: "mark", op: "undo" }));
   undo.setAttribute("aria-label", "Take the last step back");
   undo.disabled = !state.canUndo;
   parts.push(undo);
-  if (tool === "click") parts.push(pressable("leave", "Leave out", "Clicks are on what is not of the object", leaveOut, () => { leaveOut = !leaveOut; buildTools(); }));
-  if (tool === "brush" || tool === "erase") parts.push(brushSize());
   if (tool !== "select" && tool !== "erase") parts.push(overlapChoice());
   return parts;
+}
+
+function chooseTool(name) {
+  tool = name;
+  corners = [];
+  buildTools();
+  const button = tools.querySelector(`[data-key="${name}"]`);
+  if (tools.scrollWidth > tools.clientWidth) tools.scrollLeft = button.offsetLeft - tools.offsetLeft - 8;
+  draw();
 }
 
 // The slider is finer for small brushes: half of it is a quarter of the largest.
