@@ -83,6 +83,7 @@ class NetworkArguments:
     image_hidden_sizes: tuple[int, ...] = flag(default_of(OccAmodalPredictor, "image_hidden_sizes"))
     image_embedding_size: int = flag(default_of(OccAmodalPredictor, "image_embedding_size"))
     image_feature_stages: tuple[int, ...] = flag(default_of(OccAmodalPredictor, "image_feature_stages"))
+    without_final_skip: bool = flag(False, "The ablation of the paper's Table 3.")
     image_encoder: str = flag(
         "microsoft/resnet-18",
         'ResNet of transformers that the image encoder starts from; "none": random weights.',
@@ -170,7 +171,7 @@ class OccAmodalTask(Task):
             mask_channels=2 if self.is_amodal else 1, block_out_channels=args.block_out_channels,
             reduced_channels=args.reduced_channels, sample_size=args.sample_size, patch_size=args.patch_size,
             image_hidden_sizes=args.image_hidden_sizes, image_embedding_size=args.image_embedding_size,
-            image_feature_stages=args.image_feature_stages,
+            image_feature_stages=args.image_feature_stages, final_skip=not args.without_final_skip,
         )  # fmt: skip
         if args.image_encoder != "none":
             model.load_image_encoder(args.image_encoder)

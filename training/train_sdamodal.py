@@ -151,6 +151,7 @@ class NetworkArguments:
     )
     reduced_channels: int = flag(default_of(SDAmodalDecoder, "reduced_channels"))
     sample_size: int = flag(default_of(SDAmodalDecoder, "sample_size"), "Side of the mask crops in pixels.")
+    without_final_skip: bool = flag(False, "The ablation of the paper's Table 4.")
     feature_sizes: tuple[int, ...] | None = flag(
         None, "Sides of the cropped feature maps; None takes those of the whole maps, as published."
     )
@@ -245,6 +246,7 @@ class SDAmodalTask(Task):
             reduced_channels=args.reduced_channels,
             sample_size=args.sample_size,
             feature_sizes=args.feature_sizes or self.extractor.feature_sizes,
+            final_skip=not args.without_final_skip,
         )
 
     @errors_by_flag(_FLAGS)

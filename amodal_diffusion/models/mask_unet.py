@@ -101,6 +101,8 @@ class MaskUNet(nn.Module):
         align_corners: how the feature maps are resized, see `torch.nn.functional.interpolate`.
         patch_size: side of the pixel blocks that are folded into channels before the first level and unfolded after
             the last; 1 folds nothing.
+        final_skip: join the first level's channels at the last one, as [Z20] and the published networks of [Z24] do;
+            False is the ablation of [Z24], Tables 3 and 4.
 
     Raises:
         ValueError: for fewer than 2 levels, or more feature maps than levels.
@@ -123,6 +125,7 @@ class MaskUNet(nn.Module):
         reduced_channels: int = 0,
         align_corners: bool = True,
         patch_size: int = 1,
+        final_skip: bool = True,
     ) -> None:
         super().__init__()
         widths = list(block_out_channels)
@@ -132,6 +135,7 @@ class MaskUNet(nn.Module):
             raise ValueError(f"There are {len(feature_channels)} feature maps for {len(widths)} levels.")
         self.align_corners = align_corners
         self.patch_size = patch_size
+        self.final_skip = final_skip
         self.conv_in = double_conv(in_channels * patch_size**2, widths[0])
         self.down_blocks = nn.ModuleList(DownBlock(a, b) for a, b in pairwise(widths))
         self.reduce_blocks = nn.ModuleList(
@@ -146,7 +150,8 @@ class MaskUNet(nn.Module):
         hidden = fused[0]
         for depth, skip in enumerate(fused[1:], start=1):
             out = widths[max(len(widths) - 2 - depth, 0)]
-            up_blocks.append(UpBlock(hidden, skip, out))
+            is_joined = final_skip or depth < len(fused) - 1
+            up_blocks.append(UpBlock(hidden, skip if is_joined else 0, out))
             hidden = out
         self.up_blocks = nn.ModuleList(up_blocks)
         self.conv_out = nn.Conv2d(hidden, out_channels * patch_size**2, 1)
@@ -165,6 +170,8 @@ class MaskUNet(nn.Module):
                 reduce(feature), size=levels[depth].shape[-2:], mode="bilinear", align_corners=self.align_corners
             )
             levels[depth] = torch.cat([levels[depth], feature], dim=1)
+        if not self.final_skip:
+            levels[-1] = levels[-1][:, :0]  # its size alone
         hidden = levels[0]
         for block, skip in zip(self.up_blocks, levels[1:], strict=True):
             hidden = block(hidden, skip)

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import ResNetConfig, ResNetModel
 
 from ..hub import download_file
-from .checks import CheckedModel, check_mask_plane, check_positive_integers, graph_call
+from .checks import CheckedModel, check_flags, check_mask_plane, check_positive_integers, graph_call
 from .mask_unet import MaskUNet
 from .outputs import MaskModelOutput
 from .pcnet_mask import PCNetMask
@@ -39,6 +39,7 @@ class OccAmodalPredictor(CheckedModel, ConfigMixin):
         image_embedding_size: channels of its first convolution.
         image_feature_stages: stages of the image encoder (1 = stride 4, 4 = stride 32) that the U-Net sees, for the
             bottleneck first, then one level up each. (4,) is the published network.
+        final_skip: as in `MaskUNet`; False is row B of [Z24], Table 3.
 
     Example:
         >>> model = OccAmodalPredictor(
@@ -64,8 +65,10 @@ class OccAmodalPredictor(CheckedModel, ConfigMixin):
         image_depths: Sequence[int] = (2, 2, 2, 2),
         image_embedding_size: int = 64,
         image_feature_stages: Sequence[int] = (4,),
+        final_skip: bool = True,
     ) -> None:
         super().__init__()
+        check_flags(final_skip=final_skip)
         check_positive_integers(
             mask_channels=mask_channels, block_out_channels=block_out_channels, reduced_channels=reduced_channels,
             out_channels=out_channels, sample_size=sample_size, patch_size=patch_size,
@@ -90,7 +93,7 @@ class OccAmodalPredictor(CheckedModel, ConfigMixin):
         self.unet = MaskUNet(
             in_channels=mask_channels, out_channels=out_channels, block_out_channels=block_out_channels,
             feature_channels=[image_hidden_sizes[stage - 1] for stage in image_feature_stages],
-            reduced_channels=reduced_channels, align_corners=True, patch_size=patch_size,
+            reduced_channels=reduced_channels, align_corners=True, patch_size=patch_size, final_skip=final_skip,
         )  # fmt: skip
 
     def load_image_encoder(self, name_or_path: str, **kwargs: Any) -> None:
@@ -132,8 +135,10 @@ class OccAmodalPredictor(CheckedModel, ConfigMixin):
                 raise ValueError(f"`network` must have `{name}` {mine}, got {theirs}.")
         if network.config.use_rgb or network.config.out_channels != 2:
             raise ValueError("`network` must take two mask planes and no photo, and have 2 logits.")
-        if self.config.mask_channels != 2 or self.config.out_channels != 2:
-            raise ValueError("Only a predictor with 2 mask planes and 2 outputs can start from a mask network.")
+        if self.config.mask_channels != 2 or self.config.out_channels != 2 or not self.config.final_skip:
+            raise ValueError(
+                "Only a predictor with 2 mask planes, 2 outputs and the final skip can start from a mask network."
+            )
         unet, levels = self.unet, self.config.block_out_channels[::-1]
         unet.conv_in.load_state_dict(network.conv_in.state_dict())
         unet.down_blocks.load_state_dict(network.down_blocks.state_dict())

@@ -6,7 +6,7 @@ from diffusers import ConfigMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor
 
-from .checks import CheckedModel, check_mask_plane, check_positive_integers, graph_call
+from .checks import CheckedModel, check_flags, check_mask_plane, check_positive_integers, graph_call
 from .mask_unet import MaskUNet
 from .outputs import MaskModelOutput
 
@@ -25,6 +25,7 @@ class SDAmodalDecoder(CheckedModel, ConfigMixin):
         out_channels: number of logits per pixel; 2 = background, object.
         sample_size: side in pixels of the square mask crops that the network was trained on.
         feature_sizes: side of each cropped feature map that it was trained on; the pipelines crop to these.
+        final_skip: as in `MaskUNet`; False is row C of [Z24], Table 4.
 
     Example:
         >>> import torch
@@ -45,8 +46,10 @@ class SDAmodalDecoder(CheckedModel, ConfigMixin):
         out_channels: int = 2,
         sample_size: int = 512,
         feature_sizes: Sequence[int] = (24, 48, 96, 96),
+        final_skip: bool = True,
     ) -> None:
         super().__init__()
+        check_flags(final_skip=final_skip)
         check_positive_integers(
             block_out_channels=block_out_channels, feature_channels=feature_channels, reduced_channels=reduced_channels,
             out_channels=out_channels, sample_size=sample_size, feature_sizes=feature_sizes,
@@ -59,6 +62,7 @@ class SDAmodalDecoder(CheckedModel, ConfigMixin):
         self.unet = MaskUNet(
             in_channels=1, out_channels=out_channels, block_out_channels=block_out_channels,
             feature_channels=feature_channels, reduced_channels=reduced_channels, align_corners=False,
+            final_skip=final_skip,
         )  # fmt: skip
 
     @graph_call

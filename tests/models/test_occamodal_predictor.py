@@ -228,3 +228,18 @@ def test_wrong_configuration(config, message):
 def test_sizes_must_be_positive_integers(config):
     with pytest.raises(ValueError, match=f"`{next(iter(config))}` must hold positive integers"):
         tiny(**config)
+
+
+def test_without_the_final_skip(tmp_path):
+    """[Z24], Table 3, row B: the first level is not joined at the last one."""
+    with_skip, without = (OccAmodalPredictor(**TINY, final_skip=joined).eval() for joined in (True, False))
+    first, last = (model.unet.up_blocks[-1].conv[0].in_channels for model in (with_skip, without))
+    assert first - last == TINY["block_out_channels"][0]
+    planes = torch.rand(2, 1, 32, 32), torch.rand(2, 3, 32, 32)
+    logits = without(*planes).logits
+    assert logits.shape == (2, 2, 32, 32)
+    without.save_pretrained(tmp_path / "network")
+    again = OccAmodalPredictor.from_pretrained(tmp_path / "network").eval()
+    assert again.config.final_skip is False and torch.equal(again(*planes).logits, logits)
+    with pytest.raises(TypeError, match="`final_skip` must be True or False"):
+        OccAmodalPredictor(**TINY, final_skip=1)

@@ -124,3 +124,12 @@ def test_prompt_embedding_holds_a_copy(tmp_path):
     assert loaded().shape == (1, 7, 8) and torch.equal(loaded().bfloat16(), kept)
     with pytest.raises(ValueError, match="`tokens` must hold positive integers, got 0"):
         PromptEmbedding(tokens=0)
+
+
+def test_without_the_final_skip():
+    """[Z24], Table 4, row C: the first level is not joined at the last one."""
+    features = [torch.rand(1, channels, side, side) for channels, side in ((6, 4), (5, 8))]
+    options = {"feature_channels": (6, 5), "reduced_channels": 4, "feature_sizes": (4, 8)}
+    with_skip, without = (SDAmodalDecoder((4, 8), final_skip=joined, **options) for joined in (True, False))
+    assert with_skip.unet.up_blocks[-1].conv[0].in_channels - without.unet.up_blocks[-1].conv[0].in_channels >= 4
+    assert without(torch.ones(1, 1, 32, 32), features).logits.shape == (1, 2, 32, 32)
