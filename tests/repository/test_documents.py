@@ -5,6 +5,7 @@ import json
 import re
 import shlex
 import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -283,23 +284,25 @@ DOCUMENTS = [
     "CONTRIBUTING.md",
     "README.md",
     *(f"{folder}/README.md" for folder in ("benchmarks", "demos", "training")),
-    *(str(path.relative_to(ROOT)) for path in sorted((ROOT / "docs").glob("*.md"))),
+    *(str(path.relative_to(ROOT)) for path in sorted((*ROOT.glob("docs/*.md"), *ROOT.glob("pipelines/*/README.md")))),
 ]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_files_that_a_document_names_are_there(document):
-    """In backticks: modules, and folders of this repository, from its top, from the package or from the document."""
+    """In backticks: modules, pages, and folders of this repository, from its top, from the package or the document."""
     path = ROOT / document
     folders = {entry.name for entry in (*ROOT.iterdir(), *(ROOT / "amodal_diffusion").iterdir()) if entry.is_dir()}
-    missing = []
+    places = (ROOT, ROOT / "amodal_diffusion", path.parent, *IMPLIED.get(document, ()))
+    missing, found = [], []
     for name in re.findall(r"`([\w./-]+)`", path.read_text(encoding="utf-8")):
-        if not name.endswith(".py") and not (name.endswith("/") and name.split("/")[0] in folders):
-            continue
-        places = (ROOT, ROOT / "amodal_diffusion", path.parent, *IMPLIED.get(document, ()))
-        if not any((place / name).exists() for place in places):
-            missing.append(name)
+        if name.endswith((".py", ".md")) or (name.endswith("/") and name.split("/")[0] in folders):
+            there = next((place / name for place in places if (place / name).exists()), None)
+            missing += [name] if there is None else []
+            found += [] if there is None else [there]
     assert not missing
+    asked = subprocess.run(["git", "check-ignore", *found], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert not asked.stdout, "on this machine alone: .gitignore keeps them out of the repository"
 
 
 IMPLIED = {
