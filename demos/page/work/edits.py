@@ -225,7 +225,9 @@ def scene_event(session: Session, event: Event) -> Session:
     if kind in ("move", "place", "scale", "stretch"):
         edited = within_reach(edited, index)
     chosen: int | None = scene.layers[index].id
-    if kind == "remove":
+    if kind in ("show", "lock"):  # switches of the list, which choose nothing
+        chosen = session.layer
+    elif kind == "remove":
         chosen = None
     elif kind == "duplicate":
         chosen = edited.layers[-1].id

@@ -140,6 +140,7 @@ def test_hidden_and_faded_layers_are_drawn_so_and_take_no_clicks(edited):
 def test_a_locked_object_stays_as_it_is(edited):
     number = edited.scene.present.layers[0].id
     locked = edit(edited, "lock", id=number, locked=True)
+    assert locked.layer == edited.layer  # the lock chooses nothing
     for op, event in (("move", {"dx": 5}), ("remove", {}), ("fade", {"percent": 50}), ("front", {})):
         with pytest.raises(PageError, match="is locked"):
             edit(locked, op, id=number, **event)
