@@ -7,8 +7,8 @@ __all__ = [
     "inpainting",
     "inputs",
     "output",
-    "patch_matching",
     "pipeline",
     "seams",
+    "shifts",
     "sources",
 ]

@@ -14,13 +14,17 @@ from torch import Tensor
 from ...display import short_repr
 from ...masks import BoolArray
 from ...models.pull_push import pull_push
-from .patch_matching import Level, Matches, Sheet, match
+from .shifts import Level, Matches, Sheet, match
 
 _MOST = 6_000  # pixels of a hole that are matched; a larger hole is matched at a coarser level
 _MOST_AROUND = 200_000  # pixels of its window likewise
-_LARGE = 24_000  # pixels of a hole from which on no patch is copied much more often than others
 _STRIP = 2**18  # pixels that are made floats at a time
 _SHARE = 0.75  # of the low frequencies that are continued smoothly; the rest is copied
+_TRUSTED = 1.0  # pixels likewise: the rim is compared by means of this width
+_DOUBTED = 2.0  # times what is usual: distance of colours from which on the rim is thought to show something else
+_LEAST = 0.03  # that is usual
+_REACH = 20.0  # pixels likewise: over which the photo's colours reach into the hole
+_STEPS = 40
 _DETAIL = 2.0  # pixels at the level of matching: detail is what a Gaussian of this width takes away
 
 
@@ -104,15 +108,14 @@ def fill_hole(
         smooth = F.interpolate(low[None], size=smooth.shape[-2:], mode="bilinear", align_corners=False, antialias=True)[
             0
         ]
-    found = match(level, generator, sparing=int(hole.sum()) > _LARGE)
+    found = match(level, generator)
     if found is None:
         correction = smooth
     else:
         rough = _copied(found, level)
-        correction = _misfit(rough, level, found)
-        if blend:
-            share = _SHARE if low is None else 1.0
-            correction = share * (smooth - _blurred(rough, target, _DETAIL)) + (1 - share) * correction
+        tone = _blurred(smooth - rough, target, _DETAIL)
+        share = 0.0 if not blend else _SHARE if low is None else 1.0
+        correction = share * tone + (1 - share) * _meeting(rough, level, found, tone)
     y, x = hole.nonzero()
     colours = np.empty((len(y), 3), np.uint8)
     for start in range(0, len(y), _STRIP):
@@ -141,7 +144,7 @@ def copy_pixels(
     Example:
         >>> sheet = Sheet.of_picture(np.full((8, 8, 3), 7, np.uint8), np.ones((8, 8), bool), scale=2)
         >>> index = torch.zeros(4, 4, dtype=torch.int64)
-        >>> found = Matches(index, index.float(), index == 0, torch.zeros(3, 4, 4))
+        >>> found = Matches(index, index == 0)
         >>> copy_pixels(found, sheet, np.array([4]), np.array([4]))
         array([[7., 7., 7.]], dtype=float32)
     """
@@ -194,13 +197,59 @@ def _any(mask: BoolArray, scale: int) -> Tensor:
 def _copied(found: Matches, level: Level) -> Tensor:
     """(3, h, w) what is copied, at the level of matching; the picture elsewhere."""
     pixels = level.sheet.flatten(1)[:, found.index.flatten()].view(3, *found.index.shape)
-    return torch.where(found.matched, pixels, found.image)
+    return torch.where(found.matched, pixels, level.image)
 
 
-def _misfit(rough: Tensor, level: Level, found: Matches) -> Tensor:
-    """By how much the photo differs from what is copied beside the hole, continued over the hole."""
-    beside = level.known & found.matched
-    return pull_push((level.image - rough)[None], beside[None, None].float())[0]
+def _meeting(rough: Tensor, level: Level, found: Matches, tone: Tensor) -> Tensor:
+    """(3, h, w) to add to the copies, so that they meet the photo around the hole and one another along their seams.
+
+    A screened Poisson equation [Perez et al., "Poisson Image Editing", 2003; Bhat et al., 2008]: neighbours differ as
+    they do in their copy, and across a seam by the mean of what both copies say; far from the photo the copies keep
+    their own colours. Where the photo differs much from them, it shows something else, which is not to shine into the
+    hole. Solved by conjugate gradients.
+    """
+    rows, columns = (found.matched.any(axis).nonzero()[:, 0] for axis in (1, 0))
+    part = (slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1))
+    index, matched, inside = found.index[part], found.matched[part], (level.target & found.matched)[part]
+    copied, sheet = rough[:, part[0], part[1]], level.sheet.flatten(1)
+    rim = matched & ~inside
+    misfit = _blurred(level.image[:, part[0], part[1]] - copied, rim, _TRUSTED)
+    apart = misfit.square().sum(0)
+    usual = _DOUBTED**2 * (apart[rim].median().clamp(min=_LEAST**2) if bool(rim.any()) else 1)
+    trust = rim / (1 + apart / usual)
+    tone = tone[:, part[0], part[1]]
+    tone = tone / (1 + tone.square().sum(0) / usual)
+    own = trust + inside / _REACH**2
+    links, jumps = [], []
+    for axis, step in ((0, level.usable.shape[1]), (1, 1)):
+        count = index.shape[axis] - 1
+        first, second = index.narrow(axis, 0, count), index.narrow(axis, 1, count)
+        said = sheet[:, (first + step).clamp(max=sheet.shape[1] - 1)] - sheet[:, first]
+        said = (said + sheet[:, second] - sheet[:, (second - step).clamp(min=0)]) / 2
+        links.append((matched.narrow(axis, 0, count) & matched.narrow(axis, 1, count)).float())
+        jumps.append(links[-1] * (said - copied.diff(dim=axis + 1)))
+    scale = matched / (4 + own)
+    meeting = torch.zeros_like(copied)
+    residual = _net(jumps) + torch.where(inside, own * tone, trust * misfit)
+    direction = scaled = scale * residual
+    energy = (residual * scaled).sum((1, 2), keepdim=True)
+    for _ in range(_STEPS):
+        moved = _net([link * direction.diff(dim=axis + 1) for axis, link in enumerate(links)]) + own * direction
+        step = energy / (direction * moved).sum((1, 2), keepdim=True).clamp(min=1e-12)
+        meeting = meeting + step * direction
+        residual = residual - step * moved
+        scaled = scale * residual
+        before, energy = energy, (residual * scaled).sum((1, 2), keepdim=True)
+        direction = scaled + energy / before.clamp(min=1e-12) * direction
+    correction = torch.zeros_like(rough)
+    correction[:, part[0], part[1]] = meeting
+    return correction
+
+
+def _net(flows: Sequence[Tensor]) -> Tensor:
+    """(3, h, w) what flows into each pixel, of flows to the pixels below (3, h - 1, w) and beside (3, h, w - 1)."""
+    down, across = flows
+    return F.pad(down, (0, 0, 1, 0)) - F.pad(down, (0, 0, 0, 1)) + F.pad(across, (1, 0)) - F.pad(across, (0, 1))
 
 
 def _blurred(image: Tensor, mask: Tensor, width: float) -> Tensor:

@@ -14,7 +14,7 @@ FILLERS = ("auto", "blend", "exemplar", "smooth", "pcnet-c", "inpainter")
 
 - "auto": one of the others, by the size and the texture of the hole (`choose_filler`)
 - "blend": low frequencies continued smoothly, or painted by PCNet-C, with the detail of what is copied
-- "exemplar": pixels copied from what is seen, brought to the photo's colours at the seam
+- "exemplar": pieces copied from what is seen, brought to the photo's colours near it
 - "smooth": colours continued smoothly, without detail
 - "pcnet-c": the network of the component `model` [Z20]
 - "inpainter": the diffusers pipeline of the component `inpainter`
@@ -94,7 +94,9 @@ def read_fillers(filler: Any, default: str, names: Sequence[str | None], **compo
     return [check_filler("filler", default if value is None else value, **components) for value in chosen]
 
 
-def choose_filler(photo: npt.NDArray[np.uint8], hole: BoolArray, usable: BoolArray, network: str | None) -> str:
+def choose_filler(
+    photo: npt.NDArray[np.uint8], hole: BoolArray, usable: BoolArray, network: str | None, textured: str = "blend"
+) -> str:
     """The filler that suits a hole.
 
     Detail is copied where there is enough to copy from and it has texture. With next to nothing to copy from, a network
@@ -105,9 +107,11 @@ def choose_filler(photo: npt.NDArray[np.uint8], hole: BoolArray, usable: BoolArr
         hole: (H, W) bool.
         usable: (H, W) bool, the pixels that may be copied.
         network: the filler of the pipeline's network, or None.
+        textured: the filler of holes with enough texture to copy: "blend" suits objects, whose colours mostly go on,
+            "exemplar" backgrounds, where several things may lie side by side.
 
     Returns:
-        "blend", "smooth", or `network`.
+        `textured`, "smooth", or `network`.
 
     Example:
         >>> photo, hole = np.random.default_rng(0).integers(0, 255, (32, 32, 3), np.uint8), np.zeros((32, 32), bool)
@@ -124,4 +128,4 @@ def choose_filler(photo: npt.NDArray[np.uint8], hole: BoolArray, usable: BoolArr
     grey = photo[..., 1].astype(np.int16)
     if not pairs.any() or np.abs(grey[:, 1:] - grey[:, :-1])[pairs].mean() < _PLAIN:
         return "smooth"
-    return "blend"
+    return textured

@@ -12,12 +12,13 @@ from ...masks import BoolArray, dilate, erode, mask_boxes
 from .exemplar import Source, fill_hole
 from .fillers import choose_filler
 from .inputs import ContentScene, window
-from .patch_matching import RADIUS
+from .shifts import RADIUS
 
 _MIXED = 0.1  # share of what hides a hole in the colours beside it that is seen
 _RIM_SAMPLE = 250  # pixels of a rim that are looked at
 _PLENTY = 2.0  # pixels of an object for each of its hidden part, above which nothing else is copied
 _MOST_SIBLINGS = 2
+_RIM = 2  # pixels beside a hole that are not copied into the background
 _FEWEST = 200  # visible pixels of another object that are worth a look
 
 
@@ -33,6 +34,7 @@ class Hole:
         usable: (h, w) bool, the pixels that may be copied.
         window: rows and columns in the photo.
         others: what may be copied from elsewhere, too.
+        textured: the filler of "auto" where there is texture to copy.
 
     Example:
         >>> photo, hole = np.full((40, 40, 3), 9, np.uint8), np.zeros((40, 40), bool)
@@ -50,12 +52,13 @@ class Hole:
     usable: BoolArray
     window: tuple[slice, slice]
     others: list[Source] = field(default_factory=list)
+    textured: str = "blend"
 
     __repr__ = short_repr
 
     def suiting_filler(self, network: str | None) -> str:
         """See `choose_filler`."""
-        return choose_filler(self.photo, self.hole, self.usable, network)
+        return choose_filler(self.photo, self.hole, self.usable, network, self.textured)
 
     def fill(
         self, filler: str, low: Tensor | None = None, generator: torch.Generator | None = None
@@ -165,9 +168,12 @@ def background_hole(
         wider = wider & (hole | ~unknown)
     known = ~wider
     usable = known if avoid is None else known & ~dilate(avoid, kernel="square", size=3)
+    # What is narrow between holes is rim: it shows them rather than what lies behind.
+    inner = erode(usable, kernel="square", size=4 * _RIM + 1)
+    usable = dilate(inner, kernel="square", size=2 * _RIM + 1) if inner.any() else usable
     rows, columns = search_window(wider, usable)
     where = (rows, columns)
-    return Hole(photo[where], wider[where], hole[where], known[where], usable[where], where)
+    return Hole(photo[where], wider[where], hole[where], known[where], usable[where], where, textured="exemplar")
 
 
 def own_sources(modal: BoolArray, margin: int) -> BoolArray:

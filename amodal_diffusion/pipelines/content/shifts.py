@@ -1,0 +1,404 @@
+"""Holes covered with shifted copies of what is seen: which shifts, and where the seams between them run."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ...display import short_repr
+from ...masks import BoolArray
+
+RADIUS = 3
+"""Of the patches that are compared, in pixels: they are 7 x 7. So wide is the rim where copies meet the photo."""
+
+_DIMENSIONS = 16  # of a patch after projection on its principal components; more cost time and gain nothing
+_SAMPLE = 1500  # patches from which the components are computed
+_FEWEST = 12  # patches below which there is nothing to copy from
+_MOST_NODES = 2000  # pixels of the level at which shifts are chosen
+_MOST_QUERIES, _MOST_SOURCES = 500, 2500  # patches that are matched to find the dominant shifts
+_MOST_SHIFTS = 24  # dominant ones
+_MOST_MORE = 12  # others, for what these do not reach
+_DRAWS = 128  # from which each of them is chosen
+_NEAR = 6  # of the hole's longer side: a shift by less than this share tells nothing
+_SWEEPS = 3  # of messages, to and fro, along rows and columns
+_SEAM_STEPS = 8
+_PRICE = 0.04  # of a seam, for each pair of neighbours, in variances of the colours that may be copied
+_TONE = 0.15  # weight of the distance from the colours that go on smoothly
+_AWAY = 0.1  # of a shift by the whole width, in such variances; twice that down or up
+_NEVER = 10.0  # of a copy from what may not be copied; squared distances of colours are below 3
+
+
+@dataclass
+class Sheet:
+    """The pixels that may be copied.
+
+    Args:
+        pixels: (H, W, 3) uint8.
+        usable: (H, W) bool; the sides are multiples of `scale`.
+        places: (h, w, 2) float32 (y, x), where each block of `scale` pixels lies in the picture that is filled, in
+            blocks.
+        scale: side of a block.
+
+    Example:
+        >>> sheet = Sheet.of_picture(np.zeros((4, 6, 3), np.uint8), np.ones((4, 6), bool), scale=2)
+        >>> sheet.places.shape, sheet.places[1, 2]
+        (torch.Size([2, 3, 2]), tensor([1., 2.]))
+    """
+
+    pixels: npt.NDArray[np.uint8]
+    usable: BoolArray
+    places: Tensor
+    scale: int = 1
+
+    __repr__ = short_repr
+
+    @classmethod
+    def of_picture(cls, pixels: npt.NDArray[np.uint8], usable: BoolArray, scale: int = 1) -> "Sheet":
+        """The pixels of the picture that is filled."""
+        sides = [torch.arange(side // scale, dtype=torch.float32) for side in usable.shape]
+        return cls(pixels, usable, torch.stack(torch.meshgrid(*sides, indexing="ij"), -1), scale)
+
+    def beside(self, other: "Sheet") -> "Sheet":
+        """Both sheets as one."""
+        height = max(len(self.usable), len(other.usable))
+        pairs: list[tuple[Any, Any]] = [
+            (self.pixels, other.pixels),
+            (self.usable, other.usable),
+            (self.places, other.places),
+        ]
+        heights = (height, height, height // self.scale)
+        joined = [
+            np.concatenate(
+                [np.pad(part, [(0, high - len(part))] + [(0, 0)] * (part.ndim - 1)) for part in pair], axis=1
+            )
+            for pair, high in zip(pairs, heights, strict=True)
+        ]
+        return Sheet(joined[0], joined[1], torch.from_numpy(joined[2]), self.scale)
+
+
+@dataclass
+class Level:
+    """One level of the pyramid: the picture that is filled, and the sheet. Planes are (h, w) bool.
+
+    Args:
+        image: (3, h, w) float32 in [0, 1]; the known pixels go on smoothly over the others.
+        known: pixels that are compared.
+        target: pixels to fill.
+        sheet: (3, h', w') float32 in [0, 1]; likewise.
+        usable: (h', w') bool.
+        places: (h', w', 2) float32, in pixels of this level.
+
+    Example:
+        >>> mask = torch.ones(8, 8, dtype=torch.bool)
+        >>> level = Level(torch.zeros(3, 8, 8), mask, ~mask, torch.zeros(3, 8, 8), mask, torch.zeros(8, 8, 2))
+        >>> level.halved().image.shape
+        torch.Size([3, 4, 4])
+    """
+
+    image: Tensor
+    known: Tensor
+    target: Tensor
+    sheet: Tensor
+    usable: Tensor
+    places: Tensor
+
+    __repr__ = short_repr
+
+    def halved(self) -> "Level":
+        """The next coarser level."""
+        image, seen = _shrink(self.image, self.known)
+        sheet, share = _shrink(self.sheet, self.usable)
+        target = _pool(self.target.float()[None])[0] > 0
+        places = _pool(self.places.permute(2, 0, 1))
+        return Level(image, (seen > 0) & ~target, target, sheet, share >= 0.75, places.permute(1, 2, 0) / 2)
+
+
+@dataclass
+class Matches:
+    """For every pixel in and near the hole the pixel of the sheet that is copied there.
+
+    Args:
+        index: (h, w) int64, flat index into the sheet.
+        matched: (h, w) bool, where it holds.
+
+    Example:
+        >>> index = torch.zeros(4, 4, dtype=torch.int64)
+        >>> Matches(index, index == 0)
+        Matches(index=int64 (4, 4), matched=bool (4, 4))
+    """
+
+    index: Tensor
+    matched: Tensor
+
+    __repr__ = short_repr
+
+
+def match(level: Level, generator: torch.Generator) -> Matches | None:
+    """Cover a hole with few large copies of what is seen, each shifted to where it continues the photo.
+
+    Patches of a picture resemble others at few shifts, along which its texture and its straight edges go on [He and
+    Sun, "Statistics of Patch Offsets for Image Completion", 2012]. These dominant shifts are found at a coarse level.
+    Each pixel then gets the one with which copies differ least from the photo in a rim around the hole, and from one
+    another along their seams [Pritch et al., "Shift-Map Image Editing", 2009], by belief propagation. At finer levels
+    copies move by a pixel and seams move to where they show least.
+
+    Args:
+        level: the finest level.
+        generator: of random samples.
+
+    Returns:
+        The matches at that level, or None where the sheet has next to nothing to copy from.
+
+    Example:
+        >>> image, half = torch.rand(3, 32, 32), torch.arange(32).expand(32, 32) < 20
+        >>> sheet = Sheet.of_picture(np.zeros((32, 32, 3), np.uint8), half.numpy())
+        >>> found = match(Level(image, half, ~half, image, half, sheet.places), torch.Generator().manual_seed(0))
+        >>> found.index.shape, bool((found.index[~half] % 32 < 20).all())
+        (torch.Size([32, 32]), True)
+    """
+    levels = [level]
+    while int(_nodes(levels[-1]).sum()) > _MOST_NODES and min(levels[-1].target.shape) >= 8 * RADIUS:
+        coarser = levels[-1].halved()
+        if int(coarser.usable.sum()) < 2 * _FEWEST:
+            break
+        levels.append(coarser)
+    if int(level.usable.sum()) < _FEWEST:
+        return None
+    near = _nodes(levels[-1])
+    chosen = _choose(levels[-1], near, _candidates(levels[-1], near, generator))
+    shifts = torch.zeros(*near.shape, 2, dtype=torch.int64)
+    shifts[near] = _move_seams(levels[-1], near, chosen)
+    for current in reversed(levels[:-1]):
+        shifts = _finer(shifts, near, current.target.shape)
+        near = _nodes(current)
+        shifts[near] = _move_seams(current, near, _move_copies(current, near, shifts[near]))
+    y, x = near.nonzero(as_tuple=True)
+    index = torch.zeros(near.shape, dtype=torch.int64)
+    index[near] = _sources(level, y, x, shifts[near])[0]
+    return Matches(index, near)
+
+
+def _nodes(level: Level) -> Tensor:
+    """(h, w) bool, the pixels that get a shift: the hole, and a rim where copies are compared with the photo."""
+    return _grown(level.target, RADIUS) & (level.known | level.target)
+
+
+def _grown(mask: Tensor, radius: int) -> Tensor:
+    return F.max_pool2d(mask.float()[None, None], 2 * radius + 1, 1, radius)[0, 0] > 0
+
+
+def _sources(level: Level, y: Tensor, x: Tensor, shifts: Tensor) -> tuple[Tensor, Tensor]:
+    """Flat indices into the sheet of pixels (y, x) shifted by (..., 2), the nearest ones within it; whether usable."""
+    rows, columns = level.usable.shape
+    y, x = y + shifts[..., 0], x + shifts[..., 1]
+    inside = (y >= 0) & (y < rows) & (x >= 0) & (x < columns)
+    index = y.clamp(0, rows - 1) * columns + x.clamp(0, columns - 1)
+    return index, inside & level.usable.flatten()[index]
+
+
+def _spread(level: Level) -> float:
+    """The variance of the colours that may be copied."""
+    return max(1e-4, float(level.sheet[:, level.usable].var(1).sum()))
+
+
+def _detail(planes: Tensor) -> Tensor:
+    """(h * w, 9), the colours of each pixel and their differences to the next ones: seams follow edges."""
+    across = F.pad(planes[:, :, 1:] - planes[:, :, :-1], (0, 1))
+    down = F.pad(planes[:, 1:] - planes[:, :-1], (0, 0, 0, 1))
+    return torch.cat([planes, across, down]).flatten(1).T.contiguous()
+
+
+def _mean(planes: Tensor) -> Tensor:
+    """(h * w, 3), the mean colours around each pixel."""
+    size = 2 * RADIUS + 1
+    return F.avg_pool2d(planes[None], size, 1, RADIUS, count_include_pad=False)[0].flatten(1).T
+
+
+def _candidates(level: Level, near: Tensor, generator: torch.Generator) -> Tensor:
+    """(K, 2) shifts: the dominant ones, and more where these bring nothing."""
+    (height, width), (rows, columns) = level.target.shape, level.usable.shape
+    y, x = near.nonzero(as_tuple=True)
+    counts = torch.zeros(rows + height, columns + width)
+    side = max(int(x.max() - x.min()), int(y.max() - y.min()))
+    beside = _grown(level.target, 2 * RADIUS + 1) & level.known & ~near
+    for queries in (beside, level.known & ~near):
+        found = _similar(level, _sample(queries, _MOST_QUERIES, generator), side // _NEAR, generator)
+        if len(found):
+            code = (found[:, 0] + height) * counts.shape[1] + found[:, 1] + width
+            counts += torch.bincount(code, minlength=counts.numel()).view_as(counts) / len(found)
+    counts = F.avg_pool2d(counts[None, None], 3, 1, 1)[0, 0]
+    peaks = (counts > 0) & (counts == F.max_pool2d(counts[None, None], 5, 1, 2)[0, 0])
+    best = counts[peaks].argsort(descending=True, stable=True)[: 4 * _MOST_SHIFTS]
+    shifts = peaks.nonzero()[best] - torch.tensor([height, width])
+    y, x = level.target.nonzero(as_tuple=True)
+    reached = _sources(level, y[:, None], x[:, None], shifts)[1].float()  # [T, K]
+    kept = (counts[peaks][best] * (0.05 + reached.mean(0))).argsort(descending=True, stable=True)[:_MOST_SHIFTS]
+    shifts, missed = shifts[kept], reached[:, kept].sum(1) == 0
+    sources, mean, smooth = level.usable.nonzero(), _mean(level.sheet), level.image.flatten(1).T
+    for _ in range(_MOST_MORE):
+        y, x = y[missed], x[missed]
+        if not len(y):
+            break
+        ends = [torch.randint(len(part), (_DRAWS,), generator=generator) for part in (sources, y)]
+        drawn = sources[ends[0]] - torch.stack([y, x], 1)[ends[1]]
+        index, usable = _sources(level, y[:, None], x[:, None], drawn)
+        apart = (mean[index] - smooth[y * width + x][:, None]).square().sum(2) / _spread(level)
+        best = (usable / (0.1 + apart)).sum(0).argmax()
+        shifts, missed = torch.cat([shifts, drawn[best][None]]), ~usable[:, best]
+    return shifts
+
+
+def _sample(mask: Tensor, most: int, generator: torch.Generator) -> Tensor:
+    """Flat indices of some pixels of a mask."""
+    found = mask.flatten().nonzero()[:, 0]
+    return found if len(found) <= most else found[torch.randperm(len(found), generator=generator)[:most]]
+
+
+def _similar(level: Level, queries: Tensor, least: int, generator: torch.Generator) -> Tensor:
+    """(n, 2) shifts from some patches of the picture to those of the sheet that are most like them, none near."""
+    sources = _sample(level.usable, _MOST_SOURCES, generator)
+    mean, basis = _components(level.sheet, sources, generator)
+    wanted, features = _project(level.image, mean, basis, queries), _project(level.sheet, mean, basis, sources)
+    apart = torch.addmm(features.square().sum(1)[None], wanted, features.T, alpha=-2)
+    width, columns = level.target.shape[1], level.usable.shape[1]
+    places = [torch.stack([flat // wide, flat % wide], 1) for flat, wide in ((queries, width), (sources, columns))]
+    near = torch.cdist(places[0].float(), places[1].float(), p=torch.inf) < max(RADIUS, least)
+    best = apart.masked_fill_(near, torch.inf).argmin(1)
+    return (places[1][best] - places[0])[~near.all(1)]
+
+
+def _choose(level: Level, near: Tensor, shifts: Tensor) -> Tensor:
+    """(n, 2) the shift of each node, by min-sum belief propagation along rows and columns."""
+    y, x = near.nonzero(as_tuple=True)
+    count, height, width = len(y), *near.shape
+    index, usable = _sources(level, y[:, None], x[:, None], shifts)  # [n, K]
+    copies, spread, place = _detail(level.sheet)[index], _spread(level), y * width + x
+    misfit = (copies - _detail(level.image)[place][:, None]).square().sum(2)
+    tone = (_mean(level.sheet)[index] - level.image.flatten(1).T[place][:, None]).square().sum(2)
+    away = (level.places.flatten(0, 1)[index] - torch.stack([y, x], 1)[:, None]).abs() / max(height, width)
+    costs = torch.where(level.target[y, x][:, None], _TONE * tone, misfit)
+    costs += _AWAY * spread * (2 * away[..., 0] + away[..., 1])
+    costs[~usable] = _NEVER
+    seams = torch.cdist(copies, copies).square_()  # [n, K, K]
+    seams += _PRICE / 2 * spread * (1 - torch.eye(len(shifts)))
+    # The nodes as a table, with one more for all that are none.
+    nodes = torch.full(near.shape, count)
+    nodes[y, x] = torch.arange(count)
+    nodes = nodes[int(y.min()) : int(y.max()) + 1, int(x.min()) : int(x.max()) + 1]
+    costs, seams = F.pad(costs, (0, 0, 0, 1)), F.pad(seams, (0, 0, 0, 0, 0, 1))
+    messages = torch.zeros(4, *costs.shape)  # from the left, the right, above, below
+    best = torch.zeros(count, dtype=torch.int64)
+    for _ in range(_SWEEPS):
+        for number, lines in enumerate((nodes.T, nodes.T.flip(0), nodes, nodes.flip(0))):
+            for before, after in zip(lines[:-1], lines[1:], strict=True):
+                there = (before < count) & (after < count)
+                sent, got = before[there], after[there]
+                belief = costs[sent] + messages[:, sent].sum(0) - messages[number ^ 1, sent]
+                message = (seams[sent] + seams[got]).add_(belief[:, :, None]).amin(1)
+                messages[number, got] = message - message.amin(1, keepdim=True)
+        best = (costs + messages.sum(0))[:count].argmin(1)
+        kept, best = best.unique(return_inverse=True)  # what no node wants now, hardly any will want later
+        shifts, costs, messages = shifts[kept], costs[:, kept], messages[:, :, kept]
+        seams = seams[:, kept[:, None], kept]
+    return shifts[best]
+
+
+def _move_copies(level: Level, near: Tensor, shifts: Tensor) -> Tensor:
+    """(n, 2) shifts, each moved by up to a pixel to where its copy meets the photo best."""
+    y, x = near.nonzero(as_tuple=True)
+    kinds, kind = shifts.unique(dim=0, return_inverse=True)
+    moves = torch.cartesian_prod(torch.arange(-1, 2), torch.arange(-1, 2))
+    index, usable = _sources(level, y[:, None], x[:, None], shifts[:, None] + moves)  # [n, 9]
+    misfit = (_detail(level.sheet)[index] - _detail(level.image)[y * near.shape[1] + x][:, None]).square().sum(2)
+    costs = misfit * ~level.target[y, x][:, None] + _NEVER * ~usable
+    costs = torch.zeros(len(kinds), len(moves)).index_add_(0, kind, costs)
+    costs[:, len(moves) // 2] *= 0.98  # no move without reason
+    return (kinds + moves[costs.argmin(1)])[kind]
+
+
+def _move_seams(level: Level, near: Tensor, shifts: Tensor) -> Tensor:
+    """(n, 2) shifts: along the seams pixels take those of neighbours, where the seam shows less then.
+
+    Pixels of the two colours of a chessboard change in turn.
+    """
+    y, x = near.nonzero(as_tuple=True)
+    count, (height, width) = len(y), near.shape
+    nodes = torch.full((height + 2, width + 2), count)
+    nodes[y + 1, x + 1] = torch.arange(count)
+    beside = torch.stack([nodes[y + 1 + dy, x + 1 + dx] for dy, dx in ((0, 1), (0, -1), (1, 0), (-1, 0))], 1)  # [n, 4]
+    there = beside < count
+    beside = torch.where(there, beside, torch.arange(count)[:, None])
+    sheet, photo = _detail(level.sheet), _detail(level.image)[y * width + x]
+    price = _PRICE * _spread(level)
+    shifts = shifts.clone()
+    for step in range(_SEAM_STEPS):
+        seam = (shifts[beside] != shifts[:, None]).flatten(1).any(1) & ((y + x) % 2 == step % 2)
+        part = seam.nonzero()[:, 0]
+        around = beside[part]
+        offered = torch.cat([shifts[part][:, None], shifts[around]], 1)  # [m, 5, 2]
+        index, usable = _sources(level, y[part][:, None], x[part][:, None], offered)
+        here = sheet[index]  # [m, 5, 9]
+        misfit = (here - photo[part][:, None]).square().sum(2) * ~level.target[y[part], x[part]][:, None]
+        costs = misfit + _NEVER * ~usable
+        # Over there: what each neighbour would show with each of the shifts; its own is that of its number.
+        index = _sources(level, y[around][:, :, None], x[around][:, :, None], offered[:, None])[0]  # [m, 4, 5]
+        theirs = sheet[index]
+        own = theirs[:, torch.arange(4), torch.arange(1, 5)]  # [m, 4, 9]
+        apart = (here[:, None] - here[:, 1:, None]).square().sum(3) + (theirs - own[:, :, None]).square().sum(3)
+        other = (offered[:, None] != offered[:, 1:, None]).any(3)
+        costs = costs + ((apart + price) * other * there[part][:, :, None]).sum(1)
+        shifts[part] = offered[torch.arange(len(part)), costs.argmin(1)]
+    return shifts
+
+
+def _finer(shifts: Tensor, near: Tensor, size: Sequence[int]) -> Tensor:
+    """(h, w, 2) shifts at the next finer level; beyond the nodes, those of the nodes beside."""
+    shifts, near = F.pad(shifts, (0, 0, 1, 1, 1, 1)), F.pad(near, (1, 1, 1, 1))
+    for step in ((0, 1), (0, -1), (1, 0), (-1, 0)):
+        moved = near.roll(step, (0, 1)) & ~near
+        shifts = torch.where(moved[..., None], shifts.roll(step, (0, 1)), shifts)
+        near = near | moved
+    y, x = (torch.arange(side) // 2 + 1 for side in size)
+    return 2 * shifts[y][:, x]
+
+
+def _components(sheet: Tensor, sources: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Mean (1, 147) and principal components (147, d) of the patches of a sheet."""
+    some = sources
+    if len(sources) > _SAMPLE:
+        some = sources[torch.randint(len(sources), (_SAMPLE,), generator=generator)]
+    patches = _patches(sheet, some)
+    mean = patches.mean(0, keepdim=True)
+    patches = patches - mean
+    return mean, torch.linalg.eigh(patches.T @ patches).eigenvectors[:, -_DIMENSIONS:]
+
+
+def _project(image: Tensor, mean: Tensor, basis: Tensor, chosen: Tensor) -> Tensor:
+    """(n, d) components of the patches around some pixels."""
+    return (_patches(image, chosen) - mean) @ basis
+
+
+def _patches(image: Tensor, chosen: Tensor) -> Tensor:
+    """(n, 147) the patches around some pixels."""
+    _, height, width = image.shape
+    padded = F.pad(image[None], (RADIUS,) * 4, mode="replicate")[0]
+    y, x = chosen // width, chosen % width
+    reach = torch.arange(2 * RADIUS + 1)
+    window = (y[:, None, None] + reach[:, None]) * padded.shape[2] + x[:, None, None] + reach
+    return padded.flatten(1)[:, window].permute(1, 0, 2, 3).flatten(1)
+
+
+def _pool(planes: Tensor) -> Tensor:
+    return F.avg_pool2d(planes[None], 2, ceil_mode=True, count_include_pad=False)[0]
+
+
+def _shrink(planes: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Means over the pixels of a mask, or over all where there are none, and their share, at half the size."""
+    weights = mask.float()[None].clamp(min=1e-6)
+    share = _pool(weights)
+    return _pool(planes * weights) / share, _pool(mask.float()[None])[0]
