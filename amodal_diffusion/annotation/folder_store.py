@@ -1,29 +1,29 @@
-"""The folder that annotation works in: what is done, what is claimed by whom, what the run is. Internal.
+"""The folder that annotation works in: what is done, and what the run is. Internal.
 
-    annotation.json          what decides the result; another run in the same folder is refused
-    shards/00007.parquet     a piece of the work, complete
-    shards/00007.claim       somebody is at it
+    annotation.json                    what decides the result; another run in the same folder is refused
+    shards/00002/00002007.parquet      a piece of the work, complete; a thousand in a folder
 
 Any number of processes on any number of machines may share the folder. A piece appears by a rename, and its content is
-a function of the run alone, so a piece that two did, who could not see each other's claims, is there once all the same.
+a function of the run alone, so a piece that two did is there once all the same. What is there is listed once and kept
+in memory: the cost of a piece does not grow with their number.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-import socket
-import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..files import PARTIAL, atomic_file, sweep, write_text
+from .record import RECORD, check_same_run, read_record, record_text
 
-MANIFEST = "annotation.json"
+if TYPE_CHECKING:
+    import pyarrow
+
 SHARDS = "shards"
-_BROKEN = "'{path}' is no valid record of an annotation run; annotate into another folder."
+_IN_A_FOLDER = 1000
 
 
 class AnnotationStore:
@@ -33,7 +33,9 @@ class AnnotationStore:
         folder: made where it lacks.
         run: JSON object of all that decides the result.
         count: number of pieces.
-        claim_timeout: seconds without a sign of life after which a claim counts as abandoned.
+
+    Attributes:
+        missing: the pieces that were not there when they were listed, less those written here since; see `refresh`.
 
     Raises:
         NotADirectoryError: `folder` is a file.
@@ -41,15 +43,15 @@ class AnnotationStore:
         FileExistsError: it holds other files.
 
     Example:
-        >>> import tempfile
+        >>> import pyarrow, tempfile
         >>> store = AnnotationStore(Path(tempfile.mkdtemp()) / "run", {"pipeline": "pcnet-m"}, count=2)
-        >>> store.claim("00000"), store.claim("00000"), store.missing()
-        (True, True, [0, 1])
+        >>> store.write(1, pyarrow.table({"image_id": ["7"]}))
+        >>> store.missing, store.is_finished()
+        ({0}, False)
     """
 
-    def __init__(self, folder: Path, run: Mapping[str, Any], count: int, claim_timeout: float = 600.0) -> None:
-        self.folder, self.count, self.claim_timeout = folder, count, claim_timeout
-        self.run = json.loads(json.dumps(run))  # as it reads back
+    def __init__(self, folder: Path, run: Mapping[str, Any], count: int) -> None:
+        self.folder, self.run, self.count = folder, dict(run), count
         if folder.exists() and not folder.is_dir():
             raise NotADirectoryError(f"output {folder} is a file, expected a folder.")
         found = self._read()
@@ -57,115 +59,57 @@ class AnnotationStore:
             others = (
                 [path.name for path in folder.iterdir() if not path.name.startswith(PARTIAL)] if folder.exists() else []
             )
-            if MANIFEST in others:  # of a process that started at the same moment
+            if RECORD in others:  # of a process that started at the same moment
                 found = self._read()
             elif others:
                 raise FileExistsError(
                     f"output {folder} holds other files, such as {min(others)!r}; choose a new folder."
                 )
             else:
-                write_text(folder / MANIFEST, json.dumps({"run": self.run, "finished": False}, indent=1) + "\n")
-        if found is not None and found["run"] != self.run:
-            differs = sorted(key for key in {*found["run"], *self.run} if found["run"].get(key) != self.run.get(key))
-            raise ValueError(f"output {folder} holds another run; what differs is {', '.join(differs)}.")
+                write_text(folder / RECORD, record_text(self.run, finished=False))
+        if found is not None:
+            check_same_run(found[0], self.run, folder)
+        self.missing: set[int] = set()
+        self.refresh()
 
-    def _read(self) -> dict[str, Any] | None:
-        path = self.folder / MANIFEST
-        if not path.exists():
-            return None
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except (ValueError, RecursionError) as error:
-            raise ValueError(_BROKEN.format(path=path)) from error
-        if not isinstance(found, dict) or not isinstance(found.get("run"), dict):
-            raise ValueError(_BROKEN.format(path=path))
-        return found
+    def _read(self) -> tuple[dict[str, Any], bool] | None:
+        path = self.folder / RECORD
+        return read_record(path.read_text(encoding="utf-8"), path) if path.exists() else None
 
     def is_finished(self) -> bool:
         """The whole result is in place."""
         found = self._read()
-        return found is not None and found.get("finished") is True
+        return found is not None and found[1]
 
     def piece(self, index: int) -> Path:
         """Where piece `index` lies, or will."""
-        return self.folder / SHARDS / f"{index:05d}.parquet"
+        return self.folder / SHARDS / f"{index // _IN_A_FOLDER:05d}" / f"{index:08d}.parquet"
 
-    def pieces(self) -> list[Path]:
-        """All pieces, in order."""
-        return [self.piece(index) for index in range(self.count)]
+    def refresh(self) -> None:
+        """List the pieces anew."""
+        self.missing = set(range(self.count)) - self._there()
 
-    def missing(self) -> list[int]:
-        """Pieces that are not there yet."""
-        # One look into the folder, which may lie on another machine, instead of one for each piece.
+    def _there(self) -> set[int]:
         folder = self.folder / SHARDS
-        there = set(os.listdir(folder)) if folder.is_dir() else set()
-        return [index for index in range(self.count) if self.piece(index).name not in there]
+        folders = os.listdir(folder) if folder.is_dir() else []
+        names = [name for part in folders if part.isdecimal() for name in os.listdir(folder / part)]
+        return {int(stem) for stem, suffix in map(os.path.splitext, names) if stem.isdecimal() and suffix == ".parquet"}
 
-    def claim(self, name: str) -> bool:
-        """Take a piece of work, unless another living process has it."""
-        path = self._claim_path(name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
-        except FileExistsError:
-            if not self._is_abandoned(path):
-                return False
-            with atomic_file(path) as beside:  # ours from here on; whoever did the same at this moment does it too
-                beside.write_text(_identity(), encoding="utf-8")
-            return True
-        except FileNotFoundError:  # swept at this moment, since the run is finished
-            return False
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(_identity())
-        return True
+    def write(self, index: int, table: pyarrow.Table) -> None:
+        """Put a piece into its place, unless the whole run was finished meanwhile."""
+        import pyarrow.parquet as parquet
 
-    def stay(self, name: str) -> None:
-        """Give a sign of life for a claim."""
-        path = self._claim_path(name)
-        if path.exists():
-            os.utime(path)
-
-    def release(self, name: str) -> None:
-        """Give a claim back."""
-        self._claim_path(name).unlink(missing_ok=True)
+        if not self.is_finished():
+            with atomic_file(self.piece(index)) as beside:
+                parquet.write_table(table, beside)
+        self.missing.discard(index)
 
     def finish(self) -> None:
         """Record that the whole result is in place, and remove the pieces and what killed processes left behind."""
-        write_text(self.folder / MANIFEST, json.dumps({"run": self.run, "finished": True}, indent=1) + "\n")
+        write_text(self.folder / RECORD, record_text(self.run, finished=True))
         self.sweep()
 
     def sweep(self) -> None:
         """Remove what a finished run needs no more."""
         shutil.rmtree(self.folder / SHARDS, ignore_errors=True)
         sweep(self.folder)
-
-    def _claim_path(self, name: str) -> Path:
-        return self.folder / SHARDS / f"{name}.claim"
-
-    def _is_abandoned(self, path: Path) -> bool:
-        try:
-            age = time.time() - path.stat().st_mtime
-            host, process = path.read_text(encoding="utf-8").split()
-        except FileNotFoundError:
-            return False  # given back at this moment: the next round sees it
-        except ValueError:  # killed between making and writing it
-            return age > min(10.0, self.claim_timeout)
-        if age > self.claim_timeout:
-            return True
-        return host == socket.gethostname() and not _is_alive(int(process))
-
-
-def _identity() -> str:
-    return f"{socket.gethostname()} {os.getpid()}"
-
-
-def _is_alive(process: int) -> bool:
-    if process == os.getpid():
-        return False  # of an earlier process that had our number: we make no claim twice
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -5,24 +5,27 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
+import re
 from pathlib import Path
 from typing import Any
 
-from .. import annotation, data, io
+from .. import annotation, data
 from ..files import check_output_folder
-from .options import add_command, given_options, load_model, write_bad_records, write_out
+from .options import add_command, find_device, find_dtype, given_options, load_model, write_bad_records, write_out
 
 _EXAMPLES = """\
-The output folder gets data/*.parquet (the one schema, with a column `predictions`), amodal.json (COCO: `segmentation`
-is the whole mask, `visible_mask` the given one, with `occlude_rate`, `score` and `uncertainty`) and a card, README.md.
+The output folder gets data/*.parquet (the one schema, with the columns `predictions` and `error`), amodal.json (COCO:
+`segmentation` is the whole mask, `visible_mask` the given one, with `occlude_rate`, `score` and `uncertainty`) and a
+card, README.md. An image that cannot be completed has an `error`, and the others go on.
 
-Kill it whenever you like: the same command goes on where it was. The same command in several places at once shares the
-work: on one machine by --num-workers or `accelerate launch`, on several by a folder that all of them see.
+Kill it whenever you like: the same command goes on where it was. --num-workers shares the work on one machine, --shard
+among jobs with one folder, --engine ray on a cluster; docs/scale.md says which serves whom.
 
 examples:
   amodal-diffusion annotate instances.json --model pipelines/pcnet-m --output amodal/
   amodal-diffusion annotate instances.json --images photos/ --model pipelines/occamodal --output amodal/ --num-workers 2
   amodal-diffusion annotate user/data-set --model pipelines/asbu --output amodal/ --push-to-hub user/data-set-amodal
+  amodal-diffusion annotate s3://bucket/set --model pipelines/asbu --output s3://bucket/amodal --engine ray --num-gpus 1
 """
 
 
@@ -32,28 +35,37 @@ def add_annotate(commands: Any, parents: list[Any]) -> None:
     Example:
         >>> parser = argparse.ArgumentParser()
         >>> add_annotate(parser.add_subparsers(), parents=[])
-        >>> parser.parse_args("annotate coco.json --model pipelines/asbu --output amodal".split()).shard_rows
-        32
+        >>> parser.parse_args("annotate coco.json --model pipelines/asbu --output amodal --shard 0/4".split()).shard
+        (0, 4)
     """
     text = "Complete every object of a data set of visible masks."
     parser = add_command(commands, "annotate", _run_annotate, text, _EXAMPLES, parents)
     parser.add_argument("annotations", metavar="ANNOTATIONS", help="annotation file, folder of Parquet, or Hub id")
-    parser.add_argument(
-        "--images", type=Path, metavar="DIR", help="folder of the photos, for a model that looks at them"
-    )
+    parser.add_argument("--images", metavar="DIR", help="folder of the photos, for a model that looks at them")
     parser.add_argument("--split", help="of Parquet that has several")
     parser.add_argument("--model", required=True, metavar="PIPELINE", help="folder or Hub id of a mask pipeline")
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the result")
+    parser.add_argument("--output", required=True, metavar="DIR", help="folder of the result")
     parser.add_argument("--shard-rows", type=int, default=32, metavar="N", help="images a piece of the work (32)")
-    parser.add_argument("--num-workers", type=int, default=1, metavar="N", help="processes on this machine (1)")
+    parser.add_argument("--num-workers", type=int, default=1, metavar="N", help="processes, of Ray actors (1)")
     parser.add_argument(
-        "--claim-timeout", type=float, default=600, metavar="S",
-        help="seconds after which a silent process on another machine is given up (600)",
+        "--shard", type=_shard, metavar="I/N",
+        help="do share I of N, from 0, and join nothing; the command without it does the rest and joins",
     )  # fmt: skip
+    parser.add_argument("--coco-shards", action="store_true", help="a COCO document for each Parquet file")
+    parser.add_argument("--engine", choices=("folder", "ray"), default="folder", help="what shares the work (folder)")
+    parser.add_argument("--num-gpus", type=float, default=0, metavar="N", help="GPUs of a Ray actor (0)")
+    parser.add_argument("--ray-address", metavar="URL", help="of a Ray cluster; without it, RAY_ADDRESS or this machine")
     parser.add_argument(
         "--on-error", choices=("raise", "skip"), default="raise", help="what to do with a bad record (raise)"
     )
     parser.add_argument("--push-to-hub", "--push_to_hub", metavar="ID", help="also publish the Parquet files there")
+
+
+def _shard(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)
+    if match is None or not int(match[1]) < int(match[2]):
+        raise argparse.ArgumentTypeError(f"expected I/N with I from 0 to N - 1, such as 0/4, got {text[:40]!r}")
+    return int(match[1]), int(match[2])
 
 
 def _run_annotate(options: argparse.Namespace) -> None:
@@ -64,54 +76,78 @@ def _run_annotate(options: argparse.Namespace) -> None:
         from ..hub import check_repo_id
 
         check_repo_id(options.push_to_hub)
+        if options.shard or "://" in options.output:
+            raise ValueError("--push-to-hub needs a whole result in a local folder, not a --shard or a URL.")
+    if options.engine == "ray":
+        _annotate_with_ray(options)
+        return
+    if options.num_gpus or options.ray_address:
+        raise ValueError("--num-gpus and --ray-address are of --engine ray.")
+    if "://" in options.output:
+        raise ValueError(f"--output {options.output} needs --engine ray; the folder engine writes to local folders.")
     check_output_folder(options.output)
-    workers = []
-    if options.num_workers > 1:
-        # Fresh interpreters: a fork of a process that uses threads may hang.
-        context = multiprocessing.get_context("spawn")
-        workers = [context.Process(target=_help, args=(options,), daemon=True) for _ in range(options.num_workers - 1)]
-        for worker in workers:
-            worker.start()
-    bad_records = _annotate(options, show=int(os.environ.get("LOCAL_RANK", "0")) == 0)
-    for worker in workers:  # nothing is left to do for them, and they may be killed at any moment
-        worker.terminate()
-        worker.join()
-    for path in (
-        *sorted((options.output / "data").iterdir()),
-        options.output / io.AMODAL_JSON,
-        options.output / "README.md",
-    ):
+    bad_records = _annotate_here(options)
+    if options.shard is not None:
+        return
+    folder = Path(options.output)
+    for path in (*sorted((folder / "data").iterdir()), *sorted(folder.glob("amodal*.json")), folder / "README.md"):
         write_out(f"{path}\n")
     write_bad_records(bad_records)
-    _write_errors(options.output)
+    _write_errors(folder)
     if options.push_to_hub:
-        write_out(data.push_parquet(options.output, options.push_to_hub) + "\n")
+        write_out(data.push_parquet(folder, options.push_to_hub) + "\n")
+
+
+def _annotate_here(options: argparse.Namespace) -> list[data.BadRecord]:
+    """Do the share of this machine, by several processes if that is asked for, and join where it is all of the work."""
+    first, step = options.shard or (0, 1)
+    count = options.num_workers
+    if count == 1:
+        return _annotate(options, options.shard)
+    # Fresh interpreters: a fork of a process that uses threads may hang.
+    context = multiprocessing.get_context("spawn")
+    shares = [(first + step * number, step * count) for number in range(count)]
+    workers = [context.Process(target=_help, args=(options, share), daemon=True) for share in shares[1:]]
+    for worker in workers:
+        worker.start()
+    _annotate(options, shares[0])
+    for worker in workers:
+        worker.join()
+    return _annotate(options, options.shard)  # what a worker that died has left; and all is joined
 
 
 def _write_errors(folder: Path) -> None:
     """Say how many images have an error instead of whole masks, and show the first."""
+    import pyarrow.compute as compute
     import pyarrow.parquet as parquet
 
-    columns = ["image_id", "error"]
-    shards = sorted((folder / "data").iterdir())
-    rows = [row for path in shards for row in parquet.read_table(path, columns=columns).to_pylist()]
-    errors = [f"image {row['image_id']}: {row['error']}" for row in rows if row["error"] is not None]
+    found: list[str] = []
+    errors = count = 0
+    for path in sorted((folder / "data").iterdir()):
+        table = parquet.read_table(path, columns=["image_id", "error"])
+        failed = table.filter(compute.is_valid(table["error"]))
+        count, errors = count + table.num_rows, errors + failed.num_rows
+        found += [f"image {row['image_id']}: {row['error']}" for row in failed.slice(0, 5).to_pylist()]
     if errors:
-        write_out(f"{len(errors):,} of {len(rows):,} images have an error and no whole masks, such as\n")
-        write_out("".join(f"  {error}\n" for error in errors[:5]))
+        write_out(f"{errors:,} of {count:,} images have an error and no whole masks, such as\n")
+        write_out("".join(f"  {error}\n" for error in found[:5]))
 
 
-def _help(options: argparse.Namespace) -> None:
+def _help(options: argparse.Namespace, share: tuple[int, int]) -> None:
     """A further process. Its errors are those of the first one, which meets them too."""
-    _annotate(options, show=False)
+    _annotate(options, share, helps=True)
 
 
-def _annotate(options: argparse.Namespace, *, show: bool) -> list[data.BadRecord]:
+def _annotate(
+    options: argparse.Namespace, share: tuple[int, int] | None, *, helps: bool = False
+) -> list[data.BadRecord]:
     import torch
     from tqdm.auto import tqdm
 
     if options.num_workers > 1:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // options.num_workers))
+        if options.device == "auto" and share is not None and torch.cuda.device_count() > 1:
+            options.device = f"cuda:{share[0] % torch.cuda.device_count()}"
     call_options = given_options(options)
     pipeline = load_model(options)
     pipeline.check_options(call_options)
@@ -120,14 +156,32 @@ def _annotate(options: argparse.Namespace, *, show: bool) -> list[data.BadRecord
     dataset = data.read_annotations(
         options.annotations, options.images, on_error=options.on_error, bad_records=bad_records, **more
     )
-    with tqdm(total=len(dataset), unit="image", desc="annotate", disable=not show) as bar:
+    with tqdm(total=len(dataset), unit="image", desc="annotate", disable=helps) as bar:
 
         def progress(done: int) -> None:
-            multiprocessing.active_children()  # lets go of workers that died, so that what they claimed is free
+            parent = multiprocessing.parent_process()
+            if helps and parent is not None and not parent.is_alive():
+                raise SystemExit(1)  # nobody waits for this share
             bar.update(max(0, done - bar.n))
 
         annotation.annotate_dataset(
             dataset, pipeline, options.output, pipeline_name=options.model, shard_rows=options.shard_rows,
-            claim_timeout=options.claim_timeout, on_progress=progress, **call_options,
+            shard=share, coco_shards=options.coco_shards, on_progress=progress, **call_options,
         )  # fmt: skip
     return bad_records
+
+
+def _annotate_with_ray(options: argparse.Namespace) -> None:
+    if options.shard or options.split:
+        raise ValueError("--shard and --split are not of --engine ray, which shares all Parquet files of a folder.")
+    count = annotation.annotate_with_ray(
+        options.annotations, options.model, options.output, images=options.images, num_workers=options.num_workers,
+        num_gpus=options.num_gpus, device=None if options.device == "auto" else find_device(options.device),
+        dtype=find_dtype(options.dtype), batch_rows=options.shard_rows, address=options.ray_address,
+        **given_options(options),
+    )  # fmt: skip
+    write_out(f"{options.output}\n")
+    if count:
+        write_out(f"{count:,} images have an error and no whole masks, see the column `error`\n")
+    if options.push_to_hub:
+        write_out(data.push_parquet(Path(options.output), options.push_to_hub) + "\n")

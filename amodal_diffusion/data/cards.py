@@ -180,6 +180,25 @@ class RecordCounts:
             if item["name"] is not None:
                 self._names.add(item["name"])
 
+    def add_batch(self, batch: Any) -> None:
+        """Count the rows of an Arrow table or record batch that has the columns `objects`, `order_relations`, `source`."""
+        import pyarrow.compute as compute
+
+        counts = self._counts
+        objects = compute.list_flatten(batch["objects"])
+        rates, names = (compute.struct_field(objects, name) for name in ("occlusion_rate", "name"))
+        known = rates.drop_null()
+        counts["images"] += batch.num_rows
+        counts["objects"] += len(objects)
+        counts["relations"] += compute.sum(compute.list_value_length(batch["order_relations"])).as_py() or 0
+        counts["amodal"] += len(known)
+        counts["occluded"] += compute.sum(compute.greater(known, 0)).as_py() or 0
+        counts["hidden"] += compute.sum(compute.equal(known, 1)).as_py() or 0
+        for kind in ("stuff", "crowd"):
+            counts[kind] += compute.sum(compute.struct_field(objects, f"is_{kind}")).as_py() or 0
+        self.sources.update(source for source in batch["source"].unique().to_pylist() if source)
+        self._names.update(names.drop_null().unique().to_pylist())
+
     def numbers(self) -> dict[str, int]:
         """By kind: images, objects, amodal (with a known amodal mask), occluded (with a hidden part).
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from ..files import atomic_folder
 from ..hub import check_repo_id, is_hub_id, push_folder
 from .cards import dataset_card
 from .parquet import SHARD_BYTES, check_target, dataset_tables, write_shards
-from .readers.records import file_parts
+from .photos import photo_in
 from .schema import amodal_features
 
 if TYPE_CHECKING:
@@ -240,7 +240,7 @@ def _parquet_files(path: Path) -> dict[str, list[str]]:
     """Parquet files by split: that in the file name, as `save_parquet` and the Hub write it, else "train"."""
     if not path.exists():
         raise FileNotFoundError(f"no such file or folder, and no Hub id: {os.fspath(path)!r}")
-    found = [path] if path.is_file() else sorted(file for file in path.rglob("*.parquet") if file.name[:2] != "._")
+    found = [path] if path.is_file() else _files_below(path)
     if not found:
         raise FileNotFoundError(f"folder {os.fspath(path)!r} has no Parquet files")
     files: dict[str, list[str]] = {}
@@ -248,6 +248,12 @@ def _parquet_files(path: Path) -> dict[str, list[str]]:
         match = SHARD_NAME.fullmatch(file.name)
         files.setdefault(match["split"] if match else "train", []).append(os.fspath(file))
     return files
+
+
+def _files_below(folder: Path) -> list[Path]:
+    """The Parquet files of a folder, sorted; photos beside `data` are not looked through."""
+    found = [*folder.glob("*.parquet"), *(folder / "data").rglob("*.parquet")] or folder.rglob("*.parquet")
+    return sorted(file for file in found if not file.name.startswith("._"))
 
 
 def _splits(dataset: Dataset | DatasetDict) -> dict[str, Dataset]:
@@ -282,17 +288,7 @@ def _with_photos(part: Any, folder: Path) -> Any:
         raise NotADirectoryError(f"images must be a folder of photos, got {os.fspath(folder)!r}")
     if isinstance(part, IterableDataset):
         # Not `map(features=...)`, after which `datasets` decodes no photos.
-        part = part.map(lambda row: {"image": _photo_path(folder, row["file_name"])})
+        part = part.map(lambda row: {"image": photo_in(folder, row["file_name"])["path"]})
         return part.cast(amodal_features(with_image=True))
-    paths = [_photo_path(folder, name) for name in part["file_name"]]
+    paths = [photo_in(folder, name)["path"] for name in part["file_name"]]
     return part.add_column("image", paths).cast_column("image", Image())
-
-
-def _photo_path(folder: Path, file_name: str) -> str:
-    # A file name that leads out of the folder could carry a private file into a published data set.
-    parts = PurePosixPath(file_name)
-    if not (folder / file_name).is_file():  # it may have been written on Windows
-        parts = PurePosixPath(*file_parts(file_name)) if not parts.is_absolute() else parts
-    if not parts.parts or parts.is_absolute() or ".." in parts.parts:
-        raise ValueError(f"file_name {file_name!r} is no name of a photo in {os.fspath(folder)!r}")
-    return os.fspath(folder / parts)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from io import BytesIO
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from PIL import Image
 
 from ..images import load_image
+from .readers.records import file_parts
 
 
 def encoded_photos(rows: Any) -> Any:
@@ -34,13 +36,47 @@ def encoded_photos(rows: Any) -> Any:
 def open_photo(photo: Any) -> Any:
     """What `load_image` takes of a photo that `datasets` keeps as {"bytes", "path"}; others as they are.
 
+    A path may be any URL that fsspec opens.
+
     Example:
         >>> open_photo({"bytes": None, "path": "a.jpg"})
         'a.jpg'
     """
     if not isinstance(photo, Mapping):
         return photo
-    return photo["path"] if photo.get("bytes") is None else Image.open(BytesIO(photo["bytes"]))
+    if photo.get("bytes") is not None:
+        return Image.open(BytesIO(photo["bytes"]))
+    return _fetch(photo["path"]) if "://" in str(photo["path"]) else photo["path"]
+
+
+def photo_in(folder: str | os.PathLike[str], file_name: str) -> dict[str, Any]:
+    """The photo of that name in a folder, which may be a URL that fsspec opens, as `datasets` keeps one.
+
+    Raises:
+        ValueError: for a name that leads out of the folder: it could carry a private file into a published data set.
+
+    Example:
+        >>> photo_in("hf://datasets/user/name/photos", "a/1.jpg")
+        {'bytes': None, 'path': 'hf://datasets/user/name/photos/a/1.jpg'}
+        >>> photo_in("photos", "../secret.jpg")
+        Traceback (most recent call last):
+            ...
+        ValueError: file_name '../secret.jpg' is no name of a photo in 'photos'
+    """
+    place, parts = os.fspath(folder), PurePosixPath(file_name)
+    remote = "://" in place
+    if (remote or not (Path(place) / file_name).is_file()) and not parts.is_absolute():
+        parts = PurePosixPath(*file_parts(file_name))  # it may have been written on Windows
+    if not parts.parts or parts.is_absolute() or ".." in parts.parts:
+        raise ValueError(f"file_name {file_name!r} is no name of a photo in {place!r}")
+    return {"bytes": None, "path": f"{place.rstrip('/')}/{parts}" if remote else os.fspath(Path(place) / parts)}
+
+
+def _fetch(url: str) -> Image.Image:
+    import fsspec
+
+    with fsspec.open(url, "rb") as file:
+        return Image.open(BytesIO(file.read()))
 
 
 def load_row_photo(row: Mapping[str, Any]) -> Image.Image:

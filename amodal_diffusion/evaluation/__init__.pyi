@@ -1,4 +1,5 @@
 from .calls import call_pipeline as call_pipeline
+from .calls import call_scenes as call_scenes
 from .calls import category_id_array as category_id_array
 from .calls import load_pipeline as load_pipeline
 from .detections import DetectedMethod as DetectedMethod

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -98,6 +98,53 @@ def call_pipeline(
         sample_scores=None if scenes.sample_scores is None else np.concatenate(scenes.sample_scores),
     )
     return output if is_crowd is None else _with_crowds(output, masks, is_crowd)
+
+
+def call_scenes(
+    pipeline: MaskPipeline,
+    images: Sequence[Image.Image | None] | None,
+    masks: Sequence[np.ndarray],
+    category_ids: Sequence[Sequence[int | None]],
+    *,
+    is_crowd: Sequence[Sequence[bool]],
+    output_type: str = "np",
+    **call_options: Any,
+) -> list[AmodalPipelineOutput]:
+    """Call a mask pipeline on several photos, whose objects go through its networks together.
+
+    Args:
+        pipeline: a pipeline of this package.
+        images: the photos, or None for a network that needs none.
+        masks: for each photo (N, H, W) bool modal masks.
+        category_ids: see `call_pipeline`, for each photo.
+        is_crowd: see `call_pipeline`, for each photo.
+        output_type: of the call.
+        call_options: further keyword arguments of the call, the same for all photos.
+
+    Returns:
+        What `call_pipeline` gives for each photo.
+
+    Raises:
+        TypeError, ValueError: as `call_pipeline`; of which photo, the message need not say.
+
+    Example:
+        >>> from amodal_diffusion import AmodalVAE, AmodalVAEPipeline
+        >>> pipe = AmodalVAEPipeline(AmodalVAE(sample_size=16, latent_channels=2, block_out_channels=(2, 4)))
+        >>> masks = [np.ones((2, 8, 8), bool), np.ones((1, 4, 6), bool)]
+        >>> [out.amodal_masks.shape for out in call_scenes(pipe, None, masks, [[1, 1], [None]], is_crowd=[[0, 0], [0]])]
+        [(2, 8, 8), (1, 4, 6)]
+    """
+    conditioned = getattr(pipeline, "class_conditioned", False)
+    ids = [category_id_array(some, pipeline.unknown_category_id, conditioned=conditioned) for some in category_ids]
+    if images is not None:
+        images = list(images)
+    output = pipeline(images, list(masks), category_ids=ids, output_type=output_type, **call_options)
+    columns = {field.name: getattr(output, field.name) for field in fields(output)}
+    scenes = []
+    for index, (stack, crowd) in enumerate(zip(masks, is_crowd, strict=True)):
+        values = {name: None if column is None else column[index] for name, column in columns.items()}
+        scenes.append(_with_crowds(type(output)(**values), stack, crowd))
+    return scenes
 
 
 def _with_crowds(output: AmodalPipelineOutput, masks: np.ndarray, is_crowd: Sequence[bool]) -> AmodalPipelineOutput:

@@ -13,6 +13,7 @@ from .rle import Rle as Rle
 from .rle import decode_rle as decode_rle
 from .rle import decode_segmentation as decode_segmentation
 from .rle import encode_rle as encode_rle
+from .rle import encode_tile as encode_tile
 from .rle import segmentation_to_rle as segmentation_to_rle
 from .stacks import MaskInput as MaskInput
 from .stacks import mask_areas as mask_areas

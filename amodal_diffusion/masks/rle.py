@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as mask_utils
 
-from .packed import BoolArray
+from .packed import BoolArray, IntArray
 
 MAX_PIXELS = 2**28
 """Pixels of the largest frame: above any photo in use, below what would exhaust memory when its masks are decoded."""
@@ -227,6 +227,29 @@ def encode_rle(mask: npt.ArrayLike) -> Rle:
         raise ValueError(f"`mask` must have shape (height, width), got {array.shape}")
     rle = mask_utils.encode(np.asfortranarray(array != 0, dtype=np.uint8))
     return {"size": [int(side) for side in rle["size"]], "counts": rle["counts"].decode("ascii")}
+
+
+def encode_tile(tile: BoolArray, box: Sequence[int] | IntArray, height: int, width: int) -> Rle:
+    """Encode what `encode_rle` would encode of a mask that is empty outside of a box; cost follows the box.
+
+    Args:
+        tile: (h, w) bool, what lies in the box.
+        box: (x, y, w, h) inside of the frame.
+        height: of the frame in pixels.
+        width: of the frame in pixels.
+
+    Example:
+        >>> encode_tile(np.ones((2, 2), bool), [1, 0, 2, 2], height=2, width=4)
+        {'size': [2, 4], 'counts': '242'}
+    """
+    x, y, w, h = (int(side) for side in box)
+    columns = np.zeros((w, height), bool)  # run lengths go down the columns
+    columns[:, y : y + h] = tile.T
+    changes = np.flatnonzero(np.diff(columns.ravel(), prepend=False, append=False)) + x * height
+    edges = [0, *changes.tolist(), *([height * width] if not len(changes) or changes[-1] < height * width else [])]
+    return _with_text_counts(
+        mask_utils.frPyObjects({"size": [height, width], "counts": np.diff(edges).tolist()}, height, width)
+    )
 
 
 def decode_rle(rle: Mapping[str, Any]) -> BoolArray:

@@ -1,12 +1,8 @@
 """`amodal-diffusion annotate`: what it writes, what it refuses, and that killing it changes nothing."""
 
+import importlib
 import json
-import multiprocessing
 import os
-import socket
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +12,7 @@ import torch
 
 from amodal_diffusion import ASBUPipeline, ASBUPredictor, MaskPipeline, PCNetMask, PCNetMaskPipeline
 from amodal_diffusion.annotation import annotate_dataset
+from amodal_diffusion.annotation.annotator import annotation_table
 from amodal_diffusion.annotation.folder_store import AnnotationStore
 from amodal_diffusion.cli.main import main
 from amodal_diffusion.data import load_amodal_dataset, read_annotations, record_masks, record_order
@@ -116,7 +113,7 @@ def test_nothing_is_left_behind(result):
 
 def test_the_same_command_again_does_nothing(source, model, result, monkeypatch):
     before = {path: path.stat().st_mtime_ns for path in result.rglob("*")}
-    monkeypatch.setattr("amodal_diffusion.annotation.worker.call_pipeline", None)
+    monkeypatch.setattr("amodal_diffusion.annotation.annotator.call_scenes", None)
     annotate(source, model, result)
     assert {path: path.stat().st_mtime_ns for path in result.rglob("*")} == before
 
@@ -146,15 +143,15 @@ from amodal_diffusion.cli.main import main
 from amodal_diffusion.data import read_annotations
 read_annotations(sys.argv[2])[0]  # imports what reading needs
 pieces = Path(sys.argv[6]) / "shards"
-rooms = "annotation.worker", "annotation.folder_store", "files", "data.parquet"
-watched = {f"amodal_diffusion.{name}" for name in rooms}
+rooms = "annotation.annotator", "annotation.folder_run", "annotation.folder_store", "annotation.coco_files", "files"
+watched = {f"amodal_diffusion.{name}" for name in (*rooms, "data.parquet")}
 
 def die_after(steps):
     started = False
     def watch(frame, event, argument):
         nonlocal started, steps
         if frame.f_globals.get("__name__") in watched:
-            started = started or frame.f_code.co_name == "claim"
+            started = started or frame.f_code.co_name == "_work"
             steps -= started
         if steps <= 0:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -162,24 +159,24 @@ def die_after(steps):
 
 rng, kills, seen = random.Random(0), 0, set()
 for attempt in range(10):  # forked, since importing torch takes longer than the work
-    for _ in range(2):
+    for number in range(2):  # one with a share, one for all
         steps = rng.randint(1, 600) if attempt < 6 else rng.randint(600, 5000)  # early ones may end no piece
         child = os.fork()
         if not child:
             die_after(steps)
-            os._exit(main(sys.argv[1:]))
+            os._exit(main([*sys.argv[1:], *(["--shard", f"{attempt % 2}/2"] if number else [])]))
     kills += sum(os.WIFSIGNALED(os.wait()[1]) for _ in range(2))
     finished = '"finished": true' in (pieces.parent / "annotation.json").read_text()
-    seen.add("all" if finished else len(list(pieces.glob("*.parquet"))))
+    seen.add("all" if finished else len(list(pieces.glob("*/*.parquet"))))
 sys.stdout.write(f"killed {kills} {len(seen)}")
 """
-"""Moments are counted in calls from the first claim on, not in seconds, so that a busy machine changes nothing."""
+"""Moments are counted in calls from the beginning of the work on, not in seconds, so that a busy machine changes nothing."""
 
 
 def test_killed_and_started_again_it_is_the_same(source, model, result, tmp_path):
     """Two processes at once, killed at random moments, ten times; then one runs to the end."""
     folder = tmp_path / "killed" / "the-result"
-    flags = [source, "--model", model, "--output", folder, "--shard-rows", "2", "--claim-timeout", "1"]
+    flags = [source, "--model", model, "--output", folder, "--shard-rows", "2"]
     written = run_fresh(KILLER, "annotate", *flags)
     kills, stages = map(int, written.split("killed")[-1].split())
     assert kills > 5 and stages > 1, written[-2000:]
@@ -188,76 +185,74 @@ def test_killed_and_started_again_it_is_the_same(source, model, result, tmp_path
     assert sorted(path.name for path in folder.iterdir()) == ["README.md", "amodal.json", "annotation.json", "data"]
 
 
-def test_claims(tmp_path):
-    stores = [AnnotationStore(tmp_path / "run", {"a": 1}, 2, claim_timeout=50) for _ in range(2)]
-    claim = tmp_path / "run" / "shards" / "00000.claim"
-    assert stores[0].claim("00000")
-    claim.write_text(f"{socket.gethostname()} {os.getppid()}")  # somebody alive
-    assert not stores[1].claim("00000")
-    os.utime(claim, (0, 0))
-    stores[0].stay("00000")
-    assert not stores[1].claim("00000")
-    os.utime(claim, (0, 0))
-    assert stores[1].claim("00000")  # silent for too long
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
-    claim.write_text(f"{socket.gethostname()} {dead.pid}")
-    assert stores[0].claim("00000")  # of a process that is gone
-    claim.write_text(f"elsewhere {dead.pid}")
-    assert not stores[0].claim("00000")  # of another machine, which we cannot see
-    claim.write_text("")
-    assert not stores[0].claim("00000")  # being written
-    os.utime(claim, (0, 0))
-    assert stores[0].claim("00000")
-    stores[0].release("00000")
-    assert stores[1].claim("00000")
-
-
 def test_a_process_that_starts_at_the_same_moment_is_no_foreign_file(tmp_path, monkeypatch):
     AnnotationStore(tmp_path / "run", {"a": 1}, 2)
     (tmp_path / "run" / "shards").mkdir()
     read, answers = AnnotationStore._read, [None]
     monkeypatch.setattr(AnnotationStore, "_read", lambda self: answers.pop() if answers else read(self))
-    assert AnnotationStore(tmp_path / "run", {"a": 1}, 2).missing() == [0, 1]
+    assert AnnotationStore(tmp_path / "run", {"a": 1}, 2).missing == {0, 1}
     answers.append(None)
     with pytest.raises(ValueError, match="what differs is a"):
         AnnotationStore(tmp_path / "run", {"a": 2}, 2)
 
 
-def test_another_process_may_join_and_sweep_before_we_claim(source, model, result, tmp_path, monkeypatch):
-    claim = AnnotationStore.claim
+@pytest.mark.parametrize("moment", ["_work", "_join"])
+def test_another_process_may_finish_meanwhile(source, model, tmp_path, monkeypatch, moment):
+    folder_run = importlib.import_module("amodal_diffusion.annotation.folder_run")
+    ours = getattr(folder_run, moment)
 
-    def after_the_other(self, name):
-        if name == "join":  # the other one was quicker, and is done
-            self.finish()
-        return claim(self, name)
+    def after_the_other(store, *more):
+        store.finish()  # the other one was quicker, and is done
+        ours(store, *more)
 
-    monkeypatch.setattr(AnnotationStore, "claim", after_the_other)
+    monkeypatch.setattr(folder_run, moment, after_the_other)
     annotate_dataset(read_annotations(source), load_pipeline(str(model)), tmp_path / "out", shard_rows=5)
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["annotation.json"]  # nothing was joined twice
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["annotation.json"]  # nothing was done twice
 
 
-def test_what_a_worker_that_died_had_claimed_is_free(source, model, result, tmp_path, monkeypatch):
-    folder = tmp_path / "out" / "the-result"
-    monkeypatch.setattr("amodal_diffusion.annotation.worker._write_piece", lambda path, rows: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        annotate(source, model, folder)
-    monkeypatch.undo()
-    worker = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
-    worker.start()
-    worker.kill()
-    os.waitid(os.P_PID, worker.pid, os.WEXITED | os.WNOWAIT)  # dead, but nobody has asked for its exit status
-    (claim,) = (folder / "shards").glob("*.claim")
-    claim.write_text(f"{socket.gethostname()} {worker.pid}")
-    looks = []
+def test_a_piece_that_is_lost_is_no_silence(source, model, tmp_path, monkeypatch):
+    monkeypatch.setattr(AnnotationStore, "write", lambda self, index, table: None)
+    with pytest.raises(FileNotFoundError):
+        annotate_dataset(read_annotations(source), load_pipeline(str(model)), tmp_path / "out")
 
-    def look(seconds):
-        looks.append(seconds)
-        assert len(looks) < 20, "waits for a process that is gone"
 
-    monkeypatch.setattr("amodal_diffusion.annotation.worker.time.sleep", look)
+def test_shares_and_the_rest(source, model, result, tmp_path):
+    """Two of three shares are done; the command without a share does the third, and joins."""
+    folder = tmp_path / "shares" / "the-result"
+    for share in ("0/3", "2/3"):
+        annotate(source, model, folder, "--shard", share)
+        assert not (folder / "data").exists()
+    assert sorted(path.stem for path in folder.glob("shards/*/*")) == ["00000000", "00000002", "00000003"]
     annotate(source, model, folder)
     assert content(folder) == content(result)
+
+
+def test_what_a_piece_costs_does_not_grow(tmp_path, monkeypatch):
+    """The folder is listed once, whatever the number of pieces."""
+    lists = []
+    listdir = os.listdir
+    monkeypatch.setattr(os, "listdir", lambda path: lists.append(len(listdir(path))) or listdir(path))
+    store = AnnotationStore(tmp_path / "run", {}, 2500)
+    for index in range(0, 2500, 250):
+        store.write(index, annotation_table([]))
+        assert len(list(store.piece(index).parent.iterdir())) <= 4
+    assert len(store.missing) == 2490 and max(lists) < 10
+
+
+def test_parts_of_the_coco_document(source, model, result, tmp_path, monkeypatch):
+    monkeypatch.setattr("amodal_diffusion.annotation.folder_run._SHARD_BYTES", 1)
+    monkeypatch.setattr("amodal_diffusion.annotation.folder_run._JOINED_ROWS", 4)
+    folder = tmp_path / "parts" / "the-result"
+    annotate(source, model, folder, "--coco-shards")
+    names = [path.name for path in sorted(folder.glob("amodal*"))]
+    assert names == [f"amodal-{number:05d}-of-00003.json" for number in range(3)]
+    parts = [json.loads((folder / name).read_text()) for name in names]
+    whole = json.loads((result / "amodal.json").read_text())
+    for key in ("images", "annotations"):
+        assert [entry for part in parts for entry in part[key]] == whole[key]
+    for part, path in zip(parts, sorted((folder / "data").iterdir()), strict=True):
+        assert [image["source_id"] for image in part["images"]] == parquet.read_table(path)["image_id"].to_pylist()
+        assert {entry["category_id"] for entry in part["annotations"]} == {entry["id"] for entry in part["categories"]}
 
 
 def test_another_run_in_the_folder_is_refused(source, model, tmp_path, capsys):
@@ -289,6 +284,9 @@ def test_foreign_folders_are_left_alone(source, model, tmp_path, capsys):
     ("flags", "message"),
     [
         (["--num-workers", "0"], "--num-workers must be at least 1"),
+        (["--num-gpus", "1"], "--num-gpus and --ray-address are of --engine ray"),
+        (["--engine", "ray", "--shard", "0/2"], "--shard and --split are not of --engine ray"),
+        (["--shard", "0/2", "--push-to-hub", "me/x"], "--push-to-hub needs a whole result"),
         (["--shard-rows", "0"], "`shard_rows` must be at least 1"),
         (["--push-to-hub", "x"], "`repo_id` must be of the form"),
         (["--split", "test"], "split must be None for an annotation file"),
@@ -300,24 +298,24 @@ def test_bad_flags(source, model, tmp_path, capsys, flags, message):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_photo_that_is_missing_is_named(tmp_path, model):
-    rows = read_annotations(write_coco(tmp_path / "a.json", images=1))
-    with pytest.raises(ValueError, match="image 1: "):
-        annotate_dataset(rows, _Refusing(), tmp_path / "out")
-    assert not list((tmp_path / "out").rglob("*.parquet"))
+def test_a_share_is_checked(source, model, tmp_path, capsys):
+    for text in ("2/2", "1", "a/b"):
+        with pytest.raises(SystemExit):
+            annotate(source, model, tmp_path / "out", "--shard", text)
+        assert "expected I/N with I from 0 to N - 1" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="`shard` must be"):
+        annotate_dataset(read_annotations(source), load_pipeline(str(model)), tmp_path / "out", shard=(2, 2))
+    with pytest.raises(ValueError, match="--output s3://b/x needs --engine ray"):
+        main(["annotate", str(source), "--model", str(model), "--output", "s3://b/x", "--debug"])
+
+
+def test_data_without_rows_or_photos(source, model, tmp_path):
+    rows = read_annotations(source)
     with pytest.raises(ValueError, match="at least one row"):
-        annotate_dataset(rows.select([]), _Refusing(), tmp_path / "none")
-
-
-class _Refusing(MaskPipeline):
-    """A pipeline that refuses everything."""
-
-    config: dict = {}
-    networks: list = []
-
-    def __call__(self, image, masks, **_):
-        if len(masks):
-            raise ValueError("no")
+        annotate_dataset(rows.select([]), load_pipeline(str(model)), tmp_path / "out")
+    with pytest.raises(ValueError, match="must have photos in a column `image`: _Looking looks at them"):
+        annotate_dataset(rows, _Looking(True), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_push(source, model, tmp_path, monkeypatch):
@@ -349,7 +347,7 @@ def test_category_zero_and_an_unknown_one_stay_apart(tmp_path):
 
 def test_options_are_checked_before_anything_is_written(source, model, tmp_path, capsys):
     """So that the corrected command finds no record of another run."""
-    for flags in (["--mask-threshold", "9"], ["--batch-size", "0"], ["--claim-timeout", "nan"], ["--shard-rows", "0"]):
+    for flags in (["--mask-threshold", "9"], ["--batch-size", "0"], ["--shard-rows", "0"]):
         arguments = ["annotate", source, "--model", model, "--output", tmp_path / "out", *flags]
         assert main([*map(str, arguments)]) == 2
         assert flags[0].lstrip("-").replace("-", "_") in capsys.readouterr().err
@@ -369,7 +367,7 @@ class _Looking(MaskPipeline):
     unknown_category_id = 1
 
     def __call__(self, image, masks, **options):
-        self.seen += [] if image is None or not len(masks) else [image]
+        self.seen += image or []
         return self._tiny(None if len(masks) else [], masks, **options)
 
 

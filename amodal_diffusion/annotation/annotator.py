@@ -1,0 +1,311 @@
+"""The worker of every annotation run: batches of rows in, the same rows with whole masks out [Z20, N21]."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..data import amodal_features, build_objects, record_masks
+from ..data.photos import load_row_photo, photo_in
+from ..evaluation import call_scenes, load_pipeline
+from ..masks import TileStack, encode_tile
+from ..ordering import order_pairs
+from ..pipelines.contexts import warnings_silenced
+
+if TYPE_CHECKING:
+    import pyarrow
+    import torch
+    from datasets import Features
+    from PIL import Image
+
+    from ..pipelines import AmodalPipelineOutput, MaskPipeline
+
+GROUP_PIXELS = 2**25
+"""Pixels of all masks of the photos that go through the network together: bounds memory. 640x480 with nine objects: 12."""
+
+_KEPT = ("image_id", "file_name", "height", "width", "source")
+
+
+def annotation_features() -> Features:
+    """`amodal_features`, the column `predictions` (of each object the `score` and the `uncertainty`) and the `error`.
+
+    `score` is the mean P(object) over the whole mask, 0 for an empty one. `uncertainty` is the mean over the whole mask
+    of what the pipeline says of it, or of 4p(1 - p) where it says nothing, p = P(object). `error` says why an image was
+    not completed, and is None elsewhere: such an image has its visible masks alone.
+
+    Example:
+        >>> annotation_features()["predictions"].feature["score"].dtype
+        'float32'
+    """
+    from datasets import Features, List, Value
+
+    prediction = {"score": Value("float32"), "uncertainty": Value("float32")}
+    return Features({**amodal_features(), "predictions": List(prediction), "error": Value("string")})
+
+
+class AmodalAnnotator:
+    """Complete all objects of a batch of rows: a function of the rows alone, for any engine that maps batches.
+
+    The photos of a batch go through the network together, as many as `GROUP_PIXELS` allows, and the next ones are read
+    and decoded meanwhile. A row that cannot be completed (no photo or a broken one, a photo of another size than its
+    masks, a missing or broken mask, a category id that the network does not know) gets an `error`, its visible masks
+    stay, and the others go on.
+
+    Crowd regions are seen as what they are, something that may hide others, and are not completed themselves. Whole
+    masks that the rows have are replaced.
+
+    It can be pickled. Given the name of a pipeline it is small then, and loads the pipeline in the process that first
+    calls it.
+
+    Args:
+        pipeline: a mask pipeline, or the folder or Hub id of one.
+        images: where the photos of rows without a column `image` lie, found there by `file_name`: a folder or any URL
+            that fsspec opens, such as "s3://bucket/photos" or "hf://datasets/user/name/photos".
+        device: of a pipeline that is loaded by its name; None takes a GPU where there is one.
+        dtype: of such a pipeline; None is float32.
+        call_options: further arguments of the pipeline's call.
+
+    Raises:
+        TypeError: at the first call, naming an option that the pipeline does not take.
+
+    Example:
+        >>> from amodal_diffusion import PCNetMask, PCNetMaskPipeline
+        >>> from amodal_diffusion.data import read_annotations
+        >>> cup = {"id": 1, "image_id": 1, "category_id": 1, "segmentation": [[5, 5, 25, 5, 25, 30, 5, 30]]}
+        >>> images = [{"id": 1, "file_name": "cup.jpg", "height": 40, "width": 50}]
+        >>> rows = read_annotations({"images": images, "annotations": [cup], "categories": [{"id": 1, "name": "cup"}]})
+        >>> annotate = AmodalAnnotator(PCNetMaskPipeline(PCNetMask((4, 4), sample_size=32)))
+        >>> done = annotate(rows[:])  # a dictionary of columns, as `datasets` and Ray have them, or an Arrow table
+        >>> len(done["objects"][0]), done["objects"][0][0]["occlusion_rate"], done["error"]
+        (1, 0.0, [None])
+    """
+
+    def __init__(
+        self,
+        pipeline: MaskPipeline | str | os.PathLike[str],
+        *,
+        images: str | os.PathLike[str] | None = None,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype | None = None,
+        **call_options: Any,
+    ) -> None:
+        self._named = isinstance(pipeline, str | os.PathLike)
+        self._pipeline: Any = os.fspath(pipeline) if isinstance(pipeline, str | os.PathLike) else pipeline
+        self._loaded: MaskPipeline | None = None
+        self._images = None if images is None else os.fspath(images)
+        self._device, self._dtype = device, dtype
+        self._call_options = call_options
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_loaded": None}
+
+    @property
+    def pipeline(self) -> MaskPipeline:
+        """The pipeline, loaded."""
+        if self._loaded is None:
+            self._loaded = self._load() if self._named else self._pipeline
+            self._loaded.check_options(self._call_options)
+        return self._loaded
+
+    def _load(self) -> MaskPipeline:
+        import torch
+        from diffusers.utils import logging
+
+        logging.disable_progress_bar()
+        device = self._device or ("cuda" if torch.cuda.is_available() else "cpu")
+        return load_pipeline(self._pipeline, device=device, dtype=self._dtype or torch.float32)
+
+    def __call__(self, batch: Any) -> Any:
+        """Complete a batch.
+
+        Args:
+            batch: rows of `amodal_features`, with the column `image` (of `datasets`, decoded or not) where the pipeline
+                looks at photos: a `pyarrow.Table`, or a dictionary of columns. Further columns are dropped.
+
+        Returns:
+            The same rows in the same order, of `annotation_features`, in the form that was given.
+        """
+        (done,) = self.stream([batch])
+        return done
+
+    def stream(self, batches: Iterable[Any]) -> Iterator[Any]:
+        """Complete batch after batch; the first photos of the next one are decoded while the network has this one."""
+        needs_photos = self.pipeline.needs_image  # loads it here, not in the thread that reads
+        with warnings_silenced(), ThreadPoolExecutor(1, "decode") as reader:
+            rows: list[dict[str, Any]] = []
+            for scenes, batch in _one_ahead(self._read(batches, needs_photos), reader):
+                rows += self._complete(scenes)
+                if batch is not None:  # these were its last
+                    yield _as_given(rows, batch)
+                    rows = []
+
+    # Reading
+
+    def _read(self, batches: Iterable[Any], needs_photos: bool) -> Iterator[tuple[list[_Scene], Any]]:
+        """Groups of scenes in order, the last one of each batch with the batch itself."""
+        for batch in batches:
+            group: list[_Scene] = []
+            pixels = 0
+            for row in _rows_of(batch):
+                scene = self._read_scene(row, needs_photos)
+                if group and pixels + scene.pixels > GROUP_PIXELS:
+                    yield group, None
+                    group, pixels = [], 0
+                group.append(scene)
+                pixels += scene.pixels
+            yield group, batch
+
+    def _read_scene(self, row: dict[str, Any], needs_photo: bool) -> _Scene:
+        row = {**row, "objects": row["objects"] or []}
+        try:
+            lacking = [index for index, obj in enumerate(row["objects"]) if not (obj["modal_mask"] or {}).get("counts")]
+            if lacking:
+                raise ValueError(f"object {lacking[0]} has no visible mask.")
+            modal, _ = record_masks(row)
+            if not needs_photo:
+                return _Scene(row, modal)
+            if row.get("image") is None and self._images is not None:
+                row = {**row, "image": photo_in(self._images, row["file_name"])}
+            return _Scene(row, modal, load_row_photo(row))
+        except ValueError as error:
+            return _Scene(row, error=_text(error))
+
+    # Completing
+
+    def _complete(self, scenes: Sequence[_Scene]) -> Iterator[dict[str, Any]]:
+        whole = [scene for scene in scenes if scene.modal is not None]
+        answers = iter(self._call(whole))
+        for scene in scenes:
+            answer = scene.error if scene.modal is None else next(answers)
+            yield _failed_row(scene.row, answer) if isinstance(answer, str) else _completed_row(scene, answer)
+
+    def _call(self, scenes: Sequence[_Scene]) -> list[AmodalPipelineOutput | str]:
+        """What the pipeline says of each scene; for one that it refuses, why."""
+        if not scenes:
+            return []
+        try:
+            return call_scenes(
+                self.pipeline,
+                [scene.photo for scene in scenes] if self.pipeline.needs_image else None,
+                [scene.modal for scene in scenes],
+                [[obj["category_id"] for obj in scene.row["objects"]] for scene in scenes],
+                is_crowd=[[bool(obj["is_crowd"]) for obj in scene.row["objects"]] for scene in scenes],
+                output_type="compact",
+                **self._call_options,
+            )
+        except ValueError as error:
+            if len(scenes) == 1:
+                return [_text(error)]
+        return [answer for scene in scenes for answer in self._call([scene])]  # to find the one
+
+
+@dataclass
+class _Scene:
+    """A row as it is read: its masks, and its photo where the pipeline looks at it; or why there are none."""
+
+    row: dict[str, Any]
+    modal: np.ndarray | None = None
+    photo: Image.Image | None = None
+    error: str = ""
+
+    @property
+    def pixels(self) -> int:
+        return 0 if self.modal is None else self.modal.size
+
+
+def _one_ahead(items: Iterator[Any], reader: ThreadPoolExecutor) -> Iterator[Any]:
+    """The items of an iterator, each of which `reader` makes while the one before it is in use."""
+    ended = object()
+    coming: Future[Any] = reader.submit(next, items, ended)
+    while (item := coming.result()) is not ended:
+        coming = reader.submit(next, items, ended)
+        yield item
+
+
+def _rows_of(batch: Any) -> list[dict[str, Any]]:
+    if not isinstance(batch, Mapping):
+        return list(batch.to_pylist())
+    return [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
+
+
+def _as_given(rows: list[dict[str, Any]], batch: Any) -> Any:
+    """Completed rows in the form of the batch that they are of."""
+    if isinstance(batch, Mapping):
+        return {name: [row[name] for row in rows] for name in annotation_features()}
+    return annotation_table(rows)
+
+
+def annotation_table(rows: list[dict[str, Any]]) -> pyarrow.Table:
+    """An Arrow table of `annotation_features`.
+
+    Example:
+        >>> annotation_table([]).num_rows
+        0
+    """
+    import pyarrow
+
+    return pyarrow.Table.from_pylist(rows, schema=annotation_features().arrow_schema)
+
+
+def _text(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _failed_row(row: Mapping[str, Any], error: str) -> dict[str, Any]:
+    """A row of `annotation_features` with visible masks alone."""
+    unknown = {"amodal_mask": None, "amodal_box": None, "occlusion_rate": None}
+    objects = [{**obj, **unknown} for obj in row["objects"]]
+    return {
+        **{key: row[key] for key in _KEPT},
+        "objects": objects,
+        "order_relations": None,
+        "predictions": [{"score": None, "uncertainty": None} for _ in objects],
+        "error": error,
+    }
+
+
+def _completed_row(scene: _Scene, output: AmodalPipelineOutput) -> dict[str, Any]:
+    """A row of `annotation_features`."""
+    row, pairs = scene.row, None
+    if output.order is not None:
+        pairs = [{"front": front, "behind": behind} for front, behind in order_pairs(output.order)]
+    objects, predictions = [], []
+    for index, obj in enumerate(row["objects"]):
+        mask, prediction = _completed_object(scene, output, index)
+        # The same dictionary in both fields tells `build_objects` that nothing is hidden.
+        objects.append({**obj, "amodal_mask": mask or obj["modal_mask"]})
+        predictions.append(prediction)
+    return {
+        **{key: row[key] for key in _KEPT},
+        "objects": build_objects(objects),
+        "order_relations": pairs,
+        "predictions": predictions,
+        "error": None,
+    }
+
+
+def _completed_object(
+    scene: _Scene, output: AmodalPipelineOutput, index: int
+) -> tuple[dict[str, Any] | None, dict[str, float]]:
+    """The run lengths of a whole mask, None where nothing is hidden, and its `predictions`."""
+    amodal, probabilities, uncertainty = output.amodal_masks, output.probabilities, output.uncertainty
+    mask, box = amodal.tiles[index], amodal.boxes[index]
+    x, y, w, h = box.tolist()
+    # Half of the mask to complete may be all of it: then nothing is hidden, and no run lengths are made.
+    modal = scene.modal[index, y : y + h, x : x + w]
+    encoded = encode_tile(mask, box, *amodal.shape[1:]) if (mask & ~modal).any() else None
+    area = int(np.count_nonzero(mask))
+    likely = _inside(probabilities, index, box, mask)
+    doubt = 4 * likely * (1 - likely) if uncertainty is None else _inside(uncertainty, index, box, mask)
+    means = (float(values.sum(dtype=np.float64)) / max(area, 1) for values in (likely, doubt))
+    return encoded, dict(zip(("score", "uncertainty"), means, strict=True))
+
+
+def _inside(planes: TileStack, index: int, box: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The values of a plane where the mask is."""
+    return planes.crop(index, box)[mask]
