@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ..pipelines import AmodalPipelineOutput, MaskPipeline
 
 GROUP_PIXELS = 2**25
-"""Pixels of all masks of the photos that go through the network together: bounds memory. 640x480 with nine objects: 12."""
+"""Of all masks of the photos that go through the network together, which bounds memory: a dozen of 640x480 pixels."""
 
 _KEPT = ("image_id", "file_name", "height", "width", "source")
 

@@ -8,7 +8,7 @@ When all pieces are there, they are joined.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,7 +105,8 @@ def annotate_dataset(
     report = on_progress or (lambda done: None)
     try:
         if not store.is_finished():
-            _work(store, dataset, AmodalAnnotator(pipeline, **call_options), shard_rows, range(first, store.count, step), report)
+            annotator, share = AmodalAnnotator(pipeline, **call_options), range(first, store.count, step)
+            _work(store, dataset, annotator, shard_rows, share, report)
         if shard is None and not store.is_finished():
             _join(store)
     except FileNotFoundError:  # of a piece, which another process has joined and removed since we looked
@@ -118,7 +119,12 @@ def annotate_dataset(
 
 
 def _work(
-    store: AnnotationStore, dataset: Dataset, annotator: AmodalAnnotator, shard_rows: int, share: range, report: Progress
+    store: AnnotationStore,
+    dataset: Dataset,
+    annotator: AmodalAnnotator,
+    shard_rows: int,
+    share: range,
+    report: Progress,
 ) -> None:
     """Do the pieces of a share that are missing."""
     count = len(dataset)

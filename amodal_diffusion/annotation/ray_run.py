@@ -89,9 +89,7 @@ def annotate_with_ray(
     loaded = load_pipeline(os.fspath(pipeline), **({} if dtype is None else {"dtype": dtype}))
     if loaded.needs_image and "image" not in columns and images is None:
         raise ValueError(f"`images` must be given: {type(loaded).__name__} looks at photos, and the rows have none.")
-    run = run_record(
-        loaded, os.fspath(pipeline), call_options, engine="ray", dataset=_files_digest(files), images=rows
-    )
+    run = run_record(loaded, os.fspath(pipeline), call_options, engine="ray", dataset=_files_digest(files), images=rows)
     del loaded
     place = _Place(folder)
     if not _begin(place, run):
@@ -150,7 +148,7 @@ def _find_parquet(place: _Place) -> list[tuple[_Place, str, int]]:
 
 
 def _files_digest(files: Sequence[tuple[_Place, str, int]]) -> str:
-    """Digest of names and sizes, which a list of the folder tells: the rows themselves are read by the cluster alone."""
+    """Digest of names and sizes, which a list of the folder tells: the rows are read by the cluster alone."""
     digest = hashlib.sha256()
     for place, path, size in files:
         digest.update(f"{relpath(path, place.path)} {size}\n".encode())

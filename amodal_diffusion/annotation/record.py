@@ -20,7 +20,9 @@ _BATCH = 1000
 _NULL = -(2**62)
 
 
-def run_record(pipeline: MaskPipeline, pipeline_name: str, call_options: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+def run_record(
+    pipeline: MaskPipeline, pipeline_name: str, call_options: Mapping[str, Any], **more: Any
+) -> dict[str, Any]:
     """All that decides the result, as it reads back from JSON.
 
     Args:
@@ -76,9 +78,7 @@ def read_record(text: str, path: object) -> tuple[dict[str, Any], bool]:
         found = json.loads(text)
         return dict(found["run"].items()), found.get("finished") is True
     except (ValueError, RecursionError, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(
-            f"'{path}' is no valid record of an annotation run; annotate into another folder."
-        ) from error
+        raise ValueError(f"'{path}' is no valid record of an annotation run; annotate into another folder.") from error
 
 
 def check_same_run(found: Mapping[str, Any], run: Mapping[str, Any], folder: object) -> None:

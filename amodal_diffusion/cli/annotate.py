@@ -54,7 +54,9 @@ def add_annotate(commands: Any, parents: list[Any]) -> None:
     parser.add_argument("--coco-shards", action="store_true", help="a COCO document for each Parquet file")
     parser.add_argument("--engine", choices=("folder", "ray"), default="folder", help="what shares the work (folder)")
     parser.add_argument("--num-gpus", type=float, default=0, metavar="N", help="GPUs of a Ray actor (0)")
-    parser.add_argument("--ray-address", metavar="URL", help="of a Ray cluster; without it, RAY_ADDRESS or this machine")
+    parser.add_argument(
+        "--ray-address", metavar="URL", help="of a Ray cluster; without it, RAY_ADDRESS or this machine"
+    )
     parser.add_argument(
         "--on-error", choices=("raise", "skip"), default="raise", help="what to do with a bad record (raise)"
     )

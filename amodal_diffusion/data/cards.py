@@ -181,7 +181,7 @@ class RecordCounts:
                 self._names.add(item["name"])
 
     def add_batch(self, batch: Any) -> None:
-        """Count the rows of an Arrow table or record batch that has the columns `objects`, `order_relations`, `source`."""
+        """Count the rows of an Arrow table or a batch of one: its columns `objects`, `order_relations`, `source`."""
         import pyarrow.compute as compute
 
         counts = self._counts

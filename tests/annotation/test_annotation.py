@@ -170,7 +170,7 @@ for attempt in range(10):  # forked, since importing torch takes longer than the
     seen.add("all" if finished else len(list(pieces.glob("*/*.parquet"))))
 sys.stdout.write(f"killed {kills} {len(seen)}")
 """
-"""Moments are counted in calls from the beginning of the work on, not in seconds, so that a busy machine changes nothing."""
+"""Moments are counted in calls from the beginning of the work on, not in seconds, which a busy machine would change."""
 
 
 def test_killed_and_started_again_it_is_the_same(source, model, result, tmp_path):
