@@ -13,7 +13,7 @@ import numpy as np
 from ..data import amodal_features, build_objects, record_masks
 from ..data.photos import load_row_photo, photo_in
 from ..evaluation import call_scenes, load_pipeline
-from ..masks import TileStack, encode_tile
+from ..masks import TileStack, encode_tile, segmentation_to_rle
 from ..ordering import order_pairs
 from ..pipelines.contexts import warnings_silenced
 
@@ -163,9 +163,8 @@ class AmodalAnnotator:
     def _read_scene(self, row: dict[str, Any], needs_photo: bool) -> _Scene:
         row = {**row, "objects": row["objects"] or []}
         try:
-            lacking = [index for index, obj in enumerate(row["objects"]) if not (obj["modal_mask"] or {}).get("counts")]
-            if lacking:
-                raise ValueError(f"object {lacking[0]} has no visible mask.")
+            for index, obj in enumerate(row["objects"]):
+                _check_mask(obj["modal_mask"], index, row["height"], row["width"])
             modal, _ = record_masks(row)
             if not needs_photo:
                 return _Scene(row, modal)
@@ -216,6 +215,15 @@ class _Scene:
     @property
     def pixels(self) -> int:
         return 0 if self.modal is None else self.modal.size
+
+
+def _check_mask(rle: Any, index: int, height: int, width: int) -> None:
+    if not rle or not rle["counts"]:
+        raise ValueError(f"object {index} has no visible mask.")
+    try:
+        segmentation_to_rle(rle, height, width)
+    except ValueError as error:
+        raise ValueError(f"the mask of object {index} is broken: {error}") from error
 
 
 def _one_ahead(items: Iterator[Any], reader: ThreadPoolExecutor) -> Iterator[Any]:
