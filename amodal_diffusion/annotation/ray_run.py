@@ -41,6 +41,7 @@ def annotate_with_ray(
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
     batch_rows: int = 32,
+    block_bytes: int = 2**26,
     address: str | None = None,
     **call_options: Any,
 ) -> int:
@@ -60,8 +61,11 @@ def annotate_with_ray(
         device: see `AmodalAnnotator`.
         dtype: see `AmodalAnnotator`.
         batch_rows: images that an actor takes at a time.
+        block_bytes: of rows that Ray reads, hands on and writes at a time, and so about what is done again for each
+            actor that dies: 64 MiB are some 600 photos, or some 6,000 rows without photos.
         address: of the cluster, as `ray.init` takes it; None takes `RAY_ADDRESS`, or starts one on this machine. A
-            connection that is open is used.
+            connection that is open is used. A cluster needs two processors more than there are actors, to read and
+            to write.
         call_options: further arguments of the pipeline's call.
 
     Returns:
@@ -80,7 +84,7 @@ def annotate_with_ray(
             ...
         ValueError: `num_workers` must be at least 1, got 0.
     """
-    for name, value in (("num_workers", num_workers), ("batch_rows", batch_rows)):
+    for name, value in (("num_workers", num_workers), ("batch_rows", batch_rows), ("block_bytes", block_bytes)):
         if value < 1:
             raise ValueError(f"`{name}` must be at least 1, got {value}.")
     _check_ray()
@@ -94,7 +98,7 @@ def annotate_with_ray(
     place = _Place(folder)
     if not _begin(place, run):
         kwargs = {"images": images, "device": device, "dtype": dtype, **call_options}
-        with _ray(address), _checkpoints(place):
+        with _ray(address, num_workers), _data_context(place, block_bytes):
             _map_files(files, columns, place, os.fspath(pipeline), kwargs, num_workers, num_gpus, batch_rows)
         _finish(place, run, rows)
     return _count_rows(place, errors=True)
@@ -183,13 +187,15 @@ def _begin(place: _Place, run: dict[str, Any]) -> bool:
 
 
 @contextmanager
-def _ray(address: str | None) -> Iterator[None]:
+def _ray(address: str | None, num_workers: int) -> Iterator[None]:
     """A connection to the cluster, closed after it unless it was open before."""
     import ray
 
     was_open = ray.is_initialized()
     if not was_open:
-        ray.init(address=address)
+        starts_one = address is None and not os.environ.get("RAY_ADDRESS")
+        count = max(os.cpu_count() or 1, num_workers + 2)
+        ray.init(**({"num_cpus": count, "include_dashboard": False} if starts_one else {"address": address}))
     try:
         yield
     finally:
@@ -198,8 +204,8 @@ def _ray(address: str | None) -> Iterator[None]:
 
 
 @contextmanager
-def _checkpoints(place: _Place) -> Iterator[None]:
-    """Inside the block, Ray keeps what is done, and skips it.
+def _data_context(place: _Place, block_bytes: int) -> Iterator[None]:
+    """Inside the block, Ray works in small blocks, keeps what is done, and skips it.
 
     It does not delete that at the end: the driver may die before the record says that the run is finished.
     """
@@ -207,17 +213,24 @@ def _checkpoints(place: _Place) -> Iterator[None]:
     from ray.data.checkpoint import CheckpointConfig
 
     context = DataContext.get_current()
-    before = context.checkpoint_config
-    context.checkpoint_config = CheckpointConfig(
-        id_column="image_id",
-        checkpoint_path=place.inside(_CHECKPOINT),
-        override_filesystem=place.arrow,
-        delete_checkpoint_on_success=False,
-    )
+    settings = {
+        "checkpoint_config": CheckpointConfig(
+            id_column="image_id",
+            checkpoint_path=place.inside(_CHECKPOINT),
+            override_filesystem=place.arrow,
+            delete_checkpoint_on_success=False,
+        ),
+        "target_max_block_size": block_bytes,
+        "target_min_block_size": min(context.target_min_block_size, block_bytes),
+    }
+    before = {name: getattr(context, name) for name in settings}
     try:
+        for name, value in settings.items():
+            setattr(context, name, value)
         yield
     finally:
-        context.checkpoint_config = before
+        for name, value in before.items():
+            setattr(context, name, value)
 
 
 def _map_files(

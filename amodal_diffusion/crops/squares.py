@@ -110,7 +110,8 @@ def crop_masks(
     if rule == "nearest":
         return _crop_nearest(masks, boxes, size, which)
     boxes, which = boxes.to(masks.device), which.to(masks.device)
-    parts = zip(boxes.split(max(1, _CHUNK // size**2)), which.split(max(1, _CHUNK // size**2)), strict=True)
+    step = max(1, _CHUNK // (size * max(size, masks.shape[2])))
+    parts = zip(boxes.split(step), which.split(step), strict=True)
     return torch.cat([_crop_bilinear(masks, box, size, index) for box, index in parts])
 
 
@@ -234,18 +235,19 @@ def _crop_bilinear(masks: torch.Tensor, boxes: torch.Tensor, size: int, indices:
     centres = centres.float().clamp(min=0).minimum((side - 1).clamp(min=0))  # [N, s], continued at the edges of the box
     low = centres.floor().long()
     fraction = centres - low
+    lines = masks.reshape(-1, width)
+    places = [_clip(boxes[:, 0:1] + low + step, width) for step in (0, 1)]
     patches = torch.zeros(len(boxes), size, size, device=masks.device)
     for row_step in (0, 1):
         row_weight = fraction if row_step else 1 - fraction
         rows, row_inside = _clip(boxes[:, 1:2] + low + row_step, height)
+        # Whole rows first, as in `_crop_nearest`.
+        strips = lines.index_select(0, (rows + indices[:, None] * height).flatten()).view(-1, size, width)
         line = torch.zeros_like(patches)
-        for column_step in (0, 1):
+        for column_step, (columns, column_inside) in enumerate(places):
             column_weight = fraction if column_step else 1 - fraction
-            columns, column_inside = _clip(boxes[:, 0:1] + low + column_step, width)
-            line += (
-                masks[indices[:, None, None], rows[:, :, None], columns[:, None, :]]
-                * (column_weight * column_inside)[:, None, :]
-            )
+            seen = torch.gather(strips, 2, columns[:, None].expand(-1, size, -1))  # [N, s, s]
+            line += seen * (column_weight * column_inside)[:, None, :]
         patches += line * (row_weight * row_inside)[:, :, None]
     return ((patches > 0.5) & (side > 0)[:, :, None]).to(masks.dtype)
 
