@@ -6,6 +6,8 @@
   the whole tree of processes, pages that they share counted once for each.
 - `image by image`: what anybody would write, the pipeline called on one image after the other, next to
   `annotate_dataset` on the same images in the same process. Their ratio is what pieces, claims and files cost.
+- `--curve N`: cost per image of 100, 1,000, ... N images with a network that does nothing: what is left is reading rows,
+  run lengths, pieces, joining and both forms of the result. It is to be flat.
 - `--kills N`: the command is killed with all its workers (SIGKILL) N times at random moments after it began to work,
   once more while it joins the pieces, and then runs to the end. All files must equal those of the first run.
 """
@@ -13,6 +15,8 @@
 import argparse
 import os
 import random
+import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,13 +26,18 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
+import pyarrow as pa
 from common import environment, format_environment, median_ratio, time_in_turn, write_json
+from datasets import Dataset
 
+from amodal_diffusion import AmodalPipelineOutput, MaskPipeline
 from amodal_diffusion.annotation import annotate_dataset
-from amodal_diffusion.data import read_annotations, record_masks, save_parquet
+from amodal_diffusion.data import amodal_features, build_objects, read_annotations, record_masks, save_parquet
 from amodal_diffusion.evaluation import call_pipeline, load_pipeline
 from amodal_diffusion.images import load_image
+from amodal_diffusion.masks import TileStack, encode_rle
 
 _LOOK = 0.05
 """Seconds between two looks at the processes."""
@@ -72,9 +81,9 @@ class Command:
         return {"wall_seconds": time.time() - self.started, "peak_mb": self.peak}
 
     def wait_for(self, pattern: str) -> bool:
-        """Whether a claim that fits the pattern was made by this command before it ended."""
+        """Whether a path in the folder that fits the pattern was made by this command before it ended."""
         while self.running:
-            for path in (self.folder / "shards").glob(pattern):
+            for path in self.folder.glob(pattern):
                 with suppress(FileNotFoundError):
                     if path.stat().st_mtime > self.started:
                         return True
@@ -129,14 +138,14 @@ def kill_and_compare(args: argparse.Namespace, source: Path, first: Path, second
     pieces, kills = [], 0
     while kills < args.kills and not _is_finished(folder):
         command = Command(args, source, folder)
-        if command.wait_for("*.claim"):
+        if command.wait_for("shards/*/*.parquet"):
             time.sleep(rng.uniform(0, 1.2 * seconds / args.kills))
         kills += command.kill()
-        pieces.append(len(list((folder / "shards").glob("*.parquet"))))
+        pieces.append(len(list((folder / "shards").glob("*/*.parquet"))))
     joining = 0
     while not joining and not _is_finished(folder):
         command = Command(args, source, folder)
-        if command.wait_for("join.claim"):
+        if command.wait_for(".partial-*/new/data"):
             time.sleep(rng.uniform(0, 0.2))
         joining += command.kill()
     Command(args, source, folder).wait()
@@ -145,6 +154,49 @@ def kill_and_compare(args: argparse.Namespace, source: Path, first: Path, second
         "kills": kills, "pieces_after_each": pieces, "kills_while_joining": joining, "equal": ours == theirs,
         "differs": sorted(name for name in {*ours, *theirs} if ours.get(name) != theirs.get(name)),
     }  # fmt: skip
+
+
+class Stub(MaskPipeline):
+    """A pipeline that gives the visible masks back."""
+
+    config: dict[str, Any] = {}
+    networks: list[Any] = []
+    needs_image = class_conditioned = False
+
+    def __call__(self, image: Any, masks: Any, **_: Any) -> AmodalPipelineOutput:
+        whole = [TileStack.from_dense(stack) for stack in masks]
+        sure = [TileStack.from_dense(stack.astype(np.float32)) for stack in masks]
+        return AmodalPipelineOutput(amodal_masks=whole, probabilities=sure)
+
+
+def stub_rows(count: int) -> Dataset:
+    """So many images with one small object each."""
+    mask = encode_rle(np.eye(16, dtype=bool))
+    item = {"id": 1, "name": "cup", "category_id": 1, "is_stuff": False, "is_crowd": False}
+    objects = build_objects([{**item, "modal_mask": mask, "amodal_mask": None}])
+    row = {"image_id": "", "file_name": "", "height": 16, "width": 16, "objects": objects, "order_relations": None}
+    table = pa.Table.from_pylist([{**row, "source": "stub"}] * min(count, 1000), schema=amodal_features().arrow_schema)
+    table = pa.concat_tables([table] * -(-count // 1000)).slice(0, count)
+    return Dataset(table.set_column(0, "image_id", pa.array(map(str, range(1, count + 1)))))
+
+
+def measure_curve(largest: int, folder: Path) -> list[dict[str, float]]:
+    """Milliseconds and processor milliseconds an image, and the most memory so far, for ever more images."""
+    figures, count = [], 100
+    while count <= largest:
+        rows = stub_rows(count)
+        wall, processor = time.perf_counter(), time.process_time()
+        annotate_dataset(rows, Stub(), folder / str(count))
+        seconds = time.perf_counter() - wall, time.process_time() - processor
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        figures.append(
+            {"images": count, "ms": 1e3 * seconds[0] / count, "cpu_ms": 1e3 * seconds[1] / count, "mb": memory}
+        )
+        shutil.rmtree(folder / str(count))
+        last = figures[-1]
+        print(f"{count:>9,} images{last['ms']:8.2f} ms{last['cpu_ms']:8.2f} CPU ms{memory:8.0f} MB", flush=True)
+        count *= 10
+    return figures
 
 
 def _is_finished(folder: Path) -> bool:
@@ -167,6 +219,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--limit", type=int, help="images to use at most")
     parser.add_argument("--baseline-images", type=int, default=60, help="of the plain loop; 0 leaves it out")
     parser.add_argument("--repeats", type=int, default=3, help="of the plain loop")
+    parser.add_argument("--curve", type=int, default=0, metavar="N", help="images with a network that does nothing")
     parser.add_argument("--kills", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--json", type=Path, help="also write the figures there")
@@ -196,6 +249,9 @@ def main(argv: list[str] | None = None) -> None:
             figures = record["image by image"] = measure_overhead(args, rows, folder / "runs")
             print(f"\nimage by image, {figures['images']} images, CPU seconds: {figures['plain']:.2f}")
             print(f"annotate_dataset: {figures['ours']:.2f}, ratio {figures['ratio']:.3f}", flush=True)
+        if args.curve:
+            print("\na network that does nothing, cost per image")
+            record["curve"] = measure_curve(args.curve, folder / "curve")
         if args.kills:
             found = kill_and_compare(args, source, first, record["annotate"]["wall_seconds"])
             record["kills"] = found

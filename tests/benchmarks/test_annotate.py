@@ -17,20 +17,20 @@ class Rehearsal:
     """Stands for the command: its first two runs hang at their work, the third at joining, the fourth ends."""
 
     script = """
-import pathlib, sys, time
+import pathlib, shutil, sys, time
 folder, text, hangs = pathlib.Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-(folder / "shards").mkdir(parents=True, exist_ok=True)
+(folder / "shards" / "00000").mkdir(parents=True, exist_ok=True)
 runs = folder.parent / "runs"
 run = len(runs.read_text()) if runs.exists() else 0
 runs.write_text("x" * (run + 1))
-claim = folder / "shards" / ("join.claim" if run == 2 else "00000.claim")
-claim.write_text("")
+sign = folder / (".partial-x/new/data" if run == 2 else "shards/00000/00000000.parquet")
+sign.parent.mkdir(parents=True, exist_ok=True)
+sign.write_text("")
 if run < hangs:
     time.sleep(60)
 (folder / "README.md").write_text(text)
-for path in (folder / "shards").iterdir():
-    path.unlink()
-(folder / "shards").rmdir()
+shutil.rmtree(folder / "shards")
+shutil.rmtree(folder / ".partial-x", ignore_errors=True)
 """
 
     def __init__(self, monkeypatch, text):
@@ -78,6 +78,12 @@ def test_overhead_of_the_pieces(tmp_path):
     )
     figures = annotate_speed.measure_overhead(args, rows, tmp_path / "runs")
     assert figures["images"] == 3 and figures["ratio"] == pytest.approx(figures["plain"] / figures["ours"])
+
+
+def test_curve(tmp_path, capsys):
+    figures = annotate_speed.measure_curve(100, tmp_path / "curve")
+    assert [entry["images"] for entry in figures] == [100] and figures[0]["cpu_ms"] > 0
+    assert "100 images" in capsys.readouterr().out and not list((tmp_path / "curve").iterdir())
 
 
 @pytest.mark.slow
