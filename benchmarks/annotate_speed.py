@@ -6,7 +6,7 @@
   the whole tree of processes, pages that they share counted once for each.
 - `image by image`: what anybody would write, the pipeline called on one image after the other, next to
   `annotate_dataset` on the same images in the same process. Their ratio is what pieces, claims and files cost.
-- `--curve N`: cost per image of 100, 1,000, ... N images with a network that does nothing: what is left is reading rows,
+- `--curve N`: cost per image of 100, 1,000, ... N images with a network that does nothing: what is left is reading,
   run lengths, pieces, joining and both forms of the result. It is to be flat.
 - `--kills N`: the command is killed with all its workers (SIGKILL) N times at random moments after it began to work,
   once more while it joins the pieces, and then runs to the end. All files must equal those of the first run.

@@ -265,10 +265,13 @@ def _format_of_place(annotations: Annotations) -> str | None:
 
 
 def _format_of_folder(path: Path) -> str:
-    if _first_file(path, f"*{LABEL_SUFFIX}") is not None:
-        return "cityscapes"
+    # The names that a data set of ours has are looked for first: there may be millions of photos beside them.
     if (path / "annotations.xml").is_file():
         return "cvat"
+    if any(next(place.glob("*.parquet"), None) is not None for place in (path, path / "data")):
+        return "parquet"
+    if _first_file(path, f"*{LABEL_SUFFIX}") is not None:
+        return "cityscapes"
     drawn = _first_file(path, "*.json")
     if drawn is None or _first_file(path, "*.parquet") is not None:
         return "parquet"
