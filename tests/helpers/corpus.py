@@ -851,7 +851,7 @@ def command_lines(rng):
             [
                 "--shard-rows",
                 "--num-workers",
-                "--claim-timeout",
+                "--shard",
                 "--mask-threshold",
                 "--batch-size",
                 "--split",
