@@ -45,7 +45,7 @@ def run_record(
         "version": _VERSION,
         "pipeline": pipeline_name or type(pipeline).__name__,
         "weights": _pipeline_digest(pipeline),
-        "dtype": str(pipeline.networks[0].dtype).removeprefix("torch.") if pipeline.networks else "",
+        "dtype": str(next((network.dtype for network in pipeline.networks), "")).removeprefix("torch."),
         "options": {name: repr(value) for name, value in sorted(call_options.items())},
         **more,
     }
