@@ -30,7 +30,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 .PHONY: venv
-venv: $(STAMP)  ## Make the virtual environment and install the package with all extras.
+venv: $(STAMP)  ## Make the virtual environment and install the package with what demo and tests need.
 
 .PHONY: demo
 demo: $(STAMP)  ## Complete the objects of one photo and edit the scene; the pictures land in out/.

@@ -5,7 +5,7 @@ training device from a bank of masks, so compute sets the pace.
 
     accelerate launch training/train_pcnet_m.py --dataset train.json --output_dir runs/pcnet-m
 
-`--recipe improved` is how `pipelines/pcnet-m` was made; its card has the sizes. `--use_rgb` shows the photo to the
+`--recipe improved` is how `pipelines/pcnet-m` was made (`training/runs/pcnet-m.md`). `--use_rgb` shows the photo to the
 network, with the other object pasted into it.
 """
 

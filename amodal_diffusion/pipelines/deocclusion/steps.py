@@ -168,16 +168,14 @@ class OrderStep(_Step):
 
 
 class OutlineStep(_Step):
-    """Softens the outlines and finds the shadows; as it comes, outlines stay hard and shadows on the ground.
+    """Softens the outlines and finds the shadows; by default outlines stay hard and shadows on the ground.
 
     Example:
         >>> OutlineStep().input_names
         ['photo', 'masks', 'amodal_masks', 'order', 'edge_width', 'shadows']
     """
 
-    description = (
-        "Softens the outlines and finds the shadows; as it comes, outlines stay hard and shadows on the ground."
-    )
+    description = "Softens the outlines and finds the shadows; by default outlines stay hard and shadows on the ground."
     inputs = [
         _PHOTO,
         _MASKS,
