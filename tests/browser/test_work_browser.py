@@ -131,7 +131,7 @@ def test_a_slow_server_does_what_was_seen(open_page, screenshots):
     visitor.settle()
     names = panel.locator(".ad-name").all_inner_texts()
     assert sorted(names) == ["coffee", "cup", "saucer"]
-    surface = [(320, 270), (290, 260), (260, 250)]
+    surface = [(320, 150), (290, 145), (260, 140)]
     visitor.drag(surface)
     visitor.drag(surface[::-1])
     visitor.drag(surface)
