@@ -17,6 +17,7 @@ from ..pipelines import MaskPipeline
 from ..scene.render import stacking
 
 FIELD = "modal"
+"""Under this name FiftyOne hands the field of the visible masks to the model."""
 
 
 def fiftyone_model(pipeline: MaskPipeline, **options: Any) -> Any:
@@ -96,7 +97,7 @@ def fiftyone_labels(row: Mapping[str, Any]) -> dict[str, Any]:
 
     Returns:
         "modal", detections of the visible masks, and "amodal", those of the whole ones, with the attributes that
-        `fiftyone_model` gives them; the latter only where the row knows whole masks.
+        `fiftyone_model` gives them; the latter where the row knows whole masks. Both are empty without objects.
 
     Raises:
         ModuleNotFoundError: `fiftyone` is not installed.

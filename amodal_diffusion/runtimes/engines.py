@@ -97,7 +97,7 @@ class _GraphCall:
         if self.graph is None:
             self.graph = graphs_of(network)[self.method]
         inputs = self.graph.read(given)
-        self._check(inputs)
+        self._check(self.graph, inputs)
         first = next(iter(inputs.values()))
         arrays = {name: to_array(value, self.graph.inputs[name].dtype) for name, value in inputs.items()}
         dtype = network.dtype if self.runtime == "openvino" else torch.float32
@@ -109,13 +109,11 @@ class _GraphCall:
             {name: torch.from_numpy(value).to(first.device) for name, value in outputs}, given, network.dtype
         )
 
-    def _check(self, inputs: dict[str, Tensor]) -> None:
+    def _check(self, graph: Graph, inputs: dict[str, Tensor]) -> None:
         """Refuse what the graph does not take; ValueError naming the input."""
-        if self.graph is None:
-            return
         sizes: dict[str, int] = {}
         for name, value in inputs.items():
-            example, axes = self.graph.inputs[name], self.graph.axes[name]
+            example, axes = graph.inputs[name], graph.axes[name]
             wanted = [
                 sizes.setdefault(axes[axis], value.shape[axis]) if axis in axes and value.ndim > axis else size
                 for axis, size in enumerate(example.shape)
@@ -123,9 +121,9 @@ class _GraphCall:
             if list(value.shape) != wanted:
                 raise ValueError(f"`{name}` must have shape {tuple(wanted)}, got {tuple(value.shape)}.")
         for side in ("height", "width"):
-            if sizes.get(side, 0) % self.graph.multiple:
+            if sizes.get(side, 0) % graph.multiple:
                 raise ValueError(
-                    f"{side}s must be multiples of {self.graph.multiple} for the runtime {self.runtime!r}, "
+                    f"{side}s must be multiples of {graph.multiple} for the runtime {self.runtime!r}, "
                     f"got {sizes[side]}."
                 )
 

@@ -4,7 +4,7 @@ import copy
 import io
 import logging
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -158,7 +158,7 @@ def _export(network: nn.Module, graph: Graph) -> bytes:
 
 
 @contextmanager
-def _quiet() -> Any:
+def _quiet() -> Iterator[None]:
     """Without the warnings of tracing: checks of shapes are constants in a graph, which is meant."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ...display import short_repr
 from ...images import normalize_images
-from ...masks import BoolArray, decode_rle
+from ...masks import BoolArray, decode_rle, mask_boxes
 from ...models.photo.click_segmenter import PLANES, draw_click
 from ..photos import encoded_photos, load_row_photo
 from ..synthesis import mix_seed
@@ -194,15 +194,13 @@ def crop_object(
     import cv2
 
     height, width = mask.shape
-    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
-    low = np.array([columns[0], rows[0]], np.float64)
-    high = np.array([columns[-1] + 1, rows[-1] + 1], np.float64)
-    whole, tight = float(max(height, width)), 1.15 * float((high - low).max())
+    x, y, w, h = mask_boxes(mask[None])[0].tolist()
+    whole, tight = float(max(height, width)), 1.15 * max(w, h)
     if rng.random() < 0.35 or tight >= whole:
         side, middle = whole, np.array([width / 2, height / 2])
     else:
         side = float(np.exp(rng.uniform(np.log(tight), np.log(whole))))
-        middle = (low + high) / 2 + rng.uniform(-0.5, 0.5, 2) * max(0.0, side - tight)
+        middle = np.array([x + w / 2, y + h / 2]) + rng.uniform(-0.5, 0.5, 2) * max(0.0, side - tight)
     scale = size / side
     affine = np.hstack([np.eye(2) * scale, (size / 2 - middle * scale)[:, None]])
     if rng.random() < 0.5:
@@ -227,9 +225,9 @@ def first_prompt(target: BoolArray, rng: np.random.Generator) -> npt.NDArray[np.
     planes = np.zeros((len(PLANES), *target.shape), np.float32)
     boxed = rng.random() < 0.2
     if boxed:
-        rows, columns = (np.flatnonzero(target.any(axis=axis)) for axis in (1, 0))
-        edges = np.array([rows[0], columns[0], rows[-1] + 1, columns[-1] + 1])
-        spread = 0.03 * max(rows[-1] - rows[0], columns[-1] - columns[0])
+        x, y, w, h = mask_boxes(target[None])[0].tolist()
+        edges = np.array([y, x, y + h, x + w])
+        spread = 0.03 * (max(w, h) - 1)
         top, left, lower, right = (edges + (rng.normal(size=4) * spread).astype(int)).clip(0).tolist()
         planes[3, top : max(1, lower), left : max(1, right)] = 1
     if not boxed or rng.random() < 0.5:

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...images import normalize_images
-from ...masks import BoolArray
+from ...images import image_to_tensor, normalize_images
+from ...masks import BoolArray, mask_boxes
 from ...models.photo.click_segmenter import PLANES, ClickSegmenter, draw_click
 from ..base import SafePipeline
 from ..inputs import check_integer, check_number, to_numpy
@@ -84,7 +84,7 @@ class ClickSegmenterPipeline(SafePipeline, InteractiveSegmenter):
 
     def encode(self, photo: npt.NDArray[np.uint8]) -> dict[str, Any]:
         """The feature maps of the whole photo, and the size at which they were made."""
-        pixels = self._resize(_pixels(photo), self.config.side)
+        pixels = self._resize(image_to_tensor(photo)[None], self.config.side)
         with self.evaluation_mode():
             return {"maps": self._encode(pixels), "size": tuple(pixels.shape[-2:])}
 
@@ -119,10 +119,10 @@ class ClickSegmenterPipeline(SafePipeline, InteractiveSegmenter):
         """The square (x, y, w, h) around the first answer and what was pointed at, cut at the photo; None for none."""
         scale = np.array([width / logits.shape[-1], height / logits.shape[-2]])
         mask = self._pointed_at(logits, prompt, (0, 0, width, height)).numpy()
-        rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+        x, y, w, h = mask_boxes(mask[None])[0].tolist()
         corners = [prompt.positive]
-        if len(rows):
-            corners.append(np.array([[columns[0], rows[0]], [columns[-1] + 1, rows[-1] + 1]]) * scale)
+        if w:
+            corners.append(np.array([[x, y], [x + w, y + h]]) * scale)
         if prompt.box is not None:
             corners.append(np.stack([prompt.box[:2], prompt.box[:2] + prompt.box[2:]]))
         places = np.concatenate(corners)
@@ -143,7 +143,7 @@ class ClickSegmenterPipeline(SafePipeline, InteractiveSegmenter):
         """(1, 1, rows, columns) logits, asked anew in a window, with the first answer as the earlier one."""
         x, y, w, h = window
         height, width = photo.shape[:2]
-        pixels = self._resize(_pixels(photo[y : y + h, x : x + w]), self.config.crop_side)
+        pixels = self._resize(image_to_tensor(photo[y : y + h, x : x + w])[None], self.config.crop_side)
         rows, columns = pixels.shape[-2:]
         # The window's part of the first answer, read at the middles of the second look's pixels.
         u = (x + (torch.arange(columns) + 0.5) * w / columns) * 2 / width - 1
@@ -164,11 +164,6 @@ class ClickSegmenterPipeline(SafePipeline, InteractiveSegmenter):
 
     def _decode(self, planes: Tensor, maps: tuple[Tensor, ...]) -> Tensor:
         return self.model(planes.to(self._execution_device), features=maps).logits.float().cpu()
-
-
-def _pixels(photo: npt.NDArray[np.uint8]) -> Tensor:
-    """(1, 3, H, W) in [0, 1]."""
-    return torch.from_numpy(np.array(photo)).permute(2, 0, 1)[None].float() / 255
 
 
 def _planes(

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...images import normalize_images
+from ...images import image_to_tensor, normalize_images
 from ...masks import BoolArray
 from ..inputs import to_numpy
 from .interactive import PhotoEmbedding, Prompt
@@ -103,7 +103,13 @@ class SamPrompts:
         return {"image_embeddings": found}
 
     def ask(
-        self, embedding: PhotoEmbedding, points: npt.NDArray[np.float64], labels: npt.NDArray[np.int64], **others: Any
+        self,
+        embedding: PhotoEmbedding,
+        points: npt.NDArray[np.float64],
+        labels: npt.NDArray[np.int64],
+        *,
+        box: npt.NDArray[np.float64] | None = None,
+        mask: BoolArray | None = None,
     ) -> SamAnswers:
         """The answers to B questions about one photo.
 
@@ -111,13 +117,13 @@ class SamPrompts:
             embedding: of the photo.
             points: (B, P, 2), (x, y) in pixels of the photo; P may be 0.
             labels: (B, P).
-            others: `box` (4,), (x, y, w, h), and `mask` (H, W) bool of a single question.
+            box: (4,), (x, y, w, h), of a single question.
+            mask: (H, W) bool, an earlier answer, likewise.
         """
         height, width = embedding.size
         inner = self.inner_size(height, width)
         scale = np.array([inner[1] / width, inner[0] / height])
         device, dtype = self.model.device, self.model.dtype
-        box, mask = others.get("box"), others.get("mask")
         inputs: dict[str, Any] = dict(embedding.features)
         if not points.shape[1] and box is None:
             points, labels = np.zeros((1, 1, 2)), np.full((1, 1), _NOWHERE)
@@ -223,7 +229,7 @@ def pixel_values(model: Any, photo: npt.NDArray[np.uint8], size: tuple[int, int]
         >>> pixel_values(model, np.zeros((4, 6, 3), np.uint8), (8, 8))[0, :, 0, 0]
         tensor([-1., -1., -1.])
     """
-    pixels = torch.from_numpy(np.array(photo)).permute(2, 0, 1)[None].to(model.device).float() / 255
+    pixels = image_to_tensor(photo).to(model.device)[None]
     pixels = F.interpolate(pixels, size, mode="bilinear", antialias=True)
     # SAM 3 takes values from -1 to 1, the others ImageNet's statistics.
     three = model.config.model_type.startswith("sam3")

@@ -147,7 +147,7 @@ class Segmenter(InteractiveSegmenter):
 
     @property
     def eraser_dilation(self) -> int:
-        """See above."""
+        """Pixels by which masks that hide others should grow in the completion."""
         return int(self.settings["eraser_dilation"])
 
     @property
