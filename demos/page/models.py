@@ -118,9 +118,7 @@ class Models:
             raise PageError(f"The pipeline {key} is not there.")
 
         def make() -> MaskPipeline:
-            pipe = AmodalPipeline.from_pretrained(self.folder / key, dtype=self.dtype).to(self.device)
-            pipe.set_progress_bar_config(disable=True)
-            return pipe
+            return AmodalPipeline.from_pretrained(self.folder / key, dtype=self.dtype).prepare(self.device)
 
         return self._load(key, make)
 
@@ -133,8 +131,8 @@ class Models:
             parts = {"mask_pipeline": self.mask_pipeline(key)}
             if "content" in self._loaded:
                 parts["content_pipeline"] = self._loaded["content"]
-            pipe = ScenePipeline.from_pretrained(self.folder / SCENE_FOLDER, dtype=self.dtype, **parts).to(self.device)
-            pipe.set_progress_bar_config(disable=True)
+            pipe = ScenePipeline.from_pretrained(self.folder / SCENE_FOLDER, dtype=self.dtype, **parts)
+            pipe.prepare(self.device)
             self._loaded["content"] = pipe.content_pipeline
             return pipe
 

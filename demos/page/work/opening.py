@@ -16,6 +16,7 @@ from amodal_diffusion.scene.formats.archive import open_archive
 from amodal_diffusion.scene.formats.coco import FILES_KEY, SCENE_KEY, files_folder
 from amodal_diffusion.scene.formats.document import DOCUMENT, FORMAT
 from page.work import photos
+from page.work.completed import canvas_masks
 from page.work.mask_files import add_mask_files, without_folders
 from page.work.replay import shrink
 from page.work.session import MAX_NAME, MAX_OBJECTS, History, Mark, PageError, Session, Source
@@ -190,7 +191,12 @@ def opened(session: Session, scene: Scene, title: str) -> tuple[Session, str]:
     scene = _named(scene)
     home = at_home(scene)
     photo = np.asarray(scene.render()) if scene.photo is None else scene.photo
-    marks = tuple(_mark(layer, home) for layer in home.layers if layer.modal.any())
+    modal, _ = canvas_masks(home)
+    marks = tuple(
+        Mark.of(layer.id, layer.name, mask, is_crowd=layer.is_crowd)
+        for layer, mask in zip(home.layers, modal, strict=True)
+        if mask.any()
+    )
     history = History[tuple[Mark, ...]](marks)
     fresh = Session(
         photo,
@@ -249,14 +255,6 @@ def _on_canvas(layer: Layer, place: np.ndarray, size: tuple[int, int]) -> Layer 
         visible=True,
         opacity=1.0,
     )
-
-
-def _mark(layer: Layer, scene: Scene) -> Mark:
-    width, height = scene.size
-    mask = np.zeros((height, width), bool)
-    x, y = np.round(layer.transform[:, 2]).astype(int).tolist()
-    mask[y : y + layer.size[1], x : x + layer.size[0]] = layer.modal
-    return Mark.of(layer.id, layer.name, mask, is_crowd=layer.is_crowd)
 
 
 def _named(scene: Scene) -> Scene:

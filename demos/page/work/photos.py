@@ -4,6 +4,7 @@ import math
 import secrets
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,18 +52,18 @@ def check_picture(path: str | Path) -> None:
 
 def open_photo(path: str | Path) -> Image.Image:
     """The photo of an upload, upright RGB."""
-    check_picture(path)
-    try:
-        return load_image(path)
-    except ValueError as error:
-        raise PageError(f"{Path(path).name} cannot be read: the file is damaged.") from error
+    return _decoded(path, load_image)
 
 
 def open_cutout(path: str | Path) -> Image.Image:
     """A picture to add to a scene, upright RGBA: transparent where it is nothing."""
+    return _decoded(path, load_rgba)
+
+
+def _decoded(path: str | Path, load: Callable[[str | Path], Image.Image]) -> Image.Image:
     check_picture(path)
     try:
-        return load_rgba(path)
+        return load(path)
     except ValueError as error:
         raise PageError(f"{Path(path).name} cannot be read: the file is damaged.") from error
 
