@@ -34,8 +34,8 @@ from page import assets  # noqa: E402
 from page.layout import Page  # noqa: E402
 from page.models import Models  # noqa: E402
 from page.segmenters import Segmenters  # noqa: E402
+from page.work.files.photos import MAX_UPLOAD  # noqa: E402
 from page.work.keeping import Keeper  # noqa: E402
-from page.work.photos import MAX_UPLOAD  # noqa: E402
 
 FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "DejaVu Sans", "sans-serif")
 MAX_SESSIONS = 100

@@ -8,8 +8,8 @@ from PIL import Image
 
 from amodal_diffusion.io import ObjectMasks, load_example
 from page.view.drawing import data_url
+from page.work.files.photos import with_photo
 from page.work.marks import add_marks
-from page.work.photos import with_photo
 from page.work.session import History, PageError, Session
 from woven import paint, ring, woven
 

@@ -14,8 +14,8 @@ from amodal_diffusion import (
 )
 from page.steps.complete import complete
 from page.work.actions import act
+from page.work.files.photos import with_photo
 from page.work.marks import add_marks
-from page.work.photos import with_photo
 from page.work.session import Session
 from photo_helpers import draw_scene
 

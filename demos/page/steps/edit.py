@@ -23,8 +23,8 @@ from page.wiring import (
     used_up,
 )
 from page.work.edits import current_scene, insert_picture
-from page.work.files import EXPORTS, export
-from page.work.photos import open_cutout
+from page.work.files.export import EXPORTS, export
+from page.work.files.photos import open_cutout
 from page.work.session import Session
 
 DOWNLOAD_JS = "() => document.querySelector('#download a, a#download, #download').click()"

@@ -23,10 +23,10 @@ from page.wiring import (
     shown,
     used_up,
 )
-from page.work.mask_files import add_mask_files
-from page.work.opening import SUFFIXES as SCENE_SUFFIXES
-from page.work.opening import open_scene
-from page.work.photos import open_upload
+from page.work.files.masks import add_mask_files
+from page.work.files.photos import open_upload
+from page.work.files.scenes import SUFFIXES as SCENE_SUFFIXES
+from page.work.files.scenes import open_scene
 from page.work.session import Session
 
 MASK_SUFFIXES = [".json", ".png", ".tif", ".tiff", ".bmp"]

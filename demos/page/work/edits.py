@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from amodal_diffusion import Layer, Scene
-from page.work.photos import MAX_PIXELS
+from page.work.files.photos import MAX_PIXELS
 from page.work.session import MAX_NAME, MAX_OBJECTS, PageError, Session, check_name, check_number
 
 REACH = 4

@@ -24,8 +24,8 @@ from PIL import Image
 
 from amodal_diffusion import Scene
 from amodal_diffusion.files import atomic_folder, remove_folder
-from page.work import photos
 from page.work.desk import Desk
+from page.work.files import photos
 from page.work.session import History, Mark, PageError, Session, Source
 
 LOGGER = logging.getLogger("amodal_diffusion.demo")

@@ -14,11 +14,11 @@ from amodal_diffusion.masks import encode_rle
 from demo_helpers import edit
 from page.full_size import FullSize
 from page.steps.complete import complete
-from page.work import photos
-from page.work.files import EXPORTS, export
+from page.work.files import photos
+from page.work.files.export import EXPORTS, export
+from page.work.files.photos import open_upload
+from page.work.files.scenes import open_scene
 from page.work.marks import add_marks
-from page.work.opening import open_scene
-from page.work.photos import open_upload
 from page.work.session import PageError, Session
 from photo_helpers import draw_scene
 
@@ -134,10 +134,10 @@ def test_files_that_are_no_scene(tmp_path, monkeypatch, edited):
         with pytest.raises(PageError, match=says) as error:
             open_scene(Session(), [tmp_path / name for name in names])
         assert str(tmp_path) not in str(error.value) and "amodal-open" not in str(error.value)
-    monkeypatch.setattr("page.work.opening.MAX_OBJECTS", 2)
+    monkeypatch.setattr("page.work.files.scenes.MAX_OBJECTS", 2)
     with pytest.raises(PageError, match="has 3 objects; up to 2"):
         open_scene(Session(), [export(edited.scene.present, "x", "ora", tmp_path)])
-    monkeypatch.setattr("page.work.opening.MAX_UNPACKED", 1000)
+    monkeypatch.setattr("page.work.files.scenes.MAX_UNPACKED", 1000)
     with pytest.raises(PageError, match="unpacks to"):
         open_scene(Session(), [export(edited.scene.present, "x", "folder", tmp_path)])
 

@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from demo_helpers import edit, mark
-from page.work import photos
 from page.work.desk import Desk
+from page.work.files import photos
+from page.work.files.photos import open_upload
 from page.work.keeping import Keeper, new_token
-from page.work.photos import open_upload
 from page.work.session import PageError, Session
 
 

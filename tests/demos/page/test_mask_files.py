@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 
 from amodal_diffusion.masks import encode_rle
-from page.work import photos
+from page.work.files import photos
+from page.work.files.masks import add_mask_files, read_masks
+from page.work.files.photos import with_photo
 from page.work.marks import replace_mask
-from page.work.mask_files import add_mask_files, read_masks
-from page.work.photos import with_photo
 from page.work.session import PageError, Session
 
 

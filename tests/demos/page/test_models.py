@@ -15,8 +15,8 @@ from page.view.panel import FILLERS
 from page.wiring import STAGES
 from page.work.actions import go_to
 from page.work.completed import canvas_masks, partly_hidden
+from page.work.files.photos import with_photo
 from page.work.marks import add_marks
-from page.work.photos import with_photo
 from page.work.session import PageError, Session
 from photo_helpers import draw_scene
 

@@ -5,8 +5,8 @@ import re
 import pytest
 from PIL import Image
 
-from page.work import photos
-from page.work.photos import open_photo, with_photo
+from page.work.files import photos
+from page.work.files.photos import open_photo, with_photo
 from page.work.session import PageError, Session
 
 

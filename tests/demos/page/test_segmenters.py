@@ -12,7 +12,7 @@ from page.layout import Page
 from page.models import Models
 from page.segmenters import MAX_EMBEDDINGS, Segmenters
 from page.view.stage import stage_value
-from page.work.photos import with_photo
+from page.work.files.photos import with_photo
 from page.work.session import PageError, Session
 
 

@@ -12,7 +12,7 @@ import app
 from demo_helpers import save_pipelines
 from page.models import Models
 from page.wiring import used_up
-from page.work.photos import open_photo
+from page.work.files.photos import open_photo
 
 
 @pytest.fixture(scope="module")

@@ -15,9 +15,9 @@ from amodal_diffusion import Layer, Scene
 from amodal_diffusion.scene.formats.archive import open_archive
 from amodal_diffusion.scene.formats.coco import FILES_KEY, SCENE_KEY, files_folder
 from amodal_diffusion.scene.formats.document import DOCUMENT, FORMAT
-from page.work import photos
 from page.work.completed import canvas_masks
-from page.work.mask_files import add_mask_files, without_folders
+from page.work.files import photos
+from page.work.files.masks import add_mask_files, without_folders
 from page.work.replay import shrink
 from page.work.session import MAX_NAME, MAX_OBJECTS, History, Mark, PageError, Session, Source
 

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from amodal_diffusion.io import ObjectMasks, read_object_masks
-from page.work import photos
+from page.work.files import photos
 from page.work.marks import add_marks
 from page.work.session import MAX_OBJECTS, PageError, Session
 

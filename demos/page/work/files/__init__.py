@@ -1,0 +1,1 @@
+"""Files that a visitor brings and takes home: photos, masks, scenes, exports."""
