@@ -44,6 +44,25 @@ function inside(point, item) {
   return local.x >= 0 && local.y >= 0 && local.x < item.tile[0] && local.y < item.tile[1];
 }
 
+// The object that is seen at a point. One that was moved and has no answer yet is seen where it was dropped, not where
+// the codes of the last answer have it.
+function objectAt(point) {
+  const item = chosen();
+  const found = state.objects[codeAt(point) - 1];
+  if (!item || !item.ahead) return found;
+  if (covers(point, item)) return item;
+  return found === item ? undefined : found;
+}
+
+function covers(point, item) {
+  if (!inside(point, item)) return false;
+  if (!state.tileImage) return true;
+  const local = new DOMMatrix(item.transform).inverse().transformPoint(new DOMPoint(...point));
+  const pen = new OffscreenCanvas(1, 1).getContext("2d");
+  pen.drawImage(state.tileImage, -Math.floor(local.x), -Math.floor(local.y), item.tile[0], item.tile[1]);
+  return pen.getImageData(0, 0, 1, 1).data[3] > 127;
+}
+
 function startEdit(point) {
   let item = chosen();
   const handle = handleAt(point);
@@ -52,7 +71,7 @@ function startEdit(point) {
     gesture = { kind: handle, id: item.id, from: point, reach: Math.hypot(x, y) || 1, angle: Math.atan2(y, x), factor: 1, turned: 0 };
     return;
   }
-  const found = state.objects[codeAt(point) - 1];
+  const found = objectAt(point);
   if (!found && !(item && inside(point, item))) {
     if (item) send({ mode: "edit", op: "select", id: null });
     state.selected = null;
@@ -112,6 +131,7 @@ function keep(item, done, data) {
   const map = placed(item);
   gesture = null;
   item.transform = [map.a, map.b, map.c, map.d, map.e, map.f];
+  item.ahead = true;
   const centre = map.transformPoint(new DOMPoint(item.tile[0] / 2, item.tile[1] / 2));
   item.centre = [centre.x, centre.y];
   if (state.underImage && state.tileImage) {
