@@ -176,6 +176,10 @@ def _annotate(
 def _annotate_with_ray(options: argparse.Namespace) -> None:
     if options.shard or options.split:
         raise ValueError("--shard and --split are not of --engine ray, which shares all Parquet files of a folder.")
+    if options.coco_shards:
+        raise ValueError("--coco-shards is of --engine folder: the result of Ray has no COCO document.")
+    if options.dtype == "auto" or options.runtime != "torch":
+        raise ValueError("--dtype auto and --runtime are not of --engine ray, whose machines may differ.")
     count = annotation.annotate_with_ray(
         options.annotations, options.model, options.output, images=options.images, num_workers=options.num_workers,
         num_gpus=options.num_gpus, device=None if options.device == "auto" else find_device(options.device),
