@@ -102,12 +102,6 @@ def write_record(folder, version):
     write_json(folder / "record.json", {"seconds": version})
 
 
-def write_demo(folder, version):
-    from edited import write_scene
-
-    write_scene(make_scene(version, count=1), folder)
-
-
 @cache
 def boxes():
     """A scene and its cameras, made once: before anything is killed."""
@@ -160,8 +154,7 @@ HEAVY = {"pipeline of scenes": 11, "run of training": 5, "pipeline": 4, "pipelin
 def scripts(monkeypatch):
     from repository_helpers import ROOT
 
-    for folder in ("benchmarks", "demos"):
-        monkeypatch.syspath_prepend(str(ROOT / folder))
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-// A question before something is lost, or is offered again. `props.value` is what wiring.question_value returns.
+// A question before something is lost, or is offered again. `props.value` is what wiring.ask returns.
 const box = element.querySelector("dialog");
 let asked = null;
 

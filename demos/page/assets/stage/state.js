@@ -1,5 +1,5 @@
-// What the picture shows. All files of this folder run as one `js_on_load` of a gr.HTML, in the order that assets.py
-// says, with `element`, `trigger`, `props` and `watch` of Gradio. `props.value` is what view/stage.py returns.
+// What the picture shows. All files of this folder run as one `js_on_load` of a gr.HTML, in the order that
+// assets/__init__.py says, with `element`, `trigger`, `props` and `watch` of Gradio. `props.value` is what view/stage.py returns.
 const root = element.querySelector(".ad-stage");
 const view = root.querySelector(".ad-view");
 const canvas = root.querySelector("canvas");
