@@ -115,7 +115,9 @@ class ClickSampler:
     def sample(self, step: int, batch_size: int) -> ClickBatch:
         """The batch of `step`, with the first prompt of each object."""
         rng = self.generator(step)
-        images, targets, prompts = [], [], []
+        images: list[npt.NDArray[np.uint8]] = []
+        targets: list[BoolArray] = []
+        prompts: list[npt.NDArray[np.float32]] = []
         while len(images) < batch_size:
             row, place = self.objects[int(rng.integers(len(self.objects)))]
             image, target = crop_object(*read_object(self.rows[row], place, self.max_side), self.size, rng)
@@ -292,7 +294,7 @@ def distance_to_edge(mask: BoolArray) -> npt.NDArray[np.float32]:
     """
     import cv2
 
-    return cv2.distanceTransform(np.pad(mask.astype(np.uint8), 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
+    return cv2.distanceTransform(np.pad(mask.astype(np.uint8), 1), cv2.DIST_L2, 5)[1:-1, 1:-1].astype(np.float32)
 
 
 def _inside(depth: npt.NDArray[np.float32], rng: np.random.Generator) -> tuple[float, float]:

@@ -1,6 +1,7 @@
 """Samples of PCNet-M [Z20] and ASBU [N21] with the photo: another object pasted into it, in front or behind."""
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -69,7 +70,7 @@ class PhotoBoundaries:
         batch: PhotoBatch = self.synthesizer.sample(step, batch_size)
         # From modal masks, `occluder` holds what is pasted in front, and what real objects hide of a region.
         eraser = torch.maximum(batch.occluder, batch.pasted)
-        categories = torch.where(batch.is_region, 1, batch.category_ids)
+        categories = torch.where(batch.is_region, 1, cast(Tensor, batch.category_ids))  # the synthesizer tells them
         return PhotoOcclusionBatch(batch.modal, eraser, batch.amodal, categories, batch.image)
 
 

@@ -114,13 +114,13 @@ class ClickSegmenter(CheckedModel, ConfigMixin):
             raise ValueError(f"`prompts` must have shape (B, {len(PLANES)}, h, w), got {tuple(prompts.shape)}.")
         if (image is None) == (features is None):
             raise ValueError("One of `image` and `features` must be given.")
-        if features is None:
+        if features is None and image is not None:
             if image.shape != (len(prompts), 3, *prompts.shape[2:]):
                 raise ValueError(
                     f"`image` must have shape {(len(prompts), 3, *prompts.shape[2:])}, got {tuple(image.shape)}."
                 )
             features = self.encode_image(image)
-        features = [feature.to(self.dtype) for feature in features[::-1]]  # the deepest first
+        features = [feature.to(self.dtype) for feature in (features or ())[::-1]]  # the deepest first
         planes = [F.adaptive_max_pool2d(prompts.to(self.dtype), feature.shape[-2:]) for feature in features]
         alike = self._compare(features, planes)
         hidden = self.whole(features[0].mean((2, 3)))[:, :, None, None]  # the whole picture, the same everywhere

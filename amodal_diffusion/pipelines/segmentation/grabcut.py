@@ -58,9 +58,9 @@ class GrabCutSegmenter(InteractiveSegmenter):
             if np.isin(says, kinds).sum() < 8:  # too little to learn colours from
                 break
         else:
-            models = np.zeros((1, 65)), np.zeros((1, 65))
             cv2.setRNGSeed(0)  # the clusters of colours start at random, and an answer must repeat
-            cv2.grabCut(small, says, None, *models, self.iterations, cv2.GC_INIT_WITH_MASK)
+            colours = np.zeros((1, 65)), np.zeros((1, 65))  # of the background and the object, to be learned
+            cv2.grabCut(small, says, (0, 0, 1, 1), *colours, self.iterations, cv2.GC_INIT_WITH_MASK)
         mask = np.isin(says, (cv2.GC_FGD, cv2.GC_PR_FGD))
         mask = keep_pointed_at(mask, prompt.positive, scale)
         size = embedding.size[::-1]
