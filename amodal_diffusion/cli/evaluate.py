@@ -6,6 +6,7 @@ import argparse
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +53,8 @@ folders or Hub ids of content pipelines.
 
 tables: `--table NAME` lays out a table of a paper, with the published numbers beside those of `--methods`, and says in
 what ours was not computed as published; `--table list` names them. The baselines of a table come by themselves.
+Where rows differ in what a pipeline was trained with, `--methods ROLE=PIPELINE` says in which it stands. Tables of data
+sets (z24-1, z24-2) take `--annotations` alone, the study with people (l20-6) `--preferences`.
 Detections are JSON lists of COCO results: `--detections` has predicted modal masks, which are completed with erasers
 dilated by {_DILATION} pixels (--eraser-dilation); `--results` has amodal masks, and NAME, if it is the role of a row
 (gt, raw, convex, convex-refined, pcnet-m), puts them there.
@@ -74,6 +77,9 @@ examples:
   amodal-diffusion evaluate --table z20-3 --annotations annotations.json --methods pipelines/pcnet-m \\
       --detections results.json
   amodal-diffusion evaluate --table z20-4 --annotations annotations.json --results gt=a.json pcnet-m=b.json
+  amodal-diffusion evaluate --table z24-6 --annotations annotations.json \\
+      --methods pipelines/occamodal,occamodal-mp3d=runs/occamodal
+  amodal-diffusion evaluate --table l20-6 --preferences answers.jsonl
   amodal-diffusion evaluate --table {FIGURE} --annotations annotations.json --methods pipelines/pcnet-m \\
       --plot curves.png
 """
@@ -129,6 +135,8 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--detections", metavar="FILE", help="predicted modal masks, for some tables, see below")
     parser.add_argument("--results", nargs="+", metavar="NAME=FILE", help="predicted amodal masks, for tables of AP")
+    parser.add_argument("--preferences", metavar="FILE", help="answers of demos/preference.py, for the table l20-6")
+    parser.add_argument("--scene", metavar="PATTERN", help="what of a photo's file name is its scene, for z24-2")
     parser.add_argument(
         "--min-score", type=float, default=0.0, metavar="P", help="of predictions that are used at all (0)"
     )
@@ -171,6 +179,9 @@ def _run_evaluate(options: argparse.Namespace) -> None:
         )
         return
     table = _check(options)
+    if table is not None and not table.has_methods:
+        _run_figures(options, table)
+        return
     import datasets
     from diffusers.utils import logging as diffusers_logging
 
@@ -181,8 +192,8 @@ def _run_evaluate(options: argparse.Namespace) -> None:
     if options.content:
         _run_content(options, device)
         return
-    names = [name.strip() for name in options.methods.split(",") if name.strip()]
-    entries = _methods(options, table, names, device)
+    roles = _roles(options, table)
+    entries = _methods(options, table, roles, device)
     report = evaluation.evaluate_methods(
         _rows(options),
         [entry.method for entry in entries],
@@ -209,10 +220,18 @@ def _run_evaluate(options: argparse.Namespace) -> None:
 
 def _check(options: argparse.Namespace) -> evaluation.PaperTable | None:
     """The table, after what can be found wrong before any work is done."""
-    if options.annotations is None:
-        raise ValueError("--annotations FILE is needed.")
     if options.table is not None and options.table not in evaluation.PAPER_TABLES:
         raise ValueError(f"--table must be list or one of {', '.join(evaluation.PAPER_TABLES)}, got {options.table!r}.")
+    table = None if options.table is None else evaluation.PAPER_TABLES[options.table]
+    needs = "" if table is None else table.needs
+    if (needs == "preferences") != bool(options.preferences):
+        raise ValueError("--preferences FILE and --table l20-6 need each other.")
+    if options.annotations is None and needs != "preferences":
+        raise ValueError("--annotations FILE is needed.")
+    if options.scene is not None and needs != "statistics":
+        raise ValueError("--scene is for --table z24-2 alone.")
+    if table is not None and not table.has_methods and options.methods:
+        raise ValueError(f"--methods is not for --table {table.name}, which is of {needs}.")
     if options.table is None and not options.methods and not options.content:
         raise ValueError("--methods A,B,..., --content A,B,... or --table NAME is needed.")
     if options.content:
@@ -233,7 +252,39 @@ def _check(options: argparse.Namespace) -> evaluation.PaperTable | None:
     for path in (options.json, options.markdown, options.plot):
         if path is not None:
             check_output_file(path)
-    return None if options.table is None else evaluation.PAPER_TABLES[options.table]
+    return table
+
+
+def _run_figures(options: argparse.Namespace, table: evaluation.PaperTable) -> None:
+    """Lay out a table whose rows are no methods."""
+    if table.needs == "preferences":
+        from ..data.preferences import read_preferences
+
+        answers, name = read_preferences(options.preferences), options.data_name or Path(options.preferences).name
+        if not answers:
+            raise ValueError(f"--preferences {options.preferences} has no answers.")
+        report = evaluation.preferences_report(table.name, answers, name, options.confidence)
+    else:
+        rows = _rows(options)
+        bare = rows.remove_columns("image") if "image" in (rows.column_names or ()) else rows
+        statistics = data.DatasetStatistics.of(islice(bare, options.limit), options.scene)
+        report = evaluation.statistics_report(table.name, statistics, _data_name(options))
+    write_out(report.to_text())
+    evaluation.write_report(report, json_path=options.json, markdown_path=options.markdown)
+
+
+def _data_name(options: argparse.Namespace) -> str:
+    return options.data_name or "/".join(Path(options.annotations).parts[-2:])
+
+
+def _roles(options: argparse.Namespace, table: evaluation.PaperTable | None) -> dict[str, str]:
+    """Names of `--methods` → the rows that they are put in, "" where none is named."""
+    known = {row.role for row in table.rows} - {""} if table is not None else set()
+    roles = {}
+    for text in filter(None, map(str.strip, options.methods.split(","))):
+        role, _, name = text.partition("=")  # a path may have a = too
+        roles.update({name.strip(): role} if name and role in known else {text: ""})
+    return roles
 
 
 def _check_content(options: argparse.Namespace) -> None:
@@ -296,9 +347,10 @@ def _end_processes() -> None:
 
 
 def _methods(
-    options: argparse.Namespace, table: evaluation.PaperTable | None, names: Sequence[str], device: torch.device
+    options: argparse.Namespace, table: evaluation.PaperTable | None, roles: Mapping[str, str], device: torch.device
 ) -> list[evaluation.TableMethod]:
     """The methods of the run, with their rows in the table where there is one."""
+    names = list(roles)
     given = given_options(options)
     loading: dict[str, Any] = {"device": device, "dtype": find_dtype(options.dtype, device), "seed": options.seed}
     loading["runtime"] = options.runtime
@@ -325,6 +377,7 @@ def _methods(
         results=results,
         num_samples=options.posterior or _SAMPLES,
         seed=options.seed,
+        roles={name: role for name, role in roles.items() if role},
     )
 
 
@@ -346,7 +399,7 @@ def _write(
     report: evaluation.EvaluationReport,
 ) -> None:
     """Print the tables, and write the files and cards that were asked for."""
-    data_name = options.data_name or "/".join(Path(options.annotations).parts[-2:])
+    data_name = _data_name(options)
     shown: evaluation.EvaluationReport | evaluation.TableReport = report
     if table is not None:
         kind = evaluation.CurveReport if options.table == FIGURE else evaluation.TableReport
@@ -357,7 +410,7 @@ def _write(
         with atomic_file(options.plot) as temporary:
             shown.draw().save(temporary)
     if options.push_to_hub:
-        for model, labels in _models(options, entries).items():
+        for model, labels in _models(options, table, entries).items():
             results = [
                 result
                 for method, label in labels.items()
@@ -380,11 +433,13 @@ def _differences(options: argparse.Namespace, table: evaluation.PaperTable) -> l
     return found
 
 
-def _models(options: argparse.Namespace, entries: Sequence[evaluation.TableMethod]) -> Mapping[str, Mapping[str, str]]:
+def _models(
+    options: argparse.Namespace, table: evaluation.PaperTable | None, entries: Sequence[evaluation.TableMethod]
+) -> Mapping[str, Mapping[str, str]]:
     """Pipelines → names of their methods in the report → what tells them apart in a card."""
     setting = ["predicted masks"] if options.detections else ["no occluders"] if options.no_occluders else []
     models: dict[str, dict[str, str]] = {}
-    for model in (name.strip() for name in options.methods.split(",")):
+    for model in _roles(options, table):
         for entry in entries:
             name = entry.method.name
             its_own = name == model or name.startswith(f"{model}, ")

@@ -8,7 +8,6 @@ agreement of both can be told.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import threading
 import time
@@ -16,6 +15,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from .json_lines import append_json_line, read_json_lines
 
 ROUNDS = (1, 2)
 LEASE = 600.0
@@ -166,16 +167,9 @@ class ReviewFile:
             return list(self._answers.values())
 
     def _append(self, entry: dict[str, Any], key: ReviewKey) -> None:
-        line = (
-            json.dumps({**entry, "image_id": key.image_id, "object": key.object, "time": round(time.time(), 3)}) + "\n"
+        append_json_line(
+            self.path, {**entry, "image_id": key.image_id, "object": key.object, "time": round(time.time(), 3)}
         )
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.path, "ab") as file:
-            if file.tell() and not _ends_with_newline(self.path):
-                line = "\n" + line  # after a line that was cut off
-            file.write(line.encode())
-            file.flush()
-            os.fsync(file.fileno())
 
 
 def _check_person(person: str, round: int) -> None:  # noqa: A002
@@ -194,11 +188,8 @@ def read_answers(path: str | os.PathLike[str]) -> list[Answer]:
         []
     """
     standing: dict[tuple[int, ReviewKey], Answer] = {}
-    if not Path(path).exists():
-        return []
-    for line in Path(path).read_bytes().split(b"\n"):
+    for entry in read_json_lines(path):
         try:
-            entry = json.loads(line)
             key = ReviewKey(str(entry["image_id"]), int(entry["object"]))
             place = (int(entry["round"]), key)
             if entry.get("undo"):
@@ -206,7 +197,7 @@ def read_answers(path: str | os.PathLike[str]) -> list[Answer]:
             else:
                 standing.pop(place, None)  # so that the newest is the last
                 standing[place] = Answer(key, place[0], str(entry["person"]), bool(entry["accepted"]))
-        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        except (ValueError, KeyError, TypeError, OverflowError):
             continue
     return list(standing.values())
 
@@ -300,9 +291,3 @@ def _share_of(key: ReviewKey) -> float:
     """A number from 0 to 1 by which controls are drawn, the same each time."""
     digest = hashlib.sha256(f"{key.image_id}\n{key.object}".encode()).digest()
     return int.from_bytes(digest[:6], "big") / 2**48
-
-
-def _ends_with_newline(path: Path) -> bool:
-    with open(path, "rb") as file:
-        file.seek(-1, os.SEEK_END)
-        return file.read(1) == b"\n"

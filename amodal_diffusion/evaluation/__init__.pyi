@@ -27,12 +27,15 @@ from .papers import DIFFERS as DIFFERS
 from .papers import OCCLUSION_BINS as OCCLUSION_BINS
 from .papers import PAPER_TABLES as PAPER_TABLES
 from .papers import CurveReport as CurveReport
+from .papers import FiguresReport as FiguresReport
 from .papers import PaperTable as PaperTable
 from .papers import PublishedData as PublishedData
 from .papers import PublishedRow as PublishedRow
 from .papers import TableMethod as TableMethod
 from .papers import TableReport as TableReport
 from .papers import draw_occlusion_curves as draw_occlusion_curves
+from .papers import preferences_report as preferences_report
+from .papers import statistics_report as statistics_report
 from .papers import table_methods as table_methods
 from .posterior import PosteriorMethod as PosteriorMethod
 from .posterior import PosteriorSamples as PosteriorSamples

@@ -9,8 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from amodal_diffusion import AmodalVAE, AmodalVAEPipeline, PCNetMask, PCNetMaskPipeline
-from amodal_diffusion.data import read_annotations
+from amodal_diffusion import (
+    AmodalVAE,
+    AmodalVAEPipeline,
+    ASBUPipeline,
+    ASBUPredictor,
+    PCNetMask,
+    PCNetMaskPipeline,
+)
+from amodal_diffusion.data import DatasetStatistics, read_annotations
+from amodal_diffusion.data.preferences import Preference
 from amodal_diffusion.evaluation import (
     METHODS,
     OCCLUSION_BINS,
@@ -22,9 +30,12 @@ from amodal_diffusion.evaluation import (
     TableReport,
     draw_occlusion_curves,
     evaluate_methods,
+    preferences_report,
+    statistics_report,
     table_methods,
 )
 from data_helpers import cocoa_pairs
+from photo_helpers import tiny_occamodal
 from repository_helpers import ROOT
 
 HEIGHT, WIDTH = 24, 32
@@ -68,6 +79,25 @@ def vae():
     return PipelineMethod(AmodalVAEPipeline(model), "ours/vae")
 
 
+def make_occamodal(**options):
+    pipeline = tiny_occamodal()
+    if options:
+        config = {**pipeline.amodal_predictor.config, **options}
+        pipeline.register_modules(amodal_predictor=type(pipeline.amodal_predictor).from_config(config))
+    return pipeline
+
+
+PIPELINES = {
+    "asbu": lambda: ASBUPipeline(ASBUPredictor(block_out_channels=(2, 4), sample_size=16)),
+    "pcnet-m": lambda: PCNetMaskPipeline(PCNetMask(block_out_channels=(2, 4), sample_size=16)),
+    "amodal-vae": lambda: AmodalVAEPipeline(AmodalVAE(block_out_channels=(2, 4), sample_size=8, latent_channels=3)),
+    "occamodal": make_occamodal,
+    "occamodal-no-skip": lambda: make_occamodal(final_skip=False),
+    "sdamodal": lambda: tiny_pipeline(),
+    "sdamodal-no-skip": lambda: tiny_pipeline(final_skip=False),
+}
+
+
 def baselines(table):
     return [METHODS[name] for name in table.baselines]
 
@@ -88,6 +118,9 @@ def line_of(text, label):
 def test_published_tables_are_whole(table):
     for row in table.rows:
         assert len(row.values) == len(table.columns), row.label
+        if table.needs == "statistics":
+            assert all(re.fullmatch(r"[\d,]+(\(\d+\))?|[A-Z][a-z]+|[✓✗]", value) for value in row.values)
+            continue
         assert all(re.fullmatch(r"\d+(\.\d+)?|", value) for value in row.values) and any(row.values)
         assert all(0 <= float(value) <= 100 for value in row.values if value)
     roles = [row.role for row in table.rows if row.role]
@@ -115,7 +148,7 @@ def test_every_value_is_the_printed_one(name):
 def test_no_table_is_without_a_second_source():
     assert PRINTED.keys() == PAPER_TABLES.keys() - {"z20-fig12"}
     values = [value for rows in PRINTED.values() for _, *row in rows for value in row]
-    assert sum(value != "-" for value in values) == 224
+    assert sum(value != "-" for value in values) == 364
 
 
 def test_our_figures_stand_in_the_published_rows(dataset, pcnet):
@@ -235,6 +268,91 @@ def test_the_right_data_is_no_other_data(dataset, pcnet, name, source, images):
     counts = {**shown.evaluation.counts, "images": images, "skipped": 0}
     right = replace(shown, evaluation=replace(shown.evaluation, counts=counts, sources=[source]))
     assert "Other data" not in right.to_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "pipeline", "row"),
+    [
+        ("z24-3", "occamodal", "C: occluder predictor, final skip"),
+        ("z24-3", "occamodal-no-skip", "B: occluder predictor"),
+        ("z24-3", "asbu", "A: neither (ASBU)"),
+        ("z24-4", "sdamodal", "F: Stable Diffusion, scales, final skip"),
+        ("z24-4", "sdamodal-no-skip", "C: Stable Diffusion, scales"),
+        ("z24-6", "occamodal", "OccAmodal, COCOA"),
+        ("z24-6", "sdamodal", "SDAmodal, COCOA"),
+        ("z24-7", "sdamodal", "SDAmodal"),
+        ("l20-2", "amodal-vae", "Amodal-VAE"),
+        ("l20-5", "amodal-vae", "Amodal-VAE"),
+        ("l20-5", "pcnet-m", "De-occlusion"),
+        ("n21-1", "asbu", "ASBU"),
+    ],
+)
+def test_a_pipeline_stands_in_its_row(name, pipeline, row):
+    (entry,) = table_methods(PAPER_TABLES[name], [PipelineMethod(PIPELINES[pipeline](), "ours")])
+    (found,) = [published.label for published in PAPER_TABLES[name].rows if published.role == entry.role]
+    assert found == row and entry.learned
+    assert entry.method.name == {"l20-5": "ours" + ", NOG" * (pipeline == "pcnet-m")}.get(
+        name, "ours" + ", alone" * name.startswith("z24")
+    )
+
+
+@pytest.mark.parametrize("name", ["n21-1", "l20-2", "z24-6"])
+def test_what_it_was_trained_with_is_told_by_the_role(name, dataset, vae):
+    """All rows with a role can be filled, each by a method that is named for it."""
+    table = PAPER_TABLES[name]
+    roles = [row.role for row in table.rows if row.role]
+    methods = [PipelineMethod(vae.pipeline, f"runs/{role}") for role in roles]
+    entries = table_methods(table, methods, roles={f"runs/{role}": role for role in roles})
+    assert [entry.role for entry in entries] == roles
+    report = evaluate_methods(dataset, [entry.method for entry in entries], order_methods=())
+    text = TableReport(table, entries, report, "squares.json").to_text()
+    for row in table.rows:
+        lines = [line for line in text.splitlines() if line.startswith(f"{row.label}  ")]
+        assert len(lines) == 1 and (f" runs/{row.role}" in lines[0]) == bool(row.role)
+    with pytest.raises(ValueError, match=f"`roles` must be rows of table {name}: .*; got 'other'"):
+        table_methods(table, methods, roles={"runs/a": "other"})
+
+
+def test_ours_is_where_no_number_of_images_is_published(dataset, pcnet):
+    shown = report_on("z24-7", dataset, [pcnet])
+    assert "published: COCOA-cls." in shown.to_text()
+    right = replace(shown, evaluation=replace(shown.evaluation, sources=["COCOA-cls_val"]))
+    assert "Other data" not in right.to_text()
+
+
+def test_tables_of_data_sets(tmp_path):
+    item = {"occlusion_rate": 0.25, "is_stuff": False, "is_crowd": False, "category_id": 5}
+    names = [*["armchair", "dining chair"] * 600, None]
+    row = {"objects": [{**item, "name": name} for name in names], "order_relations": None, "source": "mp3d"}
+    statistics = DatasetStatistics.of([{**row, "file_name": f"house-{n % 2}/{n}.jpg"} for n in range(3)])
+    split = statistics_report("z24-2", statistics, "mp3d.json")
+    assert split.cells == ["2", "3", "3,603", "1", "2"]
+    text = split.to_text()
+    assert text.startswith("[Z24] Table 2. MP3D-Amodal\n")
+    assert line_of(text, "Evaluation") == ["Evaluation", "86", "9,783", "11,441", "40", "385"]
+    assert line_of(text, "ours: mp3d.json")[2:] == ["2", "3", "3,603", "1", "2"]
+    overview = statistics_report("z24-1", statistics, "mp3d.json")
+    assert line_of(overview.to_text(), "ours: mp3d.json")[2:] == ["–", "–", "2(1)", "3", "–"]
+    assert json.loads(overview.to_json())["ours"]["values"] == [None, None, "2(1)", "3", None]
+    assert "| ours: mp3d.json | – | – | 2(1) | 3 | – |" in overview.to_markdown()
+    with pytest.raises(ValueError, match="`name` must be one of z24-1, z24-2, got 'z24-3'"):
+        statistics_report("z24-3", statistics, "mp3d.json")
+    with pytest.raises(ValueError, match="table z24-2 is not of methods, but of statistics"):
+        table_methods(PAPER_TABLES["z24-2"], [METHODS["raw"]])
+
+
+def test_table_of_preferences():
+    counts = {"first": 47, "second": 39, "none": 14}
+    answers = [Preference(f"{choice}-{n}", "ann", choice) for choice, count in counts.items() for n in range(count)]
+    shown = preferences_report("l20-6", answers, "answers.jsonl")
+    assert shown.cells == [("47.0", "37.5–56.7"), ("39.0", "30.0–48.8"), ("14.0", "8.5–22.1")]
+    text = shown.to_text()
+    assert line_of(text, "Preferred") == ["Preferred", "46.68", "39.50", "13.8"]
+    assert "100 answers of 1 about 100 pairs" in text and "Of the 86 that prefer one, 54.7 % (44.2–64.7)" in text
+    with pytest.raises(ValueError, match="`answers` must not be empty"):
+        preferences_report("l20-6", [], "answers.jsonl")
+    with pytest.raises(ValueError, match="`name` must be that of a table of preferences, got 'z20-2'"):
+        preferences_report("z20-2", answers, "answers.jsonl")
 
 
 def test_samples_and_true_box(dataset, vae, pcnet):

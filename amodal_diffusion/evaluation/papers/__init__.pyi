@@ -1,5 +1,8 @@
 from .curves import CurveReport as CurveReport
 from .curves import draw_occlusion_curves as draw_occlusion_curves
+from .figures import FiguresReport as FiguresReport
+from .figures import preferences_report as preferences_report
+from .figures import statistics_report as statistics_report
 from .published import OCCLUSION_BINS as OCCLUSION_BINS
 from .published import PAPER_TABLES as PAPER_TABLES
 from .published import PaperTable as PaperTable

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -54,6 +54,7 @@ def table_methods(
     results: Sequence[ResultsMethod] = (),
     num_samples: int = 20,
     seed: int = 0,
+    roles: Mapping[str, str] | None = None,
 ) -> list[TableMethod]:
     """What a table compares: each method as often as it has rows.
 
@@ -65,10 +66,13 @@ def table_methods(
             in its row.
         num_samples: K of the choices among samples.
         seed: of the samples.
+        roles: name of a method → the row it stands in, where its kind alone does not tell: what it was trained with,
+            e.g. {"runs/a": "occamodal-mp3d"}.
 
     Raises:
-        ValueError: `detections` or `results` for a table that takes none, or none where it needs them; a table of
-            samples or of orders without a method that has them.
+        ValueError: a table that is not of methods; `roles` that it does not have, or where it gives a method several
+            rows; `detections` or `results` for a table that takes none, or none where it needs them; a table of samples
+            or of orders without a method that has them.
 
     Example:
         >>> from amodal_diffusion.evaluation import METHODS, PAPER_TABLES
@@ -76,6 +80,9 @@ def table_methods(
         >>> [entry.role for entry in table_methods(table, [METHODS[name] for name in table.baselines])]
         ['raw', 'convex-refined']
     """
+    if not table.has_methods:
+        raise ValueError(f"table {table.name} is not of methods, but of {table.needs}; see `FiguresReport`.")
+    _check_roles(table, roles or {})
     if table.needs == "detections" and detections is None:
         raise ValueError(f"table {table.name} needs `detections`: predicted modal masks as COCO results.")
     if detections is not None and not (table.is_precision or table.needs == "detections"):
@@ -84,6 +91,9 @@ def table_methods(
         raise ValueError(f"table {table.name} takes no `results`: it has no AP.")
     expand = _EXPANSIONS[table.roles]
     found = [entry for method in methods for entry in expand(method, num_samples, seed)]
+    if roles:  # one entry a method, as checked above
+        named = zip(found, methods, strict=True)
+        found = [replace(entry, role=roles.get(method.name, entry.role)) for entry, method in named]
     if detections is not None:
         match = not table.is_precision
         found = [replace(entry, method=DetectedMethod(entry.method, detections, match=match)) for entry in found]
@@ -95,10 +105,27 @@ def table_methods(
     return found
 
 
+def _check_roles(table: PaperTable, roles: Mapping[str, str]) -> None:
+    known = [row.role for row in table.rows if row.role]
+    for role in roles.values():
+        if role not in known:
+            raise ValueError(f"`roles` must be rows of table {table.name}: {', '.join(known)}; got {role!r}.")
+    if roles and table.roles not in _ONE_ROW:
+        raise ValueError(f"table {table.name} takes no `roles`: it gives a pipeline several rows itself.")
+
+
+def _role_of(method: Method) -> str:
+    """The baseline's name, or the system of a pipeline, as far as the pipeline shows it."""
+    if not isinstance(method, PipelineMethod):
+        return method.name
+    system = _SYSTEMS.get(type(method.pipeline).__name__, "")
+    networks = (getattr(method.pipeline, name) for name in method.pipeline.mask_networks)
+    skips = [network.config.get("final_skip", True) for network in networks]
+    return system if all(skips) or not system else f"{system}-no-skip"
+
+
 def _plain(method: Method, num_samples: int, seed: int) -> list[TableMethod]:
-    if isinstance(method, PipelineMethod):
-        return [TableMethod(_SYSTEMS.get(type(method.pipeline).__name__, ""), method, learned=True)]
-    return [TableMethod(method.name, method)]
+    return [TableMethod(_role_of(method), method, learned=isinstance(method, PipelineMethod))]
 
 
 def _grounding(method: Method, num_samples: int, seed: int) -> list[TableMethod]:
@@ -116,9 +143,18 @@ def _alone(method: Method, num_samples: int, seed: int) -> list[TableMethod]:
     return [*given, replace(plain, role=f"{plain.role}-alone", method=AloneMethod(method, f"{method.name}, alone"))]
 
 
-def _box(method: Method, num_samples: int, seed: int) -> list[TableMethod]:
+def _unaided(method: Method, num_samples: int, seed: int) -> list[TableMethod]:
+    (plain,) = _plain(method, num_samples, seed)
+    return [replace(plain, method=AloneMethod(method, f"{method.name}, alone"))]
+
+
+def _nog(method: Method, num_samples: int, seed: int) -> list[TableMethod]:
     # [L20] compares with De-occlusion without the order, since Amodal-VAE knows of no occluder either.
-    first, *_ = _grounding(method, num_samples, seed)
+    return _grounding(method, num_samples, seed)[:1]
+
+
+def _box(method: Method, num_samples: int, seed: int) -> list[TableMethod]:
+    (first,) = _nog(method, num_samples, seed)
     if not isinstance(method, PipelineMethod) or not method.pipeline.takes_option("amodal_box"):
         return [first]
     boxed = TrueBoxMethod(method.pipeline, f"{method.name}, true box", **method.call_options)
@@ -142,10 +178,14 @@ def _posterior(method: Method, num_samples: int, seed: int) -> list[TableMethod]
 _EXPANSIONS: dict[str, Callable[[Method, int, int], list[TableMethod]]] = {
     "plain": _plain,
     "grounding": _grounding,
+    "nog": _nog,
     "alone": _alone,
+    "unaided": _unaided,
     "box": _box,
     "posterior": _posterior,
 }
+_ONE_ROW = ("plain", "nog", "unaided")
+"""Kinds of tables in which each method has one row."""
 
 
 @dataclass
@@ -306,6 +346,6 @@ class TableReport:
         for data in self.table.data:
             if data.has(images) and any(data.source in source.lower() for source in sources):
                 return []
-        names = [f"{d.name} ({'about ' * d.about}{d.images:,} images)" for d in self.table.data]
+        names = [str(data) for data in self.table.data]
         text = names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
         return [f"Other data: {self.data_name}, {images:,} image{'s' * (images != 1)}; published: {text}."]

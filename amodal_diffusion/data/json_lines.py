@@ -1,0 +1,54 @@
+"""Files of answers: lines of JSON that are only ever appended to, so that a kill costs at most the last line."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+
+def append_json_line(path: str | os.PathLike[str], entry: Mapping[str, Any]) -> None:
+    """Add a line to a file and wait until it is on the disk; a line that was cut off before it is ended first.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     append_json_line(Path(folder) / "answers.jsonl", {"person": "ann"})
+        ...     list(read_json_lines(Path(folder) / "answers.jsonl"))
+        [{'person': 'ann'}]
+    """
+    path = Path(path)
+    line = json.dumps(entry) + "\n"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "ab") as file:
+        if file.tell() and not _ends_with_newline(path):
+            line = "\n" + line
+        file.write(line.encode())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_json_lines(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
+    """The objects of a file, line by line; lines that are none are left out. Nothing where there is no file.
+
+    Example:
+        >>> list(read_json_lines("a file that does not exist"))
+        []
+    """
+    if not Path(path).exists():
+        return
+    for line in Path(path).read_bytes().split(b"\n"):
+        try:
+            entry = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(entry, dict):
+            yield entry
+
+
+def _ends_with_newline(path: Path) -> bool:
+    with open(path, "rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b"\n"
