@@ -14,8 +14,10 @@ from amodal_diffusion import (
     AmodalVAEPipeline,
     ASBUPipeline,
     ASBUPredictor,
+    OccAmodalPipeline,
     PCNetMask,
     PCNetMaskPipeline,
+    SDAmodalPipeline,
 )
 from amodal_diffusion.data import DatasetStatistics, read_annotations
 from amodal_diffusion.data.preferences import Preference
@@ -35,7 +37,8 @@ from amodal_diffusion.evaluation import (
     table_methods,
 )
 from data_helpers import cocoa_pairs
-from photo_helpers import tiny_occamodal
+from diffusion_helpers import tiny_mask_decoder
+from photo_helpers import tiny_occamodal, tiny_predictor
 from repository_helpers import ROOT
 
 HEIGHT, WIDTH = 24, 32
@@ -79,22 +82,19 @@ def vae():
     return PipelineMethod(AmodalVAEPipeline(model), "ours/vae")
 
 
-def make_occamodal(**options):
-    pipeline = tiny_occamodal()
-    if options:
-        config = {**pipeline.amodal_predictor.config, **options}
-        pipeline.register_modules(amodal_predictor=type(pipeline.amodal_predictor).from_config(config))
-    return pipeline
+def make_sdamodal(**config):
+    nothing = dict.fromkeys(("unet", "vae", "text_encoder", "tokenizer", "scheduler"))
+    return SDAmodalPipeline(**nothing, decoder=tiny_mask_decoder(**config))
 
 
 PIPELINES = {
     "asbu": lambda: ASBUPipeline(ASBUPredictor(block_out_channels=(2, 4), sample_size=16)),
     "pcnet-m": lambda: PCNetMaskPipeline(PCNetMask(block_out_channels=(2, 4), sample_size=16)),
     "amodal-vae": lambda: AmodalVAEPipeline(AmodalVAE(block_out_channels=(2, 4), sample_size=8, latent_channels=3)),
-    "occamodal": make_occamodal,
-    "occamodal-no-skip": lambda: make_occamodal(final_skip=False),
-    "sdamodal": lambda: tiny_pipeline(),
-    "sdamodal-no-skip": lambda: tiny_pipeline(final_skip=False),
+    "occamodal": tiny_occamodal,
+    "occamodal-no-skip": lambda: OccAmodalPipeline(tiny_predictor(1), tiny_predictor(2, final_skip=False)),
+    "sdamodal": make_sdamodal,
+    "sdamodal-no-skip": lambda: make_sdamodal(final_skip=False),
 }
 
 
@@ -291,8 +291,8 @@ def test_a_pipeline_stands_in_its_row(name, pipeline, row):
     (entry,) = table_methods(PAPER_TABLES[name], [PipelineMethod(PIPELINES[pipeline](), "ours")])
     (found,) = [published.label for published in PAPER_TABLES[name].rows if published.role == entry.role]
     assert found == row and entry.learned
-    assert entry.method.name == {"l20-5": "ours" + ", NOG" * (pipeline == "pcnet-m")}.get(
-        name, "ours" + ", alone" * name.startswith("z24")
+    assert entry.method.name == "ours" + (
+        ", alone" if name.startswith("z24") else ", NOG" if row == "De-occlusion" else ""
     )
 
 
