@@ -9,23 +9,18 @@ sees what the first accepted, and a tenth of what it rejected, by which their ag
 """
 
 import argparse
-import io
-import json
 import threading
 from functools import lru_cache
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
 
-import numpy as np
 from PIL import Image
 
+import asking
 from amodal_diffusion.data import load_amodal_dataset, record_masks
 from amodal_diffusion.data.reviews import ReviewFile, ReviewKey, agreement, review_keys
 from amodal_diffusion.images import load_image
+from asking import encoded, outlines_of
 
-PAGE = Path(__file__).with_name("review_page.html")
-MODAL, AMODAL = (40, 220, 255), (255, 70, 60)
 _LOCK = threading.Lock()
 
 
@@ -63,87 +58,32 @@ class Review:
         return encoded(picture, "JPEG", quality=92)
 
     def outlines(self, image_id, index):
-        """Both outlines on a clear ground, twice as large as the photo: amodal red, modal cyan over it."""
+        """Those of an object, see `outlines_of`."""
         modal, amodal = record_masks(self.row(image_id))
-        picture = np.zeros((2 * modal.shape[1], 2 * modal.shape[2], 4), dtype=np.uint8)
-        for mask, color in ((amodal[index], AMODAL), (modal[index], MODAL)):
-            picture[outline(np.repeat(np.repeat(mask, 2, 0), 2, 1))] = (*color, 255)
-        return encoded(Image.fromarray(picture), "PNG")
-
-
-def outline(mask):
-    """Pixels of a mask beside others; those at the edge of the photo too."""
-    padded = np.pad(mask, 1)
-    inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
-    return mask & ~inner
-
-
-def encoded(picture, kind, **options):
-    file = io.BytesIO()
-    picture.save(file, kind, **options)
-    return file.getvalue()
-
-
-def make_handler(review):
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):  # noqa: N802 - the name that http.server asks for
-            parts = urlsplit(self.path)
-            query = {key: values[0] for key, values in parse_qs(parts.query).items()}
-            try:
-                if parts.path == "/":
-                    self.reply(PAGE.read_bytes(), "text/html; charset=utf-8")
-                elif parts.path == "/next":
-                    self.reply_json(review.state(query["person"], int(query["round"])))
-                elif parts.path == "/photo":
-                    self.reply(review.photo(query["image_id"]), "image/jpeg")
-                elif parts.path == "/outlines":
-                    self.reply(review.outlines(query["image_id"], int(query["index"])), "image/png")
-                else:
-                    self.send_error(404)
-            except (KeyError, ValueError, IndexError) as error:
-                self.reply_json({"error": str(error)}, 400)
-
-        def do_POST(self):  # noqa: N802
-            try:
-                # A page of another site can send a form, but not this type, without the browser asking us first.
-                if self.headers.get_content_type() != "application/json":
-                    raise ValueError("the content must be application/json")
-                content = json.loads(self.rfile.read(min(int(self.headers["Content-Length"]), 65536)))
-                person, number = str(content["person"]), int(content["round"])
-                if self.path == "/answer":
-                    key = ReviewKey(str(content["image_id"]), int(content["index"]))
-                    review.file.answer(key, number, person, content["accepted"] is True)
-                elif self.path == "/undo":
-                    review.file.undo(person, number)
-                else:
-                    self.send_error(404)
-                    return
-                self.reply_json(review.state(person, number))
-            except (KeyError, ValueError, TypeError) as error:
-                self.reply_json({"error": str(error)}, 400)
-
-        def reply_json(self, content, status=200):
-            # JSON knows no NaN.
-            text = json.dumps(content).replace("NaN", "null")
-            self.reply(text.encode(), "application/json", status)
-
-        def reply(self, content, kind, status=200):
-            self.send_response(status)
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(content)))
-            self.send_header("Cache-Control", "no-store")
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, *arguments):
-            pass
-
-    return Handler
+        return encoded(Image.fromarray(outlines_of(modal[index], amodal[index])), "PNG")
 
 
 def make_server(review, host="127.0.0.1", port=0):
     """A server that is bound and not started; port 0 takes a free one."""
-    return ThreadingHTTPServer((host, port), make_handler(review))
+
+    def state(query):
+        return review.state(query["person"], int(query["round"]))
+
+    def answer(content):
+        key = ReviewKey(str(content["image_id"]), int(content["index"]))
+        review.file.answer(key, int(content["round"]), str(content["person"]), content["accepted"] is True)
+        return state({**content, "person": str(content["person"])})
+
+    def undo(content):
+        review.file.undo(str(content["person"]), int(content["round"]))
+        return state({**content, "person": str(content["person"])})
+
+    gets = {
+        "/next": state,
+        "/photo": lambda query: (review.photo(query["image_id"]), "image/jpeg"),
+        "/outlines": lambda query: (review.outlines(query["image_id"], int(query["index"])), "image/png"),
+    }
+    return asking.make_server("review.html", gets, {"/answer": answer, "/undo": undo}, host, port)
 
 
 def main():
@@ -161,12 +101,7 @@ def main():
     options = parser.parse_args()
     dataset = load_amodal_dataset(options.dataset, options.split, images=options.images)
     review = Review(dataset, options.reviews, options.min_rate, options.control)
-    with make_server(review, options.host, options.port) as server:
-        print(f"{len(review.file.keys)} objects on http://{options.host}:{server.server_address[1]}/", flush=True)
-        try:
-            server.serve_forever()
-        except KeyboardInterrupt:
-            pass
+    asking.serve(make_server(review, options.host, options.port), f"{len(review.file.keys)} objects")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,7 @@
 """The review page's server: what it shows, what it takes, what it refuses."""
 
 import json
-import threading
 import urllib.error
-import urllib.request
 from io import BytesIO
 
 import numpy as np
@@ -11,9 +9,11 @@ import pytest
 from datasets import Dataset
 from PIL import Image
 
+import asking
 import review
 from amodal_diffusion.data import amodal_features, build_objects
 from amodal_diffusion.masks.rle import encode_rle
+from server_helpers import get, post, serving
 
 
 @pytest.fixture
@@ -31,23 +31,8 @@ def server(tmp_path):
         row = {"image_id": str(number), "file_name": "", "height": 24, "width": 32, "objects": build_objects([item])}
         rows.append({**row, "order_relations": [], "source": "", "image": {"bytes": photo.getvalue(), "path": None}})
     dataset = Dataset.from_list(rows, features=amodal_features(with_image=True))
-    with review.make_server(review.Review(dataset, tmp_path / "reviews.jsonl")) as made:
-        thread = threading.Thread(target=made.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{made.server_address[1]}"
-        made.shutdown()
-        thread.join()
-
-
-def get(url):
-    with urllib.request.urlopen(url) as reply:
-        return reply.read()
-
-
-def post(url, content, kind="application/json"):
-    request = urllib.request.Request(url, json.dumps(content).encode(), {"Content-Type": kind})
-    with urllib.request.urlopen(request) as reply:
-        return json.loads(reply.read())
+    with serving(review.make_server(review.Review(dataset, tmp_path / "reviews.jsonl"))) as url:
+        yield url
 
 
 def test_both_rounds(server):
@@ -69,8 +54,8 @@ def test_pictures(server):
     assert Image.open(BytesIO(get(server + "/photo?image_id=0"))).size == (32, 24)
     drawn = np.asarray(Image.open(BytesIO(get(server + "/outlines?image_id=0&index=0"))))
     assert drawn.shape == (48, 64, 4)
-    assert tuple(drawn[8, 40]) == (*review.AMODAL, 255)  # the upper edge of the hidden half
-    assert tuple(drawn[8, 20]) == (*review.MODAL, 255)
+    assert tuple(drawn[8, 40]) == (*asking.AMODAL, 255)  # the upper edge of the hidden half
+    assert tuple(drawn[8, 20]) == (*asking.MODAL, 255)
     assert drawn[24, 40, 3] == 0
 
 

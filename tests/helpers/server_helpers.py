@@ -1,6 +1,9 @@
-"""Servers in processes of their own, as users start them."""
+"""Servers in processes of their own, as users start them, and in threads."""
 
+import contextlib
+import json
 import socket
+import threading
 import time
 import urllib.request
 
@@ -28,3 +31,27 @@ def wait_for(server, url, log, name):
         except OSError:
             time.sleep(0.3)
     pytest.fail(f"{name} did not start:\n{log.read_text(encoding='utf-8', errors='replace')}", pytrace=False)
+
+
+@contextlib.contextmanager
+def serving(server):
+    """The address of a server that runs in a thread."""
+    with server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def get(url):
+    with urllib.request.urlopen(url) as reply:
+        return reply.read()
+
+
+def post(url, content, kind="application/json"):
+    request = urllib.request.Request(url, json.dumps(content).encode(), {"Content-Type": kind})
+    with urllib.request.urlopen(request) as reply:
+        return json.loads(reply.read())
