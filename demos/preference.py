@@ -1,8 +1,8 @@
 """Which of two results people prefer, asked blind, as the user study of [L20].
 
-    python demos/preference.py draw datasets/rooms-amodal --split test --method truth --limit 100 --output pairs/b
-    python demos/preference.py draw datasets/rooms-amodal --split test --method pipelines/asbu --limit 100 --output pairs/a
-    python demos/preference.py ask pairs/a pairs/b --answers answers.jsonl
+    python demos/preference.py draw datasets/rooms-amodal --split test --method truth --limit 99 --output b
+    python demos/preference.py draw datasets/rooms-amodal --split test --method pipelines/asbu --limit 99 --output a
+    python demos/preference.py ask a b --answers answers.jsonl
     python demos/preference.py tell answers.jsonl
 
 `ask` takes any two folders with pictures of the same names; nobody sees which is which, and the seed draws the sides.
