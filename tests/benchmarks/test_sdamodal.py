@@ -114,7 +114,7 @@ def test_switches(work, tmp_path, capsys, monkeypatch):
     assert sdamodal_speed.main([*arguments, "--no-baseline", "--photo", str(photo), "--clock", "cpu"]) == 0
     record = json.loads(saved[-1])
     assert record["published"] == [] and record["agreement"] == {} and record["complete"]
-    assert record["setup"].items() >= {"photo": "photo.png, 90 x 70", "dtype": "bf16", "repeats": 1}.items()
+    assert record["setup"].items() >= {"photo": "photo.png, 90 x 70", "dtype": "fp32", "repeats": 1}.items()
     assert "x if" not in capsys.readouterr().out.split("2 masks")[-1]
 
 

@@ -98,7 +98,8 @@ def trainer(monkeypatch):
 
 
 def arguments(*datasets, streaming=True, **options):
-    options = {"images": None, "on_error": "raise", "min_area": 40, "seed": 0, "validation_fraction": 0.25, **options}
+    defaults = {"images": None, "dataset_weights": None, "on_error": "raise", "min_area": 40, "seed": 0}
+    options = {**defaults, "validation_fraction": 0.25, **options}
     return SimpleNamespace(dataset=[str(path) for path in datasets], streaming=streaming, **options)
 
 

@@ -37,8 +37,14 @@ def test_dispatches_on_the_index(tmp_path):
 
 
 def test_every_pipeline_is_known_by_its_own_name():
-    names = ["ASBUPipeline", "AmodalVAEPipeline", "ContentPipeline", "OccAmodalPipeline", "PCNetMaskPipeline"]
-    assert list_pipelines() == [*names, "PhotoPCNetMaskPipeline", "SDAmodalPipeline", "ScenePipeline"]
+    names = ["ASBUPipeline", "AmodalVAEPipeline", "ClickSegmenterPipeline", "ContentPipeline", "OccAmodalPipeline"]
+    assert list_pipelines() == [
+        *names,
+        "PCNetMaskPipeline",
+        "PhotoPCNetMaskPipeline",
+        "SDAmodalPipeline",
+        "ScenePipeline",
+    ]
     for name in list_pipelines():
         assert find_pipeline(name).__name__ == name
         assert getattr(amodal_diffusion, name) is find_pipeline(name)  # which pipeline.py imports

@@ -306,7 +306,9 @@ def test_files_that_a_document_names_are_there(document):
 
 
 IMPLIED = {
-    "ARCHITECTURE.md": [ROOT / "amodal_diffusion/pipelines/content", ROOT / "amodal_diffusion/scene/formats"],
+    "ARCHITECTURE.md": [
+        ROOT / "amodal_diffusion" / room for room in ("annotation", "pipelines/content", "scene/formats")
+    ],
     "demos/README.md": [ROOT / "demos/page"],
     "training/README.md": [ROOT / "training/trainer"],
 }

@@ -213,6 +213,11 @@ RECIPES = {
         "train_batch_size": 32, "max_train_steps": 20_000, "inside_weight": 5.0, "use_ema": True, "max_grad_norm": 1.0,
         "block_out_channels": (32, 64, 128, 256, 256), "patch_size": 1, "sample_size": 256,
     },
+    # Ours, of no paper.
+    "train_click_segmenter": {
+        "optimizer": "adamw", "learning_rate": 2e-3, "weight_decay": 0.01, "lr_scheduler": "warmup_stable_decay",
+        "lr_decay_fraction": 0.7, "train_batch_size": 16, "max_train_steps": 20_000, "max_grad_norm": 5.0,
+    },
     # [N21], section 4: rate 1e-4, batches of 32, 56K updates; lambda 5; thresholds 0.5; the boundary as input.
     "train_asbu": SGD | STEPS | UNET | {
         "learning_rate": 1e-4, "train_batch_size": 32, "inside_weight": 5.0, "recipe": "published", "use_rgb": False,

@@ -89,7 +89,7 @@ def test_starts_from_pcnet_m_or_asbu(finished, tmp_path):
     torch.manual_seed(3)
     network = PCNetMask(block_out_channels=(8, 16), sample_size=32, patch_size=2)
     PCNetMaskPipeline(network).save_pretrained(tmp_path / "pcnet-m")
-    task = ASBUTask(arguments("--mask_network", tmp_path / "pcnet-m"))
+    task = ASBUTask(arguments("--mask_network", tmp_path / "pcnet-m", "--occluder_input", "boundary"))
     torch.testing.assert_close(task.model.unet.conv_in[0].weight, network.conv_in[0].weight)
     assert "started from the weights" in " ".join(task.card()["data"])
     task = ASBUTask(arguments("--pretrained_pipeline", finished))

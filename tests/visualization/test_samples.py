@@ -45,7 +45,7 @@ def panels(picture, columns, rows=1):
 
 class TestSamples:
     def test_public_names(self):
-        pictures = {"draw_samples", "draw_uncertainty", "draw_overlay", "draw_order_graph", "draw_curves"}
+        pictures = {"draw_samples", "draw_uncertainty", "draw_overlay", "draw_order_graph", "draw_curves", "draw_bars"}
         assert pictures | {"Curve", "palette"} == set(visualization.__all__)
 
     def test_panels_differ_where_the_samples_do_and_nowhere_else(self, photo, completions):

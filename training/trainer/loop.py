@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -12,8 +13,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator, PartialState
-from accelerate.utils import ProjectConfiguration, set_seed
+from accelerate import Accelerator
+from accelerate.utils import ProjectConfiguration, set_seed, str_to_bool
 from diffusers import DiffusionPipeline
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ConstantLR, LambdaLR, LRScheduler, MultiStepLR, OneCycleLR
@@ -87,7 +88,9 @@ class Task(ABC):
 
 def find_precision(name: str | None) -> str | None:
     """Precision to train in, by the name that accelerate has for it: `--mixed_precision`; "auto" asks the device."""
-    device = PartialState().device
+    # Not by accelerate's state, which the accelerator makes, with what joins the processes of a launch.
+    on_cpu = str_to_bool(os.environ.get("ACCELERATE_USE_CPU", "false")) or not torch.accelerator.is_available()
+    device = torch.device("cpu") if on_cpu else torch.accelerator.current_accelerator()
     fast = preferred_dtype(device) == torch.bfloat16
     where = processor_name() if device.type == "cpu" else str(device)
     if name == "auto":

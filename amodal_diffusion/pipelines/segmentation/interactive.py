@@ -58,6 +58,8 @@ class Prompt:
     box: npt.NDArray[np.float64] | None = None
     mask: BoolArray | None = None
 
+    __repr__ = short_repr
+
     @property
     def positive(self) -> npt.NDArray[np.float64]:
         """(P, 2), the points on the object."""

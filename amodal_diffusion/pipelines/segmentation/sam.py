@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...display import short_repr
 from ...images import image_to_tensor, normalize_images
 from ...masks import BoolArray
 from ..inputs import to_numpy
@@ -49,6 +50,8 @@ class SamAnswers:
 
     logits: Tensor
     scores: Tensor
+
+    __repr__ = short_repr
 
     def mask(self, index: int, height: int, width: int) -> BoolArray:
         """(H, W) bool, one of them at the size of the photo."""

@@ -377,7 +377,7 @@ def test_components_are_checked():
     for components, message in (
         ((tiny_content(), tiny_content()), "`mask_pipeline` must be a MaskPipeline, got ContentPipeline"),
         ((gap_filler(), None), "`content_pipeline` must be a ContentPipeline, got NoneType"),
-        ((gap_filler(), tiny_content(), 3), "`model` must be a transformers pipeline"),
+        ((gap_filler(), tiny_content(), 3), "`model` must be a SAM of transformers"),
     ):
         with pytest.raises(TypeError, match=message):
             ScenePipeline(*components)
