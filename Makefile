@@ -1,5 +1,5 @@
 # Needs Python 3.11 or later with venv, and make. The first target that runs makes the virtual environment, once.
-#   make demo | test | test-browser | test-slow | lint | format | typecheck | bench | docs | site | wheel | clean
+#   make demo | test | test-browser | test-stories | test-slow | lint | format | typecheck | bench | docs | site | wheel | clean
 #   make VENV=/elsewhere test     use or make another environment
 #   make PYTHON=/path/to/python3  make it with that interpreter
 
@@ -81,6 +81,10 @@ chromium:  ## Have a Chromium for test-browser: the system's, or Debian's packag
 .PHONY: test-browser
 test-browser: $(BROWSER_STAMP) chromium  ## The demo's page in a headless Chromium; screenshots land in out/browser.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/browser -m browser
+
+.PHONY: test-stories
+test-stories: $(BROWSER_STAMP) chromium  ## Of these, the main stories of both pages, which continuous integration runs.
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/browser/test_demo_browser.py tests/browser/test_review_browser.py -m browser
 
 .PHONY: test-slow
 test-slow: $(STAMP)  ## The slow tests.

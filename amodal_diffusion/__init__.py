@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
-__version__ = "0.1.0.dev0"
+__version__ = "0.1.0"
 
 # The rooms whose names this package shows. They, and torch and diffusers with them, are imported when one of the names
 # is asked for; for type checkers the names are in `__init__.pyi`.

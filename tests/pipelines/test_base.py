@@ -337,5 +337,5 @@ def test_pipeline_file_needs_a_class_name(tmp_path):
 
 
 def test_package_says_its_version():
-    assert __version__ == "0.1.0.dev0"
+    assert __version__ == "0.1.0"
     assert issubclass(PCNetMaskPipeline, MaskPipeline)
