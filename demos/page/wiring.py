@@ -106,8 +106,12 @@ def long_work(step: Callable[..., Any]) -> Callable[..., Any]:
             try:
                 with _at(desk):
                     report("Loading the networks", 0.0)
-                    _check_going(desk)
-                    outcome.append(_settled(desk, before, step(self, *args)))
+                    if not desk.todo:  # otherwise `is_begun` looks, so that other work spends no cancel
+                        _check_going(desk)
+                    result = step(self, *args)
+                    if not isinstance(result, dict):
+                        _check_going(desk)  # pipelines ask between their stages, and not while the result is drawn
+                    outcome.append(_settled(desk, before, result))
             except Exception as error:
                 outcome.append(error)
             finally:
@@ -123,13 +127,13 @@ def long_work(step: Callable[..., Any]) -> Callable[..., Any]:
         except GeneratorExit:  # the visitor has gone
             desk.cancelled.set()
             raise
+        if isinstance(outcome[0], dict):  # `gr.skip()`: other work may wait, with its bar, and be cancelled already
+            yield gr.skip() if desk.todo else {self.page.work: None}
+            return
         desk.cancelled.clear()
         if isinstance(outcome[0], Exception):
             yield {self.page.work: None}
             raise outcome[0] if isinstance(outcome[0], gr.Error) else refusal(outcome[0]) from None
-        if isinstance(outcome[0], dict):  # `gr.skip()`
-            yield {self.page.work: None}
-            return
         result = outcome[0] if isinstance(outcome[0], tuple) else (outcome[0],)
         yield (*result, None)
 
@@ -212,11 +216,12 @@ def begin(what: str) -> dict[str, Any]:
 
 
 def is_begun(what: str) -> bool:
-    """Whether `begin` said so; once."""
+    """Whether `begin` said so; once, and not where it was cancelled while it waited."""
     desk = _desk.get()
     if desk.todo != what:
         return False
     desk.todo = ""
+    _check_going(desk)
     return True
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from demo_helpers import edit, mark
 from page.layout import Page
-from page.wiring import current_desk, guarded, long_work, report, shown
+from page.wiring import begin, current_desk, guarded, is_begun, long_work, report, shown
 from page.work.actions import act
 from page.work.desk import Desk
 from page.work.marks import add_marks
@@ -98,6 +98,33 @@ def test_long_work_can_be_cancelled(completed, models, marked):
     with pytest.raises(gr.Error, match="as it was"):
         list(page.complete.on_complete(desk, "pcnet-m", 0.0))
     assert desk.session is marked
+
+    # After the last question of the pipeline, and while work that was not begun ends first.
+    class Late(Step):
+        @long_work
+        def work(self, session):
+            report("done", 1.0)
+            desk.cancelled.set()
+            return shown(session.step(view="look"))
+
+        @long_work
+        def other(self, session):
+            return shown(session.step(view="look")) if is_begun("other") else gr.skip()
+
+        @guarded
+        def begin(self, session):
+            begin("other")
+
+    late, desk = Late(), Desk(completed)
+    with pytest.raises(gr.Error, match="as it was"):
+        list(late.work(desk))
+    late.begin(desk)
+    desk.cancelled.set()
+    list(page.on_opening(desk))
+    assert desk.cancelled.is_set()
+    with pytest.raises(gr.Error, match="as it was"):
+        list(late.other(desk))
+    assert desk.session is completed and not desk.cancelled.is_set()
     stages = []
 
     def cancel_later(stage, share):
