@@ -6,14 +6,14 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from ..data import amodal_features, build_objects, record_masks
 from ..data.photos import load_row_photo, photo_in
 from ..evaluation import call_scenes, load_pipeline
-from ..masks import TileStack, encode_tile, segmentation_to_rle
+from ..masks import Rle, TileStack, encode_tile, segmentation_to_rle
 from ..ordering import order_pairs
 from ..pipelines.contexts import warnings_silenced
 
@@ -183,15 +183,15 @@ class AmodalAnnotator:
             answer = scene.error if scene.modal is None else next(answers)
             yield _failed_row(scene.row, answer) if isinstance(answer, str) else _completed_row(scene, answer)
 
-    def _call(self, scenes: Sequence[_Scene]) -> list[AmodalPipelineOutput | str]:
-        """What the pipeline says of each scene; for one that it refuses, why."""
+    def _call(self, scenes: Sequence[_Scene]) -> Sequence[AmodalPipelineOutput | str]:
+        """What the pipeline says of each scene, all of which have masks; for one that it refuses, why."""
         if not scenes:
             return []
         try:
             return call_scenes(
                 self.pipeline,
                 [scene.photo for scene in scenes] if self.pipeline.needs_image else None,
-                [scene.modal for scene in scenes],
+                [cast(np.ndarray, scene.modal) for scene in scenes],
                 [[obj["category_id"] for obj in scene.row["objects"]] for scene in scenes],
                 is_crowd=[[bool(obj["is_crowd"]) for obj in scene.row["objects"]] for scene in scenes],
                 output_type="compact",
@@ -297,15 +297,15 @@ def _completed_row(scene: _Scene, output: AmodalPipelineOutput) -> dict[str, Any
     }
 
 
-def _completed_object(
-    scene: _Scene, output: AmodalPipelineOutput, index: int
-) -> tuple[dict[str, Any] | None, dict[str, float]]:
+def _completed_object(scene: _Scene, output: AmodalPipelineOutput, index: int) -> tuple[Rle | None, dict[str, float]]:
     """The run lengths of a whole mask, None where nothing is hidden, and its `predictions`."""
-    amodal, probabilities, uncertainty = output.amodal_masks, output.probabilities, output.uncertainty
+    # The fields are declared as `output_type="np"` gives them; here they are of "compact".
+    amodal, probabilities = cast(TileStack, output.amodal_masks), cast(TileStack, output.probabilities)
+    uncertainty = output.uncertainty
     mask, box = amodal.tiles[index], amodal.boxes[index]
     x, y, w, h = box.tolist()
     # Half of the mask to complete may be all of it: then nothing is hidden, and no run lengths are made.
-    modal = scene.modal[index, y : y + h, x : x + w]
+    modal = cast(np.ndarray, scene.modal)[index, y : y + h, x : x + w]
     encoded = encode_tile(mask, box, *amodal.shape[1:]) if (mask & ~modal).any() else None
     area = int(np.count_nonzero(mask))
     likely = _inside(probabilities, index, box, mask)

@@ -90,7 +90,8 @@ def annotate_with_ray(
     _check_ray()
     files = _find_parquet(_Place(source))
     columns, rows = _read_columns(files)
-    loaded = load_pipeline(os.fspath(pipeline), **({} if dtype is None else {"dtype": dtype}))
+    precision: dict[str, Any] = {} if dtype is None else {"dtype": dtype}
+    loaded = load_pipeline(os.fspath(pipeline), **precision)
     if loaded.needs_image and "image" not in columns and images is None:
         raise ValueError(f"`images` must be given: {type(loaded).__name__} looks at photos, and the rows have none.")
     run = run_record(loaded, os.fspath(pipeline), call_options, engine="ray", dataset=_files_digest(files), images=rows)

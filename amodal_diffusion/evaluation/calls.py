@@ -142,7 +142,7 @@ def call_scenes(
     columns = {field.name: getattr(output, field.name) for field in fields(output)}
     scenes = []
     for index, (stack, crowd) in enumerate(zip(masks, is_crowd, strict=True)):
-        values = {name: None if column is None else column[index] for name, column in columns.items()}
+        values: dict[str, Any] = {name: None if column is None else column[index] for name, column in columns.items()}
         scenes.append(_with_crowds(type(output)(**values), stack, crowd))
     return scenes
 

@@ -140,7 +140,7 @@ def _whole(
     ]
     if order is not None:
         for place, index in enumerate(stacking(order)):
-            hidden_by = [ids[front] for front in np.flatnonzero(order[:, index] == 1)]
+            hidden_by = [ids[front] for front in np.flatnonzero(order[:, index] == 1).tolist()]
             attributes[index] |= {"z_order": place, "occluded_by": hidden_by}
     found = [_detection(mask, label, **more) for mask, label, more in zip(amodal, labels, attributes, strict=True)]
     return fiftyone.Detections(detections=[item for item in found if item is not None])

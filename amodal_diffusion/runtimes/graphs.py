@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -149,9 +149,10 @@ def _export(network: nn.Module, graph: Graph) -> bytes:
     pipeline can therefore make its graphs when it is loaded, from the weights that it has loaded.
     """
     written = io.BytesIO()
+    file = cast(Any, written)  # declared for paths alone, but the exporter that traces writes into buffers too
     with torch.no_grad(), _quiet():
         torch.onnx.export(
-            _Traced(network, graph).eval(), tuple(graph.inputs.values()), written, dynamo=False, opset_version=OPSET,
+            _Traced(network, graph).eval(), tuple(graph.inputs.values()), file, dynamo=False, opset_version=OPSET,
             input_names=list(graph.inputs), output_names=list(graph.outputs), dynamic_axes=graph.axes,
         )  # fmt: skip
     return written.getvalue()

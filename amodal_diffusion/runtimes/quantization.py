@@ -91,7 +91,7 @@ def quantize_onnx(onnx: bytes, batches: Sequence[Arrays]) -> bytes:
     except ImportError as error:
         raise ImportError("int8 needs pip install 'amodal-diffusion[onnx]'") from error
 
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
+    class Reader(CalibrationDataReader):
         def __init__(self) -> None:
             self.rest = iter(batches)
 

@@ -279,9 +279,9 @@ class Scene(Immutable):
                 order[i, j], order[j, i] = relation, -relation
         if stacking(order) != wanted:
             # Layers without a relation of their own keep the one in which they were seen.
-            position = np.argsort(before)
+            rank = np.argsort(before)
             unrelated = (order == 0) & ~np.eye(len(order), dtype=bool)
-            order = np.where(unrelated, np.sign(position[:, None] - position), order).astype(np.int8)
+            order = np.where(unrelated, np.sign(rank[:, None] - rank), order).astype(np.int8)
         return replace(self, order=order, evidence=evidence)
 
     def insert(self, rgba: RgbaInput, x: float = 0, y: float = 0, name: str = "") -> Scene:

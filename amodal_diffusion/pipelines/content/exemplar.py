@@ -235,9 +235,9 @@ def _meeting(rough: Tensor, level: Level, found: Matches, tone: Tensor) -> Tenso
     energy = (residual * scaled).sum((1, 2), keepdim=True)
     for _ in range(_STEPS):
         moved = _net([link * direction.diff(dim=axis + 1) for axis, link in enumerate(links)]) + own * direction
-        step = energy / (direction * moved).sum((1, 2), keepdim=True).clamp(min=1e-12)
-        meeting = meeting + step * direction
-        residual = residual - step * moved
+        length = energy / (direction * moved).sum((1, 2), keepdim=True).clamp(min=1e-12)
+        meeting = meeting + length * direction
+        residual = residual - length * moved
         scaled = scale * residual
         before, energy = energy, (residual * scaled).sum((1, 2), keepdim=True)
         direction = scaled + energy / before.clamp(min=1e-12) * direction

@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -132,7 +132,7 @@ class Segmenter(InteractiveSegmenter):
             model, loaded_text, loaded_tokenizer = _load(model)
             text_model, tokenizer = text_model or loaded_text, tokenizer or loaded_tokenizer
         self.pipeline = model if isinstance(model, transformers.Pipeline) else None
-        self.model = model if self.pipeline is None else getattr(model, "model", None)
+        self.model: Any = model if self.pipeline is None else getattr(model, "model", None)
         if not _is_segmenter(model):
             task = getattr(model, "task", None)
             what = f"one for {task!r}" if task else type(model).__name__
@@ -252,8 +252,8 @@ class Segmenter(InteractiveSegmenter):
         elif self.pipeline is not None:
             found = self._generate(photo) if self.pipeline.task == TASKS[0] else self.pipeline(photo)
         elif self.can_click:
-            masks = SamPrompts(self.model).everything(self.embed(photo), **self.grid)
-            found = [{"mask": mask, "score": score} for mask, score in masks]
+            answers = SamPrompts(self.model).everything(self.embed(photo), **self.grid)
+            found = [{"mask": mask, "score": score} for mask, score in answers]
         else:
             raise ValueError(f"`text` must be given: a model of type {_model_type(self.model)!r} finds what it names.")
         wanted = self.settings["labels"] if text is None else None
@@ -283,7 +283,7 @@ class Segmenter(InteractiveSegmenter):
 
     def _generate(self, photo: Image.Image) -> list[dict[str, Any]]:
         """What a pipeline for mask generation finds, its duplicates included, which it needs torchvision to remove."""
-        pipeline = self.pipeline
+        pipeline = cast(transformers.Pipeline, self.pipeline)  # called only where there is one
         found = []
         for chunk in pipeline.preprocess(photo, **pipeline._preprocess_params):
             output = pipeline.forward(chunk, **pipeline._forward_params)
