@@ -120,9 +120,9 @@ class MarkStep:
         for asked in (self.find_words.click, self.words.submit):
             page.after_waiting(asked, self.on_words, [state, self.words], everything)
         self.pipeline.input(
-            guarded(lambda key: gr.Dropdown(info=self.about_network(key))),
+            guarded(self.about_network),
             self.pipeline,
-            self.pipeline,
+            self.about,
             show_progress="hidden",
             **QUICK,
         )
