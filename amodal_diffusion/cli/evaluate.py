@@ -280,10 +280,13 @@ def _data_name(options: argparse.Namespace) -> str:
 def _roles(options: argparse.Namespace, table: evaluation.PaperTable | None) -> dict[str, str]:
     """Names of `--methods` → the rows that they are put in, "" where none is named."""
     known = {row.role for row in table.rows} - {""} if table is not None else set()
-    roles = {}
+    roles: dict[str, str] = {}
     for text in filter(None, map(str.strip, options.methods.split(","))):
         role, _, name = text.partition("=")  # a path may have a = too
-        roles.update({name.strip(): role} if name and role in known else {text: ""})
+        name, role = (name.strip(), role) if name and role in known else (text, "")
+        if name in roles:
+            raise ValueError(f"--methods holds {name!r} twice.")
+        roles[name] = role
     return roles
 
 
