@@ -24,7 +24,6 @@ from trainer.synthetic_masks import RECIPES, SyntheticMaskArguments, SyntheticMa
 
 from amodal_diffusion import AmodalPipeline, ASBUPipeline, ASBUPredictor, PCNetMaskPipeline
 from amodal_diffusion.crops import CROP_RULES
-from amodal_diffusion.data.samplers.photo_boundaries import PhotoOcclusionBatch
 from amodal_diffusion.data.synthesis import OcclusionBatch
 from amodal_diffusion.losses import binary_completion_loss, decoupled_loss, uncertainty_weighted_loss
 from amodal_diffusion.models.asbu import OCCLUDER_INPUTS, occluder_plane
@@ -121,10 +120,8 @@ class ASBUTask(SyntheticMaskTask):
 
     def inputs(self, batch: OcclusionBatch) -> dict[str, Tensor | None]:
         """What the network is called with."""
-        categories = batch.category_ids if self.model.config.class_conditioned else None
         plane = occluder_plane(batch.mask, batch.eraser, self.args.occluder_input)
-        image = batch.image if isinstance(batch, PhotoOcclusionBatch) else None
-        return {"mask": batch.mask, "boundary": plane, "image": image, "category_ids": categories}
+        return {"mask": batch.mask, "boundary": plane, **self.conditions(batch)}
 
     def loss(self, model: nn.Module, micro_step: int, batch_size: int) -> tuple[Tensor, dict[str, float | Tensor]]:
         batch = self.synthesizer.sample(micro_step, batch_size)

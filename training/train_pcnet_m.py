@@ -22,7 +22,6 @@ from trainer.synthetic_masks import RECIPES, SyntheticMaskArguments, SyntheticMa
 
 from amodal_diffusion import AmodalPipeline, PCNetMask, PCNetMaskPipeline
 from amodal_diffusion.crops import CROP_RULES
-from amodal_diffusion.data.samplers.photo_boundaries import PhotoOcclusionBatch
 from amodal_diffusion.data.synthesis import OcclusionBatch
 from amodal_diffusion.losses import completion_loss
 from amodal_diffusion.pipelines.completion.dual_completion import ORDER_RULES
@@ -105,9 +104,7 @@ class PCNetMaskTask(SyntheticMaskTask):
         super().__init__(args, model, model.config.sample_size)
 
     def _forward(self, model: nn.Module, batch: OcclusionBatch) -> Tensor:
-        categories = batch.category_ids if self.model.config.class_conditioned else None
-        image = batch.image if isinstance(batch, PhotoOcclusionBatch) else None
-        return model(mask=batch.mask, eraser=batch.eraser, image=image, category_ids=categories).logits
+        return model(mask=batch.mask, eraser=batch.eraser, **self.conditions(batch)).logits
 
     def loss(self, model: nn.Module, micro_step: int, batch_size: int) -> tuple[Tensor, dict[str, float | Tensor]]:
         batch = self.synthesizer.sample(micro_step, batch_size)

@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from amodal_diffusion.data import read_annotations
+from amodal_diffusion.data.samplers.photo_boundaries import PhotoOcclusionBatch
 from amodal_diffusion.data.samplers.splits import split_bank
 from amodal_diffusion.data.synthesis import MaskBank, OcclusionBatch, OcclusionSynthesizer, SynthesisConfig
 
@@ -74,6 +75,13 @@ class SyntheticMaskTask(Task):
         self.model = model
         self.synthesis = RECIPES[args.recipe](size)
         self.counts: list[tuple[str, int]] = []
+
+    def conditions(self, batch: OcclusionBatch) -> dict[str, Tensor | None]:
+        """What a network is shown beside its mask planes, as far as it was made for it: the photo, the categories."""
+        return {
+            "image": batch.image if isinstance(batch, PhotoOcclusionBatch) else None,
+            "category_ids": batch.category_ids if self.model.config.class_conditioned else None,
+        }
 
     @abstractmethod
     def probability(self, model: nn.Module, batch: OcclusionBatch) -> Tensor:
