@@ -8,10 +8,9 @@ from accelerate import Accelerator
 from torch import nn
 
 from amodal_diffusion.data.samplers.photo_boundaries import MATTING, PhotoBoundaries, boundary_synthesis
-from amodal_diffusion.data.synthesis import PhotoSynthesisConfig
 
 from .arguments import PhotoArguments, flag
-from .photo_sources import Counts, check_categories, check_images, make_photo_synthesizers
+from .photo_sources import check_categories, check_images, make_photo_synthesizers
 from .synthetic_masks import MaskDataArguments, SyntheticMaskTask
 
 
@@ -65,14 +64,6 @@ def check_rgb(model: nn.Module, args: Any) -> None:
         )
 
 
-def make_photo_boundaries(
-    args: Any, synthesis: PhotoSynthesisConfig, accelerator: Accelerator
-) -> tuple[PhotoBoundaries, PhotoBoundaries, Counts]:
-    """Samples for training, samples of the photos held out, and how many objects there are; of `args.dataset`."""
-    training, validation, counts = make_photo_synthesizers(args, synthesis, accelerator, modal_only=True)
-    return PhotoBoundaries(training), PhotoBoundaries(validation), counts
-
-
 class PastedPhotos(SyntheticMaskTask):
     """Before a task on masks alone, this has it look at photos into which another object is pasted."""
 
@@ -81,10 +72,12 @@ class PastedPhotos(SyntheticMaskTask):
         self.photo_synthesis = boundary_synthesis(self.model.config.sample_size, args.recipe)
 
     def setup(self, accelerator: Accelerator) -> None:
-        made = make_photo_boundaries(self.args, self.photo_synthesis, accelerator)
-        self.synthesizer, self.validation, self.photo_counts = made  # type: ignore[assignment]
+        training, validation, self.photo_counts = make_photo_synthesizers(
+            self.args, self.photo_synthesis, accelerator, modal_only=True
+        )
         if self.model.config.class_conditioned:
-            check_categories(made[0].synthesizer.bank, made[1].synthesizer.bank)
+            check_categories(training.bank, validation.bank)
+        self.synthesizer, self.validation = PhotoBoundaries(training), PhotoBoundaries(validation)  # type: ignore[assignment]
         self.autocast = accelerator.autocast
 
     def data_lines(self) -> list[str]:
