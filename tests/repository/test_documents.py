@@ -288,11 +288,21 @@ DOCUMENTS = [
 ]
 
 
+def repository_folders():
+    """At the top and in the package, without the outputs of commands, which .gitignore keeps out and which may be there."""
+    folders = [entry for entry in (*ROOT.iterdir(), *(ROOT / "amodal_diffusion").iterdir()) if entry.is_dir()]
+    asked = subprocess.run(["git", "check-ignore", *folders], cwd=ROOT, capture_output=True, text=True, check=False)
+    return {folder.name for folder in folders if str(folder) not in asked.stdout.splitlines()}
+
+
+REPOSITORY_FOLDERS = repository_folders()
+
+
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_files_that_a_document_names_are_there(document):
     """In backticks: modules, pages, and folders of this repository, from its top, from the package or the document."""
     path = ROOT / document
-    folders = {entry.name for entry in (*ROOT.iterdir(), *(ROOT / "amodal_diffusion").iterdir()) if entry.is_dir()}
+    folders = REPOSITORY_FOLDERS
     places = (ROOT, ROOT / "amodal_diffusion", path.parent, *IMPLIED.get(document, ()))
     missing, found = [], []
     for name in re.findall(r"`([\w./-]+)`", path.read_text(encoding="utf-8")):
