@@ -289,7 +289,7 @@ DOCUMENTS = [
 
 
 def repository_folders():
-    """At the top and in the package, without the outputs of commands, which .gitignore keeps out and which may be there."""
+    """At the top and in the package, without outputs of commands, which .gitignore keeps out and which may be there."""
     folders = [entry for entry in (*ROOT.iterdir(), *(ROOT / "amodal_diffusion").iterdir()) if entry.is_dir()]
     asked = subprocess.run(["git", "check-ignore", *folders], cwd=ROOT, capture_output=True, text=True, check=False)
     return {folder.name for folder in folders if str(folder) not in asked.stdout.splitlines()}
