@@ -1,7 +1,7 @@
 """Holes filled with pixels copied from what is seen, which meet the photo."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from typing import Any
 
@@ -49,6 +49,10 @@ class Source:
     step: tuple[float, float] = (1.0, 1.0)
 
     __repr__ = short_repr
+
+    def seen_from(self, y: int, x: int) -> "Source":
+        """The same for a window that begins at (y, x) in this one."""
+        return replace(self, place=(self.place[0] - y, self.place[1] - x))
 
     def sheet(self, scale: int) -> Sheet:
         """In blocks of `scale` pixels."""

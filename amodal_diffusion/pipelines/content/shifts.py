@@ -20,11 +20,12 @@ _DIMENSIONS = 16  # of a patch after projection on its principal components; mor
 _SAMPLE = 1500  # patches from which the components are computed
 _FEWEST = 12  # patches below which there is nothing to copy from
 _MOST_NODES = 2000  # pixels of the level at which shifts are chosen
-_MOST_QUERIES, _MOST_SOURCES = 500, 2500  # patches that are matched to find the dominant shifts
+_MOST_QUERIES, _MOST_SOURCES = 500, 5000  # patches that are matched to find the dominant shifts
 _MOST_SHIFTS = 24  # dominant ones
+_MOST_LEVEL = 8  # to either side alone
 _MOST_MORE = 12  # others, for what these do not reach
 _DRAWS = 128  # from which each of them is chosen
-_NEAR = 6  # of the hole's longer side: a shift by less than this share tells nothing
+_NEAR = 6  # of the hole's side, were it a square: a shift by less than this share tells nothing
 _SWEEPS = 3  # of messages, to and fro, along rows and columns
 _SEAM_STEPS = 8
 _PRICE = 0.04  # of a seam, for each pair of neighbours, in variances of the colours that may be copied
@@ -224,21 +225,23 @@ def _candidates(level: Level, near: Tensor, generator: torch.Generator) -> Tenso
     (height, width), (rows, columns) = level.target.shape, level.usable.shape
     y, x = near.nonzero(as_tuple=True)
     counts = torch.zeros(rows + height, columns + width)
-    side = max(int(x.max() - x.min()), int(y.max() - y.min()))
+    side = int(level.target.sum()) ** 0.5
     beside = _grown(level.target, 2 * RADIUS + 1) & level.known & ~near
     for queries in (beside, level.known & ~near):
-        found = _similar(level, _sample(queries, _MOST_QUERIES, generator), side // _NEAR, generator)
+        found = _similar(level, _sample(queries, _MOST_QUERIES, generator), round(side / _NEAR), generator)
         if len(found):
             code = (found[:, 0] + height) * counts.shape[1] + found[:, 1] + width
             counts += torch.bincount(code, minlength=counts.numel()).view_as(counts) / len(found)
-    counts = F.avg_pool2d(counts[None, None], 3, 1, 1)[0, 0]
+    # Highest where the votes are, not anywhere within a pixel of them.
+    counts = F.conv2d(counts[None, None], torch.tensor([[[[1.0, 2, 1], [2, 4, 2], [1, 2, 1]]]]) / 16, padding=1)[0, 0]
     peaks = (counts > 0) & (counts == F.max_pool2d(counts[None, None], 5, 1, 2)[0, 0])
     best = counts[peaks].argsort(descending=True, stable=True)[: 4 * _MOST_SHIFTS]
     shifts = peaks.nonzero()[best] - torch.tensor([height, width])
     y, x = level.target.nonzero(as_tuple=True)
     reached = _sources(level, y[:, None], x[:, None], shifts)[1].float()  # [T, K]
     kept = (counts[peaks][best] * (0.05 + reached.mean(0))).argsort(descending=True, stable=True)[:_MOST_SHIFTS]
-    shifts, missed = shifts[kept], reached[:, kept].sum(1) == 0
+    shifts = torch.cat([shifts[kept], _level_shifts(level, near, round(side / _NEAR))]).unique(dim=0)
+    missed = ~_sources(level, y[:, None], x[:, None], shifts)[1].any(1)
     sources, mean, smooth = level.usable.nonzero(), _mean(level.sheet), level.image.flatten(1).T
     for _ in range(_MOST_MORE):
         y, x = y[missed], x[missed]
@@ -251,6 +254,21 @@ def _candidates(level: Level, near: Tensor, generator: torch.Generator) -> Tenso
         best = (usable / (0.1 + apart)).sum(0).argmax()
         shifts, missed = torch.cat([shifts, drawn[best][None]]), ~usable[:, best]
     return shifts
+
+
+def _level_shifts(level: Level, near: Tensor, least: int) -> Tensor:
+    """(k, 2) shifts to either side alone, which suit the rim: what lies at the same height often goes on so."""
+    y, x = near.nonzero(as_tuple=True)
+    rim = ~level.target[y, x]
+    across = torch.arange(-near.shape[1] + 1, near.shape[1])
+    shifts = F.pad(across[across.abs() >= max(1, least)][:, None], (1, 0))
+    index, usable = _sources(level, y[:, None], x[:, None], shifts)  # [n, S]
+    sheet, photo = level.sheet.flatten(1).T, level.image.flatten(1).T
+    misfit = (sheet[index[rim]] - photo[y[rim] * near.shape[1] + x[rim]][:, None]).square().sum(2) / _spread(level)
+    there = usable[rim].float()
+    score = usable[~rim].float().mean(0) / (0.1 + (misfit * there).sum(0) / there.sum(0).clamp(min=1))
+    best = (score == F.max_pool1d(score[None, None], 5, 1, 2)[0, 0]) & (score > 0)
+    return shifts[best][score[best].argsort(descending=True, stable=True)[:_MOST_LEVEL]]
 
 
 def _sample(mask: Tensor, most: int, generator: torch.Generator) -> Tensor:

@@ -1,6 +1,8 @@
 """Which pixels may be copied into which hole."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from math import ceil
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +21,9 @@ _RIM_SAMPLE = 250  # pixels of a rim that are looked at
 _PLENTY = 2.0  # pixels of an object for each of its hidden part, above which nothing else is copied
 _MOST_SIBLINGS = 2
 _RIM = 2  # pixels beside a hole that are not copied into the background
+_PARTS_SIDE = 160  # longer side in blocks of the hole, when its parts are told apart
+_BESIDE = 1  # blocks between parts that belong together
+_LEAST_PART = 200  # pixels of a part that is filled on its own
 _FEWEST = 200  # visible pixels of another object that are worth a look
 
 
@@ -63,18 +68,62 @@ class Hole:
     def fill(
         self, filler: str, low: Tensor | None = None, generator: torch.Generator | None = None
     ) -> npt.NDArray[np.uint8]:
-        """(n, 3) uint8, the colours of the pixels that are wanted, row after row; see `fill_hole`."""
-        colours = fill_hole(
-            self.photo,
-            self.hole,
-            self.known,
-            self.usable if filler != "smooth" else np.zeros_like(self.usable),
-            others=self.others if filler != "smooth" else (),
-            blend=filler != "exemplar",
-            low=low,
-            generator=generator,
-        )
-        return colours[self.wanted[self.hole]]
+        """(n, 3) uint8, the colours of the pixels that are wanted, row after row; see `fill_hole`.
+
+        Parts of the hole that lie apart are filled one by one: each has its own surroundings.
+        """
+        usable = self.usable if filler != "smooth" else np.zeros_like(self.usable)
+        filled = np.empty_like(self.photo)
+        for part in parts_apart(self.hole):
+            rows, columns = where = search_window(part, self.known if filler == "smooth" else usable)
+            filled[where][part[where]] = fill_hole(
+                self.photo[where],
+                part[where],
+                self.known[where],
+                usable[where],
+                others=[other.seen_from(rows.start, columns.start) for other in self.others if filler != "smooth"],
+                blend=filler != "exemplar",
+                low=None if low is None else low[:, rows, columns],
+                generator=generator,
+            )
+        return filled[self.wanted]
+
+
+def parts_apart(hole: BoolArray) -> Iterator[BoolArray]:
+    """The parts of a hole that lie apart; the small ones come together.
+
+    Args:
+        hole: (H, W) bool.
+
+    Yields:
+        (H, W) bool, not empty; each pixel is in one of them.
+
+    Example:
+        >>> hole = np.zeros((40, 60), bool)
+        >>> hole[5:25, 5:25] = hole[5:25, 35:55] = hole[30, 30] = True
+        >>> [int(part.sum()) for part in parts_apart(hole)]
+        [400, 400, 1]
+    """
+    step = max(1, ceil(max(hole.shape) / _PARTS_SIDE))
+    margins = [(0, -side % step) for side in hole.shape]
+    blocks = np.pad(hole, margins).reshape(-(-hole.shape[0] // step), step, -(-hole.shape[1] // step), step)
+    left = blocks.any(axis=(1, 3))
+    rest = hole.copy()
+    while left.any():
+        found = np.zeros_like(left)
+        found[np.unravel_index(left.argmax(), left.shape)] = True
+        while True:
+            grown = dilate(found, kernel="square", size=2 * _BESIDE + 1) & left
+            if grown.sum() == found.sum():
+                break
+            found = grown
+        left &= ~found
+        part = found.repeat(step, axis=0).repeat(step, axis=1)[: hole.shape[0], : hole.shape[1]] & hole
+        if part.sum() >= _LEAST_PART:
+            rest &= ~part
+            yield part
+    if rest.any():
+        yield rest
 
 
 def object_hole(scene: ContentScene, index: int, margin: int, *, clean_seams: bool = False) -> Hole:

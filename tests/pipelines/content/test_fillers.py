@@ -7,7 +7,7 @@ import torch
 from amodal_diffusion import ContentPipeline
 from amodal_diffusion.masks import erode
 from amodal_diffusion.pipelines.content.shifts import Level, Sheet, match
-from amodal_diffusion.pipelines.content.sources import search_window
+from amodal_diffusion.pipelines.content.sources import parts_apart, search_window
 from content_helpers import check_tiles, painter, tile_of, tiny_content, tiny_content_model
 from pipeline_helpers import crossing_bars
 
@@ -238,3 +238,42 @@ def test_one_thing_beside_a_hole_does_not_shine_into_it():
         return (found[..., 0] - found[..., 1]).mean()
 
     assert cast("exemplar") < 0.5 * cast("smooth")
+
+
+def fence(width=200, seed=0):
+    """Pickets of 8 pixels before a sky and a meadow, and where 22 of them in the middle are hidden."""
+    picture = np.where(np.arange(width) // 8 % 2, 90, 190)[None, :, None].repeat(100, axis=0).repeat(3, axis=2)
+    picture[:35] = (120, 170, 220)
+    picture[75:] = (60, 110, 50)
+    picture = (picture + np.random.default_rng(seed).integers(0, 12, (100, width, 1))).astype(np.uint8)
+    hidden = np.zeros((100, width), bool)
+    hidden[20:90, width // 2 - 11 : width // 2 + 11] = True
+    return picture, hidden
+
+
+@pytest.mark.parametrize("filler", ["exemplar", "blend", "smooth"])
+def test_a_hole_far_away_does_not_change_how_another_is_filled(filler):
+    """Two people at a fence, far apart: what suits the place of either is near it."""
+    picture, first = fence(500)
+    second = first.copy()
+    first, second = np.roll(first, -200, axis=1), np.roll(second, 200, axis=1)
+    picture[first | second] = (250, 0, 250)
+    pipe = ContentPipeline(filler=filler)
+    both = pipe.background(picture, [first, second])
+    assert np.array_equal(both[first], pipe.background(picture, first, avoid=second)[first])
+
+
+def test_what_lies_at_the_same_height_goes_on():
+    picture, hidden = fence()
+    covered = picture.copy()
+    covered[hidden] = (250, 0, 250)
+    found = ContentPipeline(filler="exemplar").background(covered, hidden)
+    assert np.abs(found[hidden].astype(int) - picture[hidden]).mean() < 15
+
+
+def test_parts_of_a_hole_make_the_whole_of_it():
+    hole = np.random.default_rng(0).random((90, 130)) < 0.02
+    hole[5:30, 5:30] = hole[50:80, 60:120] = True
+    parts = list(parts_apart(hole))
+    assert len(parts) > 2 and np.array_equal(np.sum(parts, axis=0), hole)
+    assert not list(parts_apart(np.zeros((4, 4), bool)))
