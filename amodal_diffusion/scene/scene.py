@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,13 +20,17 @@ from ..images import ImageInput, OutputType, load_rgba
 from ..ordering import check_order
 from .layer import Immutable, Layer, about, compose, frozen_array, same_array, translation
 from .render import composite, leave, place_layer, render_layers, stacking, to_bytes
+from .reshaping import fit_shape, shape_on_canvas
 
-__all__ = ["Layer", "RgbaInput", "Scene"]
+__all__ = ["Layer", "Painter", "RgbaInput", "Scene"]
 
 _NAMES_SHOWN = 6  # in the repr of a scene
 
 RgbaInput = ImageInput
 """A picture, with transparency or without: a path, a PIL image, an array or a tensor."""
+
+Painter = Callable[[npt.NDArray[np.uint8], npt.NDArray[np.bool_], npt.NDArray[np.bool_]], npt.NDArray[np.uint8]]
+"""Gives the colours of what a new shape of a layer adds; see `Scene.reshape`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,6 +176,10 @@ class Scene(Immutable):
         one = np.zeros((1, 1), np.int8)
         return _as_output(to_bytes(composite(empty, [placed], one, one.astype(bool))), output_type)
 
+    def layer_mask(self, i: int) -> npt.NDArray[np.bool_]:
+        """(H, W) bool, the whole of layer i where it stands on the canvas, also where it is hidden."""
+        return shape_on_canvas(self.layers[self._check_index("i", i)], self.background.shape[:2])
+
     # Edits
 
     def remove(self, i: int) -> Scene:
@@ -233,6 +241,39 @@ class Scene(Immutable):
     def flip(self, i: int, horizontal: bool = True) -> Scene:
         """Mirror layer i in place, left to right, or top to bottom with `horizontal=False`."""
         return self._transformed(i, [[-1, 0], [0, 1]] if horizontal else [[1, 0], [0, -1]], None)
+
+    def reshape(self, i: int, mask: npt.ArrayLike, *, paint: Painter | None = None) -> Scene:
+        """Give layer i another shape, such as another pose [L20, section 4.4].
+
+        Its colours stay where both shapes have a pixel. The layer is then no longer where the photo shows it: its old
+        place shows the background, and its relations alone say who is in front. Its shadow stays as it was.
+
+        Args:
+            i: place in `layers`.
+            mask: (H, W) bool, the whole layer as it is to stand on the canvas, also where it is to be hidden;
+                `layer_mask` has the shape that it has. What of it lies beyond the canvas stays.
+            paint: gives the colours of what is new, (h, w, 3) uint8, and is called as `paint(picture, known, hole)`
+                with (h, w, 3) uint8, the layer on its own tile, its colours continued smoothly; (h, w) bool, where it
+                has colours; and (h, w) bool, where it needs them. None takes the smooth ones. `ScenePipeline.reshape`
+                takes a filler.
+
+        Returns:
+            The scene itself where the layer has this shape.
+
+        Raises:
+            TypeError, ValueError: naming `mask`: another dtype or size, or nothing is left of the layer.
+        """
+        i = self._check_index("i", i)
+        shape = fit_shape(self.layers[i], frozen_array("mask", mask, np.bool_, self.background.shape[:2]))
+        if shape is None:
+            return self
+        colours = shape.smooth
+        if paint is not None and shape.new.any():
+            colours = frozen_array("paint", paint(colours, shape.seen, shape.new), np.uint8, colours.shape)
+        old, replaced, evidence = self.layers[i], self.replaced.copy(), self.evidence.copy()
+        leave(replaced, old, old.shadow_layer(), self.rim)
+        evidence[i, :] = evidence[:, i] = False
+        return replace(self._with_layer(i, shape.painted(colours)), replaced=replaced, evidence=evidence)
 
     def bring_to_front(self, i: int) -> Scene:
         """Put layer i in front of all others, its hidden parts included."""

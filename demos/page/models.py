@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from amodal_diffusion import AmodalPipeline, MaskPipeline, Scene, ScenePipeline
+from amodal_diffusion import AmodalPipeline, Layer, MaskPipeline, Scene, ScenePipeline
 from page.segmenters import Segmenters
 from page.work.edits import current_scene, find_layer, with_scene
+from page.work.marks import draw_stroke
 from page.work.session import History, PageError, Session
 
 SCENE_FOLDER = "deocclusion"
@@ -221,17 +222,25 @@ class Models:
         best = np.argsort(-out.sample_scores[0], kind="stable")
         return out.samples[0][best], out.sample_scores[0][best]
 
-    def use_shape(self, session: Session, chosen: int | None, progress: Progress | None = None) -> Session:
-        """Give the object `samples_of` the chosen shape, with its hidden part painted anew, in the scene too."""
+    def use_shape(
+        self, session: Session, chosen: int | None, progress: Progress | None = None, pose: bool = False
+    ) -> Session:
+        """Give the object `samples_of` the chosen shape, with its hidden part painted anew, in the scene too.
+
+        With `pose` the shape goes for what is seen of the object as well, in the scene alone.
+        """
         if session.photo is None or session.completed is None or session.scene is None or session.samples is None:
             raise PageError("Draw shapes first.")
         if chosen is None or not 0 <= chosen < len(session.samples):
             raise PageError("Choose a shape first.")
         first, scene = session.completed, session.scene.present
         index, now = find_layer(first, session.samples_of), find_layer(scene, session.samples_of)
+        if pose:
+            mask = moved_mask(session.samples[chosen], scene.layers[now].motion)
+            return self._posed(session, now, mask, progress).step(look="Parts", shape=None)
         with self._lock, torch.inference_mode():
-            painted = self.scene_pipeline(self._key(session)).repaint(
-                first, index, amodal_mask=session.samples[chosen], progress_callback=progress
+            painted = self.scene_pipeline(self._key(session)).reshape(
+                first, index, session.samples[chosen], keep_visible=True, progress_callback=progress
             )
         fresh, kept = painted.layers[index], scene.layers[now]
         motion = kept.motion
@@ -248,6 +257,29 @@ class Models:
             look="Parts",
             shape=None,
         )
+
+    def reshape(self, session: Session, event: Mapping[str, Any], progress: Progress | None = None) -> Session:
+        """Add a stroke to the shape of an object of the scene, or take it away; its colours are carried over."""
+        scene = current_scene(session)
+        index = find_layer(scene, event.get("id"))
+        kind = event.get("kind")
+        if kind not in ("brush", "erase"):
+            raise PageError("There is no such tool.")
+        stroke = draw_stroke(scene.size[::-1], event.get("points"), kind, event.get("width", 1))
+        mask = scene.layer_mask(index)
+        return self._posed(session, index, mask | stroke if kind == "brush" else mask & ~stroke, progress)
+
+    def _posed(self, session: Session, index: int, mask: np.ndarray, progress: Progress | None) -> Session:
+        """With another shape, on the canvas, of one object of the scene."""
+        scene = current_scene(session)
+        layer = scene.layers[index]
+        if layer.locked:
+            raise PageError(f"{layer.name} is locked. The lock in the list opens it again.")
+        if not mask.any():
+            raise PageError(f"That would leave nothing of {layer.name}.")
+        with self._lock, torch.inference_mode():
+            posed = self.scene_pipeline(self._key(session)).reshape(scene, index, mask, progress_callback=progress)
+        return with_scene(session, posed, layer.id)
 
     def repaint(self, session: Session, number: Any, filler: str | None, progress: Progress | None = None) -> Session:
         """Paint the hidden part of one object of the scene anew; again with the same filler, it comes out otherwise."""
@@ -289,6 +321,14 @@ class Models:
         """Of the mask pipeline that a scene came from."""
         key = session.recipe[0] if session.recipe else ""
         return key if any(choice.key == key for choice in self.choices) else self.choices[0].key
+
+
+def moved_mask(mask: np.ndarray, motion: np.ndarray | None) -> np.ndarray:
+    """A mask (H, W) of an object in the photo where its layer stands now."""
+    if motion is None:
+        return mask
+    layer = Layer(np.zeros((*mask.shape, 4), np.uint8), mask, mask, transform=motion)
+    return Scene(np.zeros((*mask.shape, 3), np.uint8), (layer,)).layer_mask(0)
 
 
 def enlarged_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:

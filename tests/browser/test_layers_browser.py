@@ -153,6 +153,27 @@ def test_fillers(visitor, screenshots):
     visitor.press("Undo (Ctrl+Z)")
 
 
+def test_a_shape_is_drawn_by_hand(visitor, screenshots, tmp_path):
+    edited_coffee(visitor)
+    visitor.choose("saucer")
+    whole, (x, y, w, h) = visitor.pixels(), visitor.box("saucer")
+    visitor.tool("Add to shape")
+    expect(visitor.page.locator(".ad-hint")).to_contain_text("its colours are carried over")
+    end = [(x + w - 8, y + h // 2), (x + w + 40, y + h // 2 - 30)]
+    visitor.after_step(lambda: visitor.drag(end))
+    assert visitor.box("saucer")[2] > w + 20 and visitor.pixels() != whole
+    visitor.screenshot(screenshots, f"reshaped-{visitor.size}")
+    visitor.tool("Take from shape")
+    visitor.after_step(lambda: visitor.drag([(x, y + h // 2), (x + 30, y + h // 2)]))
+    expect(visitor.stage.get_by_role("button", name="Take from shape")).to_have_attribute("aria-pressed", "true")
+    visitor.page.keyboard.press("Escape")
+    expect(visitor.stage.get_by_role("button", name="Take from shape")).to_have_attribute("aria-pressed", "false")
+    assert no_overflow(visitor)
+    for _ in range(2):
+        visitor.press("Undo (Ctrl+Z)")
+    assert visitor.box("saucer") == (x, y, w, h) and not visitor.problems
+
+
 def test_shapes_are_seen_large_and_where_they_differ(visitor, screenshots):
     visitor.example("coffee")
     visitor.complete()

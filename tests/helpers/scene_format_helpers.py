@@ -57,6 +57,8 @@ def edited_scenes(seed=0):
     """Scenes by the edit that they show."""
     scene = make_scene(seed)
     cycle = np.array([[0, 1, -1, 0], [-1, 0, 1, 0], [1, -1, 0, 0], [0, 0, 0, 0]], np.int8)
+    box = np.zeros((HEIGHT, WIDTH), bool)
+    box[5:20, 8:30] = True
     stamp = np.random.default_rng(seed).integers(0, 256, (6, 7, 4)).astype(np.uint8)
     return {
         "untouched": scene,
@@ -71,6 +73,7 @@ def edited_scenes(seed=0):
         "cycle": dataclasses.replace(scene, order=cycle, evidence=np.zeros((4, 4), bool)),
         "reordered": scene.bring_to_front(0).send_to_back(2).swap_order(1, 3),
         "removed": scene.remove(1),
+        "reshaped": with_shadow(scene, 3).reshape(0, np.roll(scene.layer_mask(0), 4, 1)).reshape(3, box).move(3, 2, 1),
         "added": scene.duplicate(0, 5, 6).insert(stamp, 4, 5, name="stämp"),
         "states": scene.set_visible(0, False).set_opacity(1, 0.3).set_locked(2).move(3, 2, 2).set_opacity(3, 0.7),
         "faded shadow": with_shadow(with_shadow(scene, 0), 1).set_opacity(0, 0.5).set_visible(1, False).move(0, 3, 2),

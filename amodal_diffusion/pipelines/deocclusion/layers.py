@@ -13,6 +13,7 @@ from ...masks import BoolArray, dilate, erode, mask_areas, mask_boxes, mask_over
 from ...scene import Layer
 from ...scene.formats.document import MAX_PICTURE_PIXELS
 from ...scene.layer import translation
+from ...scene.reshaping import soft_alpha
 from ..inputs import check_integer, to_numpy
 from .matting import SoftOutlines
 
@@ -195,19 +196,6 @@ def _soften(
     kept = seen[rows, columns]
     tile[rows[kept], columns[kept], 3] = outlines.alpha[index][kept]
     return tile
-
-
-def soft_alpha(mask: BoolArray) -> npt.NDArray[np.uint8]:
-    """(h, w) uint8, the alpha of a mask whose outline is a pixel wide.
-
-    Example:
-        >>> soft_alpha(np.ones((3, 3), bool))
-        array([[113, 170, 113],
-               [170, 255, 170],
-               [113, 170, 113]], dtype=uint8)
-    """
-    count = np.lib.stride_tricks.sliding_window_view(np.pad(mask, 1), (3, 3)).sum(axis=(2, 3))
-    return np.rint(count * (255 / 9)).astype(np.uint8)
 
 
 def read_margins(extend_canvas: Any, height: int, width: int) -> tuple[int, int, int, int]:

@@ -337,7 +337,6 @@ class ScenePipeline(SafePipeline):
         scene: Scene,
         i: int,
         *,
-        amodal_mask: Any = None,
         filler: str | None = None,
         prompt: str | None = None,
         category_id: int | None = None,
@@ -345,16 +344,14 @@ class ScenePipeline(SafePipeline):
         generator: torch.Generator | None = None,
         progress_callback: ProgressCallback | None = None,
     ) -> Scene:
-        """Paint the hidden part of one object anew, with another filler or in another shape.
+        """Paint the hidden part of one object anew, such as with another filler.
 
-        What the photo shows of the object, its place, the order and all other layers stay as they are, also in a scene
-        that has been edited.
+        What the photo shows of the object, its shape and place, the order and all other layers stay as they are, also
+        in a scene that has been edited.
 
         Args:
             scene: with a photo, as a call of this pipeline or `Scene.load` gives it.
             i: place in `layers` of the object.
-            amodal_mask: (H, W), the whole object as it lies in the photo, in any form that `to_mask_stack` reads; what
-                the photo shows of it is added, and what `min_hidden_width` says left out. None keeps its shape.
             filler: what fills the hidden part; None takes the content pipeline's setting.
             prompt: for an inpainter; None takes the name.
             category_id: for a content pipeline that needs it.
@@ -367,41 +364,115 @@ class ScenePipeline(SafePipeline):
 
         Raises:
             IndexError, TypeError, ValueError: naming the argument: a scene without a photo, a layer that the photo does
-                not show, such as an added picture or a copy, a mask of another size, and as `ContentPipeline` says.
+                not show, such as an added picture or a copy, and as `ContentPipeline` says.
             CallInterruptedError: `progress_callback` returned False.
         """
         report = _Progress(progress_callback or _silent)
-        if not isinstance(scene, Scene):
-            raise TypeError(f"`scene` must be a Scene, got {type(scene).__name__}.")
-        if scene.photo is None:
-            raise ValueError("`scene` must have a photo, whose objects can be painted anew; this one has none.")
-        if isinstance(i, bool) or not isinstance(i, int | np.integer):
-            raise TypeError(f"`i` must be the index of a layer, got {i!r}.")
-        if not 0 <= i < len(scene):
-            raise IndexError(f"`i` must be the index of one of {len(scene)} layers, got {i}.")
-        layer, size = scene.layers[i], scene.photo.shape[:2]
-        modal, amodal = (on_photo(layer, size, name) for name in ("modal", "amodal"))
-        if modal is None or amodal is None:
-            raise ValueError(f"`i` must be of an object that the photo shows; layer {i} was added to the scene.")
-        if amodal_mask is not None:
-            given = to_mask_stack(amodal_mask, height=size[0], width=size[1])
-            if len(given) != 1:
-                raise ValueError(f"`amodal_mask` must be one mask, got {len(given)}.")
-            amodal = tidy_hidden(given | modal, modal[None], self.config.min_hidden_width)[0]
+        i = _check_layer(scene, i, with_photo=True)
+        modal, amodal = _masks_on_photo(scene, i)
         report("contents", 0.0)
-        inputs = RepaintInputs.of_scene(scene, int(i), amodal)
-        soft = scene.rim == 0
-        if not (amodal & ~modal).any() and (amodal_mask is None or not amodal.any()):
+        if not (amodal & ~modal).any():
             return scene
+        options = self._paint_options([prompt], [category_id], inpainter_kwargs, filler, generator)
+        return self._paint_hidden(scene, i, amodal, options, report)
+
+    @torch.no_grad()
+    def reshape(
+        self,
+        scene: Scene,
+        i: int,
+        mask: Any,
+        *,
+        keep_visible: bool = False,
+        filler: str | None = None,
+        prompt: str | None = None,
+        category_id: int | None = None,
+        inpainter_kwargs: Mapping[str, Any] | None = None,
+        generator: torch.Generator | None = None,
+        progress_callback: ProgressCallback | None = None,
+    ) -> Scene:
+        """Give an object another shape, such as another pose [L20, section 4.4], drawn or a sample of Amodal-VAE.
+
+        Its colours are carried over: they stay where both shapes have a pixel, and a filler makes the others of them.
+
+        Args:
+            scene: that a call of this pipeline or `Scene.load` gives.
+            i: place in `layers` of the object.
+            mask: (H, W), the whole object as it is to stand on the canvas, in any form that `to_mask_stack` reads; see
+                `Scene.reshape`.
+            keep_visible: the mask says what of the object is hidden, nothing else: what the photo shows of it stays,
+                the untouched scene still renders as the photo, and `mask` is the whole object as it lies in the photo,
+                wherever its layer stands. What `min_hidden_width` says is left out.
+            filler: what fills the part that is new; None takes the content pipeline's setting.
+            prompt: for an inpainter; None takes the name.
+            category_id: for a content pipeline that needs it.
+            inpainter_kwargs: further arguments of an inpainter's call, see `ContentPipeline`.
+            generator: of random numbers, see `ContentPipeline`.
+            progress_callback: called with "contents" or "done" and the share that is done; False ends the call.
+
+        Returns:
+            The scene with another layer i; the scene itself where that has this shape.
+
+        Raises:
+            IndexError, TypeError, ValueError: naming the argument: a mask of another size, or none; with `keep_visible`
+                a scene without a photo or a layer that the photo does not show; and as `ContentPipeline` says.
+            CallInterruptedError: `progress_callback` returned False.
+        """
+        report = _Progress(progress_callback or _silent)
+        i = _check_layer(scene, i, with_photo=keep_visible)
+        given = to_mask_stack(mask, height=scene.size[1], width=scene.size[0])
+        if len(given) != 1:
+            raise ValueError(f"`mask` must be one mask, got {len(given)}.")
+        options = self._paint_options([prompt], [category_id], inpainter_kwargs, filler, generator)
+        if keep_visible:
+            modal, amodal = _masks_on_photo(scene, i)
+            whole = tidy_hidden(given | modal, modal[None], self.config.min_hidden_width)[0]
+            report("contents", 0.0)
+            return scene if (whole == amodal).all() else self._paint_hidden(scene, i, whole, options, report)
+        report("contents", 0.0)
+
+        def paint(picture: npt.NDArray[np.uint8], known: BoolArray, hole: BoolArray) -> npt.NDArray[np.uint8]:
+            # A layer is painted on its own tile: there is nothing beside it that could be taken for a part of it.
+            if not known.any():
+                return picture
+            contents: Any = self.content_pipeline(
+                picture, known[None], (known | hole)[None], unknown=~known, names=[scene.layers[i].name],
+                clean_seams=True, callback=report.within("contents", 0.0, 1.0), **options,
+            )  # fmt: skip
+            x, y, w, h = contents.boxes[0]
+            painted = picture.copy()
+            painted[y : y + h, x : x + w] = contents.objects[0][..., :3]
+            return painted
+
+        reshaped = scene.reshape(i, given[0], paint=paint)
+        report("done", 1.0)
+        return reshaped
+
+    def _paint_options(
+        self, prompts: list[Any], category_ids: list[Any], inpainter_kwargs: Any, filler: Any, generator: Any
+    ) -> dict[str, Any]:
+        """Arguments of the content pipeline that goes for one object."""
+        return {
+            "prompts": None if prompts[0] is None else prompts,
+            "category_ids": None if category_ids[0] is None else category_ids,
+            "inpainter_kwargs": inpainter_kwargs,
+            "filler": filler,
+            "generator": generator,
+        }
+
+    def _paint_hidden(
+        self, scene: Scene, i: int, amodal: BoolArray, options: Mapping[str, Any], report: "_Progress"
+    ) -> Scene:
+        """With the hidden part of layer i painted anew, in the shape that the whole object has on the photo, (H, W)."""
+        inputs = RepaintInputs.of_scene(scene, i, amodal)
+        soft, count = scene.rim == 0, len(inputs.names)
+        each = {name: options[name] and options[name] * count for name in ("prompts", "category_ids")}
         contents: Any = self.content_pipeline(
             inputs.photo, inputs.masks, inputs.amodal_masks, occluder_masks=inputs.occluders, unknown=inputs.unknown,
-            names=inputs.names, prompts=None if prompt is None else [prompt] * len(inputs.names),
-            category_ids=None if category_id is None else [category_id] * len(inputs.names),
-            inpainter_kwargs=inpainter_kwargs, filler=filler, clean_seams=soft, generator=generator,
-            callback=report.within("contents", 0.0, 1.0),
+            names=inputs.names, clean_seams=soft, callback=report.within("contents", 0.0, 1.0), **{**options, **each},
         )  # fmt: skip
         report("done", 1.0)
-        fresh = repainted(layer, contents.objects[0], amodal, soft)
+        fresh = repainted(scene.layers[i], contents.objects[0], amodal, soft)
         return replace(scene, layers=(*scene.layers[:i], fresh, *scene.layers[i + 1 :]))
 
     # 1.
@@ -488,6 +559,30 @@ class ScenePipeline(SafePipeline):
         # The probabilities are not needed, and would be the largest part of a dense output.
         taken["output_type"] = "compact"
         return self.mask_pipeline(Image.fromarray(photo), masks, occluder_masks=occluder_masks, **taken)
+
+
+def _check_layer(scene: Any, i: Any, with_photo: bool) -> int:
+    """`i` where it is the index of a layer of a scene, which must have a photo where that is needed."""
+    if not isinstance(scene, Scene):
+        raise TypeError(f"`scene` must be a Scene, got {type(scene).__name__}.")
+    if with_photo and scene.photo is None:
+        raise ValueError("`scene` must have a photo, whose objects can be painted anew; this one has none.")
+    if isinstance(i, bool) or not isinstance(i, int | np.integer):
+        raise TypeError(f"`i` must be the index of a layer, got {i!r}.")
+    if not 0 <= i < len(scene):
+        raise IndexError(f"`i` must be the index of one of {len(scene)} layers, got {i}.")
+    return int(i)
+
+
+def _masks_on_photo(scene: Scene, i: int) -> tuple[BoolArray, BoolArray]:
+    """The visible part and the whole of layer i where the photo shows it, (H, W) each."""
+    modal, amodal = (on_photo(scene.layers[i], scene.background.shape[:2], name) for name in ("modal", "amodal"))
+    if modal is None or amodal is None:
+        raise ValueError(
+            f"`i` must be of an object that the photo shows; layer {i} was added to the scene, or has another shape "
+            "than there."
+        )
+    return modal, amodal
 
 
 class _Progress:

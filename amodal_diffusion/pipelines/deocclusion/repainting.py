@@ -9,7 +9,7 @@ from ...display import short_repr
 from ...masks import BoolArray, mask_boxes
 from ...scene import Layer, Scene
 from ...scene.layer import FloatArray, compose, integer_shift, translation
-from .layers import soft_alpha
+from ...scene.reshaping import moved_shadow, soft_alpha
 
 
 @dataclass
@@ -132,22 +132,8 @@ def repainted(layer: Layer, tile: npt.NDArray[np.uint8], amodal: BoolArray, soft
         uncertainty=layer.uncertainty if same else None,
         transform=home if layer.motion is None else compose(layer.motion, home),
         origin=home,
-        shadow=_moved_shadow(layer, (left, top), (w, h)),
+        shadow=moved_shadow(layer, (left, top), (w, h)),
     )
-
-
-def _moved_shadow(layer: Layer, corner: tuple[int, int], size: tuple[int, int]) -> npt.NDArray[np.uint8] | None:
-    """The shadow of a layer on a tile of another size, in which the old one has its corner at (x, y)."""
-    if layer.shadow is None:
-        return None
-    old = (layer.shadow.shape[0] - layer.size[1]) // 2
-    starts = np.array([corner[1] - old, corner[0] - old])
-    ends = starts + layer.shadow.shape
-    margin = int(max(0, *-starts, *(ends - (size[1], size[0]))))
-    shadow = np.zeros((size[1] + 2 * margin, size[0] + 2 * margin), np.uint8)
-    rows, columns = (slice(start + margin, end + margin) for start, end in zip(starts, ends, strict=True))
-    shadow[rows, columns] = layer.shadow
-    return shadow
 
 
 def _corner(layer: Layer) -> tuple[int, int]:

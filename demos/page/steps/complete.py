@@ -45,6 +45,9 @@ class CompleteStep:
                 elem_id="shape-gallery",
                 buttons=[],
             )
+            self.pose = gr.Checkbox(
+                False, label="Another pose: what is seen changes, too", container=False, visible=False, elem_id="pose"
+            )
             self.use_shape = gr.Button(
                 "Use the chosen shape", size="sm", interactive=False, visible=False, elem_id="use-shape"
             )
@@ -52,7 +55,7 @@ class CompleteStep:
 
     def wire(self, page: Any) -> None:
         state, everything, mark = page.session, page.everything, page.mark
-        found = [self.shape_of, self.no_shapes, self.draw_shapes, self.gallery, self.use_shape]
+        found = [self.shape_of, self.no_shapes, self.draw_shapes, self.gallery, self.pose, self.use_shape]
         done = [*everything, page.steps, self.look, self.summary, *found]
         asked = [state, mark.pipeline, mark.room, mark.filler]
         checked = mark.complete.click(
@@ -61,12 +64,12 @@ class CompleteStep:
         for event in (checked, page.answered):
             event.success(self.on_complete, asked, [*done, page.work], show_progress="hidden", **SLOW)
         self.look.input(self.on_look, [state, self.look], everything, show_progress="hidden", **QUICK)
-        shape = [state, self.gallery, self.use_shape, self.chosen_shape]
+        shape = [state, self.gallery, self.pose, self.use_shape, self.chosen_shape]
         asked = [state, self.shape_of, self.shape_count]
         page.after_waiting(self.draw_shapes.click, self.on_shapes, asked, shape)
         chosen = [*everything, self.chosen_shape, self.use_shape]
         self.gallery.select(self.on_shape, state, chosen, show_progress="hidden", **QUICK)
-        page.after_waiting(self.use_shape.click, self.on_use_shape, [state, self.chosen_shape], everything)
+        page.after_waiting(self.use_shape.click, self.on_use_shape, [state, self.chosen_shape, self.pose], everything)
 
     @guarded
     def on_check(self, session: Session, key: str, room: float, filler: str | None = None) -> Any:
@@ -95,7 +98,7 @@ class CompleteStep:
         names = partly_hidden(done)
         dropdown = gr.Dropdown(choices=names, value=names[0][1] if names else None, interactive=bool(names))
         nothing = gr.Markdown(visible=not names), gr.Button(interactive=bool(names))
-        hidden = *nothing, gr.Gallery(value=None, visible=False), gr.Button(visible=False)
+        hidden = *nothing, gr.Gallery(value=None, visible=False), gr.Checkbox(visible=False), gr.Button(visible=False)
         looks = [view for view in VIEWS if view != "Uncertainty" or has_uncertainty(done.completed)]
         look = gr.Radio(choices=looks, value="Parts")
         return (*shown(done), gr.Walkthrough(selected=2), look, summary(done), dropdown, *hidden)
@@ -119,7 +122,7 @@ class CompleteStep:
         pictures = draw_shapes(photo, modal[index], amodal[index], samples, scores)
         drawn = session.step(samples=samples, samples_of=number, shape=None)
         gallery = gr.Gallery(value=pictures, selected_index=None, visible=True)
-        return drawn, gallery, gr.Button(interactive=False, visible=True), None
+        return drawn, gallery, gr.Checkbox(value=False, visible=True), gr.Button(interactive=False, visible=True), None
 
     @guarded
     def on_shape(self, session: Session, event: gr.SelectData) -> tuple[Any, ...]:
@@ -130,9 +133,10 @@ class CompleteStep:
         return (*shown(looked), event.index, gr.Button(interactive=True))
 
     @long_work
-    def on_use_shape(self, session: Session, chosen: int | None) -> tuple[Any, ...]:
-        used = self.models.use_shape(session, chosen, report)
-        gr.Info("The object has the shape that you chose, in the scene too.", duration=SECONDS)
+    def on_use_shape(self, session: Session, chosen: int | None, pose: bool = False) -> tuple[Any, ...]:
+        used = self.models.use_shape(session, chosen, report, pose=bool(pose))
+        where = "in the scene; Undo there takes it back" if pose else "in the scene too"
+        gr.Info(f"The object has the shape that you chose, {where}.", duration=SECONDS)
         return shown(used)
 
 

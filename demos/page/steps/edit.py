@@ -53,6 +53,7 @@ class EditStep:
         self.insert.upload(self.on_insert, [state, self.insert], everything, show_progress="hidden", **QUICK)
         painted = [*everything, page.work]
         self.panel.repaint(self.on_repaint, state, painted, show_progress="hidden", **SLOW)
+        page.stage.reshape(self.on_reshape, state, painted, show_progress="hidden", **SLOW)
         asked = [state, self.format, self.own_size]
         written = self.export.click(
             self.on_export, asked, [self.download, page.work], show_progress="hidden", **QUICK
@@ -63,6 +64,10 @@ class EditStep:
     def on_repaint(self, session: Session, event: gr.EventData) -> tuple[Any, ...]:
         data = event._data or {}
         return shown(self.models.repaint(session, data.get("id"), data.get("filler"), report))
+
+    @long_work
+    def on_reshape(self, session: Session, event: gr.EventData) -> tuple[Any, ...]:
+        return shown(self.models.reshape(session, event._data or {}, report))
 
     @guarded
     def on_insert(self, session: Session, path: str) -> tuple[Any, ...]:

@@ -52,7 +52,7 @@ def replay(
         layers.append(layer)
     highest = max([layer.id for layer in (*fresh.layers, *now.layers)], default=-1)
     for new in now.layers:
-        if new.id not in after:
+        if new.id not in after and not (new.id in changed and new.id in given and is_reshaped(new, before)):
             places[len(layers)] = indices[new.id]
             layer = _added(new, before, given, larger, smaller)
             if any(new.id == other.id for other in layers):
@@ -67,6 +67,14 @@ def is_same(old: Layer, new: Layer) -> bool:
     if old.origin is None or new.origin is None:
         return old.origin is new.origin
     return True
+
+
+def is_reshaped(new: Layer, before: dict[int, Layer]) -> bool:
+    """Whether a layer is an object in another pose, and no copy or picture that got the id of one that was removed."""
+    old = before.get(new.id)
+    if old is None or old.origin is None or new.origin is not None or new.name != old.name:
+        return False
+    return not any(np.array_equal(new.rgba, other.rgba) for other in before.values())
 
 
 def by_id(scene: Scene) -> dict[int, Layer]:

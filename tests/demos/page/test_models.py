@@ -77,6 +77,39 @@ def test_another_shape_takes_the_place_of_the_first(completed, models):
             models.use_shape(moved, chosen)
 
 
+def test_a_chosen_shape_can_be_another_pose(completed, models):
+    number = completed.completed.layers[0].id
+    modal, _ = canvas_masks(completed.completed)
+    sample = modal[0].copy()
+    sample[np.flatnonzero(sample.any(axis=1))[:4]] = False  # something of what is seen goes
+    moved = edit(completed.step(samples=sample[None], samples_of=number), "move", id=number, dx=7, dy=3)
+    posed = models.use_shape(moved, 0, pose=True)
+    assert (posed.scene.present.layer_mask(0) == np.roll(sample, (3, 7), (0, 1))).all()
+    assert posed.completed is moved.completed and edit(posed, "undo").scene.present is moved.scene.present
+
+
+def test_a_shape_is_drawn_by_hand(completed, models):
+    number = completed.completed.layers[0].id
+    before = completed.scene.present.layer_mask(0)
+    y, x = np.argwhere(before).mean(axis=0)
+    cut = models.reshape(completed, {"id": number, "kind": "erase", "points": [[x, y]], "width": 6})
+    now = cut.scene.present.layer_mask(0)
+    assert (now < before).any() and not (now & ~before).any() and cut.layer == number
+    grown = models.reshape(cut, {"id": number, "kind": "brush", "points": [[x, y], [x + 1, y]], "width": 8})
+    assert (grown.scene.present.layer_mask(0) >= before).all()
+    assert edit(edit(grown, "undo"), "undo").scene.present is completed.scene.present
+    locked = edit(completed, "lock", id=number, locked=True)
+    for session, event, message in (
+        (locked, {"id": number, "kind": "brush", "points": [[x, y]]}, "is locked"),
+        (completed, {"id": 99, "kind": "brush", "points": [[x, y]]}, "Choose an object first"),
+        (completed, {"id": number, "kind": "select", "points": [[x, y]]}, "no such tool"),
+        (completed, {"id": number, "kind": "erase", "points": [[x, y]], "width": 400}, "leave nothing of"),
+        (completed, {"id": number, "kind": "brush", "points": []}, "That line is too short"),
+    ):
+        with pytest.raises(PageError, match=message):
+            models.reshape(session, event)
+
+
 def test_a_shape_shows_what_it_alone_has(completed):
     photo = np.full((40, 60, 3), 90, np.uint8)
     modal, amodal = np.zeros((2, 40, 60), bool)

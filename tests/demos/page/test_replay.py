@@ -63,6 +63,20 @@ def test_a_shape_that_was_chosen_is_enlarged():
     assert (done.rgba[26:, 26:] == (255, 0, 0, 255)).all() and done.amodal.all() and done.modal.sum() == 24 * 24
 
 
+def test_another_pose_is_the_same_at_another_size_and_goes_with_its_mask():
+    small, large = drawn(), drawn(2)
+    mask = small.layer_mask(0)
+    mask[4:8] = False
+    mask[10:14, 4:30] = True
+    now = small.reshape(0, mask).move(0, 2, 0)
+    done = replay(small, now, large, np.array([[2.0, 0, 0], [0, 2.0, 0]]))
+    assert sorted(layer.id for layer in done.layers) == [0, 1, 2]
+    expected = np.roll(mask, 2, axis=1).repeat(2, axis=0).repeat(2, axis=1)
+    assert (done.layer_mask(done.index(0)) == expected).all()
+    again = replay(small, now, drawn(), changed={0})
+    assert len(again) == 3 and again.layers[0].equals(small.layers[0])  # begun anew
+
+
 @pytest.mark.parametrize("size", [(30, 20), (41, 27)])
 def test_a_smaller_scene_looks_the_same(size):
     scene = drawn(2).move(1, 10, 6).rotate(2, 20)

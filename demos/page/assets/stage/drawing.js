@@ -23,12 +23,12 @@ function draw() {
     ctx.restore();
   }
   if (state.tints) ctx.drawImage(state.tints, 0, 0);
-  if (hovered && !gesture && ["edit", "mark"].includes(state.mode) && (state.mode === "edit" || tool === "select")) {
+  if (hovered && !gesture && !shaping && ["edit", "mark"].includes(state.mode) && (state.mode === "edit" || tool === "select")) {
     const shape = shapeOf(hovered);
     if (shape) ctx.drawImage(shape, 0, 0);
   }
-  if (state.mode === "edit" && item && !item.locked) drawFrame(item);
-  if (state.mode === "mark") drawMarking();
+  if (state.mode === "edit" && item && !item.locked && !shaping) drawFrame(item);
+  if (state.mode === "mark" || shaping) drawMarking();
 }
 
 // The part of the picture that shows an object, as a glow for the pointer.

@@ -20,6 +20,7 @@ function onKey(event) {
   } else if (key === "escape") {
     corners = [];
     if (gesture) gesture = null;
+    else if (shaping) chooseShaping(null);
     else if (state.selected !== null) send({ mode: state.mode, op: "select", id: null });
     draw();
   } else if (key === "enter") closeOutline();
@@ -36,12 +37,13 @@ const VIEW_KEYS = {
   0: zoomToFit,
   " ": () => { spaceHeld = true; canvas.style.cursor = "grab"; },
 };
-const MARK_KEYS = { n: newObject, "[": () => setBrush(brush / 1.2 - 0.5), "]": () => setBrush(brush * 1.2 + 0.5) };
+const BRUSH_KEYS = { "[": () => setBrush(brush / 1.2 - 0.5), "]": () => setBrush(brush * 1.2 + 0.5) };
+const MARK_KEYS = { n: newObject, ...BRUSH_KEYS };
 const WAYS = { arrowleft: [60, 0], arrowright: [-60, 0], arrowup: [0, 60], arrowdown: [0, -60] };
 
 // Single keys work where the picture has the focus, or nothing has it. Arrows move the picture where nothing is chosen.
 function viewKey(event, key) {
-  const act = VIEW_KEYS[key] || (state.mode === "mark" && !isWorking() && MARK_KEYS[key]);
+  const act = VIEW_KEYS[key] || (!isWorking() && ((state.mode === "mark" && MARK_KEYS[key]) || (shaping && BRUSH_KEYS[key])));
   if (act) {
     act();
     return true;

@@ -2,6 +2,7 @@
 let tool = "click";
 let leaveOut = false; // clicks are on what is not of the object
 let brush = 24; // width in pixels of the picture
+let shaping = null; // "brush" or "erase": strokes change the shape of the chosen object of the scene
 let over = "smaller"; // which of two objects that overlap is in front
 let corners = []; // of an outline that is set point by point
 let asked = []; // clicks and strokes whose answers are not there yet; one at a time is on its way
@@ -28,7 +29,7 @@ function tinted(value) {
 
 function startMark(point, event) {
   const negative = leaveOut !== (event.button === 2 || event.shiftKey || event.altKey);
-  const used = event.button === 5 ? "erase" : tool; // the other end of a pen
+  const used = event.button === 5 ? "erase" : shaping || tool; // the other end of a pen
   gesture = { kind: "mark", tool: used, points: [point], start: [event.clientX, event.clientY], moved: false, negative };
 }
 
@@ -80,6 +81,17 @@ function boxOf(done) {
   return [Math.min(a[0], b[0]), Math.min(a[1], b[1]), Math.max(a[0], b[0]), Math.max(a[1], b[1])];
 }
 
+// The shape of an object of a scene.
+function shapable() {
+  const item = state && state.mode === "edit" ? chosen() : null;
+  return Boolean(item && !item.locked);
+}
+
+function endShape(done) {
+  const item = chosen();
+  if (item) send({ id: item.id, kind: done.tool, points: done.points.map(rounded), width: brush }, "reshape");
+}
+
 // What is done to a new object belongs to the one that it makes, so the next is sent when its answer is there.
 function ask(data) {
   asked.push({ data });
@@ -124,7 +136,7 @@ function drawMarking() {
     corners.forEach(([x, y], index) => dot(x, y, index ? 3.5 : 6, "#fff"));
   }
   drawClicks();
-  if (tool !== "brush" && tool !== "erase") return;
+  if (!shaping && tool !== "brush" && tool !== "erase") return;
   const middle = [(view.clientWidth / 2 - fit.left) / fit.scale, (view.clientHeight / 2 - fit.top) / fit.scale];
   const [x, y] = pointer || (ringShown ? middle : [null, null]);
   if (x === null) return;

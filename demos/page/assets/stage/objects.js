@@ -63,7 +63,11 @@ function covers(point, item) {
   return pen.getImageData(0, 0, 1, 1).data[3] > 127;
 }
 
-function startEdit(point) {
+function startEdit(point, event) {
+  if (shaping && shapable()) {
+    startMark(point, event);
+    return;
+  }
   let item = chosen();
   const handle = handleAt(point);
   if (handle) {

@@ -16,7 +16,7 @@ canvas.addEventListener("pointerdown", (event) => {
   } else if (!isWorking() && (event.button === 0 || event.button === 5 || (event.button === 2 && state.mode === "mark" && tool === "click"))) {
     const point = at(event);
     pointer = point;
-    if (state.mode === "edit") startEdit(point);
+    if (state.mode === "edit") startEdit(point, event);
     else startMark(point, event);
   }
   canvas.style.cursor = cursorAt(at(event));
@@ -37,7 +37,7 @@ canvas.addEventListener("pointermove", (event) => {
     panBy(event.clientX - x, event.clientY - y);
   } else if (gesture.kind === "pinch") {
     if (down.size > 1) pinch();
-  } else if (state.mode === "mark") {
+  } else if (gesture.kind === "mark") {
     followMark(event);
   } else {
     followEdit(point, event.shiftKey);
@@ -63,6 +63,7 @@ function cursorAt(point) {
   if (spaceHeld || (gesture && gesture.kind === "pan")) return gesture ? "grabbing" : "grab";
   if (state.mode === "look") return zoom.factor > 1 ? "grab" : "default";
   if (state.mode === "mark") return tool === "select" ? "pointer" : tool === "brush" || tool === "erase" ? "none" : "crosshair";
+  if (shaping) return "none";
   const handle = handleAt(point);
   if (handle) return handle === "rotate" ? "grab" : "nwse-resize";
   const item = chosen();
@@ -83,6 +84,7 @@ canvas.addEventListener("pointerup", (event) => {
   const done = release(event);
   if (!done || !state) return;
   if (state.mode === "mark" && done.tool) endMark(done, event);
+  else if (state.mode === "edit" && done.tool) endShape(done);
   else if (state.mode === "edit" && done.moved) endEdit(done);
   canvas.style.cursor = cursorAt(at(event));
   draw();

@@ -56,7 +56,10 @@ async function show(value, again = show) {
   state = { ...value, image: picture, underImage: under, tileImage: tile, beforeImage: photo, shapes: {} };
   state.codes = pixels(ids, value.width, value.height);
   state.tints = value.mode === "mark" && state.codes ? tinted(state) : null;
-  if (!before || before.mode !== state.mode) corners = [];
+  if (!before || before.mode !== state.mode) {
+    corners = [];
+    shaping = null;
+  }
   if (!before || before.title !== state.title || before.width !== state.width || before.height !== state.height) {
     asked = [];
     zoom = wholePicture();

@@ -11,6 +11,10 @@ const OVER = {
   top: ["new in front", "Where a new shape overlaps objects, it is in front and takes their pixels."],
   under: ["new behind", "Where a new shape overlaps objects, they are in front and keep their pixels."],
 };
+const SHAPING = {
+  brush: ["Add to shape", "Strokes are added to the shape of the chosen object", "Paint what “NAME” is to have; its colours are carried over. [ and ] change the size, Esc ends it."],
+  erase: ["Take from shape", "Strokes are taken from the shape of the chosen object", "Paint what “NAME” is not to have. [ and ] change the size, Esc ends it."],
+};
 const notice = root.querySelector(".ad-notice");
 let toolsOnShow = "";
 
@@ -27,9 +31,10 @@ function buildTools() {
   }
   const marking = state.mode === "mark";
   if (marking && !usable(tool)) tool = "outline";
-  hint.textContent = marking ? markHint() : state.hint || "";
+  if (!shapable()) shaping = null;
+  hint.textContent = marking ? markHint() : shaping ? SHAPING[shaping][2].replace("NAME", chosen().name) : state.hint || "";
   // Only what has changed is built anew: nobody loses the focus, or a slider under the finger.
-  const wanted = JSON.stringify([state.mode, state.title, Boolean(state.before), marking && [tool, leaveOut, over, state.selected === null, state.canClick, state.canUndo]]);
+  const wanted = JSON.stringify([state.mode, state.title, Boolean(state.before), shapable() && [shaping], marking && [tool, leaveOut, over, state.selected === null, state.canClick, state.canUndo]]);
   if (wanted === toolsOnShow) return;
   toolsOnShow = wanted;
   const focused = tools.contains(document.activeElement) ? document.activeElement.dataset.key : null;
@@ -58,7 +63,19 @@ function pressable(key, label, title, pressed, act) {
 
 function seenTools() {
   const title = span("ad-title", state.title || "");
-  return state.before ? [title, compareButton()] : [title];
+  return [title, ...(shapable() ? shapeTools() : []), ...(state.before ? [compareButton()] : [])];
+}
+
+function shapeTools() {
+  const buttons = Object.entries(SHAPING).map(([name, [label, title]]) =>
+    pressable(name, label, title, shaping === name, () => chooseShaping(shaping === name ? null : name)));
+  return shaping ? [...buttons, brushSize()] : buttons;
+}
+
+function chooseShaping(name) {
+  shaping = name;
+  buildTools();
+  draw();
 }
 
 // What belongs to the tool in use stands beside it, since on a phone the rest is beyond the edge.
