@@ -1,3 +1,4 @@
+from .annotator import BASELINES as BASELINES
 from .annotator import AmodalAnnotator as AmodalAnnotator
 from .annotator import annotation_features as annotation_features
 from .folder_run import annotate_dataset as annotate_dataset

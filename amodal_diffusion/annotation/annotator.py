@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from ..data import amodal_features, build_objects, record_masks
 from ..data.photos import load_row_photo, photo_in
-from ..evaluation import call_scenes, load_pipeline
+from ..evaluation import METHODS, MaskBaseline, call_scenes, load_pipeline
 from ..masks import Rle, TileStack, encode_tile, segmentation_to_rle
-from ..ordering import order_pairs
+from ..ordering import order_by_hull, order_pairs
+from ..pipelines import AmodalPipelineOutput
 from ..pipelines.contexts import warnings_silenced
 
 if TYPE_CHECKING:
@@ -23,7 +24,14 @@ if TYPE_CHECKING:
     from datasets import Features
     from PIL import Image
 
-    from ..pipelines import AmodalPipelineOutput, MaskPipeline
+    from ..pipelines import MaskPipeline
+
+BASELINES: dict[str, MaskBaseline] = {
+    "raw": METHODS["raw"],
+    "convex": METHODS["convex"],
+    "convex-refined": replace(METHODS["convex-refined"], order=order_by_hull),
+}
+"""What labels can be converted with without a network, by name [Z20, Table 4]."""
 
 GROUP_PIXELS = 2**25
 """Of all masks of the photos that go through the network together, which bounds memory: a dozen of 640x480 pixels."""
@@ -63,7 +71,8 @@ class AmodalAnnotator:
     calls it.
 
     Args:
-        pipeline: a mask pipeline, or the folder or Hub id of one.
+        pipeline: a mask pipeline, or the folder or Hub id of one; or one of `BASELINES`, which look at the masks alone
+            and are sure of what they say: each `score` is 1.
         images: where the photos of rows without a column `image` lie, found there by `file_name`: a folder or any URL
             that fsspec opens, such as "s3://bucket/photos" or "hf://datasets/user/name/photos".
         device: of a pipeline that is loaded by its name; None takes a GPU where there is one.
@@ -71,7 +80,8 @@ class AmodalAnnotator:
         call_options: further arguments of the pipeline's call.
 
     Raises:
-        TypeError: at the first call, naming an option that the pipeline does not take.
+        TypeError: at the first call, naming an option that the pipeline does not take; at once, with a baseline.
+        ValueError: a baseline that completes no masks.
 
     Example:
         >>> from amodal_diffusion import PCNetMask, PCNetMaskPipeline
@@ -87,13 +97,15 @@ class AmodalAnnotator:
 
     def __init__(
         self,
-        pipeline: MaskPipeline | str | os.PathLike[str],
+        pipeline: MaskPipeline | MaskBaseline | str | os.PathLike[str],
         *,
         images: str | os.PathLike[str] | None = None,
         device: str | torch.device | None = None,
         dtype: torch.dtype | None = None,
         **call_options: Any,
     ) -> None:
+        if isinstance(pipeline, MaskBaseline):
+            check_baseline(pipeline, call_options)
         self._named = isinstance(pipeline, str | os.PathLike)
         self._pipeline: Any = os.fspath(pipeline) if isinstance(pipeline, str | os.PathLike) else pipeline
         self._loaded: MaskPipeline | None = None
@@ -135,7 +147,8 @@ class AmodalAnnotator:
 
     def stream(self, batches: Iterable[Any]) -> Iterator[Any]:
         """Complete batch after batch; the first photos of the next one are decoded while the network has this one."""
-        needs_photos = self.pipeline.needs_image  # loads it here, not in the thread that reads
+        # A pipeline is loaded here, not in the thread that reads.
+        needs_photos = not isinstance(self._pipeline, MaskBaseline) and self.pipeline.needs_image
         with warnings_silenced(), ThreadPoolExecutor(1, "decode") as reader:
             rows: list[dict[str, Any]] = []
             for scenes, batch in _one_ahead(self._read(batches, needs_photos), reader):
@@ -187,6 +200,8 @@ class AmodalAnnotator:
         """What the pipeline says of each scene, all of which have masks; for one that it refuses, why."""
         if not scenes:
             return []
+        if isinstance(self._pipeline, MaskBaseline):
+            return [_baseline_output(self._pipeline, scene) for scene in scenes]
         try:
             return call_scenes(
                 self.pipeline,
@@ -201,6 +216,36 @@ class AmodalAnnotator:
             if len(scenes) == 1:
                 return [_text(error)]
         return [answer for scene in scenes for answer in self._call([scene])]  # to find the one
+
+
+def check_baseline(baseline: MaskBaseline, call_options: Mapping[str, Any]) -> None:
+    """Refuse a baseline that completes no masks, and options, which none of them takes.
+
+    Example:
+        >>> check_baseline(BASELINES["convex"], {"mask_threshold": 0.5})
+        Traceback (most recent call last):
+            ...
+        TypeError: baseline 'convex' takes no options, got `mask_threshold`.
+    """
+    if baseline.complete is None:
+        raise ValueError(f"baseline {baseline.name!r} completes no masks; those of `BASELINES` do.")
+    if call_options:
+        names = ", ".join(f"`{name}`" for name in sorted(call_options))
+        raise TypeError(f"baseline {baseline.name!r} takes no options, got {names}.")
+
+
+def _baseline_output(baseline: MaskBaseline, scene: _Scene) -> AmodalPipelineOutput:
+    """What a baseline says of a scene, in the form that `call_scenes` asks of pipelines."""
+    modal = cast(np.ndarray, scene.modal)
+    amodal = cast(Any, baseline.complete)(modal) if len(modal) else modal
+    crowd = np.array([bool(obj["is_crowd"]) for obj in scene.row["objects"]], bool)
+    amodal = np.where(crowd[:, None, None], modal, amodal)
+    order = np.zeros((0, 0), np.int8) if not len(modal) and baseline.order else None
+    if baseline.order is not None and len(modal):
+        order = baseline.order(modal)
+    masks: Any = TileStack.from_dense(amodal)
+    sure: Any = TileStack.from_dense(amodal.astype(np.float32))
+    return AmodalPipelineOutput(amodal_masks=masks, probabilities=sure, order=order)
 
 
 @dataclass

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..data import RecordCounts, dataset_card, write_shards
 from ..data.photos import encoded_photos
+from ..evaluation import MaskBaseline
 from ..files import atomic_folder, write_text
 from .annotator import AmodalAnnotator, annotation_features
 from .coco_files import write_coco_files
@@ -36,7 +37,7 @@ Progress = Callable[[int], None]
 
 def annotate_dataset(
     dataset: Dataset,
-    pipeline: MaskPipeline,
+    pipeline: MaskPipeline | MaskBaseline,
     folder: str | os.PathLike[str],
     *,
     pipeline_name: str = "",
@@ -53,7 +54,7 @@ def annotate_dataset(
 
     Args:
         dataset: rows of the schema; photos under `image` where the pipeline looks at them.
-        pipeline: a mask pipeline.
+        pipeline: a mask pipeline, or one of `BASELINES`.
         folder: gets `data/train-00000-of-0000n.parquet` (`load_amodal_dataset` reads it; the extra columns are of
             `annotation_features`), `amodal.json` (COCO: `segmentation` the whole mask, `visible_mask` the modal one,
             `score`, `uncertainty`, `occlude_rate`; the order on the images as `order_relations`), and `README.md`, the
@@ -95,7 +96,7 @@ def annotate_dataset(
         raise ValueError(f"`shard` must be (i, n) with i from 0 to n - 1, got {shard}.")
     if not len(dataset):
         raise ValueError("`dataset` must have at least one row.")
-    if pipeline.needs_image and "image" not in dataset.column_names:
+    if not isinstance(pipeline, MaskBaseline) and pipeline.needs_image and "image" not in dataset.column_names:
         raise ValueError(f"`dataset` must have photos in a column `image`: {type(pipeline).__name__} looks at them.")
     run = run_record(
         pipeline, pipeline_name, call_options,

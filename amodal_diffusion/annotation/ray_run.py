@@ -18,7 +18,7 @@ from posixpath import basename, dirname, join, relpath
 from typing import TYPE_CHECKING, Any
 
 from ..data import RecordCounts, amodal_features
-from ..evaluation import load_pipeline
+from ..evaluation import MaskBaseline, load_pipeline
 from .annotator import AmodalAnnotator, annotation_features
 from .folder_run import annotation_card
 from .record import RECORD, check_same_run, read_record, record_text, run_record
@@ -32,7 +32,7 @@ _DATA, _CHECKPOINT = "data", "checkpoint"
 
 def annotate_with_ray(
     source: str | os.PathLike[str],
-    pipeline: str | os.PathLike[str],
+    pipeline: MaskBaseline | str | os.PathLike[str],
     folder: str | os.PathLike[str],
     *,
     images: str | os.PathLike[str] | None = None,
@@ -52,7 +52,7 @@ def annotate_with_ray(
 
     Args:
         source: folder of Parquet files of `amodal_features`, or one file; `image_id` must differ in all rows.
-        pipeline: folder or Hub id of a mask pipeline, as the machines of the cluster reach it.
+        pipeline: folder or Hub id of a mask pipeline, as the machines of the cluster reach it; or one of `BASELINES`.
         folder: gets `data/*.parquet` (`load_amodal_dataset` reads it; the extra columns are of `annotation_features`)
             and `README.md`, the card.
         images: see `AmodalAnnotator`, for data without photos in it.
@@ -90,17 +90,24 @@ def annotate_with_ray(
     _check_ray()
     files = _find_parquet(_Place(source))
     columns, rows = _read_columns(files)
-    precision: dict[str, Any] = {} if dtype is None else {"dtype": dtype}
-    loaded = load_pipeline(os.fspath(pipeline), **precision)
-    if loaded.needs_image and "image" not in columns and images is None:
-        raise ValueError(f"`images` must be given: {type(loaded).__name__} looks at photos, and the rows have none.")
-    run = run_record(loaded, os.fspath(pipeline), call_options, engine="ray", dataset=_files_digest(files), images=rows)
-    del loaded
+    more = {"engine": "ray", "dataset": _files_digest(files), "images": rows}
+    if isinstance(pipeline, MaskBaseline):
+        run = run_record(pipeline, "", call_options, **more)
+    else:
+        pipeline = os.fspath(pipeline)
+        precision: dict[str, Any] = {} if dtype is None else {"dtype": dtype}
+        loaded = load_pipeline(pipeline, **precision)
+        if loaded.needs_image and "image" not in columns and images is None:
+            raise ValueError(
+                f"`images` must be given: {type(loaded).__name__} looks at photos, and the rows have none."
+            )
+        run = run_record(loaded, pipeline, call_options, **more)
+        del loaded
     place = _Place(folder)
     if not _begin(place, run):
         kwargs = {"images": images, "device": device, "dtype": dtype, **call_options}
         with _ray(address, num_workers), _data_context(place, block_bytes):
-            _map_files(files, columns, place, os.fspath(pipeline), kwargs, num_workers, num_gpus, batch_rows)
+            _map_files(files, columns, place, pipeline, kwargs, num_workers, num_gpus, batch_rows)
         _finish(place, run, rows)
     return _count_rows(place, errors=True)
 
@@ -238,7 +245,7 @@ def _map_files(
     files: Sequence[tuple[_Place, str, int]],
     columns: Sequence[str],
     place: _Place,
-    pipeline: str,
+    pipeline: MaskBaseline | str,
     kwargs: dict[str, Any],
     num_workers: int,
     num_gpus: float,

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..evaluation import MaskBaseline
+from .annotator import check_baseline
+
 if TYPE_CHECKING:
     from datasets import Dataset
 
@@ -21,13 +24,13 @@ _NULL = -(2**62)
 
 
 def run_record(
-    pipeline: MaskPipeline, pipeline_name: str, call_options: Mapping[str, Any], **more: Any
+    pipeline: MaskPipeline | MaskBaseline, pipeline_name: str, call_options: Mapping[str, Any], **more: Any
 ) -> dict[str, Any]:
     """All that decides the result, as it reads back from JSON.
 
     Args:
-        pipeline: loaded.
-        pipeline_name: what card and record call it; "" for the name of its class.
+        pipeline: loaded; or a baseline.
+        pipeline_name: what card and record call it; "" for the name of its class, or of the baseline.
         call_options: of its call.
         more: what the engine adds, such as the digest of the data.
 
@@ -40,6 +43,10 @@ def run_record(
         >>> record["pipeline"], record["options"], record["dtype"], len(record["weights"])
         ('PCNetMaskPipeline', {'mask_threshold': '0.4'}, 'float32', 16)
     """
+    if isinstance(pipeline, MaskBaseline):
+        check_baseline(pipeline, call_options)
+        record = {"version": _VERSION, "pipeline": pipeline_name or pipeline.name, "method": pipeline.name}
+        return dict(json.loads(json.dumps({**record, "options": {}, **more})))
     pipeline([], [], **call_options)  # refuses options that it does not take; completes nothing
     record = {
         "version": _VERSION,

@@ -13,6 +13,7 @@ from .. import annotation, data
 from ..files import check_output_folder
 from .options import add_command, find_device, find_dtype, given_options, load_model, write_bad_records, write_out
 
+_METHODS = ("raw", "convex", "convex-refined")
 _EXAMPLES = """\
 The output folder gets data/*.parquet (the one schema, with the columns `predictions` and `error`), amodal.json (COCO:
 `segmentation` is the whole mask, `visible_mask` the given one, with `occlude_rate`, `score` and `uncertainty`) and a
@@ -24,6 +25,7 @@ among jobs with one folder, --engine ray on a cluster; docs/scale.md says which 
 examples:
   amodal-diffusion annotate instances.json --model pipelines/pcnet-m --output amodal/
   amodal-diffusion annotate instances.json --images photos/ --model pipelines/occamodal --output amodal/ --num-workers 2
+  amodal-diffusion annotate instances.json --method convex-refined --output hulls/  # label conversion without a network
   amodal-diffusion annotate user/data-set --model pipelines/asbu --output amodal/ --push-to-hub user/data-set-amodal
   amodal-diffusion annotate s3://bucket/set --model pipelines/asbu --output s3://bucket/amodal --engine ray --num-gpus 1
 """
@@ -43,7 +45,9 @@ def add_annotate(commands: Any, parents: list[Any]) -> None:
     parser.add_argument("annotations", metavar="ANNOTATIONS", help="annotation file, folder of Parquet, or Hub id")
     parser.add_argument("--images", metavar="DIR", help="folder of the photos, for a model that looks at them")
     parser.add_argument("--split", help="of Parquet that has several")
-    parser.add_argument("--model", required=True, metavar="PIPELINE", help="folder or Hub id of a mask pipeline")
+    completed = parser.add_mutually_exclusive_group(required=True)
+    completed.add_argument("--model", metavar="PIPELINE", help="folder or Hub id of a mask pipeline")
+    completed.add_argument("--method", choices=_METHODS, help="a baseline in its place: nothing, or the convex hull")
     parser.add_argument("--output", required=True, metavar="DIR", help="folder of the result")
     parser.add_argument("--shard-rows", type=int, default=32, metavar="N", help="images a piece of the work (32)")
     parser.add_argument("--num-workers", type=int, default=1, metavar="N", help="processes, of Ray actors (1)")
@@ -151,8 +155,9 @@ def _annotate(
         if options.device == "auto" and share is not None and torch.cuda.device_count() > 1:
             options.device = f"cuda:{share[0] % torch.cuda.device_count()}"
     call_options = given_options(options)
-    pipeline = load_model(options)
-    pipeline.check_options(call_options)
+    pipeline: Any = annotation.BASELINES[options.method] if options.method else load_model(options)
+    if options.method is None:
+        pipeline.check_options(call_options)
     bad_records: list[data.BadRecord] = []
     more: dict[str, Any] = {} if options.split is None else {"split": options.split}
     dataset = data.read_annotations(
@@ -167,7 +172,7 @@ def _annotate(
             bar.update(max(0, done - bar.n))
 
         annotation.annotate_dataset(
-            dataset, pipeline, options.output, pipeline_name=options.model, shard_rows=options.shard_rows,
+            dataset, pipeline, options.output, pipeline_name=options.model or "", shard_rows=options.shard_rows,
             shard=share, coco_shards=options.coco_shards, on_progress=progress, **call_options,
         )  # fmt: skip
     return bad_records
@@ -181,7 +186,8 @@ def _annotate_with_ray(options: argparse.Namespace) -> None:
     if options.dtype == "auto" or options.runtime != "torch":
         raise ValueError("--dtype auto and --runtime are not of --engine ray, whose machines may differ.")
     count = annotation.annotate_with_ray(
-        options.annotations, options.model, options.output, images=options.images, num_workers=options.num_workers,
+        options.annotations, annotation.BASELINES[options.method] if options.method else options.model,
+        options.output, images=options.images, num_workers=options.num_workers,
         num_gpus=options.num_gpus, device=None if options.device == "auto" else find_device(options.device),
         dtype=find_dtype(options.dtype), batch_rows=options.shard_rows, address=options.ray_address,
         **given_options(options),

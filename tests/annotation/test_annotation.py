@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from amodal_diffusion import ASBUPipeline, ASBUPredictor, MaskPipeline, PCNetMask, PCNetMaskPipeline
-from amodal_diffusion.annotation import annotate_dataset
+from amodal_diffusion.annotation import BASELINES, annotate_dataset
 from amodal_diffusion.annotation.annotator import annotation_table
 from amodal_diffusion.annotation.folder_store import AnnotationStore
+from amodal_diffusion.baselines import complete_convex_refined
 from amodal_diffusion.cli.main import main
 from amodal_diffusion.data import load_amodal_dataset, read_annotations, record_masks, record_order
 from amodal_diffusion.evaluation import call_pipeline, load_pipeline
@@ -139,6 +140,7 @@ def test_two_workers_make_the_same(source, model, result, tmp_path):
 KILLER = """
 import os, random, signal, sys
 from pathlib import Path
+from amodal_diffusion.baselines import complete_convex_refined
 from amodal_diffusion.cli.main import main
 from amodal_diffusion.data import read_annotations
 read_annotations(sys.argv[2])[0]  # imports what reading needs
@@ -404,3 +406,44 @@ def test_a_photo_that_is_cut_off_costs_its_image_alone(tmp_path, needs):
     assert ["error" in entry for entry in content["images"]] == [False, True, True]
     again = load_amodal_dataset(tmp_path / "out")
     assert record_masks(again[1])[1] is None
+
+
+def test_labels_are_converted_without_a_network(source, model, result, tmp_path):
+    flags = ["--output", tmp_path / "hulls", "--shard-rows", "2"]
+    for method in ("convex-refined", "convex-refined"):  # the second time there is nothing to do
+        assert main([str(part) for part in ["annotate", source, "--method", method, *flags]]) in (0, None)
+    record = json.loads((tmp_path / "hulls" / "annotation.json").read_text())
+    assert record["run"]["method"] == record["run"]["pipeline"] == "convex-refined" and record["finished"]
+    assert "predictions of `convex-refined`" in (tmp_path / "hulls" / "README.md").read_text()
+    rows, some = read_annotations(source), 0
+    for row, found in zip(rows, load_amodal_dataset(tmp_path / "hulls"), strict=True):
+        modal, _ = record_masks(row)
+        if len(modal):
+            crowd = np.array([obj["is_crowd"] for obj in row["objects"]])
+            expected = np.where(crowd[:, None, None], modal, complete_convex_refined(modal))
+            assert (record_masks(found)[1] == expected).all()
+            some += (expected & ~modal).any()
+    assert some
+
+
+def test_another_method_in_the_same_folder_is_refused(source, model, tmp_path, capsys):
+    folder = tmp_path / "labels"
+
+    def run(*flags):
+        arguments = ["annotate", source, "--output", folder, *flags]
+        status = main([str(part) for part in arguments])
+        return status, capsys.readouterr().err
+
+    assert run("--method", "raw")[0] in (0, None)
+    for flags in (("--method", "convex"), ("--method", "convex-refined"), ("--model", model)):
+        status, error = run(*flags)
+        assert status and "holds another run; what differs is" in error and "method" in error
+    status, error = run("--method", "raw", "--mask-threshold", "0.4")
+    assert status and "takes no options, got `mask_threshold`" in error
+    for flags in ((), ("--method", "raw", "--model", model)):
+        with pytest.raises(SystemExit):
+            run(*flags)
+
+
+def test_the_command_names_the_baselines():
+    assert importlib.import_module("amodal_diffusion.cli.annotate")._METHODS == tuple(BASELINES)

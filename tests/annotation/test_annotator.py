@@ -8,9 +8,11 @@ import pyarrow
 import pytest
 from PIL import Image
 
-from amodal_diffusion.annotation import AmodalAnnotator, annotation_features
+from amodal_diffusion.annotation import BASELINES, AmodalAnnotator, annotation_features
+from amodal_diffusion.baselines import complete_convex, complete_convex_refined
 from amodal_diffusion.data import read_annotations, record_masks, record_order
-from amodal_diffusion.evaluation import call_pipeline
+from amodal_diffusion.evaluation import METHODS, call_pipeline
+from amodal_diffusion.ordering import order_by_hull
 from pipeline_helpers import tiny_model, tiny_pipeline
 from training_helpers import write_coco
 
@@ -107,6 +109,47 @@ def test_options_go_to_the_call(rows, pipeline):
     assert np.array_equal(record_masks(whole)[1], output.amodal_masks)
     with pytest.raises(TypeError, match="takes no `masks_threshold`"):
         AmodalAnnotator(pipeline, masks_threshold=0.9)(rows.with_format("arrow")[:1])
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_a_baseline_completes_as_a_pipeline_does(rows, name):
+    """Label conversion without a network [Z20, Table 4]."""
+    complete = {"raw": np.copy, "convex": complete_convex, "convex-refined": complete_convex_refined}[name]
+    batch = rows[:]
+    batch["objects"][0][1]["is_crowd"] = True
+    batch["objects"][2] = []
+    annotate = pickle.loads(pickle.dumps(AmodalAnnotator(BASELINES[name])))
+    done, grown = annotate(batch), 0
+    for index, objects in enumerate(done["objects"]):
+        row = {name: values[index] for name, values in batch.items()}
+        modal, _ = record_masks(row)
+        assert done["error"][index] is None and len(objects) == len(modal)
+        assert (
+            done["order_relations"][index] is not None
+            if name == "convex-refined"
+            else not done["order_relations"][index]
+        )
+        if not len(modal):
+            continue
+        expected = complete(modal)
+        if not index:
+            expected[1] = modal[1]  # a crowd
+        again, amodal = record_masks({**row, "objects": objects})
+        assert (again == modal).all() and (amodal == expected).all()
+        grown += (amodal & ~modal).sum()
+        assert all(one == {"score": 1.0, "uncertainty": 0.0} for one in done["predictions"][index])
+        if name == "convex-refined":
+            relations = done["order_relations"][index]
+            found = record_order({**row, "objects": objects, "order_relations": relations})
+            assert (found == order_by_hull(modal)).all()
+    assert (grown > 0) == (name != "raw")
+
+
+def test_baselines_refused():
+    with pytest.raises(TypeError, match="baseline 'raw' takes no options, got `mask_threshold`"):
+        AmodalAnnotator(BASELINES["raw"], mask_threshold=0.5)
+    with pytest.raises(ValueError, match="baseline 'y-axis' completes no masks"):
+        AmodalAnnotator(METHODS["y-axis"])
 
 
 def spoil(row, kind):

@@ -12,7 +12,7 @@ import psutil
 import pyarrow.parquet as parquet
 import pytest
 
-from amodal_diffusion.annotation import annotate_dataset, annotate_with_ray, ray_run
+from amodal_diffusion.annotation import BASELINES, annotate_dataset, annotate_with_ray, ray_run
 from amodal_diffusion.annotation.record import record_text
 from amodal_diffusion.data import load_amodal_dataset, read_annotations, save_parquet
 from amodal_diffusion.evaluation import load_pipeline
@@ -47,7 +47,7 @@ def without_cluster(monkeypatch):
 
     def map_files(files, columns, place, pipeline, kwargs, num_workers, num_gpus, batch_rows):
         rows = load_amodal_dataset(files[0][0].name.removeprefix("file://"))
-        annotate_dataset(rows, load_pipeline(pipeline), place.inside("work"))
+        annotate_dataset(rows, load_pipeline(pipeline) if isinstance(pipeline, str) else pipeline, place.inside("work"))
         place.files.mv(place.inside("work/data"), place.inside("data"), recursive=True)
         place.files.rm(place.inside("work"), recursive=True)
 
@@ -71,6 +71,14 @@ def test_the_run_around_the_cluster(source, model, tmp_path, without_cluster, mo
     assert annotate_with_ray(f"file://{source}" if url else source, model, place) == 0  # finished: nothing is done
     with pytest.raises(ValueError, match="holds another run; what differs is options"):
         annotate_with_ray(source, model, tmp_path / "out", mask_threshold=0.9)
+
+
+def test_a_baseline_in_the_place_of_a_pipeline(source, model, tmp_path, without_cluster):
+    assert annotate_with_ray(source, BASELINES["convex"], tmp_path / "out") == 0
+    assert len(load_amodal_dataset(tmp_path / "out")) == IMAGES
+    for other in (BASELINES["raw"], model):
+        with pytest.raises(ValueError, match="holds another run; what differs is .*method"):
+            annotate_with_ray(source, other, tmp_path / "out")
 
 
 def test_ids_that_occur_twice_are_seen(source, model, tmp_path, without_cluster, monkeypatch):

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from amodal_diffusion.data.samplers import PartialBatch
-from amodal_diffusion.losses import ShapeWeights, expected_distance, partial_loss
+from amodal_diffusion.data.samplers import PartialBatch, ShapeBatch
+from amodal_diffusion.losses import ShapeWeights, complete_loss, expected_distance, partial_loss, simulated_loss
 from amodal_diffusion.models import AmodalVAE, DiagonalGaussian
 
 
@@ -36,3 +36,50 @@ def test_stage_three_looks_at_visible_pixels_alone():
     assert nll(plain) == nll(plain, front * 0)  # what lies beside the object does not matter
     assert nll(wide) > nll(plain)
     assert nll(wide, front * 0) > nll(wide)  # and with the background, what is in front does not
+
+
+def stages(weights):
+    """The loss of each stage by these weights, with its figures; of one network, with the same random numbers."""
+    torch.manual_seed(0)
+    model = AmodalVAE(sample_size=16, latent_channels=4, block_out_channels=(8, 16)).eval()
+    whole = torch.zeros(2, 1, 16, 16)
+    whole[:, :, 2:13, 3:14] = 1
+    visible, frame, front = whole.clone(), torch.zeros(2, 24, 24), torch.zeros(2, 24, 24)
+    visible[..., 9:] = 0
+    frame[:, 6:17, 5:11], front[:, :, 16:] = 1, 1
+    boxes = torch.tensor([[0.2, 0.2, 0.7, 0.7]]).repeat(2, 1)
+    ids, by_box = torch.zeros(2, dtype=torch.int64), torch.zeros(2, dtype=torch.bool)
+    codes = DiagonalGaussian(torch.ones(2, 4), torch.zeros(2, 4))
+    scene = torch.zeros(2, 24, 24, dtype=torch.bool)
+    simulated = ShapeBatch(visible, whole, frame, boxes, by_box, ids, scene, scene, boxes, boxes)
+    partial = PartialBatch(visible, frame, front, ids)
+    return (
+        complete_loss(model, whole, None, torch.Generator().manual_seed(1), weights),
+        simulated_loss(model, simulated, None, codes, torch.Generator().manual_seed(1), weights),
+        partial_loss(model, partial, None, torch.Generator().manual_seed(1), weights),
+    )
+
+
+@pytest.mark.parametrize("part", ["kl", "code", "placement", "box"])
+def test_each_part_is_added_by_its_weight(part):
+    """[L20], equations 1 to 5: all parts are costs; a sign that is wrong would let training run away from the prior."""
+    for (low, logs), (high, again) in zip(
+        stages(ShapeWeights(**{part: 0.0})), stages(ShapeWeights(**{part: 3.0})), strict=True
+    ):
+        assert logs.keys() == again.keys()
+        assert (high - low).item() == pytest.approx(3 * float(logs.get(part, 0.0)) / 256, rel=1e-4, abs=1e-6)
+
+
+def test_stage_one_is_the_negative_elbo():
+    """By torch's distributions: the cross-entropy of the pixels, and the divergence from a normal prior."""
+    torch.manual_seed(0)
+    model = AmodalVAE(sample_size=16, latent_channels=4, block_out_channels=(8, 16)).eval()
+    whole = (torch.rand(3, 1, 16, 16) > 0.5).float()
+    loss, _ = complete_loss(model, whole, None, torch.Generator().manual_seed(1), ShapeWeights())
+    logits, _, code = model(whole, None, torch.Generator().manual_seed(1), True, False)
+    likelihood = torch.distributions.Bernoulli(logits=logits).log_prob(whole).sum((1, 2, 3))
+    posterior = torch.distributions.Normal(code.mean, (0.5 * code.log_variance).exp())
+    prior = torch.distributions.Normal(torch.zeros_like(code.mean), torch.ones_like(code.mean))
+    divergence = torch.distributions.kl_divergence(posterior, prior).sum(1)
+    assert (divergence > 0).all()
+    assert loss.item() == pytest.approx((divergence - likelihood).mean().item() / 256, rel=1e-5)

@@ -44,3 +44,10 @@ def test_is_symmetric():
 def test_shapes_must_agree():
     with pytest.raises(ValueError, match=r"`occluder` must have the shape of `modal` \(1, 4, 4\), got \(1, 4, 5\)"):
         occlusion_boundary(torch.zeros(1, 4, 4), torch.zeros(1, 4, 5))
+
+
+def test_the_published_boundary_is_the_default():
+    """[N21]: max-pooling of 5 x 5 of both masks, so two pixels on each side of where they meet."""
+    modal, occluder = torch.zeros(2, 1, 1, 9, 12)
+    modal[..., :6], occluder[..., 6:] = 1, 1
+    assert occlusion_boundary(modal, occluder)[0, 0, 4].tolist() == [0] * 4 + [1] * 4 + [0] * 4

@@ -119,6 +119,8 @@ def _role_of(method: Method) -> str:
     if not isinstance(method, PipelineMethod):
         return method.name
     system = _SYSTEMS.get(type(method.pipeline).__name__, "")
+    if system == "sdamodal" and len(method.pipeline.decoder.config.feature_channels) == 1:
+        system = "sdamodal-one-scale"
     networks = (getattr(method.pipeline, name) for name in method.pipeline.mask_networks)
     skips = [network.config.get("final_skip", True) for network in networks]
     return system if all(skips) or not system else f"{system}-no-skip"
