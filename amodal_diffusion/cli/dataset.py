@@ -55,6 +55,8 @@ examples:
   amodal-diffusion dataset convert --format columns train=user/cups --output cups/ \\
       --columns masks=objects.segmentation category=objects.category image=image
   amodal-diffusion dataset convert annotations.json --images photos/ --output mine/ --push-to-hub user/mine
+  amodal-diffusion dataset convert test=instances_val.json --format kins --output merged/ \\
+      --category-ids car=1 bus=1 motorcycle=2 bicycle=2
 
 The output folder gets data/SPLIT-00000-of-0000n.parquet, README.md (the card) and, with --photos beside, photos/SPLIT/.
 """
@@ -156,6 +158,12 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--columns", nargs="+", metavar="KEY=COLUMN", help="of --format columns, see below")
     parser.add_argument("--config", metavar="NAME", help="of a Hub data set of --format columns that has several")
+    parser.add_argument(
+        "--category-ids",
+        nargs="+",
+        metavar="NAME=ID",
+        help="category ids by names, which may share one; objects of other names lose theirs (as they are)",
+    )
     parser.add_argument("--source", metavar="NAME", help="what the rows call the data set (the format, or the file)")
     parser.add_argument(
         "--on-error", choices=("raise", "skip"), default="raise", help="what to do with a bad record (raise)"
@@ -183,13 +191,14 @@ def _run_dataset_convert(options: argparse.Namespace) -> None:
     check_output_folder(options.output)
     bad_records: list[data.BadRecord] = []
     places = _places(options.annotations)
+    ids = _category_ids(options.category_ids)
     folders = options.images or [None]
     if len(folders) == 1:
         folders = folders * len(places)
     if len(folders) != len(places):
         raise ValueError(f"--images must have one folder, or one for each of the {len(places)} splits.")
     rows = {
-        split: _Rows(partial(_read_rows, options, split, place, folder, bad_records))
+        split: _Rows(partial(_read_rows, options, split, place, folder, bad_records, ids))
         for (split, place), folder in zip(places.items(), folders, strict=True)
     }
     converted = data.convert_dataset(
@@ -258,7 +267,31 @@ def _places(texts: Sequence[str]) -> dict[str, str]:
     return places
 
 
+def _category_ids(texts: Sequence[str] | None) -> dict[str, int] | None:
+    """Name → id; None where the ids stay as they are."""
+    ids: dict[str, int] = {}
+    for text in texts or ():
+        name, sign, number = text.rpartition("=")
+        if not (name and sign and number.isascii() and number.isdecimal() and 0 < int(number) < 2**31):
+            raise ValueError(f"--category-ids must be NAME=ID with ids from 1, got {text!r}.")
+        if ids.setdefault(name, int(number)) != int(number):
+            raise ValueError(f"--category-ids names {name!r} twice.")
+    return ids or None
+
+
 def _read_rows(
+    options: argparse.Namespace,
+    split: str,
+    place: str,
+    folder: Path | None,
+    bad_records: list[data.BadRecord],
+    ids: Mapping[str, int] | None,
+) -> Iterator[Mapping[str, Any]]:
+    rows = _open_rows(options, split, place, folder, bad_records)
+    yield from rows if ids is None else data.with_category_ids(rows, ids)
+
+
+def _open_rows(
     options: argparse.Namespace, split: str, place: str, folder: Path | None, bad_records: list[data.BadRecord]
 ) -> Iterator[Mapping[str, Any]]:
     if options.format == "columns":

@@ -3,6 +3,7 @@ from .cards import dataset_card as dataset_card
 from .convert import PHOTOS as PHOTOS
 from .convert import ConvertedDataset as ConvertedDataset
 from .convert import convert_dataset as convert_dataset
+from .convert import with_category_ids as with_category_ids
 from .dataset import load_amodal_dataset as load_amodal_dataset
 from .dataset import push_dataset as push_dataset
 from .dataset import push_parquet as push_parquet

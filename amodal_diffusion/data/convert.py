@@ -110,6 +110,25 @@ def convert_dataset(
     return ConvertedDataset(target, [target / "data" / name for name in names], counts)
 
 
+def with_category_ids(rows: Iterable[Mapping[str, Any]], ids: Mapping[str, int]) -> Iterator[dict[str, Any]]:
+    """Rows whose objects have other category ids, by their names; ids may be shared, so that classes become one.
+
+    So data sets agree in what class-conditioned networks see, as for [L20], Table 5, where buses and cars are one class.
+
+    Args:
+        rows: of the schema.
+        ids: name of an object → its category id. Objects of other names lose theirs.
+
+    Example:
+        >>> row = {"objects": [{"name": "bus", "category_id": 6}, {"name": "kite", "category_id": 1}]}
+        >>> (changed,) = with_category_ids([row], {"car": 1, "bus": 1})
+        >>> [item["category_id"] for item in changed["objects"]]
+        [1, None]
+    """
+    for row in rows:
+        yield {**row, "objects": [{**item, "category_id": ids.get(item["name"])} for item in row["objects"]]}
+
+
 def _check_splits(splits: Mapping[str, Any]) -> None:
     if not splits:
         raise ValueError("splits must have at least one split")

@@ -26,6 +26,7 @@ class MethodScores:
         matches: of the detections, by class.
         order: (6,) terms of `OrderMetrics`.
         occluders: (11,) terms of `OccluderMetrics`.
+        widths: (N,) see `Prediction`.
 
     Example:
         >>> scores = MethodScores(seconds=0.1)
@@ -39,6 +40,7 @@ class MethodScores:
     matches: list[ImageMatches] | None = None
     order: np.ndarray | None = None
     occluders: np.ndarray | None = None
+    widths: np.ndarray | None = None
 
     __repr__ = short_repr
 
@@ -122,6 +124,7 @@ def _score(sample: Sample, method: Method, class_aware: bool) -> MethodScores:
         ("order", prediction.order, sample.order.shape),
         ("occluders", prediction.occluders, sample.modal.shape),
         ("matched", prediction.matched, sample.modal.shape[:1]),
+        ("widths", prediction.widths, sample.modal.shape[:1]),
     ):
         if given is not None:
             check_shape(method.name, sample, what, given.shape, expected)
@@ -133,6 +136,7 @@ def _score(sample: Sample, method: Method, class_aware: bool) -> MethodScores:
         matches=_matches(sample, prediction, class_aware),
         order=None if order is None else OrderMetrics.count(order, sample.order, sample.overlaps),
         occluders=None if occluders is None else OccluderMetrics.count(occluders, sample.occluders, sample.modal),
+        widths=prediction.widths,
     )
 
 

@@ -11,6 +11,7 @@ import torch
 
 from ..data.synthesis import mix_seed
 from ..masks import mask_boxes
+from ..metrics import sample_widths
 from ..pipelines import AmodalPipelineOutput, MaskPipeline
 from .calls import call_pipeline
 from .methods import PipelineMethod
@@ -147,7 +148,10 @@ class PosteriorMethod:
             joined = [(drawn | whole).sum(axis=(1, 2)) for drawn, whole in _pairs(output.samples, sample.amodal)]
             values = np.array(common).reshape(values.shape) / np.maximum(np.array(joined).reshape(values.shape), 1)
         best = values.argmax(axis=1)
-        return Prediction(masks=output.samples[np.arange(len(best)), best])
+        # The samples are the same for every choice: one row says how far apart they are.
+        apart = self.choose == "visible" and output.samples.shape[1] > 1
+        widths = sample_widths(output.samples) if apart else None
+        return Prediction(masks=output.samples[np.arange(len(best)), best], widths=widths)
 
 
 def posterior_methods(

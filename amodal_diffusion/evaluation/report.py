@@ -42,6 +42,7 @@ _AP_COLUMNS = {
     "ar": "AR",
 }
 _MATCH_COLUMNS = {"matched": "matched", "miou_pooled_all": "mIoU pooled, unmatched empty"}
+_WIDTH_COLUMNS = {"sample_width": "width of the samples"}
 _ORDER_COLUMNS = {
     "order_accuracy": "related pairs",
     "order_accuracy_large": "at least 30 px hidden",
@@ -246,6 +247,9 @@ class EvaluationReport:
             if any("matched" in row for row in self.completion.values()):
                 parts.append("Matched objects, percent")
                 parts.append(self._table(table, "completion", "method", _MATCH_COLUMNS))
+            if any("sample_width" in row for row in self.completion.values()):
+                parts.append("How far apart the samples of an object are: 1 less the mean IoU of two, percent")
+                parts.append(self._table(table, "completion", "method", _WIDTH_COLUMNS, drawn_only=True))
             classes = "by class" if self.class_aware else "class-agnostic"
             title = f"Amodal AP (COCO, {classes}; detections are the completed masks, ranked alike), percent"
             parts += [title, self._table(table, "completion", "method", _AP_COLUMNS)]
@@ -289,11 +293,14 @@ class EvaluationReport:
             parts.append(f"Skipped {self.counts['skipped']} images without objects or amodal masks.")
         return parts
 
-    def _table(self, table: Table, section: str, corner: str, columns: Mapping[str, str]) -> str:
+    def _table(
+        self, table: Table, section: str, corner: str, columns: Mapping[str, str], *, drawn_only: bool = False
+    ) -> str:
         header = [corner, *columns.values(), "seconds"]
         rows: list[list[Cell]] = [
             [name, *(self.cell(section, name, key) for key in columns), f"{self.seconds[name]:.1f}"]
-            for name in getattr(self, section)
+            for name, row in getattr(self, section).items()
+            if not drawn_only or any(key in row for key in columns)
         ]
         return table(header, rows)
 
@@ -318,6 +325,8 @@ class EvaluationReport:
         if not shown:
             return []
         columns = {key: title for key, title in _COMPLETION_COLUMNS.items() if key != "pixel_accuracy"}
+        if any("sample_width" in metrics for group in shown for metrics in group.metrics.values()):
+            columns |= _WIDTH_COLUMNS
         if kind == "source":
             columns |= {key: f"order, {title}" for key, title in _ORDER_COLUMNS.items() if key != "order_accuracy_all"}
         rows: list[list[Cell]] = []

@@ -127,6 +127,7 @@ class Prediction:
         matched: (N,) bool, the objects that the method knows of, where its masks are not made from the true modal ones;
             None for all. The others are left out of the mask metrics and counted apart.
         detections: what AP ranks; None takes `masks`, ranked alike.
+        widths: (N,) how far apart the samples of each object are, see `metrics.sample_widths`.
 
     Example:
         >>> Prediction(masks=np.ones((2, 4, 4), bool)).order is None
@@ -138,6 +139,7 @@ class Prediction:
     occluders: np.ndarray | None = None
     matched: np.ndarray | None = None
     detections: Detections | None = None
+    widths: np.ndarray | None = None
 
     __repr__ = short_repr
 

@@ -15,6 +15,7 @@ from ..metrics import (
     MatchMetrics,
     OccluderMetrics,
     OrderMetrics,
+    SampleWidthMetrics,
     difference_intervals,
     percentile_intervals,
     resampled_metrics,
@@ -25,7 +26,7 @@ from .report import TRUTH_MARK, Difference, EvaluationReport, Group, GroupKind, 
 from .samples import Method, OrderSource
 
 Metrics = dict[str, float]
-_Terms = type[CompletionMetrics | MatchMetrics | OrderMetrics | OccluderMetrics]
+_Terms = type[CompletionMetrics | MatchMetrics | OrderMetrics | OccluderMetrics | SampleWidthMetrics]
 
 HIDDEN_SHARES = (0.0, 0.1, 0.3, 0.5, 0.7, 1.0)
 """Edges of the groups by hidden share."""
@@ -176,6 +177,9 @@ def _add_masks(
     if any(entry.matched is not None for entry in entries):
         terms = [MatchMetrics.count_objects(e.objects, e.matched) for e in entries if e.objects is not None]
         parts.append(bootstrap.metrics(MatchMetrics, terms))
+    widths = [SampleWidthMetrics.count(entry.widths) for entry in entries if entry.widths is not None]
+    if widths:
+        parts.append(bootstrap.metrics(SampleWidthMetrics, widths))
     matches = [entry.matches for entry in entries if entry.matches is not None]
     if matches:
         parts.append(bootstrap.precision(matches))
@@ -239,7 +243,7 @@ def _group(
     group = Group(kind, name)
     for column, method in enumerate(names):
         entries = [(record, record.methods[column]) for record in records]
-        terms, objects, occluded, images = [], 0, 0, 0
+        terms, widths, objects, occluded, images = [], [], 0, 0, 0
         for record, entry in entries:
             if entry.objects is None:
                 continue
@@ -247,6 +251,8 @@ def _group(
             objects += int(some.sum())
             occluded += int((entry.objects[some, 5] > 0).sum())
             images += bool(some.any())
+            if entry.widths is not None:
+                widths.append(SampleWidthMetrics.count(entry.widths[some]))
             if entry.matched is not None:
                 some = some & entry.matched
             terms.append(CompletionMetrics.count_objects(entry.objects[some], record.frame))
@@ -254,6 +260,10 @@ def _group(
             continue
         group.objects, group.occluded, group.images = objects, occluded, images
         group.metrics[method], values = boot.metrics(CompletionMetrics, terms)
+        if widths:
+            apart, more = boot.metrics(SampleWidthMetrics, widths)
+            group.metrics[method] |= apart
+            values |= more
         if values and images > 1:
             group.intervals[method] = boot.intervals(values)
     return group if group.objects else None

@@ -3,6 +3,7 @@ from .accumulators import FillMetrics as FillMetrics
 from .accumulators import MatchMetrics as MatchMetrics
 from .accumulators import OccluderMetrics as OccluderMetrics
 from .accumulators import OrderMetrics as OrderMetrics
+from .accumulators import SampleWidthMetrics as SampleWidthMetrics
 from .average_precision import AmodalAP as AmodalAP
 from .average_precision import ImageMatches as ImageMatches
 from .average_precision import match_detections as match_detections
@@ -26,5 +27,6 @@ from .functional import object_counts as object_counts
 from .functional import order_accuracy as order_accuracy
 from .functional import order_counts as order_counts
 from .functional import pixel_accuracy as pixel_accuracy
+from .functional import sample_widths as sample_widths
 from .lite_distances import LiteDistances as LiteDistances
 from .lite_distances import frechet_distance as frechet_distance

@@ -182,6 +182,33 @@ class MatchMetrics(_Totals):
         return {"matched": ratios(matched, objects), "miou_pooled_all": ratios(intersection, union)}
 
 
+class SampleWidthMetrics(_Totals):
+    """How far apart the samples of an object are: the width of a posterior of shapes [L20, supplement].
+
+    `compute` gives `sample_width`, the mean over objects of `sample_widths`, NaN without objects.
+
+    Example:
+        >>> metrics = SampleWidthMetrics()
+        >>> metrics.add(SampleWidthMetrics.count(np.array([0.0, 0.5])))
+        >>> metrics.compute()
+        {'sample_width': 0.25}
+    """
+
+    names = ("width", "objects")
+
+    @classmethod
+    def count(cls, widths: npt.ArrayLike) -> FloatArray:
+        """The terms (K,) of one image, from (N,) `sample_widths`."""
+        values = np.asarray(widths, np.float64)
+        return cls._terms(width=values.sum(), objects=len(values))
+
+    @staticmethod
+    def from_totals(totals: FloatArray) -> dict[str, FloatArray]:
+        """The metric of sums (..., 2), of shape (...)."""
+        width, objects = np.moveaxis(totals, -1, 0)
+        return {"sample_width": ratios(width, objects)}
+
+
 class OrderMetrics(_Totals):
     """Order metrics over a data set [Z20].
 

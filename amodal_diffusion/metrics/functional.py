@@ -50,6 +50,38 @@ def iou_counts(pred: MaskInput, target: MaskInput, modal: MaskInput) -> IntArray
     return object_counts(pred, target, modal)[:, :5]
 
 
+def sample_widths(samples: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+    """How far apart the K samples of each object are: 1 less the mean IoU of two of them.
+
+    Args:
+        samples: (N, K, H, W) bool, K at least 2.
+
+    Returns:
+        (N,) in [0, 1]: 0 where all samples are the same, empty ones among them; 1 where no two have a pixel in common.
+
+    Raises:
+        ValueError: fewer than two samples.
+
+    Example:
+        >>> samples = np.array([[[[1, 1, 0, 0]], [[1, 1, 1, 1]]], [[[1, 0, 0, 0]], [[1, 0, 0, 0]]]], dtype=bool)
+        >>> sample_widths(samples)
+        array([0.5, 0. ])
+    """
+    count = samples.shape[1]
+    if count < 2:
+        raise ValueError(f"`samples` must hold at least 2 samples of each object, got {count}.")
+    first, second = np.triu_indices(count, k=1)
+    widths = np.zeros(len(samples))
+    for index, drawn in enumerate(samples):  # all at once would take as many floats as there are pixels
+        flat = drawn.reshape(count, -1)
+        planes = flat[:, flat.any(axis=0)].astype(np.float32)
+        common = planes @ planes.T
+        sizes = np.diagonal(common)
+        union = sizes[first] + sizes[second] - common[first, second]
+        widths[index] = 1 - np.where(union > 0, common[first, second] / np.maximum(union, 1), 1).mean()
+    return widths
+
+
 def object_counts(pred: MaskInput, target: MaskInput, modal: MaskInput) -> IntArray:
     """The columns of `iou_counts`, then the hidden pixels |target outside modal|: (N, 6) int64.
 

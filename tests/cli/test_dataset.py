@@ -137,6 +137,27 @@ def test_parquet_to_parquet(source, tmp_path, photos):
         np.testing.assert_array_equal(np.asarray(one["image"]), np.asarray(two["image"]))
 
 
+def test_classes_become_one(tmp_path, capsys):
+    """As [L20] merges buses with cars, and motorcycles with bicycles, to test on another data set (Table 5)."""
+    names = ["car", "bus", "bicycle", "traffic light"]
+    document = coco(*[coco_object(n, n) for n in range(1, 5)], images=[image(n) for n in range(1, 5)])
+    document["categories"] = [{"id": number, "name": name} for number, name in enumerate(names, start=1)]
+    for number, entry in enumerate(document["annotations"], start=1):
+        entry["category_id"] = number
+    write(tmp_path / "a.json", document)
+    given = ["--category-ids", "car=1", "bus=1", "bicycle=2"]
+    assert run(tmp_path / "a.json", "--output", tmp_path / "out", *given) == 0
+    objects = [row["objects"][0] for row in load_amodal_dataset(tmp_path / "out")]
+    assert [(item["name"], item["category_id"]) for item in objects] == [
+        ("car", 1), ("bus", 1), ("bicycle", 2), ("traffic light", None)
+    ]  # fmt: skip
+    for text in ("car", "car=", "car=0", "=1", "car=x"):
+        assert run(tmp_path / "a.json", "--output", tmp_path / "other", "--category-ids", text) == 2
+        assert "--category-ids must be NAME=ID with ids from 1" in capsys.readouterr().err
+    assert run(tmp_path / "a.json", "--output", tmp_path / "other", "--category-ids", "car=1", "car=2") == 2
+    assert "names 'car' twice" in capsys.readouterr().err
+
+
 def test_bad_records(tmp_path, capsys):
     path = write(
         tmp_path / "a.json",

@@ -87,6 +87,31 @@ class Guesser(MaskPipeline):
         return AmodalPipelineOutput(amodal, masks.astype(np.float32), None, None, None, *drawn)
 
 
+def test_the_width_of_the_samples_by_hidden_share(dataset):
+    """[L20], supplement: how far the samples are apart, as a function of what is hidden."""
+    content = make_content(hidden=2)
+    content["images"][0]["id"] = content["annotations"][0]["image_id"] = 5
+    pipeline = Guesser()
+    rows = [*dataset, *read_annotations(content)]
+    report = evaluate_methods(
+        rows, [PipelineMethod(pipeline, "g"), *posterior_methods(pipeline, "g", 3)], order_methods=(),
+        groups=("hidden",), resamples=20,
+    )  # fmt: skip
+    name = "g, best of 3 by visible"
+    assert [row for row, metrics in report.completion.items() if "sample_width" in metrics] == [name]
+
+    def width(hidden, whole=16 * 16, everything=HEIGHT * WIDTH):
+        seen = whole - 8 * hidden
+        return 1 - np.mean([seen / whole, seen / everything, whole / everything])
+
+    groups = {group.name: group.metrics[name]["sample_width"] for group in report.groups}
+    assert groups == {"0 to 10 %": pytest.approx(width(2)), "10 to 30 %": pytest.approx(width(8))}
+    assert width(2) < width(8) and 0 < report.completion[name]["sample_width"] < 1
+    assert report.intervals["completion"][name]["sample_width"][0] < report.completion[name]["sample_width"]
+    text = report.to_text()
+    assert "How far apart the samples of an object are" in text and "width of the samples" in text
+
+
 @pytest.mark.parametrize("occluders_given", [True, False])
 def test_rows_say_what_choice_and_box_gain(dataset, occluders_given):
     pipeline = Guesser()

@@ -95,6 +95,8 @@ PIPELINES = {
     "occamodal-no-skip": lambda: OccAmodalPipeline(tiny_predictor(1), tiny_predictor(2, final_skip=False)),
     "sdamodal": make_sdamodal,
     "sdamodal-no-skip": lambda: make_sdamodal(final_skip=False),
+    "sdamodal-one-scale": lambda: make_sdamodal(feature_channels=(4,), feature_sizes=(4,)),
+    "sdamodal-one-scale-no-skip": lambda: make_sdamodal(feature_channels=(4,), feature_sizes=(4,), final_skip=False),
 }
 
 
@@ -278,6 +280,8 @@ def test_the_right_data_is_no_other_data(dataset, pcnet, name, source, images):
         ("z24-3", "asbu", "A: neither (ASBU)"),
         ("z24-4", "sdamodal", "F: Stable Diffusion, scales, final skip"),
         ("z24-4", "sdamodal-no-skip", "C: Stable Diffusion, scales"),
+        ("z24-4", "sdamodal-one-scale", "E: Stable Diffusion, final skip"),
+        ("z24-4", "sdamodal-one-scale-no-skip", "B: Stable Diffusion"),
         ("z24-6", "occamodal", "OccAmodal, COCOA"),
         ("z24-6", "sdamodal", "SDAmodal, COCOA"),
         ("z24-7", "sdamodal", "SDAmodal"),

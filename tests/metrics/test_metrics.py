@@ -19,6 +19,7 @@ from amodal_diffusion.metrics import (
     order_accuracy,
     order_counts,
     pixel_accuracy,
+    sample_widths,
 )
 
 ORDER = np.array([[0, 1, 0], [-1, 0, 1], [0, -1, 0]])
@@ -305,3 +306,17 @@ class TestAccumulators:
         name = next(iter(state))
         with pytest.raises(ValueError, match=rf"`state` lacks \['{name}'\] and has unknown \['x'\]"):
             make().load_state_dict({**{key: value for key, value in state.items() if key != name}, "x": 1.0})
+
+
+def test_widths_of_samples_pair_by_pair():
+    rng = np.random.default_rng(0)
+    samples = rng.random((5, 4, 6, 7)) > rng.random((5, 1, 1, 1))
+    samples[3] = False
+    samples[4] = samples[4, :1]
+    for drawn, width in zip(samples, sample_widths(samples), strict=True):
+        pairs = [(drawn[i], drawn[j]) for i in range(4) for j in range(i)]
+        ious = [(a & b).sum() / (a | b).sum() if (a | b).any() else 1 for a, b in pairs]
+        assert width == pytest.approx(1 - np.mean(ious), abs=1e-6)
+    assert sample_widths(samples)[3:].tolist() == [0, 0] and sample_widths(samples[:0]).shape == (0,)
+    with pytest.raises(ValueError, match="`samples` must hold at least 2 samples of each object, got 1"):
+        sample_widths(samples[:, :1])
