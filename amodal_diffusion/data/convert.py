@@ -113,7 +113,7 @@ def convert_dataset(
 def with_category_ids(rows: Iterable[Mapping[str, Any]], ids: Mapping[str, int]) -> Iterator[dict[str, Any]]:
     """Rows whose objects have other category ids, by their names; ids may be shared, so that classes become one.
 
-    So data sets agree in what class-conditioned networks see, as for [L20], Table 5, where buses and cars are one class.
+    So data sets agree in what class-conditioned networks see: in [L20], Table 5, buses and cars are one class.
 
     Args:
         rows: of the schema.
