@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,10 @@ examples:
   amodal-diffusion dataset convert annotations.json --images photos/ --output mine/ --push-to-hub user/mine
   amodal-diffusion dataset convert test=instances_val.json --format kins --output merged/ \\
       --category-ids car=1 bus=1 motorcycle=2 bicycle=2
+
+--detections has visible masks that a segmenter predicted, to be completed by `annotate` ([Z20], Table 4): a JSON list
+of COCO results, such as detectron2's coco_instances_results.json, or weights of torchvision's maskrcnn_resnet50_fpn
+(.pth, .safetensors), which then looks at the photos.
 
 The output folder gets data/SPLIT-00000-of-0000n.parquet, README.md (the card) and, with --photos beside, photos/SPLIT/.
 """
@@ -164,6 +168,10 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=ID",
         help="category ids by names, which may share one; objects of other names lose theirs (as they are)",
     )
+    parser.add_argument(
+        "--detections", metavar="FILE", help="put what a segmenter found in the place of the objects, see below"
+    )
+    parser.add_argument("--min-score", type=float, default=0.5, metavar="P", help="of what it found (0.5)")
     parser.add_argument("--source", metavar="NAME", help="what the rows call the data set (the format, or the file)")
     parser.add_argument(
         "--on-error", choices=("raise", "skip"), default="raise", help="what to do with a bad record (raise)"
@@ -191,14 +199,14 @@ def _run_dataset_convert(options: argparse.Namespace) -> None:
     check_output_folder(options.output)
     bad_records: list[data.BadRecord] = []
     places = _places(options.annotations)
-    ids = _category_ids(options.category_ids)
+    change = _changes(options)
     folders = options.images or [None]
     if len(folders) == 1:
         folders = folders * len(places)
     if len(folders) != len(places):
         raise ValueError(f"--images must have one folder, or one for each of the {len(places)} splits.")
     rows = {
-        split: _Rows(partial(_read_rows, options, split, place, folder, bad_records, ids))
+        split: _Rows(partial(_read_rows, options, split, place, folder, bad_records, change))
         for (split, place), folder in zip(places.items(), folders, strict=True)
     }
     converted = data.convert_dataset(
@@ -285,10 +293,28 @@ def _read_rows(
     place: str,
     folder: Path | None,
     bad_records: list[data.BadRecord],
-    ids: Mapping[str, int] | None,
+    change: Callable[[Iterator[Mapping[str, Any]]], Iterator[Mapping[str, Any]]],
 ) -> Iterator[Mapping[str, Any]]:
-    rows = _open_rows(options, split, place, folder, bad_records)
-    yield from rows if ids is None else data.with_category_ids(rows, ids)
+    yield from change(_open_rows(options, split, place, folder, bad_records))
+
+
+def _changes(options: argparse.Namespace) -> Callable[[Iterator[Mapping[str, Any]]], Iterator[Mapping[str, Any]]]:
+    """What is done to all rows: other objects, then other category ids."""
+    ids, found = _category_ids(options.category_ids), None
+    if options.detections:
+        from ..evaluation import read_detections
+        from .options import find_device
+
+        found = read_detections(options.detections, min_score=options.min_score, device=find_device("auto"))
+
+    def change(rows: Iterator[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+        if found is not None:
+            from ..evaluation import detected_rows
+
+            rows = detected_rows(rows, found)
+        return rows if ids is None else data.with_category_ids(rows, ids)
+
+    return change
 
 
 def _open_rows(

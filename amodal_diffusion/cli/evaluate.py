@@ -55,9 +55,10 @@ tables: `--table NAME` lays out a table of a paper, with the published numbers b
 what ours was not computed as published; `--table list` names them. The baselines of a table come by themselves.
 Where rows differ in what a pipeline was trained with, `--methods ROLE=PIPELINE` says in which it stands. Tables of data
 sets (z24-1, z24-2) take `--annotations` alone, the study with people (l20-6) `--preferences`.
-Detections are JSON lists of COCO results: `--detections` has predicted modal masks, which are completed with erasers
-dilated by {_DILATION} pixels (--eraser-dilation); `--results` has amodal masks, and NAME, if it is the role of a row
-(gt, raw, convex, convex-refined, pcnet-m), puts them there.
+Detections are JSON lists of COCO results, such as detectron2's coco_instances_results.json, or weights of torchvision's
+maskrcnn_resnet50_fpn (.pth, .safetensors), which then looks at the photos. `--detections` has predicted modal masks,
+which are completed with erasers dilated by {_DILATION} pixels (--eraser-dilation); `--results` has amodal masks, and
+NAME, if it is the role of a row (gt, raw, convex, convex-refined, pcnet-m), puts them there.
 
 Several processes share the images out: `torchrun --nproc-per-node 2 -m amodal_diffusion evaluate ...`, or
 `accelerate launch --multi_gpu --num_processes 2 -m amodal_diffusion evaluate ...`; the metrics stay the same.
@@ -362,11 +363,11 @@ def _methods(
         loading |= {"posterior": options.posterior, "nearest_masks": bank, "true_order": options.true_order}
         methods = evaluation.load_methods(names, **loading, **given)
         return [evaluation.TableMethod("", method, learned=_is_pipeline(method.name)) for method in methods]
-    results = [_results(text, options.min_score) for text in options.results or ()]
-    detections = options.detections and evaluation.DetectionResults.read(
-        options.detections, min_score=options.min_score
+    results = [_results(text, options.min_score, device) for text in options.results or ()]
+    detections = options.detections and evaluation.read_detections(
+        options.detections, min_score=options.min_score, device=device
     )
-    if detections:
+    if detections is not None and options.detections:
         given = {"eraser_dilation": _DILATION} | given
     baselines = [name for name in table.baselines if name not in names and not results]
     if bank is not None and NEAREST_MASK not in names:
@@ -376,7 +377,7 @@ def _methods(
     return evaluation.table_methods(
         table,
         methods,
-        detections=detections or None,
+        detections=detections if options.detections else None,
         results=results,
         num_samples=options.posterior or _SAMPLES,
         seed=options.seed,
@@ -388,11 +389,11 @@ def _is_pipeline(name: str) -> bool:
     return name not in METHODS and name != NEAREST_MASK
 
 
-def _results(text: str, min_score: float) -> evaluation.ResultsMethod:
+def _results(text: str, min_score: float, device: torch.device) -> evaluation.ResultsMethod:
     name, sign, file = text.partition("=")
     if not (name and sign and file):
         raise ValueError(f"--results must be NAME=FILE, got {text!r}.")
-    return evaluation.ResultsMethod(name, evaluation.DetectionResults.read(file, min_score=min_score))
+    return evaluation.ResultsMethod(name, evaluation.read_detections(file, min_score=min_score, device=device))
 
 
 def _write(

@@ -12,7 +12,7 @@ from ..pipelines.completion.pcnet_mask import PCNetMaskPipeline
 from .checkpoint import Network, convert_file, convolution_channels, load_weights, save_pipeline
 from .unet import FIRST_CONV, unet_published_key, unet_sizes
 
-_PLANES = 2
+_PLANES, _PLANES_WITH_PHOTO = 2, 5
 
 
 def published_key(key: str) -> str:
@@ -26,7 +26,7 @@ def published_key(key: str) -> str:
 
 
 def convert_pcnet_mask_weights(published: Mapping[str, Tensor], **config: Any) -> PCNetMask:
-    """Make a `PCNetMask` with published weights; their shapes say how wide and deep it is.
+    """Make a `PCNetMask` with published weights; their shapes say how wide and deep it is, and whether it sees RGB.
 
     Args:
         published: tensors by their published keys, without the prefix "module.".
@@ -57,6 +57,8 @@ def convert_mask_unet(
 ) -> Network:
     """Make a network around the U-Net of PCNet-M; see `convert_pcnet_mask_weights`.
 
+    Of five planes the last three are the photo's, `use_rgb`: ImageNet-normalised RGB.
+
     Args:
         make: class of the network.
         published: tensors by their published keys, without the prefix "module.".
@@ -73,9 +75,16 @@ def convert_mask_unet(
         (4, 8)
     """
     _, planes = convolution_channels(published, FIRST_CONV, name)
-    if planes != _PLANES:
-        raise ValueError(f"The checkpoint must take {_PLANES} planes (mask, occluder); {FIRST_CONV!r} takes {planes}.")
-    config = {**config, "block_out_channels": unet_sizes(published, name)["block_out_channels"]}
+    if planes not in (_PLANES, _PLANES_WITH_PHOTO):
+        raise ValueError(
+            f"The checkpoint must take {_PLANES} planes (mask, occluder), or {_PLANES_WITH_PHOTO} with RGB after them; "
+            f"{FIRST_CONV!r} takes {planes}."
+        )
+    config = {
+        **config,
+        "use_rgb": planes == _PLANES_WITH_PHOTO,
+        "block_out_channels": unet_sizes(published, name)["block_out_channels"],
+    }
     return load_weights(make, config, published, key_of, name)
 
 

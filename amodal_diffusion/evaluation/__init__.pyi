@@ -5,6 +5,7 @@ from .calls import load_pipeline as load_pipeline
 from .detections import DetectedMethod as DetectedMethod
 from .detections import DetectionResults as DetectionResults
 from .detections import ResultsMethod as ResultsMethod
+from .detections import detected_rows as detected_rows
 from .detections import match_boxes as match_boxes
 from .hole_filling import FILL_METHODS as FILL_METHODS
 from .hole_filling import ContentMethod as ContentMethod
@@ -15,6 +16,8 @@ from .hole_filling import FillSample as FillSample
 from .hole_filling import evaluate_fills as evaluate_fills
 from .hole_filling import load_fill_methods as load_fill_methods
 from .loading import load_methods as load_methods
+from .mask_rcnn import MaskRCNNDetections as MaskRCNNDetections
+from .mask_rcnn import read_detections as read_detections
 from .methods import METHODS as METHODS
 from .methods import NEAREST_MASK as NEAREST_MASK
 from .methods import AloneMethod as AloneMethod

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 from pycocotools import mask as mask_utils
 
+from ..data import build_objects
+from ..data.photos import open_photo
+from ..images import load_image
 from ..io import group_results, read_json
-from ..masks import BoolArray, IntArray, decode_segmentation, mask_boxes
+from ..masks import BoolArray, IntArray, decode_segmentation, encode_rle, mask_boxes
 from .methods import check_shape
 from .samples import Detections, Method, Prediction, Sample
 
@@ -67,19 +71,29 @@ class DetectionResults:
         return cls(records, os.fspath(path))
 
     def of(self, sample: Sample) -> Detections:
+        """The detections of the image of a sample, see `find`."""
+        height, width = sample.modal.shape[1:]
+        return self.find(sample.image_id, height, width, lambda: sample.image)
+
+    def find(self, image_id: str, height: int, width: int, photo: Callable[[], Image.Image | None]) -> Detections:
         """The detections of one image, the most confident first.
+
+        Args:
+            image_id: of the image.
+            height: in pixels.
+            width: in pixels.
+            photo: gives the photo, for those that look at it; this class does not.
 
         Raises:
             ValueError: naming the file and the image of a segmentation that cannot be decoded to its size.
         """
-        height, width = sample.modal.shape[1:]
-        group = sorted(self.records.get(sample.image_id, ()), key=lambda record: -record["score"])
+        group = sorted(self.records.get(image_id, ()), key=lambda record: -record["score"])
         masks = np.zeros((len(group), height, width), bool)
         for index, record in enumerate(group):
             try:
                 masks[index] = decode_segmentation(record["segmentation"], height, width)
             except (ValueError, TypeError, KeyError) as error:
-                raise ValueError(f"{self.name}: image {sample.image_id}: segmentation: {error}") from error
+                raise ValueError(f"{self.name}: image {image_id}: segmentation: {error}") from error
         return Detections(
             masks,
             np.array([record["score"] for record in group], np.float64),
@@ -95,6 +109,44 @@ def _with_category(result: Mapping[str, Any], name: str) -> dict[str, Any]:
             f"{name}: a result of image {result['image_id']} has a `category_id` that is no number."
         ) from error
     return {**result, "category_id": category}
+
+
+def detected_rows(rows: Iterable[Mapping[str, Any]], results: DetectionResults) -> Iterator[dict[str, Any]]:
+    """Rows with the objects that a segmenter found in the place of those that they have, for label conversion.
+
+    Args:
+        rows: of the schema; with their photos where `results` are computed.
+        results: predicted visible masks. Category ids below 0 are unknown.
+
+    Yields:
+        The same rows. A name is that of the objects of its category id in the row, where they have one.
+
+    Example:
+        >>> from amodal_diffusion.masks import encode_rle
+        >>> mask = encode_rle(np.ones((4, 6), bool))
+        >>> row = {"image_id": "7", "height": 4, "width": 6, "objects": [{"category_id": 3, "name": "cup"}]}
+        >>> results = DetectionResults({"7": [{"segmentation": mask, "score": 0.9, "category_id": 3}]})
+        >>> (found,) = detected_rows([row], results)
+        >>> found["objects"][0]["name"], found["objects"][0]["amodal_mask"]
+        ('cup', None)
+    """
+    for row in rows:
+        photo = row.get("image")
+        found = results.find(
+            str(row["image_id"]),
+            row["height"],
+            row["width"],
+            lambda photo=photo: None if photo is None else load_image(open_photo(photo)),  # type: ignore[misc]
+        )
+        names = {item["category_id"]: item["name"] for item in row["objects"]}
+        objects = []
+        for number, (mask, category) in enumerate(zip(found.masks, found.category_ids.tolist(), strict=True)):
+            known = category if category >= 0 else None
+            objects.append({
+                "id": number, "modal_mask": encode_rle(mask), "amodal_mask": None, "category_id": known,
+                "name": names.get(known), "is_stuff": False, "is_crowd": False,
+            })  # fmt: skip
+        yield {**row, "objects": build_objects(objects), "order_relations": None}
 
 
 def match_boxes(boxes: npt.ArrayLike, others: npt.ArrayLike, *, min_iou: float = 0.5) -> IntArray:

@@ -45,8 +45,19 @@ def test_another_network_is_refused(published, tmp_path):
     missing = {key: value for key, value in published.items() if key != "outc.conv.bias"}
     with pytest.raises(ValueError, match=r"(?s)ASBU with .*outc\.conv\.bias"):
         convert_asbu_weights(missing)
-    wide = {**published, "inc.conv.conv.0.weight": torch.zeros(4, 5, 3, 3)}
-    torch.save({"state_dict": wide}, tmp_path / "rgb.pth")
-    with pytest.raises(ValueError, match=r"rgb.pth.*must take 2 planes \(mask, occluder\).* takes 5"):
-        convert_asbu(tmp_path / "rgb.pth", tmp_path / "out")
+    wide = {**published, "inc.conv.conv.0.weight": torch.zeros(4, 4, 3, 3)}
+    torch.save({"state_dict": wide}, tmp_path / "wide.pth")
+    with pytest.raises(ValueError, match=r"wide.pth.*must take 2 planes \(mask, occluder\), or 5 with RGB.* takes 4"):
+        convert_asbu(tmp_path / "wide.pth", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_network_that_sees_the_photo(published):
+    first = published["inc.conv.conv.0.weight"]
+    wide = {**published, "inc.conv.conv.0.weight": torch.cat([first, torch.zeros(len(first), 3, 3, 3)], dim=1)}
+    seeing, blind = convert_asbu_weights(wide), convert_asbu_weights(published)
+    assert seeing.config.use_rgb and not blind.config.use_rgb
+    mask, boundary = torch.rand(2, 1, 1, 64, 64)
+    torch.testing.assert_close(  # the photo's weights are 0
+        seeing(mask, boundary, image=torch.rand(1, 3, 64, 64)).logits, blind(mask, boundary).logits
+    )

@@ -236,3 +236,15 @@ def test_failed_save_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         save_pipeline(pipeline, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_network_that_sees_the_photo(published, tmp_path):
+    first = published["inc.conv.conv.0.weight"]
+    torch.manual_seed(0)
+    wide = {**published, "inc.conv.conv.0.weight": torch.cat([first, torch.rand(len(first), 3, 3, 3)], dim=1)}
+    folder = convert_pcnet_mask(write(tmp_path / "rgb.pth", checkpoint(wide)), tmp_path / "out", sample_size=64)
+    pipe = AmodalPipeline.from_pretrained(folder)
+    assert pipe.model.config.use_rgb and pipe.needs_image
+    torch.testing.assert_close(pipe.model.conv_in[0].weight, wide["inc.conv.conv.0.weight"])
+    with pytest.raises(ValueError, match="or 5 with RGB after them; 'inc.conv.conv.0.weight' takes 3"):
+        convert_pcnet_mask_weights({**published, "inc.conv.conv.0.weight": torch.zeros(len(first), 3, 3, 3)})
