@@ -118,7 +118,7 @@ def test_error_names_the_file_and_leaves_no_folder(published, tmp_path):
     ("weights", "message"),
     [
         ({"encoder.weight": torch.ones(1)}, "weights of PCNet-M.*'encoder.weight'"),
-        ({"inc.conv.conv.0.weight": torch.ones(4, 5, 3, 3)}, "must take 2 planes.*takes 5"),
+        ({"inc.conv.conv.0.weight": torch.ones(4, 4, 3, 3)}, "must take 2 planes.*takes 4"),
         (
             {"inc.conv.conv.0.weight": torch.ones(4)},
             r"'inc.conv.conv.0.weight' has shape \(4,\), which",
