@@ -121,6 +121,11 @@ class LossArguments:
     kl_weight: list[float] = flag([default_of(ShapeWeights, "kl")], "Lambda; one, or one for each stage.")
     kl_warmup_steps: int = flag(0, "Updates in which lambda rises from 0.")
     code_weight: float = flag(default_of(ShapeWeights, "code"), "Of the latent codes' distance, in stage 2.")
+    code_encoder: str = flag(
+        "stage1",
+        "Of the whole masks' codes, in stage 2: that of stage 1, frozen, or the one that learns, as in Eq. 3.",
+        choices=("stage1", "own"),
+    )
     placement_weight: float = flag(default_of(ShapeWeights, "placement"), "Of the placed mask, in stage 2.")
     box_weight: float = flag(
         default_of(ShapeWeights, "box"), "Of the placement's smooth L1 distance; not in the paper."
@@ -231,7 +236,8 @@ class AmodalVAETask(Task):
             )  # fmt: skip
         self.teacher: nn.Module | None = None
         if stage == 2 and not args.train_decoder:
-            self.teacher = copy.deepcopy(self.model.encoder).requires_grad_(False).eval()
+            if args.code_encoder == "stage1":
+                self.teacher = copy.deepcopy(self.model.encoder).requires_grad_(False).eval()
             if not args.keep_encoder:
                 self.model.encoder = AmodalVAE.from_config(self.model.config).encoder
         frozen = self.model.spatial_transformer if stage == 1 else self.model.decoder
@@ -320,10 +326,12 @@ class AmodalVAETask(Task):
     def _simulated(
         self, model: nn.Module, micro_step: int, batch_size: int, generator: torch.Generator, weights: ShapeWeights
     ) -> tuple[Tensor, dict[str, float | Tensor]]:
+        args = self.args
         batch = self.sampler.simulated(micro_step, batch_size)
         ids = self._categories(batch.category_ids, generator)
         codes = None if self.teacher is None else self._codes(batch.whole, ids)
-        return simulated_loss(model, batch, ids, codes, generator, weights)
+        own_codes = self.stage == 2 and args.code_encoder == "own" and not args.train_decoder
+        return simulated_loss(model, batch, ids, codes, generator, weights, own_codes=own_codes)
 
     def validate(self, model: nn.Module, step: int) -> Validation:
         return self._validate_shapes(model) if self.stage == 1 else self._validate_completion(model)

@@ -25,7 +25,13 @@ from trainer.synthetic_masks import RECIPES, SyntheticMaskArguments, SyntheticMa
 from amodal_diffusion import AmodalPipeline, ASBUPipeline, ASBUPredictor, PCNetMaskPipeline
 from amodal_diffusion.crops import CROP_RULES
 from amodal_diffusion.data.synthesis import OcclusionBatch
-from amodal_diffusion.losses import binary_completion_loss, decoupled_loss, uncertainty_weighted_loss
+from amodal_diffusion.losses import (
+    binary_completion_loss,
+    decoupled_loss,
+    gaussian_loss,
+    uncertainty_weighted_entropy,
+    uncertainty_weighted_loss,
+)
 from amodal_diffusion.models.asbu import OCCLUDER_INPUTS, occluder_plane
 from amodal_diffusion.pipelines.completion.dual_completion import ORDER_RULES
 
@@ -33,6 +39,8 @@ LOSSES = {
     "uncertainty": uncertainty_weighted_loss,
     "cross_entropy": binary_completion_loss,
     "decoupled": decoupled_loss,
+    "gaussian": gaussian_loss,
+    "uncertainty_entropy": uncertainty_weighted_entropy,
 }
 
 
@@ -56,7 +64,11 @@ class NetworkArguments(PhotoFlag):
     occluder_input: str = flag(
         default_of(ASBUPipeline, "occluder_input"), "See occluder_plane.", choices=OCCLUDER_INPUTS
     )
-    loss: str = flag("uncertainty", "decoupled: see decoupled_loss.", choices=tuple(LOSSES))
+    loss: str = flag(
+        "uncertainty",
+        "gaussian, uncertainty_entropy: Eq. 2 and 4 of the paper; decoupled: see decoupled_loss.",
+        choices=tuple(LOSSES),
+    )
     inside_weight: float = flag(
         default_of(uncertainty_weighted_loss, "inside_weight"), "Weight of the loss inside the occluder."
     )

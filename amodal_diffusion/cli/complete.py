@@ -20,10 +20,11 @@ from .options import (
 )
 
 if TYPE_CHECKING:
+    import numpy as np
     from PIL import Image
 
     from ..data import BadRecord
-    from ..pipelines import AmodalPipelineOutput
+    from ..pipelines import AmodalPipelineOutput, MaskPipeline
 
 _EXAMPLES = f"""\
 {MASKS_HELP}
@@ -37,6 +38,9 @@ A model such as pcnet-m must be told what hides an object, by the masks of the o
 finds it in the photo, so that one mask suffices.
 
 A model such as amodal-vae draws several completions of each object: `--num-samples 8 --seed 0`.
+
+Who is in front can be told by another network: `--order-model runs/order-net`, a pipeline of `train_order_net.py`, for
+a model such as pcnet-m.
 
 A crowd (`iscrowd` of COCO) may hide others and is not completed itself.
 
@@ -64,6 +68,7 @@ def add_complete(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
     )
     parser.add_argument("--masks", nargs="+", type=Path, required=True, metavar="PATH", help="visible masks, see below")
     parser.add_argument("--model", required=True, metavar="MODEL", help="folder or Hub id of a pipeline")
+    parser.add_argument("--order-model", metavar="MODEL", help="folder or Hub id of an OrderNetPipeline, see below")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the result")
     parser.add_argument("--no-order-graph", action="store_true", help="draw no order graph")
     parser.add_argument("--num-samples", type=int, metavar="K", help="completions to draw of each object, see below")
@@ -88,6 +93,8 @@ def _run_complete(options: argparse.Namespace) -> None:
     objects = io.read_object_masks(options.masks, photo=options.photo, on_error=options.on_error, bad_records=skipped)
     pipeline = load_model(options)
     call_options = given_options(options)
+    if options.order_model is not None:
+        call_options["order"] = _order(options, pipeline, image, objects.masks)
     if options.num_samples is not None:
         import torch
 
@@ -122,6 +129,20 @@ def _run_complete(options: argparse.Namespace) -> None:
     for path in written:
         write_out(f"{path}\n")
     write_bad_records(skipped)
+
+
+def _order(
+    options: argparse.Namespace, pipeline: MaskPipeline, image: Image.Image | None, masks: np.ndarray
+) -> np.ndarray:
+    """The order of the objects by `--order-model`."""
+    from ..pipelines import OrderNetPipeline
+
+    if not pipeline.takes_option("order"):
+        raise ValueError(f"--order-model is for a --model that takes an order, and {options.model} does not.")
+    orders = OrderNetPipeline.from_pretrained(options.order_model, dtype=pipeline.dtype, runtime=options.runtime)
+    if orders.needs_image and image is None:
+        raise ValueError(f"--no-photo does not go with --order-model {options.order_model}, which looks at the photo.")
+    return orders.prepare(pipeline.device).infer_order(masks, image)
 
 
 def _draw(

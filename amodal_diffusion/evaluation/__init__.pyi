@@ -22,6 +22,7 @@ from .methods import METHODS as METHODS
 from .methods import NEAREST_MASK as NEAREST_MASK
 from .methods import AloneMethod as AloneMethod
 from .methods import MaskBaseline as MaskBaseline
+from .methods import OrderMethod as OrderMethod
 from .methods import PipelineMethod as PipelineMethod
 from .methods import TrueOrderMethod as TrueOrderMethod
 from .model_card import evaluation_results as evaluation_results

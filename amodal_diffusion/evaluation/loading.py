@@ -9,8 +9,9 @@ from typing import Any
 import torch
 
 from ..baselines.nearest_mask import NearestMaskBank
-from .calls import load_pipeline
-from .methods import METHODS, NEAREST_MASK, MaskBaseline, PipelineMethod, TrueOrderMethod
+from ..pipelines import AmodalPipeline, MaskPipeline, OrderNetPipeline
+from ..pipelines.base import SafePipeline
+from .methods import METHODS, NEAREST_MASK, MaskBaseline, OrderMethod, PipelineMethod, TrueOrderMethod
 from .posterior import posterior_methods
 from .samples import Method
 
@@ -31,7 +32,8 @@ def load_methods(
     """Turn names into methods: a registered name, or a folder or Hub id of a pipeline.
 
     Args:
-        names: names in `METHODS`, "nearest-mask", folders of saved pipelines, or Hub ids.
+        names: names in `METHODS`, "nearest-mask", folders of saved pipelines, or Hub ids. An `OrderNetPipeline` is
+            compared by its order alone.
         device: device of the pipelines.
         dtype: dtype of the pipelines' weights.
         runtime: what computes, see `SafePipeline.use_runtime`.
@@ -74,9 +76,19 @@ def load_methods(
         if "/" not in name and not Path(name).is_dir():
             raise ValueError(f"{known}, no folder, and no Hub id of the form 'organisation/name'.")
         try:
-            pipeline = load_pipeline(name, device=device, dtype=dtype, runtime=runtime)
+            pipeline: SafePipeline = AmodalPipeline.from_pretrained(name, dtype=dtype, runtime=runtime)
         except (OSError, ValueError) as error:
             raise ValueError(f"{known}, and loads as no pipeline: {error}") from error
+        pipeline.prepare(device)
+        if isinstance(pipeline, OrderNetPipeline):
+            if call_options:
+                raise TypeError(f"OrderNetPipeline takes no `{next(iter(call_options))}`.")
+            methods.append(OrderMethod(pipeline, name))
+            continue
+        if not isinstance(pipeline, MaskPipeline):
+            raise ValueError(
+                f"{known}, and '{name}' holds `{type(pipeline).__name__}`, which neither completes masks nor orders."
+            )
         taken = {key: value for key, value in (options_if_taken or {}).items() if pipeline.takes_option(key)}
         methods.append(PipelineMethod(pipeline, name, **taken, **call_options))
         if true_order and pipeline.takes_option("order"):

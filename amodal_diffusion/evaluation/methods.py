@@ -10,7 +10,7 @@ import numpy as np
 
 from ..baselines import complete_convex, complete_convex_refined, complete_raw
 from ..ordering import order_by_area, order_by_hull, order_by_y_axis
-from ..pipelines import MaskPipeline
+from ..pipelines import MaskPipeline, OrderNetPipeline
 from .calls import call_pipeline
 from .samples import Method, Prediction, Sample
 
@@ -130,6 +130,34 @@ class TrueOrderMethod(PipelineMethod):
 
     def _options(self, sample: Sample) -> dict[str, Any]:
         return {**self.call_options, "order": sample.order}
+
+
+class OrderMethod:
+    """A method that orders and completes nothing, by a pipeline.
+
+    Args:
+        pipeline: the pipeline.
+        name: the row of the table.
+
+    Example:
+        >>> from amodal_diffusion import OrderNet, OrderNetPipeline
+        >>> model = OrderNet(False, hidden_sizes=(4, 8), depths=(1, 1), embedding_size=4, layer_type="basic")
+        >>> modal = np.zeros((2, 12, 16), bool)
+        >>> modal[0, :6], modal[1, 6:] = True, True
+        >>> sample = Sample("photo-1", modal, modal, np.zeros((2, 2), np.int8), [0, 0])
+        >>> prediction = OrderMethod(OrderNetPipeline(model), "tiny")(sample)
+        >>> prediction.order.shape, prediction.masks is None
+        ((2, 2), True)
+    """
+
+    def __init__(self, pipeline: OrderNetPipeline, name: str) -> None:
+        self.pipeline = pipeline
+        self.name = name
+
+    def __call__(self, sample: Sample) -> Prediction:
+        """Run the pipeline on the photo, where it looks at it, and the modal masks."""
+        image = sample.image if self.pipeline.needs_image else None
+        return Prediction(order=self.pipeline.infer_order(sample.modal, image))
 
 
 class AloneMethod:

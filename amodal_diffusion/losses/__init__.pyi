@@ -9,9 +9,11 @@ from .masks import binary_completion_loss as binary_completion_loss
 from .masks import click_loss as click_loss
 from .masks import completion_loss as completion_loss
 from .masks import decoupled_loss as decoupled_loss
+from .masks import gaussian_loss as gaussian_loss
 from .masks import occluder_loss as occluder_loss
 from .masks import placed_nll as placed_nll
 from .masks import question_loss as question_loss
+from .masks import uncertainty_weighted_entropy as uncertainty_weighted_entropy
 from .masks import uncertainty_weighted_loss as uncertainty_weighted_loss
 from .perceptual import EFFICIENTNET_LITE0 as EFFICIENTNET_LITE0
 from .perceptual import EfficientNetFeatures as EfficientNetFeatures

@@ -51,6 +51,63 @@ def uncertainty_weighted_loss(
     return 0.5 * (per_pixel * (1 + (inside_weight - 1) * occluder)).mean()
 
 
+def gaussian_loss(
+    logits: Tensor, target: Tensor, occluder: Tensor, inside_weight: float = 5.0, epsilon: float = 1e-6
+) -> Tensor:
+    """What ASBU's loss is compared to: the target as a Gaussian around the mask, whose deviation is the uncertainty.
+
+    A pixel costs ½[((target - m) / u)² + log u²], `inside_weight` times as much inside the occluder, mean over pixels;
+    m and u as in `uncertainty_weighted_loss`. It has no lower bound: where the mask is right, u goes to 0. Source:
+    [N21], Eq. 2.
+
+    Args:
+        logits: (B, 2, h, w) floating point.
+        target: (B, 1, h, w) in {0, 1}, the amodal mask.
+        occluder: (B, 1, h, w) in {0, 1}.
+        inside_weight: factor inside the occluder.
+        epsilon: added to u, keeps quotient and logarithm finite.
+
+    Example:
+        >>> logits = torch.zeros(1, 2, 8, 8)
+        >>> target, occluder = torch.ones(1, 1, 8, 8), torch.zeros(1, 1, 8, 8)
+        >>> round(gaussian_loss(logits, target, occluder).item(), 4)  # 0.25 / (2 log²2) + log log 2
+        -0.1063
+    """
+    mean, spread = logits.float().split(1, dim=1)
+    uncertainty = F.softplus(spread) + epsilon
+    per_pixel = ((target - mean.sigmoid()) / uncertainty).square() + 2 * uncertainty.log()
+    return 0.5 * (per_pixel * (1 + (inside_weight - 1) * occluder)).mean()
+
+
+def uncertainty_weighted_entropy(
+    logits: Tensor, target: Tensor, occluder: Tensor, inside_weight: float = 5.0, epsilon: float = 1e-6
+) -> Tensor:
+    """The ablation uBCE of ASBU: binary cross-entropy in place of the squared error.
+
+    A pixel costs ½[entropy / u² + u²], `inside_weight` times as much inside the occluder, mean over pixels; m and u as
+    in `uncertainty_weighted_loss`. The paper prints its entropy with a plus between the parts of the two classes, of
+    which one would then be rewarded for errors; this is the usual one. Source: [N21], Eq. 4.
+
+    Args:
+        logits: (B, 2, h, w) floating point.
+        target: (B, 1, h, w) in {0, 1}, the amodal mask.
+        occluder: (B, 1, h, w) in {0, 1}.
+        inside_weight: factor inside the occluder.
+        epsilon: added to u, keeps the quotient finite.
+
+    Example:
+        >>> logits = torch.zeros(1, 2, 8, 8)
+        >>> target, occluder = torch.ones(1, 1, 8, 8), torch.zeros(1, 1, 8, 8)
+        >>> round(uncertainty_weighted_entropy(logits, target, occluder).item(), 4)  # (1 / log 2 + log² 2) / 2
+        0.9616
+    """
+    mean, spread = logits.float().split(1, dim=1)
+    uncertainty = F.softplus(spread)
+    entropy = F.binary_cross_entropy_with_logits(mean, target, reduction="none")
+    per_pixel = entropy / (uncertainty + epsilon).square() + uncertainty.square()
+    return 0.5 * (per_pixel * (1 + (inside_weight - 1) * occluder)).mean()
+
+
 def click_loss(logits: Tensor, target: Tensor, focal_weight: float = 2.0) -> Tensor:
     """Focal loss with exponent 1, `focal_weight` times, plus the dice loss of each object; mean over the batch.
 

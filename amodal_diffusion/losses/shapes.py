@@ -65,12 +65,18 @@ def simulated_loss(
     codes: DiagonalGaussian | None,
     generator: torch.Generator,
     weights: ShapeWeights,
+    *,
+    own_codes: bool = False,
 ) -> tuple[Tensor, Logs]:
     """Stage 2: the whole mask from a simulated partial one, per pixel. Source: [L20], equations 2 to 4.
 
-    `codes` are those of the whole masks by the encoder of stage 1. The expectation of the squared distance of two codes
-    is taken exactly, where the paper draws one sample of each. Samples cropped by the box of the whole object have no
-    placement.
+    `codes` are those of the whole masks by the encoder of stage 1, to which the codes of the partial ones are pulled.
+    With `own_codes` they are those of the encoder that learns, as equation 3 has it, so that both codes move. The
+    expectation of the squared distance of two codes is taken exactly, where the paper draws one sample of each. Samples
+    cropped by the box of the whole object have no placement.
+
+    Raises:
+        ValueError: `codes` together with `own_codes`.
 
     Example:
         >>> import numpy as np
@@ -86,7 +92,17 @@ def simulated_loss(
         >>> loss.shape, sorted(logs)
         (torch.Size([]), ['box', 'kl', 'nll', 'placement'])
     """
-    logits, boxes, posterior = model(batch.visible, category_ids, generator, True, False)
+    if own_codes and codes is not None:
+        raise ValueError("`codes` must be None with `own_codes`, which come from `model`.")
+    seen, ids = batch.visible, category_ids
+    if own_codes:  # in one pass, as a network of several processes must be called once
+        seen = torch.cat([seen, batch.whole])
+        ids = None if ids is None else torch.cat([ids, ids])
+    logits, boxes, posterior = model(seen, ids, generator, True, False)
+    if own_codes:
+        codes = DiagonalGaussian(posterior.mean[len(batch) :], posterior.log_variance[len(batch) :])
+        posterior = DiagonalGaussian(posterior.mean[: len(batch)], posterior.log_variance[: len(batch)])
+        logits, boxes = logits[: len(batch)], boxes[: len(batch)]
     nll, kl = bernoulli_nll(logits, batch.whole).mean(), posterior.kl().mean()
     placeable = (~batch.by_box).float()
     placed = placed_nll(place_in_frame(logits, boxes, batch.frame.shape[1]), batch.frame) * _cells(batch)

@@ -3,6 +3,8 @@ from .amodal_vae import AmodalVAEOutput as AmodalVAEOutput
 from .amodal_vae import DiagonalGaussian as DiagonalGaussian
 from .asbu import ASBUPredictor as ASBUPredictor
 from .occamodal_predictor import OccAmodalPredictor as OccAmodalPredictor
+from .order_net import OrderNet as OrderNet
+from .order_net import OrderNetOutput as OrderNetOutput
 from .outputs import MaskModelOutput as MaskModelOutput
 from .pcnet_content import PCNetContent as PCNetContent
 from .pcnet_content import PCNetContentDiscriminator as PCNetContentDiscriminator

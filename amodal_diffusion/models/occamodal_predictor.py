@@ -1,4 +1,4 @@
-"""The two predictors of OccAmodal [Z24]: of the occluder, and of the whole mask."""
+"""The two predictors of OccAmodal [Z24]: of the occluder, and of the whole mask; and de-occlusion in one stage."""
 
 import os
 from collections.abc import Sequence
@@ -23,14 +23,15 @@ class OccAmodalPredictor(CheckedModel, ConfigMixin):
 
     With one mask plane it is the occluder predictor: modal mask in, mask of all that hides the object out. With two it
     is the amodal predictor: modal mask and occlusion boundary in, whole mask out. The defaults are the published
-    network: ResNet-18, six levels, the last feature map of the image at the bottleneck.
+    network: ResNet-18, six levels, the last feature map of the image at the bottleneck. De-occlusion in one stage, to
+    which [Z24] compares, is the first kind of network with the five levels of [Z20] and the whole mask as its answer.
 
     Args:
         mask_channels: 1 (modal mask) or 2 (modal mask, occlusion boundary).
         block_out_channels: channels per level of the U-Net, from full resolution down.
         reduced_channels: channels that each feature map of the image is reduced to.
         out_channels: number of logits per pixel. Occluder: background, occluder. Amodal mask: probability by sigmoid,
-            uncertainty by softplus, as in ASBU [N21].
+            uncertainty by softplus, as in ASBU [N21]. In one stage: background, object.
         sample_size: side in pixels of the square crops that the network was trained on; the pipelines crop to it.
         patch_size: side of the pixel blocks of the mask planes that are folded into channels before the first level and
             unfolded after the last; 1 is the published network.
@@ -38,7 +39,8 @@ class OccAmodalPredictor(CheckedModel, ConfigMixin):
         image_depths: number of residual blocks of each stage.
         image_embedding_size: channels of its first convolution.
         image_feature_stages: stages of the image encoder (1 = stride 4, 4 = stride 32) that the U-Net sees, for the
-            bottleneck first, then one level up each. (4,) is the published network.
+            bottleneck first, then one level up each. (4,) is the published network, () one that sees masks alone and
+            has no image encoder, such as the supervised U-Net of [Z20], Table 2.
         final_skip: as in `MaskUNet`; False is row B of [Z24], Table 3.
 
     Example:
@@ -82,14 +84,16 @@ class OccAmodalPredictor(CheckedModel, ConfigMixin):
         stages = len(image_hidden_sizes)
         if len(image_depths) != stages:
             raise ValueError(f"`image_depths` must have {stages} entries like `image_hidden_sizes`.")
-        if max(image_feature_stages) > stages:
+        if max(image_feature_stages, default=0) > stages:
             raise ValueError(f"`image_feature_stages` must lie in 1 to {stages}, got {tuple(image_feature_stages)}.")
-        self.image_encoder = ResNetModel(
-            ResNetConfig(
-                layer_type="basic", hidden_sizes=list(image_hidden_sizes), depths=list(image_depths),
-                embedding_size=image_embedding_size,
-            )
-        )  # fmt: skip
+        self.image_encoder: ResNetModel | None = None
+        if image_feature_stages:
+            self.image_encoder = ResNetModel(
+                ResNetConfig(
+                    layer_type="basic", hidden_sizes=list(image_hidden_sizes), depths=list(image_depths),
+                    embedding_size=image_embedding_size,
+                )
+            )  # fmt: skip
         self.unet = MaskUNet(
             in_channels=mask_channels, out_channels=out_channels, block_out_channels=block_out_channels,
             feature_channels=[image_hidden_sizes[stage - 1] for stage in image_feature_stages],
@@ -105,8 +109,10 @@ class OccAmodalPredictor(CheckedModel, ConfigMixin):
 
         Raises:
             OSError: where there is no such model.
-            ValueError: where it is no ResNet of the sizes of this network.
+            ValueError: where it is no ResNet of the sizes of this network, or the network sees masks alone.
         """
+        if self.image_encoder is None:
+            raise ValueError("The network has no image encoder: its `image_feature_stages` are ().")
         if not os.path.isdir(name_or_path):  # transformers waits long for a Hub that cannot be reached
             download_file(name_or_path, "config.json", **kwargs)
         encoder = ResNetModel.from_pretrained(name_or_path, use_safetensors=True, **kwargs)
@@ -156,8 +162,15 @@ class OccAmodalPredictor(CheckedModel, ConfigMixin):
             last[name][:pixels] = value[pixels:] - value[:pixels]
         unet.conv_out.load_state_dict(last)
 
-    def encode_image(self, image: Tensor) -> tuple[Tensor, ...]:
+    @property
+    def sees_image(self) -> bool:
+        """Whether the network looks at the photo."""
+        return self.image_encoder is not None
+
+    def encode_image(self, image: Tensor | None) -> tuple[Tensor, ...]:
         """(B, 3, h, w) ImageNet-normalised RGB -> the feature maps for `forward`, deepest level first."""
+        if self.image_encoder is None or image is None:
+            return ()
         hidden = self.image_encoder(image.to(self.dtype), output_hidden_states=True).hidden_states
         return tuple(hidden[stage] for stage in self.config.image_feature_stages)
 
@@ -165,7 +178,7 @@ class OccAmodalPredictor(CheckedModel, ConfigMixin):
     def forward(
         self,
         mask: Tensor,
-        image: Tensor,
+        image: Tensor | None = None,
         boundary: Tensor | None = None,
         return_dict: bool = True,
     ) -> MaskModelOutput | tuple[Tensor]:
@@ -173,7 +186,8 @@ class OccAmodalPredictor(CheckedModel, ConfigMixin):
 
         Args:
             mask: (B, 1, h, w) values in {0, 1}: the modal mask, cropped.
-            image: (B, 3, h, w) ImageNet-normalised RGB, cropped with the same box.
+            image: (B, 3, h, w) ImageNet-normalised RGB, cropped with the same box; None exactly where the network sees
+                masks alone.
             boundary: (B, 1, h, w) values in {0, 1}: where object and occluder meet (`occlusion_boundary`); exactly
                 where the network has two mask planes.
             return_dict: return a `MaskModelOutput` instead of a tuple.
@@ -182,7 +196,8 @@ class OccAmodalPredictor(CheckedModel, ConfigMixin):
             `MaskModelOutput` with `logits` (B, out_channels, h, w) in the dtype of the network.
 
         Raises:
-            ValueError: where shapes differ, h or w is no multiple of `patch_size`, or `boundary` is missing/unwanted.
+            ValueError: where shapes differ, h or w is no multiple of `patch_size`, or `image` or `boundary` is missing
+                or unwanted.
         """
         check_mask_plane("mask", mask, self.config.patch_size)
         if (self.config.mask_channels == 2) != (boundary is not None):
@@ -191,7 +206,10 @@ class OccAmodalPredictor(CheckedModel, ConfigMixin):
         if boundary is not None:
             check_mask_plane("boundary", boundary, self.config.patch_size, mask.shape)
         batch, _, height, width = mask.shape
-        if image.shape != (batch, 3, height, width):
+        if self.sees_image != (image is not None):
+            wanted, stages = "given" if self.sees_image else "None", tuple(self.config.image_feature_stages)
+            raise ValueError(f"`image` must be {wanted}: `image_feature_stages` is {stages}.")
+        if image is not None and image.shape != (batch, 3, height, width):
             raise ValueError(f"`image` must have shape {(batch, 3, height, width)}, got {tuple(image.shape)}.")
         planes = mask if boundary is None else torch.cat([mask, boundary.to(mask.dtype)], dim=1)
         logits = self.unet(planes.to(self.dtype), self.encode_image(image))

@@ -7,6 +7,7 @@ from .completion.mask_pipeline import MaskPipeline as MaskPipeline
 from .completion.occamodal import OccAmodalPipeline as OccAmodalPipeline
 from .completion.pcnet_mask import PCNetMaskPipeline as PCNetMaskPipeline
 from .completion.photo_pcnet_mask import PhotoPCNetMaskPipeline as PhotoPCNetMaskPipeline
+from .completion.single_stage import SingleStagePipeline as SingleStagePipeline
 from .content.output import ContentPipelineOutput as ContentPipelineOutput
 from .content.pipeline import ContentPipeline as ContentPipeline
 from .deocclusion.pipeline import ScenePipeline as ScenePipeline
@@ -17,6 +18,8 @@ from .deocclusion.steps import OutlineStep as OutlineStep
 from .deocclusion.steps import PaintStep as PaintStep
 from .deocclusion.steps import SceneBlocks as SceneBlocks
 from .deocclusion.steps import SegmentStep as SegmentStep
+from .order_net import OrderNetPipeline as OrderNetPipeline
+from .order_net import OrderNetPipelineOutput as OrderNetPipelineOutput
 from .output import AmodalPipelineOutput as AmodalPipelineOutput
 from .registry import list_pipelines as list_pipelines
 from .registry import register_pipeline as register_pipeline

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..models.amodal_vae import DiagonalGaussian
+from ..models.order_net import OrderNetOutput
 from ..models.outputs import MaskModelOutput
 from ..models.pcnet_content import PCNetContentOutput
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
         AmodalVAE,
         ASBUPredictor,
         OccAmodalPredictor,
+        OrderNet,
         PCNetContent,
         PCNetMask,
         PhotoPCNetMask,
@@ -253,8 +255,20 @@ def _photo_pcnet_mask(network: "PhotoPCNetMask") -> dict[str, Graph]:
 
 
 def _occamodal(network: "OccAmodalPredictor") -> dict[str, Graph]:
-    planes = {"mask": 1, "image": 3, **({"boundary": 1} if network.config.mask_channels == 2 else {})}
+    planes = {"mask": 1, "image": 3, "boundary": 1}
+    if network.config.mask_channels == 1:
+        del planes["boundary"]
+    if not network.sees_image:
+        del planes["image"]
     return _forward(_crops(planes, network.config.sample_size), multiple=network.config.patch_size)
+
+
+def _order_net(network: "OrderNet") -> dict[str, Graph]:
+    planes = {"first": 1, "second": 1, **({"image": 3} if network.config.use_rgb else {})}
+    inputs = _crops(planes, network.config.sample_size)
+    (graph,) = _forward(inputs, kind=lambda logits: OrderNetOutput(logits=logits)).values()
+    graph.axes["logits"] = {0: "batch"}  # an answer a pair, no map
+    return {"forward": graph}
 
 
 def _sdamodal(network: "SDAmodalDecoder") -> dict[str, Graph]:
@@ -337,6 +351,7 @@ _GRAPHS: dict[str, Callable[[Any], dict[str, Graph]]] = {
     "PhotoPCNetMask": _photo_pcnet_mask,
     "ASBUPredictor": partial(_pcnet_mask, second="boundary"),
     "OccAmodalPredictor": _occamodal,
+    "OrderNet": _order_net,
     "SDAmodalDecoder": _sdamodal,
     "AmodalVAE": _amodal_vae,
     "PCNetContent": _pcnet_content,

@@ -14,6 +14,7 @@ from PIL import Image
 from amodal_diffusion import (
     OccAmodalPipeline,
     OccAmodalPredictor,
+    OrderNetPipeline,
     PCNetMask,
     PCNetMaskPipeline,
     __version__,
@@ -27,7 +28,9 @@ from amodal_diffusion.cli import main as cli
 from amodal_diffusion.cli import options as cli_options
 from amodal_diffusion.data import PHOTOS, SHARD_BYTES
 from amodal_diffusion.masks import decode_rle, encode_rle
+from amodal_diffusion.ordering import order_pairs
 from content_helpers import tiny_content
+from photo_helpers import tiny_order_net
 
 HEIGHT, WIDTH = 40, 56
 
@@ -158,6 +161,24 @@ def test_complete_skips_a_bad_mask(tmp_path, model, photo, capsys):
     assert "skipped 1 bad records" in printed and "a.json" in printed
     content = json.loads((tmp_path / "o/amodal.json").read_text(encoding="utf-8"))
     assert [annotation["category_id"] for annotation in content["annotations"]] == [1, 3]
+
+
+def test_complete_takes_the_order_of_another_network(tmp_path, model, labels, photo, capsys):
+    orders, occamodal = OrderNetPipeline(tiny_order_net()), make_occamodal(tmp_path / "occamodal")
+    orders.save_pretrained(tmp_path / "order-net")
+    given = ["complete", photo, "--masks", tmp_path / "labels.png", "--order-model", tmp_path / "order-net"]
+    assert cli.main([str(argument) for argument in [*given, "--model", model, "--output", tmp_path / "out"]]) == 0
+    content = json.loads((tmp_path / "out" / "amodal.json").read_text(encoding="utf-8"))
+    modal = np.stack([labels == value for value in (1, 2, 5)])
+    ids = [annotation["id"] for annotation in content["annotations"]]
+    pairs = [{"front": ids[i], "behind": ids[j]} for i, j in order_pairs(orders.infer_order(modal, photo))]
+    assert pairs and content["images"][0]["order_relations"] == pairs
+    capsys.readouterr()
+    said = fail(capsys, *given, "--model", occamodal, "--output", tmp_path / "other")
+    assert f"--order-model is for a --model that takes an order, and {occamodal} does not" in said
+    given[1] = "--no-photo"
+    said = fail(capsys, *given, "--model", model, "--output", tmp_path / "other")
+    assert "--no-photo does not go with --order-model" in said and "which looks at the photo" in said
 
 
 def test_complete_passes_the_options_on(tmp_path, model, labels, monkeypatch):

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from amodal_diffusion import (
     AmodalVAE,
@@ -15,9 +16,11 @@ from amodal_diffusion import (
     ASBUPipeline,
     ASBUPredictor,
     OccAmodalPipeline,
+    OrderNetPipeline,
     PCNetMask,
     PCNetMaskPipeline,
     SDAmodalPipeline,
+    SingleStagePipeline,
 )
 from amodal_diffusion.data import DatasetStatistics, read_annotations
 from amodal_diffusion.data.preferences import Preference
@@ -32,13 +35,14 @@ from amodal_diffusion.evaluation import (
     TableReport,
     draw_occlusion_curves,
     evaluate_methods,
+    load_methods,
     preferences_report,
     statistics_report,
     table_methods,
 )
 from data_helpers import cocoa_pairs
 from diffusion_helpers import tiny_mask_decoder
-from photo_helpers import tiny_occamodal, tiny_predictor
+from photo_helpers import tiny_occamodal, tiny_order_net, tiny_predictor
 from repository_helpers import ROOT
 
 HEIGHT, WIDTH = 24, 32
@@ -97,6 +101,9 @@ PIPELINES = {
     "sdamodal-no-skip": lambda: make_sdamodal(final_skip=False),
     "sdamodal-one-scale": lambda: make_sdamodal(feature_channels=(4,), feature_sizes=(4,)),
     "sdamodal-one-scale-no-skip": lambda: make_sdamodal(feature_channels=(4,), feature_sizes=(4,), final_skip=False),
+    "single-stage": lambda: SingleStagePipeline(tiny_predictor(1)),
+    "order-net": lambda: OrderNetPipeline(tiny_order_net()),
+    "supervised": lambda: SingleStagePipeline(tiny_predictor(1, image_feature_stages=())),
 }
 
 
@@ -285,6 +292,9 @@ def test_the_right_data_is_no_other_data(dataset, pcnet, name, source, images):
         ("z24-6", "occamodal", "OccAmodal, COCOA"),
         ("z24-6", "sdamodal", "SDAmodal, COCOA"),
         ("z24-7", "sdamodal", "SDAmodal"),
+        ("z20-2", "supervised", "Supervised"),
+        ("z24-4", "single-stage", "A: none of them (Deocclusion, single stage)"),
+        ("z24-5", "single-stage", "Deocclusion (single stage)"),
         ("l20-2", "amodal-vae", "Amodal-VAE"),
         ("l20-5", "amodal-vae", "Amodal-VAE"),
         ("l20-5", "pcnet-m", "De-occlusion"),
@@ -298,6 +308,24 @@ def test_a_pipeline_stands_in_its_row(name, pipeline, row):
     assert entry.method.name == "ours" + (
         ", alone" if name.startswith("z24") else ", NOG" if row == "De-occlusion" else ""
     )
+
+
+def test_networks_of_the_order_stand_in_their_rows(dataset, tmp_path):
+    """By the photo that they look at, with figures of the order alone."""
+    methods = []
+    for name, use_rgb in (("m", False), ("mi", True)):
+        OrderNetPipeline(tiny_order_net(use_rgb=use_rgb)).save_pretrained(tmp_path / name)
+        methods += load_methods([str(tmp_path / name)])
+    table = PAPER_TABLES["z20-1"]
+    entries = table_methods(table, [*baselines(table), *methods])
+    rows = {row.label for row in table.rows for entry in entries if entry.learned and row.role == entry.role}
+    assert rows == {"OrderNet (M), supervised", "OrderNet (M+I), supervised"}
+    photo = Image.new("RGB", (WIDTH, HEIGHT))
+    shown = [{**row, "image": photo} for row in dataset]
+    report = evaluate_methods(shown, [entry.method for entry in entries])
+    assert {method.name for method in methods} <= report.order.keys() and not report.completion
+    with pytest.raises(TypeError, match="OrderNetPipeline takes no `mask_threshold`"):
+        load_methods([str(tmp_path / "m")], mask_threshold=0.3)
 
 
 @pytest.mark.parametrize("name", ["n21-1", "l20-2", "z24-6"])

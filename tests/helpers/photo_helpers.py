@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from amodal_diffusion import OccAmodalPipeline, OccAmodalPredictor, PhotoPCNetMask, PhotoPCNetMaskPipeline
+from amodal_diffusion import OccAmodalPipeline, OccAmodalPredictor, OrderNet, PhotoPCNetMask, PhotoPCNetMaskPipeline
 from amodal_diffusion.data import read_annotations, save_parquet
 from amodal_diffusion.data.samplers import ObjectFilter, PhotoObjects
 
@@ -25,6 +25,12 @@ def tiny_occamodal(**settings):
     pipeline = OccAmodalPipeline(tiny_predictor(1), tiny_predictor(2), **settings)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def tiny_order_net(**config):
+    torch.manual_seed(0)
+    sizes = {"hidden_sizes": (4, 8), "depths": (1, 1), "embedding_size": 4, "sample_size": 32, "layer_type": "basic"}
+    return OrderNet(**{**sizes, **config}).eval()
 
 
 def tiny_photo_pcnet(model=None, **settings):

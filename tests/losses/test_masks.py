@@ -1,5 +1,6 @@
 """Losses of masks against independent computations."""
 
+import itertools
 import math
 
 import pytest
@@ -11,8 +12,10 @@ from amodal_diffusion.losses import (
     binary_completion_loss,
     completion_loss,
     decoupled_loss,
+    gaussian_loss,
     occluder_loss,
     placed_nll,
+    uncertainty_weighted_entropy,
     uncertainty_weighted_loss,
 )
 
@@ -61,6 +64,30 @@ def test_completion_loss_is_the_published_one():
     target, eraser = torch.tensor([[[[1.0, 0.0]]]]), torch.tensor([[[[1.0, 0.0]]]])
     expected = (5 * torch.log(torch.tensor(2.0)) + torch.log1p(torch.exp(torch.tensor(-2.0)))) / 2
     torch.testing.assert_close(completion_loss(logits, target, eraser), expected)
+
+
+@pytest.mark.parametrize(
+    ("loss", "cost"),
+    [
+        (gaussian_loss, lambda t, m, u: 0.5 * ((t - m) ** 2 / u**2 + math.log(u**2))),
+        (uncertainty_weighted_entropy, lambda t, m, u: 0.5 * (-math.log(m if t else 1 - m) / u**2 + u**2)),
+    ],
+)
+def test_rivals_of_the_uncertainty_weighted_loss_pixel_by_pixel(loss, cost):
+    """[N21], Eq. 2 and 4."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 2, 3, 4, generator=generator, dtype=torch.float64)
+    target, occluder = ((torch.rand(2, 1, 3, 4, generator=generator) > 0.5).double() for _ in range(2))
+    total = 0.0
+    for place in itertools.product(range(2), range(3), range(4)):
+        b, y, x = place
+        first, second = logits[b, :, y, x].tolist()
+        m, u = 1 / (1 + math.exp(-first)), math.log1p(math.exp(second))
+        total += cost(target[b, 0, y, x].item(), m, u) * (5 if occluder[b, 0, y, x] else 1)
+    assert float(loss(logits, target, occluder)) == pytest.approx(total / 24, rel=1e-4)
+    sure = torch.tensor([60.0, -60.0]).view(1, 2, 1, 1).requires_grad_()  # right, and no uncertainty left
+    value = loss(sure, torch.ones(1, 1, 1, 1), torch.zeros(1, 1, 1, 1))
+    assert value.isfinite() and torch.autograd.grad(value, sure)[0].isfinite().all()
 
 
 def test_decoupled_loss_teaches_the_uncertainty_without_moving_the_mask():

@@ -1,9 +1,11 @@
 """The losses of Amodal-VAE's stages."""
 
+import numpy as np
 import pytest
 import torch
 
-from amodal_diffusion.data.samplers import PartialBatch, ShapeBatch
+from amodal_diffusion.data.samplers import PartialBatch, ShapeBatch, ShapeSampler
+from amodal_diffusion.data.synthesis import MaskBank
 from amodal_diffusion.losses import ShapeWeights, complete_loss, expected_distance, partial_loss, simulated_loss
 from amodal_diffusion.models import AmodalVAE, DiagonalGaussian
 
@@ -18,6 +20,39 @@ def test_expected_distance_is_that_of_samples():
         for one in (first, second)
     ]
     assert exact == pytest.approx(float(0.5 * (draws[0] - draws[1]).square().sum(1).mean()), rel=0.02)
+
+
+def test_both_codes_may_be_those_of_the_encoder_that_learns():
+    """[L20], Eq. 3: the distance of the codes of partial and whole masks, which then moves the codes of both."""
+    torch.manual_seed(0)
+    model = AmodalVAE(sample_size=16, latent_channels=4, block_out_channels=(8, 16))
+    bank = MaskBank.from_masks([(np.ones((20, 30), bool), 1, 0), (np.ones((9, 30), bool), 1, 0)], resolution=16)
+    batch = ShapeSampler(bank, size=16, frame_size=16, seed=0, synthesis_size=32).simulated(step=0, batch_size=3)
+
+    def codes(**options):
+        generator, weights = torch.Generator().manual_seed(0), ShapeWeights()
+        return simulated_loss(model, batch, None, options.pop("codes", None), generator, weights, **options)[1]
+
+    partial, whole = model.encode(batch.visible), model.encode(batch.whole)
+    expected = expected_distance(partial, whole).mean()
+    torch.testing.assert_close(codes(own_codes=True)["code"], expected.detach())
+    torch.testing.assert_close(codes(codes=whole)["code"], expected.detach())
+    torch.testing.assert_close(codes(own_codes=True)["kl"], partial.kl().mean().detach())
+    assert "code" not in codes()
+    with pytest.raises(ValueError, match="`codes` must be None with `own_codes`"):
+        codes(codes=whole, own_codes=True)
+
+    generator, weights = torch.Generator().manual_seed(0), ShapeWeights(code=1e6)
+    loss, _ = simulated_loss(model, batch, None, None, generator, weights, own_codes=True)
+    (learned,) = torch.autograd.grad(loss, [model.encoder.linear_out.weight])
+    torch.testing.assert_close(
+        learned / learned.norm(), _direction(expected, model.encoder.linear_out.weight), rtol=0, atol=1e-2
+    )
+
+
+def _direction(loss, weight):
+    (gradient,) = torch.autograd.grad(loss, [weight])
+    return gradient / gradient.norm()
 
 
 def test_stage_three_looks_at_visible_pixels_alone():

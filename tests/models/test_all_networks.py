@@ -13,6 +13,7 @@ from amodal_diffusion import (
     EfficientNetLite0,
     ModelMixin,
     OccAmodalPredictor,
+    OrderNet,
     PCNetContent,
     PCNetContentDiscriminator,
     PCNetMask,
@@ -38,6 +39,10 @@ NETWORKS = {
     "EfficientNetLite0": (lambda: EfficientNetLite0(num_classes=3), lambda: (plane(3),)),
     "OccAmodalPredictor": (
         lambda: OccAmodalPredictor(2, reduced_channels=4, **WIDTHS, **RESNET), lambda: (plane(), plane(3), plane())
+    ),
+    "OrderNet": (
+        lambda: OrderNet(hidden_sizes=(4, 8), depths=(1, 1), embedding_size=4, sample_size=32, layer_type="basic"),
+        lambda: (plane(), plane(), plane(3)),
     ),
     "PCNetContent": (lambda: PCNetContent(**WIDTHS), lambda: (plane(3), plane(), plane())),
     "PCNetContentDiscriminator": (lambda: PCNetContentDiscriminator((4, 4, 4, 4)), lambda: (plane(3), plane())),

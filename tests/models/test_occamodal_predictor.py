@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import ResNetConfig, ResNetModel
 
-from amodal_diffusion import MaskModelOutput, OccAmodalPredictor
+from amodal_diffusion import MaskModelOutput, OccAmodalPipeline, OccAmodalPredictor, PCNetMask, SingleStagePipeline
 from repository_helpers import PARITY
 
 TINY = {
@@ -72,6 +72,27 @@ def test_odd_sizes_and_tuple_out():
     assert model(**given).logits.shape == (2, 2, 37, 37)
     (logits,) = model(**given, return_dict=False)
     torch.testing.assert_close(logits, model(**given).logits)
+
+
+def test_masks_alone_are_the_network_of_z20():
+    """Without feature maps there is no image encoder, and the U-Net is that of PCNet-M with one plane."""
+    model, given = tiny(image_feature_stages=()), inputs()
+    assert model.image_encoder is None and not model.sees_image
+    assert model(given["mask"]).logits.shape == (2, 2, 32, 32)
+    assert {name.partition(".")[0] for name in model.state_dict()} == {"unet"}
+    other = PCNetMask(block_out_channels=TINY["block_out_channels"], sample_size=32)
+    ours = sum(parameter.numel() for parameter in model.parameters())
+    assert ours == sum(parameter.numel() for parameter in other.parameters()) - 9 * TINY["block_out_channels"][0]
+    with pytest.raises(ValueError, match=r"`image` must be None: `image_feature_stages` is \(\)"):
+        model(**given)
+    with pytest.raises(ValueError, match=r"`image` must be given: `image_feature_stages` is"):
+        tiny()(given["mask"])
+    with pytest.raises(ValueError, match="has no image encoder"):
+        model.load_image_encoder("nowhere")
+    with pytest.raises(ValueError, match="`occluder_predictor` must look at the photo"):
+        OccAmodalPipeline(model)
+    with pytest.raises(ValueError, match="`model` must have 1 mask plane in and 2 logits out, got 2 and 2"):
+        SingleStagePipeline(tiny(mask_channels=2))
 
 
 @pytest.mark.parametrize("changed", ["mask", "image", "boundary"])

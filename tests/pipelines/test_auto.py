@@ -40,10 +40,12 @@ def test_every_pipeline_is_known_by_its_own_name():
     names = ["ASBUPipeline", "AmodalVAEPipeline", "ClickSegmenterPipeline", "ContentPipeline", "OccAmodalPipeline"]
     assert list_pipelines() == [
         *names,
+        "OrderNetPipeline",
         "PCNetMaskPipeline",
         "PhotoPCNetMaskPipeline",
         "SDAmodalPipeline",
         "ScenePipeline",
+        "SingleStagePipeline",
     ]
     for name in list_pipelines():
         assert find_pipeline(name).__name__ == name

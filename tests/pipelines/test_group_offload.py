@@ -15,11 +15,13 @@ from amodal_diffusion import (
     ClickSegmenterPipeline,
     ContentPipeline,
     ModelMixin,
+    OrderNetPipeline,
     ScenePipeline,
+    SingleStagePipeline,
 )
 from content_helpers import tiny_content
 from diffusion_helpers import photo, tiny_inpainting, tiny_sdamodal
-from photo_helpers import tiny_occamodal
+from photo_helpers import tiny_occamodal, tiny_order_net, tiny_predictor
 from pipeline_helpers import crossing_bars, tiny_pipeline
 
 MODAL, AMODAL = crossing_bars()
@@ -68,10 +70,14 @@ PIPELINES = {
     "ContentPipeline": (tiny_content, contents_of),
     "ContentPipeline, inpainter": (inpainting, contents_of),
     "OccAmodalPipeline": (tiny_occamodal, masks_of),
+    "OrderNetPipeline": (
+        lambda: OrderNetPipeline(tiny_order_net()), lambda pipeline: pipeline(PHOTO, MODAL).probabilities
+    ),
     "PCNetMaskPipeline": (tiny_pipeline, masks_of),
     "ScenePipeline": (lambda: ScenePipeline(tiny_pipeline(), tiny_content()), scene_of),
     "SDAmodalPipeline": (tiny_sdamodal, masks_of),
-}
+    "SingleStagePipeline": (lambda: SingleStagePipeline(tiny_predictor(1)), masks_of),
+}  # fmt: skip
 
 
 def make(name):

@@ -40,7 +40,7 @@ MODULES_AT_THE_ROOT = 8
 FILES_IN_A_ROOM = 14
 TWICE = {
     **dict.fromkeys(
-        ("amodal_vae", "asbu", "click_segmenter", "occamodal", "pcnet_content", "pcnet_mask", "sdamodal"),
+        ("amodal_vae", "asbu", "click_segmenter", "occamodal", "order_net", "pcnet_content", "pcnet_mask", "sdamodal"),
         "a system: its network, its pipeline, its converter",
     ),
     **dict.fromkeys(("components", "features", "inputs", "loading", "output", "pipeline"), "a part of each pipeline"),

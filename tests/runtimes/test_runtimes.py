@@ -28,6 +28,7 @@ from amodal_diffusion.models.pull_push import _pull_push
 from amodal_diffusion.runtimes import export_onnx, export_pipeline, use_runtime
 from content_helpers import tiny_content
 from diffusion_helpers import tiny_sdamodal
+from photo_helpers import tiny_order_net
 from pipeline_helpers import crossing_bars, tiny_pipeline
 
 ENGINES = ("onnx", "openvino")
@@ -90,6 +91,12 @@ NETWORKS = {
     "OccAmodalPredictor, amodal": (
         lambda: OccAmodalPredictor(2, reduced_channels=4, **SMALL, **RESNET),
         lambda b, h, w: {**boundary(b, h, w), **photo(b, h, w)},
+    ),
+    "OccAmodalPredictor, masks alone": (
+        lambda: OccAmodalPredictor(1, **SMALL, image_feature_stages=()), lambda b, h, w: {"mask": plane(b, h, w)}
+    ),
+    "OrderNet": (
+        tiny_order_net, lambda b, h, w: {"first": plane(b, h, w), "second": plane(b, h, w), **photo(b, h, w)}
     ),
     "SDAmodalDecoder": (
         lambda: SDAmodalDecoder(

@@ -103,6 +103,17 @@ def test_a_fresh_encoder_forgets_stage_one(coco, finished, tmp_path):
     assert not any(value.requires_grad for value in task.teacher.parameters())
 
 
+def test_both_codes_by_the_encoder_that_learns(coco, finished, tmp_path):
+    arguments = ["--dataset", coco, "--output_dir", tmp_path / "own", *SMALL, "--stage", "2", "--code_encoder", "own"]
+    arguments += ["--max_train_steps", "1", "--pretrained_pipeline", finished / "stage1"]
+    arguments = list(map(str, arguments))
+    done = script().train(
+        lambda args: script().AmodalVAETask(args, 2, script().make_data(args)), script().parse_arguments(arguments)
+    )
+    assert done.task.teacher is None
+    assert changed(weights(finished / "stage1"), weights(tmp_path / "own")) == {"encoder", "spatial_transformer"}
+
+
 def test_without_stage_one_the_decoder_learns_in_stage_two(coco, tmp_path):
     arguments = ["--dataset", str(coco), "--output_dir", str(tmp_path / "late"), *SMALL, "--stage", "2"]
     args = script().parse_arguments([*arguments, "--max_train_steps", "1", "--train_decoder"])

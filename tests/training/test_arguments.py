@@ -232,6 +232,15 @@ RECIPES = {
         "image_feature_stages": (4,), "inside_weight": 5.0, "occluder_threshold": 0.5, "mask_threshold": 0.5,
         "image_encoder": "microsoft/resnet-18", "region_probability": 0.0, "recipe": "published",
     },
+    # [Z24], implementation details: the training of [Z20] for the single stage too. Code of [Z20]: plain cross-entropy,
+    # U-Net of widening 2, ResNet-18 of ImageNet at its bottleneck, crops moved, scaled and mirrored.
+    "train_single_stage": SGD | STEPS | {
+        "learning_rate": 1e-3, "train_batch_size": 32, "block_out_channels": (32, 64, 128, 256, 256), "patch_size": 1,
+        "reduced_channels": 256, "sample_size": 256, "image_hidden_sizes": (64, 128, 256, 512),
+        "image_embedding_size": 64, "image_feature_stages": (4,), "image_encoder": "microsoft/resnet-18",
+        "masks_alone": False, "box_shift": 0.2, "box_scale": 0.2, "flip_probability": 0.5, "mask_threshold": 0.5,
+        "min_occlusion_rate": 0.0, "images_per_batch": 0, "recipe": "published",
+    },
     # [Z24], implementation details: SGD, 1e-3, 56K updates of 32, tenths after 32K and 48K; masks of 512; the features
     # are None here, since a pipeline to continue from may have others: see test_published_features.
     "train_sdamodal": SGD | STEPS | {
@@ -257,6 +266,14 @@ RECIPES = {
         "background_weight": 0.0, "simulated_share": 0.0, "sample_size": 64, "latent_channels": 64,
         "optimizer": "adamw", "learning_rate": 1e-3, "weight_decay": 1e-2, "lr_scheduler": "one_cycle",
         "train_batch_size": 64,
+    },
+    # [Z20] says nothing of how its OrderNet was trained: its code's ResNet-50 on crops of 256² around both objects,
+    # moved, scaled and mirrored; the optimisation of its PCNet-M; the order that its accuracy is counted by.
+    "train_order_net": SGD | STEPS | {
+        "learning_rate": 1e-3, "train_batch_size": 32, "sample_size": 256, "hidden_sizes": (256, 512, 1024, 2048),
+        "depths": (3, 4, 6, 3), "embedding_size": 64, "layer_type": "bottleneck", "encoder": "none",
+        "masks_alone": False, "unrelated": False, "order_source": "masks", "box_shift": 0.2, "box_scale": 0.2,
+        "flip_probability": 0.5, "recipe": "published",
     },
     # Cheng et al., CVPR 2022: AdamW at 1e-4, decay 0.05, gradients clipped at 0.01. [Z20] does not say how it trained.
     "train_instance_segmenter": {

@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, safe_open
+from trainer.true_masks import TrueMaskBatch, first_objects, pooled_counts
 
 from amodal_diffusion import AmodalPipeline, PCNetMask, PCNetMaskPipeline
 from amodal_diffusion.data.samplers import Photo
@@ -207,25 +208,25 @@ def test_an_own_validation_set_leaves_all_photos_to_train_on(script, data, tmp_p
 # Parts
 
 
-def test_pooled_counts_are_in_pixels_of_the_photo(script):
+def test_pooled_counts_are_in_pixels_of_the_photo():
     mask = torch.zeros(2, 1, 4, 4)
     target = torch.zeros(2, 4, 4, dtype=torch.int64)
     probability = torch.zeros(2, 1, 4, 4)
     mask[:, :, 0], target[:, :2], probability[:, :, 1:3] = 1, 1, 0.9
     target[1, 2] = 1
     boxes = torch.tensor([[0, 0, 4, 4], [3, 5, 8, 8]])
-    counts = script.pooled_counts(probability, script.FeatureBatch(mask, target, []), boxes)
+    counts = pooled_counts(probability, TrueMaskBatch(mask, target, {}), boxes)
     # The first: truth 8 pixels, predicted 12. The second: truth 12 and predicted 12, each covers 2 x 2 of the photo.
     assert counts.tolist() == [8 + 12 * 4, 12 + 12 * 4, 4 + 8 * 4, 8 + 8 * 4]
 
 
-def test_validation_takes_as_many_objects_as_asked_for(script):
+def test_validation_takes_as_many_objects_as_asked_for():
     photos = [Photo(str(row), 0, row, tuple(range(3)), str(row)) for row in range(10)]
     for limit in (1, 4, 9, 100):
-        chosen = script.first_objects(photos, limit)
+        chosen = first_objects(photos, limit)
         assert sum(len(photo.objects) for photo in chosen) == min(limit, 30)
         assert len({photo.row for photo in chosen}) == len(chosen)
-    assert script.first_objects(photos, 9) == script.first_objects(photos, 9)
+    assert first_objects(photos, 9) == first_objects(photos, 9)
 
 
 # Errors

@@ -68,7 +68,13 @@ def read_photo_sources(args: PhotoArguments) -> list[Any]:
     return sources
 
 
-def open_sources(paths: Sequence[str], images: Sequence[str] | None, on_error: str, flag: str = "--dataset") -> list:
+def open_sources(
+    paths: Sequence[str],
+    images: Sequence[str] | None,
+    on_error: str,
+    flag: str = "--dataset",
+    photos_needed: bool = True,
+) -> list:
     """Read data sets with their photos.
 
     Args:
@@ -76,6 +82,7 @@ def open_sources(paths: Sequence[str], images: Sequence[str] | None, on_error: s
         images: the folder of photos of each, `NO_IMAGES` for one that has its own; None where all have.
         on_error: see `read_annotations`.
         flag: for messages, the flag that gave `paths`.
+        photos_needed: refuse a data set without photos.
 
     Raises:
         ValueError: numbers that differ, or a data set without photos.
@@ -87,7 +94,7 @@ def open_sources(paths: Sequence[str], images: Sequence[str] | None, on_error: s
     sources = []
     for path, folder in zip(paths, places, strict=True):
         source = read_annotations(path, None if folder == NO_IMAGES else folder, on_error=on_error)
-        if "image" not in source.column_names:
+        if photos_needed and "image" not in source.column_names:
             raise ValueError(f"`{flag}` {path} has no photos; give their folder by `{images_flag}`.")
         sources.append(source)
     return sources

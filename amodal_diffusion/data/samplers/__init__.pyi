@@ -11,12 +11,17 @@ from .occluder_questions import UNKNOWN as UNKNOWN
 from .occluder_questions import OccluderQuestions as OccluderQuestions
 from .occluder_questions import ask_of_masks as ask_of_masks
 from .occluder_questions import ask_of_photos as ask_of_photos
+from .order_pairs import OrderPairs as OrderPairs
+from .order_pairs import PairCropper as PairCropper
+from .order_pairs import PairCrops as PairCrops
 from .photo_boundaries import PhotoBoundaries as PhotoBoundaries
 from .photo_boundaries import PhotoOcclusionBatch as PhotoOcclusionBatch
 from .photo_boundaries import boundary_synthesis as boundary_synthesis
 from .photo_crops import ObjectCropper as ObjectCropper
 from .photo_crops import PhotoCrops as PhotoCrops
 from .photo_crops import image_crops as image_crops
+from .photo_crops import mirror as mirror
+from .photo_crops import move_boxes as move_boxes
 from .photo_objects import ObjectFilter as ObjectFilter
 from .photo_objects import ObjectSampler as ObjectSampler
 from .photo_objects import Photo as Photo

@@ -23,6 +23,7 @@ class PhotoCrops:
         boxes: (N, 4) int64 (x, y, side, side) in its pixels.
         modal: (N, s, s) bool crops of the modal masks, nearest neighbour.
         target: (N, s, s) bool crops of the amodal masks by the same boxes.
+        mirrored: (N,) bool, the crops that are mirrored left to right; None where none is.
 
     Example:
         >>> photo = Photo("cups/1 (1.png)", source=0, row=0, objects=(0,), group="1.png")
@@ -36,14 +37,13 @@ class PhotoCrops:
     boxes: Tensor
     modal: Tensor
     target: Tensor
+    mirrored: Tensor | None = None
 
     __repr__ = short_repr
 
 
 class ObjectCropper:
-    """Crops objects as the pipelines do, optionally with moved and scaled boxes.
-
-    There is no flip: the features of a flipped photo are not the flipped features.
+    """Crops objects as the pipelines do, optionally with moved and scaled boxes and mirrored.
 
     Args:
         objects: where the masks come from.
@@ -51,6 +51,8 @@ class ObjectCropper:
         enlarge_box: area of a crop box over the area of its object's box.
         shift: the box moves by a uniform share of its side, in [-shift, shift], on each axis.
         scale: its side is divided by a uniform factor in [1 - scale, 1 + scale].
+        flip: probability of mirroring a crop; 0 for features of whole photos, since those of a mirrored photo are not
+            the mirrored features.
 
     Example:
         >>> from PIL import Image
@@ -68,13 +70,21 @@ class ObjectCropper:
     """
 
     def __init__(
-        self, objects: PhotoObjects, size: int, *, enlarge_box: float = 3.0, shift: float = 0.0, scale: float = 0.0
+        self,
+        objects: PhotoObjects,
+        size: int,
+        *,
+        enlarge_box: float = 3.0,
+        shift: float = 0.0,
+        scale: float = 0.0,
+        flip: float = 0.0,
     ) -> None:
         self.objects = objects
         self.size = size
         self.enlarge_box = enlarge_box
         self.shift = shift
         self.scale = scale
+        self.flip = flip
 
     def __call__(self, photo: Photo, places: list[int], generator: np.random.Generator | None = None) -> PhotoCrops:
         """Crop the objects at `places`; without a generator the boxes are those of the pipelines.
@@ -85,25 +95,45 @@ class ObjectCropper:
         modal, amodal = self.objects.masks(photo, places)
         boxes = torch.from_numpy(crop_boxes(mask_boxes(modal), enlarge_box=self.enlarge_box))
         if generator is not None and (self.shift or self.scale):
-            boxes = self._moved(boxes, generator)
+            boxes = move_boxes(boxes, self.shift, self.scale, generator)
+        mirrored = None
+        if generator is not None and self.flip:
+            mirrored = torch.from_numpy(generator.random(len(boxes)) < self.flip)
         return PhotoCrops(
             photo=photo,
             size=(modal.shape[1], modal.shape[2]),
             boxes=boxes,
-            modal=crop_masks(torch.from_numpy(modal), boxes, self.size),
-            target=crop_masks(torch.from_numpy(amodal), boxes, self.size),
+            modal=mirror(crop_masks(torch.from_numpy(modal), boxes, self.size), mirrored),
+            target=mirror(crop_masks(torch.from_numpy(amodal), boxes, self.size), mirrored),
+            mirrored=mirrored,
         )
 
-    def _moved(self, boxes: Tensor, generator: np.random.Generator) -> Tensor:
-        corner, side = boxes[:, :2].double(), boxes[:, 2:].double()
-        shift = torch.from_numpy(generator.uniform(-self.shift, self.shift, corner.shape)) * side
-        scaled = (side / torch.from_numpy(generator.uniform(1 - self.scale, 1 + self.scale, (len(side), 1)))).round()
-        scaled = scaled.clamp(min=1)
-        return torch.cat([(corner + shift + (side - scaled) / 2).round(), scaled], dim=1).long()
+
+def move_boxes(boxes: Tensor, shift: float, scale: float, generator: np.random.Generator) -> Tensor:
+    """Move and scale crop boxes at random; see `ObjectCropper`.
+
+    Args:
+        boxes: (N, 4) int64 (x, y, side, side).
+        shift: a box moves by up to this share of its side, on each axis.
+        scale: its side is divided by a factor in [1 - scale, 1 + scale].
+        generator: of the random numbers.
+
+    Returns:
+        (N, 4) int64.
+
+    Example:
+        >>> move_boxes(torch.tensor([[0, 0, 8, 8]]), 0.0, 0.0, np.random.default_rng(0))
+        tensor([[0, 0, 8, 8]])
+    """
+    corner, side = boxes[:, :2].double(), boxes[:, 2:].double()
+    moved = torch.from_numpy(generator.uniform(-shift, shift, corner.shape)) * side
+    scaled = (side / torch.from_numpy(generator.uniform(1 - scale, 1 + scale, (len(side), 1)))).round()
+    scaled = scaled.clamp(min=1)
+    return torch.cat([(corner + moved + (side - scaled) / 2).round(), scaled], dim=1).long()
 
 
 def image_crops(objects: PhotoObjects, crops: PhotoCrops, size: int) -> list[Tensor]:
-    """The crops (3, size, size) in [0, 1] of the photo by the boxes of `crops`.
+    """The crops (3, size, size) in [0, 1] of the photo by the boxes of `crops`, mirrored as these are.
 
     Example:
         >>> from PIL import Image
@@ -120,4 +150,17 @@ def image_crops(objects: PhotoObjects, crops: PhotoCrops, size: int) -> list[Ten
         [(3, 16, 16)]
     """
     image = image_to_tensor(objects.image(crops.photo))
-    return list(crop_images(image, crops.boxes, size).clamp(0, 1))
+    return list(mirror(crop_images(image, crops.boxes, size).clamp(0, 1), crops.mirrored))
+
+
+def mirror(crops: Tensor, which: Tensor | None) -> Tensor:
+    """(N, ..., w) with the rows of `which` (N,) bool mirrored left to right; None mirrors none.
+
+    Example:
+        >>> mirror(torch.tensor([[1, 2], [3, 4]]), torch.tensor([True, False]))
+        tensor([[2, 1],
+                [3, 4]])
+    """
+    if which is None:
+        return crops
+    return torch.where(which.view(-1, *[1] * (crops.ndim - 1)), crops.flip(-1), crops)

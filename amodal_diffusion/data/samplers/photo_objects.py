@@ -15,6 +15,7 @@ from pycocotools import mask as mask_utils
 
 from ...images import load_image
 from ...masks import decode_rle
+from ..schema import record_order
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +101,7 @@ class PhotoObjects:
     """The usable objects of several data sets, and the photos they are on.
 
     Args:
-        sources: data sets of `amodal_features(with_image=True)`.
+        sources: data sets of `amodal_features(with_image=True)`; without photos for a network that sees masks alone.
         names: what to call each in messages.
         chosen: which objects are taken.
         on_error: "raise" refuses the first object without amodal mask and the first bad photo by name, "skip" leaves
@@ -132,9 +133,13 @@ class PhotoObjects:
         self.on_error = on_error
         self.photos: list[Photo] = []
         self._keys: dict[tuple[int, int], str] = {}
-        self._masks = [source.select_columns(["height", "width", "objects"]) for source in sources]
+        columns = ["height", "width", "objects", "order_relations"]
+        self._masks = [source.select_columns(columns) for source in sources]
         self._files = [
-            source.select_columns(["image"]).cast_column("image", ImageFeature(decode=False)) for source in sources
+            source.select_columns(["image"]).cast_column("image", ImageFeature(decode=False))
+            if "image" in source.column_names
+            else None
+            for source in sources
         ]
         self.counts = [self._index(number, source, chosen) for number, source in enumerate(sources)]
 
@@ -183,6 +188,19 @@ class PhotoObjects:
         hidden = {groups[index] for index in order[:held_out]}
         train = [photo for photo in self.photos if photo.group not in hidden]
         return train, [photo for photo in self.photos if photo.group in hidden]
+
+    def order(self, photo: Photo) -> np.ndarray | None:
+        """(N, N) int8, the order of the N usable objects of a photo as its data set tells it; None where it does not.
+
+        See `record_order`.
+        """
+        order = record_order(self._masks[photo.source][photo.row])
+        return None if order is None else order[np.ix_(photo.objects, photo.objects)]
+
+    @property
+    def has_photos(self) -> bool:
+        """Whether every data set comes with its photos."""
+        return all(files is not None for files in self._files)
 
     def content_key(self, photo: Photo) -> str:
         """Hash of the photo's file, by which a cache knows it.
@@ -233,7 +251,8 @@ class PhotoObjects:
         return np.stack(modal), np.stack(amodal)
 
     def _bytes(self, photo: Photo) -> bytes:
-        value = self._files[photo.source][photo.row]["image"]
+        files = self._files[photo.source]
+        value = None if files is None else files[photo.row]["image"]
         if value is None or (value["bytes"] is None and value["path"] is None):
             raise PhotoError(f"photo {photo.name} is missing")
         if value["bytes"] is not None:

@@ -225,7 +225,7 @@ def _stack(collected: _Collected) -> PartialShapes | None:
 
 
 def order_by_pipeline(pipeline: Any) -> OrderFunction:
-    """Who is in front by dual completion (PCNet-M, ASBU), read off at reduced resolution.
+    """Who is in front by dual completion (PCNet-M, ASBU), or by an OrderNet of masks alone, at reduced resolution.
 
     Example:
         >>> from amodal_diffusion import PCNetMask, PCNetMaskPipeline

@@ -167,8 +167,8 @@ _Z20_1 = PaperTable(
     "Ordering: pair-wise accuracy on occluded pairs",
     ("COCOA-val", "KINS-test"),
     _rows("""
-        OrderNet (M), supervised | | 81.7 87.5
-        OrderNet (M+I), supervised | | 88.3 94.1
+        OrderNet (M), supervised | order-net-masks | 81.7 87.5
+        OrderNet (M+I), supervised | order-net-image | 88.3 94.1
         Area, smaller in front | area-smaller | 62.4 -
         Area, larger in front | area-larger | - 77.4
         Y-axis | y-axis | 58.7 81.9
@@ -186,7 +186,7 @@ _Z20_2 = PaperTable(
     "Amodal completion from true modal masks: mIoU",
     ("COCOA-val", "KINS-test"),
     _rows("""
-        Supervised | | 82.53 94.81
+        Supervised | supervised | 82.53 94.81
         Raw | raw | 65.47 87.03
         ConvexR | convex-refined | 74.43 90.75
         PCNet-M (NOG) | pcnet-m-nog | 76.91 93.42
@@ -204,7 +204,7 @@ _Z20_3 = PaperTable(
     "Amodal completion from predicted modal masks: mIoU",
     ("KINS-test",),
     _rows("""
-        Supervised | | 87.29
+        Supervised | supervised | 87.29
         Raw | raw | 82.05
         ConvexR | convex-refined | 84.12
         PCNet-M (NOG) | pcnet-m-nog | 85.39
@@ -427,17 +427,21 @@ _Z24_4 = PaperTable(
     "SDAmodal with and without Stable Diffusion, its features at several scales and the final skip connection",
     ("COCOA mIoU", "COCOA inv"),
     _rows("""
-        A: none of them (Deocclusion, single stage) | | 88.0 63.8
+        A: none of them (Deocclusion, single stage) | single-stage | 88.0 63.8
         B: Stable Diffusion | sdamodal-one-scale-no-skip | 89.4 69.2
         C: Stable Diffusion, scales | sdamodal-no-skip | 89.6 69.8
-        D: final skip | | 89.2 66.4
+        D: final skip | single-stage-final-skip | 89.2 66.4
         E: Stable Diffusion, final skip | sdamodal-one-scale | 90.5 71.1
         F: Stable Diffusion, scales, final skip | sdamodal | 90.7 71.6
     """),
     _Z24_METRICS,
     (COCOA_TEST,),
     roles="unaided",
-    notes=(_Z24_MIOU_NOTE,),
+    notes=(
+        _Z24_MIOU_NOTE,
+        "Row A is [Z20]'s network, whose U-Net has five levels; one of six levels with all skips stands in row D when "
+        "it is named so (`single-stage-final-skip=FOLDER`).",
+    ),
 )
 _Z24_5 = PaperTable(
     "z24-5",
@@ -450,7 +454,7 @@ _Z24_5 = PaperTable(
         ASBU (reported), occluder given | | 89.8 - - -
         Deocclusion (two stage) | pcnet-m-alone | 69.9 0.006 64.4 0.004
         ASBU | asbu-alone | 69.9 0.006 64.4 0.004
-        Deocclusion (single stage) | | 88.0 63.8 72.4 28.0
+        Deocclusion (single stage) | single-stage-alone | 88.0 63.8 72.4 28.0
         OccAmodal | occamodal-alone | 89.4 66.2 72.9 27.5
         SDAmodal | sdamodal-alone | 90.7 71.6 76.4 38.5
     """),

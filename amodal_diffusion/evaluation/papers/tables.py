@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..detections import DetectedMethod, DetectionResults, ResultsMethod
-from ..methods import AloneMethod, PipelineMethod
+from ..methods import AloneMethod, OrderMethod, PipelineMethod
 from ..posterior import PosteriorMethod, PosteriorSamples, TrueBoxMethod
 from ..report import TRUTH_MARK, Cell, EvaluationReport, Table, format_markdown, format_table, json_values
 from ..samples import Method
@@ -23,6 +23,7 @@ _SYSTEMS = {
     "AmodalVAEPipeline": "amodal-vae",
     "OccAmodalPipeline": "occamodal",
     "SDAmodalPipeline": "sdamodal",
+    "SingleStagePipeline": "single-stage",
 }
 _NONE = "–"
 _NO_SEGMENTER = (
@@ -116,18 +117,22 @@ def _check_roles(table: PaperTable, roles: Mapping[str, str]) -> None:
 
 def _role_of(method: Method) -> str:
     """The baseline's name, or the system of a pipeline, as far as the pipeline shows it."""
+    if isinstance(method, OrderMethod):
+        return "order-net-image" if method.pipeline.needs_image else "order-net-masks"
     if not isinstance(method, PipelineMethod):
         return method.name
     system = _SYSTEMS.get(type(method.pipeline).__name__, "")
     if system == "sdamodal" and len(method.pipeline.decoder.config.feature_channels) == 1:
         system = "sdamodal-one-scale"
+    if system == "single-stage" and not method.pipeline.needs_image:
+        system = "supervised"
     networks = (getattr(method.pipeline, name) for name in method.pipeline.mask_networks)
     skips = [network.config.get("final_skip", True) for network in networks]
     return system if all(skips) or not system else f"{system}-no-skip"
 
 
 def _plain(method: Method, num_samples: int, seed: int) -> list[TableMethod]:
-    return [TableMethod(_role_of(method), method, learned=isinstance(method, PipelineMethod))]
+    return [TableMethod(_role_of(method), method, learned=isinstance(method, PipelineMethod | OrderMethod))]
 
 
 def _grounding(method: Method, num_samples: int, seed: int) -> list[TableMethod]:

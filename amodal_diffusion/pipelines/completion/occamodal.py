@@ -300,6 +300,8 @@ def _check_networks(occluder_predictor: OccAmodalPredictor, amodal_predictor: Oc
                 f"`{name}` must have {planes} mask plane(s) in and 2 logits out, "
                 f"got {network.config.mask_channels} and {network.config.out_channels}."
             )
+        if network is not None and not network.sees_image:
+            raise ValueError(f"`{name}` must look at the photo: its `image_feature_stages` must not be ().")
     if amodal_predictor is not None and amodal_predictor.config.sample_size != occluder_predictor.config.sample_size:
         raise ValueError(
             "`occluder_predictor` and `amodal_predictor` must have the same `sample_size`, got "

@@ -23,6 +23,7 @@ from amodal_diffusion import (
     PCNetMaskPipeline,
     PhotoPCNetMaskPipeline,
     SDAmodalPipeline,
+    SingleStagePipeline,
 )
 from amodal_diffusion.masks import TileStack
 from amodal_diffusion.pipelines import CallInterruptedError
@@ -30,7 +31,7 @@ from amodal_diffusion.pipelines.completion.mask_pipeline import COMMON_OPTIONS
 from amodal_diffusion.pipelines.registry import find_pipeline, list_pipelines
 from diffusion_helpers import offload, tiny_sdamodal
 from fresh_process import run_fresh
-from photo_helpers import draw_scene, tiny_occamodal, tiny_photo_pcnet
+from photo_helpers import draw_scene, tiny_occamodal, tiny_photo_pcnet, tiny_predictor
 from pipeline_helpers import tiny_pipeline
 
 FIELDS = tuple(field.name for field in fields(AmodalPipelineOutput))
@@ -584,7 +585,27 @@ class TestSDAmodal(MaskPipelineTesterMixin):
         return tiny_sdamodal(**settings)
 
 
-TESTED = (TestPCNetMask, TestPhotoPCNetMask, TestASBU, TestOccAmodal, TestAmodalVAE, TestSDAmodal)
+class TestSingleStage(MaskPipelineTesterMixin):
+    pipeline_class = SingleStagePipeline
+    given = ("amodal_masks", "probabilities")
+    network = {}
+
+    def make(self, **settings):
+        pipeline = SingleStagePipeline(tiny_predictor(1, **self.network), **settings)
+        pipeline.set_progress_bar_config(disable=True)
+        return pipeline
+
+
+class TestSupervisedMasks(TestSingleStage):
+    """Without the photo."""
+
+    network = {"image_feature_stages": ()}
+
+
+TESTED = (
+    TestPCNetMask, TestPhotoPCNetMask, TestASBU, TestOccAmodal, TestAmodalVAE, TestSDAmodal, TestSingleStage,
+    TestSupervisedMasks,
+)  # fmt: skip
 
 
 def test_every_pipeline_is_tested():

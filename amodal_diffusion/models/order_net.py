@@ -1,0 +1,150 @@
+"""OrderNet: which of two objects is in front, by a classifier of their masks and the photo [Z20]."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers import ConfigMixin
+from diffusers.configuration_utils import register_to_config
+from diffusers.utils import BaseOutput
+from torch import Tensor, nn
+from transformers import ResNetConfig, ResNetModel
+
+from ..display import short_repr
+from ..hub import download_file
+from .checks import CheckedModel, check_condition, check_flags, check_mask_plane, check_positive_integers, graph_call
+
+RELATIONS = ("second in front", "first in front", "unrelated")
+"""What the logits of an `OrderNet` stand for, in their order; a network with two of them knows no unrelated pairs."""
+
+
+@dataclass
+class OrderNetOutput(BaseOutput):
+    """What an `OrderNet` returns.
+
+    Args:
+        logits: (B, R) floating point, one for each of `RELATIONS`.
+
+    Example:
+        >>> OrderNetOutput(logits=torch.zeros(1, 2)).logits.softmax(dim=1)[0, 1].item()  # P(first in front)
+        0.5
+    """
+
+    logits: torch.Tensor
+
+    __repr__ = short_repr
+
+
+class OrderNet(CheckedModel, ConfigMixin):
+    """Which of two objects that touch hides the other, from their modal masks and the photo. Source: [Z20], Table 1.
+
+    A ResNet-50 whose first convolution takes the two masks, and with `use_rgb` the photo (OrderNet M+I), as the code of
+    [Z20] has it.
+
+    Args:
+        use_rgb: look at the photo.
+        num_relations: 2, one of the objects is in front, as published; 3, they may also be unrelated.
+        sample_size: side in pixels of the square crops that the network was trained on; the pipeline crops to it.
+        hidden_sizes: channels of the stages.
+        depths: number of residual blocks of each stage.
+        embedding_size: channels of the first convolution.
+        layer_type: "bottleneck" as in ResNet-50, or "basic" as in ResNet-18.
+
+    Raises:
+        ValueError, TypeError: naming the setting.
+
+    Example:
+        >>> model = OrderNet(hidden_sizes=(4, 8), depths=(1, 1), embedding_size=4, sample_size=32, layer_type="basic")
+        >>> masks = torch.zeros(2, 1, 32, 32)
+        >>> model(masks, masks, torch.zeros(2, 3, 32, 32)).logits.shape
+        torch.Size([2, 2])
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        use_rgb: bool = True,
+        num_relations: int = 2,
+        sample_size: int = 256,
+        hidden_sizes: Sequence[int] = (256, 512, 1024, 2048),
+        depths: Sequence[int] = (3, 4, 6, 3),
+        embedding_size: int = 64,
+        layer_type: str = "bottleneck",
+    ) -> None:
+        super().__init__()
+        check_flags(use_rgb=use_rgb)
+        check_positive_integers(
+            num_relations=num_relations, sample_size=sample_size, hidden_sizes=hidden_sizes, depths=depths,
+            embedding_size=embedding_size,
+        )  # fmt: skip
+        if num_relations not in (2, 3):
+            raise ValueError(f"`num_relations` must be 2 or 3, got {num_relations}.")
+        if len(depths) != len(hidden_sizes):
+            raise ValueError(f"`depths` must have {len(hidden_sizes)} entries like `hidden_sizes`, got {len(depths)}.")
+        if layer_type not in ("bottleneck", "basic"):
+            raise ValueError(f"`layer_type` must be 'bottleneck' or 'basic', got {layer_type!r}.")
+        self.encoder = ResNetModel(
+            ResNetConfig(
+                num_channels=5 if use_rgb else 2, layer_type=layer_type, hidden_sizes=list(hidden_sizes),
+                depths=list(depths), embedding_size=embedding_size,
+            )
+        )  # fmt: skip
+        self.classifier = nn.Linear(hidden_sizes[-1], num_relations)
+
+    @torch.no_grad()
+    def load_encoder(self, name_or_path: str, **kwargs: Any) -> None:
+        """Take the weights of a ResNet of transformers, such as "microsoft/resnet-50" (ImageNet).
+
+        The first convolution takes them for the photo; its weights on the masks stay as they are.
+
+        Args:
+            name_or_path: Hub id or folder; only safetensors are read.
+            kwargs: `revision`, `token`, `cache_dir`, `local_files_only`; see `ResNetModel.from_pretrained`.
+
+        Raises:
+            OSError: where there is no such model.
+            ValueError: where it is no ResNet of the sizes of this network.
+        """
+        if not os.path.isdir(name_or_path):  # transformers waits long for a Hub that cannot be reached
+            download_file(name_or_path, "config.json", **kwargs)
+        given = ResNetModel.from_pretrained(name_or_path, use_safetensors=True, **kwargs)
+        state, first = given.state_dict(), "embedder.embedder.convolution.weight"
+        own = self.encoder.state_dict()
+        if state[first].shape[0] == own[first].shape[0]:
+            widened = own[first].clone()
+            if self.config.use_rgb:
+                widened[:, 2:] = state[first]
+            state[first] = widened
+        try:
+            self.encoder.load_state_dict(state)
+        except RuntimeError as error:
+            sizes = {name: getattr(given.config, name) for name in ("layer_type", "hidden_sizes", "depths")}
+            raise ValueError(f"{name_or_path!r} does not fit the encoder of this network: {sizes}.") from error
+
+    @graph_call
+    def forward(
+        self, first: Tensor, second: Tensor, image: Tensor | None = None, return_dict: bool = True
+    ) -> OrderNetOutput | tuple[Tensor]:
+        """Predict the logits of the relation of two objects.
+
+        Args:
+            first: (B, 1, h, w) values in {0, 1}: the modal mask of one object, cropped around both.
+            second: (B, 1, h, w), that of the other one, cropped with the same box.
+            image: (B, 3, h, w) ImageNet-normalised RGB, cropped with the same box; exactly where `use_rgb` is True.
+            return_dict: return an `OrderNetOutput` instead of a tuple.
+
+        Returns:
+            `OrderNetOutput` with `logits` (B, num_relations) in the dtype of the network, as `RELATIONS` names them.
+
+        Raises:
+            ValueError: naming the input that is missing, unwanted or of a wrong shape.
+        """
+        check_mask_plane("first", first, 1)
+        check_mask_plane("second", second, 1, first.shape)
+        batch, _, height, width = first.shape
+        check_condition("image", image, "use_rgb", self.config.use_rgb, (batch, 3, height, width))
+        planes = torch.cat([plane.to(self.dtype) for plane in (first, second, image) if plane is not None], dim=1)
+        logits = self.classifier(self.encoder(planes).pooler_output.flatten(1))
+        return OrderNetOutput(logits=logits) if return_dict else (logits,)
