@@ -196,8 +196,8 @@ def mean_of_both_ways(logits: Tensor) -> Tensor:
         (B, 3) float32, as `RELATIONS` names them; the last is 0 for a network that knows two.
 
     Example:
-        >>> mean_of_both_ways(torch.tensor([[0.0, 99.0], [99.0, 0.0]]))  # both say: the first
-        tensor([[0., 1., 0.]])
+        >>> mean_of_both_ways(torch.tensor([[0.0, 9.0], [9.0, 0.0]])).argmax(1)  # both say: the first
+        tensor([1])
     """
     given: Sequence[Tensor] = logits.float().softmax(1).chunk(2)
     there, back = given
