@@ -49,7 +49,8 @@ adds tables of some of the objects: of each data set, of each name, of about the
 
 hidden colours: `--content A,B,...` scores what is painted where objects are hidden, on a data set that has the truth
 (layers/ of `make-rooms` and `ground-truth`), with the true whole masks and order given: {", ".join(FILL_METHODS)}, or
-folders or Hub ids of content pipelines.
+folders or Hub ids of content pipelines. `--fid` adds the Fréchet Inception distance of the whole objects (the extra
+`fid`), whose weights are fetched; `--fid WEIGHTS` reads them from a file.
 
 tables: `--table NAME` lays out a table of a paper, with the published numbers beside those of `--methods`, and says in
 what ours was not computed as published; `--table list` names them. The baselines of a table come by themselves.
@@ -127,6 +128,9 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--methods", default="", metavar="A,B,...", help="rows of the table, with commas between")
     parser.add_argument(
         "--content", default="", metavar="A,B,...", help="score hidden colours instead: rows of that table, see below"
+    )
+    parser.add_argument(
+        "--fid", nargs="?", const="", metavar="WEIGHTS", help="with --content: the Inception distance too, see below"
     )
     parser.add_argument(
         "--nearest-masks", nargs="+", metavar="FILE", help=f"annotations of the bank of {NEAREST_MASK}, see below"
@@ -235,6 +239,8 @@ def _check(options: argparse.Namespace) -> evaluation.PaperTable | None:
         raise ValueError(f"--methods is not for --table {table.name}, which is of {needs}.")
     if options.table is None and not options.methods and not options.content:
         raise ValueError("--methods A,B,..., --content A,B,... or --table NAME is needed.")
+    if options.fid is not None and not options.content:
+        raise ValueError("--fid is for --content.")
     if options.content:
         _check_content(options)
     for name in ("detections", "results"):
@@ -308,6 +314,7 @@ def _run_content(options: argparse.Namespace, device: torch.device) -> None:
     from functools import partial
 
     from ..data.rooms import read_colors
+    from ..metrics import ObjectFID
 
     names = [name.strip() for name in options.content.split(",") if name.strip()]
     report = evaluation.evaluate_fills(
@@ -321,6 +328,7 @@ def _run_content(options: argparse.Namespace, device: torch.device) -> None:
         confidence=options.confidence,
         seed=options.seed,
         reference=options.reference,
+        make_fid=None if options.fid is None else partial(ObjectFID, weights=options.fid or None),
     )
     write_out(report.to_text())
     evaluation.write_report(report, json_path=options.json, markdown_path=options.markdown)

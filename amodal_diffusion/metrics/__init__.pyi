@@ -28,5 +28,6 @@ from .functional import order_accuracy as order_accuracy
 from .functional import order_counts as order_counts
 from .functional import pixel_accuracy as pixel_accuracy
 from .functional import sample_widths as sample_widths
+from .inception import ObjectFID as ObjectFID
 from .lite_distances import LiteDistances as LiteDistances
 from .lite_distances import frechet_distance as frechet_distance

@@ -1,5 +1,6 @@
 """What is painted where objects are hidden, against the truth."""
 
+import importlib.util
 import json
 import math
 import zipfile
@@ -16,6 +17,7 @@ from amodal_diffusion.data.rooms import HiddenColors
 from amodal_diffusion.data.rooms.hidden_colors import write_colors
 from amodal_diffusion.evaluation import FILL_METHODS, ContentMethod, evaluate_fills, load_fill_methods
 from amodal_diffusion.masks import encode_rle
+from amodal_diffusion.metrics import ObjectFID, frechet_distance
 
 RED, BLUE = (200, 40, 30), (20, 60, 210)
 
@@ -163,3 +165,51 @@ def test_command(folder, tmp_path, capsys):
     assert "--content needs a folder with layers/" in capsys.readouterr().err
     assert cli.main(["evaluate", "--annotations", str(folder), "--content", "telea"]) == 2
     assert "--content needs --split NAME" in capsys.readouterr().err
+
+
+class LocalFeatures(torch.nn.Module):
+    """In Inception's place: means and spreads of the channels."""
+
+    num_features = 6
+
+    def forward(self, pictures):
+        pictures = pictures.float()
+        return torch.cat([pictures.mean((2, 3)), pictures.std((2, 3))], dim=1)
+
+
+def test_the_inception_distance_of_whole_objects():
+    """By tiny features of our own; torchmetrics' distance is that of all objects of a method."""
+    methods = [FILL_METHODS["mean-color"], Occluder()]
+    report = evaluate_fills(ROWS, truth, methods, make_fid=lambda: ObjectFID(LocalFeatures()))
+    right, wrong = report.metrics["mean-color"]["fid"], report.metrics["occluder"]["fid"]
+    assert right == pytest.approx(0, abs=0.1) and wrong > 100
+    sets = {True: [], False: []}
+    for row in ROWS:
+        photo = np.asarray(row["image"])
+        board, front = np.zeros((2, 48, 64), bool)
+        board[8:40, 4:40], front[12:44, 30 - 4 * int(row["image_id"]) : 60] = True, True
+        for real in sets:
+            alone = np.where((board & front)[..., None] & real, np.uint8(RED), photo)[8:40, 4:40]
+            sets[real].append(LocalFeatures()(torch.from_numpy(alone).permute(2, 0, 1)[None]))
+    expected = frechet_distance(torch.cat(sets[True]).double(), torch.cat(sets[False]).double())
+    assert wrong == pytest.approx(expected, rel=1e-3)
+    assert "| FID |" in report.to_markdown() and "41.44" in report.to_text()
+    assert "FID" not in evaluate_fills(ROWS, truth, methods[:1]).to_text()
+
+
+def test_the_inception_distance_says_what_it_lacks(tmp_path):
+    with pytest.raises(FileNotFoundError, match="`weights` must be the file with Inception's weights"):
+        ObjectFID(weights=tmp_path / "none.pth")
+    with pytest.raises(ValueError, match="`fill` and `truth` must have shape"):
+        ObjectFID(LocalFeatures()).update(*np.zeros((2, 4, 4, 3), np.uint8), np.zeros((4, 5), bool))
+    distance = ObjectFID(LocalFeatures())
+    distance.update(*np.zeros((2, 4, 4, 3), np.uint8), np.zeros((4, 4), bool))
+    assert math.isnan(distance.compute())
+    if importlib.util.find_spec("torch_fidelity") is None:
+        with pytest.raises(ImportError, match=r"pip install 'amodal-diffusion\[fid\]'"):
+            ObjectFID()
+
+
+def test_the_command_line_takes_fid_for_contents_alone(capsys):
+    assert cli.main(["evaluate", "--annotations", "a.json", "--methods", "raw", "--fid"]) != 0
+    assert "--fid is for --content" in capsys.readouterr().err
