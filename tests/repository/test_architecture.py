@@ -267,7 +267,7 @@ def test_every_dependency_has_a_tested_version(project):
 
 
 EXTRAS = {
-    "amodal_diffusion": ("features", "interop", "onnx", "openvino", "ray", "rooms"),
+    "amodal_diffusion": ("features", "fid", "interop", "onnx", "openvino", "ray", "rooms"),
     "demos": ("demo",),
     "training": ("train",),
     "benchmarks": ("demo", "train", "dev"),
