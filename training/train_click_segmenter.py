@@ -36,6 +36,8 @@ from amodal_diffusion.pipelines.contexts import evaluation_mode
 
 logger = logging.getLogger(__name__)
 
+ENCODER_BLOCKS = 16
+
 
 @dataclass(kw_only=True)
 class DataArguments(PhotoArguments):
@@ -55,6 +57,10 @@ class NetworkArguments:
     decoder_channels: tuple[int, ...] = flag(default_of(ClickSegmenter, "decoder_channels"))
     embedding_channels: int = flag(default_of(ClickSegmenter, "embedding_channels"))
     sample_size: int = flag(default_of(ClickSegmenter, "sample_size"), "Side of the crops, a multiple of 32.")
+    trained_encoder_blocks: int = flag(
+        0, "Of the image encoder's 16 blocks, train the deepest; 5 are those of stride 32."
+    )
+    encoder_lr_scale: float = flag(0.1, "Their learning rate, as a share of `--learning_rate`.")
 
 
 @dataclass(kw_only=True)
@@ -82,13 +88,19 @@ def parse_arguments(argv: list[str] | None = None) -> ClickSegmenterArguments:
         raise ValueError("`--streaming` does not go with clicks: objects are drawn at random.")
     if args.sample_size < 32 or args.sample_size % 32:
         raise ValueError(f"`--sample_size` must be a positive multiple of 32, got {args.sample_size}.")
+    if not 0 <= args.trained_encoder_blocks <= ENCODER_BLOCKS:
+        raise ValueError(
+            f"`--trained_encoder_blocks` must lie in [0, {ENCODER_BLOCKS}], got {args.trained_encoder_blocks}."
+        )
+    if args.encoder_lr_scale <= 0:
+        raise ValueError(f"`--encoder_lr_scale` must be positive, got {args.encoder_lr_scale}.")
     if not 0 <= args.more_clicks <= 1:
         raise ValueError(f"`--more_clicks` must lie in [0, 1], got {args.more_clicks}.")
     return args
 
 
 class ClickSegmenterTask(Task):
-    """A decoder on the features of a frozen encoder."""
+    """A decoder on the features of an encoder that is frozen but for its deepest blocks."""
 
     def __init__(self, args: ClickSegmenterArguments) -> None:
         self.args = args
@@ -98,6 +110,11 @@ class ClickSegmenterTask(Task):
             self.model = ClickSegmenter(args.decoder_channels, args.embedding_channels, args.sample_size)
             self.model.load_image_encoder()
         self.model.image_encoder.requires_grad_(False)
+        for block in self.model.image_encoder.deepest_blocks(args.trained_encoder_blocks):
+            block.requires_grad_(True)
+
+    def learning_rate_scale(self, name: str) -> float:
+        return self.args.encoder_lr_scale if name.startswith("image_encoder.") else 1.0
 
     def setup(self, accelerator: Accelerator) -> None:
         args = self.args
@@ -125,7 +142,7 @@ class ClickSegmenterTask(Task):
         batch = self._move(self.batches(micro_step, batch_size))
         rng = self.sampler.generator(micro_step, purpose=1)
         more = int(rng.integers(0, 4)) if rng.random() < self.args.more_clicks else 0
-        with torch.no_grad(), self.autocast():
+        with self.autocast():
             features = _unwrapped(model).encode_image(batch.image)
         with evaluation_mode(model), torch.no_grad():
             for _ in range(more):

@@ -53,6 +53,7 @@ from amodal_diffusion.data.synthesis import (
     PhotoOcclusionSynthesizer,
     PhotoSynthesisConfig,
     SynthesisConfig,
+    with_background,
 )
 from amodal_diffusion.losses import question_loss
 
@@ -75,6 +76,8 @@ class DataArguments(PhotoArguments):
     mask_dataset: list[str] = flag([], "Masks without photos.", nargs="*")
     mask_dataset_weights: list[float] | None = flag(None, "How often each of them is drawn.", nargs="*")
     shares: list[float] = flag([0.45, 0.35, 0.2], "Of photos, true scenes and masks in a batch.", nargs="*")
+    background_regions: int = flag(0, "Regions by colour of each photo's background, at most, that join its objects.")
+    surrounded: float = flag(0.0, "Share of questions in which all the rest of the photo counts as a neighbour too.")
     unseen: float = flag(0.1, "Share of objects in photos that are asked without the photo.")
     cache_banks: str | None = flag(None, "Folder that keeps the photos cut and labelled, for the next start.")
     validation_samples: int = flag(256, "Of each source and question.")
@@ -117,6 +120,10 @@ def parse_arguments(argv: list[str] | None = None) -> PhotoPCNetMaskArguments:
     check_arguments(args)
     check_validation(args)
     check_images(args)
+    if args.background_regions < 0:
+        raise ValueError(f"`--background_regions` must not be negative, got {args.background_regions}.")
+    if not 0 <= args.surrounded <= 1:
+        raise ValueError(f"`--surrounded` must lie in [0, 1], got {args.surrounded}.")
     if len(args.shares) != 3 or min(args.shares) < 0 or args.shares[0] <= 0:
         raise ValueError(f"`--shares` must be three numbers, the first of them positive, got {args.shares}.")
     return args
@@ -218,15 +225,18 @@ class PhotoPCNetMaskTask(Task):
         options: dict[str, Any],
     ) -> PhotoBank:
         """The objects of some photos, from `--cache_banks` where they are there."""
-        if self.args.cache_banks is None:
-            return make_bank(rows, recipe, accelerator, False, options)
-        folder = Path(self.args.cache_banks)
-        facts = [self.args.pseudo_labels, self.args.pseudo_eraser_dilation, self.size, self.args.min_area]
-        facts += [(len(part), str(part[0]["image_id"])) for part in rows]
+        args = self.args
+        most = args.background_regions if "labeller" in options else 0
+        shown = [with_background(part, options["labeller"], most=most) for part in rows] if most else rows
+        if args.cache_banks is None:
+            return make_bank(shown, recipe, accelerator, False, options)
+        folder = Path(args.cache_banks)
+        facts = [args.pseudo_labels, args.pseudo_eraser_dilation, self.size, args.min_area]
+        facts += [(len(part), str(part[0]["image_id"])) for part in rows] + ([most] if most else [])
         path = folder / f"{name}-{hashlib.sha256(repr(facts).encode()).hexdigest()[:12]}.safetensors"
         if not path.is_file():
             folder.mkdir(parents=True, exist_ok=True)
-            make_bank(rows, recipe, accelerator, False, options).save(path)
+            make_bank(shown, recipe, accelerator, False, options).save(path)
         return PhotoBank.load(path)
 
     def _draw(self, micro_step: int, batch_size: int) -> OccluderQuestions:
@@ -240,7 +250,8 @@ class PhotoPCNetMaskTask(Task):
         for (name, synthesizer), count in zip(self.photos.items(), counts[:2], strict=False):
             if count:
                 guess = args.guess_weight if name == "photos" else 1.0
-                parts.append(self._ask(synthesizer, micro_step, count, guess_weight=guess, unseen=args.unseen))
+                options = {"guess_weight": guess, "unseen": args.unseen, "surrounded": args.surrounded}
+                parts.append(self._ask(synthesizer, micro_step, count, **options))
         if counts[2]:
             parts.append(ask_of_masks(self.masks.sample(micro_step, counts[2]), inside_weight=args.inside_weight))
         return OccluderQuestions.join(parts)

@@ -60,10 +60,24 @@ def test_resumes_exactly_and_leaves_the_encoder_alone(runs):
     assert changed and not any(name.startswith("image_encoder") for name in changed)
 
 
+def test_the_deepest_blocks_of_the_encoder_are_trained_at_their_own_rate(photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(EfficientNetLite0, "from_package", classmethod(lambda kind: kind()))
+    options = ["--trained_encoder_blocks", "2", "--encoder_lr_scale", "0.5", "--lr_scheduler", "constant"]
+    run_main(SCRIPT, "--dataset", photos, *SMALL, "--output_dir", tmp_path, *options)
+    state = json.loads((tmp_path / "checkpoint-4" / "state.json").read_text(encoding="utf-8"))
+    assert sorted(group["lr"] for group in state["optimizers"]["model"]["groups"]) == [1e-3, 2e-3]
+    first, last = (load_file(tmp_path / f"checkpoint-{step}" / "model.safetensors") for step in (2, 4))
+    changed = {name.split(".")[2] for name in first if "_blocks." in name and "image_encoder" in name
+               and not torch.equal(first[name], last[name])}  # fmt: skip
+    assert changed == {"14", "15"}
+
+
 def test_what_cannot_be_is_named(photos, tmp_path):
     for given, message in (
         (["--sample_size", "40"], "`--sample_size` must be a positive multiple of 32, got 40"),
         (["--more_clicks", "2"], r"`--more_clicks` must lie in \[0, 1\], got 2"),
+        (["--trained_encoder_blocks", "17"], r"`--trained_encoder_blocks` must lie in \[0, 16\], got 17"),
+        (["--encoder_lr_scale", "0"], "`--encoder_lr_scale` must be positive, got 0"),
         (["--streaming"], "`--streaming` does not go with clicks"),
         (["--images", "a", "b"], "`--images` must have one folder for each of the 1 data sets"),
     ):

@@ -1,6 +1,7 @@
 """`training/train_photo_pcnet_m.py`: three sources, the start, exact resumption, the cache of banks, errors."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -80,10 +81,22 @@ def test_resumes_exactly_from_cached_banks(sources, run, tmp_path, monkeypatch):
     assert all(torch.equal(whole[name], cut[name]) for name in trained)
 
 
+def test_regions_of_the_background_join_the_objects(sources, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(EfficientNetLite0, "from_package", classmethod(lambda kind: kind()))
+    with caplog.at_level("INFO"):
+        for most in ("0", "3"):
+            options = ["--background_regions", most, "--surrounded", "1", "--max_train_steps", "1"]
+            run_main(SCRIPT, *sources, *SMALL, *options, "--output_dir", tmp_path / most)
+    plain, more = (int(re.search(r"photos: (\d+) objects", text)[1]) for text in caplog.text.split("true: ")[:2])
+    assert more > plain
+
+
 def test_what_cannot_be_is_named(sources, tmp_path):
     for given, message in (
         (["--shares", "0", "1", "1"], "`--shares` must be three numbers"),
         (["--shares", "1", "1"], "`--shares` must be three numbers"),
+        (["--background_regions", "-1"], "`--background_regions` must not be negative, got -1"),
+        (["--surrounded", "1.5"], r"`--surrounded` must lie in \[0, 1\], got 1.5"),
         (["--images", "a", "b"], "`--images` must have one folder for each of the 1 data sets"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -51,6 +51,10 @@ class Task(ABC):
 
     model: nn.Module
 
+    def learning_rate_scale(self, name: str) -> float:
+        """What `--learning_rate` is multiplied by for the parameter of this name."""
+        return 1.0
+
     @abstractmethod
     def setup(self, accelerator: Accelerator) -> None:
         """Prepare data on `accelerator.device`, for this process; called once before training."""
@@ -129,7 +133,7 @@ class Run:
             model = synchronise_batch_norm(model, self.accelerator.device)
         if args.channels_last:
             model = model.to(memory_format=torch.channels_last)
-        optimizer = make_optimizer(model, args)
+        optimizer = make_optimizer(model, args, task.learning_rate_scale)
         self.ema = averaged_model(model, args.ema_decay).to(self.accelerator.device) if args.use_ema else None
         self.scheduler = make_scheduler(optimizer, args)
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
@@ -288,12 +292,18 @@ def train(make_task: Callable[[Any], Task], args: TrainingArguments) -> Run:
     return run
 
 
-def make_optimizer(model: nn.Module, args: TrainingArguments) -> torch.optim.Optimizer:
-    """The optimizer that `--optimizer` names, over the parameters that are not frozen."""
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+def make_optimizer(
+    model: nn.Module, args: TrainingArguments, scale: Callable[[str], float] = lambda name: 1.0
+) -> torch.optim.Optimizer:
+    """The optimizer that `--optimizer` names, over the parameters that are not frozen; `scale` their learning rates."""
+    groups: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            groups.setdefault(scale(name), []).append(parameter)
+    settings = [{"params": parameters, "lr": args.learning_rate * factor} for factor, parameters in groups.items()]
     if args.optimizer == "sgd":
-        return torch.optim.SGD(parameters, args.learning_rate, momentum=args.momentum, weight_decay=args.weight_decay)
-    return torch.optim.AdamW(parameters, args.learning_rate, weight_decay=args.weight_decay)
+        return torch.optim.SGD(settings, args.learning_rate, momentum=args.momentum, weight_decay=args.weight_decay)
+    return torch.optim.AdamW(settings, args.learning_rate, weight_decay=args.weight_decay)
 
 
 def make_scheduler(optimizer: torch.optim.Optimizer, args: TrainingArguments) -> LRScheduler:
@@ -306,8 +316,8 @@ def make_scheduler(optimizer: torch.optim.Optimizer, args: TrainingArguments) ->
         return LambdaLR(optimizer, _warmup_stable_decay(args))
     # OneCycleLR cycles the momentum too, which is what one_cycle means and cosine does not.
     return OneCycleLR(
-        optimizer, max_lr=args.learning_rate, total_steps=args.max_train_steps + 1, pct_start=args.lr_warmup_fraction,
-        cycle_momentum=args.lr_scheduler == "one_cycle",
+        optimizer, max_lr=[group["lr"] for group in optimizer.param_groups], total_steps=args.max_train_steps + 1,
+        pct_start=args.lr_warmup_fraction, cycle_momentum=args.lr_scheduler == "one_cycle",
     )  # fmt: skip
 
 

@@ -1,7 +1,8 @@
 """What the scripts share that train on photos: reading them, holding some out, samples that are pasted from them."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import length_hint
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -191,13 +192,13 @@ def make_photo_synthesizers(
 
 
 def make_bank(
-    sources: Sequence[Any],
+    sources: Sequence[Iterable[Mapping[str, Any]]],
     synthesis: Recipe,
     accelerator: Accelerator,
     modal_only: bool,
     options: Mapping[str, Any],
 ) -> PhotoBank:
-    total = sum(len(rows) for rows in sources) or None  # of a stream nobody knows
+    total = sum(length_hint(rows) for rows in sources) or None  # of a stream nobody knows
     shown = [map(_without_amodal, encoded_photos(rows)) for rows in sources] if modal_only else sources
     # A photo whose objects do not touch is nothing to warn of here.
     with warnings_silenced(), tqdm(total=total, desc="photos", disable=not accelerator.is_main_process) as bar:

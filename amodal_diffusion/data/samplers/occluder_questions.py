@@ -65,6 +65,7 @@ def ask_of_photos(
     inside_weight: float = 5.0,
     told: float = 0.25,
     unseen: float = 0.0,
+    surrounded: float = 0.0,
 ) -> OccluderQuestions:
     """Ask of objects in photos, in one of four ways each.
 
@@ -77,6 +78,8 @@ def ask_of_photos(
         inside_weight: weight of the loss where possible occluders are seen [Z20].
         told: share of the questions in which the network is told of a part of the occluders that they are in front.
         unseen: share of the objects that come without their photo.
+        surrounded: share of the questions `ALL` and `SOME` in which what no object covers counts as a neighbour too, as
+            where sky, road and walls are annotated.
 
     Raises:
         ValueError: a batch without `others`.
@@ -101,6 +104,10 @@ def ask_of_photos(
     numbers = others.flatten(1).long()
     some, tell = ((chance(count, 256) < 0.5).gather(1, numbers).view(others.shape) for _ in range(2))
     seen = (others > 0).float()
+    if surrounded:
+        around = (chance(count) < surrounded)[:, None, None, None] & (kind <= SOME) & (others == 0)
+        seen = torch.where(around, 1 - batch.modal, seen)
+        some = some | around
     eraser = torch.where(kind == SOME, seen * some, seen)
     eraser = torch.where(kind == FRONT, batch.occluder, eraser)
     eraser = torch.where(kind == UNKNOWN, 1 - batch.modal, eraser)

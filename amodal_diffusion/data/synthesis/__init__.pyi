@@ -1,3 +1,5 @@
+from .background import background_segments as background_segments
+from .background import with_background as with_background
 from .complete_masks import MAX_TRUNCATION as MAX_TRUNCATION
 from .complete_masks import complete_objects as complete_objects
 from .complete_masks import partial_objects as partial_objects

@@ -10,7 +10,6 @@ from diffusers import ConfigMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
-from ...images import normalize_images
 from ..checks import CheckedModel, check_positive_integers
 from ..outputs import MaskModelOutput
 from .efficientnet_lite import EfficientNetLite0
@@ -81,12 +80,8 @@ class ClickSegmenter(CheckedModel, ConfigMixin):
         self.image_encoder.load_state_dict(EfficientNetLite0.from_package().state_dict())
 
     def encode_image(self, image: Tensor) -> tuple[Tensor, ...]:
-        """(B, 3, h, w) ImageNet-normalised RGB -> its feature maps, from stride 2 to 32.
-
-        The encoder's first layer gets the picture in ImageNet's statistics as it is, which is what this network was
-        trained on; `EfficientNetLite0` by itself goes over to those of its own training.
-        """
-        return self.image_encoder(normalize_images((image.float() * 128 + 127) / 255), levels=5).feature_maps
+        """(B, 3, h, w) ImageNet-normalised RGB -> its feature maps, from stride 2 to 32."""
+        return self.image_encoder(image, levels=5).feature_maps
 
     def forward(
         self,

