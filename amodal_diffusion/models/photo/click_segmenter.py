@@ -27,7 +27,7 @@ _COMPARED = 3  # levels, the deepest, at which features are compared with those 
 class ClickSegmenter(CheckedModel, ConfigMixin):
     """Segments the object that clicks, a box or an earlier mask mean, on features of the photo.
 
-    A frozen EfficientNet-lite0 looks at the photo, once for all clicks. At each of its five resolutions the planes of
+    An EfficientNet-lite0 looks at the photo, once for all clicks. At each of its five resolutions the planes of
     the prompt join its features; at the three deepest also how alike each place is to those under the clicks. A small
     decoder goes from the deepest to half the resolution of the photo.
 
