@@ -305,7 +305,10 @@ def _changes(options: argparse.Namespace) -> Callable[[Iterator[Mapping[str, Any
         from ..evaluation import read_detections
         from .options import find_device
 
-        found = read_detections(options.detections, min_score=options.min_score, device=find_device("auto"))
+        try:
+            found = read_detections(options.detections, min_score=options.min_score, device=find_device("auto"))
+        except OSError as error:
+            raise ValueError(f"--detections {options.detections!r} cannot be read: {error}") from error
 
     def change(rows: Iterator[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
         if found is not None:

@@ -651,6 +651,7 @@ def checkpoints(rng):
     from safetensors.torch import load, save
 
     from amodal_diffusion.checkpoints import load_published_state_dict
+    from amodal_diffusion.evaluation import read_detections
 
     file = "model/diffusion_pytorch_model.safetensors"
     good = saved_pipeline()[file]
@@ -683,6 +684,9 @@ def checkpoints(rng):
         for change, bad in broken_bytes(rng, content, 30):
             check = lambda found: None  # noqa: E731
             cases.append(file_case("checkpoints", f"{name}, {change}", ".pth", bad, load_published_state_dict, check))
+    for suffix, content in ((".pth", torch_file.getvalue()), (".safetensors", stored)):  # of another network
+        for change, bad in broken_bytes(rng, content, 10):
+            cases.append(file_case("checkpoints", f"Mask R-CNN, {change}", suffix, bad, read_detections, refused=True))
     return cases
 
 
@@ -729,8 +733,9 @@ def options(rng):
     """Values of options in Python."""
     from amodal_diffusion.images import load_image
     from pipeline_helpers import crossing_bars
+    from scene_format_helpers import make_scene
 
-    modal = crossing_bars()[0]
+    scene, modal = make_scene(count=2), crossing_bars()[0]
     values = [
         *HOSTILE,
         np.array([1, 2]),
@@ -772,6 +777,15 @@ def options(rng):
     for number, value in enumerate(values):
         cases.append(
             Case("arguments", f"image, {number}", lambda folder, value=value: load_image(value), check_picture)
+        )
+        cases.append(
+            Case(
+                "arguments",
+                f"shape, {number}",
+                lambda folder, value=value: scene.reshape(0, value),
+                check_scene,
+                ("`",),
+            )
         )
     for name, image in {
         "no pixels": Image.new("RGB", (0, 0)),
@@ -861,7 +875,7 @@ def command_lines(rng):
         ),
         "convert": (
             ["dataset", "convert", masks, "--output", "OUT"],
-            ["--shard-size", "--images", "--format", "--photos", "--push-to-hub"],
+            ["--shard-size", "--images", "--format", "--photos", "--push-to-hub", "--detections", "--category-ids"],
         ),
     }
     cases = []
