@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from ..baselines import complete_convex, complete_convex_refined, complete_raw
 from ..data import amodal_features, build_objects, record_masks
 from ..data.photos import load_row_photo, photo_in
-from ..evaluation import METHODS, MaskBaseline, call_scenes, load_pipeline
+from ..evaluation import MaskBaseline, call_scenes, load_pipeline
 from ..masks import Rle, TileStack, encode_tile, segmentation_to_rle
 from ..ordering import order_by_hull, order_pairs
 from ..pipelines import AmodalPipelineOutput
@@ -27,9 +28,12 @@ if TYPE_CHECKING:
     from ..pipelines import MaskPipeline
 
 BASELINES: dict[str, MaskBaseline] = {
-    "raw": METHODS["raw"],
-    "convex": METHODS["convex"],
-    "convex-refined": replace(METHODS["convex-refined"], order=order_by_hull),
+    baseline.name: baseline
+    for baseline in (
+        MaskBaseline("raw", complete=complete_raw),
+        MaskBaseline("convex", complete=complete_convex),
+        MaskBaseline("convex-refined", complete=complete_convex_refined, order=order_by_hull),
+    )
 }
 """What labels can be converted with without a network, by name [Z20, Table 4]."""
 
