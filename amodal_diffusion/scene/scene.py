@@ -54,6 +54,8 @@ class Scene(Immutable):
             with an `origin`. A pair that was moved relative to each other does not count, whatever stands here.
         rim: pixels around an object in which the background differs from the photo as well.
         replaced: (H, W) bool, where the background is shown though no layer that is left left it. None: nowhere.
+        next_id: id of the next layer that is added, above all ids that there have been, so that a removed layer's is
+            never given again. None: above those of `layers`.
 
     Raises:
         TypeError, ValueError: naming the argument: shapes or dtypes that differ, an order that is not antisymmetric,
@@ -76,6 +78,7 @@ class Scene(Immutable):
     evidence: npt.NDArray[np.bool_] = None  # type: ignore[assignment]
     rim: int = 0
     replaced: npt.NDArray[np.bool_] = None  # type: ignore[assignment]
+    next_id: int = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         background = frozen_array("background", self.background, np.uint8, (None, None, 3))
@@ -94,11 +97,8 @@ class Scene(Immutable):
         replaced = np.zeros(background.shape[:2], bool) if self.replaced is None else self.replaced
         fields["replaced"] = frozen_array("replaced", replaced, np.bool_, background.shape[:2])
         fields |= _check_relations(layers, self.order, self.evidence)
-        if isinstance(self.rim, bool) or not isinstance(self.rim, int | np.integer):
-            raise TypeError(f"`rim` must be an integer, got {self.rim!r}.")
-        if self.rim < 0:
-            raise ValueError(f"`rim` must be at least 0, got {self.rim}.")
-        fields["rim"] = int(self.rim)
+        fields["rim"] = _count("rim", self.rim)
+        fields["next_id"] = max([0 if self.next_id is None else _count("next_id", self.next_id), *(n + 1 for n in ids)])
         for name, value in fields.items():
             object.__setattr__(self, name, value)
 
@@ -341,14 +341,14 @@ class Scene(Immutable):
         tile = _read_rgba(rgba)
         mask = tile[..., 3] > 127
         transform = translation(_finite("x", x), _finite("y", y))
-        layer = Layer(tile, mask, mask, None, transform, name=name, id=self._new_id())
+        layer = Layer(tile, mask, mask, None, transform, name=name, id=self.next_id)
         return self._added(layer, np.ones(len(self), np.int8))
 
     def duplicate(self, i: int, dx: float = 0, dy: float = 0) -> Scene:
         """Add a copy of layer i as the last layer, (dx, dy) pixels away; it is in front of layer i and nothing else."""
         i = self._check_index("i", i)
         transform = compose(translation(_finite("dx", dx), _finite("dy", dy)), self.layers[i].transform)
-        copy = replace(self.layers[i], transform=transform, id=self._new_id(), origin=None)
+        copy = replace(self.layers[i], transform=transform, id=self.next_id, origin=None)
         relations = [1 if i == j or self.in_front(i, j) else -1 for j in range(len(self))]
         return self._added(copy, np.array(relations, np.int8))
 
@@ -393,7 +393,9 @@ class Scene(Immutable):
 
     def equals(self, other: object) -> bool:
         """Whether all fields of both scenes are the same, pixel by pixel."""
-        if not isinstance(other, Scene) or len(self) != len(other) or self.rim != other.rim:
+        if not isinstance(other, Scene) or len(self) != len(other):
+            return False
+        if (self.rim, self.next_id) != (other.rim, other.next_id):
             return False
         arrays = ("background", "photo", "order", "evidence", "replaced")
         return all(same_array(getattr(self, name), getattr(other, name)) for name in arrays) and all(
@@ -408,9 +410,6 @@ class Scene(Immutable):
         if not 0 <= index < len(self):
             raise IndexError(f"`{name}` must be the index of one of {len(self)} layers, got {index}.")
         return int(index)
-
-    def _new_id(self) -> int:
-        return max((layer.id for layer in self.layers), default=-1) + 1
 
     def _with_layer(self, i: int, layer: Layer) -> Scene:
         return replace(self, layers=(*self.layers[:i], layer, *self.layers[i + 1 :]))
@@ -447,6 +446,14 @@ def _check_relations(layers: Sequence[Layer], order: Any, evidence: Any) -> dict
     if (evidence != evidence.T).any() or evidence.diagonal().any():
         raise ValueError("`evidence` must be symmetric and False on its diagonal.")
     return {"order": frozen_array("order", matrix, np.int8, (count, count)), "evidence": evidence}
+
+
+def _count(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"`{name}` must be an integer, got {value!r}.")
+    if value < 0:
+        raise ValueError(f"`{name}` must be at least 0, got {value}.")
+    return int(value)
 
 
 def _finite(name: str, value: Any) -> float:

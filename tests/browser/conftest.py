@@ -2,7 +2,7 @@
 
 These tests run only where they are asked for: `python -m pytest tests/browser -m browser`, which `make test-browser`
 does. They need playwright and a Chromium of the system: CHROMIUM names its executable, otherwise the PATH is searched.
-Screenshots go to SCREENSHOTS, or out/browser.
+Screenshots go to SCREENSHOTS, or out/browser. BROWSER_PATIENCE=10 waits ten times as long, on a busy machine.
 """
 
 import importlib.util

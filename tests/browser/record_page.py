@@ -32,8 +32,8 @@ NETWORKS = 300_000
 
 
 @contextlib.contextmanager
-def served() -> Iterator[str]:
-    """The address of the page, while it runs."""
+def served() -> Iterator[tuple[str, int]]:
+    """The address of the page and the number of its process, while it runs."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -45,13 +45,22 @@ def served() -> Iterator[str]:
             address = f"http://127.0.0.1:{port}"
             while server.poll() is None:
                 with contextlib.suppress(OSError), urllib.request.urlopen(address, timeout=5):  # noqa: S310
-                    yield address
+                    yield address, server.pid
                     return
                 time.sleep(1)
             raise RuntimeError("demos/app.py ended before it served anything.")
         finally:
             server.terminate()
             server.wait(20)
+
+
+def find_chromium() -> str | None:
+    """Its executable; None, after that was said, where there is none."""
+    names = (os.environ.get("CHROMIUM"), "chromium", "chromium-browser", "google-chrome", "chrome")
+    found = next((path for name in names if name and (path := shutil.which(name))), None)
+    if found is None:
+        sys.stderr.write("there is no Chromium: install one, or set CHROMIUM=/path/to/it\n")
+    return found
 
 
 class Story:
@@ -136,12 +145,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--docs", type=Path, default=Path("out"), help="Folder of the pictures.")
     options = parser.parse_args(arguments)
     options.docs.mkdir(parents=True, exist_ok=True)
-    names = (os.environ.get("CHROMIUM"), "chromium", "chromium-browser", "google-chrome", "chrome")
-    chromium = next((found for name in names if name and (found := shutil.which(name))), None)
+    chromium = find_chromium()
     if chromium is None:
-        sys.stderr.write("there is no Chromium: install one, or set CHROMIUM=/path/to/it\n")
         return 1
-    with served() as address, sync_playwright() as driver:
+    with served() as (address, _), sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
         for name, (width, height) in SIZES.items():
             context = browser.new_context(viewport={"width": width, "height": height})

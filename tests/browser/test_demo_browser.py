@@ -8,6 +8,7 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from amodal_diffusion import Scene
+from demo_page import SLOW
 
 pytestmark = pytest.mark.browser
 
@@ -172,7 +173,7 @@ def test_other_shapes(open_page, screenshots):
     visitor.page.get_by_role("option", name="frame").click()
     visitor.page.click("#draw-shapes")
     shapes = visitor.page.locator("#shape-gallery img")
-    expect(shapes).to_have_count(6, timeout=120_000)
+    expect(shapes).to_have_count(6, timeout=SLOW)
     shapes.nth(2).click()
     expect(visitor.page.locator("#use-shape")).to_be_enabled()
     visitor.after_step(lambda: visitor.page.click("#use-shape"))

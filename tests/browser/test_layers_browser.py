@@ -6,6 +6,7 @@ from playwright.sync_api import expect
 
 from amodal_diffusion import Scene
 from axe_helpers import serious_findings
+from demo_page import SLOW
 
 pytestmark = pytest.mark.browser
 SIZES = {"desktop": {"width": 1440, "height": 900}, "phone": {"width": 390, "height": 844}}
@@ -186,7 +187,7 @@ def test_shapes_are_seen_large_and_where_they_differ(visitor, screenshots):
     page.get_by_role("option", name="saucer").click()
     page.click("#draw-shapes")
     shapes = page.locator("#shape-gallery button img")
-    expect(shapes).to_have_count(6, timeout=120_000)
+    expect(shapes).to_have_count(6, timeout=SLOW)
     visitor.after_step(lambda: shapes.nth(2).click())
     expect(page.locator(".ad-hint")).to_contain_text("Orange")
     visitor.screenshot(screenshots, f"shapes-{visitor.size}")

@@ -1,5 +1,6 @@
 """Nothing is lost on the page: reloads, crashes, steps back, slow servers; scenes go out and come in again."""
 
+import json
 import zipfile
 
 import numpy as np
@@ -8,6 +9,7 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from amodal_diffusion import Scene
+from demo_page import SLOW, USUAL
 
 pytestmark = pytest.mark.browser
 
@@ -24,7 +26,20 @@ def slow_down(visitor, milliseconds):
     return lambda: devtools.send("Network.emulateNetworkConditions", {**conditions, "latency": 0})
 
 
-@pytest.mark.parametrize(("width", "height"), [(1440, 900), (390, 844)], ids=["desktop", "phone"])
+SIZES = pytest.mark.parametrize(("width", "height"), [(1440, 900), (390, 844)], ids=["desktop", "phone"])
+
+
+def wait_kept(visitor, server, edits):
+    """Until the server has written a work with so many edits, which it does beside what else is done."""
+    for _ in range(600):
+        for path in (server.folder / "kept").glob("*/*/work.json"):
+            if json.loads(path.read_text(encoding="utf-8"))["edits"] == edits:
+                return
+        visitor.page.wait_for_timeout(200)
+    raise AssertionError(f"no work with {edits} edits was kept")
+
+
+@SIZES
 def test_the_first_thing_is_to_drag_a_whole_object(open_page, screenshots, width, height):
     visitor = open_page(width=width, height=height, start="coffee")
     visitor.screenshot(screenshots, f"work-start-{width}")
@@ -37,9 +52,12 @@ def test_the_first_thing_is_to_drag_a_whole_object(open_page, screenshots, width
 
 def test_work_is_offered_again(open_page, screenshots, server):
     visitor = open_page(start="coffee")
+    visitor.choose("cup")
+    x = visitor.number("X")
     visitor.after_step(lambda: visitor.drag(HANDLE))
+    dragged = visitor.number("X")
     visitor.type_number("Rotation °", 20)
-    visitor.page.wait_for_timeout(8000)  # it is saved beside what else is done
+    wait_kept(visitor, server, 2)
     visitor.visit()
     expect(visitor.question).to_contain_text("coffee: 4 objects, 2 edits")
     visitor.screenshot(screenshots, "work-offer")
@@ -47,9 +65,14 @@ def test_work_is_offered_again(open_page, screenshots, server):
     visitor.choose("cup")
     assert visitor.number("Rotation °") == 20
     visitor.screenshot(screenshots, "work-opened")
+    visitor.press("Undo (Ctrl+Z)")  # all steps are there again
+    assert (visitor.number("Rotation °"), visitor.number("X")) == (0, dragged)
     visitor.press("Undo (Ctrl+Z)")
-    assert visitor.number("Rotation °") == 0  # at once: of the steps only the first and the last are kept
-    visitor.after_step(lambda: visitor.page.keyboard.press("Control+Shift+z"))
+    assert visitor.number("X") == x
+    for _ in range(2):
+        visitor.after_step(lambda: visitor.page.keyboard.press("Control+Shift+z"))
+    assert visitor.number("Rotation °") == 20
+    visitor.page.wait_for_timeout(4000)  # the last of these changes is written
 
     server.kill()  # a crash
     server.start()
@@ -65,7 +88,7 @@ def test_work_is_offered_again(open_page, screenshots, server):
     visitor.visit()
     visitor.answer("Discard")
     visitor.visit()
-    visitor.wait_mode("edit", 120_000)
+    visitor.wait_mode("edit", SLOW)
     assert visitor.question.is_hidden()
 
 
@@ -94,21 +117,22 @@ def test_steps_back_and_forth_keep_the_edits(open_page, screenshots):
     visitor.answer("Complete")
     expect(visitor.work).to_be_visible()
     visitor.screenshot(screenshots, "work-bar")
-    visitor.wait_mode("look", 120_000)
+    visitor.wait_mode("look", SLOW)
     visitor.edit()
     visitor.choose("cup")
     assert visitor.number("X") != x
 
 
-def test_another_photo_asks_first(open_page, screenshots):
-    visitor = open_page(start="coffee")
+@SIZES
+def test_another_photo_asks_first(open_page, screenshots, width, height):
+    visitor = open_page(width=width, height=height, start="coffee")
     visitor.go_back_to("Mark")
     visitor.example("coffee")  # nothing is lost: no question
     visitor.page.get_by_role("button", name="Brush").click()
     visitor.after_step(lambda: visitor.drag([(30, 30), (60, 40)]))
     visitor.page.click(".ad-example[data-key=woven]")
     expect(visitor.question).to_contain_text("You have 5 marked objects here, which it would replace")
-    visitor.screenshot(screenshots, "work-ask-photo")
+    visitor.screenshot(screenshots, f"work-ask-photo-{width}")
     visitor.answer("Stay here")
     expect(visitor.rows("mark-panel")).to_have_count(5)
     visitor.page.click(".ad-example[data-key=woven]")
@@ -142,8 +166,9 @@ def test_a_slow_server_does_what_was_seen(open_page, screenshots):
     visitor.screenshot(screenshots, "work-slow")
 
 
-def test_long_work_can_be_cancelled(open_page, screenshots):
-    visitor = open_page()
+@SIZES
+def test_long_work_can_be_cancelled(open_page, screenshots, width, height):
+    visitor = open_page(width=width, height=height)
     visitor.example("coffee")
     before = visitor.pixels()
     visitor.page.locator("#pipeline input").click()
@@ -152,16 +177,18 @@ def test_long_work_can_be_cancelled(open_page, screenshots):
     visitor.page.click("#complete")
     expect(visitor.work).to_contain_text("…")
     assert visitor.pixels() == before  # the picture stays in view
-    visitor.screenshot(screenshots, "work-cancel")
+    for part in (visitor.work, visitor.stage.locator("canvas")):
+        expect(part).to_be_in_viewport(ratio=0.9)
+    visitor.screenshot(screenshots, f"work-cancel-{width}")
     visitor.work.get_by_role("button", name="Cancel").click()
-    expect(visitor.page.locator(".toast-body", has_text="Everything is as it was")).to_be_visible(timeout=120_000)
+    expect(visitor.page.locator(".toast-body", has_text="Everything is as it was")).to_be_visible(timeout=SLOW)
     expect(visitor.work).to_be_hidden()
     assert visitor.mode == "mark"
     toast = visitor.page.locator(".toast-body").first.bounding_box()
     steps = visitor.page.locator("#steps").bounding_box()
     assert toast["x"] + toast["width"] <= steps["x"] or toast["y"] >= steps["y"] + steps["height"]
-    visitor.screenshot(screenshots, "work-cancelled")
-    expect(visitor.page.locator(".toast-body")).to_have_count(0, timeout=15_000)
+    visitor.screenshot(screenshots, f"work-cancelled-{width}")
+    expect(visitor.page.locator(".toast-body")).to_have_count(0, timeout=USUAL)
 
 
 def test_what_goes_out_comes_in_again(open_page, screenshots, tmp_path):
@@ -208,11 +235,11 @@ def test_a_photo_of_12_megapixels_keeps_its_pixels(open_page, screenshots, tmp_p
     visitor.choose("disc")
     visitor.after_step(lambda: visitor.page.keyboard.press("Escape"))
     visitor.screenshot(screenshots, "work-large")
-    picture = Image.open(visitor.export("Picture (.png)", tmp_path, timeout=300_000))
+    picture = Image.open(visitor.export("Picture (.png)", tmp_path, timeout=3 * SLOW))
     assert picture.size == (4000, 3000) and (np.asarray(picture) == photo).all()
     visitor.choose("disc")
     visitor.type_number("X", visitor.number("X") + 100)
-    scene = Scene.load(visitor.export("OpenRaster", tmp_path, timeout=300_000))
+    scene = Scene.load(visitor.export("OpenRaster", tmp_path, timeout=3 * SLOW))
     assert scene.size == (4000, 3000) and [layer.name for layer in scene.layers] == ["bar", "disc"]
     visitor.page.locator("#own-size input").click()
     preview = Image.open(visitor.export("Picture (.png)", tmp_path))

@@ -1,13 +1,18 @@
 """What a visitor does on the page of the demo, in words of the page."""
 
 import json
+import os
 import re
 
 from playwright.sync_api import expect
 
-expect.set_options(timeout=30_000)
-SLOW = 120_000
+PATIENCE = float(os.environ.get("BROWSER_PATIENCE", "1"))
+"""Times what is waited on a machine that is not busy."""
+USUAL = 30_000 * PATIENCE
+"""Milliseconds for an answer."""
+SLOW = 120_000 * PATIENCE
 """Milliseconds for what runs networks."""
+expect.set_options(timeout=USUAL)
 
 
 class DemoPage:
@@ -20,7 +25,7 @@ class DemoPage:
         self.address, self.problems = address, []
         size = {"width": width, "height": height}
         self.context = browser.new_context(viewport=size, accept_downloads=True, has_touch=touch)
-        self.context.set_default_timeout(30_000)
+        self.context.set_default_timeout(USUAL)
         self.page = self.context.new_page()
         self.page.on("pageerror", lambda error: self.problems.append(f"script: {error}"))
         self.page.on("request", self._check_request)
@@ -64,7 +69,7 @@ class DemoPage:
     def mode(self):
         return self.stage.get_attribute("data-mode")
 
-    def wait_mode(self, mode, timeout=30_000):
+    def wait_mode(self, mode, timeout=USUAL):
         expect(self.stage).to_have_attribute("data-mode", mode, timeout=timeout)
 
     def after_step(self, action):
@@ -223,7 +228,7 @@ class DemoPage:
         expect(toast).to_be_visible()
         return toast.inner_text()
 
-    def export(self, label, folder, timeout=30_000):
+    def export(self, label, folder, timeout=USUAL):
         self.page.locator("#format input").click()
         self.page.get_by_role("option", name=label).click()
         with self.page.expect_download(timeout=timeout) as download:

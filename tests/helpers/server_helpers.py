@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import socket
 import threading
 import time
@@ -9,7 +10,7 @@ import urllib.request
 
 import pytest
 
-START = 180.0
+START = 180.0 * float(os.environ.get("BROWSER_PATIENCE", "1"))
 
 
 def free_port():

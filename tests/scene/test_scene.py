@@ -73,6 +73,8 @@ def test_layer_refuses(fields, error, message):
         ({"evidence": np.ones((2, 2), bool)}, ValueError, "False on its diagonal"),
         ({"rim": 1.5}, TypeError, "`rim` must be an integer, got 1.5"),
         ({"rim": -1}, ValueError, "`rim` must be at least 0"),
+        ({"next_id": "9"}, TypeError, "`next_id` must be an integer, got '9'"),
+        ({"next_id": -1}, ValueError, "`next_id` must be at least 0"),
         ({"replaced": np.zeros((3, 3), bool)}, ValueError, r"`replaced` must have shape \(8, 10\)"),
     ],
 )
@@ -125,12 +127,30 @@ def test_equals():
     assert scene.equals(scene) and random_scene(0).equals(scene) and not random_scene(1).equals(scene)
     assert not scene.equals(None) and not scene.layers[0].equals("layer")
     assert not scene.equals(scene.remove(0))
-    for name, value in (("rim", 7), ("photo", None), ("replaced", ~scene.replaced), ("order", -scene.order)):
+    for name, value in (
+        ("rim", 7),
+        ("next_id", 70),
+        ("photo", None),
+        ("replaced", ~scene.replaced),
+        ("order", -scene.order),
+    ):
         fields = {key: getattr(scene, key) for key in ("background", "layers", "order", "photo", "rim")}
         assert not Scene(**{**fields, name: value}).equals(scene), name
     first = layer()
     assert first.equals(layer()) and not first.equals(layer(name="x")) and not first.equals(layer(id=1))
     assert not first.equals(layer(origin=shift(0, 0))) and not first.equals(layer(uncertainty=MASK.astype(np.float32)))
+
+
+def test_no_id_is_given_twice(tmp_path):
+    scene = two_layers()
+    assert scene.next_id == 2 and scene.insert(tile(RED)).layers[-1].id == 2
+    for gone in (scene.remove(1), scene.insert(tile(RED)).remove(2).remove(1), scene.duplicate(1).remove(2).remove(1)):
+        gone.save(tmp_path / "scene.ora")
+        for kept in (gone, gone.move(0, 1), Scene.load(tmp_path / "scene.ora")):
+            new = kept.duplicate(0).insert(tile(RED))
+            assert [layer.id for layer in new.layers] == [0, gone.next_id, gone.next_id + 1]
+            assert gone.next_id >= 2
+    assert Scene(BACKGROUND, (layer(id=4),), next_id=2).next_id == 5
 
 
 def test_index():
@@ -274,7 +294,7 @@ def test_edits_with_one_layer_and_none():
     scene = two_layers().remove(0)
     assert scene.bring_to_front(0).send_to_back(0).order.shape == (1, 1)
     assert len(scene.remove(0)) == 0 and scene.remove(0).stacking() == []
-    assert scene.remove(0).insert(tile(RED)).layers[0].id == 0
+    assert scene.remove(0).insert(tile(RED)).layers[0].id == 2
 
 
 def test_remove():

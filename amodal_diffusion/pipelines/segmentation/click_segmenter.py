@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from ...images import image_to_tensor, normalize_images
 from ...masks import BoolArray, mask_boxes
-from ...models.photo.click_segmenter import PLANES, ClickSegmenter, draw_click
+from ...models.photo.click_segmenter import CLICK_RADIUS, PLANES, ClickSegmenter, draw_click
 from ..base import SafePipeline
 from ..inputs import check_integer, check_number, to_numpy
 from ..registry import register_pipeline
-from .interactive import InteractiveSegmenter, PhotoEmbedding, Prompt, keep_pointed_at
+from .interactive import InteractiveSegmenter, PhotoEmbedding, Prompt, keep_pointed_at, pixels_of
 
 _CELL = 32  # pixels a cell of the deepest features, of which the sides of what the network sees are multiples
 _LEAST_CROP = 32  # pixels of the photo
@@ -25,7 +25,9 @@ class ClickSegmenterPipeline(SafePipeline, InteractiveSegmenter):
     """Clicks, a box and an earlier mask to the mask of an object, on a CPU in a fraction of a second.
 
     The network looks at the whole photo once (`embed`). Each click is answered on these features; then the surroundings
-    of the answer are looked at again, larger, where that shows more than the first look did.
+    of the answer are looked at again, larger, where that shows more than the first look did. Every click is on its side
+    of the answer: for one that is not, the network is asked about that click alone, and what it says there is added to
+    the answer, or taken from it.
 
     Args:
         model: the network.
@@ -98,8 +100,10 @@ class ClickSegmenterPipeline(SafePipeline, InteractiveSegmenter):
             logits = self._decode(planes, embedding.features["maps"])  # [1, 1, rows, columns]
             window = (0, 0, width, height)
             closer = self._window(logits, prompt, height, width) if self.config.crop_side else None
+            maps = embedding.features["maps"]
             if closer is not None:
-                logits, window = self._look_again(embedding.photo, prompt, logits, closer), closer
+                (logits, maps), window = self._look_again(embedding.photo, prompt, logits, closer), closer
+            logits = self._obey(logits, prompt, window, maps)
         x, y, w, h = window
         if self.config.keep_pointed_at:
             kept = self._pointed_at(logits, prompt, window)
@@ -139,8 +143,8 @@ class ClickSegmenterPipeline(SafePipeline, InteractiveSegmenter):
 
     def _look_again(
         self, photo: npt.NDArray[np.uint8], prompt: Prompt, logits: Tensor, window: tuple[int, int, int, int]
-    ) -> Tensor:
-        """(1, 1, rows, columns) logits, asked anew in a window, with the first answer as the earlier one."""
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Logits (1, 1, rows, columns), asked in a window with the first answer as the earlier one, and its maps."""
         x, y, w, h = window
         height, width = photo.shape[:2]
         pixels = self._resize(image_to_tensor(photo[y : y + h, x : x + w])[None], self.config.crop_side)
@@ -150,7 +154,44 @@ class ClickSegmenterPipeline(SafePipeline, InteractiveSegmenter):
         v = (y + (torch.arange(rows) + 0.5) * h / rows) * 2 / height - 1
         places = torch.stack(torch.meshgrid(u, v, indexing="xy"), dim=-1)[None]
         first = F.grid_sample(logits.sigmoid(), places, padding_mode="border", align_corners=False)
-        return self._decode(_planes(prompt, window, rows, columns, first), self._encode(pixels))
+        maps = self._encode(pixels)
+        return self._decode(_planes(prompt, window, rows, columns, first), maps), maps
+
+    def _obey(
+        self, logits: Tensor, prompt: Prompt, window: tuple[int, int, int, int], maps: tuple[Tensor, ...]
+    ) -> Tensor:
+        """Logits with every click on its side: a piece around one that is not changes sides.
+
+        The piece is what the network says of that click alone, the clicks of the other kind being beside it, as far as
+        it is nearer to that click than to those; at least a disc.
+        """
+        x, y, w, h = window
+        rows, columns = logits.shape[-2:]
+        points = (prompt.points - (x, y)) * (columns / w, rows / h)
+        inside = ((points >= 0) & (points <= (columns, rows))).all(axis=1)
+        places, labels = points[inside], prompt.labels[inside]
+        across, down = pixels_of(places, (rows, columns))
+        wrong = np.flatnonzero(to_numpy(logits[0, 0] > 0)[down, across] != (labels == 1))
+        if not len(wrong):
+            return logits
+        v, u = np.mgrid[:rows, :columns]
+        distance = (u - across[:, None, None]) ** 2 + (v - down[:, None, None]) ** 2  # [P, rows, columns]
+        for index in wrong:
+            others = labels != labels[index]
+            near = distance[index] < distance[others].min(axis=0, initial=rows * rows + columns * columns)
+            kinds = np.concatenate([[1], np.zeros(int(others.sum()), np.int64)])
+            alone = Prompt(np.concatenate([prompt.points[inside][[index]], prompt.points[inside][others]]), kinds)
+            said = to_numpy(self._decode(_planes(alone, window, rows, columns, None), maps)[0, 0] > 0) & near
+            piece = (distance[index] <= CLICK_RADIUS**2) & near
+            object_now = to_numpy(logits[0, 0] > 0)
+            if said[down[index], across[index]]:
+                more = keep_pointed_at(said, places[[index]])
+                if labels[index] or 2 * (more & object_now).sum() < object_now.sum():
+                    piece |= more
+            side = 1.0 if labels[index] else -1.0
+            changed = torch.from_numpy(piece) & (logits * side <= 0)
+            logits = torch.where(changed, side * logits.abs().clamp(min=1), logits)
+        return logits
 
     def _resize(self, pixels: Tensor, side: int) -> Tensor:
         """A picture with its longer side at `side`, both sides at a multiple of the deepest cell."""

@@ -186,7 +186,7 @@ def draw_shapes(
         drawing = draw_shape(photo, modal, amodal, samples, number)
         union = (samples[number] | modal | amodal).sum()
         changed = ((samples[number] | modal) != amodal).sum() / max(1, int(union))
-        pictures.append((drawing, f"{number + 1}: fits {100 * float(score):.0f}%, {changed:.0%} unlike now"))
+        pictures.append((drawing, f"{100 * float(score):.0f}% fit, {changed:.0%} new"))
     return pictures
 
 

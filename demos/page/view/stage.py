@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from amodal_diffusion import Scene
+from amodal_diffusion import Layer, Scene
 from page.view.drawing import colour_of, data_url, draw_before, draw_shape, draw_under, draw_view, drawn
 from page.work.completed import canvas_masks
-from page.work.edits import find_layer, rotation_of, scale_of
+from page.work.edits import find_layer, resized, rotation_of, scale_of, sides_of
 from page.work.session import Session
 
 EDIT_HINT = (
@@ -100,7 +100,7 @@ def _edit_stage(session: Session, scene: Scene) -> Value:
     more: Value = {}
     if chosen is not None:
         more["under"] = draw_under(scene, chosen)
-        more["tile"] = data_url(scene.layer_image(chosen, canvas=False), "PNG")
+        more["tile"] = data_url(_tile(scene.layers[chosen]), "PNG")
     pictures = drawn(scene)
     return _frame(
         session,
@@ -114,6 +114,14 @@ def _edit_stage(session: Session, scene: Scene) -> Value:
         before=None if scene.photo is None else draw_before(session.base or scene),
         **more,
     )
+
+
+def _tile(layer: Layer) -> Image.Image:
+    """A layer as it is drawn while it is dragged, no finer than the canvas shows it."""
+    tile, share = Image.fromarray(layer.rgba), max(sides_of(layer)) / 100
+    if share > 0.8:
+        return tile
+    return resized(tile, (max(1, round(share * tile.width)), max(1, round(share * tile.height))))
 
 
 def _look_stage(session: Session, scene: Scene) -> Value:

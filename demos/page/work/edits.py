@@ -16,6 +16,9 @@ REACH = 4
 SCALES = (2.0, 1000.0)
 """Least and greatest size of an object, in percent of its size in the photo."""
 
+MAX_INSERTED = 4 * MAX_PIXELS
+"""Pixels that a picture keeps that is put into a scene."""
+
 Event = Mapping[str, Any]
 Edit = Callable[[Scene, int, Event], Scene]
 
@@ -235,18 +238,32 @@ def scene_event(session: Session, event: Event) -> Session:
 
 
 def insert_picture(session: Session, picture: Image.Image, name: str) -> Session:
-    """Put a picture (transparent where it is nothing) in the middle, at most half as large as the canvas."""
+    """Put a picture (transparent where it is nothing) in the middle, at most half as large as the canvas.
+
+    It keeps pixels of its own beyond those that the canvas shows: for an export at the photo's own size, and for a
+    visitor who makes it larger.
+    """
     scene = current_scene(session)
     check_room(scene)
     width, height = scene.size
     picture = picture.convert("RGBA")
     fit = min(0.5 * width / picture.width, 0.5 * height / picture.height, 1.0)
-    least = min(1.0, math.sqrt(MAX_PIXELS / (picture.width * picture.height)))
-    if min(fit, least) < 1:
-        size = [max(1, round(side * min(fit, least))) for side in picture.size]
-        picture = picture.resize((size[0], size[1]), Image.Resampling.LANCZOS)
+    detail = max(2.0, session.source_size[0] / session.size[0])
+    kept = min(1.0, detail * fit, math.sqrt(MAX_INSERTED / (picture.width * picture.height)))
+    shown = fit * picture.width, fit * picture.height
+    if kept < 1:
+        size = [max(1, round(side * kept)) for side in picture.size]
+        picture = resized(picture, (size[0], size[1]))
     if picture.getchannel("A").getextrema()[1] < 128:
         raise PageError("That picture is transparent everywhere.")
-    x, y = (width - picture.width) // 2, (height - picture.height) // 2
+    x, y = (round((side - own) / 2) for side, own in zip(scene.size, shown, strict=True))
     edited = scene.insert(picture, x, y, check_name(name or "picture"))
-    return with_scene(session, edited, edited.layers[-1].id)
+    last = len(edited) - 1
+    if picture.width > shown[0]:
+        edited = edited.scale(last, shown[0] / picture.width, about=(x, y))
+    return with_scene(session, edited, edited.layers[last].id)
+
+
+def resized(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """A picture with straight alpha at another size: colours count by their alpha."""
+    return picture.convert("RGBa").resize(size, Image.Resampling.BICUBIC).convert("RGBA")

@@ -1,8 +1,7 @@
 """Work that outlives a reload, a crash or a restart: on disk for a stated time, private to a browser's token.
 
 A browser's works lie in a folder named by the hash of its token, so that whoever reads the disk cannot ask for them as
-that browser. Scenes are in the library's own format, pictures are PNG, the rest is JSON; nothing is ever unpickled.
-Undo begins anew when work is opened again.
+that browser. `files/works.py` says what lies there.
 """
 
 import hashlib
@@ -11,26 +10,19 @@ import logging
 import os
 import re
 import secrets
-import shutil
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from PIL import Image
-
-from amodal_diffusion import Scene
 from amodal_diffusion.files import atomic_folder, remove_folder
 from page.work.desk import Desk
-from page.work.files import photos
-from page.work.session import History, Mark, PageError, Session, Source
+from page.work.files.works import DOCUMENT, read_work, write_work
+from page.work.session import PageError, Session
 
 LOGGER = logging.getLogger("amodal_diffusion.demo")
 TOKEN = re.compile(r"[A-Za-z0-9_-]{43,86}")
-VERSION = 1
 DELAY = 2.0
 """Seconds after a change in which further ones are waited for."""
 
@@ -123,7 +115,7 @@ class Keeper:
                 raise PermissionError(f"{self.folder} is of another user.")
             home.mkdir(exist_ok=True, mode=0o700)
             with atomic_folder(home / work) as folder:
-                write(session, folder)
+                write_work(session, folder)
             for kept in self.kept(token)[self.works :]:
                 remove_folder(kept.folder)
             self.sweep()
@@ -141,8 +133,8 @@ class Keeper:
         """The session of a work, for the visitor who has another now."""
         with self._disk:
             try:
-                return read(kept.folder, session)
-            except (OSError, ValueError, KeyError, TypeError) as error:
+                return read_work(kept.folder, session)
+            except (OSError, ValueError, LookupError, TypeError) as error:
                 LOGGER.error("a work could not be read", exc_info=error)
                 raise PageError("Your last scene could not be read.") from error
 
@@ -177,113 +169,11 @@ class Keeper:
             yield from (path for path in home.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
-# One work as files
-
-
-def write(session: Session, folder: Path) -> None:
-    """Write a session into an empty folder."""
-    marks = {"marks": session.marks.present, "made_of": session.made_of}
-    now = session.scene.present if session.scene is not None else None
-    scenes = {"completed": session.completed, "base": session.base, "scene": now}
-    first: dict[int, str] = {}
-    names = {}
-    for name, scene in scenes.items():
-        if scene is not None:
-            names[name] = first.setdefault(id(scene), name)
-            if names[name] == name:
-                scene.save(folder / name)
-    Image.fromarray(session.photo).save(folder / "photo.png", compress_level=3)
-    for name, objects in marks.items():
-        labels = np.zeros(session.size, np.uint8)
-        for index, mark in enumerate(objects):
-            labels[mark.mask] = index + 1
-        Image.fromarray(labels).save(folder / f"{name}.png")
-    source = None
-    if session.source is not None and session.source.path.is_file():
-        source = f"source{session.source.path.suffix}"
-        _link(session.source.path, folder / source)
-    document = {
-        "version": VERSION,
-        "title": session.title,
-        "file_name": session.file_name,
-        "source_size": list(session.source_size),
-        "view": session.view,
-        "recipe": list(session.recipe),
-        "shaped": sorted(session.shaped),
-        "scenes": names,
-        "source": source and {"file": source, "size": session.source.size, "is_scene": session.source.is_scene},
-        "edits": session.edits,
-        **{
-            name: [{"id": m.id, "name": m.name, "predicted": m.predicted, "is_crowd": m.is_crowd} for m in objects]
-            for name, objects in marks.items()
-        },
-    }
-    (folder / "work.json").write_text(json.dumps(document), encoding="utf-8")
-
-
-def read(folder: Path, session: Session) -> Session:
-    """What `write` wrote, for the visitor of `session`."""
-    document = json.loads((folder / "work.json").read_text(encoding="utf-8"))
-    if document["version"] != VERSION:
-        raise ValueError(f"`version` must be {VERSION}, got {document['version']!r}.")
-    photo = np.asarray(Image.open(folder / "photo.png").convert("RGB"))
-    scenes: dict[str, Scene] = {}
-    for name, same in document["scenes"].items():
-        scenes[name] = scenes[same] if same in scenes else Scene.load(folder / name)
-    source = document["source"]
-    now, base = scenes.get("scene"), scenes.get("base")
-    history = None if now is None else History(now)
-    if now is not None and base is not None and base is not now:
-        history = History(base).push(now)
-    marks = _read_marks(folder, "marks", document)
-    return Session(
-        photo,
-        tuple(document["source_size"]),
-        document["title"],
-        file_name=document["file_name"],
-        marks=History(()).push(marks) if marks else History(()),
-        can_click=session.can_click,
-        completed=scenes.get("completed"),
-        base=base,
-        scene=history,
-        made_of=_read_marks(folder, "made_of", document),
-        recipe=tuple(document["recipe"]),
-        shaped=frozenset(document["shaped"]),
-        source=source and _read_source(folder, source),
-        view=document["view"] if now is not None else "mark",
-        stamp=session.stamp + 1,
-        seq=session.seq,
-    )
-
-
 def about(folder: Path) -> Kept | None:
     """What is said of a work; None where it is no complete one."""
     try:
-        document = json.loads((folder / "work.json").read_text(encoding="utf-8"))
-        saved = (folder / "work.json").stat().st_mtime
-        return Kept(folder, str(document["title"]), len(document["marks"]), int(document["edits"]), saved)
+        document = json.loads((folder / DOCUMENT).read_text(encoding="utf-8"))
+        saved = (folder / DOCUMENT).stat().st_mtime
+        return Kept(folder, str(document["title"]), int(document["objects"]), int(document["edits"]), saved)
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def _read_marks(folder: Path, name: str, document: dict[str, Any]) -> tuple[Mark, ...]:
-    labels = np.asarray(Image.open(folder / f"{name}.png"))
-    return tuple(
-        Mark.of(
-            entry["id"], entry["name"], labels == index + 1, predicted=entry["predicted"], is_crowd=entry["is_crowd"]
-        )
-        for index, entry in enumerate(document[name])
-    )
-
-
-def _read_source(folder: Path, entry: dict[str, Any]) -> Source:
-    height, width = entry["size"]
-    return Source(photos.private_copy(folder / Path(entry["file"]).name), (height, width), bool(entry["is_scene"]))
-
-
-def _link(source: Path, target: Path) -> None:
-    """The same file under another name, without a copy where the disk can."""
-    try:
-        target.hardlink_to(source)
-    except OSError:
-        shutil.copyfile(source, target)

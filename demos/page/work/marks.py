@@ -1,5 +1,6 @@
 """The marked objects of a photo: outlines, brush, eraser, and what is done to them in the list."""
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -26,8 +27,18 @@ MAX_POINTS = 20_000
 TOO_SMALL = "That is too small to be an object. Draw around it, or paint over it."
 
 
-def next_id(marks: Sequence[Mark]) -> int:
-    return max((mark.id for mark in marks), default=-1) + 1
+def next_id(session: Session) -> int:
+    """For a new object: no other has had it, on the photo or in the scene, so that no edit goes to the wrong one."""
+    known = (*session.marks.past, session.marks.present, session.made_of)
+    marked = max((mark.id for marks in known for mark in marks), default=-1) + 1
+    return marked if session.scene is None else max(marked, session.scene.present.next_id)
+
+
+def new_names(marks: Sequence[Mark], count: int) -> list[str]:
+    """For objects that come without one."""
+    used = {mark.name for mark in marks}
+    free = (f"object {number}" for number in itertools.count(len(marks) + 1))
+    return list(itertools.islice((name for name in free if name not in used), count))
 
 
 def add_marks(
@@ -56,7 +67,7 @@ def add_marks(
         raise PageError(f"The masks are {masks.shape[2]} x {masks.shape[1]} pixels, the photo is not.")
     if len(masks) == 1 and masks[0].sum() < MIN_AREA:
         raise PageError(TOO_SMALL)
-    first, added = next_id(marks), []
+    first, usual, added = next_id(session), new_names(marks, len(masks)), []
     taken = np.zeros(session.size, dtype=bool)
     if behind:
         for mark in marks:
@@ -66,7 +77,7 @@ def add_marks(
         if own.sum() < MIN_AREA or (behind and 2 * (masks[index] & ~taken).sum() < masks[index].sum()):
             continue
         taken |= own
-        name = names[index] if index < len(names) and names[index] else f"object {first + index + 1}"
+        name = names[index] if index < len(names) and names[index] else usual[index]
         crowd = index < len(is_crowd) and bool(is_crowd[index])
         added.append(Mark.of(first + index, name[:MAX_NAME], own, predicted=predicted, is_crowd=crowd))
     if not added:
@@ -124,8 +135,7 @@ def new_mark(session: Session, mask: np.ndarray, **more: Any) -> Mark:
         raise PageError(f"A photo can have {MAX_OBJECTS} objects; this would be {len(marks) + 1}.")
     if mask.sum() < MIN_AREA:
         raise PageError(TOO_SMALL)
-    number = next_id(marks)
-    return Mark.of(number, f"object {number + 1}", mask, **more)
+    return Mark.of(next_id(session), *new_names(marks, 1), mask, **more)
 
 
 def add_stroke(session: Session, event: Mapping[str, Any]) -> Session:

@@ -8,6 +8,7 @@ from PIL import Image
 
 from amodal_diffusion import Layer, Scene
 from amodal_diffusion.scene.layer import compose, invert
+from page.work.edits import resized
 
 Affine = np.ndarray
 
@@ -39,7 +40,7 @@ def replay(
     larger = np.eye(2, 3) if enlarge is None else np.asarray(enlarge, np.float64)
     smaller = invert(larger)
     before, given = by_id(first), by_id(fresh)
-    after = {layer.id: layer for layer in now.layers if layer.id in before and is_same(before[layer.id], layer)}
+    after = {layer.id: layer for layer in now.layers if layer.id in before}
     for number in set(before) & set(given) - set(after) - set(changed):
         fresh = fresh.remove(fresh.index(number))
     layers, places = [], {}  # places: of layers that are edited, where they are in `now`
@@ -50,23 +51,16 @@ def replay(
             places[len(layers)] = indices[layer.id]
             layer = _moved(layer, old, new, larger, smaller)
         layers.append(layer)
-    highest = max([layer.id for layer in (*fresh.layers, *now.layers)], default=-1)
+    next_id = max(fresh.next_id, now.next_id)
     for new in now.layers:
         if new.id not in after and not (new.id in changed and new.id in given and is_reshaped(new, before)):
             places[len(layers)] = indices[new.id]
             layer = _added(new, before, given, larger, smaller)
             if any(new.id == other.id for other in layers):
-                highest += 1
-                layer = replace(layer, id=highest)
+                layer = replace(layer, id=next_id)
+                next_id += 1
             layers.append(layer)
-    return _with_relations(fresh, now, layers, places)
-
-
-def is_same(old: Layer, new: Layer) -> bool:
-    """Whether a layer with the id of an old one is that object; a copy may have got the id of one that was removed."""
-    if old.origin is None or new.origin is None:
-        return old.origin is new.origin
-    return True
+    return replace(_with_relations(fresh, now, layers, places), next_id=next_id)
 
 
 def is_reshaped(new: Layer, before: dict[int, Layer]) -> bool:
@@ -113,7 +107,7 @@ def enlarged(layer: Layer, new: Layer, larger: Affine) -> Layer:
     x, y = np.round(compose(larger, home)[:, 2]).astype(int).tolist()
     factor = float(larger[0, 0])
     size = max(1, round(new.size[0] * factor)), max(1, round(new.size[1] * factor))
-    painted = _resized(new.rgba, size)
+    painted = np.asarray(resized(Image.fromarray(new.rgba), size))
     amodal = _resized_mask(new.amodal, size)
     own = layer.origin if layer.origin is not None else layer.transform
     a, b = np.round(own[:, 2]).astype(int).tolist()
@@ -138,11 +132,6 @@ def enlarged(layer: Layer, new: Layer, larger: Affine) -> Layer:
         origin=origin,
         shadow=None,
     )
-
-
-def _resized(rgba: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Straight alpha, so colours are weighted by it."""
-    return np.asarray(Image.fromarray(rgba).convert("RGBa").resize(size, Image.Resampling.BICUBIC).convert("RGBA"))
 
 
 def _resized_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -97,6 +97,9 @@ def test_duplicate_remove_and_insert(monkeypatch, edited):
     added = insert_picture(edited, picture, "sign")
     x, y, w, h = added.scene.present.layers[-1].box
     assert (w, h) == (64, 13) and abs(x + w / 2 - 64) <= 1 and abs(y + h / 2 - 48) <= 1
+    assert added.scene.present.layers[-1].size == (128, 26)  # more than is seen, for who makes it larger
+    small = insert_picture(edited, Image.new("RGBA", (20, 10), (255, 0, 0, 255)), "dot").scene.present.layers[-1]
+    assert small.size == (20, 10) == small.box[2:] and scale_of(small) == 100
     with pytest.raises(PageError, match="transparent everywhere"):
         insert_picture(edited, Image.new("RGBA", (50, 50)), "air")
     monkeypatch.setattr(edits, "MAX_OBJECTS", 3)

@@ -1,5 +1,7 @@
 """Files that visitors take home, and scenes that they bring."""
 
+import base64
+import io
 import json
 import shutil
 import zipfile
@@ -14,6 +16,8 @@ from amodal_diffusion.masks import encode_rle
 from demo_helpers import edit
 from page.full_size import FullSize
 from page.steps.complete import complete
+from page.view.stage import stage_value
+from page.work.edits import insert_picture
 from page.work.files import photos
 from page.work.files.export import EXPORTS, export
 from page.work.files.photos import open_upload
@@ -153,6 +157,12 @@ def test_layers_of_other_programs(tmp_path):
 # At the photo's own size
 
 
+def stage_tile(session):
+    """The chosen layer as the browser drags it."""
+    url = stage_value(session.step(view="edit"))["tile"]
+    return Image.open(io.BytesIO(base64.b64decode(url.split(",", 1)[1])))
+
+
 @pytest.fixture
 def large(tmp_path, monkeypatch, models):
     """A photo of which the page works on a quarter of the pixels, completed."""
@@ -182,6 +192,18 @@ def test_exports_have_the_pixels_of_the_photo(models, large):
     assert np.allclose(np.subtract(done.layers[0].box, scene.layers[0].box), (18, -8, 0, 0))
     with pytest.raises(Exception, match="ended the call"):
         FullSize(models).scene(edited, lambda stage, share: stage != "contents")
+
+
+def test_a_picture_that_was_put_in_keeps_its_pixels(models, large):
+    session, _ = large
+    width, height = session.completed.size
+    noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    added = insert_picture(session, Image.fromarray(noise), "noise")  # on the preview half as wide
+    shown = added.scene.present.layers[-1]
+    assert np.allclose(shown.box[2:], (width / 2, height / 2)) and (shown.rgba[..., :3] == noise).all()
+    assert max(stage_tile(added).size) <= max(shown.box[2:]) + 1  # the browser gets no more than it shows
+    large_layer = FullSize(models).scene(added).layers[-1]
+    assert np.allclose(large_layer.box[2:], (width, height), rtol=0.02) and large_layer.size == (width, height)
 
 
 def test_a_chosen_shape_is_exported_large(models, large):

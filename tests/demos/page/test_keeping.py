@@ -3,6 +3,7 @@
 import os
 import stat
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from page.work.desk import Desk
 from page.work.files import photos
 from page.work.files.photos import open_upload
 from page.work.keeping import Keeper, new_token
-from page.work.session import PageError, Session
+from page.work.session import Clicks, PageError, Session
 
 
 @pytest.fixture
@@ -33,14 +34,44 @@ def test_a_work_comes_back_as_it_was(keeper, completed):
     for name in ("completed", "base"):
         assert getattr(again, name).equals(getattr(session, name))
     assert again.completed is again.base and again.scene.present.equals(session.scene.present)
-    assert edit(again, "undo").scene.present is again.base and again.recipe == session.recipe
+    assert again.recipe == session.recipe and again.work == session.work == "3 marked objects and 2 edits"
     for first, second in zip(session.marks.present, again.marks.present, strict=True):
         assert (first.id, first.name) == (second.id, second.name) and (first.mask == second.mask).all()
-    assert again.work == "3 marked objects and 1 edit"
     files = {path.suffix for path in keeper.folder.rglob("*") if path.is_file()}
     assert files <= {".png", ".json", ".tif"}  # the library's formats
     keeper.discard(kept)
     assert keeper.kept(token) == []
+
+
+def test_steps_back_and_forth_are_kept(keeper, completed):
+    session = edit(edit(edit(completed, "move", id=0, dx=9), "duplicate", id=2), "remove", id=1)
+    session = edit(edit(session, "fade", id=0, percent=40), "undo")
+    session = mark(mark(session, "rename", id=2, name="cee"), "undo")
+    token = new_token()
+    keeper.save(token, "work", session)
+    (kept,) = keeper.kept(token)
+    again = keeper.open(kept, Session())
+    for op, step in (("undo", edit), ("redo", edit), ("undo", mark), ("redo", mark)):
+        for _ in range(6):
+            session, again = step(session, op), step(again, op)
+            assert again.scene.present.equals(session.scene.present)
+            assert [(m.name, m.area) for m in again.marks.present] == [(m.name, m.area) for m in session.marks.present]
+    assert again.scene.present.layers[0].opacity == 0.4 and again.marks.present[2].name == "cee"
+    shared = {id(scene.background) for scene in (again.base, again.scene.present, *again.scene.past)}
+    assert len(shared) == 1 and again.scene.past[-1].layers[-1].rgba is again.base.layers[2].rgba
+    pictures = [path for path in kept.folder.rglob("*rgba*") if path.is_file()]
+    assert len(pictures) == 3  # of three objects, in five scenes
+
+
+def test_clicks_go_on_where_they_were(keeper, marked):
+    chosen = marked.marks.present[0]
+    clicks = Clicks(((3.5, 4.0, True), (9.0, 2.0, False)), (1.0, 1.0, 20.0, 15.0), chosen.bits)
+    clicked = replace(chosen, clicks=clicks)
+    session = marked.step(marks=marked.marks.push((clicked, *marked.marks.present[1:])))
+    token = new_token()
+    keeper.save(token, "work", session)
+    again = keeper.open(keeper.kept(token)[0], Session()).marks.present[0].clicks
+    assert (again.points, again.box) == (clicks.points, clicks.box) and (again.answer == clicks.answer).all()
 
 
 def test_the_photo_at_its_own_size_is_kept(keeper, tmp_path, monkeypatch):

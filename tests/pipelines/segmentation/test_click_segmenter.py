@@ -70,6 +70,21 @@ def test_a_small_object_is_looked_at_again(pipe):
     assert pieces[-2:, -2:].all()
 
 
+def test_every_click_is_on_its_side(pipe):
+    """The network answers with a square around the middle of the clicks on the object, so it misses each of two."""
+    pipe = ClickSegmenterPipeline(pipe.model, side=96, crop_side=0)
+    embedding = pipe.embed(PHOTO)
+    both = pipe.click(embedding, [[10, 30], [60, 30]])
+    assert both[30, 10] and both[30, 60] and not both[30, 35]  # pieces around both, none between them
+    assert both[26:35, 6:15].all() and both.sum() < 2 * 13 * 13 + 20  # each what the click alone gives
+    without = pipe.click(embedding, [[42, 30], [44, 30]], [1, 0])
+    assert without[30, 42] and not without[30, 44] and not without[30, 46]  # what is nearer to the other click goes
+    again = pipe.click(embedding, [[42, 30], [44, 30], [46, 30]], [1, 0, 1])
+    assert again[30, 42] and not again[30, 44] and again[30, 46]
+    closer = ClickSegmenterPipeline(pipe.model, side=96, crop_side=64).click(PHOTO, [[30, 30], [50, 30]])
+    assert closer[30, 30] and closer[30, 50]
+
+
 def test_settings_are_saved(tmp_path):
     torch.manual_seed(0)
     model = ClickSegmenter((4, 4, 4, 8, 8), embedding_channels=4, sample_size=32)

@@ -46,7 +46,8 @@ function buildTools() {
 function markHint() {
   const item = chosen();
   const now = item && ["click", "brush"].includes(tool) ? `Now: “${item.name}”.` : tool === "brush" ? "Now: a new object." : "";
-  return [TOOLS[tool][1], now, ["select", "erase"].includes(tool) ? "" : OVER[over][1]].filter(Boolean).join(" ");
+  const alone = state.objects.every((other) => other === item); // nothing is there that could overlap
+  return [TOOLS[tool][1], now, alone || ["select", "erase"].includes(tool) ? "" : OVER[over][1]].filter(Boolean).join(" ");
 }
 
 function span(className, text) {
