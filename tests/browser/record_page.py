@@ -51,7 +51,11 @@ def served() -> Iterator[tuple[str, int]]:
             raise RuntimeError("demos/app.py ended before it served anything.")
         finally:
             server.terminate()
-            server.wait(20)
+            try:
+                server.wait(60)
+            except subprocess.TimeoutExpired:
+                server.kill()
+                server.wait()
 
 
 def find_chromium() -> str | None:
@@ -96,6 +100,11 @@ class Story:
     def row(self, name: str) -> None:
         self.after(lambda: self.page.locator("#edit-panel .ad-row", has_text=name).first.click())
 
+    def type_number(self, label: str, value: str) -> None:
+        field = self.page.get_by_label(label, exact=True)
+        field.fill(value)
+        self.after(lambda: field.press("Enter"))
+
     def tell(self) -> list[Image.Image]:
         """Mark, complete, look, edit: the pictures of the steps."""
         page = self.page
@@ -113,13 +122,14 @@ class Story:
         self.keep()
         page.click("#to-edit")
         expect(page.locator(".ad-stage")).to_have_attribute("data-mode", "edit", timeout=NETWORKS)
-        self.row("cup")
-        self.after(lambda: self.drag((212, 285), (470, 300)))
-        self.keep()
         self.after(lambda: page.get_by_role("button", name="Show coffee", exact=True).click())
-        self.row("spoon")
-        page.get_by_label("Rotation °", exact=True).fill("35")
-        self.after(lambda: page.get_by_label("Rotation °", exact=True).press("Enter"))
+        self.row("cup")
+        self.after(lambda: self.drag((212, 285), (386, 290)))
+        self.keep()
+        self.row("saucer")
+        self.type_number("Width %", "85")
+        self.row("cup")
+        self.type_number("Rotation °", "-12")
         self.keep()
         page.locator(".ad-stage").focus()
         page.keyboard.down("b")
@@ -156,7 +166,7 @@ def main(arguments: list[str] | None = None) -> int:
             page = context.new_page()
             page.goto(f"{address}/?__theme=light&start=")
             pictures = Story(page).tell()
-            strip(pictures, HEIGHT[name], COLUMNS[name]).save(options.docs / f"{name}.jpg", quality=86)
+            strip(pictures, HEIGHT[name], COLUMNS[name]).save(options.docs / f"{name}.jpg", quality=80, optimize=True)
             context.close()
         browser.close()
     return 0

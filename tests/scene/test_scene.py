@@ -355,7 +355,7 @@ def test_duplicate():
     assert doubled.in_front(3, 1) and doubled.in_front(0, 3)  # as the original is to others
     assert doubled.in_front(3, 2) == scene.in_front(1, 2)
     assert not doubled.evidence[3].any()
-    assert [item.id for item in doubled.remove(3).duplicate(0).layers] == [0, 1, 2, 3]
+    assert [item.id for item in doubled.remove(3).duplicate(0).layers] == [0, 1, 2, 4]
 
 
 def test_swapping_in_a_crowd_can_close_a_cycle():
