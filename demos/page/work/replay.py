@@ -40,7 +40,7 @@ def replay(
     larger = np.eye(2, 3) if enlarge is None else np.asarray(enlarge, np.float64)
     smaller = invert(larger)
     before, given = by_id(first), by_id(fresh)
-    after = {layer.id: layer for layer in now.layers if layer.id in before}
+    after = {layer.id: layer for layer in now.layers if layer.id in before and not is_posed(before[layer.id], layer)}
     for number in set(before) & set(given) - set(after) - set(changed):
         fresh = fresh.remove(fresh.index(number))
     layers, places = [], {}  # places: of layers that are edited, where they are in `now`
@@ -53,7 +53,7 @@ def replay(
         layers.append(layer)
     next_id = max(fresh.next_id, now.next_id)
     for new in now.layers:
-        if new.id not in after and not (new.id in changed and new.id in given and is_reshaped(new, before)):
+        if new.id not in after and not (new.id in changed and new.id in given):
             places[len(layers)] = indices[new.id]
             layer = _added(new, before, given, larger, smaller)
             if any(new.id == other.id for other in layers):
@@ -63,12 +63,9 @@ def replay(
     return replace(_with_relations(fresh, now, layers, places), next_id=next_id)
 
 
-def is_reshaped(new: Layer, before: dict[int, Layer]) -> bool:
-    """Whether a layer is an object in another pose, and no copy or picture that got the id of one that was removed."""
-    old = before.get(new.id)
-    if old is None or old.origin is None or new.origin is not None or new.name != old.name:
-        return False
-    return not any(np.array_equal(new.rgba, other.rgba) for other in before.values())
+def is_posed(old: Layer, new: Layer) -> bool:
+    """Whether an object got another shape than the photo shows; it is then like a picture that was put in."""
+    return old.origin is not None and new.origin is None
 
 
 def by_id(scene: Scene) -> dict[int, Layer]:
