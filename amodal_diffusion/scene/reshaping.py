@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,10 +14,12 @@ from ..display import short_repr
 from ..masks import dilate, mask_boxes
 from ..models.pull_push import pull_push
 from .layer import FloatArray, Layer, compose, corners, invert, translation
+from .render import place_layer
 
 BoolArray = npt.NDArray[np.bool_]
 
 _MAX_TILE_PIXELS = 2**26
+_SOLID = 0.97  # alpha from which nothing is seen behind an outline
 _RIM = 7
 """Pixels, odd: the outline of a layer stays as it is this far from where its shape changes."""
 
@@ -134,6 +137,47 @@ def fit_shape(layer: Layer, mask: BoolArray) -> NewShape | None:
     if not after.any():
         raise ValueError("`mask` must leave something of the layer; `remove` takes it away.")
     return NewShape(layer, (left, top), rgba, before, after)
+
+
+def behind_outline(
+    background: npt.NDArray[np.uint8], photo: npt.NDArray[np.uint8], layer: Layer, shadows: Sequence[Layer]
+) -> npt.NDArray[np.uint8]:
+    """(H, W, 3) uint8, the background with what the photo shows through the soft outline of a layer.
+
+    Both together then give the photo along an outline that stays where it is. What was painted there need not look like
+    the ground beside it, such as where an object stands in a shadow.
+
+    Args:
+        background: (H, W, 3) uint8.
+        photo: (H, W, 3) uint8.
+        layer: that stands where the photo shows it.
+        shadows: that fall on the background.
+
+    Example:
+        >>> tile, mask = np.array([[[200, 200, 200, 51]]], np.uint8), np.ones((1, 1), bool)
+        >>> layer = Layer(tile, mask, mask, transform=translation(1, 0), origin=translation(1, 0))
+        >>> photo = np.full((1, 3, 3), 120, np.uint8)
+        >>> behind_outline(np.zeros_like(photo), photo, layer, [])[..., 0]
+        array([[  0, 100,   0]], dtype=uint8)
+    """
+    height, width = background.shape[:2]
+    placed = place_layer(layer, layer.transform, height, width)
+    if placed is None:
+        return background
+    rim = placed.seen & placed.cover & (placed.alpha < _SOLID)
+    if not rim.any():
+        return background
+    light = np.ones((height, width), np.float32)
+    for shadow in shadows:
+        fallen = place_layer(shadow, shadow.transform, height, width)
+        if fallen is not None:
+            light[fallen.window] *= 1 - fallen.alpha
+    alpha = placed.alpha[..., None]
+    through = (photo[placed.window] - placed.premultiplied) / (1 - np.minimum(alpha, _SOLID))
+    through /= np.maximum(light[placed.window], 1 / 255)[..., None]
+    uncovered = background.copy()
+    uncovered[placed.window][rim] = np.rint(through[rim]).clip(0, 255).astype(np.uint8)
+    return uncovered
 
 
 def shape_on_canvas(layer: Layer, shape: tuple[int, ...]) -> BoolArray:

@@ -20,7 +20,7 @@ from ..images import ImageInput, OutputType, load_rgba
 from ..ordering import check_order
 from .layer import Immutable, Layer, about, compose, frozen_array, same_array, translation
 from .render import composite, leave, place_layer, render_layers, stacking, to_bytes
-from .reshaping import fit_shape, shape_on_canvas
+from .reshaping import behind_outline, fit_shape, shape_on_canvas
 
 __all__ = ["Layer", "Painter", "RgbaInput", "Scene"]
 
@@ -271,9 +271,14 @@ class Scene(Immutable):
         if paint is not None and shape.new.any():
             colours = frozen_array("paint", paint(colours, shape.seen, shape.new), np.uint8, colours.shape)
         old, replaced, evidence = self.layers[i], self.replaced.copy(), self.evidence.copy()
+        background = self.background
+        if self.photo is not None and old.as_in_photo:
+            shadows = [layer.shadow_layer() for layer in self.layers if layer.visible]
+            background = behind_outline(background, self.photo, old, [shadow for shadow in shadows if shadow])
         leave(replaced, old, old.shadow_layer(), self.rim)
         evidence[i, :] = evidence[:, i] = False
-        return replace(self._with_layer(i, shape.painted(colours)), replaced=replaced, evidence=evidence)
+        reshaped = self._with_layer(i, shape.painted(colours))
+        return replace(reshaped, background=background, replaced=replaced, evidence=evidence)
 
     def bring_to_front(self, i: int) -> Scene:
         """Put layer i in front of all others, its hidden parts included."""

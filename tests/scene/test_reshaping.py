@@ -167,3 +167,28 @@ def test_what_is_placed_by_a_shift_needs_no_photo():
     scene = Scene(np.zeros((12, 16, 3), np.uint8), (make_layer(BLUE),))
     shown = pixels(scene.move(0, 2.5, 0).reshape(0, square(2, 0, 8, 4)))
     assert (shown[1, 4:9] == BLUE).all()
+
+
+@pytest.mark.parametrize("shaded", [False, True])
+def test_a_soft_outline_that_stays_shows_the_photo(shaded):
+    """What was painted behind it is bright, the ground beside it dark: no fringe is left between them."""
+    rows, columns = np.mgrid[:24, :30] + 0.5
+    alpha = (9 - np.hypot(rows - 12, columns - 12)).clip(0, 1)
+    alpha[alpha > 0.95] = 1
+    ground, colour = np.full((24, 30, 3), 60.0), np.array([200.0, 40, 30])
+    ground += np.random.default_rng(0).integers(0, 30, ground.shape)
+    photo = np.rint(alpha[..., None] * colour + (1 - alpha[..., None]) * ground).astype(np.uint8)
+    rgba = np.dstack([np.broadcast_to(colour, (24, 30, 3)), 255 * alpha]).round().astype(np.uint8)
+    seen = alpha > 0
+    shadow = np.full((24, 30), 51, np.uint8) if shaded else None
+    home = np.eye(2, 3)
+    layer = replace(make_layer(RED, size=(24, 30), home=True), rgba=rgba, modal=seen, amodal=seen, shadow=shadow)
+    lit = np.rint(ground / (0.8 if shaded else 1))
+    background = np.where(seen[..., None], 250, lit).astype(np.uint8)
+    scene = Scene(background, (replace(layer, transform=home, origin=home),), photo=photo)
+    posed = scene.reshape(0, seen | square(20, 11, 9, 3, (24, 30)))
+    left = np.s_[:, :14]  # far from the new arm
+    difference = np.abs(pixels(posed).astype(int) - scene.photo)[left]
+    assert difference.max() <= 3, difference.max()
+    away = pixels(posed.move(0, 400))[left]
+    assert (away[alpha[left] == 1] > 150).all()  # the background, where nothing was seen of the ground

@@ -159,7 +159,7 @@ def test_another_pose(pipeline, scene, filler):
         # Its old place shows the background.
         gone = scene.layers[0]
         left = on_photo(gone, wanted.shape) & ~wanted & ~before.layer_mask(1)
-        assert left.any() and (pixels(posed)[left] == scene.background[left]).all()
+        assert left.any() and (pixels(posed)[left] == posed.background[left]).all()
 
 
 def test_a_pose_is_changed_again_and_what_is_not_changed_stays(pipeline, scene):
