@@ -14,7 +14,7 @@ from torch import Tensor
 from ...display import short_repr
 from ...masks import BoolArray
 from ...models.pull_push import pull_push
-from .shifts import Level, Matches, Sheet, match
+from .shifts import MOST_NODES, Level, Matches, Sheet, match
 
 _MOST = 6_000  # pixels of a hole that are matched; a larger hole is matched at a coarser level
 _MOST_AROUND = 200_000  # pixels of its window likewise
@@ -71,6 +71,7 @@ def fill_hole(
     blend: bool = True,
     low: Tensor | None = None,
     generator: torch.Generator | None = None,
+    nodes: int = MOST_NODES,
 ) -> npt.NDArray[np.uint8]:
     """Fill a hole with pixels copied from elsewhere in a picture.
 
@@ -83,6 +84,7 @@ def fill_hole(
         blend: take little but detail from what is copied, and the low frequencies from `low`.
         low: (3, H, W) float32 in [0, 1]; None continues the known pixels smoothly (`pull_push`).
         generator: of random numbers; None always draws the same.
+        nodes: see `match`.
 
     Returns:
         (n, 3) uint8, the colours of the n pixels of the hole, row after row. Without anything to copy from, `low`.
@@ -112,7 +114,7 @@ def fill_hole(
         smooth = F.interpolate(low[None], size=smooth.shape[-2:], mode="bilinear", align_corners=False, antialias=True)[
             0
         ]
-    found = match(level, generator)
+    found = match(level, generator, nodes)
     if found is None:
         correction = smooth
     else:

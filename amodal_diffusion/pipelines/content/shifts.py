@@ -19,8 +19,10 @@ RADIUS = 3
 _DIMENSIONS = 16  # of a patch after projection on its principal components; more cost time and gain nothing
 _SAMPLE = 1500  # patches from which the components are computed
 _FEWEST = 12  # patches below which there is nothing to copy from
-_MOST_NODES = 2000  # pixels of the level at which shifts are chosen
-_MOST_QUERIES, _MOST_SOURCES = 500, 5000  # patches that are matched to find the dominant shifts
+MOST_NODES = 2000
+"""Pixels of the level at which shifts are chosen; the time for a hole follows them."""
+
+_QUERIES, _SOURCES = 0.25, 2.5  # patches for each of them that are matched to find the dominant shifts
 _MOST_SHIFTS = 24  # dominant ones
 _MOST_LEVEL = 8  # to either side alone
 _MOST_MORE = 12  # others, for what these do not reach
@@ -139,7 +141,7 @@ class Matches:
     __repr__ = short_repr
 
 
-def match(level: Level, generator: torch.Generator) -> Matches | None:
+def match(level: Level, generator: torch.Generator, nodes: int = MOST_NODES) -> Matches | None:
     """Cover a hole with few large copies of what is seen, each shifted to where it continues the photo.
 
     Patches of a picture resemble others at few shifts, along which its texture and its straight edges go on [He and
@@ -151,6 +153,7 @@ def match(level: Level, generator: torch.Generator) -> Matches | None:
     Args:
         level: the finest level.
         generator: of random samples.
+        nodes: pixels of the level at which shifts are chosen, at most.
 
     Returns:
         The matches at that level, or None where the sheet has next to nothing to copy from.
@@ -163,7 +166,7 @@ def match(level: Level, generator: torch.Generator) -> Matches | None:
         (torch.Size([32, 32]), True)
     """
     levels = [level]
-    while int(_nodes(levels[-1]).sum()) > _MOST_NODES and min(levels[-1].target.shape) >= 8 * RADIUS:
+    while int(_nodes(levels[-1]).sum()) > nodes and min(levels[-1].target.shape) >= 8 * RADIUS:
         coarser = levels[-1].halved()
         if int(coarser.usable.sum()) < 2 * _FEWEST:
             break
@@ -171,7 +174,7 @@ def match(level: Level, generator: torch.Generator) -> Matches | None:
     if int(level.usable.sum()) < _FEWEST:
         return None
     near = _nodes(levels[-1])
-    chosen = _choose(levels[-1], near, _candidates(levels[-1], near, generator))
+    chosen = _choose(levels[-1], near, _candidates(levels[-1], near, generator, nodes))
     shifts = torch.zeros(*near.shape, 2, dtype=torch.int64)
     shifts[near] = _move_seams(levels[-1], near, chosen)
     for current in reversed(levels[:-1]):
@@ -220,7 +223,7 @@ def _mean(planes: Tensor) -> Tensor:
     return F.avg_pool2d(planes[None], size, 1, RADIUS, count_include_pad=False)[0].flatten(1).T
 
 
-def _candidates(level: Level, near: Tensor, generator: torch.Generator) -> Tensor:
+def _candidates(level: Level, near: Tensor, generator: torch.Generator, nodes: int) -> Tensor:
     """(K, 2) shifts: the dominant ones, and more where these bring nothing."""
     (height, width), (rows, columns) = level.target.shape, level.usable.shape
     y, x = near.nonzero(as_tuple=True)
@@ -228,7 +231,9 @@ def _candidates(level: Level, near: Tensor, generator: torch.Generator) -> Tenso
     side = int(level.target.sum()) ** 0.5
     beside = _grown(level.target, 2 * RADIUS + 1) & level.known & ~near
     for queries in (beside, level.known & ~near):
-        found = _similar(level, _sample(queries, _MOST_QUERIES, generator), round(side / _NEAR), generator)
+        chosen = [_sample(queries, round(_QUERIES * nodes), generator)]
+        chosen += [_sample(level.usable, round(_SOURCES * nodes), generator)]
+        found = _similar(level, *chosen, round(side / _NEAR), generator)
         if len(found):
             code = (found[:, 0] + height) * counts.shape[1] + found[:, 1] + width
             counts += torch.bincount(code, minlength=counts.numel()).view_as(counts) / len(found)
@@ -277,9 +282,8 @@ def _sample(mask: Tensor, most: int, generator: torch.Generator) -> Tensor:
     return found if len(found) <= most else found[torch.randperm(len(found), generator=generator)[:most]]
 
 
-def _similar(level: Level, queries: Tensor, least: int, generator: torch.Generator) -> Tensor:
+def _similar(level: Level, queries: Tensor, sources: Tensor, least: int, generator: torch.Generator) -> Tensor:
     """(n, 2) shifts from some patches of the picture to those of the sheet that are most like them, none near."""
-    sources = _sample(level.usable, _MOST_SOURCES, generator)
     mean, basis = _components(level.sheet, sources, generator)
     wanted, features = _project(level.image, mean, basis, queries), _project(level.sheet, mean, basis, sources)
     apart = torch.addmm(features.square().sum(1)[None], wanted, features.T, alpha=-2)

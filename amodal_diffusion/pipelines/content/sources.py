@@ -14,7 +14,7 @@ from ...masks import BoolArray, dilate, erode, mask_boxes
 from .exemplar import Source, fill_hole
 from .fillers import choose_filler
 from .inputs import ContentScene, window
-from .shifts import RADIUS
+from .shifts import MOST_NODES, RADIUS
 
 _MIXED = 0.1  # share of what hides a hole in the colours beside it that is seen
 _RIM_SAMPLE = 250  # pixels of a rim that are looked at
@@ -23,7 +23,8 @@ _MOST_SIBLINGS = 2
 _RIM = 2  # pixels beside a hole that are not copied into the background
 _PARTS_SIDE = 160  # longer side in blocks of the hole, when its parts are told apart
 _BESIDE = 1  # blocks between parts that belong together
-_LEAST_PART = 200  # pixels of a part that is filled on its own
+_FEWEST_NODES = MOST_NODES // 4  # for a part, however small
+_LEAST_PART = 0.2  # of the hole's pixels, of a part that is filled on its own: the time must not follow their number
 _FEWEST = 200  # visible pixels of another object that are worth a look
 
 
@@ -70,11 +71,14 @@ class Hole:
     ) -> npt.NDArray[np.uint8]:
         """(n, 3) uint8, the colours of the pixels that are wanted, row after row; see `fill_hole`.
 
-        Parts of the hole that lie apart are filled one by one: each has its own surroundings.
+        Large parts of the hole that lie apart are filled one by one: each has its own surroundings.
         """
         usable = self.usable if filler != "smooth" else np.zeros_like(self.usable)
         filled = np.empty_like(self.photo)
+        total = np.count_nonzero(self.hole)
         for part in parts_apart(self.hole):
+            # Several parts take little more time than two.
+            nodes = round(2 * MOST_NODES * np.count_nonzero(part) / total)
             rows, columns = where = search_window(part, self.known if filler == "smooth" else usable)
             filled[where][part[where]] = fill_hole(
                 self.photo[where],
@@ -85,12 +89,13 @@ class Hole:
                 blend=filler != "exemplar",
                 low=None if low is None else low[:, rows, columns],
                 generator=generator,
+                nodes=min(max(nodes, _FEWEST_NODES), MOST_NODES),
             )
         return filled[self.wanted]
 
 
 def parts_apart(hole: BoolArray) -> Iterator[BoolArray]:
-    """The parts of a hole that lie apart; the small ones come together.
+    """The large parts of a hole that lie apart, and what is left as one.
 
     Args:
         hole: (H, W) bool.
@@ -119,7 +124,7 @@ def parts_apart(hole: BoolArray) -> Iterator[BoolArray]:
             found = grown
         left &= ~found
         part = found.repeat(step, axis=0).repeat(step, axis=1)[: hole.shape[0], : hole.shape[1]] & hole
-        if part.sum() >= _LEAST_PART:
+        if part.sum() >= _LEAST_PART * hole.sum():
             rest &= ~part
             yield part
     if rest.any():
