@@ -126,7 +126,8 @@ class OrderNetPipeline(SafePipeline):
                 found = [self._order(scene, size, callback) for scene in scenes]
         finally:
             self.maybe_free_model_hooks()
-        orders, probabilities = [order for order, _ in found], [likely for _, likely in found]
+        orders: Any = [order for order, _ in found]
+        probabilities: Any = [likely for _, likely in found]
         if not batched:
             (orders,), (probabilities,) = orders, probabilities
         return OrderNetPipelineOutput(orders, probabilities) if return_dict else (orders, probabilities)
