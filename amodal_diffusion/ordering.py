@@ -11,7 +11,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from .masks import BoolArray, PackedMasks, convex_hull, to_mask_stack
+from .masks import BoolArray, PackedMasks, to_mask_stack
+from .masks.hull import hull_words
 from .masks.packed import IntArray, overlaps, pack
 
 OrderArray = npt.NDArray[np.int8]
@@ -188,7 +189,7 @@ def hull_increments(masks: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
 
 def _hull_increments(masks: PackedMasks) -> IntArray:
     """`hull_increments` of masks that are packed once for several purposes."""
-    return overlaps(pack(convex_hull(masks.stack) & ~masks.stack), masks.words)
+    return overlaps(hull_words(masks) & ~masks.words, masks.words)
 
 
 def occlusion_evidence(

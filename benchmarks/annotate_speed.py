@@ -1,6 +1,6 @@
 """`amodal-diffusion annotate`: rate and peak memory, what its shards cost, and that killing it changes nothing.
 
-    python benchmarks/annotate_speed.py --annotations instances.json --model pipelines/pcnet-m [--kills 10]
+    python benchmarks/annotate_speed.py --annotations instances.json --model pipelines/pcnet-m [--runtime openvino]
 
 - `annotate`: the command as it is, with `--num-workers` processes; loading is part of its time. Peak memory is that of
   the whole tree of processes, pages that they share counted once for each.
@@ -34,10 +34,12 @@ from datasets import Dataset
 
 from amodal_diffusion import AmodalPipelineOutput, MaskPipeline
 from amodal_diffusion.annotation import annotate_dataset
+from amodal_diffusion.cli.options import DTYPES, find_dtype
 from amodal_diffusion.data import amodal_features, build_objects, read_annotations, record_masks, save_parquet
 from amodal_diffusion.evaluation import call_pipeline, load_pipeline
 from amodal_diffusion.images import load_image
 from amodal_diffusion.masks import TileStack, encode_rle
+from amodal_diffusion.runtimes import RUNTIMES
 
 _LOOK = 0.05
 """Seconds between two looks at the processes."""
@@ -49,6 +51,7 @@ class Command:
     def __init__(self, args: argparse.Namespace, source: Path, folder: Path) -> None:
         words = [sys.executable, "-m", "amodal_diffusion", "annotate", source, "--output", folder]
         words += ["--model", args.model, "--num-workers", args.num_workers, "--shard-rows", args.shard_rows]
+        words += ["--dtype", args.dtype, "--runtime", args.runtime]
         words += ["--images", args.images] if args.images else []
         self.folder, self.started, self.peak = folder, time.time(), 0.0
         self.errors = tempfile.TemporaryFile()
@@ -114,7 +117,7 @@ def measure_command(args: argparse.Namespace, source: Path, folder: Path, rows: 
 
 def measure_overhead(args: argparse.Namespace, rows: Any, folder: Path) -> dict[str, float]:
     """Processor seconds of the plain loop and of `annotate_dataset`, one thread each, and their ratio."""
-    pipeline = load_pipeline(args.model)
+    pipeline = load_pipeline(args.model, dtype=find_dtype(args.dtype), runtime=args.runtime)
     rows = rows.select(range(min(len(rows), args.baseline_images)))
     runs = iter(range(10**6))
 
@@ -216,6 +219,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--model", required=True, help="folder or Hub id of a mask pipeline")
     parser.add_argument("--num-workers", type=int, default=2)
     parser.add_argument("--shard-rows", type=int, default=32)
+    parser.add_argument("--dtype", choices=("auto", *DTYPES), default="auto", help="as of the command (auto)")
+    parser.add_argument("--runtime", choices=RUNTIMES, default="torch")
     parser.add_argument("--limit", type=int, help="images to use at most")
     parser.add_argument("--baseline-images", type=int, default=60, help="of the plain loop; 0 leaves it out")
     parser.add_argument("--repeats", type=int, default=3, help="of the plain loop")
@@ -238,7 +243,8 @@ def main(argv: list[str] | None = None) -> None:
             save_parquet(rows.remove_columns([key for key in ("image",) if key in rows.column_names]), source)
         first = folder / "first" / "result"
         figures = record["annotate"] = measure_command(args, source, first, rows)
-        print(f"\nannotate with {args.num_workers} processes, load {figures['load']:.1f} at the end")
+        how = f"{args.num_workers} processes, {args.runtime}, --dtype {args.dtype}"
+        print(f"\nannotate with {how}, load {figures['load']:.1f} at the end")
         print(f"{figures['images']} images, {figures['instances']:,} instances")
         for clock in ("wall", "cpu"):
             seconds = figures[f"{clock}_seconds"]

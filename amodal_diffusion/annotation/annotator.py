@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from ..baselines import complete_convex, complete_convex_refined, complete_raw
-from ..data import amodal_features, build_objects, record_masks
+from ..data import amodal_features, build_objects
 from ..data.photos import load_row_photo, photo_in
+from ..data.schema import decode_masks
 from ..evaluation import MaskBaseline, call_scenes, load_pipeline
-from ..masks import Rle, TileStack, encode_tile, segmentation_to_rle
+from ..masks import Rle, TileStack, encode_tile
 from ..ordering import order_by_hull, order_pairs
 from ..pipelines import AmodalPipelineOutput
 from ..pipelines.contexts import warnings_silenced
@@ -181,8 +182,10 @@ class AmodalAnnotator:
         row = {**row, "objects": row["objects"] or []}
         try:
             for index, obj in enumerate(row["objects"]):
-                _check_mask(obj["modal_mask"], index, row["height"], row["width"])
-            modal, _ = record_masks(row)
+                if not obj["modal_mask"] or not obj["modal_mask"]["counts"]:
+                    raise ValueError(f"object {index} has no visible mask.")
+            masks = [obj["modal_mask"] for obj in row["objects"]]
+            modal = decode_masks(masks, row["height"], row["width"], name="visible mask of object")
             if not needs_photo:
                 return _Scene(row, modal)
             if row.get("image") is None and self._images is not None:
@@ -264,15 +267,6 @@ class _Scene:
     @property
     def pixels(self) -> int:
         return 0 if self.modal is None else self.modal.size
-
-
-def _check_mask(rle: Any, index: int, height: int, width: int) -> None:
-    if not rle or not rle["counts"]:
-        raise ValueError(f"object {index} has no visible mask.")
-    try:
-        segmentation_to_rle(rle, height, width)
-    except ValueError as error:
-        raise ValueError(f"the mask of object {index} is broken: {error}") from error
 
 
 def _one_ahead(items: Iterator[Any], reader: ThreadPoolExecutor) -> Iterator[Any]:

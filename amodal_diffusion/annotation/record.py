@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..evaluation import MaskBaseline
+from ..runtimes import runtime_of
 from .annotator import check_baseline
 
 if TYPE_CHECKING:
@@ -40,8 +41,8 @@ def run_record(
     Example:
         >>> from amodal_diffusion import PCNetMask, PCNetMaskPipeline
         >>> record = run_record(PCNetMaskPipeline(PCNetMask((2, 4), sample_size=16)), "", {"mask_threshold": 0.4})
-        >>> record["pipeline"], record["options"], record["dtype"], len(record["weights"])
-        ('PCNetMaskPipeline', {'mask_threshold': '0.4'}, 'float32', 16)
+        >>> record["pipeline"], record["options"], record["dtype"], record["runtime"]
+        ('PCNetMaskPipeline', {'mask_threshold': '0.4'}, 'float32', 'torch')
     """
     if isinstance(pipeline, MaskBaseline):
         check_baseline(pipeline, call_options)
@@ -53,6 +54,7 @@ def run_record(
         "pipeline": pipeline_name or type(pipeline).__name__,
         "weights": _pipeline_digest(pipeline),
         "dtype": str(next((network.dtype for network in pipeline.networks), "")).removeprefix("torch."),
+        "runtime": next((runtime_of(network) for network in pipeline.networks), ""),
         "options": {name: repr(value) for name, value in sorted(call_options.items())},
         **more,
     }

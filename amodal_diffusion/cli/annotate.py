@@ -11,7 +11,16 @@ from typing import Any
 
 from .. import annotation, data
 from ..files import check_output_folder
-from .options import add_command, find_device, find_dtype, given_options, load_model, write_bad_records, write_out
+from .options import (
+    add_command,
+    dtype_name,
+    find_device,
+    find_dtype,
+    given_options,
+    load_model,
+    write_bad_records,
+    write_out,
+)
 
 _METHODS = ("raw", "convex", "convex-refined")
 _EXAMPLES = """\
@@ -20,7 +29,9 @@ The output folder gets data/*.parquet (the one schema, with the columns `predict
 card, README.md. An image that cannot be completed has an `error`, and the others go on.
 
 Kill it whenever you like: the same command goes on where it was. --num-workers shares the work on one machine, --shard
-among jobs with one folder, --engine ray on a cluster; docs/scale.md says which serves whom.
+among jobs with one folder, --engine ray on a cluster; docs/scale.md says which serves whom. A folder takes one
+precision and one runtime: give --dtype where machines differ (with --engine ray, auto is fp32). --runtime openvino is
+the fastest on x86.
 
 examples:
   amodal-diffusion annotate instances.json --model pipelines/pcnet-m --output amodal/
@@ -87,6 +98,7 @@ def _run_annotate(options: argparse.Namespace) -> None:
     if options.engine == "ray":
         _annotate_with_ray(options)
         return
+    options.dtype = dtype_name(options.dtype, find_device(options.device))  # once for all processes
     if options.num_gpus or options.ray_address:
         raise ValueError("--num-gpus and --ray-address are of --engine ray.")
     if "://" in options.output:
@@ -183,13 +195,14 @@ def _annotate_with_ray(options: argparse.Namespace) -> None:
         raise ValueError("--shard and --split are not of --engine ray, which shares all Parquet files of a folder.")
     if options.coco_shards:
         raise ValueError("--coco-shards is of --engine folder: the result of Ray has no COCO document.")
-    if options.dtype == "auto" or options.runtime != "torch":
-        raise ValueError("--dtype auto and --runtime are not of --engine ray, whose machines may differ.")
+    if options.runtime != "torch":
+        raise ValueError("--runtime is of --engine folder.")
+    dtype = "fp32" if options.dtype == "auto" else options.dtype  # the machines of a cluster may differ
     count = annotation.annotate_with_ray(
         options.annotations, annotation.BASELINES[options.method] if options.method else options.model,
         options.output, images=options.images, num_workers=options.num_workers,
         num_gpus=options.num_gpus, device=None if options.device == "auto" else find_device(options.device),
-        dtype=find_dtype(options.dtype), batch_rows=options.shard_rows, address=options.ray_address,
+        dtype=find_dtype(dtype), batch_rows=options.shard_rows, address=options.ray_address,
         **given_options(options),
     )  # fmt: skip
     write_out(f"{options.output}\n")

@@ -119,7 +119,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_convert(commands, [common])
     add_export(commands, [common])
     add_dataset(commands, [common])
-    add_annotate(commands, [model, common])
+    add_annotate(commands, [model_options(dtype="auto"), common])
     add_ground_truth(commands, [common])
     return parser
 

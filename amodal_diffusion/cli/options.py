@@ -195,6 +195,17 @@ def find_dtype(name: str, device: str | torch.device = "cpu") -> torch.dtype:
     return dtype
 
 
+def dtype_name(name: str, device: str | torch.device = "cpu") -> str:
+    """The name in `DTYPES` of what `find_dtype` takes.
+
+    Example:
+        >>> dtype_name("bf16")
+        'bf16'
+    """
+    found = str(find_dtype(name, device)).removeprefix("torch.")
+    return next(key for key, value in DTYPES.items() if value == found)
+
+
 def load_model(options: argparse.Namespace) -> MaskPipeline:
     """The mask pipeline of `--model`, on `--device` and in `--dtype`.
 

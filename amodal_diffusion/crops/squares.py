@@ -109,6 +109,8 @@ def crop_masks(
         return masks.new_zeros((len(boxes), size, size))
     if rule == "nearest":
         return _crop_nearest(masks, boxes, size, which)
+    if masks.device.type == "cpu" and masks.dtype == torch.bool:
+        return _crop_bilinear_each(masks, boxes, size, which)
     boxes, which = boxes.to(masks.device), which.to(masks.device)
     step = max(1, _CHUNK // (size * max(size, masks.shape[2])))
     parts = zip(boxes.split(step), which.split(step), strict=True)
@@ -231,10 +233,7 @@ def _crop_bilinear(masks: torch.Tensor, boxes: torch.Tensor, size: int, indices:
     """`crop_masks` of checked arguments by the rule "bilinear"; all on one device."""
     height, width = masks.shape[1:]
     side = boxes[:, 2:3]
-    centres = (torch.arange(size, device=masks.device) + 0.5) * (side.double() / size) - 0.5
-    centres = centres.float().clamp(min=0).minimum((side - 1).clamp(min=0))  # [N, s], continued at the edges of the box
-    low = centres.floor().long()
-    fraction = centres - low
+    low, fraction = _bilinear_places(side, size)  # [N, s]
     lines = masks.reshape(-1, width)
     places = [_clip(boxes[:, 0:1] + low + step, width) for step in (0, 1)]
     patches = torch.zeros(len(boxes), size, size, device=masks.device)
@@ -272,6 +271,56 @@ def check_boxes(boxes: Boxes) -> torch.Tensor:
         index = int(wrong[0])
         raise ValueError(f"`boxes` must be squares (x, y, side, side), boxes[{index}] is {tensor[index].tolist()}")
     return tensor
+
+
+def _crop_bilinear_each(masks: torch.Tensor, boxes: torch.Tensor, size: int, indices: torch.Tensor) -> torch.Tensor:
+    """What `_crop_bilinear` gives, to the bit, box by box on the CPU.
+
+    There the time goes with the pixels, and most of a crop is empty: what the mask fills of its box is all that is
+    computed.
+    """
+    stack, patches = masks.numpy(), masks.new_zeros((len(boxes), size, size))
+    filled = patches.numpy()
+    places = (values.numpy() for values in _bilinear_places(boxes[:, 2:3], size))  # [N, s] each
+    objects = zip(filled, indices.tolist(), boxes.tolist(), *places, strict=True)
+    for patch, mask, (x, y, side, _), low, fraction in objects:
+        left, top = max(x, 0), max(y, 0)
+        part = stack[mask, top : max(y + side, 0), left : max(x + side, 0)]
+        rows, columns = part.any(axis=1).nonzero()[0], part.any(axis=0).nonzero()[0]
+        if not len(rows):
+            continue
+        (first_row, last_row), (first_column, last_column) = rows[[0, -1]].tolist(), columns[[0, -1]].tolist()
+        # With a rim of zeros, whose corner lies at (row, column) of the box.
+        seen = np.zeros((last_row - first_row + 3, last_column - first_column + 3), np.float32)
+        seen[1:-1, 1:-1] = part[first_row : last_row + 1, first_column : last_column + 1]
+        row, column = top - y + first_row - 1, left - x + first_column - 1
+        down, across = (
+            slice(*np.searchsorted(low, (start, start + length - 1)))
+            for start, length in zip((row, column), seen.shape, strict=True)
+        )
+        upper, lefts = low[down] - row, low[across] - column
+        lines = seen[np.stack([upper, upper + 1])]  # [2, h, w]
+        lines = lines[:, :, lefts] * (1 - fraction[across]) + lines[:, :, lefts + 1] * fraction[across]
+        weight = fraction[down, None]
+        patch[down, across] = lines[0] * (1 - weight) + lines[1] * weight > 0.5
+    return patches
+
+
+def _bilinear_places(sides: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """For each position of a patch, the pixel of the box before it, and how far it lies beyond that one's centre.
+
+    Args:
+        sides: (N, 1) int64.
+        size: side of the patches.
+
+    Returns:
+        (N, size) int64 from the corner of the box, and (N, size) float32 in [0, 1); 0 at the last pixel, where the box
+        is continued.
+    """
+    centres = (torch.arange(size, device=sides.device) + 0.5) * (sides.double() / size) - 0.5
+    centres = centres.float().clamp(min=0).minimum((sides - 1).clamp(min=0))
+    low = centres.floor().long()
+    return low, centres - low
 
 
 def _check_size(size: int) -> None:

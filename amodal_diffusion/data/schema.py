@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from reprlib import repr as short
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pycocotools import mask as mask_utils
 
-from ..masks.rle import Rle
+from ..masks.rle import Rle, segmentation_to_rle
 
 if TYPE_CHECKING:
     from datasets import Features
@@ -85,6 +86,7 @@ def build_objects(objects: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     Args:
         objects: objects with all fields of the schema; boxes and `occlusion_rate` may lack, and are made anew.
             `amodal_mask` is None where unknown, and the same Python object as `modal_mask` where nothing is hidden.
+            Run lengths are taken as they are; `segmentation_to_rle` and `encode_rle` give ones that are right.
 
     Returns:
         New dicts with all fields of the schema, in the same order.
@@ -122,7 +124,7 @@ def record_masks(row: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray | None]
         masks are None unless every object has one.
 
     Raises:
-        ValueError: a mask has another size than the row, or run lengths that do not fill it.
+        ValueError: naming the object whose mask has another size than the row, or run lengths that do not fill it.
 
     Example:
         >>> from amodal_diffusion.masks import encode_rle
@@ -133,11 +135,11 @@ def record_masks(row: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray | None]
     """
     objects = row["objects"]
     height, width = int(row["height"]), int(row["width"])
-    modal = decode_masks([item["modal_mask"] for item in objects], height, width)
+    modal = decode_masks([item["modal_mask"] for item in objects], height, width, name="visible mask of object")
     amodal = [item["amodal_mask"] for item in objects]
     if any(rle is None or rle["counts"] is None for rle in amodal):
         return modal, None
-    return modal, decode_masks(amodal, height, width)
+    return modal, decode_masks(amodal, height, width, name="whole mask of object")
 
 
 def record_order(row: Mapping[str, Any]) -> np.ndarray | None:
@@ -173,14 +175,20 @@ def record_order(row: Mapping[str, Any]) -> np.ndarray | None:
     return order - order.T
 
 
-def decode_masks(rles: Sequence[Rle], height: int, width: int) -> np.ndarray:
+def decode_masks(rles: Sequence[Rle], height: int, width: int, *, name: str = "mask") -> np.ndarray:
     """Decode compressed run-length masks of one frame in one call.
+
+    Args:
+        rles: N masks.
+        height: of the frame in pixels.
+        width: of the frame in pixels.
+        name: what errors call a mask, before its index.
 
     Returns:
         (N, height, width) bool, C-contiguous; (0, height, width) for no masks.
 
     Raises:
-        ValueError: a mask has another size than the frame, or run lengths beyond it.
+        ValueError: a mask has another size than the frame, or run lengths that do not fill it.
 
     Example:
         >>> decode_masks([{"size": [2, 4], "counts": "242"}], height=2, width=4).astype(int)
@@ -189,9 +197,7 @@ def decode_masks(rles: Sequence[Rle], height: int, width: int) -> np.ndarray:
     """
     if not rles:
         return np.zeros((0, height, width), dtype=bool)
-    sizes = {tuple(rle["size"]) for rle in rles}
-    if sizes != {(height, width)}:
-        raise ValueError(f"masks: expected size {[height, width]}, got {sorted(sizes)}")
+    _check_masks(rles, height, width, name)
     masks = np.zeros((len(rles), height, width), dtype=bool)  # whose pages take no memory before they are written
     # The transposition is what takes the time, so only the box of each mask is copied.
     boxes = mask_utils.toBbox(list(rles)).astype(int).tolist()
@@ -203,6 +209,17 @@ def decode_masks(rles: Sequence[Rle], height: int, width: int) -> np.ndarray:
             window = (slice(y, y + box_height), slice(x, x + box_width))
             masks[start + index][window] = planes[(*window, index)]
     return masks
+
+
+def _check_masks(rles: Sequence[Rle], height: int, width: int, name: str) -> None:
+    """Refuse what pycocotools would read wrong or take for zeros; ValueError with the name and index of the mask."""
+    for index, rle in enumerate(rles):
+        try:
+            if not isinstance(rle, Mapping) or not isinstance(rle.get("counts"), (str, bytes)):
+                raise ValueError(f"must be compressed run lengths with size and counts, got {short(rle)}")
+            segmentation_to_rle(rle, height, width)
+        except ValueError as error:
+            raise ValueError(f"{name} {index}: {error}") from error
 
 
 def _hidden_share(modal: Rle, amodal: Rle) -> float:

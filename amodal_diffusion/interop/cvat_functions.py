@@ -11,7 +11,6 @@ Needs `cvat-sdk` (`pip install cvat-cli` has it).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from ..data.readers.tools.shapes import AMODAL, UNNAMED
-from ..hub import INDEX_NAME
+from ..hub import read_model_index
 from ..pipelines import AmodalPipeline, InteractiveSegmenter, MaskPipeline, PhotoEmbedding, Segmenter
 from ..scene.render import stacking
 
@@ -125,7 +124,7 @@ class AmodalInteraction:
     def __init__(self, pipeline: MaskPipeline, segmenter: InteractiveSegmenter, *, masks: str = "amodal") -> None:
         if masks not in ("amodal", "modal"):
             raise ValueError(f"`masks` must be amodal or modal, got {masks!r}.")
-        if not segmenter.can_click:
+        if not getattr(segmenter, "can_click", False):  # a folder may hold any pipeline
             raise ValueError("`segmenter` must take clicks, which `ClickSegmenterPipeline` and a SAM do.")
         import cvat_sdk.auto_annotation as cvataa
 
@@ -175,7 +174,7 @@ def create(
 
     Args:
         pipeline: folder or Hub id of a mask pipeline.
-        segmenter: folder or Hub id of a segmentation model of transformers, or, for clicks, folder of a
+        segmenter: folder or Hub id of a segmentation model of transformers, or, for clicks, of a
             `ClickSegmenterPipeline`.
         kind: "objects" or "click".
         labels: names with commas between them, of `kind` "objects"; None takes the segmenter's.
@@ -199,12 +198,20 @@ def create(
     completes = AmodalPipeline.from_pretrained(pipeline).to(device)
     options: dict[str, Any] = {} if masks is None else {"masks": masks}
     if kind == "click":
-        own = Path(segmenter, INDEX_NAME).is_file()
-        kinds: Any = AmodalPipeline if own else Segmenter
+        kinds: Any = AmodalPipeline if _holds_pipeline(segmenter) else Segmenter
         return AmodalInteraction(completes, kinds.from_pretrained(segmenter).to(device), **options)
     if labels is not None:
         options["labels"] = [name.strip() for name in labels.split(",") if name.strip()]
     return AmodalDetection(completes, Segmenter.from_pretrained(segmenter).to(device), **options)
+
+
+def _holds_pipeline(segmenter: str) -> bool:
+    """A folder or repository holds a pipeline; what is wrong with another one, its own loading says."""
+    try:
+        read_model_index(segmenter)
+    except OSError:
+        return False
+    return True
 
 
 def _encode(mask: npt.NDArray[np.bool_]) -> list[float]:

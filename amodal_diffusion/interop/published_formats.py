@@ -15,6 +15,7 @@ from ..data import record_order
 from ..data.readers.tools.shapes import UNNAMED
 from ..files import atomic_file
 from ..io import CategoryIds
+from ..masks.rle import segmentation_to_rle
 from ..ordering import reachable
 from ..scene.render import stacking
 
@@ -164,7 +165,13 @@ def _masks_of(row: Mapping[str, Any], index: int) -> tuple[Any, Any, str]:
     whole = item["amodal_mask"]
     if whole is None or whole["counts"] is None:
         raise ValueError(f"{where}: its amodal mask is unknown; complete it with `amodal-diffusion annotate`.")
-    return dict(whole), dict(item["modal_mask"]), where
+    checked = []
+    for name, mask in (("whole", whole), ("visible", item["modal_mask"])):
+        try:
+            checked.append(segmentation_to_rle(mask, row["height"], row["width"]))
+        except ValueError as error:
+            raise ValueError(f"{where}: {name} mask: {error}") from error
+    return checked[0], checked[1], where
 
 
 def _kins_entries(row: Mapping[str, Any], image_id: int, categories: _Categories) -> Iterator[dict[str, Any]]:

@@ -7,8 +7,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .packed import BoolArray, IntArray
+from .packed import BoolArray, IntArray, PackedMasks, Words, unpack
 from .stacks import to_mask_stack
+
+_WORD = 64
+_BELOW = np.array([2**bits - 1 for bits in range(_WORD + 1)], np.uint64)
+"""Words whose lowest 0, 1, ... 64 bits are set."""
 
 
 def convex_hull(masks: npt.NDArray[Any]) -> BoolArray:
@@ -31,16 +35,29 @@ def convex_hull(masks: npt.NDArray[Any]) -> BoolArray:
                 [1, 1, 1]]])
     """
     stack = to_mask_stack(masks)
-    count, _, width = stack.shape
-    if not stack.any():
-        return np.zeros(stack.shape, dtype=bool)
-    filled = np.logical_or.reduce(stack, axis=2)
-    first, last = stack.argmax(axis=2), width - 1 - stack[:, :, ::-1].argmax(axis=2)
-    # The left side of a hull is the right side of its mirror image.
-    reach = _right_sides(np.concatenate([last, -first]), np.concatenate([filled, filled]))
-    columns = np.arange(width)
-    hull = (columns <= reach[:count, :, None]) & (columns >= -reach[count:, :, None])
-    return hull & filled.any(axis=1)[:, None, None]
+    return unpack(hull_words(PackedMasks(stack)), stack.shape[2])
+
+
+def hull_words(masks: PackedMasks) -> Words:
+    """The convex hulls of masks, packed as they are: (N, H, ceil(W / 64)).
+
+    Example:
+        >>> hull_words(PackedMasks(np.array([[[True, False, True]]])))
+        array([[[7]]], dtype=uint64)
+    """
+    count, height, width = masks.stack.shape
+    filled = masks.words.any(axis=2)
+    places = np.nonzero(filled)
+    lines = masks.stack[places]
+    # The left side of a hull is the right side of its mirror image, whose columns are negative.
+    ends = np.zeros((2, count, height), np.int64)
+    if len(lines):
+        ends[0][places] = width - 1 - lines[:, ::-1].argmax(axis=1)
+        ends[1][places] = -lines.argmax(axis=1)
+    reach = _right_sides(ends.reshape(2 * count, height), np.concatenate([filled, filled]))
+    right, left = reach.reshape(2, count, height, 1) * [[[[1]]], [[[-1]]]]
+    starts = np.arange(0, width, _WORD)
+    return _BELOW[(right + 1 - starts).clip(0, _WORD)] & ~_BELOW[(left - starts).clip(0, _WORD)]
 
 
 def _right_sides(last: IntArray, filled: BoolArray) -> IntArray:

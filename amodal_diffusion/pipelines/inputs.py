@@ -76,12 +76,18 @@ class PackedUnions:
         """(N, H, W) bool on `device`."""
         return to_device(unpack(self.words, self.width), device)
 
-    def crop(self, boxes: Tensor, size: int, rule: str, device: torch.device) -> Tensor:
-        """(N, size, size) bool, each union cropped with its box; see `crop_masks`. No more is unpacked than needed."""
-        step = max(1, _UNPACKED_PIXELS // max(1, self.words[0].size * 64)) if len(self.words) else 1
-        parts = [slice(start, start + step) for start in range(0, len(self.words), step)]
+    def crop(
+        self, boxes: Tensor, size: int, rule: str, device: torch.device, *, rows: IntArray | None = None
+    ) -> Tensor:
+        """(N, size, size) bool, each union cropped with its box; see `crop_masks`. No more is unpacked than needed.
+
+        With `rows` (K,) int64 only these, (K, size, size).
+        """
+        words, boxes = (self.words, boxes) if rows is None else (self.words[rows], boxes[torch.from_numpy(rows)])
+        step = max(1, _UNPACKED_PIXELS // max(1, words[0].size * 64)) if len(words) else 1
+        parts = [slice(start, start + step) for start in range(0, len(words), step)]
         crops = [
-            crop_masks(to_device(unpack(self.words[part], self.width), device), boxes[part], size, rule=rule)
+            crop_masks(to_device(unpack(words[part], self.width), device), boxes[part], size, rule=rule)
             for part in parts
         ]
         return torch.cat(crops) if crops else torch.zeros(0, size, size, dtype=torch.bool, device=device)

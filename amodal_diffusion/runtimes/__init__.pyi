@@ -1,5 +1,6 @@
 from .engines import RUNTIMES as RUNTIMES
 from .engines import check_runtime as check_runtime
+from .engines import runtime_of as runtime_of
 from .engines import use_runtime as use_runtime
 from .graphs import export_onnx as export_onnx
 from .graphs import graphs_of as graphs_of

@@ -72,9 +72,22 @@ def use_runtime(network: nn.Module, runtime: str, calls: Mapping[str, Sequence[A
         files = export_onnx(network)
         if calls is not None:
             files = {name: quantize_onnx(onnx, calls.get(name, ())) for name, onnx in files.items()}
-        setattr(network, "graphs", {name: _GraphCall(runtime, name, onnx) for name, onnx in files.items()})  # noqa: B010
+        graphs = {name: _GraphCall(runtime, name, onnx, in_8_bits=calls is not None) for name, onnx in files.items()}
+        setattr(network, "graphs", graphs)  # noqa: B010
     elif getattr(network, "graphs", None) is not None:
         setattr(network, "graphs", None)  # noqa: B010
+
+
+def runtime_of(network: nn.Module) -> str:
+    """What answers the calls of a network, one of `RUNTIMES`; "..., int8" where it computes in 8 bits.
+
+    Example:
+        >>> from amodal_diffusion import PCNetMask
+        >>> runtime_of(PCNetMask(block_out_channels=(2, 4), sample_size=16))
+        'torch'
+    """
+    graphs = getattr(network, "graphs", None) or {}
+    return next((str(call) for call in graphs.values()), "torch")
 
 
 @dataclass
@@ -84,10 +97,14 @@ class _GraphCall:
     runtime: str
     method: str
     onnx: bytes
+    in_8_bits: bool = False
     sessions: dict[torch.dtype, Any] = field(default_factory=dict)
     graph: Graph | None = None
 
     __repr__ = short_repr
+
+    def __str__(self) -> str:
+        return f"{self.runtime}, int8" if self.in_8_bits else self.runtime
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "sessions": {}, "graph": None}
@@ -100,13 +117,14 @@ class _GraphCall:
         self._check(self.graph, inputs)
         first = next(iter(inputs.values()))
         arrays = {name: to_array(value, self.graph.inputs[name].dtype) for name, value in inputs.items()}
-        dtype = network.dtype if self.runtime == "openvino" else torch.float32
+        given_in = network.dtype  # diffusers looks through all modules for it
+        dtype = given_in if self.runtime == "openvino" else torch.float32
         if dtype not in self.sessions:
             self.sessions[dtype] = _SESSIONS[self.runtime](self.onnx, dtype)
         answers = self.sessions[dtype](arrays)
         outputs = zip(self.graph.outputs, answers, strict=True)
         return self.graph.answer(
-            {name: torch.from_numpy(value).to(first.device) for name, value in outputs}, given, network.dtype
+            {name: torch.from_numpy(value).to(first.device) for name, value in outputs}, given, given_in
         )
 
     def _check(self, graph: Graph, inputs: dict[str, Tensor]) -> None:
@@ -122,9 +140,10 @@ class _GraphCall:
                 raise ValueError(f"`{name}` must have shape {tuple(wanted)}, got {tuple(value.shape)}.")
         for side in ("height", "width"):
             if sizes.get(side, 0) % graph.multiple:
+                name = next(name for name in inputs if side in graph.axes[name].values())
                 raise ValueError(
-                    f"{side}s must be multiples of {graph.multiple} for the runtime {self.runtime!r}, "
-                    f"got {sizes[side]}."
+                    f"`{name}` must have a {side} that is a multiple of {graph.multiple} for the runtime "
+                    f"{self.runtime!r}, got {sizes[side]}."
                 )
 
 

@@ -22,6 +22,7 @@ from fresh_process import run_fresh
 from pipeline_helpers import tiny_pipeline
 from training_helpers import write_coco
 
+FP32 = ("--dtype", "fp32")
 FILES = ("amodal.json", "README.md", "data/train-00000-of-00001.parquet")
 
 
@@ -54,7 +55,19 @@ def result(source, model, tmp_path_factory):
 
 
 def annotate(source, model, folder, *flags):
-    arguments = ["annotate", source, "--model", model, "--output", folder, "--shard-rows", "2", *flags]
+    arguments = [
+        "annotate",
+        source,
+        "--model",
+        model,
+        "--output",
+        folder,
+        "--shard-rows",
+        "2",
+        "--dtype",
+        "fp32",
+        *flags,
+    ]
     assert main([str(part) for part in arguments]) in (0, None)
 
 
@@ -119,6 +132,14 @@ def test_the_same_command_again_does_nothing(source, model, result, monkeypatch)
     assert {path: path.stat().st_mtime_ns for path in result.rglob("*")} == before
 
 
+def test_the_processor_says_the_precision_once_for_all_processes(source, model, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("amodal_diffusion.runtimes.preferred_dtype", lambda device: torch.bfloat16)
+    arguments = ["annotate", source, "--model", model, "--output", tmp_path / "out", "--num-workers", "2"]
+    assert main([str(part) for part in arguments]) in (0, None)
+    assert json.loads((tmp_path / "out" / "annotation.json").read_text())["run"]["dtype"] == "bfloat16"
+    assert capsys.readouterr().err.count("computing in bfloat16") == 1
+
+
 def test_uncertainty_of_a_pipeline_that_has_it(source, tmp_path):
     torch.manual_seed(0)
     pipeline = ASBUPipeline(ASBUPredictor(block_out_channels=(4, 4), sample_size=32))
@@ -178,7 +199,7 @@ sys.stdout.write(f"killed {kills} {len(seen)}")
 def test_killed_and_started_again_it_is_the_same(source, model, result, tmp_path):
     """Two processes at once, killed at random moments, ten times; then one runs to the end."""
     folder = tmp_path / "killed" / "the-result"
-    flags = [source, "--model", model, "--output", folder, "--shard-rows", "2"]
+    flags = [source, "--model", model, "--output", folder, "--shard-rows", "2", *FP32]
     written = run_fresh(KILLER, "annotate", *flags)
     kills, stages = map(int, written.split("killed")[-1].split())
     assert kills > 5 and stages > 1, written[-2000:]
@@ -260,11 +281,14 @@ def test_parts_of_the_coco_document(source, model, result, tmp_path, monkeypatch
 def test_another_run_in_the_folder_is_refused(source, model, tmp_path, capsys):
     folder = tmp_path / "out"
     annotate(source, model, folder)
-    assert main([*map(str, ["annotate", source, "--model", model, "--output", folder, "--shard-rows", "3"])]) == 2
-    assert "holds another run; what differs is shard_rows" in capsys.readouterr().err
-    flags = ["--shard-rows", "2", "--mask-threshold", "0.9"]
-    assert main([*map(str, ["annotate", source, "--model", model, "--output", folder, *flags])]) == 2
-    assert "what differs is options" in capsys.readouterr().err
+    for flags, name in (
+        (["--shard-rows", "3", *FP32], "shard_rows"),
+        (["--shard-rows", "2", *FP32, "--mask-threshold", "0.9"], "options"),
+        (["--shard-rows", "2", "--dtype", "bf16"], "dtype"),
+        (["--shard-rows", "2", *FP32, "--runtime", "onnx"], "runtime"),
+    ):
+        assert main([*map(str, ["annotate", source, "--model", model, "--output", folder, *flags])]) == 2
+        assert f"holds another run; what differs is {name}.\n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"run": 3}'])
@@ -289,8 +313,7 @@ def test_foreign_folders_are_left_alone(source, model, tmp_path, capsys):
         (["--num-gpus", "1"], "--num-gpus and --ray-address are of --engine ray"),
         (["--engine", "ray", "--shard", "0/2"], "--shard and --split are not of --engine ray"),
         (["--engine", "ray", "--coco-shards"], "--coco-shards is of --engine folder"),
-        (["--engine", "ray", "--dtype", "auto"], "--dtype auto and --runtime are not of --engine ray"),
-        (["--engine", "ray", "--runtime", "onnx"], "--dtype auto and --runtime are not of --engine ray"),
+        (["--engine", "ray", "--runtime", "onnx"], "--runtime is of --engine folder"),
         (["--shard", "0/2", "--push-to-hub", "me/x"], "--push-to-hub needs a whole result"),
         (["--shard-rows", "0"], "`shard_rows` must be at least 1"),
         (["--push-to-hub", "x"], "`repo_id` must be of the form"),

@@ -171,8 +171,8 @@ def spoil(row, kind):
     ("kind", "message"),
     [
         ("no mask", "object 1 has no visible mask."),
-        ("another size", "the mask of object 1 is broken: run lengths have size [3, 3]"),
-        ("broken", "the mask of object 1 is broken: counts cover 8 pixels, the image has 19200"),
+        ("another size", "visible mask of object 1: run lengths have size [3, 3]"),
+        ("broken", "visible mask of object 1: counts cover 8 pixels, the image has 19200"),
         ("no pixels", "a mask must have at least one pixel"),
         ("no objects", None),
     ],

@@ -225,6 +225,19 @@ def test_box_of_side_0_gives_an_empty_patch():
         assert not crop_masks(masks, boxes, 8, rule=rule).any()
 
 
+@pytest.mark.parametrize("size", [1, 7, 16, 33])
+def test_bilinear_crops_are_the_same_box_by_box_and_together(size):
+    """On the CPU bool masks are cropped one by one; other dtypes, and accelerators, take all boxes at once."""
+    rng = np.random.default_rng(size)
+    for _ in range(40):
+        height, width = rng.integers(1, 50, 2)
+        masks = torch.from_numpy(rng.random((3, height, width)) < rng.choice([0, 0.03, 0.5, 1], (3, 1, 1)))
+        boxes = np.concatenate([rng.integers(-60, 60, (5, 2)), rng.integers(0, 80, (5, 1)).repeat(2, axis=1)], axis=1)
+        options = {"indices": torch.from_numpy(rng.integers(0, 3, 5)), "rule": "bilinear"}
+        patches = crop_masks(masks, boxes, size, **options)
+        assert torch.equal(patches, crop_masks(masks.float(), boxes, size, **options).bool())
+
+
 def test_bilinear_crops_keep_the_dtype():
     masks = torch.ones(1, 9, 9, dtype=torch.uint8)
     patches = crop_masks(masks, torch.tensor([[0, 0, 9, 9]]), 4, rule="bilinear")

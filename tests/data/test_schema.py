@@ -76,7 +76,7 @@ def test_no_objects():
 
 def test_masks_of_another_size_are_refused():
     row = row_of(random_masks(0)) | {"width": WIDTH + 1}
-    with pytest.raises(ValueError, match=r"masks: expected size \[12, 17\], got \[\(12, 16\)\]"):
+    with pytest.raises(ValueError, match=r"of object 0: run lengths have size \[12, 16\], the image .* \[12, 17\]"):
         record_masks(row)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from amodal_diffusion import ClickSegmenterPipeline
 from amodal_diffusion.data import build_objects, iter_cvat, record_masks, record_order
 from amodal_diffusion.interop import AmodalDetection, AmodalInteraction, cvat_labels, write_cvat
 from amodal_diffusion.interop.cvat import mask_attributes
@@ -141,6 +142,15 @@ def test_interaction_by_the_shipped_networks(photo):
     prompts = SimpleNamespace(pos_points=[(3, 3)], neg_points=[], bounding_box=None)
     for shape in function.detect(None, function.preprocess_image(None, photo), prompts):
         assert masks.decode_mask(shape.points, image_width=16, image_height=12).shape == (12, 16)
+
+
+def test_clicks_by_a_pipeline_of_the_hub(hub):
+    pytest.importorskip("cvat_sdk")
+    completes = str(ROOT / "pipelines/occamodal")
+    hub.fill(ROOT / "pipelines/click-segmenter")
+    assert isinstance(create(completes, "org/name", kind="click").segmenter, ClickSegmenterPipeline)
+    with pytest.raises(ValueError, match="`segmenter` must take clicks"):
+        create(completes, completes, kind="click")
 
 
 class SameProcess:

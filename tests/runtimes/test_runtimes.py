@@ -25,7 +25,7 @@ from amodal_diffusion import (
 )
 from amodal_diffusion.cli import main as cli
 from amodal_diffusion.models.pull_push import _pull_push
-from amodal_diffusion.runtimes import export_onnx, export_pipeline, use_runtime
+from amodal_diffusion.runtimes import export_onnx, export_pipeline, runtime_of, use_runtime
 from content_helpers import tiny_content
 from diffusion_helpers import tiny_sdamodal
 from photo_helpers import tiny_order_net
@@ -216,6 +216,16 @@ def test_in_training_mode_torch_computes():
     assert network.conv_out.weight.grad is not None
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_what_computes_is_told(engine):
+    network = make("PCNetMask")
+    assert runtime_of(network) == "torch"
+    use_runtime(network, engine)
+    assert runtime_of(network) == runtime_of(copy.deepcopy(network)) == engine
+    use_runtime(network, "torch")
+    assert runtime_of(network) == "torch"
+
+
 def test_an_empty_batch():
     network = make("PCNetMask")
     use_runtime(network, "onnx")
@@ -231,7 +241,10 @@ def test_wrong_inputs_are_named():
         ({"mask": given["mask"][:1]}, r"`eraser` must have shape \(1, 1, 32, 32\)"),
         ({"image": torch.zeros(2, 3, 32, 32)}, "`image` must be None"),
         ({"eraser": None}, "`eraser` must be given"),
-        ({name: value[..., :31] for name, value in given.items()}, "widths must be multiples of 2.*, got 31"),
+        (
+            {name: value[..., :31] for name, value in given.items()},
+            "`mask` must have a width .* multiple of 2 .*, got 31",
+        ),
     ):
         with pytest.raises(ValueError, match=message):
             network(**{**given, **change})

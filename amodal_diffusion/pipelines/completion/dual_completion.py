@@ -360,22 +360,26 @@ class DualCompletionPipeline(MaskPipeline):
             patches: crops of the objects.
             pairs: what the order has completed; taken over where its crops are those of the completion.
         """
-        rule, device = self.completion_crop, patches.modal.device
+        rule, device, size = self.completion_crop, patches.modal.device, patches.modal.shape[-1]
         same_pair = np.full(len(patches.modal), -1, np.int64)
-        erasers, modal, unions = [], [], []
+        erasers = torch.zeros_like(patches.modal)
+        modal, unions = [], []
         for scene, masks, some, table, where in zip(scenes, occluders, chosen, pairs.rows, patches.scenes, strict=True):
-            # The union comes first: interpolated crops of two occluders that touch would leave their seam open.
-            unions.append(PackedUnions.of(masks, some))
-            boxes, size = patches.boxes[where], patches.modal.shape[-1]
-            erasers.append(unions[-1].crop(boxes, size, rule, device))
+            boxes = patches.boxes[where]
             if rule != self.pair_crop:
                 modal.append(crop_masks(scene.modal.tensor(device), boxes, size, rule=rule))
             elif scene.occluders is None:
                 only = some.sum(axis=1) == 1
                 same_pair[where] = np.where(only, np.where(some, table, -1).max(axis=1, initial=-1), -1)
+            # The union comes first: interpolated crops of two occluders that touch would leave their seam open.
+            unions.append(PackedUnions.of(masks, some))
+            new = np.flatnonzero(some.any(axis=1) & (same_pair[where] < 0))
+            erasers[new + where.start] = unions[-1].crop(boxes, size, rule, device, rows=new)
+        seen = np.flatnonzero(same_pair >= 0)
+        erasers[seen] = pairs.erasers[same_pair[seen]]
         if modal:
             patches = replace(patches, modal=torch.cat(modal))
-        return ErasedObjects(patches, torch.cat(erasers), same_pair, unions)
+        return ErasedObjects(patches, erasers, same_pair, unions)
 
     def complete_objects(self, call: MaskCall, erased: ErasedObjects, pairs: PairPatches) -> tuple[Tensor, Tensor]:
         """Complete each object that can have a hidden part; a completion that the order has already seen is taken over.
@@ -403,6 +407,7 @@ class DualCompletionPipeline(MaskPipeline):
         self, call: MaskCall, patches: ObjectPatches, rows: Tensor, erasers: Tensor, stage: str
     ) -> Iterator[tuple[slice, Tensor]]:
         """Run the network on the objects at `rows` (B,) with `erasers` (B, s, s): slices, and planes (b, C, s, s)."""
+        dtype = self.model.dtype  # diffusers looks through all modules for it
         with self.progress(stage, len(rows), call.callback) as advance:
             for part in batches(len(rows), call.batch_size):
                 index, eraser = rows[part], erasers[part]
@@ -411,6 +416,7 @@ class DualCompletionPipeline(MaskPipeline):
                 if patches.images is not None:
                     inputs["image"] = patches.images[index].contiguous(memory_format=torch.channels_last)
                 categories = None if patches.category_ids is None else patches.category_ids[index]
+                inputs = {name: value.to(dtype) for name, value in inputs.items()}
                 answer = self._run(inputs, categories)
                 if self.config.test_time_flip:
                     mirrored = {name: value.flip(-1) for name, value in inputs.items()}
@@ -419,7 +425,6 @@ class DualCompletionPipeline(MaskPipeline):
                 advance(len(index))
 
     def _run(self, inputs: dict[str, Tensor], category_ids: Tensor | None) -> Tensor:
-        inputs = {name: value.to(self.model.dtype) for name, value in inputs.items()}
         return self.read_logits(self.model(**inputs, category_ids=category_ids).logits.float())
 
 

@@ -509,6 +509,9 @@ class MaskPipeline(SafePipeline):
             threshold, or None without one.
         """
         boxes = crops.boxes[crops.scenes[index]]
+        if not len(rows):
+            empty = values.new_zeros(len(boxes), *size)
+            return empty, None if threshold is None else empty > 0
         chosen = torch.zeros_like(boxes)  # side 0, which pastes nothing, for an object without values
         chosen[rows.cpu()] = boxes[rows.cpu()]
         patches = values.new_zeros(len(boxes), *values.shape[1:]).index_copy_(0, rows, values)
