@@ -8,13 +8,17 @@ from typing import Any
 import numpy as np
 
 from ..data import record_masks
-from ..masks import mask_areas, mask_boxes
+from ..masks import encode_rle, mask_areas, mask_boxes
 from ..ordering import order_pairs
 from ..pipelines import AmodalPipelineOutput
 
 
 def to_detections(
-    objects: AmodalPipelineOutput | Mapping[str, Any], masks: Any = None, *, names: Sequence[str] | None = None
+    objects: AmodalPipelineOutput | Mapping[str, Any],
+    masks: Any = None,
+    *,
+    names: Sequence[str] | None = None,
+    compact: bool = False,
 ) -> Any:
     """Make `supervision.Detections` of the objects of a photo.
 
@@ -23,6 +27,8 @@ def to_detections(
         masks: (N, H, W) bool modal masks that went into the pipeline, for `modal_mask` and `occlusion_rate`; None
             leaves these out. A row has its own.
         names: N names; None takes those of `objects`.
+        compact: `mask` is a `supervision.CompactMask`, which holds run lengths of crops, and "modal_mask" a list of N
+            COCO run lengths, as `data` takes no such mask: for many objects on large photos.
 
     Returns:
         Detections whose `mask` (N, H, W) bool and `xyxy` are of the whole objects (the visible ones where a row knows
@@ -72,9 +78,13 @@ def to_detections(
         data["class_name"] = np.array([str(name) for name in found])
     if modal is not None:
         hidden = mask_areas(amodal & ~modal)
-        data |= {"modal_mask": modal, "occlusion_rate": hidden / np.maximum(mask_areas(amodal), 1)}
+        visible = [dict(encode_rle(mask)) for mask in modal] if compact else modal
+        data |= {"modal_mask": visible, "occlusion_rate": hidden / np.maximum(mask_areas(amodal), 1)}
     behind: list[list[int]] = [[] for _ in range(count)]
     for front, back in relations:
         behind[back].append(int(front))
     data["occluded_by"] = behind
-    return supervision.Detections(xyxy=boxes, mask=amodal, class_id=categories, data=data)
+    kept: Any = amodal
+    if compact:  # whose boxes end with their last pixel
+        kept = supervision.CompactMask.from_dense(amodal, boxes - [0, 0, 1, 1], image_shape=amodal.shape[1:])
+    return supervision.Detections(xyxy=boxes, mask=kept, class_id=categories, data=data)

@@ -284,7 +284,7 @@ def test_another_run_in_the_folder_is_refused(source, model, tmp_path, capsys):
     for flags, name in (
         (["--shard-rows", "3", *FP32], "shard_rows"),
         (["--shard-rows", "2", *FP32, "--mask-threshold", "0.9"], "options"),
-        (["--shard-rows", "2", "--dtype", "bf16"], "dtype"),
+        (["--shard-rows", "2", "--dtype", "bf16"], "dtype, weights"),
         (["--shard-rows", "2", *FP32, "--runtime", "onnx"], "runtime"),
     ):
         assert main([*map(str, ["annotate", source, "--model", model, "--output", folder, *flags])]) == 2
