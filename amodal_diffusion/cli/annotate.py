@@ -98,7 +98,8 @@ def _run_annotate(options: argparse.Namespace) -> None:
     if options.engine == "ray":
         _annotate_with_ray(options)
         return
-    options.dtype = dtype_name(options.dtype, find_device(options.device))  # once for all processes
+    if options.method is None:
+        options.dtype = dtype_name(options.dtype, find_device(options.device))  # once for all processes
     if options.num_gpus or options.ray_address:
         raise ValueError("--num-gpus and --ray-address are of --engine ray.")
     if "://" in options.output:

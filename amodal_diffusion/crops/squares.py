@@ -286,7 +286,7 @@ def _crop_bilinear_each(masks: torch.Tensor, boxes: torch.Tensor, size: int, ind
     for patch, mask, (x, y, side, _), low, fraction in objects:
         left, top = max(x, 0), max(y, 0)
         part = stack[mask, top : max(y + side, 0), left : max(x + side, 0)]
-        rows, columns = part.any(axis=1).nonzero()[0], part.any(axis=0).nonzero()[0]
+        rows, columns = np.flatnonzero(part.any(axis=1)), np.flatnonzero(part.any(axis=0))
         if not len(rows):
             continue
         (first_row, last_row), (first_column, last_column) = rows[[0, -1]].tolist(), columns[[0, -1]].tolist()
