@@ -135,20 +135,9 @@ def test_overfits_a_handful_of_rooms(script, tmp_path):
     given = ["--dataset", tmp_path / "rooms", "--images", "none", "--validation_dataset", tmp_path / "rooms"]
     given += ["--validation_images", "none", "--order_source", "annotated", "--output_dir", tmp_path / "out"]
     given += ["--hidden_sizes", "16,32,64", "--depths", "1,1,1", "--embedding_size", 16, "--layer_type", "basic"]
-    given += [
-        "--sample_size",
-        64,
-        "--train_batch_size",
-        16,
-        "--box_shift",
-        0,
-        "--box_scale",
-        0,
-        "--flip_probability",
-        0,
-    ]
-    given += ["--recipe", "improved", "--learning_rate", 3e-3, "--lr_scheduler", "one_cycle", "--max_train_steps", 150]
-    given += ["--validation_steps", 0, "--use_ema", "False"]
+    given += ["--sample_size", 64, "--train_batch_size", 16, "--images_per_batch", 6, "--flip_probability", 0]
+    given += ["--box_shift", 0, "--box_scale", 0, "--recipe", "improved", "--learning_rate", 3e-3]
+    given += ["--lr_scheduler", "one_cycle", "--max_train_steps", 350, "--validation_steps", 0, "--use_ema", "False"]
     done = script.train(script.OrderNetTask, script.parse_arguments(list(map(str, given))))
     assert done.state.history[-1]["order_accuracy"] >= 97, done.state.history
     report = evaluate_methods(rows, load_methods([str(tmp_path / "out")]))
