@@ -129,7 +129,7 @@ class OrderNetPipeline(SafePipeline):
         orders: Any = [order for order, _ in found]
         probabilities: Any = [likely for _, likely in found]
         if not batched:
-            (orders,), (probabilities,) = orders, probabilities
+            orders, probabilities = found[0]
         return OrderNetPipelineOutput(orders, probabilities) if return_dict else (orders, probabilities)
 
     def infer_order(self, masks: np.ndarray, image: Any = None) -> np.ndarray:
