@@ -11,9 +11,8 @@ from page.work.completed import canvas_masks
 from page.work.edits import find_layer, resized, rotation_of, scale_of, sides_of
 from page.work.session import Session
 
-EDIT_HINT = (
-    "Drag an object; corners change its size, the knob turns it. Arrow keys move it, Ctrl+Z undoes, B shows before."
-)
+EDIT_HINT = "Drag an object; corners change its size, the knob turns it."
+EDIT_KEYS = "Arrow keys move it, Ctrl+Z undoes, B shows before."
 SHAPE_HINT = (
     "White: all shapes have it. Orange: this one has it and others do not. Blue: others have it. Line: as it is now."
 )
@@ -111,6 +110,7 @@ def _edit_stage(session: Session, scene: Scene) -> Value:
         objects=objects,
         selected=session.layer,
         hint=EDIT_HINT,
+        keys=EDIT_KEYS,
         before=None if scene.photo is None else draw_before(session.base or scene),
         **more,
     )

@@ -32,7 +32,8 @@ function buildTools() {
   const marking = state.mode === "mark";
   if (marking && !usable(tool)) tool = "outline";
   if (!shapable()) shaping = null;
-  hint.textContent = marking ? markHint() : shaping ? SHAPING[shaping][2].replace("NAME", chosen().name) : state.hint || "";
+  const words = marking ? markHint() : shaping ? SHAPING[shaping][2].replace("NAME", chosen().name) : state.hint || "";
+  hint.replaceChildren(words, ...(state.keys && !shaping ? [span("ad-keys", ` ${state.keys}`)] : [])); // a phone has none
   // Only what has changed is built anew: nobody loses the focus, or a slider under the finger.
   const wanted = JSON.stringify([state.mode, state.title, Boolean(state.before), shapable() && [shaping], marking && [tool, leaveOut, over, state.selected === null, state.canClick, state.canUndo]]);
   if (wanted === toolsOnShow) return;
