@@ -231,9 +231,9 @@ def _candidates(level: Level, near: Tensor, generator: torch.Generator, nodes: i
     side = int(level.target.sum()) ** 0.5
     beside = _grown(level.target, 2 * RADIUS + 1) & level.known & ~near
     for queries in (beside, level.known & ~near):
-        chosen = [_sample(queries, round(_QUERIES * nodes), generator)]
-        chosen += [_sample(level.usable, round(_SOURCES * nodes), generator)]
-        found = _similar(level, *chosen, round(side / _NEAR), generator)
+        some = _sample(queries, round(_QUERIES * nodes), generator)
+        sources = _sample(level.usable, round(_SOURCES * nodes), generator)
+        found = _similar(level, some, sources, round(side / _NEAR), generator)
         if len(found):
             code = (found[:, 0] + height) * counts.shape[1] + found[:, 1] + width
             counts += torch.bincount(code, minlength=counts.numel()).view_as(counts) / len(found)
