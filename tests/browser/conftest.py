@@ -17,6 +17,7 @@ import pytest
 from repository_helpers import ROOT
 from server_helpers import free_port, wait_for
 
+collect_ignore = ["record_page.py", "time_page.py"]  # programs
 EXECUTABLES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
