@@ -111,7 +111,7 @@ def read_object_masks(
         raise ValueError("`sources` must name at least one file or folder, got none.")
     for path in paths:
         if not path.exists():
-            raise FileNotFoundError(f"masks {path} do not exist.")
+            raise FileNotFoundError(f"masks {path} do not exist; COCO JSON, a folder of PNGs or a label map is read.")
     first = paths[0]
     options: dict[str, Any] = {"on_error": on_error, "bad_records": [] if bad_records is None else bad_records}
     if len(paths) > 1:
