@@ -99,7 +99,7 @@ def test_layers(visitor, screenshots, tmp_path):
     field = page.get_by_label("New name of saucer")
     field.fill("plate")
     visitor.after_step(lambda: field.press("Enter"))
-    assert names(visitor)[0] == "plate"
+    expect(page.locator("#edit-panel .ad-name").first).to_have_text("plate")
     visitor.choose("plate") if page.locator(".ad-overlaps").count() == 0 else None
     visitor.press("Put behind cup")
     expect(flag(visitor, "Bring in front of cup")).to_be_visible()

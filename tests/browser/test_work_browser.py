@@ -179,7 +179,6 @@ def test_long_work_can_be_cancelled(open_page, screenshots, width, height):
     assert visitor.pixels() == before  # the picture stays in view
     for part in (visitor.work, visitor.stage.locator("canvas")):
         expect(part).to_be_in_viewport(ratio=0.9)
-    visitor.screenshot(screenshots, f"work-cancel-{width}")
     visitor.work.get_by_role("button", name="Cancel").click()
     expect(visitor.page.locator(".toast-body", has_text="Everything is as it was")).to_be_visible(timeout=SLOW)
     expect(visitor.work).to_be_hidden()
