@@ -29,14 +29,12 @@ from trainer.loop import Task, Validation, train
 from trainer.photo_sources import check_images, read_photo_sources, split_sources
 from trainer.pictures import mask_grid
 
-from amodal_diffusion import AmodalPipeline, ClickSegmenter, ClickSegmenterPipeline
+from amodal_diffusion import AmodalPipeline, ClickSegmenter, ClickSegmenterPipeline, EfficientNetLite0
 from amodal_diffusion.data.samplers import ClickBatch, ClickSampler, Prefetcher, list_objects
 from amodal_diffusion.losses import click_loss
 from amodal_diffusion.pipelines.contexts import evaluation_mode
 
 logger = logging.getLogger(__name__)
-
-ENCODER_BLOCKS = 16
 
 
 @dataclass(kw_only=True)
@@ -88,10 +86,9 @@ def parse_arguments(argv: list[str] | None = None) -> ClickSegmenterArguments:
         raise ValueError("`--streaming` does not go with clicks: objects are drawn at random.")
     if args.sample_size < 32 or args.sample_size % 32:
         raise ValueError(f"`--sample_size` must be a positive multiple of 32, got {args.sample_size}.")
-    if not 0 <= args.trained_encoder_blocks <= ENCODER_BLOCKS:
-        raise ValueError(
-            f"`--trained_encoder_blocks` must lie in [0, {ENCODER_BLOCKS}], got {args.trained_encoder_blocks}."
-        )
+    blocks = EfficientNetLite0.num_blocks
+    if not 0 <= args.trained_encoder_blocks <= blocks:
+        raise ValueError(f"`--trained_encoder_blocks` must lie in [0, {blocks}], got {args.trained_encoder_blocks}.")
     if args.encoder_lr_scale <= 0:
         raise ValueError(f"`--encoder_lr_scale` must be positive, got {args.encoder_lr_scale}.")
     if not 0 <= args.more_clicks <= 1:

@@ -32,7 +32,7 @@ from trainer.arguments import (
     source_name,
 )
 from trainer.loop import Task, Validation, train
-from trainer.true_masks import FLAGS, TrueMaskArguments, check_true_masks, first_objects, read_true_masks
+from trainer.true_masks import FLAGS, MovedMaskArguments, check_true_masks, first_objects, read_true_masks
 
 from amodal_diffusion import AmodalPipeline, OrderNet, OrderNetPipeline
 from amodal_diffusion.data.samplers import ObjectSampler, OrderPairs, PairCropper, PairCrops, Photo, PhotoError
@@ -45,7 +45,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True)
-class DataArguments(TrueMaskArguments):
+class DataArguments(MovedMaskArguments):
     _argument_group_name: ClassVar[str] = "data"
 
     validation_samples: int = flag(512, "Pairs to validate on, at most.")
@@ -54,9 +54,6 @@ class DataArguments(TrueMaskArguments):
         "Photos that the pairs of a batch come from; 0 draws pairs, whatever photos they are on. "
         "Bounds the photos that an update reads.",
     )
-    box_shift: float = flag(0.2, "Crop boxes move by up to this share of their side.")
-    box_scale: float = flag(0.2, "Crop boxes are scaled by 1/(1 -+ this) at most.")
-    flip_probability: float = flag(0.5, "Of mirroring a crop.")
     order_source: str = flag(
         "masks", "Who is in front: from the whole masks, or as annotated where it is.", choices=("masks", "annotated")
     )
@@ -94,8 +91,6 @@ def parse_arguments(argv: list[str] | None = None) -> OrderNetArguments:
     check_arguments(args)
     check_validation(args)
     check_true_masks(args)
-    if not 0 <= args.flip_probability <= 1:
-        raise ValueError(f"`--flip_probability` must lie in [0, 1], got {args.flip_probability}.")
     return args
 
 

@@ -26,21 +26,12 @@ from trainer.arguments import (
     parse,
 )
 from trainer.loop import train
-from trainer.true_masks import TrueMaskArguments, TrueMaskTask, check_true_masks
+from trainer.true_masks import MovedMaskArguments, TrueMaskTask, check_true_masks
 
 from amodal_diffusion import AmodalPipeline, OccAmodalPredictor, PCNetMask, SingleStagePipeline
 from amodal_diffusion.data.samplers.photo_crops import PhotoCrops, image_crops
 from amodal_diffusion.data.samplers.photo_objects import PhotoObjects
 from amodal_diffusion.images import normalize_images
-
-
-@dataclass(kw_only=True)
-class DataArguments(TrueMaskArguments):
-    _argument_group_name: ClassVar[str] = "data"
-
-    box_shift: float = flag(0.2, "Crop boxes move by up to this share of their side.")
-    box_scale: float = flag(0.2, "Crop boxes are scaled by 1/(1 -+ this) at most.")
-    flip_probability: float = flag(0.5, "Of mirroring a crop.")
 
 
 @dataclass(kw_only=True)
@@ -74,7 +65,7 @@ class PipelineArguments:
 
 
 @dataclass(kw_only=True)
-class SingleStageArguments(TrainingArguments, DataArguments, NetworkArguments, PipelineArguments):
+class SingleStageArguments(TrainingArguments, MovedMaskArguments, NetworkArguments, PipelineArguments):
     """The published recipe [Z20], [Z24]: SGD at 1e-3, 56,000 updates of 32 objects, [Z20]'s steps of the rate."""
 
     recipes = {"improved": {**OUR_OPTIMISATION, "lr_warmup_fraction": 0.05, "image_encoder": "none"}}
@@ -88,8 +79,6 @@ def parse_arguments(argv: list[str] | None = None) -> SingleStageArguments:
     check_arguments(args)
     check_validation(args)
     check_true_masks(args)
-    if not 0 <= args.flip_probability <= 1:
-        raise ValueError(f"`--flip_probability` must lie in [0, 1], got {args.flip_probability}.")
     return args
 
 

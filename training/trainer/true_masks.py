@@ -61,6 +61,17 @@ class TrueMaskArguments(RecipeArguments, WeightedPhotoArguments):
 
 
 @dataclass(kw_only=True)
+class MovedMaskArguments(TrueMaskArguments):
+    """For scripts that move, scale and mirror their crops unless they are told otherwise."""
+
+    _argument_group_name: ClassVar[str] = "data"
+
+    box_shift: float = flag(0.2, "Crop boxes move by up to this share of their side.")
+    box_scale: float = flag(0.2, "Crop boxes are scaled by 1/(1 -+ this) at most.")
+    flip_probability: float = flag(0.5, "Of mirroring a crop.")
+
+
+@dataclass(kw_only=True)
 class TrueMaskTrainingArguments(TrainingArguments, TrueMaskArguments):
     """What `TrueMaskTask` wants to know."""
 
@@ -79,6 +90,8 @@ def check_true_masks(args: TrueMaskArguments) -> None:
     for name in ("min_occlusion_rate", "box_shift", "box_scale"):
         if not 0 <= getattr(args, name) < 1:
             raise ValueError(f"`--{name}` must lie in [0, 1), got {getattr(args, name)}.")
+    if isinstance(args, MovedMaskArguments) and not 0 <= args.flip_probability <= 1:
+        raise ValueError(f"`--flip_probability` must lie in [0, 1], got {args.flip_probability}.")
 
 
 def read_true_masks(

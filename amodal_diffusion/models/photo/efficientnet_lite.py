@@ -101,6 +101,7 @@ class EfficientNetLite0(CheckedModel, ConfigMixin):
 
     Attributes:
         feature_channels: of the feature maps, from stride 2 to 32.
+        num_blocks: of the inverted bottlenecks, 16.
 
     Raises:
         ValueError: no positive number of classes.
@@ -115,6 +116,7 @@ class EfficientNetLite0(CheckedModel, ConfigMixin):
     """
 
     feature_channels = (16, 24, 40, 112, 320)
+    num_blocks = sum(count for count, *_ in _STAGES)
 
     @register_to_config
     def __init__(self, num_classes: int = 1000) -> None:
@@ -151,8 +153,8 @@ class EfficientNetLite0(CheckedModel, ConfigMixin):
         return model.requires_grad_(False).eval()
 
     def deepest_blocks(self, count: int) -> list[nn.Module]:
-        """The last `count` of its 16 blocks, those of the deepest feature maps."""
-        return list(self._blocks[len(self._blocks) - count :])
+        """The last `count` blocks, those of the deepest feature maps."""
+        return list(self._blocks[self.num_blocks - count :])
 
     def forward(
         self, image: Tensor, levels: int | None = None, return_dict: bool = True
