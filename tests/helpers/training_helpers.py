@@ -10,9 +10,15 @@ from unittest.mock import patch
 
 import torch
 from accelerate.state import AcceleratorState, GradientState
+from safetensors.torch import load_file
 
 from fresh_process import run_fresh
 from repository_helpers import ROOT
+
+
+def saved_weights(folder, network="model"):
+    """The weights of a network of the pipeline that a run left."""
+    return load_file(Path(folder) / network / "diffusion_pytorch_model.safetensors")
 
 
 def launch_command(script, *arguments):

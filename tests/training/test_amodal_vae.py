@@ -6,10 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from amodal_diffusion import AmodalPipeline, PCNetMask, PCNetMaskPipeline
-from training_helpers import run_main, write_coco
+from training_helpers import run_main, saved_weights, write_coco
 
 SMALL = [
     "--recipe", "improved", "--block_out_channels", "8,16", "--sample_size", "16", "--latent_channels", "4",
@@ -49,10 +48,6 @@ def script():
     return importlib.import_module("train_amodal_vae")
 
 
-def weights(folder):
-    return load_file(folder / "model" / "diffusion_pytorch_model.safetensors")
-
-
 def changed(before, after):
     """Names of the parts of the network that differ."""
     return {name.split(".")[0] for name, value in before.items() if not torch.equal(value, after[name])}
@@ -76,7 +71,7 @@ def test_every_stage_leaves_a_pipeline(finished):
 
 
 def test_frozen_weights_do_not_move(finished):
-    first, second, third = (weights(folder) for folder in (finished / "stage1", finished / "stage2", finished))
+    first, second, third = (saved_weights(folder) for folder in (finished / "stage1", finished / "stage2", finished))
     assert changed(first, second) == {"encoder", "spatial_transformer"}
     assert changed(second, third) == {"encoder", "spatial_transformer"}
 
@@ -85,7 +80,7 @@ def test_stage_one_trains_no_placement(coco, finished, tmp_path):
     arguments = ["--dataset", str(coco), "--output_dir", str(tmp_path / "more"), *SMALL, "--stage", "1"]
     arguments += ["--max_train_steps", "1", "--pretrained_pipeline", str(finished / "stage1")]
     script().main(arguments)
-    assert changed(weights(finished / "stage1"), weights(tmp_path / "more")) == {"encoder", "decoder"}
+    assert changed(saved_weights(finished / "stage1"), saved_weights(tmp_path / "more")) == {"encoder", "decoder"}
 
 
 def test_a_fresh_encoder_forgets_stage_one(coco, finished, tmp_path):
@@ -94,7 +89,7 @@ def test_a_fresh_encoder_forgets_stage_one(coco, finished, tmp_path):
     arguments += ["--learning_rate", "1e-9"]
     args = script().parse_arguments(arguments)
     task = script().AmodalVAETask(args, 2, lambda size: None)
-    before, after = weights(finished / "stage1"), task.model.state_dict()
+    before, after = saved_weights(finished / "stage1"), task.model.state_dict()
     kernels = [
         name for name in before if name.startswith("encoder") and name.endswith("weight") and before[name].ndim > 1
     ]
@@ -111,7 +106,10 @@ def test_both_codes_by_the_encoder_that_learns(coco, finished, tmp_path):
         lambda args: script().AmodalVAETask(args, 2, script().make_data(args)), script().parse_arguments(arguments)
     )
     assert done.task.teacher is None
-    assert changed(weights(finished / "stage1"), weights(tmp_path / "own")) == {"encoder", "spatial_transformer"}
+    assert changed(saved_weights(finished / "stage1"), saved_weights(tmp_path / "own")) == {
+        "encoder",
+        "spatial_transformer",
+    }
 
 
 def test_without_stage_one_the_decoder_learns_in_stage_two(coco, tmp_path):
@@ -135,10 +133,10 @@ def test_single_stages_and_a_stopped_one_end_as_the_whole_run(finished, coco, or
     second = ["--output_dir", str(tmp_path / "two"), "--stage", "2", "--pretrained_pipeline", str(finished / "stage1")]
     second += ["--max_train_steps", "3"]
     script().main([*shared, *second, "--stop_after_steps", "2"])
-    assert changed(weights(tmp_path / "two"), weights(finished / "stage2"))
+    assert changed(saved_weights(tmp_path / "two"), saved_weights(finished / "stage2"))
     script().main([*shared, *second])
-    expected = weights(finished / "stage2")
-    for name, value in weights(tmp_path / "two").items():
+    expected = saved_weights(finished / "stage2")
+    for name, value in saved_weights(tmp_path / "two").items():
         assert torch.equal(value, expected[name]), name
 
 
@@ -155,8 +153,8 @@ def test_a_resumed_run_of_all_stages_goes_on_in_the_right_one(finished, coco, or
     arguments += ["--stage_learning_rates", "1e-3", "1e-3", "1e-4"]
     script().main([*arguments, "--stage", "all", "--stage_steps", "4,3,2", "--resume_from_checkpoint", "latest"])
     assert trained == [str(folder)]
-    expected = weights(finished)
-    for name, value in weights(folder).items():
+    expected = saved_weights(finished)
+    for name, value in saved_weights(folder).items():
         torch.testing.assert_close(value, expected[name])
 
 

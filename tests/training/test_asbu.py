@@ -2,10 +2,9 @@
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from amodal_diffusion import AmodalPipeline, ASBUPipeline, PCNetMask, PCNetMaskPipeline
-from training_helpers import run_main, write_coco
+from training_helpers import run_main, saved_weights, write_coco
 
 SMALL = [
     "--block_out_channels", "8,16", "--sample_size", "32", "--patch_size", "2", "--train_batch_size", "4",
@@ -26,10 +25,6 @@ def finished(coco, tmp_path_factory):
     return folder
 
 
-def weights(folder):
-    return load_file(folder / "model" / "diffusion_pytorch_model.safetensors")
-
-
 def test_leaves_a_pipeline(finished):
     pipe = AmodalPipeline.from_pretrained(finished)
     assert type(pipe) is ASBUPipeline and pipe.model.config.patch_size == 2
@@ -46,8 +41,8 @@ def test_a_resumed_run_ends_with_the_same_weights(finished, coco, tmp_path):
     arguments = ["--dataset", coco, "--output_dir", tmp_path / "asbu", *SMALL, "--resume_from_checkpoint", "latest"]
     run_main("train_asbu", *arguments, "--stop_after_steps", 2)
     run_main("train_asbu", *arguments)
-    expected = weights(finished)
-    for name, value in weights(tmp_path / "asbu").items():
+    expected = saved_weights(finished)
+    for name, value in saved_weights(tmp_path / "asbu").items():
         assert torch.equal(value, expected[name]), name
 
 
@@ -93,7 +88,7 @@ def test_starts_from_pcnet_m_or_asbu(finished, tmp_path):
     torch.testing.assert_close(task.model.unet.conv_in[0].weight, network.conv_in[0].weight)
     assert "started from the weights" in " ".join(task.card()["data"])
     task = ASBUTask(arguments("--pretrained_pipeline", finished))
-    torch.testing.assert_close(task.model.unet.conv_in[0].weight, weights(finished)["unet.conv_in.0.weight"])
+    torch.testing.assert_close(task.model.unet.conv_in[0].weight, saved_weights(finished)["unet.conv_in.0.weight"])
     with pytest.raises(ValueError, match=r"`--mask_network` .* must be a PCNetMaskPipeline"):
         ASBUTask(arguments("--mask_network", finished))
     with pytest.raises(ValueError, match=r"`--pretrained_pipeline` .* must be an ASBUPipeline"):

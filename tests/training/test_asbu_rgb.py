@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from safetensors.torch import load_file
 
 from amodal_diffusion import AmodalPipeline, ASBUPipeline, ASBUPredictor
 from amodal_diffusion.data import read_annotations
 from amodal_diffusion.data.samplers import PhotoBoundaries, boundary_synthesis
 from amodal_diffusion.data.synthesis import AMODAL, MODAL, OCCLUDER, PhotoOcclusionSynthesizer
 from photo_helpers import draw_scene, write_photos
-from training_helpers import run_main
+from training_helpers import run_main, saved_weights
 
 SMALL = [
     "--use_rgb", "--block_out_channels", "8,16", "--sample_size", "32", "--patch_size", "2", "--train_batch_size", "4",
@@ -39,10 +38,6 @@ def finished(photos, shared_folder):
 @pytest.fixture(scope="module")
 def shared_folder(tmp_path_factory):
     return tmp_path_factory.mktemp("whole")
-
-
-def weights(folder):
-    return load_file(folder / "model" / "diffusion_pytorch_model.safetensors")
 
 
 def arguments(*more):
@@ -73,11 +68,11 @@ def test_leaves_a_card_a_curve_and_pictures(finished):
 
 def test_a_resumed_run_ends_with_the_same_weights(finished, photos, tmp_path):
     command = ["--dataset", photos, "--output_dir", tmp_path / "asbu", *SMALL, "--resume_from_checkpoint", "latest"]
-    expected = weights(finished)
+    expected = saved_weights(finished)
     run_main("train_asbu", *command, "--stop_after_steps", 2)
-    assert any(not torch.equal(value, expected[name]) for name, value in weights(tmp_path / "asbu").items())
+    assert any(not torch.equal(value, expected[name]) for name, value in saved_weights(tmp_path / "asbu").items())
     run_main("train_asbu", *command)
-    for name, value in weights(tmp_path / "asbu").items():
+    for name, value in saved_weights(tmp_path / "asbu").items():
         assert torch.equal(value, expected[name]), name
 
 
@@ -170,7 +165,7 @@ def test_a_pipeline_to_start_from_must_fit(finished, tmp_path):
     with pytest.raises(ValueError, match="has a network without RGB: leave out `--use_rgb`"):
         ASBUPhotoTask(arguments("--use_rgb", "--pretrained_pipeline", tmp_path / "masks"))
     task = ASBUPhotoTask(arguments("--use_rgb", "--pretrained_pipeline", finished))
-    assert torch.equal(task.model.unet.conv_in[0].weight, weights(finished)["unet.conv_in.0.weight"])
+    assert torch.equal(task.model.unet.conv_in[0].weight, saved_weights(finished)["unet.conv_in.0.weight"])
 
 
 def test_classes_are_those_of_the_objects(photos, tmp_path):

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from safetensors.torch import load_file
 
 from amodal_diffusion import AmodalPipeline, OrderNetPipeline
 from amodal_diffusion.data import read_annotations, save_parquet
@@ -14,7 +13,7 @@ from amodal_diffusion.evaluation import evaluate_methods, load_methods
 from photo_helpers import draw_scene, write_photos
 from pipeline_helpers import tiny_pipeline
 from repository_helpers import ROOT
-from training_helpers import run_main
+from training_helpers import run_main, saved_weights
 
 SCRIPT = "train_order_net"
 SMALL = [
@@ -45,10 +44,6 @@ def script():
     return train_order_net
 
 
-def weights(folder):
-    return load_file(folder / "model" / "diffusion_pytorch_model.safetensors")
-
-
 def test_leaves_a_pipeline_with_card_and_curve(finished):
     pipe = AmodalPipeline.from_pretrained(finished)
     photo, modal, _ = draw_scene(3)
@@ -65,10 +60,12 @@ def test_a_resumed_run_ends_with_the_same_weights(photos, finished, tmp_path):
     given = ["--dataset", photos, "--images", photos.parent, "--output_dir", tmp_path / "net", *SMALL, "--unrelated"]
     given += ["--resume_from_checkpoint", "latest"]
     run_main(SCRIPT, *given, "--stop_after_steps", 2)
-    assert any(not torch.equal(value, weights(finished)[name]) for name, value in weights(tmp_path / "net").items())
+    assert any(
+        not torch.equal(value, saved_weights(finished)[name]) for name, value in saved_weights(tmp_path / "net").items()
+    )
     run_main(SCRIPT, *given)
-    for name, value in weights(tmp_path / "net").items():
-        assert torch.equal(value, weights(finished)[name]), name
+    for name, value in saved_weights(tmp_path / "net").items():
+        assert torch.equal(value, saved_weights(finished)[name]), name
 
 
 def test_masks_alone_need_no_photos(photos, tmp_path):

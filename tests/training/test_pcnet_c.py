@@ -5,12 +5,11 @@ import logging
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from train_pcnet_c import find_perceptual_network
 
 from amodal_diffusion import ContentPipeline, PCNetContent
 from photo_helpers import write_photos
-from training_helpers import run_main
+from training_helpers import run_main, saved_weights
 
 pytestmark = pytest.mark.usefixtures("offline")
 
@@ -32,10 +31,6 @@ def run(photos, tmp_path_factory):
     flags = ["--recipe", "improved", "--use_ema", "--checkpointing_steps", "2", "--validation_steps", "2"]
     run_main("train_pcnet_c", "--dataset", photos, "--output_dir", folder, *SMALL, *flags)
     return folder
-
-
-def weights(folder):
-    return load_file(folder / "model" / "diffusion_pytorch_model.safetensors")
 
 
 def test_without_vgg_training_says_so(caplog):
@@ -63,7 +58,7 @@ def test_resumed_run_equals_the_uninterrupted_one(photos, run, tmp_path):
     run_main("train_pcnet_c", *arguments, "--stop_after_steps", "2")
     assert (tmp_path / "checkpoint-2" / "discriminator.safetensors").is_file()
     run_main("train_pcnet_c", *arguments)
-    ours, theirs = weights(tmp_path), weights(run)
+    ours, theirs = saved_weights(tmp_path), saved_weights(run)
     assert all(torch.equal(value, theirs[key]) for key, value in ours.items())
 
 
@@ -75,7 +70,7 @@ def test_starts_from_a_network_without_mask_plane(photos, tmp_path):
     flags += ["--seam_margin", "2"]
     run_main("train_pcnet_c", "--dataset", photos, "--output_dir", tmp_path / "run", *SMALL, *flags)
     pipeline = ContentPipeline.from_pretrained(tmp_path / "run")
-    state, config = weights(tmp_path / "run"), pipeline.model.config
+    state, config = saved_weights(tmp_path / "run"), pipeline.model.config
     assert config.use_mask and config.sample_size == 32 and pipeline.config.seam_margin == 2
     first = "encoder.0.conv.conv.weight"
     torch.testing.assert_close(state[first][:, :3], plain.state_dict()[first], atol=1e-6, rtol=0)
@@ -86,7 +81,7 @@ def test_goes_on_from_a_network_on_top_of_a_prior(photos, run, tmp_path):
     flags = ["--pretrained_pipeline", run, "--use_prior", "--adversarial_weight", "0"]
     run_main("train_pcnet_c", "--dataset", photos, "--output_dir", tmp_path, *SMALL, *flags)
     assert ContentPipeline.from_pretrained(tmp_path).model.config.use_prior
-    state = weights(tmp_path)
+    state = saved_weights(tmp_path)
     assert state["encoder.0.conv.conv.weight"].shape[1] == 7 and state["decoder.2.conv.conv.weight"].abs().max() > 0
 
 

@@ -10,10 +10,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from amodal_diffusion import AmodalPipeline
-from training_helpers import launch_command, run_main, run_script, script_environment, write_coco
+from training_helpers import launch_command, run_main, run_script, saved_weights, script_environment, write_coco
 
 SMALL = [
     "--block_out_channels", "8,16", "--sample_size", "32", "--patch_size", "2", "--train_batch_size", "4",
@@ -34,10 +33,6 @@ def finished(coco, tmp_path_factory):
     arguments = ["--checkpointing_steps", "2", "--checkpoints_total_limit", "2", "--validation_steps", "3"]
     run_script("train_pcnet_m.py", "--dataset", coco, "--output_dir", folder, *SMALL, *arguments)
     return folder
-
-
-def weights(folder):
-    return load_file(folder / "model" / "diffusion_pytorch_model.safetensors")
 
 
 def test_leaves_a_pipeline_with_card_curve_and_pictures(finished):
@@ -66,10 +61,10 @@ def test_a_resumed_run_ends_with_the_same_weights(finished, coco, tmp_path):
     folder = tmp_path / "pcnet-m"
     arguments = ["--dataset", coco, "--output_dir", folder, *SMALL, "--resume_from_checkpoint", "latest"]
     run_main("train_pcnet_m", *arguments, "--stop_after_steps", 3)
-    assert not torch.equal(next(iter(weights(folder).values())), next(iter(weights(finished).values())))
+    assert not torch.equal(next(iter(saved_weights(folder).values())), next(iter(saved_weights(finished).values())))
     run_main("train_pcnet_m", *arguments)
-    expected = weights(finished)
-    for name, value in weights(folder).items():
+    expected = saved_weights(finished)
+    for name, value in saved_weights(folder).items():
         assert torch.equal(value, expected[name]), name
 
 
@@ -90,8 +85,8 @@ def test_a_killed_run_resumes_to_the_same_weights(finished, coco, tmp_path):
     process.wait()
     assert (folder / "checkpoint-2").exists()
     run_script("train_pcnet_m.py", *arguments)
-    expected = weights(finished)
-    for name, value in weights(folder).items():
+    expected = saved_weights(finished)
+    for name, value in saved_weights(folder).items():
         assert torch.equal(value, expected[name]), name
 
 
@@ -134,7 +129,7 @@ def test_two_processes_average_their_gradients(coco, tmp_path):
     optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9, weight_decay=args.weight_decay)
     train_pcnet_m.completion_loss(model(mask=mask, eraser=eraser).logits, target, eraser).backward()
     optimizer.step()
-    found = weights(folder)
+    found = saved_weights(folder)
     for name, value in model.state_dict().items():
         torch.testing.assert_close(
             found[name], value, rtol=1e-4, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}"
@@ -176,10 +171,10 @@ def test_starts_from_another_pipeline_and_pushes(finished, coco, tmp_path, train
     assert calls[1] == ("create", "mine", True)
     assert calls[2][:2] == ("upload", "me/mine")
     assert "checkpoint-*" in calls[2][2]
-    expected = weights(finished)
+    expected = saved_weights(finished)
     kernels = [name for name in expected if name.endswith("0.weight")]
     for name in kernels:  # a learning rate of nothing keeps the weights that it started from
-        torch.testing.assert_close(weights(folder)[name], expected[name], rtol=0, atol=1e-6)
+        torch.testing.assert_close(saved_weights(folder)[name], expected[name], rtol=0, atol=1e-6)
     card = (folder / "README.md").read_text()
     assert "secret" not in card
     settings = AmodalPipeline.from_pretrained(folder).config

@@ -3,12 +3,11 @@
 import pytest
 import torch
 from accelerate import Accelerator
-from safetensors.torch import load_file
 
 from amodal_diffusion import AmodalPipeline, PCNetMaskPipeline
 from photo_helpers import draw_scene, write_photos
 from pipeline_helpers import tiny_pipeline
-from training_helpers import run_main
+from training_helpers import run_main, saved_weights
 
 SMALL = [
     "--use_rgb", "--block_out_channels", "8,16", "--sample_size", "32", "--patch_size", "2", "--train_batch_size", "4",
@@ -27,10 +26,6 @@ def finished(photos, tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole") / "pcnet-m"
     run_main("train_pcnet_m", "--dataset", photos, "--output_dir", folder, *SMALL)
     return folder
-
-
-def weights(folder):
-    return load_file(folder / "model" / "diffusion_pytorch_model.safetensors")
 
 
 def arguments(*more):
@@ -54,11 +49,11 @@ def test_leaves_a_pipeline_that_wants_the_photo(finished):
 
 def test_a_resumed_run_ends_with_the_same_weights(finished, photos, tmp_path):
     command = ["--dataset", photos, "--output_dir", tmp_path / "again", *SMALL, "--resume_from_checkpoint", "latest"]
-    expected = weights(finished)
+    expected = saved_weights(finished)
     run_main("train_pcnet_m", *command, "--stop_after_steps", 2)
-    assert any(not torch.equal(value, expected[name]) for name, value in weights(tmp_path / "again").items())
+    assert any(not torch.equal(value, expected[name]) for name, value in saved_weights(tmp_path / "again").items())
     run_main("train_pcnet_m", *command)
-    for name, value in weights(tmp_path / "again").items():
+    for name, value in saved_weights(tmp_path / "again").items():
         assert torch.equal(value, expected[name]), name
 
 

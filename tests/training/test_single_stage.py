@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from safetensors.torch import load_file
 
 from amodal_diffusion import AmodalPipeline, SingleStagePipeline
 from amodal_diffusion.crops import crop_boxes, crop_images, crop_masks
@@ -15,7 +14,7 @@ from amodal_diffusion.masks import mask_boxes
 from photo_helpers import draw_scene, write_photos
 from pipeline_helpers import tiny_pipeline
 from repository_helpers import SHARED, needs_shared
-from training_helpers import run_main
+from training_helpers import run_main, saved_weights
 
 SCRIPT = "train_single_stage"
 SMALL = [
@@ -46,10 +45,6 @@ def script():
     return train_single_stage
 
 
-def weights(folder):
-    return load_file(folder / "model" / "diffusion_pytorch_model.safetensors")
-
-
 def test_leaves_a_pipeline_with_card_curve_and_picture(finished):
     pipe = AmodalPipeline.from_pretrained(finished)
     photo, modal, _ = draw_scene(3)
@@ -66,10 +61,13 @@ def test_a_resumed_run_ends_with_the_same_weights(photos, finished, tmp_path):
     given = ["--dataset", photos, "--images", photos.parent, "--output_dir", tmp_path / "single", *SMALL]
     given += ["--resume_from_checkpoint", "latest"]
     run_main(SCRIPT, *given, "--stop_after_steps", 2)
-    assert any(not torch.equal(value, weights(finished)[name]) for name, value in weights(tmp_path / "single").items())
+    assert any(
+        not torch.equal(value, saved_weights(finished)[name])
+        for name, value in saved_weights(tmp_path / "single").items()
+    )
     run_main(SCRIPT, *given)
-    for name, value in weights(tmp_path / "single").items():
-        assert torch.equal(value, weights(finished)[name]), name
+    for name, value in saved_weights(tmp_path / "single").items():
+        assert torch.equal(value, saved_weights(finished)[name]), name
 
 
 def test_masks_alone_need_no_photos(photos, tmp_path):
