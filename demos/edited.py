@@ -14,10 +14,6 @@ REMOVED = "coffee"
 """What was hidden beneath shows: the inside of the cup."""
 MOVED, OFFSET = "cup", (34, -12)
 """To the right and up, in pixels; what the saucer had hidden beneath shows."""
-FILLERS = {"cup": "smooth", "saucer": "smooth"}
-"""What paints their hidden parts, which are plain: copied pixels would repeat their few highlights."""
-BACKGROUND_FILLER = "exemplar"
-"""The table has a grain, which is copied."""
 SHOWN = ("saucer", "cup")
 """Those whose whole pictures are drawn. The spoon's is left out: its mask takes the handle for a leaf."""
 

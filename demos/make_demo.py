@@ -21,7 +21,7 @@ from amodal_diffusion.images import save_image
 from amodal_diffusion.io import ObjectMasks, coco_document, load_example, save_completion
 from amodal_diffusion.ordering import order_pairs
 from amodal_diffusion.visualization import draw_order_graph, draw_overlay, draw_samples, draw_uncertainty
-from edited import BACKGROUND_FILLER, FILLERS, draw_objects, edit, load_scene_pipeline, write_scene
+from edited import draw_objects, edit, load_scene_pipeline, write_scene
 from woven import paint, woven
 
 HERE = Path(__file__).parent
@@ -122,8 +122,7 @@ def main() -> int:
         "uncertainty": show_uncertainty(args.uncertainty_model, photo, objects.masks),
         "samples": draw_several(args.samples_model, photo, objects.masks[0]),
     }
-    fillers = {} if args.content_model else {"filler": FILLERS, "background_filler": BACKGROUND_FILLER}
-    scene = scene_pipe(photo, objects.masks, names=objects.names, **fillers)
+    scene = scene_pipe(photo, objects.masks, names=objects.names)
     edited = edit(scene)
     pictures["whole_objects"] = draw_objects(scene)
     written += write_scene(edited, args.output)

@@ -1,6 +1,6 @@
 """What fills a hole: the names of the fillers, what a caller asks for, and which one suits which hole."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,11 @@ FILLERS = ("auto", "blend", "exemplar", "smooth", "pcnet-c", "inpainter")
 
 _FEWEST = 64  # pixels to copy from; with fewer every copy would be seen to be one
 _LEAST_SHARE = 0.05  # of the pixels to fill
-_PLAIN = 1.5  # of 255: mean difference of neighbours below which there is no texture to copy
+_PLAIN = 1.5  # of 255: mean difference of neighbours below which there is nothing to copy at all
+_STEP = 3  # of 255: difference from which on it is one of texture
+_GRAIN = 0.4  # share of such differences from which on an object has texture
+_BLOCKS, _PATTERN = (2, 4), 0.5  # likewise of blocks of so many pixels: stripes are plain but for their edges
+_MOST_LINES = 500  # rows or columns of the photo that are looked at
 
 
 def check_filler(name: str, value: Any, *, model: bool, inpainter: bool) -> str:
@@ -100,7 +104,8 @@ def choose_filler(
     """The filler that suits a hole.
 
     Detail is copied where there is enough to copy from and it has texture. With next to nothing to copy from, a network
-    paints, where there is one; without texture, colours go on smoothly.
+    paints, where there is one; without texture, colours go on smoothly. An object with a few sharp highlights or folds
+    has no texture: copies of these would be seen. In a background few edges are enough, which copies continue.
 
     Args:
         photo: (H, W, 3) uint8.
@@ -124,8 +129,51 @@ def choose_filler(
     count = int(usable.sum())
     if count < max(_FEWEST, _LEAST_SHARE * hole.sum()):
         return network or "smooth"
-    pairs = usable[:, 1:] & usable[:, :-1]
     grey = photo[..., 1].astype(np.int16)
-    if not pairs.any() or np.abs(grey[:, 1:] - grey[:, :-1])[pairs].mean() < _PLAIN:
+    steps = np.concatenate(_steps(grey, usable))
+    if not len(steps) or steps.mean() < _PLAIN or (textured == "blend" and not _has_texture(grey, usable)):
         return "smooth"
     return textured
+
+
+def _has_texture(grey: npt.NDArray[np.int16], usable: BoolArray) -> bool:
+    """Much of what may be copied is rough, in rows or in columns, or has a pattern that is larger than a pixel or two.
+
+    Shares count, not means: these follow a few sharp edges. Of blocks it is the change of the slope, which shading does
+    not have.
+    """
+    if max(_share(steps) for steps in _steps(grey, usable)) >= _GRAIN:
+        return True
+    for size in _BLOCKS:
+        height, width = (side // size for side in usable.shape)
+        shape = (height, size, width, size)
+        inside, values = (plane[: height * size, : width * size].reshape(shape) for plane in (usable, grey))
+        blocks = values.mean(axis=(1, 3), dtype=np.float32)
+        if max(_share(bends) for bends in _bends(blocks, inside.all(axis=(1, 3)))) >= _PATTERN:
+            return True
+    return False
+
+
+def _share(differences: npt.NDArray[Any]) -> float:
+    return float((differences >= _STEP).mean()) if len(differences) else 0.0
+
+
+def _lines(plane: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
+    """Some columns as (H, k), and some rows as (W, l)."""
+    for lines in (plane, plane.T):
+        yield lines[:, :: -(-lines.shape[1] // _MOST_LINES) or 1]
+
+
+def _steps(grey: npt.NDArray[np.int16], usable: BoolArray) -> list[npt.NDArray[np.int16]]:
+    """Differences of neighbours, down and across."""
+    pairs = zip(_lines(grey), _lines(usable), strict=True)
+    return [np.abs(values[1:] - values[:-1])[there[1:] & there[:-1]] for values, there in pairs]
+
+
+def _bends(blocks: npt.NDArray[np.float32], usable: BoolArray) -> list[npt.NDArray[np.float32]]:
+    """Half the change of the slope at each block, down and across."""
+    pairs = zip(_lines(blocks), _lines(usable), strict=True)
+    return [
+        np.abs((values[2:] + values[:-2]) / 2 - values[1:-1])[there[2:] & there[1:-1] & there[:-2]]
+        for values, there in pairs
+    ]

@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from amodal_diffusion import ContentPipeline
 from amodal_diffusion.masks import erode
+from amodal_diffusion.pipelines.content.fillers import choose_filler
 from amodal_diffusion.pipelines.content.shifts import Level, Sheet, match
 from amodal_diffusion.pipelines.content.sources import parts_apart, search_window
 from content_helpers import check_tiles, painter, tile_of, tiny_content, tiny_content_model
@@ -94,6 +96,45 @@ def test_fillers_by_object(scene):
     assert call({1: "exemplar"}) == ["blend", "exemplar"]
     assert call({"cup": "smooth"}, names=["cup", "plate"]) == ["smooth", "blend"]
     assert call("auto") == ["blend", "smooth"]  # the blue one has no texture
+
+
+def surfaces():
+    """Pictures of 96 x 96 pixels: what is thought plain and what textured."""
+    rng = np.random.default_rng(0)
+    shading = np.linspace(60, 160, 96)[:, None] + np.linspace(0, 40, 96)
+    glossy = shading.copy()
+    for y, x in rng.integers(4, 90, (9, 2)):
+        glossy[y : y + 3, x - 4 : x + 5] = 250  # highlights
+    glossy[40:43] = 20  # and a fold
+    dots = np.full((96, 96), 150.0)
+    for y, x in np.mgrid[4:96:8, 4:96:8].reshape(2, -1).T:
+        dots[y - 2 : y + 2, x - 2 : x + 2] = 60
+    stripes = np.where(np.arange(96) // 8 % 2, 90.0, 170.0) + np.zeros((96, 1))
+    noise = shading + rng.normal(0, 12, (96, 96))
+    plain = {"shading": shading, "glossy": glossy}
+    return plain, {"dots": dots, "stripes": stripes, "stripes lying": stripes.T, "noise": noise}
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+def test_highlights_are_no_texture_and_sparse_patterns_are(scale):
+    plain, textured = surfaces()
+    hole = np.zeros((96, 96), bool)
+    hole[30:60, 30:60] = True
+    hole = hole.repeat(scale, 0).repeat(scale, 1)
+    patterns = textured if scale == 1 else {"noise": textured["noise"]}
+    for name, grey in {**plain, **patterns}.items():
+        picture = Image.fromarray(grey.clip(0, 255).astype(np.uint8)).convert("RGB")
+        photo = np.asarray(picture.resize((96 * scale, 96 * scale), Image.Resampling.BICUBIC))
+        assert choose_filler(photo, hole, ~hole, None) == ("smooth" if name in plain else "blend"), name
+
+
+def test_a_background_goes_on_where_it_has_edges():
+    plain, _ = surfaces()
+    hole = np.zeros((96, 96), bool)
+    hole[30:60, 30:60] = True
+    photo = np.repeat(plain["glossy"].clip(0, 255).astype(np.uint8)[..., None], 3, axis=2)
+    assert choose_filler(photo, hole, ~hole, None, "exemplar") == "exemplar"
+    assert choose_filler(np.full_like(photo, 80), hole, ~hole, None, "exemplar") == "smooth"
 
 
 def test_the_network_stays_the_default_of_a_network(scene):
