@@ -9,6 +9,10 @@ masks with the decoder frozen, stage 3 adapts both to truly partial masks. Each 
 
 The defaults are the published recipe as far as the paper states one: the class is known, stage 2 starts a new encoder,
 and a partial mask is what another mask in front leaves. `--recipe improved` is ours.
+
+`--use_rgb` trains RGB-Amodal-VAE: from stage 2 on, a ResNet-50 of ImageNet looks at the photo in the box of the visible
+mask and learns with the rest; `--image_encoder efficientnet-lite0` is a smaller one. In stage 2 the masks in front are
+pasted with their own pixels.
 """
 
 import copy
@@ -23,20 +27,24 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 from trainer.arguments import (
+    PhotoArguments,
     RecipeArguments,
-    SourceArguments,
     TrainingArguments,
     check_arguments,
     check_validation,
     default_of,
+    errors_by_flag,
     flag,
     parse,
     source_name,
 )
 from trainer.loop import Task, Validation, train
+from trainer.pasted_photos import check_rgb
+from trainer.photo_sources import check_images, read_photo_sources
 from trainer.pictures import completion_grid
 from trainer.shape_validation import complete_scenes, draw_completions, score_completions
 from trainer.synthetic_masks import read_mask_sources
+from transformers import ResNetConfig
 
 from amodal_diffusion import AmodalPipeline, AmodalVAE, AmodalVAEPipeline
 from amodal_diffusion.crops import crop_to_boxes
@@ -44,6 +52,7 @@ from amodal_diffusion.data.samplers.shape_sources import ShapeSources, collect_s
 from amodal_diffusion.data.samplers.shapes import PartialSampler, ShapeSampler
 from amodal_diffusion.data.samplers.splits import split_bank
 from amodal_diffusion.data.synthesis import MAX_TRUNCATION, mix_seed
+from amodal_diffusion.hub import download_file
 from amodal_diffusion.losses import ShapeWeights, complete_loss, partial_loss, simulated_loss
 from amodal_diffusion.models import DiagonalGaussian
 
@@ -64,7 +73,7 @@ class StageArguments:
 
 
 @dataclass(kw_only=True)
-class DataArguments(RecipeArguments, SourceArguments):
+class DataArguments(RecipeArguments, PhotoArguments):
     _argument_group_name: ClassVar[str] = "data"
 
     dataset: list[str] = flag(help="Annotation files, Parquet folders or Hub data sets.")
@@ -108,6 +117,13 @@ class NetworkArguments:
         None, "Largest category id; None: that of the data, or of the pretrained pipeline. 0: class-agnostic."
     )
     class_dropout: float = flag(0.0, "Share of samples whose category is made unknown.")
+    use_rgb: bool = flag(False, "Look at the photos, too, from stage 2 on: RGB-Amodal-VAE.")
+    image_encoder: str = flag(
+        "microsoft/resnet-50",
+        'ResNet of transformers that starts to look at the photos, or "efficientnet-lite0"; "none": a ResNet-50 with '
+        "random weights.",
+    )
+    image_size: int = flag(default_of(AmodalVAE, "image_size"), "Side of the photos' crops.")
     keep_encoder: bool = flag(False, "Start stage 2 from the encoder of stage 1 instead of a new one.")
     train_decoder: bool = flag(
         False, "The ablation without stage 1: stage 2 from random weights, in which the decoder learns too."
@@ -166,6 +182,11 @@ def _check(args: AmodalVAEArguments) -> None:
             raise ValueError(f"`--{name}` must not be negative, got {getattr(args, name)}.")
     if args.synthesis_size < 8 or args.synthesis_size % 8:
         raise ValueError(f"`--synthesis_size` must be a positive multiple of 8, got {args.synthesis_size}.")
+    if args.use_rgb and args.stage == "1":
+        raise ValueError("`--use_rgb` goes with stages 2 and 3: stage 1 learns from masks alone.")
+    if args.images is not None and not args.use_rgb:
+        raise ValueError("`--images` needs `--use_rgb`: without it no photo is looked at.")
+    check_images(args)
     if len(args.kl_weight) not in (1, 3) or min(args.kl_weight) < 0:
         raise ValueError(f"`--kl_weight` must be one or three non-negative numbers, got {args.kl_weight}.")
     if args.stage == "all" and (args.stage_steps is None or len(args.stage_steps) != 3):
@@ -226,22 +247,46 @@ class AmodalVAETask(Task):
     def __init__(self, args: AmodalVAEArguments, stage: int, data: Data) -> None:
         self.args, self.stage, self._data = args, stage, data
         if args.pretrained_pipeline is not None:
-            self.model = AmodalPipeline.from_pretrained(args.pretrained_pipeline).model
-            if not isinstance(self.model, AmodalVAE):
-                raise ValueError(f"`--pretrained_pipeline` must hold an AmodalVAE, got {type(self.model).__name__}.")
+            self.model = self._pretrained()
         else:
-            self.model = AmodalVAE(
-                sample_size=args.sample_size, latent_channels=args.latent_channels,
-                block_out_channels=args.block_out_channels, num_categories=self._num_categories(),
-            )  # fmt: skip
+            sizes = {
+                "sample_size": args.sample_size, "latent_channels": args.latent_channels,
+                "block_out_channels": args.block_out_channels, "num_categories": self._num_categories(),
+            }  # fmt: skip
+            self.model = _with_photo(sizes, args) if args.use_rgb else AmodalVAE(**sizes)
         self.teacher: nn.Module | None = None
         if stage == 2 and not args.train_decoder:
+            before = self.model
             if args.code_encoder == "stage1":
-                self.teacher = copy.deepcopy(self.model.encoder).requires_grad_(False).eval()
-            if not args.keep_encoder:
-                self.model.encoder = AmodalVAE.from_config(self.model.config).encoder
+                self.teacher = copy.deepcopy(before.encoder).requires_grad_(False).eval()
+            if args.use_rgb:
+                self.model = _with_photo({name: before.config[name] for name in _SIZES}, args)
+                self.model.decoder, self.model.spatial_transformer = before.decoder, before.spatial_transformer
+            elif not args.keep_encoder:
+                self.model.encoder = AmodalVAE.from_config(before.config).encoder
+            if args.keep_encoder:  # what merges it with the photo is new
+                self.model.encoder.load_state_dict(before.encoder.state_dict(), strict=False)
         frozen = self.model.spatial_transformer if stage == 1 else self.model.decoder
         frozen.requires_grad_(args.train_decoder)
+
+    def _pretrained(self) -> AmodalVAE:
+        """The network of the stage before; of stage 1 it looks at no photo."""
+        args = self.args
+        model = AmodalPipeline.from_pretrained(args.pretrained_pipeline).model
+        if not isinstance(model, AmodalVAE):
+            raise ValueError(f"`--pretrained_pipeline` must hold an AmodalVAE, got {type(model).__name__}.")
+        if self.stage == 3:
+            check_rgb(model, args)
+            if model.config.use_rgb and model.config.image_size != args.image_size:
+                raise ValueError(
+                    f"`--image_size` must be {model.config.image_size} as of `--pretrained_pipeline`, "
+                    f"got {args.image_size}."
+                )
+        elif model.config.use_rgb:
+            raise ValueError(
+                f"`--pretrained_pipeline` {args.pretrained_pipeline!r} must be of stage 1, which looks at no photo."
+            )
+        return model
 
     def _num_categories(self) -> int:
         """Of a new network: what `--num_categories` says, or the largest id of the data."""
@@ -268,8 +313,8 @@ class AmodalVAETask(Task):
         }  # fmt: skip
         self.sampler = ShapeSampler(
             training.to(device), seed=args.seed, source_weights=args.dataset_weights,
-            box_probability=args.box_probability, process_index=accelerator.process_index,
-            num_processes=accelerator.num_processes, **options,
+            box_probability=args.box_probability, whole_images=self._own_codes(),
+            process_index=accelerator.process_index, num_processes=accelerator.num_processes, **options,
         )  # fmt: skip
         self.validation = ShapeSampler(held_out.to(device), seed=-1, **options)
         if self.stage == 3:
@@ -282,6 +327,10 @@ class AmodalVAETask(Task):
         self.process_index, self.autocast = accelerator.process_index, accelerator.autocast
         if self.teacher is not None:
             self.teacher.to(device)
+
+    def _own_codes(self) -> bool:
+        """The encoder that learns also codes the whole masks."""
+        return self.stage == 2 and self.args.code_encoder == "own" and not self.args.train_decoder
 
     def weights(self, step: int) -> ShapeWeights:
         """Of the losses after `step` updates of this stage."""
@@ -326,12 +375,10 @@ class AmodalVAETask(Task):
     def _simulated(
         self, model: nn.Module, micro_step: int, batch_size: int, generator: torch.Generator, weights: ShapeWeights
     ) -> tuple[Tensor, dict[str, float | Tensor]]:
-        args = self.args
         batch = self.sampler.simulated(micro_step, batch_size)
         ids = self._categories(batch.category_ids, generator)
         codes = None if self.teacher is None else self._codes(batch.whole, ids)
-        own_codes = self.stage == 2 and args.code_encoder == "own" and not args.train_decoder
-        return simulated_loss(model, batch, ids, codes, generator, weights, own_codes=own_codes)
+        return simulated_loss(model, batch, ids, codes, generator, weights, own_codes=self._own_codes())
 
     def validate(self, model: nn.Module, step: int) -> Validation:
         return self._validate_shapes(model) if self.stage == 1 else self._validate_completion(model)
@@ -365,9 +412,10 @@ class AmodalVAETask(Task):
             batch = self.validation.simulated(index, size)
             by_box = crop_to_boxes(batch.scene_visible, batch.whole_boxes, self.size)[:, None]
             ids = self._categories(batch.category_ids)
+            image = None if batch.image is None else self.validation.crop_photos(batch, batch.whole_boxes)
             with self.autocast():
-                found = complete_scenes(model, batch, by_box, ids, args.validation_draws, generator)
-                kl.append(model.encode(batch.visible, ids).kl().mean())
+                found = complete_scenes(model, batch, by_box, ids, args.validation_draws, generator, image)
+                kl.append(model.encode(batch.visible, ids, batch.image).kl().mean())
             for name, value in score_completions(found, batch).items():
                 sums[name] = sums.get(name, 0) + value
             if picture is None:
@@ -392,13 +440,21 @@ class AmodalVAETask(Task):
             f"the order by {type(AmodalPipeline.from_pretrained(args.order_pipeline)).__name__}"
         )  # fmt: skip
         known = ", ".join(names[index] for index in known_sources(args))
+        seen, name = "its visible part alone", "Amodal-VAE"
+        limit = "It sees one mask, neither the photo nor what hides the object: it may also grow where nothing is."
+        if self.model.config.use_rgb:
+            seen, name = "its visible part and the photo around that", "RGB-Amodal-VAE"
+            limit = (
+                "It sees one mask and the photo in its box, and not what hides the object: it may also grow where "
+                "nothing is."
+            )
         return {
-            "name": f"Amodal-VAE, stage {self.stage}" if self.stage < 3 else "Amodal-VAE",
-            "description": "Completes the mask of a partly hidden object from its visible part alone, with as many "
+            "name": f"{name}, stage {self.stage}" if self.stage < 3 else name,
+            "description": f"Completes the mask of a partly hidden object from {seen}, with as many "
             "plausible shapes as asked for (Ling et al., Variational Amodal Object Completion, NeurIPS 2020).",
             "tags": ["amodal-vae"],
             "limits": [
-                "It sees one mask, neither the photo nor what hides the object: it may also grow where nothing is.",
+                limit,
                 f"Shapes live on {self.model.config.sample_size}² cells: thin parts and outlines come back smooth.",
                 "Kinds of objects that the training masks lack are completed towards kinds that they have.",
             ],
@@ -412,20 +468,44 @@ class AmodalVAETask(Task):
         }  # fmt: skip
 
 
+_SIZES = ("sample_size", "latent_channels", "block_out_channels", "num_categories")
+
+
+def _with_photo(sizes: dict[str, Any], args: AmodalVAEArguments) -> AmodalVAE:
+    """A new network of some sizes that looks at the photo by `--image_encoder`."""
+    name, given = args.image_encoder, {"use_rgb": True, "image_size": args.image_size}
+    if name == "efficientnet-lite0":
+        model = AmodalVAE(**sizes, **given, image_encoder_type=name)
+        model.load_image_encoder()
+        return model
+    if name == "none":
+        return AmodalVAE(**sizes, **given)
+    if not Path(name).is_dir():  # transformers waits long for a Hub that cannot be reached
+        download_file(name, "config.json")
+    found = ResNetConfig.from_pretrained(name)
+    model = AmodalVAE(
+        **sizes, **given, image_hidden_sizes=found.hidden_sizes, image_depths=found.depths,
+        image_embedding_size=found.embedding_size, image_layer_type=found.layer_type,
+    )  # fmt: skip
+    model.load_image_encoder(name)
+    return model
+
+
 def make_data(args: AmodalVAEArguments) -> Data:
     """Reads the masks when they are first asked for, once for all stages."""
     found: list[ShapeSources] = []
 
+    @errors_by_flag({"`sources`": "`--dataset`"})
     def data(size: int) -> ShapeSources:
         if not found:
             order = None if args.order_pipeline is None else AmodalPipeline.from_pretrained(args.order_pipeline)
             found.append(
                 collect_shapes(
-                    read_mask_sources(args), size=size, frame_size=size,
+                    read_photo_sources(args) if args.use_rgb else read_mask_sources(args), size=size, frame_size=size,
                     resolution=args.synthesis_size, min_area=args.min_area, max_truncation=args.max_truncation,
                     known_categories=known_sources(args),
                     find_order=None if order is None else order_by_pipeline(order),
-                    collect_partial=args.stage in ("3", "all"),
+                    collect_partial=args.stage in ("3", "all"), image_size=args.image_size if args.use_rgb else None,
                 )
             )  # fmt: skip
             logger.info("(all, complete, partial) masks of each source: %s", found[0].counts)
@@ -452,7 +532,7 @@ def train_all(args: AmodalVAEArguments) -> None:
             rates = args.stage_learning_rates or [args.learning_rate] * 3
             own = replace(
                 args, output_dir=str(folder), max_train_steps=steps, pretrained_pipeline=before,
-                learning_rate=rates[stage - 1],
+                learning_rate=rates[stage - 1], use_rgb=args.use_rgb and stage > 1,
             )  # fmt: skip
             logger.info("stage %d: %d updates", stage, steps)
             train(lambda own, stage=stage: AmodalVAETask(own, stage, data), own)

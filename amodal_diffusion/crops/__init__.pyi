@@ -1,3 +1,4 @@
+from .boxes import crop_images_to_boxes as crop_images_to_boxes
 from .boxes import crop_to_boxes as crop_to_boxes
 from .boxes import paste_from_boxes as paste_from_boxes
 from .boxes import tight_boxes as tight_boxes

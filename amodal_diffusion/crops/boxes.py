@@ -5,6 +5,8 @@ average over the area where they shrink and interpolate linearly where they enla
 have gradients with respect to the boxes, so that a network can learn where a shape belongs.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -40,8 +42,7 @@ def crop_to_boxes(masks: Tensor, boxes: Tensor, size: int, indices: Tensor | Non
     _check_boxes(boxes)
     if masks.ndim != 3:
         raise ValueError(f"`masks` must have shape (M, H, W), got {tuple(masks.shape)}.")
-    if size < 1:
-        raise ValueError(f"`size` must be at least 1, got {size}.")
+    _check_size(size)
     if indices is None and len(masks) != len(boxes):
         raise ValueError(f"`indices` is needed: there are {len(masks)} masks and {len(boxes)} boxes.")
     if indices is not None and indices.shape != boxes.shape[:1]:
@@ -55,6 +56,42 @@ def crop_to_boxes(masks: Tensor, boxes: Tensor, size: int, indices: Tensor | Non
         content = masks[chosen[part.to(masks.device)]].to(boxes.dtype)  # [n, H, W]
         parts.append(rows @ content @ columns.transpose(1, 2))
     return torch.cat(parts) if parts else boxes.new_zeros(0, size, size)
+
+
+def crop_images_to_boxes(image: Tensor, boxes: Tensor, size: int) -> Tensor:
+    """Crop a photo by boxes and squeeze the crops to one size, as `crop_to_boxes` does masks.
+
+    Args:
+        image: (C, H, W) floats or uint8.
+        boxes: (N, 4) floats (x, y, w, h) in pixels; what lies outside of the photo is 0.
+        size: side s of the crops.
+
+    Returns:
+        (N, C, s, s) floats in the dtype of `boxes`.
+
+    Raises:
+        ValueError: for shapes that do not fit, or a size below 1.
+
+    Example:
+        >>> image = torch.tensor([[[0.2, 0.4], [0.6, 0.8]]])
+        >>> crop_images_to_boxes(image, torch.tensor([[0.0, 0.0, 1.0, 2.0]]), size=1)
+        tensor([[[[0.4000]]]])
+    """
+    if image.ndim != 3:
+        raise ValueError(f"`image` must have shape (C, H, W), got {tuple(image.shape)}.")
+    _check_boxes(boxes)
+    _check_size(size)
+    channels, height, width = image.shape
+    content, parts = image.to(boxes.dtype), []
+    # One by one, and only what the box holds and its next pixels: of a large photo a small object is a small part.
+    for number, (x, y, w, h) in enumerate(boxes.tolist()):
+        left, top = max(0, math.floor(x) - 1), max(0, math.floor(y) - 1)
+        window = content[:, top : max(top, math.ceil(y + h) + 1), left : max(left, math.ceil(x + w) + 1)]
+        moved = boxes[number : number + 1] - boxes.new_tensor([left, top, 0, 0])
+        rows = _cell_weights(moved[:, 1], moved[:, 3], size, window.shape[1])  # [1, s, h]
+        columns = _cell_weights(moved[:, 0], moved[:, 2], size, window.shape[2])  # [1, s, w]
+        parts.append((rows @ window @ columns.transpose(1, 2))[None])
+    return torch.cat(parts) if parts else boxes.new_zeros(0, channels, size, size)
 
 
 def paste_from_boxes(patches: Tensor, boxes: Tensor, height: int, width: int) -> Tensor:
@@ -161,6 +198,11 @@ def _share_below(edges: Tensor, places: Tensor, extent: Tensor) -> Tensor:
     """
     extent = extent.clamp(min=1)[:, None, None]
     return ((edges - places[:, :, None]) / extent + 0.5).clamp(0, 1)
+
+
+def _check_size(size: int) -> None:
+    if size < 1:
+        raise ValueError(f"`size` must be at least 1, got {size}.")
 
 
 def _check_boxes(boxes: Tensor) -> None:

@@ -1,6 +1,7 @@
 """What Amodal-VAE minimises in each of its three stages [L20]."""
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -53,7 +54,7 @@ def complete_loss(
         >>> loss.shape, sorted(logs)
         (torch.Size([]), ['kl', 'nll'])
     """
-    logits, _, posterior = model(whole, category_ids, generator, True, False)
+    logits, _, posterior = model(whole, category_ids, None, generator, True, False)
     nll, kl = bernoulli_nll(logits, whole).mean(), posterior.kl().mean()
     return (nll + weights.kl * kl) / whole[0].numel(), {"nll": nll.detach(), "kl": kl.detach()}
 
@@ -76,7 +77,7 @@ def simulated_loss(
     cropped by the box of the whole object have no placement.
 
     Raises:
-        ValueError: `codes` together with `own_codes`.
+        ValueError: `codes` together with `own_codes`; `own_codes` of a batch with photos of the partial masks alone.
 
     Example:
         >>> import numpy as np
@@ -94,11 +95,14 @@ def simulated_loss(
     """
     if own_codes and codes is not None:
         raise ValueError("`codes` must be None with `own_codes`, which come from `model`.")
-    seen, ids = batch.visible, category_ids
+    if own_codes and (batch.image is None) != (batch.whole_image is None):
+        raise ValueError("`batch` must have its `whole_image` with `own_codes`, where it has its `image`.")
+    seen, ids, image = batch.visible, category_ids, batch.image
     if own_codes:  # in one pass, as a network of several processes must be called once
         seen = torch.cat([seen, batch.whole])
         ids = None if ids is None else torch.cat([ids, ids])
-    logits, boxes, posterior = model(seen, ids, generator, True, False)
+        image = None if image is None else torch.cat([image, cast(Tensor, batch.whole_image)])
+    logits, boxes, posterior = model(seen, ids, image, generator, True, False)
     if own_codes:
         codes = DiagonalGaussian(posterior.mean[len(batch) :], posterior.log_variance[len(batch) :])
         posterior = DiagonalGaussian(posterior.mean[: len(batch)], posterior.log_variance[: len(batch)])
@@ -136,7 +140,7 @@ def partial_loss(
         >>> loss.shape, sorted(logs)
         (torch.Size([]), ['kl', 'visible_nll'])
     """
-    logits, boxes, posterior = model(batch.visible, category_ids, generator, True, False)
+    logits, boxes, posterior = model(batch.visible, category_ids, batch.image, generator, True, False)
     background = (1 - batch.frame) * (1 - batch.front)
     placed = place_in_frame(logits, boxes, batch.frame.shape[1])
     nll = (placed_nll(placed, batch.frame, batch.frame + weights.background * background) * _cells(batch)).mean()

@@ -1,8 +1,10 @@
-"""Amodal-VAE: mask completion as inference in a space of shapes [L20]."""
+"""Amodal-VAE: mask completion as inference in a space of shapes, by the photo too where it is made for it [L20]."""
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,9 +13,22 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.utils import BaseOutput
 from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
+from transformers import ResNetConfig, ResNetModel
 
 from ..display import short_repr
-from .checks import CheckedModel, check_mask_plane, check_positive_integers, graph_call
+from ..hub import download_file
+from .checks import (
+    CheckedModel,
+    check_condition,
+    check_flags,
+    check_mask_plane,
+    check_positive_integers,
+    graph_call,
+)
+from .photo.efficientnet_lite import EfficientNetLite0
+
+IMAGE_ENCODERS = ("resnet", "efficientnet-lite0")
+"""What an `AmodalVAE` may look at the photo with: the ResNet of [L20], or EfficientNet-lite0."""
 
 # Beyond these the exponential of a log-variance says nothing more, and in half precision it would overflow.
 _LOG_VARIANCE = (-20.0, 10.0)
@@ -83,13 +98,24 @@ class AmodalVAEOutput(BaseOutput):
 class ShapeEncoder(nn.Module):
     """(B, 1, s, s) mask and (B,) category ids or None -> (B, 2 * L): mean and log-variance. Source: [L20].
 
+    With `image_channels` it also takes a feature map (B, `image_channels`, h, w) of the photo, which two convolutions
+    merge with what it makes of the mask.
+
     Example:
         >>> ShapeEncoder(16, 4, (4, 8), num_categories=0)(torch.ones(1, 1, 16, 16), None).shape
+        torch.Size([1, 8])
+        >>> encoder = ShapeEncoder(16, 4, (4, 8), num_categories=0, image_channels=3)
+        >>> encoder(torch.ones(1, 1, 16, 16), None, torch.ones(1, 3, 2, 2)).shape
         torch.Size([1, 8])
     """
 
     def __init__(
-        self, sample_size: int, latent_channels: int, block_out_channels: Sequence[int], num_categories: int
+        self,
+        sample_size: int,
+        latent_channels: int,
+        block_out_channels: Sequence[int],
+        num_categories: int,
+        image_channels: int = 0,
     ) -> None:
         super().__init__()
         widths = [1, *block_out_channels]
@@ -98,17 +124,27 @@ class ShapeEncoder(nn.Module):
             for a, b in zip(widths, widths[1:], strict=False)
         )
         side, hidden = sample_size >> len(block_out_channels), widths[-1]
+        merged = [hidden + image_channels, hidden, hidden] if image_channels else []
+        self.merge_blocks = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(a, b, 3, padding=1), *_activation(b))
+            for a, b in zip(merged, merged[1:], strict=False)
+        )
         self.linear_in = nn.Linear(widths[-1] * side * side, hidden)
         embedding = max(16, hidden // 4) if num_categories else 0
         self.class_embedding = nn.Embedding(num_categories + 1, embedding) if num_categories else None
         self.linear_hidden = nn.Linear(hidden + embedding, hidden)
         self.linear_out = nn.Linear(hidden, 2 * latent_channels)
 
-    def forward(self, mask: Tensor, category_ids: Tensor | None) -> Tensor:
+    def forward(self, mask: Tensor, category_ids: Tensor | None, features: Tensor | None = None) -> Tensor:
         """Mean and log-variance, one after the other, along the last axis."""
         hidden = 2 * mask - 1
         for block in self.down_blocks:
             hidden = block(hidden)
+        if features is not None:
+            features = F.interpolate(features, hidden.shape[-2:], mode="bilinear")
+            hidden = torch.cat([hidden, features], dim=1)
+            for block in self.merge_blocks:
+                hidden = block(hidden)
         hidden = F.silu(self.linear_in(hidden.flatten(1)))
         if self.class_embedding is not None:
             if category_ids is None:
@@ -189,6 +225,9 @@ class AmodalVAE(CheckedModel, ConfigMixin):
     where that box lies. No occluder is needed. Encoder, decoder and spatial transformer are submodules of their own
     (`encoder`, `decoder`, `spatial_transformer`), because training freezes them one by one.
 
+    With `use_rgb` it is RGB-Amodal-VAE: an `image_encoder` looks at the photo in the same box, its last feature map
+    joins what the encoder makes of the mask, and two convolutions merge them.
+
     The paper leaves sizes and layers to its supplement; these here are ours. Group norm keeps what is frozen frozen:
     it has no statistics of past batches.
 
@@ -199,9 +238,18 @@ class AmodalVAE(CheckedModel, ConfigMixin):
             decoder mirrors them.
         num_categories: C > 0 joins an embedding of the category to the encoder: ids 1 to C, 0 = unknown. 0 makes the
             network class-agnostic.
+        use_rgb: look at the photo.
+        image_encoder_type: "resnet" (published) or "efficientnet-lite0", see `IMAGE_ENCODERS`.
+        image_size: side in pixels of the squeezed crops of the photo. The paper does not give it; at 128 the last
+            feature map of a ResNet is as large as that of the mask, 4 x 4.
+        image_hidden_sizes: channels of the stages of the ResNet; (256, 512, 1024, 2048) is ResNet-50.
+        image_depths: number of its residual blocks of each stage.
+        image_embedding_size: channels of its first convolution.
+        image_layer_type: "bottleneck" as in ResNet-50, or "basic" as in ResNet-18.
 
     Raises:
-        ValueError: for sizes that are no positive integers (`num_categories` may be 0) or do not fit together.
+        ValueError, TypeError: for sizes that are no positive integers (`num_categories` may be 0) or do not fit
+            together, and other settings that are out of range; naming the setting.
 
     Example:
         >>> model = AmodalVAE(sample_size=16, latent_channels=4, block_out_channels=(4, 8)).eval()
@@ -211,10 +259,16 @@ class AmodalVAE(CheckedModel, ConfigMixin):
         >>> codes = [model.encode(mask).sample() for _ in range(3)]  # several shapes that the mask may be a part of
         >>> model.decode(torch.cat(codes)).shape
         torch.Size([3, 1, 16, 16])
+        >>> model = AmodalVAE(
+        ...     sample_size=16, latent_channels=4, block_out_channels=(4, 8), use_rgb=True, image_size=32,
+        ...     image_hidden_sizes=(4, 8), image_depths=(1, 1), image_embedding_size=4, image_layer_type="basic",
+        ... )
+        >>> model(mask, image=torch.zeros(1, 3, 32, 32)).logits.shape
+        torch.Size([1, 1, 16, 16])
     """
 
     # A call may use one of them alone.
-    _group_offload_block_modules = ["encoder", "decoder", "spatial_transformer"]
+    _group_offload_block_modules = ["image_encoder", "encoder", "decoder", "spatial_transformer"]
 
     @register_to_config
     def __init__(
@@ -223,11 +277,21 @@ class AmodalVAE(CheckedModel, ConfigMixin):
         latent_channels: int = 64,
         block_out_channels: Sequence[int] = (32, 64, 128, 256),
         num_categories: int = 0,
+        use_rgb: bool = False,
+        image_encoder_type: str = "resnet",
+        image_size: int = 128,
+        image_hidden_sizes: Sequence[int] = (256, 512, 1024, 2048),
+        image_depths: Sequence[int] = (3, 4, 6, 3),
+        image_embedding_size: int = 64,
+        image_layer_type: str = "bottleneck",
     ) -> None:
         super().__init__()
+        check_flags(use_rgb=use_rgb)
         check_positive_integers(
-            sample_size=sample_size, latent_channels=latent_channels, block_out_channels=block_out_channels
-        )
+            sample_size=sample_size, latent_channels=latent_channels, block_out_channels=block_out_channels,
+            image_size=image_size, image_hidden_sizes=image_hidden_sizes, image_depths=image_depths,
+            image_embedding_size=image_embedding_size,
+        )  # fmt: skip
         if not isinstance(num_categories, int) or isinstance(num_categories, bool) or num_categories < 0:
             raise ValueError(f"`num_categories` must be a non-negative integer, got {num_categories!r}.")
         if not block_out_channels:
@@ -238,26 +302,96 @@ class AmodalVAE(CheckedModel, ConfigMixin):
                 f"`sample_size` must be a multiple of {factor} for {len(block_out_channels)} levels of "
                 f"`block_out_channels`, got {sample_size}."
             )
-        self.encoder = ShapeEncoder(sample_size, latent_channels, block_out_channels, num_categories)
+        if image_encoder_type not in IMAGE_ENCODERS:
+            raise ValueError(
+                f"`image_encoder_type` must be one of {', '.join(map(repr, IMAGE_ENCODERS))}, "
+                f"got {image_encoder_type!r}."
+            )
+        if image_layer_type not in ("bottleneck", "basic"):
+            raise ValueError(f"`image_layer_type` must be 'bottleneck' or 'basic', got {image_layer_type!r}.")
+        if len(image_depths) != len(image_hidden_sizes):
+            raise ValueError(
+                f"`image_depths` must have {len(image_hidden_sizes)} entries like `image_hidden_sizes`, "
+                f"got {len(image_depths)}."
+            )
+        self.image_encoder: ResNetModel | EfficientNetLite0 | None = None
+        channels = 0
+        if use_rgb and image_encoder_type == "resnet":
+            sizes = ResNetConfig(
+                layer_type=image_layer_type, hidden_sizes=list(image_hidden_sizes), depths=list(image_depths),
+                embedding_size=image_embedding_size,
+            )  # fmt: skip
+            self.image_encoder, channels = ResNetModel(sizes), image_hidden_sizes[-1]
+        elif use_rgb:
+            encoder = EfficientNetLite0()
+            encoder.freeze_classifier()
+            self.image_encoder, channels = encoder, EfficientNetLite0.feature_channels[-1]
+        self.encoder = ShapeEncoder(sample_size, latent_channels, block_out_channels, num_categories, channels)
         self.decoder = ShapeDecoder(sample_size, latent_channels, block_out_channels)
         self.spatial_transformer = SpatialTransformer(sample_size, block_out_channels)
 
+    def load_image_encoder(self, name_or_path: str | None = None, **kwargs: Any) -> None:
+        """Take the ImageNet weights of the image encoder.
+
+        Args:
+            name_or_path: a ResNet of transformers, such as "microsoft/resnet-50": Hub id or folder, of which only
+                safetensors are read. None for EfficientNet-lite0, whose weights come with a package; see
+                `EfficientNetLite0.from_package`.
+            kwargs: `revision`, `token`, `cache_dir`, `local_files_only`; see `ResNetModel.from_pretrained`.
+
+        Raises:
+            OSError: where there is no such model.
+            ImportError: the package is missing.
+            ValueError: where it is no ResNet of the sizes of this network, `name_or_path` is given for EfficientNet or
+                not for a ResNet, or the network looks at no photo.
+        """
+        if self.image_encoder is None:
+            raise ValueError("The network has no image encoder: its `use_rgb` is False.")
+        if (name_or_path is None) != isinstance(self.image_encoder, EfficientNetLite0):
+            wanted = "given" if name_or_path is None else "None"
+            kind = self.config.image_encoder_type
+            raise ValueError(f"`name_or_path` must be {wanted}: `image_encoder_type` is {kind!r}.")
+        if name_or_path is None:
+            self.image_encoder.load_state_dict(EfficientNetLite0.from_package().state_dict())
+            return
+        if not os.path.isdir(name_or_path):  # transformers waits long for a Hub that cannot be reached
+            download_file(name_or_path, "config.json", **kwargs)
+        encoder = ResNetModel.from_pretrained(name_or_path, use_safetensors=True, **kwargs)
+        try:
+            self.image_encoder.load_state_dict(encoder.state_dict())
+        except RuntimeError as error:
+            sizes = {name: getattr(encoder.config, name) for name in ("layer_type", "hidden_sizes", "depths")}
+            raise ValueError(f"{name_or_path!r} does not fit the image encoder of this network: {sizes}.") from error
+
+    def encode_image(self, image: Tensor) -> Tensor:
+        """(B, 3, i, i) ImageNet-normalised RGB -> the last feature map of the image encoder, with `use_rgb`."""
+        encoder: Any = self.image_encoder
+        if isinstance(encoder, EfficientNetLite0):
+            return encoder(image, levels=5).feature_maps[-1]
+        return encoder(image.to(self.dtype)).last_hidden_state
+
     @apply_forward_hook
     @graph_call
-    def encode(self, mask: Tensor, category_ids: Tensor | None = None) -> DiagonalGaussian:
+    def encode(self, mask: Tensor, category_ids: Tensor | None = None, image: Tensor | None = None) -> DiagonalGaussian:
         """Distribution of the latent code.
 
         Args:
             mask: (B, 1, s, s) in [0, 1], the visible mask in its tight box (or in the box of the whole object, where
                 that is known).
             category_ids: (B,) int64 in [0, num_categories], 0 = unknown; None = all unknown.
+            image: (B, 3, i, i) ImageNet-normalised RGB of side `image_size`, the photo in the same boxes; exactly where
+                `use_rgb` is True.
 
         Raises:
-            ValueError: for another shape, ids out of range, or ids where the network is class-agnostic.
+            ValueError: for another shape, ids out of range, ids where the network is class-agnostic, or an image that
+                is missing or unwanted.
         """
         self._check_mask("mask", mask)
         self._check_categories(category_ids, mask.shape[0])
-        mean, log_variance = self.encoder(mask.to(self.dtype), category_ids).chunk(2, dim=1)
+        side = self.config.image_size
+        check_condition("image", image, "use_rgb", self.config.use_rgb, (mask.shape[0], 3, side, side))
+        features = None if image is None else self.encode_image(image)
+        mean, log_variance = self.encoder(mask.to(self.dtype), category_ids, features).chunk(2, dim=1)
         return DiagonalGaussian(mean, log_variance)
 
     @apply_forward_hook
@@ -301,6 +435,7 @@ class AmodalVAE(CheckedModel, ConfigMixin):
         self,
         mask: Tensor,
         category_ids: Tensor | None = None,
+        image: Tensor | None = None,
         generator: torch.Generator | None = None,
         sample_posterior: bool = False,
         return_dict: bool = True,
@@ -310,6 +445,7 @@ class AmodalVAE(CheckedModel, ConfigMixin):
         Args:
             mask: (B, 1, s, s) in [0, 1], the visible mask in its tight box.
             category_ids: (B,) int64 in [0, num_categories], 0 = unknown; None = all unknown.
+            image: (B, 3, i, i), the photo in the same boxes; exactly where `use_rgb` is True, see `encode`.
             generator: of the sampled code.
             sample_posterior: decode a sample of the posterior instead of its mean.
             return_dict: return an `AmodalVAEOutput` instead of a tuple.
@@ -320,7 +456,7 @@ class AmodalVAE(CheckedModel, ConfigMixin):
         Raises:
             ValueError: as `encode`.
         """
-        posterior = self.encode(mask, category_ids)
+        posterior = self.encode(mask, category_ids, image)
         logits = self.decode(posterior.sample(generator) if sample_posterior else posterior.mean)
         boxes = self.place(logits, mask)
         if not return_dict:

@@ -307,16 +307,17 @@ def _amodal_vae(network: "AmodalVAE") -> dict[str, Graph]:
     config = network.config
     mask = _crops({"mask": 1}, config.sample_size)
     seen = mask | ({"category_ids": _ids()} if config.num_categories else {})
+    seen |= _crops({"image": 3}, config.image_size) if config.use_rgb else {}
 
     def encode(network: "AmodalVAE", given: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         posterior = network.encode(**given)
         return posterior.mean, posterior.log_variance
 
     def read_seen(given: dict[str, Any]) -> dict[str, Tensor]:
-        ids, count = given["category_ids"], given["mask"].shape[0]
-        if not config.num_categories:
-            return {"mask": given["mask"]}
-        return {"mask": given["mask"], "category_ids": torch.zeros(count, dtype=torch.int64) if ids is None else ids}
+        found = dict(given)
+        if config.num_categories and given["category_ids"] is None:
+            found["category_ids"] = torch.zeros(given["mask"].shape[0], dtype=torch.int64)
+        return _named(found, seen)
 
     def graph(inputs: dict[str, Tensor], outputs: tuple[str, ...], trace: Any, answer: Any, read: Any = None) -> Graph:
         axes = {name: {0: "batch"} for name in (*inputs, *outputs)}

@@ -3,7 +3,14 @@
 import pytest
 import torch
 
-from amodal_diffusion.crops import crop_to_boxes, paste_from_boxes, tight_boxes, to_absolute_boxes, to_relative_boxes
+from amodal_diffusion.crops import (
+    crop_images_to_boxes,
+    crop_to_boxes,
+    paste_from_boxes,
+    tight_boxes,
+    to_absolute_boxes,
+    to_relative_boxes,
+)
 
 
 def rectangle(top, left, height, width, shape=(40, 60)):
@@ -29,6 +36,26 @@ def test_a_small_box_is_interpolated_linearly():
     crop = crop_to_boxes(ramp, torch.tensor([[2.0, 2.0, 2.0, 2.0]]), 8)
     expected = 2 + (torch.arange(8) + 0.5) / 4 - 0.5  # the value at the centre of pixel k is k
     torch.testing.assert_close(crop[0], expected.expand(8, 8))
+
+
+def test_photos_are_cropped_as_masks_are():
+    generator = torch.Generator().manual_seed(0)
+    photo = torch.rand(3, 20, 30, generator=generator)
+    boxes = torch.tensor([
+        [0.0, 0.0, 30.0, 20.0], [3.3, 4.7, 5.2, 11.9], [-7.5, 2.0, 20.0, 4.0], [25.0, 15.0, 20.0, 30.0],
+        [40.0, 5.0, 4.0, 4.0], [-9.0, -9.0, 3.0, 3.0], [5.0, 5.0, 0.0, 0.0], [6.2, 7.1, 0.4, 0.3],
+    ])  # fmt: skip
+    crops = crop_images_to_boxes(photo, boxes, 8)
+    for channel, plane in enumerate(photo):
+        expected = crop_to_boxes(plane[None], boxes, 8, torch.zeros(len(boxes), dtype=torch.int64))
+        torch.testing.assert_close(crops[:, channel], expected)
+    assert crop_images_to_boxes(photo, boxes[:0], 8).shape == (0, 3, 8, 8)
+    with pytest.raises(ValueError, match=r"`image` must have shape \(C, H, W\), got \(20, 30\)"):
+        crop_images_to_boxes(photo[0], boxes, 8)
+    with pytest.raises(ValueError, match="`size` must be at least 1, got 0"):
+        crop_images_to_boxes(photo, boxes, 0)
+    with pytest.raises(ValueError, match=r"`boxes` must be \(N, 4\) floats"):
+        crop_images_to_boxes(photo, boxes.long(), 8)
 
 
 def test_boxes_may_leave_the_mask():

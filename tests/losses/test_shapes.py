@@ -50,6 +50,26 @@ def test_both_codes_may_be_those_of_the_encoder_that_learns():
     )
 
 
+def test_both_codes_may_see_their_photos():
+    """Each mask's own: the partial one's with what is pasted, the whole one's without."""
+    torch.manual_seed(0)
+    model = AmodalVAE(
+        sample_size=16, latent_channels=4, block_out_channels=(8, 16), use_rgb=True, image_size=32,
+        image_hidden_sizes=(4, 8), image_depths=(1, 1), image_embedding_size=4, image_layer_type="basic",
+    ).eval()  # fmt: skip
+    bank = MaskBank.from_masks([(np.ones((20, 30), bool), 1, 0), (np.ones((9, 30), bool), 1, 0)], resolution=16)
+    bank.pixels = torch.randint(256, (2, 3, 32, 32), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    sampler = ShapeSampler(bank, size=16, frame_size=16, seed=0, synthesis_size=32, whole_images=True)
+    batch = sampler.simulated(step=0, batch_size=3)
+    generator = torch.Generator().manual_seed(0)
+    _, logs = simulated_loss(model, batch, None, None, generator, ShapeWeights(), own_codes=True)
+    partial, whole = model.encode(batch.visible, None, batch.image), model.encode(batch.whole, None, batch.whole_image)
+    torch.testing.assert_close(logs["code"], expected_distance(partial, whole).mean().detach())
+    batch.whole_image = None
+    with pytest.raises(ValueError, match="`batch` must have its `whole_image` with `own_codes`"):
+        simulated_loss(model, batch, None, None, generator, ShapeWeights(), own_codes=True)
+
+
 def _direction(loss, weight):
     (gradient,) = torch.autograd.grad(loss, [weight])
     return gradient / gradient.norm()
@@ -111,7 +131,7 @@ def test_stage_one_is_the_negative_elbo():
     model = AmodalVAE(sample_size=16, latent_channels=4, block_out_channels=(8, 16)).eval()
     whole = (torch.rand(3, 1, 16, 16) > 0.5).float()
     loss, _ = complete_loss(model, whole, None, torch.Generator().manual_seed(1), ShapeWeights())
-    logits, _, code = model(whole, None, torch.Generator().manual_seed(1), True, False)
+    logits, _, code = model(whole, None, None, torch.Generator().manual_seed(1), True, False)
     likelihood = torch.distributions.Bernoulli(logits=logits).log_prob(whole).sum((1, 2, 3))
     posterior = torch.distributions.Normal(code.mean, (0.5 * code.log_variance).exp())
     prior = torch.distributions.Normal(torch.zeros_like(code.mean), torch.ones_like(code.mean))

@@ -3,9 +3,10 @@
 import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
+from transformers import ResNetConfig, ResNetModel
 
 from amodal_diffusion import AmodalVAE
-from amodal_diffusion.models import DiagonalGaussian
+from amodal_diffusion.models import DiagonalGaussian, EfficientNetLite0
 
 SMALL = {"sample_size": 16, "latent_channels": 6, "block_out_channels": (8, 16)}
 
@@ -101,7 +102,7 @@ def test_samples_follow_the_distribution():
 
 def test_gradients_reach_every_part():
     model = make(num_categories=2).train()
-    logits, boxes, posterior = model(masks(), torch.tensor([1, 2, 0]), None, True, False)
+    logits, boxes, posterior = model(masks(), torch.tensor([1, 2, 0]), sample_posterior=True, return_dict=False)
     (logits.square().sum() + (boxes - 2).square().sum() + posterior.kl().sum()).backward()
     silent = {name for name, value in model.named_parameters() if value.grad is None or not value.grad.any()}
     # The last layer of the placement is 0 at first, so that nothing before it learns in the first update.
@@ -134,9 +135,108 @@ def test_half_precision():
     assert found.boxes.dtype == torch.float32
 
 
+# With the photo
+
+
+def with_photo(encoder="resnet", seed=0, **options):
+    small = {"image_size": 32, "image_hidden_sizes": (4, 8), "image_depths": (1, 1), "image_embedding_size": 4}
+    model = make(seed, use_rgb=True, image_encoder_type=encoder, image_layer_type="basic", **small | options)
+    if encoder != "resnet":  # with random weights next to nothing of a photo reaches its last map
+        model.load_image_encoder()
+    return model
+
+
+def photos(count=3, size=32):
+    return torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(4))
+
+
+def test_the_published_photo_encoder_is_resnet_50():
+    with torch.device("meta"):
+        model = AmodalVAE(use_rgb=True)
+    assert sum(value.numel() for value in model.image_encoder.parameters()) == 25_557_032 - 2048 * 1000 - 1000
+    assert [block[0].in_channels for block in model.encoder.merge_blocks] == [256 + 2048, 256]
+    assert model.image_encoder.config.layer_type == "bottleneck"
+
+
+@pytest.mark.parametrize("encoder", ["resnet", "efficientnet-lite0"])
+def test_the_photo_changes_the_code_alone(encoder, tmp_path):
+    model = with_photo(encoder, num_categories=2)
+    with torch.no_grad():
+        code = model.encode(masks(), None, photos()).mean
+        assert not torch.isclose(code, model.encode(masks(), None, -photos()).mean).all(1).any()
+        assert not torch.isclose(code, model.encode(1 - masks(), None, photos()).mean).all(1).any()
+        alone = model.encode(masks()[1:2], None, photos()[1:2]).mean
+        torch.testing.assert_close(alone, code[1:2], atol=1e-5, rtol=1e-4)
+        found = model(masks(), image=photos())
+        assert torch.equal(found.logits, model.decode(code))
+    model.save_pretrained(tmp_path)
+    with torch.no_grad():
+        assert torch.equal(AmodalVAE.from_pretrained(tmp_path).eval()(masks(), image=photos()).logits, found.logits)
+
+
+@pytest.mark.parametrize("encoder", ["resnet", "efficientnet-lite0"])
+def test_the_photo_encoder_learns_with_the_rest(encoder):
+    model = with_photo(encoder).train()
+    model.encode(masks(), None, photos()).mean.square().sum().backward()
+    named = dict(model.named_parameters())
+    parts = {name.split(".")[0] for name, value in named.items() if value.grad is not None and value.grad.any()}
+    assert parts == {"encoder", "image_encoder"}
+    still = {name for name, value in named.items() if value.requires_grad and value.grad is None}
+    assert {name.split(".")[0] for name in still} == {
+        "decoder",
+        "spatial_transformer",
+    }  # so that processes may share it
+
+
+def test_the_photo_encoder_takes_pretrained_weights(tmp_path):
+    torch.manual_seed(1)
+    sizes = {"layer_type": "basic", "hidden_sizes": [4, 8], "depths": [1, 1], "embedding_size": 4}
+    encoder = ResNetModel(ResNetConfig(**sizes))
+    encoder.save_pretrained(tmp_path)
+    model = with_photo()
+    model.load_image_encoder(str(tmp_path))
+    for name, value in encoder.state_dict().items():
+        assert torch.equal(value, model.image_encoder.state_dict()[name])
+    with pytest.raises(ValueError, match="does not fit the image encoder of this network"):
+        with_photo(image_hidden_sizes=(8, 8)).load_image_encoder(str(tmp_path))
+    with pytest.raises(ValueError, match="`name_or_path` must be given: `image_encoder_type` is 'resnet'"):
+        model.load_image_encoder()
+    with pytest.raises(ValueError, match="`name_or_path` must be None: `image_encoder_type` is 'efficientnet-lite0'"):
+        with_photo("efficientnet-lite0").load_image_encoder(str(tmp_path))
+    with pytest.raises(ValueError, match="no image encoder: its `use_rgb` is False"):
+        make().load_image_encoder(str(tmp_path))
+    with pytest.raises(OSError, match="nowhere"):
+        model.load_image_encoder(str(tmp_path / "nowhere"))
+
+
+def test_efficientnet_comes_with_its_weights():
+    model = with_photo("efficientnet-lite0")
+    expected = EfficientNetLite0.from_package().state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in model.image_encoder.state_dict().items())
+
+
+@pytest.mark.parametrize("encoder", ["resnet", "efficientnet-lite0"])
+@pytest.mark.parametrize("kind", ["block_level", "leaf_level"])
+def test_with_the_photo_it_is_offloaded_in_groups(encoder, kind, tmp_path):
+    model = with_photo(encoder)
+    options = {"num_blocks_per_group": 1} if kind == "block_level" else {}
+    with torch.no_grad():
+        expected = model.encode(masks(), None, photos()).mean
+        model.enable_group_offload(
+            torch.device("cpu"), offload_type=kind, offload_to_disk_path=str(tmp_path), **options
+        )
+        for value in (*model.parameters(), *model.buffers()):
+            value.data.fill_(float("nan") if value.is_floating_point() else 0)
+        torch.testing.assert_close(model.encode(masks(), None, photos()).mean, expected, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"image_encoder_type": "vit"}, "`image_encoder_type` must be one of 'resnet', 'efficientnet-lite0', got 'vit"),
+        ({"image_layer_type": "wide"}, "`image_layer_type` must be 'bottleneck' or 'basic', got 'wide'"),
+        ({"image_depths": (1,)}, "`image_depths` must have 4 entries like `image_hidden_sizes`, got 1"),
+        ({"image_size": 0}, "`image_size` must hold positive integers, got 0"),
         ({"sample_size": 18}, "`sample_size` must be a multiple of 4 for 2 levels"),
         ({"sample_size": 0}, "`sample_size` must hold positive integers, got 0"),
         ({"latent_channels": -1}, "`latent_channels` must hold positive integers, got -1"),
@@ -162,8 +262,16 @@ def test_bad_configurations_are_refused_by_name(options, message):
         (lambda m, x: make()(x, torch.tensor([1, 1, 1])), "`category_ids` must be None: the network is class-agnostic"),
         (lambda m, x: m.decode(torch.zeros(3, 5)), r"`latents` must have shape \(B, 6\), got \(3, 5\)"),
         (lambda m, x: m.place(x[:2], x), "`logits` must have the shape of `mask`"),
+        (lambda m, x: m(x, image=photos()), "`image` must be None: `use_rgb` is False"),
+        (lambda m, x: with_photo()(x), "`image` must be given: `use_rgb` is True"),
+        (lambda m, x: with_photo()(x, image=photos(size=16)), r"`image` must have shape \(3, 3, 32, 32\), got \(3, 3"),
     ],
 )
 def test_bad_inputs_are_refused_by_name(call, message):
     with pytest.raises(ValueError, match=message):
         call(make(num_categories=2), masks())
+
+
+def test_use_rgb_is_a_switch():
+    with pytest.raises(TypeError, match="`use_rgb` must be True or False, got 1"):
+        make(use_rgb=1)

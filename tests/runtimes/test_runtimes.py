@@ -111,6 +111,20 @@ NETWORKS = {
         lambda: AmodalVAE(sample_size=32, latent_channels=4, block_out_channels=(4, 8), num_categories=9),
         lambda b, h, w: {"mask": plane(b, 32, 32), **ids(b)},
     ),
+    "AmodalVAE, photo": (
+        lambda: AmodalVAE(
+            sample_size=32, latent_channels=4, block_out_channels=(4, 8), use_rgb=True, image_size=64,
+            image_hidden_sizes=(4, 8), image_depths=(1, 1), image_embedding_size=4, image_layer_type="basic",
+        ),
+        lambda b, h, w: {"mask": plane(b, 32, 32), "image": torch.randn(b, 3, 64, 64)},
+    ),
+    "AmodalVAE, EfficientNet": (
+        lambda: AmodalVAE(
+            sample_size=32, latent_channels=4, block_out_channels=(4, 8), use_rgb=True, image_size=64,
+            image_encoder_type="efficientnet-lite0",
+        ),
+        lambda b, h, w: {"mask": plane(b, 32, 32), "image": torch.randn(b, 3, 64, 64)},
+    ),
 }  # fmt: skip
 
 

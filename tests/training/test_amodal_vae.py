@@ -4,10 +4,14 @@ import importlib
 import json
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
+from transformers import ResNetConfig, ResNetModel
 
-from amodal_diffusion import AmodalPipeline, PCNetMask, PCNetMaskPipeline
+from amodal_diffusion import AmodalPipeline, AmodalVAE, PCNetMask, PCNetMaskPipeline
+from amodal_diffusion.data import read_annotations, save_parquet
+from photo_helpers import write_photos
 from training_helpers import run_main, saved_weights, write_coco
 
 SMALL = [
@@ -182,6 +186,136 @@ def test_lambda_rises(coco, tmp_path):
     first, second = (script().AmodalVAETask(args, stage, lambda size: None) for stage in (1, 2))
     assert [first.weights(step).kl for step in (0, 1, 3, 8)] == [0.5, 1.0, 2.0, 2.0]
     assert second.weights(8).kl == 3.0
+
+
+# With the photo
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    return write_photos(tmp_path_factory.mktemp("photos"), images=16, amodal=False, classes=2)
+
+
+@pytest.fixture(scope="module")
+def resnet(tmp_path_factory):
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("resnet")
+    sizes = {"layer_type": "basic", "hidden_sizes": [4, 8], "depths": [1, 1], "embedding_size": 4}
+    ResNetModel(ResNetConfig(**sizes)).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def with_photo(photos, resnet, order_pipeline, tmp_path_factory):
+    """All three stages in one run, the last two of which look at the photo."""
+    folder = tmp_path_factory.mktemp("rgb") / "amodal-vae"
+    arguments = ["--order_pipeline", order_pipeline, "--stage", "all", "--stage_steps", "4,3,2", "--use_rgb"]
+    arguments += ["--image_encoder", resnet, "--image_size", 32, "--dataset", photos, "--output_dir", folder]
+    run_main("train_amodal_vae", *SMALL, *arguments)
+    return folder
+
+
+def test_from_stage_two_on_it_looks_at_the_photo(with_photo, resnet):
+    first, second, third = (AmodalPipeline.from_pretrained(with_photo / part) for part in ("stage1", "stage2", ""))
+    assert not first.needs_image and second.needs_image and third.needs_image
+    assert "image_encoder.embedder.embedder.convolution.weight" in saved_weights(with_photo)
+    weights = [saved_weights(with_photo / part) for part in ("stage1", "stage2", "")]
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items() if name.startswith("decoder"))
+    assert changed(weights[1], weights[2]) == {"encoder", "image_encoder", "spatial_transformer"}
+    started = ResNetModel.from_pretrained(resnet).state_dict()
+    learned = {name: value for name, value in started.items() if name.endswith("convolution.weight")}
+    assert all(not torch.equal(value, weights[1][f"image_encoder.{name}"]) for name, value in learned.items())
+    for folder in (with_photo / "stage2", with_photo):
+        assert "RGB-Amodal-VAE" in (folder / "README.md").read_text()
+        figures = json.loads((folder / "learning_curve.json").read_text())[-1]
+        assert {"inv_miou_mean", "inv_miou_by_box", "inv_miou_best_sample"} <= set(figures)
+    photo, mask = np.zeros((48, 64, 3), np.uint8), np.zeros((48, 64), bool)
+    mask[10:30, 20:40] = True
+    assert third(photo, mask).amodal_masks.any()
+
+
+def test_a_stopped_stage_with_the_photo_ends_as_the_whole_run(with_photo, photos, resnet, order_pipeline, tmp_path):
+    given = ["--dataset", photos, *SMALL, "--order_pipeline", order_pipeline, "--resume_from_checkpoint", "latest"]
+    given += ["--output_dir", tmp_path / "two", "--stage", "2", "--pretrained_pipeline", with_photo / "stage1"]
+    given += ["--use_rgb", "--image_encoder", resnet, "--image_size", 32, "--max_train_steps", "3"]
+    run_main("train_amodal_vae", *given, "--stop_after_steps", "2")
+    run_main("train_amodal_vae", *given)
+    expected = saved_weights(with_photo / "stage2")
+    for name, value in saved_weights(tmp_path / "two").items():
+        assert torch.equal(value, expected[name]), name
+
+
+def test_encoders_of_the_photo(with_photo, photos, resnet, order_pipeline, tmp_path):
+    """Its ResNet-50 is the default; the encoder of the mask is a new one, or goes on from stage 1's."""
+
+    def task(*more, stage=2):
+        given = ["--dataset", photos, "--output_dir", tmp_path, *SMALL, "--max_train_steps", "1", "--use_rgb"]
+        given += ["--pretrained_pipeline", with_photo / ("stage1" if stage == 2 else "stage2"), "--stage", stage, *more]
+        given += ["--order_pipeline", order_pipeline]
+        args = script().parse_arguments(list(map(str, given)))
+        return script().AmodalVAETask(args, stage, lambda size: None)
+
+    assert script().parse_arguments(["--dataset", "x", "--output_dir", "x", "--stage", "2", "--max_train_steps", "1",
+        "--use_rgb", "--pretrained_pipeline", "x"]).image_encoder == "microsoft/resnet-50"  # fmt: skip
+    with torch.device("meta"):
+        large = AmodalVAE(use_rgb=True).image_encoder
+    before = saved_weights(with_photo / "stage1")
+    started = task("--image_encoder", "none")
+    assert {name: value.shape for name, value in started.model.image_encoder.state_dict().items()} == {
+        name: value.shape for name, value in large.state_dict().items()
+    }
+    small = task("--image_encoder", "efficientnet-lite0", "--image_size", 32, "--keep_encoder", "False")
+    assert small.model.config.image_encoder_type == "efficientnet-lite0"
+    kept = task("--image_encoder", resnet, "--keep_encoder")
+    for model, same in ((started.model, True), (small.model, False), (kept.model, True)):
+        name = "encoder.down_blocks.0.0.weight"
+        assert torch.equal(before[name], model.state_dict()[name]) is same
+        assert all(torch.equal(before[key], value) for key, value in model.state_dict().items() if "decoder" in key)
+    assert not any(value.requires_grad for value in small.model.decoder.parameters())
+    assert all(value.requires_grad for value in started.model.image_encoder.parameters())
+    own = task("--image_encoder", resnet, "--code_encoder", "own", "--image_size", 32)
+    assert own.teacher is None
+    own._data = script().make_data(own.args)
+    from accelerate import Accelerator
+
+    own.setup(Accelerator(cpu=True))
+    loss, logs = own.loss(own.model, 0, 4)
+    assert loss.isfinite() and "code" in logs
+    with pytest.raises(ValueError, match="`--image_size` must be 32 as of `--pretrained_pipeline`, got 128"):
+        task(stage=3)
+    with pytest.raises(OSError, match="nowhere"):
+        task("--image_encoder", "nobody/nowhere")
+
+
+def test_what_does_not_go_with_the_photo(with_photo, coco, order_pipeline, tmp_path):
+    def run(stage, *more, dataset=coco):
+        given = ["--dataset", dataset, "--output_dir", tmp_path, *SMALL, "--max_train_steps", "1", "--stage", stage]
+        given += ["--order_pipeline", order_pipeline, *more]
+        args = script().parse_arguments(list(map(str, given)))
+        return script().AmodalVAETask(args, stage, script().make_data(args))
+
+    before = ["--pretrained_pipeline", with_photo / "stage1"]
+    with pytest.raises(ValueError, match="`--use_rgb` goes with stages 2 and 3: stage 1 learns from masks alone"):
+        run(1, "--use_rgb")
+    with pytest.raises(ValueError, match="`--images` needs `--use_rgb`"):
+        run(2, *before, "--images", tmp_path)
+    with pytest.raises(ValueError, match="`--images` must have one folder for each of the 1 data sets, got 2"):
+        run(2, *before, "--use_rgb", "--images", "a", "b")
+    with pytest.raises(ValueError, match="must be of stage 1, which looks at no photo"):
+        run(2, "--pretrained_pipeline", with_photo / "stage2", "--use_rgb")
+    with pytest.raises(ValueError, match="has a network with RGB: add `--use_rgb`"):
+        run(3, "--pretrained_pipeline", with_photo / "stage2")
+    with pytest.raises(ValueError, match="has a network without RGB: leave out `--use_rgb`"):
+        run(3, *before, "--use_rgb")
+    task = run(2, *before, "--use_rgb", "--image_encoder", "efficientnet-lite0")
+    from accelerate import Accelerator
+
+    with pytest.raises(ValueError, match="`--dataset`: source 0 has no photo with objects"):  # its files are not there
+        task.setup(Accelerator(cpu=True))
+    save_parquet(read_annotations(coco), tmp_path / "masks")
+    task = run(2, *before, "--use_rgb", "--image_encoder", "efficientnet-lite0", dataset=tmp_path / "masks")
+    with pytest.raises(ValueError, match="`--dataset` .* has no photos"):
+        task.setup(Accelerator(cpu=True))
 
 
 # Errors

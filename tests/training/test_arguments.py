@@ -258,12 +258,13 @@ RECIPES = {
     },
     # [L20], equations 1 to 5: lambda, the codes and the placement weigh 1; what is not in the paper weighs 0. The paper
     # gives neither sizes nor an optimisation: these are ours. Its encoders see the class; stage 2 has a new one, on
-    # masks that others in front have cut.
+    # masks that others in front have cut. RGB-Amodal-VAE has ResNet-50 of ImageNet.
     "train_amodal_vae": {
         "num_categories": None, "category_sources": None, "class_dropout": 0.0, "keep_encoder": False,
         "box_probability": 0.0, "recipe": "published",
         "kl_weight": [1.0], "kl_warmup_steps": 0, "code_weight": 1.0, "placement_weight": 1.0, "box_weight": 0.0,
         "background_weight": 0.0, "simulated_share": 0.0, "sample_size": 64, "latent_channels": 64,
+        "use_rgb": False, "image_encoder": "microsoft/resnet-50",
         "optimizer": "adamw", "learning_rate": 1e-3, "weight_decay": 1e-2, "lr_scheduler": "one_cycle",
         "train_batch_size": 64,
     },

@@ -35,6 +35,7 @@ def complete_scenes(
     category_ids: Tensor | None,
     num_samples: int,
     generator: torch.Generator,
+    by_box_image: Tensor | None = None,
 ) -> Completions:
     """Complete a batch of visible masks by the mean code, by samples, and with the box known.
 
@@ -45,6 +46,7 @@ def complete_scenes(
         category_ids: (B,) or None.
         num_samples: K.
         generator: of the samples.
+        by_box_image: (B, 3, i, i), the photos in the boxes of `by_box`, where the network looks at them.
     """
     seen = batch.scene_visible
     height, width = seen.shape[1:]
@@ -56,9 +58,9 @@ def complete_scenes(
         logits = model.decode(latents)
         return paste(logits, to_absolute_boxes(model.place(logits, batch.visible), batch.visible_boxes))
 
-    posterior = model.encode(batch.visible, category_ids)
+    posterior = model.encode(batch.visible, category_ids, batch.image)
     samples = [placed(posterior.sample(generator)) for _ in range(num_samples)]
-    known = model.decode(model.encode(by_box, category_ids).mean)
+    known = model.decode(model.encode(by_box, category_ids, by_box_image).mean)
     return Completions(placed(posterior.mean), paste(known, batch.whole_boxes), torch.stack(samples))
 
 

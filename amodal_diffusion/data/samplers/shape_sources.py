@@ -1,4 +1,4 @@
-"""The complete and the partly hidden masks of modal-only data sets, for Amodal-VAE."""
+"""The complete and the partly hidden masks of modal-only data sets, and their photos if wanted, for Amodal-VAE."""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -9,10 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...crops import crop_to_boxes
+from ...crops import crop_images_to_boxes, crop_to_boxes
 from ...display import short_repr
+from ...images import image_to_tensor
 from ...masks import decode_rle, mask_areas, mask_boxes
 from ...ordering import neighbours
+from ..photos import encoded_photos, load_row_photo
 from ..synthesis import MaskBank, complete_objects, partial_objects
 
 logger = logging.getLogger(__name__)
@@ -35,6 +37,7 @@ class PartialShapes:
         frame_front: (N, F, F) uint8 in [0, 255], what is in front of the object in that frame.
         category_ids: (N,) int64, 0 = unknown.
         sources: (N,) int64.
+        pixels: (N, 3, i, i) uint8 RGB, the photo in the box of the visible mask; None without photos.
 
     Example:
         >>> plane = torch.zeros(3, 16, 16, dtype=torch.uint8)
@@ -47,6 +50,7 @@ class PartialShapes:
     frame_front: Tensor
     category_ids: Tensor
     sources: Tensor
+    pixels: Tensor | None = None
 
     __repr__ = short_repr
 
@@ -55,7 +59,8 @@ class PartialShapes:
 
     def to(self, device: torch.device | str) -> "PartialShapes":
         """The same on another device."""
-        return PartialShapes(*(value.to(device) for value in vars(self).values()))
+        moved = {name: value.to(device) for name, value in vars(self).items() if value is not None}
+        return PartialShapes(**moved)
 
 
 @dataclass
@@ -81,6 +86,8 @@ class _Collected:
     frame_front: list[Tensor] = field(default_factory=list)
     category_ids: list[int] = field(default_factory=list)
     sources: list[int] = field(default_factory=list)
+    pixels: list[Tensor] = field(default_factory=list)
+    complete_pixels: list[Tensor] = field(default_factory=list)  # of the complete masks
 
 
 def collect_shapes(
@@ -94,6 +101,7 @@ def collect_shapes(
     known_categories: Sequence[int],
     find_order: OrderFunction | None,
     collect_partial: bool,
+    image_size: int | None = None,
 ) -> ShapeSources:
     """Sort the masks of data sets in the common schema into complete and partly hidden ones.
 
@@ -108,9 +116,11 @@ def collect_shapes(
         find_order: (N, H, W) bool -> (N, N) order matrix; None counts objects without neighbours as complete alone,
             and no object as partial.
         collect_partial: whether partial masks are wanted.
+        image_size: side of the crops of the photos, which are kept with the masks; None reads no photo.
 
     Raises:
-        ValueError: where no mask is complete.
+        ValueError: where no mask is complete; with `image_size`, where a photo is missing, cannot be read or has
+            another size than its masks, or a source has no photo with objects.
 
     Example:
         >>> from amodal_diffusion.masks import encode_rle
@@ -130,22 +140,44 @@ def collect_shapes(
         """The complete masks; the partial ones are collected on the way, so that each mask is decoded once."""
         for source, rows in enumerate(sources):
             everything, whole, partial = 0, 0, len(collected.sources)
-            for number, row in enumerate(rows, start=1):
+            for number, row in enumerate(rows if image_size is None else encoded_photos(rows), start=1):
                 objects = row["objects"]
                 everything += len(objects)
                 if objects:
                     complete, hidden, masks, order = _sort(objects, min_area, max_truncation, find_order)
                     whole += int(complete.sum())
                     categories = [_category(item, source, known_categories) for item in objects]
+                    hidden &= collect_partial and order is not None
+                    if image_size is not None and (complete | hidden).any():
+                        photo = image_to_tensor(load_row_photo(row))
+                        boxes = torch.from_numpy(mask_boxes(masks)).float()
+                        collected.complete_pixels.append(_crop_photo(photo, _squares(boxes[complete]), image_size))
+                        collected.pixels.append(_crop_photo(photo, boxes[hidden], image_size))
                     yield from ((masks[index], categories[index], source) for index in np.flatnonzero(complete))
-                    if collect_partial and order is not None and hidden.any():
+                    if order is not None and hidden.any():
                         _add_partial(collected, source, categories, masks, order, hidden, size, frame_size)
                 if number % _LOG_ROWS == 0:
                     logger.info("source %d: %d photos read", source, number)
+            if image_size is not None and not everything:
+                raise ValueError(f"`sources`: source {source} has no photo with objects.")
             counts.append((everything, whole, len(collected.sources) - partial))
 
     bank = MaskBank.from_masks(complete_masks(), resolution=resolution, min_area=min_area)
+    if image_size is not None:
+        pixels = torch.cat(collected.complete_pixels)
+        bank = MaskBank(bank.bits, bank.box_sizes, bank.category_ids, bank.sources, pixels)
     return ShapeSources(bank, _stack(collected), counts)
+
+
+def _squares(boxes: Tensor) -> Tensor:
+    """The squares of a `MaskBank` around tight boxes (N, 4)."""
+    side = boxes[:, 2:].amax(1, keepdim=True)
+    return torch.cat([boxes[:, :2] + (boxes[:, 2:] - side) / 2, side.expand(-1, 2)], dim=1)
+
+
+def _crop_photo(photo: Tensor, boxes: Tensor, size: int) -> Tensor:
+    """(N, 3, s, s) uint8 from RGB (3, H, W) in [0, 1]."""
+    return _bytes(crop_images_to_boxes(photo, boxes, size))
 
 
 def _category(item: Mapping[str, Any], source: int, known: Sequence[int]) -> int:
@@ -221,6 +253,7 @@ def _stack(collected: _Collected) -> PartialShapes | None:
         frame_front=torch.cat(collected.frame_front),
         category_ids=torch.tensor(collected.category_ids),
         sources=torch.tensor(collected.sources),
+        pixels=torch.cat(collected.pixels) if collected.pixels else None,
     )
 
 

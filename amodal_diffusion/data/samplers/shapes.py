@@ -2,14 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from ...crops import crop_to_boxes, tight_boxes, to_relative_boxes
 from ...display import short_repr
-from ..synthesis import MaskBank, OcclusionSynthesizer, SynthesisConfig, mix_seed
+from ...images import normalize_images
+from ..synthesis import MaskBank, OcclusionSynthesizer, Placement, SynthesisConfig, mix_seed
 from .shape_sources import FRAME, PartialShapes
 
 _MAX_SHEAR = 0.15  # an object that fills 0.9 / 1.1 of its crop stays inside: 0.41 * 1.15 < 0.5
@@ -31,6 +32,10 @@ class ShapeBatch:
         scene_whole: (B, S, S) bool: the whole mask there.
         visible_boxes: (B, 4) float32 (x, y, w, h) of the visible mask there.
         whole_boxes: (B, 4) float32 of the whole mask there.
+        image: (B, 3, i, i) float32, ImageNet-normalised RGB in the box of `visible`; None without photos.
+        whole_image: (B, 3, i, i), the object's own photo in the box of the whole mask; None where it was not asked for.
+        placement: of the objects in their crops.
+        slopes: (2, B) float32, by which the crops were sheared along the rows and then along the columns.
 
     Example:
         >>> import numpy as np
@@ -51,6 +56,10 @@ class ShapeBatch:
     scene_whole: Tensor
     visible_boxes: Tensor
     whole_boxes: Tensor
+    image: Tensor | None = None
+    whole_image: Tensor | None = None
+    placement: Placement | None = None
+    slopes: Tensor | None = None
 
     __repr__ = short_repr
 
@@ -67,6 +76,7 @@ class PartialBatch:
         frame: (B, F, F) float32 in [0, 1]: the same in a frame of `FRAME` times its box.
         front: (B, F, F) float32 in [0, 1]: what is in front there.
         category_ids: (B,) int64, 0 = unknown.
+        image: (B, 3, i, i) float32, ImageNet-normalised RGB in the box of `visible`; None without photos.
 
     Example:
         >>> frame = torch.zeros(2, 24, 24)
@@ -78,6 +88,7 @@ class PartialBatch:
     frame: Tensor
     front: Tensor
     category_ids: Tensor
+    image: Tensor | None = None
 
     __repr__ = short_repr
 
@@ -90,6 +101,8 @@ class ShapeSampler:
     visible mask is the whole one), and shears the masks in both directions, which turns them a little. Changes of
     aspect would be lost: tight crops are squeezed to squares.
 
+    From a bank with photos, samples have them: the object in its own, with the other one pasted as it was cut out.
+
     Args:
         bank: complete masks, on the training device.
         size: side s of the tight crops.
@@ -99,6 +112,7 @@ class ShapeSampler:
         source_weights: relative frequency of each source; None draws every mask equally often.
         box_probability: share of the samples that are cropped by the whole object's box.
         recipe: "published" or "improved".
+        whole_images: give `ShapeBatch.whole_image`.
         process_index, num_processes: see `OcclusionSynthesizer`.
 
     Example:
@@ -121,11 +135,12 @@ class ShapeSampler:
         source_weights: Sequence[float] | None = None,
         box_probability: float = 0.0,
         recipe: str = "published",
+        whole_images: bool = False,
         process_index: int = 0,
         num_processes: int = 1,
     ) -> None:
         self.size, self.frame_size, self.box_probability = size, frame_size, box_probability
-        self.seed, self.process_index = seed, process_index
+        self.seed, self.process_index, self.whole_images = seed, process_index, whole_images
         inside: dict[str, Any] = {"size": synthesis_size, "shift": (-0.02, 0.02), "scale": (0.75, 0.9)}
         config = SynthesisConfig(**inside, erase_probability=1.0)
         if recipe == "improved":
@@ -148,7 +163,7 @@ class ShapeSampler:
     def complete(self, step: int, batch_size: int) -> tuple[Tensor, Tensor]:
         """Whole masks in their tight boxes (B, 1, s, s) float32 in {0, 1}, and category ids (B,)."""
         batch = self._alone.sample(step, batch_size)
-        (whole,) = self._shear(step, batch.target[:, 0])
+        (whole,) = self._shear(self._slopes(step, batch_size), batch.target[:, 0])
         crops = crop_to_boxes(whole, tight_boxes(whole > 0), self.size)
         return (crops > 0.5).float()[:, None], batch.category_ids
 
@@ -156,7 +171,8 @@ class ShapeSampler:
     def simulated(self, step: int, batch_size: int) -> ShapeBatch:
         """Partial masks with their whole ones."""
         batch = self._occluded.sample(step, batch_size)
-        whole, visible = self._shear(step, batch.target[:, 0], batch.mask[:, 0])
+        slopes = self._slopes(step, batch_size)
+        whole, visible = self._shear(slopes, batch.target[:, 0], batch.mask[:, 0])
         # After the last redraw an object may still be covered altogether: then it is shown as it is.
         visible = torch.where(visible.flatten(1).any(1)[:, None, None], visible, whole)
         visible_boxes, whole_boxes = tight_boxes(visible > 0), tight_boxes(whole > 0)
@@ -164,10 +180,9 @@ class ShapeSampler:
         by_box = (torch.rand(batch_size, generator=generator) < self.box_probability).to(whole.device)
         extent = visible_boxes[:, 2:]
         frames = torch.cat([visible_boxes[:, :2] - extent * (FRAME - 1) / 2, extent * FRAME], dim=1)
-        return ShapeBatch(
-            visible=crop_to_boxes(visible, torch.where(by_box[:, None], whole_boxes, visible_boxes), self.size)[
-                :, None
-            ],
+        boxes = torch.where(by_box[:, None], whole_boxes, visible_boxes)
+        found = ShapeBatch(
+            visible=crop_to_boxes(visible, boxes, self.size)[:, None],
             whole=(crop_to_boxes(whole, whole_boxes, self.size) > 0.5).float()[:, None],
             frame=crop_to_boxes(whole, frames, self.frame_size),
             boxes=to_relative_boxes(whole_boxes, visible_boxes),
@@ -177,15 +192,50 @@ class ShapeSampler:
             scene_whole=whole > 0,
             visible_boxes=visible_boxes,
             whole_boxes=whole_boxes,
+            placement=batch.placement,
+            slopes=slopes.to(whole.device),
         )
+        if self._occluded.bank.pixels is not None:
+            found.image = self.crop_photos(found, boxes)
+            if self.whole_images:
+                found.whole_image = self.crop_photos(found, whole_boxes, pasted=False)
+        return found
 
-    def _shear(self, step: int, *planes: Tensor) -> list[Tensor]:
-        """The same small random shear of each of `planes` (B, S, S), along the rows and then along the columns."""
+    @torch.no_grad()
+    def crop_photos(self, batch: ShapeBatch, boxes: Tensor, *, pasted: bool = True) -> Tensor:
+        """Read the photos of a batch in some boxes.
+
+        Args:
+            batch: of `simulated` of this sampler, whose bank has photos.
+            boxes: (B, 4) float32 (x, y, w, h) in pixels of the crops that the batch was synthesised in.
+            pasted: False leaves the other object out.
+
+        Returns:
+            (B, 3, i, i) float32, ImageNet-normalised RGB; i is the side of the bank's photos.
+        """
+        side = cast(Tensor, self._occluded.bank.pixels).shape[-1]
+        cells = (torch.arange(side, device=boxes.device) + 0.5) / side
+        crop = self._occluded.config.size
+        x, y = (
+            (boxes[:, axis, None] + boxes[:, 2 + axis, None] * cells) / crop - 0.5 for axis in (0, 1)
+        )  # [B, i] each, in crop coordinates
+        along_rows, along_columns = cast(Tensor, batch.slopes)[:, :, None, None]
+        x, y = torch.broadcast_tensors(x[:, None, :], y[:, :, None])  # [B, i, i]
+        y = y + along_columns * x  # back through the shears, the last one first
+        points = torch.stack([x + along_rows * y, y], dim=-1)
+        return normalize_images(self._occluded.read_photos(cast(Placement, batch.placement), points, pasted=pasted))
+
+    def _slopes(self, step: int, batch: int) -> Tensor:
+        """(2, B) of the shears of a step, along the rows and then along the columns."""
         generator = torch.Generator().manual_seed(mix_seed(self.seed, step, self.process_index, -5))
-        batch, size = planes[0].shape[:2]
-        slopes = (2 * torch.rand((2, batch, 1), generator=generator) - 1) * self._max_shear
+        return (2 * torch.rand((2, batch), generator=generator) - 1) * self._max_shear
+
+    @staticmethod
+    def _shear(slopes: Tensor, *planes: Tensor) -> list[Tensor]:
+        """The same small shear of each of `planes` (B, S, S), along the rows and then along the columns."""
+        size = planes[0].shape[1]
         places = torch.arange(size)
-        shifts = (slopes * (places + 0.5 - size / 2)).round().long()  # [2, B, S]
+        shifts = (slopes[:, :, None] * (places + 0.5 - size / 2)).round().long()  # [2, B, S]
         index = (places + shifts[..., None]).to(planes[0].device)  # [2, B, S, S]
         inside, index = (index >= 0) & (index < size), index.clamp(0, size - 1)
         sheared = list(planes)
@@ -238,10 +288,14 @@ class PartialSampler:
             values = planes[rows].float() / 255
             return torch.where(mirrored, values.flip(2), values)
 
-        shapes = self.shapes
+        shapes, image = self.shapes, None
+        if shapes.pixels is not None:
+            pixels = shapes.pixels[rows].float() / 255
+            image = normalize_images(torch.where(mirrored[:, None], pixels.flip(3), pixels))
         return PartialBatch(
             read(shapes.visible)[:, None],
             read(shapes.frame_visible),
             read(shapes.frame_front),
             shapes.category_ids[rows],
+            image,
         )

@@ -11,6 +11,7 @@ from .holes import ContentSynthesizer as ContentSynthesizer
 from .mask_bank import MaskBank as MaskBank
 from .occlusion import OcclusionBatch as OcclusionBatch
 from .occlusion import OcclusionSynthesizer as OcclusionSynthesizer
+from .occlusion import Placement as Placement
 from .occlusion import SynthesisConfig as SynthesisConfig
 from .photo_bank import AMODAL as AMODAL
 from .photo_bank import INSIDE as INSIDE

@@ -4,7 +4,7 @@ Every instance is kept as one square of bits, cut tightly around it, and is draw
 an affine map. 100,000 instances at 128² take 205 MB, so no training step reads a file or decodes a polygon.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ class MaskBank:
         box_sizes: (N, 2) float32, (w, h) of the tight boxes in pixels.
         category_ids: (N,) int64.
         sources: (N,) int64, which data set an instance comes from.
+        pixels: (N, 3, p, p) uint8 RGB of the photos in the same squares, 0 outside of them; None without photos.
 
     Raises:
         ValueError: where the shapes do not belong together or there is no mask.
@@ -37,7 +38,14 @@ class MaskBank:
         (1, torch.Size([1, 16, 2]), [[30.0, 20.0]])
     """
 
-    def __init__(self, bits: Tensor, box_sizes: Tensor, category_ids: Tensor, sources: Tensor) -> None:
+    def __init__(
+        self,
+        bits: Tensor,
+        box_sizes: Tensor,
+        category_ids: Tensor,
+        sources: Tensor,
+        pixels: Tensor | None = None,
+    ) -> None:
         if bits.ndim != 3 or bits.shape[1] != bits.shape[2] * _BITS or bits.dtype != torch.uint8:
             raise ValueError(
                 f"`bits` must have shape (N, r, r / 8) and dtype uint8, got {tuple(bits.shape)} {bits.dtype}."
@@ -47,10 +55,18 @@ class MaskBank:
             raise ValueError("`bits` holds no mask: the sources have none that the filters let through.")
         if box_sizes.shape != (count, 2) or category_ids.shape != (count,) or sources.shape != (count,):
             raise ValueError(f"`box_sizes`, `category_ids` and `sources` must describe the {count} masks of `bits`.")
+        if pixels is not None and (
+            pixels.shape != (count, 3, *pixels.shape[-1:] * 2) or pixels.dtype != torch.uint8 or not pixels.numel()
+        ):
+            raise ValueError(
+                f"`pixels` must have shape ({count}, 3, p, p) and dtype uint8, "
+                f"got {tuple(pixels.shape)} {pixels.dtype}."
+            )
         self.bits = bits
         self.box_sizes = box_sizes
         self.category_ids = category_ids
         self.sources = sources
+        self.pixels = pixels
 
     def __len__(self) -> int:
         return self.bits.shape[0]
@@ -67,13 +83,16 @@ class MaskBank:
 
     def to(self, device: torch.device | str) -> "MaskBank":
         """The same bank on another device."""
-        tensors = (self.bits, self.box_sizes, self.category_ids, self.sources)
-        return MaskBank(*(tensor.to(device) for tensor in tensors))
+        return self._with(lambda tensor: tensor.to(device))
 
     def subset(self, indices: Tensor) -> "MaskBank":
         """The instances at `indices` (M,) int64."""
-        tensors = (self.bits, self.box_sizes, self.category_ids, self.sources)
-        return MaskBank(*(tensor[indices.to(tensor.device)] for tensor in tensors))
+        return self._with(lambda tensor: tensor[indices.to(tensor.device)])
+
+    def _with(self, change: Callable[[Tensor], Tensor]) -> "MaskBank":
+        pixels = None if self.pixels is None else change(self.pixels)
+        bits, sizes, ids, sources = map(change, (self.bits, self.box_sizes, self.category_ids, self.sources))
+        return MaskBank(bits, sizes, ids, sources, pixels)
 
     @classmethod
     def from_sources(

@@ -8,7 +8,8 @@ where it stopped.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -120,6 +121,32 @@ class SynthesisConfig:
 
 
 @dataclass
+class Placement:
+    """Where the objects of a batch lie in its crops: what a photo of it is read by.
+
+    Args:
+        objects: (B,) int64, A in the bank.
+        target: (B, 2, 3), affine maps from crop coordinates in [-0.5, 0.5]² to those of A's stored square.
+        others: (B,) int64, the first other object.
+        other: (B, 2, 3), its maps.
+        in_front: (B,) bool, it is in front of A.
+
+    Example:
+        >>> ids, maps = torch.zeros(2, dtype=torch.int64), torch.eye(3)[:2].repeat(2, 1, 1)
+        >>> Placement(ids, maps, ids, maps, ids > 0).target.shape
+        torch.Size([2, 2, 3])
+    """
+
+    objects: Tensor
+    target: Tensor
+    others: Tensor
+    other: Tensor
+    in_front: Tensor
+
+    __repr__ = short_repr
+
+
+@dataclass
 class OcclusionBatch:
     """A batch of `OcclusionSynthesizer`; masks are float32 in {0, 1} of shape (B, 1, S, S).
 
@@ -128,6 +155,7 @@ class OcclusionBatch:
         eraser: the masks of those other objects that the network is given.
         target: what the network should predict: A as far as it is visible or under the eraser.
         category_ids: (B,) int64 of A; 1 where A is a synthetic region.
+        placement: of A and the first other object.
 
     Example:
         >>> plane = torch.ones(2, 1, 8, 8)
@@ -139,18 +167,26 @@ class OcclusionBatch:
     eraser: Tensor
     target: Tensor
     category_ids: Tensor
+    placement: Placement | None = field(default=None, kw_only=True)
 
     __repr__ = short_repr
 
 
 @dataclass
 class _Planes:
-    """What a sample is made of, each (B, S, S) uint8 in {0, 1}: bytes are what CPUs combine fastest."""
+    """What a sample is made of, each (B, S, S) uint8 in {0, 1}: bytes are what CPUs combine fastest.
+
+    Beside them, what the first other object is and where it lies, as `Placement` has it.
+    """
 
     whole: Tensor  # all of A
     cover: Tensor  # all that is in front of A
     shown: Tensor  # of that, what the eraser tells
     behind: Tensor  # of what is behind A, what the eraser tells
+    target: Tensor
+    others: Tensor
+    other: Tensor
+    in_front: Tensor
 
 
 @dataclass
@@ -164,7 +200,7 @@ class _Plan:
     frames: Tensor  # (B, 4) of the photos, in the same units
 
     def select(self, chosen: Tensor) -> "_Plan":
-        return _Plan(*(getattr(self, field.name)[chosen] for field in fields(self)))
+        return _Plan(*(getattr(self, part.name)[chosen] for part in fields(self)))
 
 
 class OcclusionSynthesizer:
@@ -220,6 +256,42 @@ class OcclusionSynthesizer:
         self._generator.manual_seed(mix_seed(self.seed, step, self.process_index))
         return self._compose(objects)
 
+    @torch.no_grad()
+    def read_photos(self, placement: Placement, points: Tensor, *, pasted: bool = True) -> Tensor:
+        """What a photo of a batch would show at some points, from a bank with `pixels`.
+
+        A is seen in its own photo, and the first other object, cut out of its photo, in front of it or behind it; all
+        beyond A's stored square is black.
+
+        Args:
+            placement: of a batch of this synthesizer.
+            points: (B, h, w, 2), [x, y] in crop coordinates, in which the crop is [-0.5, 0.5]².
+            pasted: False leaves the other object out.
+
+        Returns:
+            (B, 3, h, w) float32 RGB in [0, 1].
+
+        Raises:
+            ValueError: the bank has no photos.
+        """
+        if self.bank.pixels is None:
+            raise ValueError("`bank` must have `pixels`.")
+        image, seen = self._read_photo(placement.objects, placement.target, points)
+        if pasted:
+            other, shown = self._read_photo(placement.others, placement.other, points)
+            shown &= placement.in_front[:, None, None] | ~seen
+            image = torch.where(shown[:, None], other, image)
+        return image
+
+    def _read_photo(self, objects: Tensor, affine: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+        """The photo (B, 3, h, w) in [0, 1] and the mask (B, h, w) bool of some objects at `points`."""
+        bits, resolution = self.bank.bits, self.bank.resolution
+        places = torch.einsum("bij,bhwj->bhwi", affine[:, :, :2], points) + affine[:, None, None, :, 2]
+        x, y = (places * resolution + resolution / 2).floor().to(torch.int32).unbind(-1)
+        pixels = cast(Tensor, self.bank.pixels)[objects].float() / 255
+        image = F.grid_sample(pixels, 2 * places, mode="bilinear", padding_mode="zeros", align_corners=False)
+        return image, _read_points(bits, objects, y, x) > 0
+
     def _objects(self, step: int, batch_size: int) -> Tensor:
         """Indices (B,) of the objects A: this process's slice of what all processes draw together."""
         total = batch_size * self.num_processes
@@ -248,15 +320,16 @@ class OcclusionSynthesizer:
                 break
             again = plan.select(pending)
             redrawn = self._draw(again)
-            for field in fields(_Planes):
-                getattr(planes, field.name)[pending] = getattr(redrawn, field.name)
+            for part in fields(_Planes):
+                getattr(planes, part.name)[pending] = getattr(redrawn, part.name)
             pending[pending.clone()] = self._outside_range(redrawn, again.target_is_region)
         mask, eraser, target = _assemble(planes)
         if self.config.gap_probability > 0:
             self._open_gaps(mask, eraser)
         categories = torch.where(plan.target_is_region, 1, self.bank.category_ids[objects])
         mask, eraser, target = (plane[:, None].to(torch.float32) for plane in (mask, eraser, target))  # [B, 1, S, S]
-        return OcclusionBatch(mask, eraser, target, categories)
+        places = Placement(objects, planes.target, planes.others, planes.other, planes.in_front)
+        return OcclusionBatch(mask, eraser, target, categories, placement=places)
 
     def _plan(self, objects: Tensor) -> _Plan:
         config, batch = self.config, len(objects)
@@ -274,11 +347,14 @@ class OcclusionSynthesizer:
         frames = None
         if config.frame_probability > 0 or config.region_probability > 0:
             frames = _inside_frames(plan.frames, config.size)
-        whole = self._render(plan.objects, self._place_target(plan.objects))
+        target = self._place_target(plan.objects)
+        whole = self._render(plan.objects, target)
         self._draw_regions(whole, plan.target_is_region, plan.boxes)
         if frames is not None:
             whole &= frames
-        planes = _Planes(whole, *(torch.zeros_like(whole) for _ in range(3)))
+        none = torch.zeros_like(plan.target_is_region)
+        cover, shown, behind = (torch.zeros_like(whole) for _ in range(3))
+        planes = _Planes(whole, cover, shown, behind, target, none.long(), torch.zeros_like(target), none)
         counts = self._num_others(batch, plan.target_is_region)
         for slot in range(config.max_others):
             rows = (counts > slot).nonzero()[:, 0]
@@ -291,13 +367,16 @@ class OcclusionSynthesizer:
         """Draw one more object into the samples at `rows`, in front of A or behind it, told of or not."""
         config, count = self.config, len(rows)
         picked = self._integers(len(self.bank), count)
-        shape = self._render(picked, self._place_others(picked, plan.target_is_region[rows]))
+        place = self._place_others(picked, plan.target_is_region[rows])
+        shape = self._render(picked, place)
         front = self._chance(count, config.erase_probability)
         told = torch.ones_like(front) if first else self._chance(count, 0.8)
         if first and config.region_probability > 0:
             self._draw_regions(shape, plan.other_is_region[rows], plan.boxes[rows])
             in_front = self._chance(count, config.region_front_probability)
             front = torch.where(plan.other_is_region[rows], in_front, front)
+        if first:
+            planes.others[rows], planes.other[rows], planes.in_front[rows] = picked, place, front
         if frames is not None:
             shape &= frames[rows]
         for name, chosen in (("cover", front), ("shown", front & told), ("behind", ~front & told)):

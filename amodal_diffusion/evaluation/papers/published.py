@@ -303,7 +303,7 @@ _L20_1 = PaperTable(
         Nearest-neighbour mask | nearest-mask | 93.71 54.97
         De-occlusion (NOG) | pcnet-m-nog | 94.04 57.19
         Amodal-VAE | amodal-vae | 94.68 62.85
-        RGB-Amodal-VAE | | 94.53 61.97
+        RGB-Amodal-VAE | rgb-amodal-vae | 94.53 61.97
         Amodal-VAE + true box | amodal-vae-box | 97.64 82.30
     """),
     (_POOLED, _MEAN, _INV_POOLED, _INV_MEAN),

@@ -126,6 +126,8 @@ def _role_of(method: Method) -> str:
         system = "sdamodal-one-scale"
     if system == "single-stage" and not method.pipeline.needs_image:
         system = "supervised"
+    if system == "amodal-vae" and method.pipeline.needs_image:
+        system = "rgb-amodal-vae"
     networks = (getattr(method.pipeline, name) for name in method.pipeline.mask_networks)
     skips = [network.config.get("final_skip", True) for network in networks]
     return system if all(skips) or not system else f"{system}-no-skip"

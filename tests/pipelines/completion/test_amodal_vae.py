@@ -10,6 +10,7 @@ from PIL import Image
 
 from amodal_diffusion import AmodalPipeline, AmodalVAE, AmodalVAEPipeline
 from amodal_diffusion.evaluation import call_pipeline
+from amodal_diffusion.images import denormalize_images
 from amodal_diffusion.models.amodal_vae import DiagonalGaussian
 from mask_helpers import random_masks
 from pipeline_helpers import stacked_bars
@@ -40,7 +41,7 @@ class Stretcher(AmodalVAE):
     `seen` are the masks that were encoded.
     """
 
-    def encode(self, mask, category_ids=None):
+    def encode(self, mask, category_ids=None, image=None):
         self.seen = mask
         return DiagonalGaussian(torch.zeros(len(mask), 4), torch.zeros(len(mask), 4))
 
@@ -436,3 +437,75 @@ def test_save_and_load(tmp_path, modal):
     output = loaded(None, modal, num_samples=2, generator=seeded(), category_ids=[1, 2, 0])
     np.testing.assert_array_equal(output.samples, expected.samples)
     assert (folder / "pipeline.py").read_text() == "from amodal_diffusion import AmodalVAEPipeline  # noqa: F401\n"
+
+
+# With the photo
+
+
+class Noticer(Stretcher):
+    """A `Stretcher` of which the photo decides how wide it completes: 1.5 + its mean of red / 4; `shown` is it."""
+
+    def encode(self, mask, category_ids=None, image=None):
+        self.seen, self.shown = mask, denormalize_images(image)
+        width = self.shown[:, :1].mean((2, 3))
+        return DiagonalGaussian(width.expand(-1, 4), torch.full((len(mask), 4), -20.0))
+
+
+def noticer():
+    small = {"sample_size": 16, "latent_channels": 4, "block_out_channels": (4, 8)}
+    photo = {"use_rgb": True, "image_size": 32, "image_hidden_sizes": (4, 8), "image_depths": (1, 1)}
+    return quiet(Noticer(**small, **photo, image_embedding_size=4, image_layer_type="basic").eval())
+
+
+def test_the_photo_is_seen_in_the_box_of_the_mask(square):
+    photo = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    photo[20:44, 40:50, 0] = 255  # the left half of the square's box
+    pipe = noticer()
+    assert pipe.needs_image
+    out = pipe(photo, square)
+    shown = pipe.model.shown[0]
+    inner = slice(2, -2)  # cells beside the box's edges mix in what lies outside
+    assert shown[0, inner, 2:14].min() > 0.99 and shown[0, :, 18:].max() < 0.01 and shown[1:].abs().max() < 0.01
+    assert out.amodal_masks[0].sum() == pytest.approx(24 * 20 * (1.5 + 0.5 / 4), rel=0.03)
+    box = np.array([40.0, 20.0, 40.0, 24.0])
+    pipe(photo, square, amodal_box=box)
+    assert pipe.model.shown[0, 0, inner, 1:7].min() > 0.99 and pipe.model.shown[0, 0, :, 9:].max() < 0.01
+    pipe(photo, np.stack([square, np.zeros_like(square)]))  # what has no pixel is not looked at
+    assert len(pipe.model.shown) == 1
+
+
+def test_photos_go_with_their_masks(square):
+    red, black = np.zeros((2, HEIGHT, WIDTH, 3), np.uint8)
+    red[..., 0] = 255
+    pipe = noticer()
+    areas = [mask.amodal_masks[0].sum() for mask in (pipe(photo, square) for photo in (red, black))]
+    assert areas[0] > areas[1]
+    both = pipe([red, black], [square[None], square[None]]).amodal_masks
+    assert [masks[0].sum() for masks in both] == areas
+    compact = pipe([red, black], [square[None], square[None]], output_type="compact").amodal_masks
+    assert [np.asarray(masks[0]).sum() for masks in compact] == areas
+    assert [out.sum() for out in pipe([], []).amodal_masks] == []
+    with pytest.raises(ValueError, match="`image` must be given: AmodalVAEPipeline looks at the photo"):
+        pipe(None, square)
+    with pytest.raises(ValueError, match=r"`image\[1\]` must be given"):
+        pipe([red, None], [square[None], square[None]])
+
+
+@pytest.mark.parametrize("encoder", ["resnet", "efficientnet-lite0"])
+def test_a_folder_with_a_photo_encoder(encoder, tmp_path, square):
+    small = {"image_hidden_sizes": (4, 8), "image_depths": (1, 1), "image_embedding_size": 4, "image_size": 32}
+    pipe = quiet(tiny_vae(use_rgb=True, image_encoder_type=encoder, image_layer_type="basic", **small))
+    pipe.save_pretrained(tmp_path / "rgb")
+    loaded = AmodalPipeline.from_pretrained(tmp_path / "rgb")
+    photo = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3)).astype(np.uint8)
+    loaded.set_progress_bar_config(disable=True)
+    first, second = (one(photo, square, num_samples=2, generator=seeded()) for one in (pipe, loaded))
+    assert np.array_equal(first.probabilities, second.probabilities) and np.array_equal(first.samples, second.samples)
+    assert call_pipeline(loaded, photo, square[None], [None]).amodal_masks.shape == (1, HEIGHT, WIDTH)
+    # A folder of before knows none of these settings, and needs no photo.
+    quiet(tiny_vae()).save_pretrained(tmp_path / "masks")
+    config = json.loads((tmp_path / "masks" / "model" / "config.json").read_text())
+    kept = {name: value for name, value in config.items() if not name.startswith("image_") and name != "use_rgb"}
+    (tmp_path / "masks" / "model" / "config.json").write_text(json.dumps(kept))
+    old = AmodalPipeline.from_pretrained(tmp_path / "masks")
+    assert not old.needs_image and old(None, square).amodal_masks.any()
