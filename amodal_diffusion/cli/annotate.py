@@ -13,6 +13,7 @@ from .. import annotation, data
 from ..files import check_output_folder
 from .options import (
     add_command,
+    check_given,
     dtype_name,
     find_device,
     find_dtype,
@@ -95,6 +96,9 @@ def _run_annotate(options: argparse.Namespace) -> None:
         check_repo_id(options.push_to_hub)
         if options.shard or "://" in options.output:
             raise ValueError("--push-to-hub needs a whole result in a local folder, not a --shard or a URL.")
+    check_given(files={"--images": options.images}, places=[options.annotations], models=[options.model])
+    if "://" not in options.output:
+        check_output_folder(options.output)
     if options.engine == "ray":
         _annotate_with_ray(options)
         return
@@ -104,7 +108,6 @@ def _run_annotate(options: argparse.Namespace) -> None:
         raise ValueError("--num-gpus and --ray-address are of --engine ray.")
     if "://" in options.output:
         raise ValueError(f"--output {options.output} needs --engine ray; the folder engine writes to local folders.")
-    check_output_folder(options.output)
     bad_records = _annotate_here(options)
     if options.shard is not None:
         return

@@ -11,8 +11,10 @@ from ..files import check_output_folder
 from .options import (
     MASKS_HELP,
     add_command,
+    check_given,
     check_inputs_survive,
     given_options,
+    infer_order,
     load_model,
     seed,
     write_bad_records,
@@ -20,11 +22,10 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    import numpy as np
     from PIL import Image
 
     from ..data import BadRecord
-    from ..pipelines import AmodalPipelineOutput, MaskPipeline
+    from ..pipelines import AmodalPipelineOutput
 
 _EXAMPLES = f"""\
 {MASKS_HELP}
@@ -80,10 +81,11 @@ def add_complete(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
 
 def _run_complete(options: argparse.Namespace) -> None:
     """Run `amodal-diffusion complete`."""
-    from ..images import load_image
-
     if (options.photo is None) != options.no_photo:
         raise ValueError("give either PHOTO (before --masks) or --no-photo.")
+    check_given(files={"photo": options.photo, "--masks": options.masks}, models=[options.model, options.order_model])
+    from ..images import load_image
+
     inputs = [*options.masks, *([] if options.no_photo else [options.photo])]
     check_inputs_survive(options.output, [options.output / name for name in io.RESULTS], inputs)
     check_output_folder(options.output)
@@ -94,7 +96,7 @@ def _run_complete(options: argparse.Namespace) -> None:
     pipeline = load_model(options)
     call_options = given_options(options)
     if options.order_model is not None:
-        call_options["order"] = _order(options, pipeline, image, objects.masks)
+        call_options["order"] = infer_order(options, options.model, pipeline, image, objects.masks)
     if options.num_samples is not None:
         import torch
 
@@ -129,20 +131,6 @@ def _run_complete(options: argparse.Namespace) -> None:
     for path in written:
         write_out(f"{path}\n")
     write_bad_records(skipped)
-
-
-def _order(
-    options: argparse.Namespace, pipeline: MaskPipeline, image: Image.Image | None, masks: np.ndarray
-) -> np.ndarray:
-    """The order of the objects by `--order-model`."""
-    from ..pipelines import OrderNetPipeline
-
-    if not pipeline.takes_option("order"):
-        raise ValueError(f"--order-model is for a --model that takes an order, and {options.model} does not.")
-    orders = OrderNetPipeline.from_pretrained(options.order_model, dtype=pipeline.dtype, runtime=options.runtime)
-    if orders.needs_image and image is None:
-        raise ValueError(f"--no-photo does not go with --order-model {options.order_model}, which looks at the photo.")
-    return orders.prepare(pipeline.device).infer_order(masks, image)
 
 
 def _draw(

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import conversion
-from .options import add_command, write_out
+from ..files import check_output_folder
+from .options import add_command, check_given, write_out
 
 _EXAMPLES = """\
 examples:
@@ -83,6 +84,8 @@ def _add_system(
 
 def _run_convert(options: argparse.Namespace) -> None:
     """Run `amodal-diffusion convert`."""
+    check_given(files={"checkpoint": [getattr(options, name) for name in options.files]})
+    check_output_folder(options.output)
     names = ("category_aware", "add_mask_plane", "stable_diffusion", "include_stable_diffusion", "sample_size")
     given = {name: getattr(options, name, None) for name in names}
     settings = {name: value for name, value in given.items() if value is not None}

@@ -12,8 +12,8 @@ from typing import Any
 
 from .. import data
 from ..data import reviews
-from ..files import check_output_folder
-from .options import add_command, write_bad_records, write_out
+from ..files import check_output_file, check_output_folder, write_text
+from .options import add_command, check_given, write_bad_records, write_out
 
 SPLIT = re.compile(r"(?:(?P<split>[A-Za-z]\w*)=)?(?P<place>.+)", re.ASCII)
 
@@ -199,12 +199,14 @@ def _run_dataset_convert(options: argparse.Namespace) -> None:
     check_output_folder(options.output)
     bad_records: list[data.BadRecord] = []
     places = _places(options.annotations)
-    change = _changes(options)
     folders = options.images or [None]
     if len(folders) == 1:
         folders = folders * len(places)
     if len(folders) != len(places):
         raise ValueError(f"--images must have one folder, or one for each of the {len(places)} splits.")
+    files = {"--images": options.images, "--detections": options.detections}
+    check_given(files=files, places=places.values())
+    change = _changes(options)
     rows = {
         split: _Rows(partial(_read_rows, options, split, place, folder, bad_records, change))
         for (split, place), folder in zip(places.items(), folders, strict=True)
@@ -376,6 +378,7 @@ def _run_dataset_accept(options: argparse.Namespace) -> None:
     """Run `amodal-diffusion dataset accept`."""
     if not options.reviews.is_file():
         raise FileNotFoundError(f"--reviews {options.reviews} is no file")
+    check_given(files={"--images": options.images}, places=[options.dataset])
     answers = reviews.read_answers(options.reviews)
     accepted = reviews.accepted_keys(answers, options.rounds)
     if not accepted:
@@ -398,23 +401,23 @@ def _run_dataset_accept(options: argparse.Namespace) -> None:
 
 def _run_dataset_export(options: argparse.Namespace) -> None:
     """Run `amodal-diffusion dataset export`."""
-    from .. import interop
-    from ..files import check_output_file
-
+    check_given(places=[options.dataset])
     check_output_file(options.output)
+    from .. import interop
+
     for path in interop.export_dataset(_bare_rows(options.dataset, options.split), options.to, options.output):
         write_out(f"{path}\n")
 
 
 def _run_dataset_stats(options: argparse.Namespace) -> None:
     """Run `amodal-diffusion dataset stats`."""
-    from ..files import check_output_file, write_text
-    from ..images import save_image
-    from ..visualization import draw_bars
-
+    check_given(places=[options.dataset])
     for path in (options.output, options.picture):
         if path is not None:
             check_output_file(path)
+    from ..images import save_image
+    from ..visualization import draw_bars
+
     rows = _bare_rows(options.dataset, options.split, options.format)
     statistics = data.DatasetStatistics.of(rows, options.scene)
     write_out(statistics.to_text())

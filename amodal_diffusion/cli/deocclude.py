@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import evaluation, io, pipelines
+from ..files import check_output_folder
 from .options import (
     MASKS_HELP,
     add_command,
+    check_given,
     check_inputs_survive,
     find_device,
     find_dtype,
     given_options,
+    infer_order,
     seed,
     write_out,
 )
@@ -59,6 +62,8 @@ examples:
       --content-model pipelines/pcnet-c --output scene.psd
   amodal-diffusion deocclude photo.jpg --masks a.png b.png --names cat sofa --remove cat \\
       --model pipelines/deocclusion --output out/
+  amodal-diffusion deocclude photo.jpg --masks masks.json --model pipelines/deocclusion \\
+      --order-model runs/order-net --output out/
 """
 
 
@@ -79,6 +84,7 @@ def add_deocclude(commands: Any, parents: list[argparse.ArgumentParser]) -> None
     parser.add_argument("--model", metavar="MODEL", help="folder or Hub id of a scene pipeline")
     parser.add_argument("--mask-model", metavar="MODEL", help="of a mask pipeline, in place of the model's")
     parser.add_argument("--content-model", metavar="MODEL", help="of a content pipeline, in place of the model's")
+    parser.add_argument("--order-model", metavar="MODEL", help="of an OrderNetPipeline, which tells who is in front")
     parser.add_argument("--segmenter", metavar="MODEL", help="of a segmentation model, in place of the model's")
     parser.add_argument("--names", nargs="+", metavar="NAME", help="of the objects, in the order of the masks")
     parser.add_argument(
@@ -110,13 +116,21 @@ def add_deocclude(commands: Any, parents: list[argparse.ArgumentParser]) -> None
 
 def _run_deocclude(options: argparse.Namespace) -> None:
     """Run `amodal-diffusion deocclude`."""
+    _check_models(options)
+    if options.order_model and not options.masks:
+        raise ValueError("--order-model needs --masks: without them nobody knows the objects yet.")
+    check_given(
+        files={"photo": options.photo, "--masks": options.masks},
+        places=[options.segmenter],
+        models=[options.model, options.mask_model, options.content_model, options.order_model],
+    )
+    check_output_folder(options.output.parent)
     import torch
 
     from ..images import load_image
     from ..pipelines.deocclusion.pipeline import read_margins
     from ..scene.formats import check_scene_output, save_scene, scene_outputs
 
-    _check_models(options)
     inputs = [options.photo, *(options.masks or ())]
     check_scene_output(options.output)
     check_inputs_survive(options.output, scene_outputs(options.output), inputs)
@@ -132,6 +146,10 @@ def _run_deocclude(options: argparse.Namespace) -> None:
     pipeline = _load(options)
     if objects is None and pipeline.segmenter is None:
         raise ValueError("give --masks or --segmenter: the model has no segmenter that finds the objects.")
+    order = None
+    if options.order_model and objects is not None:
+        name = options.mask_model or options.model
+        order = infer_order(options, name, pipeline.mask_pipeline, photo, objects.masks)
     bar = _StageBar()
     with contextlib.closing(bar):
         scene = pipeline(
@@ -140,6 +158,7 @@ def _run_deocclude(options: argparse.Namespace) -> None:
             names=options.names if objects is None else names,
             category_ids=None if objects is None else _category_ids(objects, pipeline),
             is_crowd=None if objects is None else objects.is_crowd,
+            order=order,
             extend_canvas=options.extend_canvas,
             generator=torch.Generator().manual_seed(options.seed),
             progress_callback=bar,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import data, evaluation
 from ..files import atomic_file, check_output_file
-from .options import add_command, find_device, find_dtype, given_options, write_out
+from .options import add_command, check_given, find_device, find_dtype, given_options, write_out
 
 if TYPE_CHECKING:
     import torch
@@ -184,6 +184,7 @@ def _run_evaluate(options: argparse.Namespace) -> None:
         )
         return
     table = _check(options)
+    _check_inputs(options)
     if table is not None and not table.has_methods:
         _run_figures(options, table)
         return
@@ -260,6 +261,21 @@ def _check(options: argparse.Namespace) -> evaluation.PaperTable | None:
         if path is not None:
             check_output_file(path)
     return table
+
+
+def _check_inputs(options: argparse.Namespace) -> None:
+    """Refuse files and models that are not there."""
+    named = [text.strip() for text in f"{options.methods},{options.content}".split(",") if "/" in text]
+    # A path may have a = too.
+    pipelines = [text if Path(text).is_dir() else text.partition("=")[2] or text for text in named]
+    results = [text.partition("=")[2] for text in options.results or ()]
+    check_given(
+        files={
+            "--images": options.images, "--detections": options.detections, "--results": filter(None, results),
+            "--preferences": options.preferences, "--fid": options.fid or None,
+        },
+        places=[options.annotations, *(options.nearest_masks or ()), *pipelines],
+    )  # fmt: skip
 
 
 def _run_figures(options: argparse.Namespace, table: evaluation.PaperTable) -> None:

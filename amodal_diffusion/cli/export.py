@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import runtimes
-from .options import add_command, write_out
+from ..files import check_output_folder
+from .options import add_command, check_given, write_out
 
 _EXAMPLES = """\
 examples:
@@ -36,5 +37,7 @@ def add_export(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
 
 def _run_export(options: argparse.Namespace) -> None:
     """Run `amodal-diffusion export`."""
+    check_given(models=[options.folder])
+    check_output_folder(options.output)
     for path in runtimes.export_pipeline(options.folder, options.output):
         write_out(f"{path}\n")

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..data import rooms
-from .options import add_command, seed, write_bad_records, write_out
+from ..files import check_output_folder
+from .options import add_command, check_given, seed, write_bad_records, write_out
 
 if TYPE_CHECKING:
     from ..data import BadRecord
@@ -110,6 +111,8 @@ def _add_make_rooms(commands: Any, parents: list[Any]) -> None:
 
 def _run_ground_truth(options: argparse.Namespace) -> None:
     """Run `amodal-diffusion ground-truth`."""
+    check_given(files={"scene": options.scene, "--cameras": options.cameras, "--photos": options.photos})
+    check_output_folder(options.output)
     bad_records: list[BadRecord] = []
     settings = rooms.GroundTruthOptions(
         scene_format=options.format,
@@ -145,6 +148,8 @@ def _run_ground_truth(options: argparse.Namespace) -> None:
 
 def _run_make_rooms(options: argparse.Namespace) -> None:
     """Run `amodal-diffusion make-rooms`."""
+    check_given(files={"furniture": options.furniture})
+    check_output_folder(options.output)
     settings = rooms.RoomSettings(
         split=options.split,
         libraries=tuple(_sorted(options.libraries)),

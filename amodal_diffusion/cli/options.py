@@ -5,14 +5,17 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from .. import evaluation, runtimes
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+    from PIL import Image
 
     from ..pipelines import MaskPipeline
 
@@ -22,6 +25,8 @@ DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 """Names of `--dtype` and of torch; "auto" asks the processor."""
 
 _SHOWN = 5  # bad records
+
+_HINTS = {"--masks": "; COCO JSON, a folder of PNGs or a label map is read"}
 
 MASKS_HELP = """\
 masks (--masks) are one of
@@ -206,6 +211,39 @@ def dtype_name(name: str, device: str | torch.device = "cpu") -> str:
     return next(key for key, value in DTYPES.items() if value == found)
 
 
+def infer_order(
+    options: argparse.Namespace, model: str, pipeline: MaskPipeline, image: Image.Image | None, masks: np.ndarray
+) -> np.ndarray:
+    """The order (N, N) of the objects by `--order-model`, on the device and in the precision of a pipeline.
+
+    Args:
+        options: with `order_model` and `runtime`.
+        model: what the pipeline is called in errors.
+        pipeline: that is to be told the order.
+        image: the photo, where there is one.
+        masks: (N, H, W) bool.
+
+    Raises:
+        ValueError: a pipeline that takes no order, or an order network that looks at a photo, without one.
+
+    Example:
+        >>> from amodal_diffusion import AmodalVAE, AmodalVAEPipeline
+        >>> pipe = AmodalVAEPipeline(AmodalVAE(sample_size=16, latent_channels=2, block_out_channels=(2, 4)))
+        >>> infer_order(argparse.Namespace(order_model="o"), "amodal-vae", pipe, None, None)
+        Traceback (most recent call last):
+            ...
+        ValueError: --order-model is for a model that takes an order, and amodal-vae does not.
+    """
+    from ..pipelines import OrderNetPipeline
+
+    if not pipeline.takes_option("order"):
+        raise ValueError(f"--order-model is for a model that takes an order, and {model} does not.")
+    orders = OrderNetPipeline.from_pretrained(options.order_model, dtype=pipeline.dtype, runtime=options.runtime)
+    if orders.needs_image and image is None:
+        raise ValueError(f"--no-photo does not go with --order-model {options.order_model}, which looks at the photo.")
+    return orders.prepare(pipeline.device).infer_order(masks, image)
+
+
 def load_model(options: argparse.Namespace) -> MaskPipeline:
     """The mask pipeline of `--model`, on `--device` and in `--dtype`.
 
@@ -224,6 +262,49 @@ def load_model(options: argparse.Namespace) -> MaskPipeline:
     device = find_device(options.device)
     dtype = find_dtype(options.dtype, device)
     return evaluation.load_pipeline(options.model, device=device, dtype=dtype, runtime=options.runtime)
+
+
+def check_given(
+    *,
+    files: Mapping[str, Path | str | Iterable[Path | str] | None] = MappingProxyType({}),
+    places: Iterable[Path | str | None] = (),
+    models: Iterable[str | None] = (),
+) -> None:
+    """Refuse inputs that are not there, before torch or a model is imported for them.
+
+    What is None was not given; URLs are not looked at. The Hub is asked for a model that is no folder here.
+
+    Args:
+        files: files or folders by the name of their argument.
+        places: files, folders or Hub ids.
+        models: folders or Hub ids of pipelines.
+
+    Raises:
+        FileNotFoundError: naming the first that is not there.
+        ValueError, OSError: a model that is none, or that the Hub does not give.
+
+    Example:
+        >>> check_given(files={"--masks": ["gone.png"]})
+        Traceback (most recent call last):
+            ...
+        FileNotFoundError: --masks gone.png does not exist; COCO JSON, a folder of PNGs or a label map is read.
+    """
+    for name, given in files.items():
+        paths = [given] if isinstance(given, str | Path) else given or ()
+        for path in paths:
+            if "://" not in str(path) and not Path(path).exists():
+                raise FileNotFoundError(f"{name} {path} does not exist{_HINTS.get(name, '')}.")
+    given_models = [model for model in models if model is not None]
+    given_places = [place for place in places if place is not None and "://" not in str(place)]
+    if not given_models and all(Path(place).exists() for place in given_places):
+        return
+    from ..hub import is_hub_id, read_model_index
+
+    for place in given_places:
+        if not Path(place).exists() and not is_hub_id(str(place)):
+            raise FileNotFoundError(f"no such file or folder, and no Hub id: {str(place)!r}")
+    for model in given_models:
+        read_model_index(model)
 
 
 def check_inputs_survive(output: Path, results: Iterable[Path], inputs: Iterable[Path]) -> None:

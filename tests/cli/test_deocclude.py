@@ -8,13 +8,14 @@ import pytest
 import torch
 from PIL import Image
 
-from amodal_diffusion import PCNetMask, PCNetMaskPipeline, ScenePipeline, Segmenter
+from amodal_diffusion import OrderNetPipeline, PCNetMask, PCNetMaskPipeline, ScenePipeline, Segmenter
 from amodal_diffusion.cli import main as cli
 from amodal_diffusion.masks import encode_rle
 from amodal_diffusion.pipelines import SegmenterOutput
 from amodal_diffusion.scene import Scene
 from amodal_diffusion.scene import formats as scene_formats
 from content_helpers import tiny_content
+from photo_helpers import tiny_occamodal, tiny_order_net
 
 HEIGHT, WIDTH = 40, 56
 
@@ -105,6 +106,21 @@ def test_parts_can_be_given_alone_and_in_place_of_the_models(place, models, monk
     assert all(torch.equal(a, b) for a, b in zip(parts, mixed, strict=True))
     assert not all(torch.equal(a, b) for a, b in zip(parts, whole, strict=True))
     assert {pipe.dtype for pipe in made} == {torch.bfloat16}
+
+
+def test_another_network_tells_the_order(place, models, monkeypatch, capsys):
+    orders = OrderNetPipeline(tiny_order_net())
+    orders.save_pretrained("order-net")
+    expected = orders.infer_order(stacked(), Image.open("photo.png"))
+    assert expected.any()
+    given = ("photo.png", "--model", models / "scene", "--order-model", "order-net")
+    assert run(*given, "--masks", "labels.png", "--dtype", "fp32", "--output", "out") == 0
+    np.testing.assert_array_equal(Scene.load("out").order, expected)
+    capsys.readouterr()
+    assert "--order-model needs --masks" in fail(capsys, *given, "--output", "other")
+    tiny_occamodal().save_pretrained("occamodal")
+    said = fail(capsys, *given, "--masks", "labels.png", "--mask-model", "occamodal", "--output", "other")
+    assert "--order-model is for a model that takes an order, and occamodal does not" in said
 
 
 def test_options_reach_the_pipeline(place, models, monkeypatch):
@@ -202,7 +218,7 @@ def test_errors_are_named_before_any_inference(place, models, capsys, no_inferen
     for arguments, message in (
         (["none.jpg", *masks, *scene, *out], "none.jpg"),
         (["small.png", *masks, *scene, *out], "labels.png is 56x40 pixels (width x height), expected 8x9"),
-        (["photo.png", "--masks", "no.png", *scene, *out], "no.png do not exist"),
+        (["photo.png", "--masks", "no.png", *scene, *out], "no.png does not exist"),
         (["photo.png", *masks, *out], "give --model, or both --mask-model and --content-model"),
         (["photo.png", *masks, "--mask-model", models / "masks", *out], "give --model, or both"),
         (["photo.png", *scene, *out], "give --masks or --segmenter"),

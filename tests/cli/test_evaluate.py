@@ -69,10 +69,12 @@ def test_tables_without_methods(run, folder, tmp_path):
     assert "ours: " in run(table="z24-1") and "ours: " in run("--streaming", "--limit", 1, table="z24-1")
     answers = tmp_path / "answers.jsonl"
     answers.write_text('{"name": "a", "person": "ann", "choice": "first"}\n', "utf-8")
+    (tmp_path / "none").touch()
     assert cli.main(["evaluate", "--table", "l20-6", "--preferences", str(answers)]) == 0
     for arguments, table, message in (
         ([], "l20-6", "--preferences FILE and --table l20-6 need each other"),
         (["--preferences", answers], "z20-2", "--preferences FILE and --table l20-6 need each other"),
+        (["--preferences", tmp_path / "gone"], "l20-6", "gone does not exist"),
         (["--preferences", tmp_path / "none"], "l20-6", "has no answers"),
         (["--scene", "x"], "z20-2", "--scene is for --table z24-2 alone"),
         (["--scene", "("], "z24-2", "`scene` must be a regular expression"),

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -175,7 +176,7 @@ def test_complete_takes_the_order_of_another_network(tmp_path, model, labels, ph
     assert pairs and content["images"][0]["order_relations"] == pairs
     capsys.readouterr()
     said = fail(capsys, *given, "--model", occamodal, "--output", tmp_path / "other")
-    assert f"--order-model is for a --model that takes an order, and {occamodal} does not" in said
+    assert f"--order-model is for a model that takes an order, and {occamodal} does not" in said
     given[1] = "--no-photo"
     said = fail(capsys, *given, "--model", model, "--output", tmp_path / "other")
     assert "--no-photo does not go with --order-model" in said and "which looks at the photo" in said
@@ -235,7 +236,7 @@ def test_complete_names_what_is_wrong(tmp_path, model, labels, photo, capsys):
     (tmp_path / "broken.jpg").write_bytes(b"no photo")
     rest = ["--model", model, "--output", out]
     for arguments, message in (
-        ([photo, "--masks", tmp_path / "none.png", *rest], "none.png do not exist"),
+        ([photo, "--masks", tmp_path / "none.png", *rest], "none.png does not exist"),
         (
             [small, "--masks", masks, *rest],
             "labels.png is 56x40 pixels (width x height), expected 8x9, the size of the photo.",
@@ -422,6 +423,9 @@ def test_evaluate_names_what_is_wrong(tmp_path, annotations, capsys):
 )
 def test_convert_hands_on_files_and_options(system, files, options, settings, tmp_path, monkeypatch, capsys):
     seen = {}
+    monkeypatch.chdir(tmp_path)
+    for file in files:
+        Path(file).touch()
     monkeypatch.setitem(conversion.CONVERTERS, system, lambda *args, **given: seen.update(args=args, given=given))
     out = str(tmp_path / "out")
     assert cli.main(["convert", system, *files, out, *options]) == 0
@@ -516,17 +520,22 @@ def test_complete_says_what_a_folder_of_another_kind_holds(tmp_path, labels, pho
 
 
 def test_debug_shows_the_trace(tmp_path):
-    with pytest.raises(FileNotFoundError, match="do not exist"):
+    with pytest.raises(FileNotFoundError, match="does not exist"):
         cli.main(["complete", "--debug", "--no-photo", "--masks", str(tmp_path / "x"), "--model", "m", "--output", "o"])
 
 
-def test_a_fault_of_ours_keeps_its_trace(monkeypatch):
+def test_a_fault_of_ours_keeps_its_trace(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    Path("a").touch()
     monkeypatch.setitem(conversion.CONVERTERS, "pcnet-m", lambda *args, **options: {}["gone"])
     with pytest.raises(KeyError, match="gone"):
         cli.main(["convert", "pcnet-m", "a", "b"])
 
 
-def test_interruption_has_its_exit_code(monkeypatch):
+def test_interruption_has_its_exit_code(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    Path("a").touch()
+
     def interrupted(*args, **options):
         raise KeyboardInterrupt
 

@@ -83,6 +83,76 @@ for arguments in {calls!r}:
     assert not loaded(code) & HEAVY
 
 
+MISSING = (
+    "complete gone.png --masks mask.png --model model --output out",
+    "complete photo.png --masks gone.png --model model --output out",
+    "complete photo.png --masks mask.png --model ./gone --output out",
+    "complete photo.png --masks mask.png --model model --order-model ./gone --output out",
+    "deocclude gone.png --masks mask.png --model model --output out.ora",
+    "deocclude photo.png --masks gone.png --model model --output out.ora",
+    "deocclude photo.png --masks mask.png --model ./gone --output out.ora",
+    "deocclude photo.png --masks mask.png --mask-model ./gone --content-model model --output out.ora",
+    "deocclude photo.png --masks mask.png --mask-model model --content-model ./gone --output out.ora",
+    "deocclude photo.png --masks mask.png --model model --order-model ./gone --output out.ora",
+    "deocclude photo.png --masks mask.png --model model --output gone-file/out.ora",
+    "deocclude photo.png --segmenter ./gone --model model --output out.ora",
+    "evaluate --annotations gone.json --methods raw",
+    "evaluate --annotations a.json --methods raw,./gone",
+    "evaluate --annotations a.json --methods raw --images gone",
+    "evaluate --annotations a.json --table z20-2 --methods pcnet-m=./gone",
+    "evaluate --annotations a.json --table z20-3 --detections gone.json",
+    "evaluate --annotations a.json --table z20-4 --results gt=gone.json",
+    "evaluate --annotations a.json --methods nearest-mask --nearest-masks gone.json",
+    "evaluate --table l20-6 --preferences gone.jsonl",
+    "annotate gone.json --model model --output out",
+    "annotate a.json --model ./gone --output out",
+    "annotate a.json --model model --images gone --output out",
+    "annotate a.json --model model --output gone-file/out",
+    "dataset convert gone.json --output out",
+    "dataset convert a.json --images gone --output out",
+    "dataset convert a.json --detections gone.json --output out",
+    "dataset accept model --reviews gone.jsonl --output out",
+    "dataset accept ./gone --reviews a.json --output out",
+    "dataset export gone.json --to kins --output out.json",
+    "dataset stats gone.json",
+    "ground-truth gone.glb --cameras a.json --output out",
+    "ground-truth photo.png --cameras gone.json --output out",
+    "make-rooms gone --rooms 1 --output out",
+    "convert pcnet-m gone.pth out",
+    "convert occamodal photo.png gone.pth out",
+    "export onnx ./gone out",
+)
+"""Commands with one thing that is not there, named `gone`."""
+
+
+def test_what_is_missing_is_told_before_anything_heavy_is_imported(tmp_path):
+    """In one process, so that nothing of one command hides what another one imports."""
+    for name in ("photo.png", "mask.png", "a.json", "gone-file"):  # the last has no folder in it
+        (tmp_path / name).write_text("{}")
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "model_index.json").write_text('{"_class_name": "PCNetMaskPipeline"}')
+    code = f"""
+import io, os, sys
+os.chdir({str(tmp_path)!r})
+os.environ["HF_HUB_OFFLINE"] = "1"
+from amodal_diffusion.cli.main import main
+for command in {MISSING!r}:
+    sys.stdout, sys.stderr = io.StringIO(), io.StringIO()
+    assert main(command.split()) == 2, command
+    said = sys.stderr.getvalue()
+    assert "gone" in said and said.count("\\n") == 1, (command, said)
+    heavy = {HEAVY!r} & {{name.split(".")[0] for name in sys.modules}}
+    assert not heavy, (command, heavy)
+    assert not os.path.exists("out") and not os.path.exists("out.ora"), command
+"""
+    loaded(code)
+
+
+def test_every_command_that_reads_is_tried_with_what_is_missing():
+    tried = {" ".join(text.split()[: len(command.split())]) for command in COMMANDS for text in MISSING}
+    assert set(COMMANDS) <= tried
+
+
 @pytest.mark.parametrize("room", ROOMS)
 def test_every_name_of_a_room_is_there(room):
     module = importlib.import_module(room)
