@@ -90,6 +90,9 @@ class DataArguments(RecipeArguments, PhotoArguments):
         MAX_TRUNCATION,
         "Masks with a larger share of their width or height on a side of the photo are left out.",
     )
+    true_shapes: bool = flag(
+        False, "Take the whole masks of data sets that have them for complete shapes; the paper does without."
+    )
     category_sources: list[str] | None = flag(
         None,
         "Sources (index, or path as in --dataset) whose category ids are used, by default all; elsewhere the category "
@@ -506,6 +509,7 @@ def make_data(args: AmodalVAEArguments) -> Data:
                     known_categories=known_sources(args),
                     find_order=None if order is None else order_by_pipeline(order),
                     collect_partial=args.stage in ("3", "all"), image_size=args.image_size if args.use_rgb else None,
+                    true_shapes=args.true_shapes,
                 )
             )  # fmt: skip
             logger.info("(all, complete, partial) masks of each source: %s", found[0].counts)

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from ...crops import crop_images_to_boxes, crop_to_boxes
 from ...display import short_repr
 from ...images import image_to_tensor
 from ...masks import decode_rle, mask_areas, mask_boxes
-from ...ordering import neighbours
+from ...ordering import neighbours, order_from_masks
 from ..photos import encoded_photos, load_row_photo
 from ..synthesis import MaskBank, complete_objects, partial_objects
 
@@ -102,6 +103,7 @@ def collect_shapes(
     find_order: OrderFunction | None,
     collect_partial: bool,
     image_size: int | None = None,
+    true_shapes: bool = False,
 ) -> ShapeSources:
     """Sort the masks of data sets in the common schema into complete and partly hidden ones.
 
@@ -117,6 +119,8 @@ def collect_shapes(
             and no object as partial.
         collect_partial: whether partial masks are wanted.
         image_size: side of the crops of the photos, which are kept with the masks; None reads no photo.
+        true_shapes: where all objects of a photo have amodal masks, take these for the complete ones, hidden or not,
+            and the order from them. [L20] does without, and so does False.
 
     Raises:
         ValueError: where no mask is complete; with `image_size`, where a photo is missing, cannot be read or has
@@ -139,12 +143,17 @@ def collect_shapes(
     def complete_masks() -> Iterator[tuple[np.ndarray, int, int]]:
         """The complete masks; the partial ones are collected on the way, so that each mask is decoded once."""
         for source, rows in enumerate(sources):
-            everything, whole, partial = 0, 0, len(collected.sources)
+            everything, whole, before = 0, 0, len(collected.sources)
             for number, row in enumerate(rows if image_size is None else encoded_photos(rows), start=1):
                 objects = row["objects"]
                 everything += len(objects)
                 if objects:
-                    complete, hidden, masks, order = _sort(objects, min_area, max_truncation, find_order)
+                    known = true_shapes and all(item.get("amodal_mask") is not None for item in objects)
+                    sort = _sort_known if known else partial(_sort, find_order=find_order)
+                    complete, hidden, masks, order = sort(objects, min_area, max_truncation)
+                    shapes = np.stack([decode_rle(item["amodal_mask"]) for item in objects]) if known else masks
+                    if image_size is not None:  # a photo shows no hidden part
+                        complete &= (shapes == masks).all(axis=(1, 2))
                     whole += int(complete.sum())
                     categories = [_category(item, source, known_categories) for item in objects]
                     hidden &= collect_partial and order is not None
@@ -153,14 +162,14 @@ def collect_shapes(
                         boxes = torch.from_numpy(mask_boxes(masks)).float()
                         collected.complete_pixels.append(_crop_photo(photo, _squares(boxes[complete]), image_size))
                         collected.pixels.append(_crop_photo(photo, boxes[hidden], image_size))
-                    yield from ((masks[index], categories[index], source) for index in np.flatnonzero(complete))
+                    yield from ((shapes[index], categories[index], source) for index in np.flatnonzero(complete))
                     if order is not None and hidden.any():
                         _add_partial(collected, source, categories, masks, order, hidden, size, frame_size)
                 if number % _LOG_ROWS == 0:
                     logger.info("source %d: %d photos read", source, number)
             if image_size is not None and not everything:
                 raise ValueError(f"`sources`: source {source} has no photo with objects.")
-            counts.append((everything, whole, len(collected.sources) - partial))
+            counts.append((everything, whole, len(collected.sources) - before))
 
     bank = MaskBank.from_masks(complete_masks(), resolution=resolution, min_area=min_area)
     if image_size is not None:
@@ -207,6 +216,21 @@ def _sort(
     order = _order_around(masks, possible & touching.any(1), touching, find_order)
     complete = complete_objects(masks, order, **options) & large
     return complete, partial_objects(masks, order, **options) & large, masks, order
+
+
+def _sort_known(
+    objects: Sequence[Mapping[str, Any]], min_area: int, max_truncation: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """As `_sort`, by the amodal masks of the objects: a whole shape is complete, however much of it is hidden."""
+    masks, whole = (np.stack([decode_rle(item[name]) for item in objects]) for name in ("modal_mask", "amodal_mask"))
+    order = order_from_masks(masks, whole)
+    options: dict[str, Any] = {
+        "is_crowd": [bool(item["is_crowd"]) for item in objects],
+        "max_truncation": max_truncation,
+    }
+    alone = np.zeros_like(order)
+    complete = complete_objects(whole, alone, **options) & (mask_areas(whole) >= min_area)
+    return complete, partial_objects(masks, order, **options) & (mask_areas(masks) >= min_area), masks, order
 
 
 def _order_around(masks: np.ndarray, wanted: np.ndarray, touching: np.ndarray, find_order: OrderFunction) -> np.ndarray:

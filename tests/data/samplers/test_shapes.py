@@ -111,6 +111,30 @@ def test_shapes_are_sorted_by_the_order():
     assert without.complete.category_ids.tolist() == [0]
 
 
+def test_true_shapes_are_complete_though_hidden():
+    whole = np.zeros((4, 40, 60), bool)
+    whole[0, 10:30, 5:25], whole[1, 15:35, 20:40], whole[2, 5:12, 45:55] = True, True, True
+    whole[3, 20:30, 50:] = True  # cut off by the frame
+    masks = whole.copy()
+    masks[0] &= ~whole[1]
+    objects = [
+        {"modal_mask": encode_rle(modal), "amodal_mask": encode_rle(amodal), "is_crowd": False, "category_id": 1}
+        for modal, amodal in zip(masks, whole, strict=True)
+    ]
+    options = {
+        "size": 16, "frame_size": 24, "resolution": 16, "min_area": 20, "max_truncation": 0.05, "known_categories": [],
+        "find_order": None, "collect_partial": True,
+    }  # fmt: skip
+    found = collect_shapes([[{"objects": objects}]], true_shapes=True, **options)
+    assert found.counts == [(4, 3, 1)]
+    assert found.complete.box_sizes[0].tolist() == [20, 20]  # though its visible part is smaller
+    assert (found.complete.bits[0] == 255).all()
+    assert not (found.partial.visible[0] == 255).all()
+    assert collect_shapes([[{"objects": objects}]], **options).counts == [(4, 1, 0)]
+    del objects[0]["amodal_mask"]  # where one is missing, the visible masks of its photo count
+    assert collect_shapes([[{"objects": objects}]], true_shapes=True, **options).counts == [(4, 1, 0)]
+
+
 def test_partial_samples_are_mirrored_together():
     ramp = torch.arange(4).expand(1, 4, 4).to(torch.uint8)
     shapes = PartialShapes(ramp, ramp * 2, ramp * 3, torch.tensor([7]), torch.tensor([0]))
