@@ -43,7 +43,7 @@ from trainer.photo_sources import (
 )
 from trainer.pictures import mask_grid
 
-from amodal_diffusion import AmodalPipeline, PCNetMaskPipeline, PhotoPCNetMask, PhotoPCNetMaskPipeline
+from amodal_diffusion import AmodalPipeline, PCNetMask, PCNetMaskPipeline, PhotoPCNetMask, PhotoPCNetMaskPipeline
 from amodal_diffusion.data import read_annotations
 from amodal_diffusion.data.samplers import OccluderQuestions, ask_of_masks, ask_of_photos, split_bank, split_photos
 from amodal_diffusion.data.synthesis import (
@@ -134,6 +134,7 @@ class PhotoPCNetMaskTask(Task):
 
     def __init__(self, args: PhotoPCNetMaskArguments) -> None:
         self.args = args
+        self.order_model: PCNetMask | None = None
         self.model = self._make_model()
         self.model.image_encoder.requires_grad_(False)
         self.size = self.model.config.sample_size
@@ -142,7 +143,13 @@ class PhotoPCNetMaskTask(Task):
     def _make_model(self) -> PhotoPCNetMask:
         args = self.args
         if args.pretrained_pipeline:
-            return AmodalPipeline.from_pretrained(args.pretrained_pipeline).model
+            trained = AmodalPipeline.from_pretrained(args.pretrained_pipeline)
+            if not isinstance(trained, PhotoPCNetMaskPipeline):
+                raise ValueError(
+                    f"`--pretrained_pipeline` {args.pretrained_pipeline!r} must be a PhotoPCNetMaskPipeline."
+                )
+            self.order_model = trained.order_model
+            return trained.model
         sizes = {name: getattr(args, name) for name in ("block_out_channels", "patch_size", "sample_size")}
         start = None
         if args.mask_network:
@@ -308,7 +315,7 @@ class PhotoPCNetMaskTask(Task):
         return self._ask(synthesizer, index, count, shares=ONE_QUESTION[question], told=0.0, guess_weight=guess)
 
     def build_pipeline(self, model: nn.Module) -> PhotoPCNetMaskPipeline:
-        return PhotoPCNetMaskPipeline(model=model)
+        return PhotoPCNetMaskPipeline(model=model, order_model=self.order_model)
 
     def card(self) -> dict[str, Any]:
         return {

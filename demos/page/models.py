@@ -31,7 +31,7 @@ class Choice:
 
 
 # By the figures of the cards: in photos ASBU and PCNet-M find the order of 86% of pairs and PCNet-M with the photo of
-# 77%, and its masks suffer with it; in rendered rooms it finds 91%, they 82 and 84%. So it is one to choose, and the
+# 82%, and its masks suffer with it; in rendered rooms it finds 91%, they 82 and 84%. So it is one to choose, and the
 # first is that of the scene pipeline.
 CHOICES = (
     Choice("pcnet-m", "PCNet-M", "Order first, then each object behind what is in front of it. The quickest."),
@@ -39,8 +39,8 @@ CHOICES = (
     Choice(
         "pcnet-m-photo",
         "PCNet-M with the photo",
-        "Looks at the photo too. Best in rooms with furniture (order of 91% of pairs right, others 84%), not on other "
-        "photos (77%, others 86%).",
+        "Looks at the photo too. Best in rooms with furniture (order of 91% of pairs right, others 84%); on other "
+        "photos 82%, others 86%.",
     ),
     Choice("occamodal", "OccAmodal", "Looks at the photo, and finds by itself what hides an object."),
     Choice("amodal-vae", "Amodal-VAE", "Draws the likeliest of the shapes that an object may have."),

@@ -91,12 +91,26 @@ def test_regions_of_the_background_join_the_objects(sources, tmp_path, monkeypat
     assert more > plain
 
 
-def test_what_cannot_be_is_named(sources, tmp_path):
+def test_goes_on_with_a_shipped_pipeline(sources, run, tmp_path, monkeypatch):
+    monkeypatch.setattr(EfficientNetLite0, "from_package", classmethod(lambda kind: kind()))
+    shipped = AmodalPipeline.from_pretrained(run, torch_dtype=torch.float32)
+    shipped.register_modules(order_model=tiny_model())
+    shipped.save_pretrained(tmp_path / "shipped")
+    options = [*sources, *SMALL, "--max_train_steps", "1", "--output_dir", tmp_path / "more"]
+    run_main(SCRIPT, *options, "--pretrained_pipeline", tmp_path / "shipped")
+    order_model = AmodalPipeline.from_pretrained(tmp_path / "more").order_model
+    for name, value in tiny_model().state_dict().items():
+        assert torch.equal(order_model.state_dict()[name], value)
+
+
+def test_what_cannot_be_is_named(sources, run, tmp_path):
     for given, message in (
         (["--shares", "0", "1", "1"], "`--shares` must be three numbers"),
         (["--shares", "1", "1"], "`--shares` must be three numbers"),
         (["--background_regions", "-1"], "`--background_regions` must not be negative, got -1"),
         (["--surrounded", "1.5"], r"`--surrounded` must lie in \[0, 1\], got 1.5"),
+        (["--pretrained_pipeline", sources[-1]], "`--pretrained_pipeline` .* must be a PhotoPCNetMaskPipeline"),
+        (["--mask_network", run], "`--mask_network` .* must be a PCNetMaskPipeline"),
         (["--images", "a", "b"], "`--images` must have one folder for each of the 1 data sets"),
     ):
         with pytest.raises(ValueError, match=message):

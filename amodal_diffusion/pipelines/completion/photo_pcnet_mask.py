@@ -12,7 +12,7 @@ from torch import Tensor
 from ...crops import crop_masks
 from ...display import short_repr
 from ...masks import BoolArray
-from ...models.pcnet_mask import PhotoPCNetMask
+from ...models.pcnet_mask import PCNetMask, PhotoPCNetMask
 from ...ordering import ancestors, occlusion_evidence, order_from_increments
 from ..base import PipelineCallback
 from ..inputs import MaskInputs, PackedUnions, SceneMasks, batches, check_integer, check_number
@@ -29,6 +29,7 @@ from .mask_pipeline import (
     confine,
     mask_call,
 )
+from .pcnet_mask import PCNetMaskPipeline
 from .thresholds import EXPECTED_IOU, check_calibration, check_mask_threshold
 
 OCCLUDER_RULES = ("consistent", "ancestors", "neighbours", "photo")
@@ -63,8 +64,13 @@ class PhotoPCNetMaskPipeline(MaskPipeline):
     which its whole mask is read, and, from where it grows and from what the network takes to be in front, the order. An
     object that comes alone is completed by what the photo shows.
 
+    The two networks see an order differently, one by the photo and all neighbours at once, one by the outlines of two
+    objects. With `order_model` the order follows both: their evidence is multiplied, pair by pair.
+
     Args:
         model: the network.
+        order_model: a network of masks alone of the same `sample_size`, which is asked about every ordered pair as in
+            `PCNetMaskPipeline`; None leaves the order to `model`.
         order_threshold: of P(object): growth under a neighbour that nowhere passes it does not count.
         mask_threshold: of P(object) in the amodal masks, in [0, 1); or "expected-iou", which takes for each object the
             threshold with the highest expected IoU, see `expected_iou_masks`.
@@ -83,7 +89,8 @@ class PhotoPCNetMaskPipeline(MaskPipeline):
         test_time_flip: average over the horizontally mirrored crops; twice the work.
 
     Raises:
-        ValueError: naming the setting that is out of range.
+        ValueError: naming the setting that is out of range, or an `order_model` that sees more than masks or another
+            size of crops.
         TypeError: naming the setting that is no number.
 
     Example:
@@ -98,7 +105,12 @@ class PhotoPCNetMaskPipeline(MaskPipeline):
         (1, 12, 16)
     """
 
+    model_cpu_offload_seq = "model->order_model"
+    mask_networks = ("model", "order_model")
+    _optional_components = ["order_model"]
+
     model: PhotoPCNetMask
+    order_model: PCNetMask | None
     call_options = ("order", "return_order", "occluder_rule", "eraser_dilation", "order_threshold", "mask_threshold")
     needs_occluders = False
     unknown_category_id = 0
@@ -106,6 +118,7 @@ class PhotoPCNetMaskPipeline(MaskPipeline):
     def __init__(
         self,
         model: PhotoPCNetMask,
+        order_model: PCNetMask | None = None,
         *,
         order_threshold: float = 0.1,
         mask_threshold: float | str = 0.5,
@@ -122,7 +135,8 @@ class PhotoPCNetMaskPipeline(MaskPipeline):
         test_time_flip: bool = False,
     ) -> None:
         super().__init__()
-        self.register_modules(model=model)
+        _check_order_model(model, order_model)
+        self.register_modules(model=model, order_model=order_model)
         if passes not in (1, 2):
             raise ValueError(f"`passes` must be 1 or 2, got {passes!r}.")
         self.register_to_config(
@@ -271,12 +285,13 @@ class PhotoPCNetMaskPipeline(MaskPipeline):
         rows = visible & erasers.any(dim=(1, 2))
         first = "masks" if self.config.passes == 1 else "order"
         planes = self._answer(call, crops, rows, erasers, fronts, first)  # [M, 2, s, s]
+        pairs = self.ask_order_model(call, crops, others, [a or b for a, b in zip(told, alone, strict=True)])
         orders, again = [], torch.zeros_like(rows)
         for index, (scene, where) in enumerate(zip(call.scenes, crops.scenes, strict=True)):
             order = scene.order
             if not told[index] and not alone[index]:
                 growth = self.measure_growth(call, crops, index, others[index], planes[where, 0], planes[where, 1])
-                order = self.find_order(scene, growth)
+                order = self.find_order(scene, growth, pairs[index])
                 if call.options["occluder_rule"] != "neighbours":
                     front = _in_front(order, growth.adjacent, call.options["occluder_rule"])
                     unions[index] = PackedUnions.of(others[index], front)
@@ -372,10 +387,39 @@ class PhotoPCNetMaskPipeline(MaskPipeline):
             fronts[first[part], second[part]] = ((front[mine] * erasers).sum(dim=(1, 2)) / seen).double().cpu().numpy()
         return Growth(pixels, fronts, adjacent)
 
-    def find_order(self, scene: MaskInputs, growth: Growth) -> np.ndarray:
-        """(N, N) int8: by `occlusion_evidence` and by what the network takes to be in front."""
+    def ask_order_model(
+        self, call: MaskCall, crops: ObjectPatches, masks: Sequence[SceneMasks], settled: Sequence[bool]
+    ) -> list[np.ndarray | None]:
+        """For each scene (N, N) float64, what speaks for j occluding i by `order_model`; None where nobody asks it."""
+        wanted = [not known for known in settled]
+        if self.order_model is None or not any(wanted):
+            return [None] * len(wanted)
+        pipeline = PCNetMaskPipeline(
+            self.order_model,
+            crop=self.config.crop,
+            enlarge_box=self.config.enlarge_box,
+            test_time_flip=self.config.test_time_flip,
+            order_rule="evidence",
+        )
+        pipeline.set_progress_bar_config(**getattr(self, "_progress_bar_config", {}))
+        tell = call.callback
+        call = replace(call, callback=tell and (lambda _, stage, done, total: tell(self, "pairs", done, total)))
+        crops = replace(crops, images=None)
+        pairs = pipeline.crop_pairs(masks, crops, wanted)
+        return pipeline.measure_growth(call.scenes, pairs, pipeline.complete_pairs(call, crops, pairs), wanted)
+
+    def find_order(self, scene: MaskInputs, growth: Growth, pairs: np.ndarray | None = None) -> np.ndarray:
+        """(N, N) int8: by `occlusion_evidence`, by what the network takes to be in front, and by the other network.
+
+        Args:
+            scene: the objects.
+            growth: what the first pass says of their pairs.
+            pairs: (N, N) float64, what `order_model` says, see `ask_order_model`; None leaves it out.
+        """
         evidence = occlusion_evidence(growth.pixels, scene.modal, hull_weight=0.0)
         evidence *= (growth.front + 0.02) ** self.config.front_weight
+        if pairs is not None:
+            evidence = _multiply(evidence, pairs)
         return order_from_increments(evidence, growth.adjacent)
 
     # 4.
@@ -400,6 +444,24 @@ class PhotoPCNetMaskPipeline(MaskPipeline):
             confine(result, modal | frames(around.float(), 0.0)[1], ["probabilities"])
         self.decide(call, result)
         return result | {"occluder_masks": occluders & ~modal}
+
+
+def _check_order_model(model: PhotoPCNetMask, order_model: PCNetMask | None) -> None:
+    if order_model is None:
+        return
+    config = order_model.config
+    if config.use_rgb or config.class_conditioned:
+        raise ValueError("`order_model` must see masks alone, without `use_rgb` and `class_conditioned`.")
+    size = model.config.sample_size
+    if config.sample_size != size:
+        raise ValueError(f"`order_model` must have the `sample_size` of `model`, {size}, got {config.sample_size}.")
+
+
+def _multiply(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """(N, N) float64: the evidence of both; where one has none for a pair, in either direction, that of the other."""
+    one, two = ((evidence > 0) | (evidence.T > 0) for evidence in (first, second))
+    product = np.where(one, first, 1.0) * np.where(two, second, 1.0)
+    return np.where(one | two, product, 0.0)
 
 
 def _check_rule(rule: Any) -> str:

@@ -602,7 +602,9 @@ class _Progress:
         middle = (low + high) / 2
 
         def tell(pipeline: Any, part: str, done: int, total: int) -> None:
-            begin, end = {"order": (low, middle), "masks": (middle, high)}.get(part, (low, high))
+            begin, end = {"order": (low, middle), "pairs": (middle, middle), "masks": (middle, high)}.get(
+                part, (low, high)
+            )
             self(stage, begin + (end - begin) * done / max(1, total))
 
         return tell

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from amodal_diffusion import MaskModelOutput, PhotoPCNetMask
+from amodal_diffusion.pipelines.completion.photo_pcnet_mask import Growth
 from photo_helpers import draw_scene, tiny_photo_pcnet
-from pipeline_helpers import iou
+from pipeline_helpers import GapFiller, iou, tiny_model
 
 
 class RedIsInFront(PhotoPCNetMask):
@@ -31,10 +32,15 @@ class RedIsInFront(PhotoPCNetMask):
         return MaskModelOutput(torch.cat([0 * logits, logits, torch.where(red > 0, 8.0, -8.0)], dim=1))
 
 
-def ruled(**settings):
+def ruled(order_model=None, **settings):
     RedIsInFront.seen = []
     model = RedIsInFront(block_out_channels=(4, 8), reduced_channels=4, sample_size=64)
-    return tiny_photo_pcnet(model.eval(), **settings)
+    return tiny_photo_pcnet(model.eval(), order_model, **settings)
+
+
+def gap_filler():
+    GapFiller.rows = 0
+    return GapFiller(block_out_channels=(4, 8), sample_size=64).eval()
 
 
 def bars(height=60, width=80):
@@ -85,6 +91,35 @@ def test_what_the_caller_knows_is_told():
     assert ruled()(grey, modal, occluder_masks=modal[1]).order is None
 
 
+def test_the_order_follows_both_networks():
+    photo, modal, amodal = bars()
+    output = ruled(gap_filler())(np.full_like(photo, 90), modal)  # where the photo shows nothing, outlines decide
+    assert GapFiller.rows == 2  # ordered pairs
+    assert output.order[1, 0] == 1 and output.order[0, 1] == -1 and np.abs(output.order).sum() == 2
+    assert iou(output.amodal_masks, amodal).min() > 0.97  # the second pass is told who is in front
+    np.testing.assert_array_equal(ruled(gap_filler())(photo, modal).order, output.order)
+    scenes, _ = ruled().check_inputs(photo, modal[:2])
+    growth = Growth(np.array([[0, 40.0], [10, 0]]), np.full((2, 2), 0.5), ~np.eye(2, dtype=bool))
+    for pairs, order in (([[0, 1], [2, 0]], -1), ([[0, 1], [99, 0]], 1), ([[0, 0], [0, 0]], -1)):
+        assert ruled().find_order(scenes[0], growth, np.array(pairs, float))[0, 1] == order
+    growth.pixels[:] = 0
+    assert ruled().find_order(scenes[0], growth, np.array([[0, 1.0], [2, 0]]))[0, 1] == 1
+
+
+def test_the_order_model_is_asked_where_the_order_is_open_alone():
+    photo, modal, _ = bars()
+    told = {"order": np.zeros((3, 3), int)}, {"occluder_masks": modal[1]}, {"occluder_rule": "photo"}
+    for options in told:
+        ruled(gap_filler())(photo, modal, **options)
+        assert GapFiller.rows == 0
+    ruled(gap_filler())([photo, photo], [modal, modal[0]])
+    assert GapFiller.rows == 2
+    pipeline, calls = ruled(gap_filler()), []
+    pipeline(photo, modal, callback=lambda *call: calls.append(call))
+    assert {call[0] for call in calls} == {pipeline}
+    assert [call[1] for call in calls if not call[2]] == ["order", "pairs", "masks"]
+
+
 def test_masks_do_without_a_photo():
     _, modal, _ = bars()
     output = ruled()(None, modal)
@@ -109,6 +144,9 @@ def test_growth_reaches_no_further_than_what_may_hide():
         ({"occluder_rule": "growth"}, "`occluder_rule` must be one of consistent, .*got 'growth'"),
         ({"front_weight": -1}, "`front_weight` must lie in"),
         ({"rim_width": -1}, "`rim_width` must be at least 0"),
+        ({"order_model": tiny_model(use_rgb=True)}, "`order_model` must see masks alone"),
+        ({"order_model": tiny_model(class_conditioned=True)}, "`order_model` must see masks alone"),
+        ({"order_model": tiny_model(sample_size=16)}, "the `sample_size` of `model`, 32, got 16"),
     ],
 )
 def test_wrong_settings(settings, message):
