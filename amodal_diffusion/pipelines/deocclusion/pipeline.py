@@ -602,9 +602,8 @@ class _Progress:
         middle = (low + high) / 2
 
         def tell(pipeline: Any, part: str, done: int, total: int) -> None:
-            begin, end = {"order": (low, middle), "pairs": (middle, middle), "masks": (middle, high)}.get(
-                part, (low, high)
-            )
+            parts = {"order": (low, middle), "pairs": (middle, middle), "masks": (middle, high)}
+            begin, end = parts.get(part, (low, high))
             self(stage, begin + (end - begin) * done / max(1, total))
 
         return tell
