@@ -42,6 +42,20 @@ def test_as_the_package_decodes():
         np.testing.assert_array_equal(brush.decode_rle(region["value"]["rle"]).reshape(size)[:, :, 3] > 0, mask)
 
 
+def test_as_the_package_encodes():
+    brush = pytest.importorskip("label_studio_sdk.converter.brush")
+    row = kitchen_row()
+    modal, _ = record_masks(row)
+    result = [
+        {**drawn(str(number), mask), "value": {"format": "rle", "rle": brush.mask2rle(mask.astype(np.uint8) * 255)}}
+        for number, mask in enumerate(modal)
+    ]
+    for region in result:
+        region["value"]["brushlabels"] = ["cup"]
+    (back,) = iter_label_studio([{"id": 1, "data": {"image": "a.png"}, "annotations": [{"result": result}]}])
+    np.testing.assert_array_equal(record_masks(back)[0], modal)
+
+
 def test_interface():
     view = ElementTree.fromstring(label_studio_config(["cup & <saucer>", "plate", "plate"]))
     brushes = view.findall("BrushLabels")
