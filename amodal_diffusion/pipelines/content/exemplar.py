@@ -18,7 +18,7 @@ from .shifts import MOST_NODES, Level, Matches, Sheet, match
 
 _MOST = 6_000  # pixels of a hole that are matched; a larger hole is matched at a coarser level
 _MOST_AROUND = 200_000  # pixels of its window likewise
-_STRIP = 2**18  # pixels that are made floats at a time
+_STRIP = 2**16  # pixels that are made floats at a time
 _SHARE = 0.75  # of the low frequencies that are continued smoothly; the rest is copied
 _TRUSTED = 1.0  # pixels likewise: the rim is compared by means of this width
 _DOUBTED = 2.0  # times what is usual: distance of colours from which on the rim is thought to show something else
@@ -122,13 +122,14 @@ def fill_hole(
         tone = _blurred(smooth - rough, target, _DETAIL)
         share = 0.0 if not blend else _SHARE if low is None else 1.0
         correction = share * tone + (1 - share) * _meeting(rough, level, found, tone)
-    y, x = hole.nonzero()
-    colours = np.empty((len(y), 3), np.uint8)
-    for start in range(0, len(y), _STRIP):
+    places = np.flatnonzero(hole)
+    colours = np.empty((len(places), 3), np.uint8)
+    for start in range(0, len(places), _STRIP):
         part = slice(start, start + _STRIP)
-        filled = 255 * _sample(correction, y[part], x[part], scale)
+        y, x = np.divmod(places[part], hole.shape[1])
+        filled = 255 * _sample(correction, y, x, scale)
         if found is not None:
-            filled += copy_pixels(found, sheet, y[part], x[part])
+            filled += copy_pixels(found, sheet, y, x)
         colours[part] = filled.clip(0, 255).round()
     return colours
 
@@ -178,7 +179,9 @@ def copy_pixels(
 
 
 def _padded(array: npt.NDArray[Any], scale: int) -> npt.NDArray[Any]:
-    """An array whose sides are multiples of `scale`."""
+    """An array whose sides are multiples of `scale`; itself where they are."""
+    if not any(side % scale for side in array.shape[:2]):
+        return array
     margins = [(0, -side % scale) for side in array.shape[:2]]
     return np.pad(array, margins + [(0, 0)] * (array.ndim - 2))
 

@@ -146,7 +146,7 @@ def read_content_scene(
 
 
 def read_photo(image: Any) -> np.ndarray:
-    """(H, W, 3) uint8 from a photo in any form that `load_image` reads.
+    """(H, W, 3) uint8 from a photo in any form that `load_image` reads; an array of this kind itself.
 
     Example:
         >>> from PIL import Image
@@ -155,6 +155,8 @@ def read_photo(image: Any) -> np.ndarray:
     """
     if isinstance(image, list | tuple) or image is None:
         raise TypeError(f"`image` must be one photo, got {type(image).__name__}.")
+    if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.shape[2:] == (3,) and image.size:
+        return np.ascontiguousarray(image)  # a large photo is neither copied nor decoded again
     with named("image", ""):
         return np.asarray(load_image(image))
 

@@ -440,22 +440,28 @@ class ContentPipeline(SafePipeline):
 
         fillers: list[str | None] = [*self._fillers(filler, scene.names)]
 
-        # 2. Cut the visible part of each object out of the photo, and choose what fills the hidden one
+        # 2. Cut the visible part of each object out of the photo
         tiles = [visible_tile(scene, index) for index in range(len(scene))]
         rows = [index for index in range(len(scene)) if scene.hidden(index).any()]
-        holes = {index: self._object_hole(scene, index, clean_seams) for index in rows}
-        for index, given in enumerate(fillers):
-            if index not in holes:
-                fillers[index] = None
-            elif given == "auto":
-                fillers[index] = holes[index].suiting_filler(self.network)
-        painted = [index for index in rows if self._needs_network(fillers[index])]
-
-        # 3. Crop, fill, and paste the hidden part: with the network in batches of objects, the others one by one
+        fillers = [given if index in rows else None for index, given in enumerate(fillers)]
         boxes = content_boxes(scene.boxes, self.config.enlarge_box)
-        low: dict[int, Tensor] = {}
+
+        # 3. Fill and paste the hidden part: without the network one by one, with it in batches of objects
+        painted: list[int] = []
+        holes: dict[int, Hole] = {}
         try:
             with self.evaluation_mode(), self.progress("contents", len(rows), callback) as advance:
+                for index in rows:
+                    hole = self._object_hole(scene, index, clean_seams)
+                    if fillers[index] == "auto":
+                        fillers[index] = hole.suiting_filler(self.network)
+                    if self._needs_network(fillers[index]):
+                        painted.append(index)
+                        holes[index] = hole
+                        continue
+                    source = None if generators is None else generators[index]
+                    tiles[index][..., :3][scene.hidden(index)] = hole.fill(str(fillers[index]), None, source)
+                    advance(1)
                 photo: Any = (
                     to_planes(scene.photo, scene.unknown, self._execution_device) if painted else None
                 )  # [3, H, W]
@@ -470,16 +476,13 @@ class ContentPipeline(SafePipeline):
                     )  # [B, 3, s, s]
                     for index, patch in zip(chosen, filled, strict=True):
                         if fillers[index] == "blend":
-                            low[index] = patch_colours(patch, boxes[index], *holes[index].window).cpu()
+                            low = patch_colours(patch, boxes[index], *holes[index].window).cpu()
+                            source = None if generators is None else generators[index]
+                            colours = holes[index].fill("blend", low, source)
+                            tiles[index][..., :3][scene.hidden(index)] = colours
                         else:
                             paste_hidden(tiles[index], patch, boxes[index], scene, index, margin)
-                    advance(sum(fillers[index] != "blend" for index in chosen))
-                for index in rows:
-                    if index not in painted or index in low:
-                        source = None if generators is None else generators[index]
-                        colours = holes[index].fill(str(fillers[index]), low.pop(index, None), source)
-                        tiles[index][..., :3][scene.hidden(index)] = colours
-                        advance(1)
+                    advance(len(chosen))
         finally:  # offloaded networks go back in any case
             self.maybe_free_model_hooks()
 

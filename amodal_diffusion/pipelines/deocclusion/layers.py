@@ -58,6 +58,8 @@ class SceneInputs:
     @cached_property
     def canvas(self) -> npt.NDArray[np.uint8]:
         """(H, W, 3) uint8, the photo; beyond its frame its edge goes on."""
+        if not self.extended:
+            return self.photo
         left, top, right, bottom = self.margins
         return np.pad(self.photo, ((top, bottom), (left, right), (0, 0)), mode="edge")
 
@@ -118,7 +120,7 @@ def split_overlaps(masks: BoolArray, order: npt.NDArray[np.int8]) -> BoolArray:
         order: (N, N) order matrix. Of masks without relation the smaller is in front.
 
     Returns:
-        (N, H, W) bool, no pixel in two masks.
+        (N, H, W) bool, no pixel in two masks; `masks` itself where that is so already.
 
     Example:
         >>> masks = np.ones((2, 1, 4), bool)
@@ -131,8 +133,11 @@ def split_overlaps(masks: BoolArray, order: npt.NDArray[np.int8]) -> BoolArray:
     index = np.arange(len(masks))
     smaller = (areas[:, None] < areas[None]) | ((areas[:, None] == areas[None]) & (index[:, None] > index[None]))
     front = np.where(order == 0, smaller, order == 1)
+    cut = np.flatnonzero((mask_overlaps(masks, masks) > 0).sum(axis=1) > 1)
+    if not len(cut):
+        return masks
     owned = masks.copy()
-    for back in np.flatnonzero((mask_overlaps(masks, masks) > 0).sum(axis=1) > 1):
+    for back in cut:
         owned[back] &= ~masks[front[:, back]].any(axis=0)
     claimed = masks.any(axis=0) & ~owned.any(axis=0)  # in a cycle each loses the pixel to another: the smallest has it
     for number in np.argsort(areas, kind="stable") if claimed.any() else ():
@@ -179,6 +184,7 @@ def make_layer(
     place = translation(x, y)
     if outlines is not None:
         tile = _soften(tile, (x, y), index, modal[where], outlines)
+        tile.flags.writeable = False  # so that the layer keeps it instead of a copy
     unsure = None if uncertainty is None else np.ascontiguousarray(uncertainty[where], np.float32)
     return Layer(tile, modal[where], amodal[where] | modal[where], unsure, place, name, index, place, shadow)
 

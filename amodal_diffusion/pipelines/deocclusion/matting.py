@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +34,7 @@ _LOOSE_STEP = 320
 _LOOSE_REACH = 4  # pixels there
 _LOOSE_NEAR = 4  # radius there of the neighbourhood of a mask that says how the object looks
 _LOOSE_SURE = 6.0  # log-likelihood ratio from which a pixel is the object's
+_STRIP = 16  # rows of a smaller photo that are made at a time
 _GRAIN = 0.03  # least spread of colours
 _OFFSETS = np.array([(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1)])
 
@@ -170,11 +172,8 @@ def loose_parts(photo: npt.NDArray[np.uint8], mask: BoolArray, others: BoolArray
         >>> np.flatnonzero(loose_parts(photo, mask, np.zeros_like(mask), 1)[20])
         array([27, 28, 29])
     """
-    height, width = (-(-side // step) * step for side in mask.shape)
-    planes = torch.from_numpy(np.ascontiguousarray(photo.transpose(2, 0, 1)))[None]
-    image = _shrink(planes, height, width, step) / 255
-    flags = _shrink(torch.from_numpy(np.stack([mask, others]))[None], height, width, step)
-    own, free = flags[0, 0].numpy() > 0.5, flags[0, 1].numpy() == 0
+    image = shrink(photo, step) / 255
+    own, free = shrink(mask, step)[0, 0].numpy() > 0.5, shrink(others, step)[0, 0].numpy() == 0
     near = dilate(own, kernel="square", size=2 * _LOOSE_REACH + 1) & free
     distances, spreads, enough = [], [], near & ~own
     for sure, radius in ((erode(own, kernel="square", size=3), _LOOSE_NEAR), (free & ~near & ~own, 2 * _LOOSE_REACH)):
@@ -219,13 +218,10 @@ def _soft_rim(
     Pixels `before` the object and those within the band of them say nothing of it, nor do those that are `covered`.
     """
     step = max(1, round(band / _SOLVED_WIDTH))
-    planes = torch.from_numpy(np.ascontiguousarray(photo.transpose(2, 0, 1)))[None]  # [1, 3, h, w]
-    flags = torch.from_numpy(np.stack([mask, before, covered]))[None]
-    height, width = (-(-side // step) * step for side in mask.shape)
-    planes, flags = _shrink(planes, height, width, step) / 255, _shrink(flags, height, width, step)
-    own, front = flags[0, 0].numpy() >= 0.5, flags[0, 1].numpy() > 0
+    planes, share = shrink(photo, step) / 255, shrink(mask, step)  # [1, 3, h, w], [1, 1, h, w]
+    own, front = share[0, 0].numpy() >= 0.5, shrink(before, step)[0, 0].numpy() > 0
     size = 2 * round(band / step) + 1
-    blocked = (dilate(front, kernel="square", size=size) & ~own) | (flags[0, 2].numpy() > 0)
+    blocked = (dilate(front, kernel="square", size=size) & ~own) | (shrink(covered, step)[0, 0].numpy() > 0)
     core = erode(own | blocked, kernel="square", size=size) & own  # what something hides goes on behind it
     unknown = dilate(own, kernel="square", size=size) & ~core & ~blocked
     fine = unknown.repeat(step, axis=0).repeat(step, axis=1)[: mask.shape[0], : mask.shape[1]] if step > 1 else unknown
@@ -233,7 +229,7 @@ def _soft_rim(
     rim = (rows, columns)
     if not len(rim[0]):
         return rim, np.zeros(0, np.uint8), np.zeros((0, 3), np.uint8)
-    prior = box_mean(box_mean(F.pad(flags[:, :1], (2, 2, 2, 2), mode="replicate"), 1), 1)[0, 0, 2:-2, 2:-2].numpy()
+    prior = box_mean(box_mean(F.pad(share, (2, 2, 2, 2), mode="replicate"), 1), 1)[0, 0, 2:-2, 2:-2].numpy()
     trimap = np.where(unknown, np.float32(0.5), own.astype(np.float32))
     image = np.ascontiguousarray(planes[0].numpy().transpose(1, 2, 0))
     alpha = solve_alpha(image, trimap, prior, usable=~blocked, pull=_PULL)
@@ -261,15 +257,27 @@ def _soft_rim(
     return rim, levels, np.rint(255 * colour.clip(0, 1)).astype(np.uint8)
 
 
-def _shrink(planes: torch.Tensor, height: int, width: int, step: int) -> torch.Tensor:
-    """Means of squares of `step` pixels, of planes that are made as large as a number of these first."""
-    if step == 1:
-        return planes.float()
-    rows = torch.arange(height).clamp(max=planes.shape[2] - 1)
-    columns = torch.arange(width).clamp(max=planes.shape[3] - 1)
-    # A strip at a time: floats of the whole window are never held.
-    parts = [F.avg_pool2d(planes[:, :, part][:, :, :, columns].float(), step) for part in rows.split(64 * step)]
-    return torch.cat(parts, dim=2)
+def shrink(pixels: npt.NDArray[Any], step: int) -> torch.Tensor:
+    """Means of squares of `step` pixels; beyond the last row and column these are repeated.
+
+    Args:
+        pixels: (H, W) or (H, W, C), of any dtype.
+        step: side of a square.
+
+    Returns:
+        (1, C, h, w) float32.
+
+    Example:
+        >>> shrink(np.arange(6).reshape(2, 3), 2)
+        tensor([[[[2.0000, 3.5000]]]])
+    """
+    planes = pixels[..., None] if pixels.ndim == 2 else pixels
+    parts = []
+    for row in range(0, len(planes), _STRIP * step):  # floats of a whole photo are never held
+        strip = planes[row : row + _STRIP * step].transpose(2, 0, 1)
+        strip = np.pad(strip, ((0, 0), (0, -strip.shape[1] % step), (0, -strip.shape[2] % step)), mode="edge")
+        parts.append(F.avg_pool2d(torch.from_numpy(strip).float(), step))
+    return torch.cat(parts, dim=1)[None]
 
 
 def _enlarge(

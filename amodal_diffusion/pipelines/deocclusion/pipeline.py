@@ -12,7 +12,6 @@ from PIL import Image
 from torch import nn
 
 from ...hub import PipelineFolder
-from ...images import load_image
 from ...masks import BoolArray, mask_boxes, mask_unions, to_mask_stack
 from ...ordering import ancestors, check_order, order_from_masks
 from ...runtimes import check_runtime
@@ -20,6 +19,7 @@ from ...scene import Scene
 from ..base import CallInterruptedError, PipelineCallback, SafePipeline
 from ..completion.mask_pipeline import MaskPipeline
 from ..content.fillers import check_filler, read_fillers
+from ..content.inputs import read_photo
 from ..content.pipeline import ContentPipeline
 from ..inputs import check_integer, check_number, to_numpy
 from ..registry import register_pipeline
@@ -286,6 +286,7 @@ class ScenePipeline(SafePipeline):
         # 3. Soften the outlines, find the shadows
         report("edges", 0.35)
         outlines = soft_outlines(inputs.canvas, modal, amodal, relations, self.config.edge_width)
+        del modal, amodal
         boxes = mask_boxes(outlines.amodal)
         shadows: list[Any] = [None] * len(boxes)
         if self.config.shadows:
@@ -301,17 +302,8 @@ class ScenePipeline(SafePipeline):
             callback=report.within("contents", 0.4, 0.8),
         )  # fmt: skip
 
-        # 5. Fill the background
-        report("background", 0.8)
-        # Soft outlines leave nothing of an object beside its place; hard ones leave a rim, which is painted too.
+        # 5. Make the layers
         hard = self.config.edge_width == 0
-        background = self.content_pipeline.background(
-            light(inputs.canvas, shadows, boxes), outlines.seen, unknown=unknown, replace_rim=hard,
-            prompt=background_prompt, generator=generator, inpainter_kwargs=inpainter_kwargs,
-            filler=background_filler,
-        )  # fmt: skip
-
-        # 6. Put the scene together
         layers = [
             make_layer(
                 index,
@@ -327,6 +319,18 @@ class ScenePipeline(SafePipeline):
             for index, name in enumerate(inputs.names)
         ]
         layers = [replace(layer, is_crowd=bool(flag)) for layer, flag in zip(layers, crowd, strict=True)]
+        removed = np.logical_or.reduce(outlines.seen, axis=0)
+        del outlines, contents  # masks of the whole photo for each object, which a large photo has no room for twice
+
+        # 6. Fill the background, and put the scene together
+        report("background", 0.8)
+        # Soft outlines leave nothing of an object beside its place; hard ones leave a rim, which is painted too.
+        background = self.content_pipeline.background(
+            light(inputs.canvas, shadows, boxes), removed, unknown=unknown, replace_rim=hard,
+            prompt=background_prompt, generator=generator, inpainter_kwargs=inpainter_kwargs,
+            filler=background_filler,
+        )  # fmt: skip
+        background.flags.writeable = False  # so that the scene keeps it instead of a copy
         rim = self.content_pipeline.background_rim(*inputs.outside.shape) if hard else 0
         report("done", 1.0)
         return Scene(background, tuple(layers), relations, inputs.canvas, rim=rim, replaced=inputs.outside)
@@ -480,7 +484,7 @@ class ScenePipeline(SafePipeline):
     def _read_inputs(
         self, image: Any, masks: Any, names: Any, extend_canvas: Any, eraser_dilation: Any, report: ProgressCallback
     ) -> SceneInputs:
-        photo = np.asarray(load_image(image))
+        photo = read_photo(image)
         height, width = photo.shape[:2]
         margins = read_margins(extend_canvas, height, width)
         dilation = 0
@@ -508,7 +512,8 @@ class ScenePipeline(SafePipeline):
             return inputs.on_canvas(masks), None, np.zeros((0, 0), np.int8)
         options = {**options, "eraser_dilation": inputs.eraser_dilation}
         found = self._call_mask_pipeline(photo, masks, occluder_masks, options)
-        amodal = np.asarray(found.amodal_masks) | masks
+        amodal = np.array(found.amodal_masks)
+        amodal |= masks
         uncertainty = None if found.uncertainty is None else np.asarray(found.uncertainty)
         order = options["order"] if options["order"] is not None else found.order
         if order is None:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from ...masks import BoolArray, dilate
 from ...models.pull_push import pull_push
-from .matting import box_mean
+from .matting import box_mean, shrink
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -74,11 +74,9 @@ def _find_shadow(
     step = max(1, round(max(w, h) / _SIDE))
     if min(w, h) < 12 or margin < 4:
         return None
-    size = tuple(max(1, (part.stop - part.start) // step) for part in (rows, columns))
-    own = _small(mask[rows, columns], size) > 0.25
-    ground = _small(~occupied[rows, columns], size) > 0.999
-    pixels = torch.from_numpy(photo[rows, columns]).permute(2, 0, 1)[None]
-    image = F.interpolate(pixels.float(), size=size, mode="area")[0].numpy() if step > 1 else pixels[0].float().numpy()
+    own = shrink(mask[rows, columns], step)[0, 0].numpy() > 0.25
+    ground = shrink(~occupied[rows, columns], step)[0, 0].numpy() > 0.999
+    image = shrink(photo[rows, columns], step)[0].numpy()
     logs = np.log(image + 4)  # [3, h, w]
     # Only beside and below the lower half.
     first = int((y + _LOWER * h - rows.start) / step)
@@ -125,18 +123,13 @@ def _find_shadow(
     planes = planes * torch.from_numpy((reached | own | dilate(reached, kernel="square", size=5)).astype(np.float32))
     planes = box_mean(F.pad(planes, (1, 1, 1, 1), mode="replicate"), 1)[..., 1:-1, 1:-1]
     planes = planes * torch.from_numpy(dilate(reached, kernel="square", size=2 * (near // 4) + 1).astype(np.float32))
-    full = F.interpolate(planes, size=(rows.stop - rows.start, columns.stop - columns.start), mode="bilinear")
+    sides = tuple(step * side for side in planes.shape[2:])
+    full = F.interpolate((255 * planes).round().to(torch.uint8), size=sides, mode="bilinear")[0, 0].numpy()
+    full = full[: rows.stop - rows.start, : columns.stop - columns.start]
     shadow = np.zeros((h + 2 * margin, w + 2 * margin), np.uint8)
     top, left = rows.start - (y - margin), columns.start - (x - margin)
-    shadow[top : top + full.shape[2], left : left + full.shape[3]] = np.rint(255 * full[0, 0].numpy())
+    shadow[top : top + full.shape[0], left : left + full.shape[1]] = full
     return shadow
-
-
-def _small(mask: BoolArray, size: tuple[int, ...]) -> FloatArray:
-    if mask.shape == size:
-        return mask.astype(np.float32)
-    plane = torch.from_numpy(np.ascontiguousarray(mask))[None, None].float()
-    return F.interpolate(plane, size=size, mode="area")[0, 0].numpy()
 
 
 def _fit_plane(logs: FloatArray, where: BoolArray) -> FloatArray | None:
