@@ -21,11 +21,12 @@ from typing import Any
 import torch
 from common import REPOSITORY, environment, format_environment
 from fills.pasted import make_scenes, read_held_out
-from fills.rivals import Filler, pipeline_filler
+from fills.rivals import Filler, matted_filler, patched, pipeline_filler
 
 from amodal_diffusion import ContentPipeline
 from amodal_diffusion.data import read_annotations
 from amodal_diffusion.evaluation import evaluate_methods, load_methods
+from amodal_diffusion.pipelines.content import shifts
 
 
 @dataclass(frozen=True)
@@ -144,15 +145,24 @@ def fill_variants(pipe: ContentPipeline) -> dict[str, Filler]:
     """The blend with one of its parts left out or changed each time."""
     rim = ContentPipeline.from_pipe(pipe, source_margin=0)
     network = ContentPipeline.from_pipe(pipe, blend_prior="network")
+    blend = pipeline_filler(pipe, "blend")
     return {
-        "full: blend of smooth colours and copied detail": pipeline_filler(pipe, "blend"),
+        "full: blend of smooth colours and copied detail": blend,
         "without blend (copied pixels, brought to the seam)": pipeline_filler(pipe, "exemplar"),
         "without copies (smooth colours alone)": pipeline_filler(pipe, "smooth"),
+        "without structure: copies from the same height are not tried": patched(blend, shifts, _MOST_LEVEL=0),
+        "without structure: seams follow colours, not edges": patched(blend, shifts, _detail=colours_alone),
+        "with soft outlines, as scenes have (matting)": matted_filler(pipe, "blend"),
         "rims are copied and kept (source_margin=0)": pipeline_filler(rim, "blend"),
         "background copies from objects": pipeline_filler(pipe, "blend", avoid_objects=False),
         "low frequencies of PCNet-C": pipeline_filler(network, "blend"),
         "PCNet-C alone": pipeline_filler(pipe, "pcnet-c"),
     }
+
+
+def colours_alone(planes: torch.Tensor) -> torch.Tensor:
+    """(h * w, 3), what `shifts` compares without the differences to the next pixels."""
+    return planes.flatten(1).T.contiguous()
 
 
 def compare_fills(args: argparse.Namespace) -> dict[str, dict[str, float]]:

@@ -28,7 +28,7 @@ from common import environment, format_environment, write_json
 from fills.edges import table
 from fills.pasted import PastedScene, make_scenes, read_held_out
 from fills.pictures import edited_scenes, grid, picture_strip
-from fills.rivals import Filler, mean_colour, opencv_fillers, pipeline_fillers
+from fills.rivals import CONTRIB, CONTRIB_HINT, Filler, mean_colour, opencv_fillers, pipeline_fillers
 
 from amodal_diffusion import ContentPipeline, ScenePipeline
 from amodal_diffusion.images import save_image
@@ -118,6 +118,9 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         parser.error("--model is needed, but for --sheet and --edges")
     fillers = make_fillers(args.model)
     unknown = set(args.only or ()) - set(fillers)
+    if set(CONTRIB) - set(fillers) and (args.only is None or unknown & set(CONTRIB)):
+        sys.stderr.write(CONTRIB_HINT + "\n")
+        unknown -= set(CONTRIB)
     if unknown:
         parser.error(f"--only has {', '.join(sorted(unknown))}; there are {', '.join(fillers)}")
     fillers = {name: filler for name, filler in fillers.items() if args.only is None or name in args.only}

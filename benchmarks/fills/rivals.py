@@ -1,21 +1,30 @@
 """Fillers to compare with: each takes a `PastedScene` and returns the photo with its hole filled.
 
 OpenCV's inpainting removes the whole occluder: none of its pixels are looked at. SHIFTMAP and FSR are in OpenCV's
-contrib modules (`xphoto`), whose package takes the place of `opencv-python-headless` and cannot be installed beside it:
-run the benchmark in an environment with `opencv-contrib-python-headless` to see them.
+contrib modules (`xphoto`), whose package takes the place of `opencv-python-headless` and cannot be installed beside it;
+`CONTRIB_HINT` says how to see them all the same.
 """
 
 from collections.abc import Callable
+from typing import Any
+from unittest.mock import patch
 
 import cv2
 import numpy as np
 
 from amodal_diffusion import ContentPipeline
 from amodal_diffusion.masks import mask_boxes
+from amodal_diffusion.pipelines.deocclusion.matting import soft_outlines
 
 from .pasted import PastedScene
 
 Filler = Callable[[PastedScene], np.ndarray]
+
+CONTRIB = ("SHIFTMAP", "FSR")
+CONTRIB_HINT = (
+    "SHIFTMAP and FSR are skipped: this OpenCV has no module xphoto. `pip install --no-deps --target contrib "
+    "opencv-contrib-python-headless`, then run the benchmark with PYTHONPATH=contrib."
+)
 
 _RADIUS = 3  # of OpenCV's methods, in pixels: the value of its documentation
 _SURROUNDINGS = 64  # pixels around a hole that the slow methods look at
@@ -61,7 +70,7 @@ def opencv_fillers() -> dict[str, Filler]:
     """Those that the installed OpenCV has."""
     fillers: dict[str, Filler] = {"Telea": telea, "Navier-Stokes": navier_stokes}
     if hasattr(cv2, "xphoto"):
-        fillers |= {"SHIFTMAP": shift_map, "FSR": frequency_selective}
+        fillers |= dict(zip(CONTRIB, (shift_map, frequency_selective), strict=True))
     return fillers
 
 
@@ -98,6 +107,40 @@ def pipeline_filler(pipe: ContentPipeline, name: str | None = None, *, avoid_obj
         x, y, w, h = (int(value) for value in output.boxes[scene.target])
         picture = scene.photo.copy()
         picture[y : y + h, x : x + w] = output.objects[scene.target][..., :3]
+        return _filled(scene, picture)
+
+    return fill
+
+
+def patched(filler: Filler, module: Any, **values: Any) -> Filler:
+    """The filler with other values of some names of a module while it runs: a part of it left out."""
+
+    def fill(scene: PastedScene) -> np.ndarray:
+        with patch.multiple(module, **values):
+            return filler(scene)
+
+    return fill
+
+
+def matted_filler(pipe: ContentPipeline, name: str, edge_width: float = 3.0) -> Filler:
+    """The same behind soft outlines (`soft_outlines`), as scenes are filled; background likewise."""
+
+    def fill(scene: PastedScene) -> np.ndarray:
+        order = scene.order
+        if scene.target is None:  # whatever is beside the occluder lies behind it
+            order[-1, :-1], order[:-1, -1] = 1, -1
+        found = soft_outlines(scene.photo, scene.masks, scene.amodal_masks, order, edge_width)
+        if scene.target is None:
+            background = pipe.background(scene.photo, found.seen[-1:], avoid=scene.masks.any(0), filler=name)
+            return _filled(scene, np.asarray(background))
+        output = pipe(
+            found.photo, found.seen, found.amodal, order=order, names=scene.names,
+            category_ids=scene.category_ids, filler=name, clean_seams=True,
+        )  # fmt: skip
+        x, y, w, h = (int(value) for value in output.boxes[scene.target])
+        picture, tile = scene.photo.copy(), output.objects[scene.target]
+        window = picture[y : y + h, x : x + w]
+        window[tile[..., 3] > 0] = tile[..., :3][tile[..., 3] > 0]
         return _filled(scene, picture)
 
     return fill

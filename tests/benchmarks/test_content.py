@@ -98,6 +98,14 @@ def test_contrib_fillers_fill():
         assert error < 30
 
 
+def test_soft_outlines_before_a_fill_leave_the_rest(scenes):
+    filler = rivals.matted_filler(tiny_pipeline(), "smooth")
+    for scene in (scenes["object"][0], scenes["background"][0]):
+        filled = filler(scene)
+        assert np.array_equal(filled[~scene.hole], scene.photo[~scene.hole])
+        assert (filled != scene.photo)[scene.hole].any()
+
+
 def test_figures_look_inside_the_hole_alone(scenes):
     chosen = scenes["object"]
     figures = content_quality.evaluate(lambda scene: scene.truth * scene.hole[..., None], chosen)
@@ -120,6 +128,15 @@ def test_table_and_picture(dataset, small, tmp_path, capsys):
         content_quality.main([str(value) for value in [*arguments, "--only", "nothing"]])
 
 
+@pytest.mark.skipif(hasattr(cv2, "xphoto"), reason="OpenCV with its contrib modules")
+def test_what_this_opencv_lacks_is_skipped_and_said(dataset, small, tmp_path, capsys):
+    tiny_pipeline().save_pretrained(tmp_path)
+    arguments = ["--model", tmp_path, "--dataset", dataset, "--validation_fraction", "0.5", "--holes", "1"]
+    found = content_quality.main([str(value) for value in [*arguments, "--only", "FSR", "Telea"]])
+    assert {*found["object"]} == {"holes", "Telea"}
+    assert "opencv-contrib-python-headless" in capsys.readouterr().err
+
+
 def test_pictures_are_not_enlarged():
     sheet = pictures.grid([[np.zeros((4, 8, 3), np.uint8)], [np.zeros((90, 30, 3), np.uint8)] * 2], side=20)
     assert sheet.size == (40, 40)
@@ -131,6 +148,6 @@ def test_ablations_of_fills(dataset, small, tmp_path, capsys):
     arguments = ["fills", "--model", tmp_path, "--dataset", dataset, "--validation_fraction", "0.5", "--holes", "1"]
     assert ablations.main([str(value) for value in arguments]) == 0
     printed = capsys.readouterr().out
-    assert printed.count("\n| ") == 8 and "without blend" in printed and "background leak" in printed
+    assert printed.count("\n| ") == 11 and "without blend" in printed and "background leak" in printed
     with pytest.raises(SystemExit):
         ablations.main(["asbu", "--dataset", str(dataset)])
