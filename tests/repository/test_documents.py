@@ -1,11 +1,13 @@
 """Runs the examples of the README and of docs/: Python blocks in one namespace, in order; commands; make targets."""
 
+import contextlib
 import importlib
 import json
 import re
 import shlex
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -154,6 +156,38 @@ def test_python_of_the_guides_runs(tmp_path, monkeypatch, document):
     assert run_python(document)
 
 
+def test_the_worker_of_many_photos_runs(workplace):
+    assert cli.main("dataset convert masks.json --images images --output mine".split()) == 0
+    worker, cluster = blocks("python", "docs/scale.md")
+    namespace = {}
+    exec(compile(worker, "docs/scale.md", "exec"), namespace)
+    assert len(namespace["whole"][0]["objects"]) == 2 and not namespace["whole"][0]["error"]
+    compile(cluster, "docs/scale.md", "exec")
+
+
+CARDS = [path.parent.name for path in sorted(PIPELINES.glob("*/model_index.json"))]
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_python_of_the_cards_runs(tmp_path, monkeypatch, name):
+    """On a drawn photo; what comes from the Hub is read alone."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pipelines").symlink_to(PIPELINES)
+    masks = np.zeros((3, 96, 128), bool)
+    masks[0, 10:40, 10:60] = masks[1, 30:80, 40:90] = masks[2, 20:90, 85:120] = True
+    masks[0] &= ~masks[1]
+    masks[1] &= ~masks[2]
+    photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8))
+    namespace = {"image": photo, "photo": photo, "masks": masks[:2], "mask": masks[0], "others": masks[2:]}
+    namespace |= {"boxes": [[10, 10, 60, 40], [40, 30, 60, 50]], "amodal_masks": masks[:2]}
+    if name == "deocclusion":
+        namespace["masks"] = masks
+    for source in blocks("python", f"pipelines/{name}/README.md"):
+        code = compile(source, f"pipelines/{name}/README.md", "exec")
+        if not re.search(r'"(?!pipelines/)[\w-]+/[\w.-]+"', source):
+            exec(code, namespace)
+
+
 def test_the_readme_is_for_a_first_visit():
     assert len(text_of("README.md").encode()) <= 6000
     assert text_of("README.md").count("```python") == 1
@@ -232,10 +266,19 @@ def test_names_of_the_systems_are_there():
     from amodal_diffusion.data import samplers
 
     for row in re.findall(r"^\|[^|]*\|([^|]*)\|", text_of("docs/systems.md"), flags=re.MULTILINE):
-        for name in re.findall(r"`([A-Za-z_]+)`", row):
+        for name in re.findall(r"`([A-Za-z_.]+)`", row):
             rooms = (amodal_diffusion, losses, data, samplers, baselines)
-            known = any(hasattr(room, name) for room in rooms)
+            if name.endswith(".py"):
+                continue  # `test_files_that_a_document_names_are_there` looks for them
+            room, _, last = name.rpartition(".")
+            places = [getattr(amodal_diffusion, room, None) or _module(room)] if room else rooms
+            known = any(hasattr(place, last) for place in places) or _module(f"{room}.{last}")
             assert known or name in (*COMMANDS, "order", "use_rgb", "final_skip"), name
+
+
+def _module(name):
+    with contextlib.suppress(ImportError):
+        return importlib.import_module(f"amodal_diffusion.{name}")
 
 
 COMMANDS = ("annotate", "evaluate", "complete", "deocclude")
@@ -262,23 +305,6 @@ def test_installs_from_the_constraints():
         assert arguments[:3] == ["install", "-c", "constraints.txt"]
 
 
-@pytest.mark.parametrize(
-    "document",
-    [
-        "README.md",
-        "CONTRIBUTING.md",
-        "demos/README.md",
-        *(f"docs/{path.name}" for path in sorted(ROOT.glob("docs/*.md"))),
-    ],
-)
-def test_relative_links_lead_somewhere(document):
-    path = ROOT / document
-    for target in re.findall(r"\]\(([^)#:]+)[^)]*\)", path.read_text(encoding="utf-8")):
-        made = document.startswith("docs/") and target.split("/")[0] in ("zoo.md", "zoo", "api", "reference")
-        made = made or target.startswith("http")
-        assert made or (path.parent / target).exists(), f"{document} links to {target}, which is not there"
-
-
 DOCUMENTS = [
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
@@ -296,6 +322,58 @@ def repository_folders():
 
 
 REPOSITORY_FOLDERS = repository_folders()
+
+
+LINKING = [
+    *DOCUMENTS,
+    *("CHANGELOG.md", "SECURITY.md"),
+    *(
+        str(path.relative_to(ROOT))
+        for pattern in ("datasets/*/*.md", "demos/*/*.md", "training/runs/*.md")
+        for path in sorted(ROOT.glob(pattern))
+    ),
+]
+
+
+def anchors(path):
+    """What a link to a heading is called, where pages are published."""
+    text = re.sub(r"^```.*?^```", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    titles = re.findall(r"^#+ +(.*?) *$", text, flags=re.MULTILINE)
+    titles = [re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", title).lower() for title in titles]
+    return {re.sub(r"[^\w -]", "", title).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("document", LINKING)
+def test_relative_links_lead_somewhere(document):
+    """Files, pictures and headings; also of cards and of folders' READMEs."""
+    path = ROOT / document
+    text = re.sub(r"^```.*?^```", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        name, _, anchor = target.partition("#")
+        made = document.startswith("docs/") and name.split("/")[0] in ("zoo.md", "zoo", "api", "reference")
+        if made or re.match(r"[a-z]+:", target):
+            continue
+        led = path.parent / name if name else path
+        assert led.exists(), f"{document} links to {target}, which is not there"
+        assert not anchor or anchor in anchors(led), f"{document} links to {target}: no such heading"
+
+
+EXTRAS = tomllib.loads(text_of("pyproject.toml"))["project"]["optional-dependencies"]
+
+
+@pytest.mark.parametrize("document", LINKING)
+def test_what_is_installed_can_be_had(document):
+    """The package comes from the clone, since no index has it yet; an extra that is named is one."""
+    text = text_of(document)
+    for line in re.findall(r"pip install ([^`\n&;]*)", text):
+        assert "amodal-diffusion" not in line, f"{document}: pip install {line}"
+    for extras in re.findall(r"'\.\[([\w,]+)\]'", text):
+        assert set(extras.split(",")) <= set(EXTRAS), document
+
+
+def test_every_extra_is_explained():
+    rows = re.findall(r"^\| (`.*?) \|", text_of("docs/install.md"), flags=re.MULTILINE)
+    assert set(re.findall(r"`(\w+)`", " ".join(rows))) == set(EXTRAS)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
