@@ -1,10 +1,9 @@
 """Amodal-VAE: mask completion as inference in a space of shapes, by the photo too where it is made for it [L20]."""
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +15,6 @@ from torch import Tensor, nn
 from transformers import ResNetConfig, ResNetModel
 
 from ..display import short_repr
-from ..hub import download_file
 from .checks import (
     CheckedModel,
     check_condition,
@@ -26,6 +24,7 @@ from .checks import (
     graph_call,
 )
 from .photo.efficientnet_lite import EfficientNetLite0
+from .photo.resnet import load_resnet
 
 IMAGE_ENCODERS = ("resnet", "efficientnet-lite0")
 """What an `AmodalVAE` may look at the photo with: the ResNet of [L20], or EfficientNet-lite0."""
@@ -354,14 +353,7 @@ class AmodalVAE(CheckedModel, ConfigMixin):
         if name_or_path is None:
             self.image_encoder.load_state_dict(EfficientNetLite0.from_package().state_dict())
             return
-        if not os.path.isdir(name_or_path):  # transformers waits long for a Hub that cannot be reached
-            download_file(name_or_path, "config.json", **kwargs)
-        encoder = ResNetModel.from_pretrained(name_or_path, use_safetensors=True, **kwargs)
-        try:
-            self.image_encoder.load_state_dict(encoder.state_dict())
-        except RuntimeError as error:
-            sizes = {name: getattr(encoder.config, name) for name in ("layer_type", "hidden_sizes", "depths")}
-            raise ValueError(f"{name_or_path!r} does not fit the image encoder of this network: {sizes}.") from error
+        load_resnet(cast(ResNetModel, self.image_encoder), name_or_path, **kwargs)
 
     def encode_image(self, image: Tensor) -> Tensor:
         """(B, 3, i, i) ImageNet-normalised RGB -> the last feature map of the image encoder, with `use_rgb`."""

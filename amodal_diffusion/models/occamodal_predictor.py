@@ -1,6 +1,5 @@
 """The two predictors of OccAmodal [Z24]: of the occluder, and of the whole mask; and de-occlusion in one stage."""
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,11 +10,11 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor
 from transformers import ResNetConfig, ResNetModel
 
-from ..hub import download_file
 from .checks import CheckedModel, check_flags, check_mask_plane, check_positive_integers, graph_call
 from .mask_unet import MaskUNet
 from .outputs import MaskModelOutput
 from .pcnet_mask import PCNetMask
+from .photo.resnet import load_resnet
 
 
 class OccAmodalPredictor(CheckedModel, ConfigMixin):
@@ -113,14 +112,7 @@ class OccAmodalPredictor(CheckedModel, ConfigMixin):
         """
         if self.image_encoder is None:
             raise ValueError("The network has no image encoder: its `image_feature_stages` are ().")
-        if not os.path.isdir(name_or_path):  # transformers waits long for a Hub that cannot be reached
-            download_file(name_or_path, "config.json", **kwargs)
-        encoder = ResNetModel.from_pretrained(name_or_path, use_safetensors=True, **kwargs)
-        try:
-            self.image_encoder.load_state_dict(encoder.state_dict())
-        except RuntimeError as error:
-            sizes = {name: getattr(encoder.config, name) for name in ("layer_type", "hidden_sizes", "depths")}
-            raise ValueError(f"{name_or_path!r} does not fit the image encoder of this network: {sizes}.") from error
+        load_resnet(self.image_encoder, name_or_path, **kwargs)
 
     @torch.no_grad()
     def load_mask_network(self, network: PCNetMask) -> None:

@@ -1,6 +1,5 @@
 """OrderNet: which of two objects is in front, by a classifier of their masks and the photo [Z20]."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,8 +12,8 @@ from torch import Tensor, nn
 from transformers import ResNetConfig, ResNetModel
 
 from ..display import short_repr
-from ..hub import download_file
 from .checks import CheckedModel, check_condition, check_flags, check_mask_plane, check_positive_integers, graph_call
+from .photo.resnet import load_resnet
 
 RELATIONS = ("second in front", "first in front", "unrelated")
 """What the logits of an `OrderNet` stand for, in their order; a network with two of them knows no unrelated pairs."""
@@ -107,21 +106,17 @@ class OrderNet(CheckedModel, ConfigMixin):
             OSError: where there is no such model.
             ValueError: where it is no ResNet of the sizes of this network.
         """
-        if not os.path.isdir(name_or_path):  # transformers waits long for a Hub that cannot be reached
-            download_file(name_or_path, "config.json", **kwargs)
-        given = ResNetModel.from_pretrained(name_or_path, use_safetensors=True, **kwargs)
-        state, first = given.state_dict(), "embedder.embedder.convolution.weight"
-        own = self.encoder.state_dict()
-        if state[first].shape[0] == own[first].shape[0]:
-            widened = own[first].clone()
-            if self.config.use_rgb:
-                widened[:, 2:] = state[first]
-            state[first] = widened
-        try:
-            self.encoder.load_state_dict(state)
-        except RuntimeError as error:
-            sizes = {name: getattr(given.config, name) for name in ("layer_type", "hidden_sizes", "depths")}
-            raise ValueError(f"{name_or_path!r} does not fit the encoder of this network: {sizes}.") from error
+        load_resnet(self.encoder, name_or_path, self._with_mask_planes, **kwargs)
+
+    def _with_mask_planes(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        first = "embedder.embedder.convolution.weight"
+        own = self.encoder.state_dict()[first]
+        if state[first].shape[0] != own.shape[0]:
+            return state
+        widened = own.clone()
+        if self.config.use_rgb:
+            widened[:, 2:] = state[first]
+        return {**state, first: widened}
 
     @graph_call
     def forward(

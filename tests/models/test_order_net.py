@@ -47,7 +47,7 @@ def test_weights_of_another_resnet(tmp_path):
         assert torch.equal(found[first][:, :2], before[:, :2])
         assert not use_rgb or torch.equal(found[first][:, 2:], given.state_dict()[first])
         assert all(torch.equal(value, found[name]) for name, value in given.state_dict().items() if name != first)
-    with pytest.raises(ValueError, match="does not fit the encoder of this network"):
+    with pytest.raises(ValueError, match="does not fit the image encoder of this network"):
         tiny_order_net(hidden_sizes=(8, 8)).load_encoder(str(tmp_path / "resnet"))
     with pytest.raises(OSError, match="nowhere"):
         model.load_encoder(str(tmp_path / "nowhere"))

@@ -1,3 +1,3 @@
-"""Networks that look at the photo alone: the features of EfficientNet-lite0, and what a click on them means."""
+"""Networks that look at the photo alone: EfficientNet-lite0 and ResNets, and what a click on their features means."""
 
-__all__ = ["click_segmenter", "efficientnet_lite"]
+__all__ = ["click_segmenter", "efficientnet_lite", "resnet"]
