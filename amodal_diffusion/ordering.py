@@ -1,7 +1,7 @@
-"""Occlusion order: matrices, ancestors, and orders from masks alone [Z20].
+"""Occlusion order: matrices, ancestors, and orders from masks alone [Z20]; and depth order, which is another question.
 
 An order matrix is (N, N) int8 and antisymmetric: `order[i, j]` is 1 where i occludes j, -1 where j occludes i, 0 where
-they have no relation. Cycles are allowed.
+they have no relation. Cycles are allowed. A depth order has the same form: 1 where all of i is closer than all of j.
 """
 
 from __future__ import annotations
@@ -291,6 +291,40 @@ def order_by_hull(masks: npt.NDArray[Any]) -> OrderArray:
     """
     packed = PackedMasks(to_mask_stack(masks))
     return order_from_increments(_hull_increments(packed), packed.neighbours)
+
+
+def depth_order(depths: npt.ArrayLike) -> OrderArray:
+    """Tell which objects are closer, by how near and how far each of them reaches.
+
+    After InstaOrder (Lee and Park, CVPR 2022), whose second question is which of two instances is closer, whether or
+    not one hides the other. Here "closer" and "farther" need ranges of depth that do not meet: all of one object is
+    nearer than all of the other. Where the ranges meet, as those of a table and the chair that is pushed under it do,
+    the answer is "overlapping".
+
+    Args:
+        depths: (N, 2) metres or any other unit, the nearest and the farthest depth of each object; NaN where unknown.
+
+    Returns:
+        (N, N) int8, antisymmetric: 1 where i is closer than j, -1 where it is farther, 0 where they overlap, and where
+        a depth is unknown.
+
+    Raises:
+        ValueError: another shape, or an object that is farther at its nearest than at its farthest.
+
+    Example:
+        >>> depth_order([[1.0, 2.0], [2.5, 3.0], [1.5, 2.7]])
+        array([[ 0,  1,  0],
+               [-1,  0,  0],
+               [ 0,  0,  0]], dtype=int8)
+    """
+    ranges = np.asarray(depths, dtype=np.float64)
+    if ranges.ndim != 2 or ranges.shape[1] != 2:
+        raise ValueError(f"`depths` must have shape (N, 2), got {ranges.shape}")
+    nearest, farthest = ranges.T
+    if (nearest > farthest).any():
+        raise ValueError("`depths` must be (nearest, farthest) of each object, got a nearest one beyond the farthest")
+    closer = farthest[:, None] < nearest[None]
+    return closer.astype(np.int8) - closer.T.astype(np.int8)
 
 
 def check_order(order: npt.ArrayLike, n: int | None = None) -> OrderArray:

@@ -5,6 +5,7 @@ from amodal_diffusion.metrics import order_counts
 from amodal_diffusion.ordering import (
     ancestors,
     check_order,
+    depth_order,
     neighbours,
     order_by_area,
     order_by_hull,
@@ -238,3 +239,23 @@ def test_order_pairs():
     assert order_pairs(np.zeros((2, 2))) == []
     with pytest.raises(ValueError, match="antisymmetric"):
         order_pairs(np.eye(2))
+
+
+def test_depth_order_needs_ranges_that_do_not_meet():
+    generator = np.random.default_rng(0)
+    ranges = np.sort(generator.uniform(0, 4, (30, 2)), axis=1)
+    order = depth_order(ranges)
+    check_order(order)
+    for i, (nearest, farthest) in enumerate(ranges):
+        for j, (other, end) in enumerate(ranges):
+            expected = 1 if farthest < other else -1 if end < nearest else 0
+            assert order[i, j] == expected
+    assert {-1, 0, 1} == set(order.ravel().tolist())
+    assert not depth_order([[1, 2], [2, 3]]).any()  # they meet
+    ranges[3] = np.nan
+    assert not depth_order(ranges)[3].any() and not depth_order(ranges)[:, 3].any()
+    assert depth_order(np.zeros((0, 2))).shape == (0, 0)
+    with pytest.raises(ValueError, match=r"`depths` must have shape \(N, 2\), got \(2, 3\)"):
+        depth_order(np.zeros((2, 3)))
+    with pytest.raises(ValueError, match="a nearest one beyond the farthest"):
+        depth_order([[2, 1]])

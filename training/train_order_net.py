@@ -1,4 +1,4 @@
-"""Train OrderNet, which tells who of two objects is in front, on true orders [Z20, Table 1].
+"""Train OrderNet, which tells who of two objects is in front, on true orders [Z20, Table 1], or who is closer.
 
 The paper reproduced the network and does not say how it was trained; the defaults are those of its code (ResNet-50 on
 both masks and the photo, crops of 256² around both objects, moved, scaled and mirrored) with the optimisation of its
@@ -9,6 +9,9 @@ other networks: SGD at 1e-3, 56,000 updates of 32 pairs. `--recipe improved` is 
 
 The order follows from the whole masks, as the published accuracy counts it; `--order_source annotated` takes what the
 data set says, such as COCOA's order or that of rendered rooms.
+
+`--answer depth` asks InstaOrder's second question instead, which of any two objects is closer, of data sets that know
+depths: rendered rooms (`make-rooms`) and other scenes in 3D (`ground-truth`).
 """
 
 import logging
@@ -39,6 +42,8 @@ from amodal_diffusion.data.samplers import ObjectSampler, OrderPairs, PairCroppe
 from amodal_diffusion.data.samplers.order_pairs import UNRELATED
 from amodal_diffusion.data.samplers.prefetch import Prefetcher
 from amodal_diffusion.images import normalize_images
+from amodal_diffusion.metrics import depth_disagreement
+from amodal_diffusion.models.order_net import ANSWERS
 from amodal_diffusion.pipelines.order_net import mean_of_both_ways
 
 logger = logging.getLogger(__name__)
@@ -58,6 +63,9 @@ class DataArguments(MovedMaskArguments):
         "masks", "Who is in front: from the whole masks, or as annotated where it is.", choices=("masks", "annotated")
     )
     unrelated: bool = flag(False, "Learn a third answer, too: of pairs that touch, none hides the other.")
+    answer: str = flag(
+        "occlusion", "Who is in front of whom, or of all pairs who is closer, or that depths overlap.", choices=ANSWERS
+    )
 
 
 @dataclass(kw_only=True)
@@ -91,6 +99,9 @@ def parse_arguments(argv: list[str] | None = None) -> OrderNetArguments:
     check_arguments(args)
     check_validation(args)
     check_true_masks(args)
+    if args.answer == "depth" and (args.unrelated or args.order_source != "masks"):
+        name = "--unrelated" if args.unrelated else "--order_source"
+        raise ValueError(f"`{name}` is of `--answer occlusion` alone.")
     return args
 
 
@@ -107,12 +118,15 @@ class OrderNetTask(Task):
         args = self.args
         self.device, self.autocast = accelerator.device, accelerator.autocast
         objects, held_out, training, validation = read_true_masks(args, accelerator, self.with_image)
-        options = {"source": args.order_source, "unrelated": args.unrelated}
+        options = {"source": args.order_source, "unrelated": args.unrelated, "answer": args.answer}
         self.pairs = OrderPairs(objects, training, **options)
         self.held_out = OrderPairs(held_out, validation, **options)
         for pairs, use in ((self.pairs, "train on"), (self.held_out, "validate on")):
             if not len(pairs):
-                raise ValueError(f"`--dataset` has no photos to {use} where one object hides another.")
+                wanted = "where one object hides another"
+                if args.answer == "depth":
+                    wanted = "with two objects of known depth; rendered rooms have such (`make-rooms`)"
+                raise ValueError(f"`--dataset` has no photos to {use} {wanted}.")
         logger.info("%d pairs for training; %d held out", len(self.pairs), len(self.held_out))
         self.validation = first_objects(self.held_out.photos, args.validation_samples)
         self.sampler = ObjectSampler(
@@ -152,7 +166,8 @@ class OrderNetTask(Task):
     def validate(self, model: nn.Module, step: int) -> Validation:
         """Share of held-out pairs that are answered right, as the pipeline answers, in percent.
 
-        Of the pairs with a relation, as [Z20] counts them, and with `--unrelated` of all.
+        Of the pairs with a relation, as [Z20] counts them, and with `--unrelated` of all. Of depth, the share that is
+        answered wrong, as `depth_disagreement` counts it.
         """
         right, related = [], []
         for photo in self.validation:
@@ -174,6 +189,12 @@ class OrderNetTask(Task):
         if not right:
             raise PhotoError("none of the photos to validate on can be used")
         found, pairs = torch.cat(right).double(), torch.cat(related)
+        if self.args.answer == "depth":
+            wrong = 1 - found
+            counts = [wrong[pairs].sum(), pairs.sum(), wrong[~pairs].sum(), (~pairs).sum()]
+            return Validation({
+                name: 100 * float(value) for name, value in depth_disagreement(counts).items() if np.isfinite(value)
+            })  # fmt: skip
         metrics = {"order_accuracy": 100 * float(found[pairs].mean())} if pairs.any() else {}
         return Validation(metrics | ({"pair_accuracy": 100 * float(found.mean())} if self.args.unrelated else {}))
 
@@ -191,6 +212,9 @@ class OrderNetTask(Task):
         source = ", ".join(map(source_name, args.validation_dataset or []))
         lines += [f"validated on {source}"] if source else []
         known = "as annotated, else " if args.order_source == "annotated" else ""
+        if args.answer == "depth":
+            lines.append("Who is closer: from the nearest and the farthest depth of each object.")
+            return {**self._depth_card(), "data": lines}
         lines.append(f"Who is in front: {known}from the whole masks.")
         return {
             "name": "OrderNet",
@@ -207,25 +231,40 @@ class OrderNetTask(Task):
             "data": lines,
         }
 
+    def _depth_card(self) -> dict[str, Any]:
+        return {
+            "name": "OrderNet of depth",
+            "description": "Tells which of two objects is closer, or that their depths overlap, from their visible "
+            f"masks{' and the photo' if self.with_image else ''}: the network of Zhan et al., CVPR 2020, with the "
+            "second question of InstaOrder (Lee and Park, CVPR 2022).",
+            "tags": ["order-net", "depth-order"],
+            "call": "depth_order = pipe(image, masks).depth_order",
+            "limits": [
+                "It says nothing of who hides whom, and not how far anything is.",
+                "Pairs are looked at one by one, so that a chain of its answers may be a ring.",
+            ],
+        }
+
 
 def _make_model(args: OrderNetArguments) -> tuple[OrderNet, dict[str, Any]]:
     """The network, and the settings of the crops."""
+    relations = 3 if args.unrelated or args.answer == "depth" else 2
     if args.pretrained_pipeline:
         pipeline = AmodalPipeline.from_pretrained(args.pretrained_pipeline)
         if not isinstance(pipeline, OrderNetPipeline):
             raise ValueError(f"`--pretrained_pipeline` {args.pretrained_pipeline!r} must be an OrderNetPipeline.")
-        wanted = {"use_rgb": not args.masks_alone, "num_relations": 2 + args.unrelated}
+        wanted = {"use_rgb": not args.masks_alone, "num_relations": relations, "answer": args.answer}
         for name, value in wanted.items():
             if pipeline.model.config[name] != value:
                 raise ValueError(
                     f"`--pretrained_pipeline` {args.pretrained_pipeline!r} has `{name}` {pipeline.model.config[name]}, "
-                    f"and `--masks_alone` and `--unrelated` ask for {value}."
+                    f"and `--masks_alone`, `--unrelated` and `--answer` ask for {value}."
                 )
         return pipeline.model, {"enlarge_box": pipeline.config.enlarge_box}
     model = OrderNet(
-        use_rgb=not args.masks_alone, num_relations=2 + args.unrelated, sample_size=args.sample_size,
+        use_rgb=not args.masks_alone, num_relations=relations, sample_size=args.sample_size,
         hidden_sizes=args.hidden_sizes, depths=args.depths, embedding_size=args.embedding_size,
-        layer_type=args.layer_type,
+        layer_type=args.layer_type, answer=args.answer,
     )  # fmt: skip
     if args.encoder != "none":
         model.load_encoder(args.encoder)

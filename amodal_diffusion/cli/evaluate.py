@@ -52,6 +52,10 @@ hidden colours: `--content A,B,...` scores what is painted where objects are hid
 folders or Hub ids of content pipelines. `--fid` adds the Fréchet Inception distance of the whole objects (the extra
 `fid`), whose weights are fetched; `--fid WEIGHTS` reads them from a file.
 
+depth: `--depth A,B,...` scores who is closer, on a data set that knows it (`make-rooms`, `ground-truth`), by the share
+of pairs that are told wrong (WHDR): y-axis (lower in the photo is closer), all-overlapping, or folders or Hub ids of
+an OrderNet that `train_order_net.py --answer depth` has trained.
+
 tables: `--table NAME` lays out a table of a paper, with the published numbers beside those of `--methods`, and says in
 what ours was not computed as published; `--table list` names them. The baselines of a table come by themselves.
 Where rows differ in what a pipeline was trained with, `--methods ROLE=PIPELINE` says in which it stands. Tables of data
@@ -75,6 +79,7 @@ examples:
       --methods raw,convex-refined,pipelines/pcnet-m,pipelines/asbu --reference pipelines/pcnet-m
   amodal-diffusion evaluate --annotations datasets/rooms-amodal --split test \\
       --content mean-color,telea,navier-stokes,pipelines/pcnet-c
+  amodal-diffusion evaluate --annotations rooms/ --split test --depth y-axis,all-overlapping,runs/depth-net
   amodal-diffusion evaluate --table z20-2 --annotations annotations.json --methods pipelines/pcnet-m
   amodal-diffusion evaluate --table z20-3 --annotations annotations.json --methods pipelines/pcnet-m \\
       --detections results.json
@@ -128,6 +133,9 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--methods", default="", metavar="A,B,...", help="rows of the table, with commas between")
     parser.add_argument(
         "--content", default="", metavar="A,B,...", help="score hidden colours instead: rows of that table, see below"
+    )
+    parser.add_argument(
+        "--depth", default="", metavar="A,B,...", help="score who is closer instead: rows of that table, see below"
     )
     parser.add_argument(
         "--fid", nargs="?", const="", metavar="WEIGHTS", help="with --content: the Inception distance too, see below"
@@ -198,6 +206,9 @@ def _run_evaluate(options: argparse.Namespace) -> None:
     if options.content:
         _run_content(options, device)
         return
+    if options.depth:
+        _run_depth(options, device)
+        return
     roles = _roles(options, table)
     entries = _methods(options, table, roles, device)
     report = evaluation.evaluate_methods(
@@ -238,12 +249,14 @@ def _check(options: argparse.Namespace) -> evaluation.PaperTable | None:
         raise ValueError("--scene is for --table z24-2 alone.")
     if table is not None and not table.has_methods and options.methods:
         raise ValueError(f"--methods is not for --table {table.name}, which is of {needs}.")
-    if options.table is None and not options.methods and not options.content:
-        raise ValueError("--methods A,B,..., --content A,B,... or --table NAME is needed.")
+    if options.table is None and not (options.methods or options.content or options.depth):
+        raise ValueError("--methods A,B,..., --content A,B,..., --depth A,B,... or --table NAME is needed.")
     if options.fid is not None and not options.content:
         raise ValueError("--fid is for --content.")
     if options.content:
         _check_content(options)
+    if options.depth:
+        _check_alone(options, "depth", ("content", "reference"))
     for name in ("detections", "results"):
         if getattr(options, name) and options.table is None:
             raise ValueError(f"--{name} is for --table NAME alone.")
@@ -265,7 +278,7 @@ def _check(options: argparse.Namespace) -> evaluation.PaperTable | None:
 
 def _check_inputs(options: argparse.Namespace) -> None:
     """Refuse files and models that are not there."""
-    named = [text.strip() for text in f"{options.methods},{options.content}".split(",") if "/" in text]
+    named = [text.strip() for text in f"{options.methods},{options.content},{options.depth}".split(",") if "/" in text]
     # A path may have a = too.
     pipelines = [text if Path(text).is_dir() else text.partition("=")[2] or text for text in named]
     results = [text.partition("=")[2] for text in options.results or ()]
@@ -313,16 +326,37 @@ def _roles(options: argparse.Namespace, table: evaluation.PaperTable | None) -> 
     return roles
 
 
-def _check_content(options: argparse.Namespace) -> None:
-    for name in ("methods", "table", "by", "push_to_hub", "posterior", "no_occluders", "streaming"):
+def _check_alone(options: argparse.Namespace, wanted: str, more: Sequence[str]) -> None:
+    for name in ("methods", "table", "by", "push_to_hub", "posterior", "no_occluders", *more):
         if getattr(options, name):
-            raise ValueError(f"--{name.replace('_', '-')} is not for --content.")
+            raise ValueError(f"--{name.replace('_', '-')} is not for --{wanted}.")
+
+
+def _check_content(options: argparse.Namespace) -> None:
+    _check_alone(options, "content", ("streaming",))
     if not Path(options.annotations, "layers").is_dir():
         raise ValueError(
             f"--content needs a folder with layers/, where the hidden colours are, got {options.annotations!r}."
         )
     if options.split is None:
         raise ValueError("--content needs --split NAME.")
+
+
+def _run_depth(options: argparse.Namespace, device: torch.device) -> None:
+    """Score who is closer."""
+    names = [name.strip() for name in options.depth.split(",") if name.strip()]
+    report = evaluation.evaluate_depth(
+        _rows(options),
+        evaluation.load_depth_methods(
+            names, device=device, dtype=find_dtype(options.dtype, device), runtime=options.runtime
+        ),
+        limit=options.limit,
+        resamples=options.resamples,
+        confidence=options.confidence,
+        seed=options.seed,
+    )
+    write_out(report.to_text())
+    evaluation.write_report(report, json_path=options.json, markdown_path=options.markdown)
 
 
 def _run_content(options: argparse.Namespace, device: torch.device) -> None:

@@ -27,8 +27,11 @@ from .readers import iter_labelme as iter_labelme
 from .readers import open_annotations as open_annotations
 from .readers import open_dataset as open_dataset
 from .readers import read_annotations as read_annotations
+from .schema import DEPTHS as DEPTHS
 from .schema import amodal_features as amodal_features
 from .schema import build_objects as build_objects
+from .schema import has_depth as has_depth
+from .schema import record_depths as record_depths
 from .schema import record_masks as record_masks
 from .schema import record_order as record_order
 from .statistics import DatasetStatistics as DatasetStatistics

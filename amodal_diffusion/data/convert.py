@@ -101,13 +101,26 @@ def convert_dataset(
                 counted = _without_photos(counted)
             elif photos == "beside":
                 counted = _copy_photos(counted, copies / split)
-            first = next(counted, None)
-            features = amodal_features(with_image=first is not None and "image" in first)
-            tables = row_tables(chain([] if first is None else [first], counted), features)
+            first = _first_rows(counted)
+            features = amodal_features(
+                with_image=bool(first) and "image" in first[0],
+                with_depth=any("depth" in item for row in first for item in row["objects"]),
+            )
+            tables = row_tables(chain(first, counted), features)
             names += write_shards(tables, features, data, split, max_shard_bytes)
         card = dataset_card(counts, repo_id or target.resolve().name, license=license, description=description)
         (staged / _CARD).write_text(card, encoding="utf-8")
     return ConvertedDataset(target, [target / "data" / name for name in names], counts)
+
+
+def _first_rows(rows: Iterator[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows up to the first that has an object: they tell the columns."""
+    first = []
+    for row in rows:
+        first.append(row)
+        if row["objects"]:
+            break
+    return first
 
 
 def with_category_ids(rows: Iterable[Mapping[str, Any]], ids: Mapping[str, int]) -> Iterator[dict[str, Any]]:

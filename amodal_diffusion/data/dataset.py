@@ -13,7 +13,7 @@ from ..hub import check_repo_id, is_hub_id, push_folder
 from .cards import dataset_card
 from .parquet import SHARD_BYTES, check_target, dataset_tables, write_shards
 from .photos import photo_in
-from .schema import amodal_features
+from .schema import amodal_features, has_depth
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict, IterableDataset
@@ -274,7 +274,7 @@ def _check_columns(names: list[str] | None, what: str) -> None:
 
 def _as_schema(part: Any, name: str) -> Any:
     _check_columns(part.column_names, repr(name))
-    features = amodal_features(with_image="image" in part.column_names)
+    features = amodal_features(with_image="image" in part.column_names, with_depth=has_depth(part.features))
     part = part.select_columns(list(features))
     return part if part.features == features else part.cast(features)
 
@@ -288,7 +288,8 @@ def _with_photos(part: Any, folder: Path) -> Any:
         raise NotADirectoryError(f"images must be a folder of photos, got {os.fspath(folder)!r}")
     if isinstance(part, IterableDataset):
         # Not `map(features=...)`, after which `datasets` decodes no photos.
+        with_depth = has_depth(part.features)
         part = part.map(lambda row: {"image": photo_in(folder, row["file_name"])["path"]})
-        return part.cast(amodal_features(with_image=True))
+        return part.cast(amodal_features(with_image=True, with_depth=with_depth))
     paths = [photo_in(folder, name)["path"] for name in part["file_name"]]
     return part.add_column("image", paths).cast_column("image", Image())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from reprlib import repr as short
 from typing import TYPE_CHECKING, Any
@@ -14,11 +15,14 @@ from ..masks.rle import Rle, segmentation_to_rle
 if TYPE_CHECKING:
     from datasets import Features
 
+DEPTHS = ("nearest", "mean", "farthest")
+"""What is known of the depth of an object."""
+
 _DECODED_PIXELS = 2**25
 """Of masks that are decoded at a time: bounds memory, not results."""
 
 
-def amodal_features(with_image: bool = False) -> Features:
+def amodal_features(with_image: bool = False, with_depth: bool = False) -> Features:
     """Make the schema of a row: an image, its objects, and the occlusion order between them.
 
     Masks are compressed COCO run lengths `{"size": [height, width], "counts": str}` of the whole frame; boxes are tight
@@ -36,11 +40,13 @@ def amodal_features(with_image: bool = False) -> Features:
     | `objects.modal_mask`, `objects.modal_box` | visible part; empty where the object is fully hidden |
     | `objects.amodal_mask`, `objects.amodal_box` | visible and hidden part; null where unknown |
     | `objects.occlusion_rate` | share of the amodal mask that is hidden, 0 to 1, from the masks; null where unknown |
+    | `objects.depth` | metres at the `nearest`, `mean` and `farthest` pixel of the amodal mask (only `with_depth`) |
     | `order_relations` | pairs of indices into `objects`, `front` occludes `behind`; [] if none, null if unknown |
     | `source` | short name of the data set |
 
     Args:
         with_image: add the column `image` (`datasets.Image`).
+        with_depth: objects have a `depth`, as those of rendered scenes do.
 
     Example:
         >>> list(amodal_features())
@@ -66,6 +72,8 @@ def amodal_features(with_image: bool = False) -> Features:
         "amodal_box": List(Value("float32")),
         "occlusion_rate": Value("float64"),
     }
+    if with_depth:
+        item["depth"] = {name: Value("float32") for name in DEPTHS}
     columns: dict[str, Any] = {
         "image_id": Value("string"),
         "file_name": Value("string"),
@@ -173,6 +181,40 @@ def record_order(row: Mapping[str, Any]) -> np.ndarray | None:
         raise ValueError(f"order_relations: indices must be from 0 to {count - 1}, got {relations}")
     order[front, behind] = 1
     return order - order.T
+
+
+def has_depth(features: Features) -> bool:
+    """Whether the objects of a data set of these features have a `depth`.
+
+    Example:
+        >>> has_depth(amodal_features()), has_depth(amodal_features(with_depth=True))
+        (False, True)
+    """
+    return "depth" in features["objects"].feature
+
+
+def record_depths(row: Mapping[str, Any]) -> np.ndarray | None:
+    """The depths of the objects of a row.
+
+    Args:
+        row: a row of the schema.
+
+    Returns:
+        (N, 3) float64, `DEPTHS` of each object in metres, NaN for an object of unknown depth; None where no object has
+        one.
+
+    Example:
+        >>> depth = {"nearest": 1.0, "mean": 1.5, "farthest": 2.0}
+        >>> record_depths({"objects": [{"depth": depth}, {"depth": None}]})
+        array([[1. , 1.5, 2. ],
+               [nan, nan, nan]])
+        >>> record_depths({"objects": [{}, {}]}) is None
+        True
+    """
+    given = [item.get("depth") or {} for item in row["objects"]]
+    values = [[math.nan if depth.get(name) is None else float(depth[name]) for name in DEPTHS] for depth in given]
+    found = np.array(values, dtype=np.float64).reshape(-1, len(DEPTHS))
+    return None if np.isnan(found).all() else found
 
 
 def decode_masks(rles: Sequence[Rle], height: int, width: int, *, name: str = "mask") -> np.ndarray:

@@ -83,6 +83,8 @@ def load_methods(
         if isinstance(pipeline, OrderNetPipeline):
             if call_options:
                 raise TypeError(f"OrderNetPipeline takes no `{next(iter(call_options))}`.")
+            if pipeline.answers_depth:
+                raise ValueError(f"method {name!r} tells who is closer, not who hides whom: see `evaluate_depth`.")
             methods.append(OrderMethod(pipeline, name))
             continue
         if not isinstance(pipeline, MaskPipeline):

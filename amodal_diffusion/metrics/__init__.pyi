@@ -16,6 +16,8 @@ from .fills import fill_gradient as fill_gradient
 from .fills import fill_leak as fill_leak
 from .fills import fill_psnr as fill_psnr
 from .fills import fill_ssim as fill_ssim
+from .functional import depth_disagreement as depth_disagreement
+from .functional import depth_order_counts as depth_order_counts
 from .functional import has_hidden_part as has_hidden_part
 from .functional import inv_miou_mean as inv_miou_mean
 from .functional import inv_miou_pooled as inv_miou_pooled

@@ -243,6 +243,60 @@ def order_accuracy(pred: npt.ArrayLike, target: npt.ArrayLike, *, related: bool 
     return ratio(right_related, related_pairs) if related else ratio(right, pairs)
 
 
+def depth_order_counts(pred: npt.ArrayLike, target: npt.ArrayLike, known: npt.ArrayLike | None = None) -> IntArray:
+    """Counts of pairs i < j that the disagreement on depth orders is made of, see `ordering.depth_order`.
+
+    Args:
+        pred: (N, N) predicted depth order.
+        target: (N, N) true depth order.
+        known: (N,) bool, the depths of the object are known; None for all. Other pairs do not count.
+
+    Returns:
+        (4,) int64: wrong pairs and all pairs of which one is closer in `target`, then of those that overlap.
+
+    Raises:
+        ValueError: a matrix that is not an order matrix, or sizes that differ.
+
+    Example:
+        >>> target = np.array([[0, 1, 0], [-1, 0, 0], [0, 0, 0]])
+        >>> depth_order_counts(np.zeros((3, 3), dtype=int), target)
+        array([1, 1, 0, 2])
+    """
+    target = check_order(target)
+    pred = check_order(pred, len(target))
+    told = np.ones(len(target), bool) if known is None else np.asarray(known, dtype=bool)
+    if told.shape != (len(target),):
+        raise ValueError(f"`known` must be ({len(target)},), got {told.shape}")
+    pairs = np.triu(told[:, None] & told, k=1)
+    wrong, distinct = pred != target, target != 0
+    parts = (pairs & distinct & wrong, pairs & distinct, pairs & ~distinct & wrong, pairs & ~distinct)
+    return np.array([part.sum() for part in parts], dtype=np.int64)
+
+
+def depth_disagreement(counts: npt.ArrayLike) -> dict[str, npt.NDArray[np.float64]]:
+    """The share of pairs on which depth orders disagree: InstaOrder's WHDR with all weights 1.
+
+    Its weights are those of pairs that several people were asked about; what is computed from depths is certain.
+
+    Args:
+        counts: (R, 4) or (4,), sums of `depth_order_counts`.
+
+    Returns:
+        `whdr` of all pairs, `whdr_distinct` of those of which one is closer, `whdr_overlapping` of the others, each
+        (R,) or a number, NaN where there is no such pair.
+
+    Example:
+        >>> {name: float(value) for name, value in depth_disagreement([1, 4, 0, 1]).items()}
+        {'whdr': 0.2, 'whdr_distinct': 0.25, 'whdr_overlapping': 0.0}
+    """
+    wrong, distinct, missed, overlapping = np.moveaxis(np.asarray(counts, np.float64), -1, 0)
+    return {
+        "whdr": ratios(wrong + missed, distinct + overlapping),
+        "whdr_distinct": ratios(wrong, distinct),
+        "whdr_overlapping": ratios(missed, overlapping),
+    }
+
+
 def occluded(counts: IntArray) -> IntArray:
     """The rows of `object_counts` of objects with a hidden part.
 

@@ -1,4 +1,4 @@
-"""OrderNet: which of two objects is in front, by a classifier of their masks and the photo [Z20]."""
+"""OrderNet: which of two objects is in front [Z20], or closer, by a classifier of their masks and the photo."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +17,12 @@ from .photo.resnet import load_resnet
 
 RELATIONS = ("second in front", "first in front", "unrelated")
 """What the logits of an `OrderNet` stand for, in their order; a network with two of them knows no unrelated pairs."""
+
+DEPTH_RELATIONS = ("second closer", "first closer", "overlapping")
+"""What they stand for where the `answer` is "depth"; see `ordering.depth_order`."""
+
+ANSWERS = ("occlusion", "depth")
+"""What an `OrderNet` may be asked: who hides whom, or who is closer."""
 
 
 @dataclass
@@ -45,6 +51,8 @@ class OrderNet(CheckedModel, ConfigMixin):
     Args:
         use_rgb: look at the photo.
         num_relations: 2, one of the objects is in front, as published; 3, they may also be unrelated.
+        answer: "occlusion", which of two objects that touch hides the other, or "depth", which of any two is closer, as
+            InstaOrder asks beside it; that needs 3 relations, see `DEPTH_RELATIONS`.
         sample_size: side in pixels of the square crops that the network was trained on; the pipeline crops to it.
         hidden_sizes: channels of the stages.
         depths: number of residual blocks of each stage.
@@ -71,15 +79,20 @@ class OrderNet(CheckedModel, ConfigMixin):
         depths: Sequence[int] = (3, 4, 6, 3),
         embedding_size: int = 64,
         layer_type: str = "bottleneck",
+        answer: str = "occlusion",
     ) -> None:
         super().__init__()
         check_flags(use_rgb=use_rgb)
+        if answer not in ANSWERS:
+            raise ValueError(f"`answer` must be 'occlusion' or 'depth', got {answer!r}.")
         check_positive_integers(
             num_relations=num_relations, sample_size=sample_size, hidden_sizes=hidden_sizes, depths=depths,
             embedding_size=embedding_size,
         )  # fmt: skip
         if num_relations not in (2, 3):
             raise ValueError(f"`num_relations` must be 2 or 3, got {num_relations}.")
+        if answer == "depth" and num_relations != 3:
+            raise ValueError(f"`num_relations` must be 3 where `answer` is 'depth', got {num_relations}.")
         if len(depths) != len(hidden_sizes):
             raise ValueError(f"`depths` must have {len(hidden_sizes)} entries like `hidden_sizes`, got {len(depths)}.")
         if layer_type not in ("bottleneck", "basic"):

@@ -1,4 +1,4 @@
-"""OrderNet as a pipeline: who is in front of whom, by a classifier of pairs [Z20]."""
+"""OrderNet as a pipeline: who is in front of whom [Z20], or who is closer, by a classifier of pairs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,8 +24,11 @@ class OrderNetPipelineOutput(BaseOutput):
     """What a call of `OrderNetPipeline` returns; lists with one entry a photo where lists were given.
 
     Args:
-        order: (N, N) int8, 1 where object i occludes j, -1 where j occludes i, 0 without relation.
-        probabilities: (N, N) float32, P(i occludes j); 0 where the objects do not touch.
+        order: (N, N) int8, 1 where object i occludes j, -1 where j occludes i, 0 without relation; None of a network
+            that answers depth.
+        probabilities: (N, N) float32, P(i occludes j), 0 where the objects do not touch; or P(i is closer than j).
+        depth_order: (N, N) int8, 1 where object i is closer than j, -1 where it is farther, 0 where their depths
+            overlap; None of a network that answers occlusion.
 
     Example:
         >>> output = OrderNetPipelineOutput(np.zeros((2, 2), np.int8), np.zeros((2, 2), np.float32))
@@ -35,6 +38,7 @@ class OrderNetPipelineOutput(BaseOutput):
 
     order: Any
     probabilities: Any
+    depth_order: Any = None
 
     __repr__ = short_repr
 
@@ -45,7 +49,7 @@ class OrderNetPipeline(SafePipeline):
 
     It orders, and completes nothing; `pipe(image, masks, order=...)` of a mask pipeline that takes an order completes
     by it. Every pair of neighbours is looked at both ways round, and the mean of the two answers counts, so that the
-    order of the masks does not matter.
+    order of the masks does not matter. A network whose `answer` is "depth" tells of all pairs which is closer.
 
     Args:
         model: the network.
@@ -84,6 +88,11 @@ class OrderNetPipeline(SafePipeline):
         """The network looks at the photo."""
         return bool(self.model.config.use_rgb)
 
+    @property
+    def answers_depth(self) -> bool:
+        """The network tells who is closer, not who hides whom."""
+        return bool(self.model.config.answer == "depth")
+
     @torch.no_grad()
     def __call__(
         self,
@@ -93,8 +102,8 @@ class OrderNetPipeline(SafePipeline):
         batch_size: int | None = None,
         return_dict: bool = True,
         callback: PipelineCallback | None = None,
-    ) -> OrderNetPipelineOutput | tuple[Any, Any]:
-        """Infer who occludes whom.
+    ) -> OrderNetPipelineOutput | tuple[Any, ...]:
+        """Infer who occludes whom, or who is closer.
 
         Args:
             image: the photo in any form that `load_image` reads, None where the network sees masks alone, or a list of
@@ -102,12 +111,13 @@ class OrderNetPipeline(SafePipeline):
             masks: modal masks, one (H, W) or a stack (N, H, W) in any form that `to_mask_stack` reads; a list of stacks
                 where `image` is a list.
             batch_size: pairs in one pass through the network; None suits it to the device.
-            return_dict: False returns a tuple of both fields.
+            return_dict: False returns a tuple of all fields.
             callback: called as `callback(pipeline, stage, done, total)` when the stage "order" begins and after every
                 batch, see `PipelineCallback`; if it returns False, the call ends with `CallInterruptedError`.
 
         Returns:
-            `OrderNetPipelineOutput`. A mask without visible pixels has no relations, as objects that do not touch.
+            `OrderNetPipelineOutput`. A mask without visible pixels has no relations, as objects that do not touch, or
+            whose depths overlap.
 
         Raises:
             ValueError: naming the argument: a missing photo, a photo of another size than its masks, wrong shapes.
@@ -130,7 +140,8 @@ class OrderNetPipeline(SafePipeline):
         probabilities: Any = [likely for _, likely in found]
         if not batched:
             orders, probabilities = found[0]
-        return OrderNetPipelineOutput(orders, probabilities) if return_dict else (orders, probabilities)
+        fields = (None, probabilities, orders) if self.answers_depth else (orders, probabilities, None)
+        return OrderNetPipelineOutput(*fields) if return_dict else fields
 
     def infer_order(self, masks: np.ndarray, image: Any = None) -> np.ndarray:
         """The order of the objects of one photo.
@@ -141,16 +152,43 @@ class OrderNetPipeline(SafePipeline):
 
         Returns:
             (N, N) int8 order matrix.
+
+        Raises:
+            ValueError: a network that answers depth.
         """
-        output = self(image, masks)
-        return np.asarray(output[0])
+        if self.answers_depth:
+            raise ValueError("`model` must answer occlusion, and this OrderNet tells who is closer.")
+        return np.asarray(self(image, masks, return_dict=False)[0])
+
+    def infer_depth_order(self, masks: np.ndarray, image: Any = None) -> np.ndarray:
+        """The depth order of the objects of one photo.
+
+        Args:
+            masks: (N, H, W) visible masks.
+            image: the photo, where the network looks at it.
+
+        Returns:
+            (N, N) int8, see `ordering.depth_order`.
+
+        Raises:
+            ValueError: a network that answers occlusion.
+        """
+        if not self.answers_depth:
+            raise ValueError("`model` must answer depth, and this OrderNet tells who hides whom.")
+        return np.asarray(self(image, masks, return_dict=False)[2])
+
+    def _pairs(self, scene: MaskInputs) -> tuple[np.ndarray, np.ndarray]:
+        """The pairs that are asked about: neighbours, or of depth all that are seen."""
+        asked = scene.visible[:, None] & scene.visible if self.answers_depth else scene.modal.neighbours
+        first, second = np.nonzero(np.triu(asked, k=1))
+        return first, second
 
     def _order(
         self, scene: MaskInputs, batch_size: int, callback: PipelineCallback | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Order and P(i occludes j) of one photo, both (N, N)."""
+        """Order and P(i occludes j), or depth order and P(i is closer), of one photo, both (N, N)."""
         device, count = self._execution_device, len(scene)
-        first, second = np.nonzero(np.triu(scene.modal.neighbours))
+        first, second = self._pairs(scene)
         found = torch.zeros(len(first), 3, device=device)
         boxes = mask_boxes(scene.modal.stack)
         squares = torch.from_numpy(

@@ -10,10 +10,13 @@ from huggingface_hub import DatasetCard
 
 from amodal_diffusion.data import (
     amodal_features,
+    convert_dataset,
     detect_format,
+    has_depth,
     load_amodal_dataset,
     push_dataset,
     read_annotations,
+    record_depths,
     record_masks,
     record_order,
     save_parquet,
@@ -342,3 +345,33 @@ def test_real_files_round_trip_with_photos(tmp_path, annotations, images):
     for row in load_amodal_dataset(tmp_path / "out", streaming=True).decode(False).take(50):
         photo = SHARED / images / row["file_name"]
         assert row["image"] == {"bytes": photo.read_bytes(), "path": photo.name}
+
+
+def rows_with_depth():
+    """Rows of which the first has no object, and one object no depth."""
+    rows = read_annotations(cocoa_content()).to_list()
+    bare = {**rows[0], "objects": [], "order_relations": [], "image_id": "0"}
+    for row in rows:
+        for place, item in enumerate(row["objects"]):
+            known = {"nearest": 1.0 + place, "mean": 1.25 + place, "farthest": 1.5 + place}
+            item["depth"] = known if place else None
+    return [bare, *rows]
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_depths_stay_with_their_objects(tmp_path, streaming):
+    rows = rows_with_depth()
+    convert_dataset({"train": iter(rows)}, tmp_path / "converted")
+    loaded = load_amodal_dataset(tmp_path / "converted", streaming=streaming)
+    assert loaded.features == amodal_features(with_depth=True) and has_depth(loaded.features)
+    assert list(loaded) == rows
+    assert record_depths(rows[0]) is None
+    depths = record_depths(list(loaded)[1])
+    assert np.isnan(depths[0]).all() and depths[1].tolist() == [2.0, 2.25, 2.5]
+    if not streaming:
+        save_parquet(loaded, tmp_path / "saved")
+        assert load_amodal_dataset(tmp_path / "saved").to_list() == rows
+    folder = photos(tmp_path / "photos")
+    shown = load_amodal_dataset(tmp_path / "converted", streaming=streaming, images=folder)
+    assert shown.features == amodal_features(with_image=True, with_depth=True)
+    assert not has_depth(read_annotations(cocoa_content()).features)

@@ -6,7 +6,7 @@ import datasets
 import numpy as np
 import pytest
 
-from amodal_diffusion.data import amodal_features, iter_coco, iter_cocoa, record_masks, record_order
+from amodal_diffusion.data import DEPTHS, amodal_features, iter_coco, iter_cocoa, record_masks, record_order
 from amodal_diffusion.data.schema import build_objects
 from amodal_diffusion.masks import decode_rle, encode_rle, mask_boxes
 from data_helpers import HEIGHT, WIDTH, box, coco, coco_object, cocoa, region
@@ -35,6 +35,8 @@ def test_features_name_what_a_row_has():
     assert set(features["objects"].feature) == set(row["objects"][0])
     assert set(amodal_features(with_image=True)) - set(features) == {"image"}
     assert isinstance(amodal_features(with_image=True)["image"], datasets.Image)
+    with_depth = amodal_features(with_depth=True)["objects"].feature
+    assert set(with_depth) - set(features["objects"].feature) == {"depth"} and tuple(with_depth["depth"]) == DEPTHS
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -127,3 +127,51 @@ def edited_photos(folder, tmp_path, change):
         (tmp_path / photo.name).write_bytes(photo.read_bytes())
     (tmp_path / "annotations.json").write_text(json.dumps(content))
     return tmp_path
+
+
+def depth_rows(images=6, first=0):
+    """Rows of `draw_scene` with photos and depths: a later object is closer, every third overlaps the one before."""
+    from amodal_diffusion.data import build_objects
+    from amodal_diffusion.masks import encode_rle
+
+    rows = []
+    for index in range(images):
+        photo, modal, whole = draw_scene(first + index)
+        items = []
+        for place, (seen, all_of_it) in enumerate(zip(modal, whole, strict=True)):
+            nearest = 4.0 - place - (1.2 if place == 1 and index % 3 == 0 else 0.0)
+            items.append({
+                "id": place, "name": "thing", "category_id": 1, "is_stuff": False, "is_crowd": False,
+                "modal_mask": encode_rle(seen), "amodal_mask": encode_rle(all_of_it),
+                "depth": {"nearest": nearest, "mean": nearest + 0.2, "farthest": nearest + 0.5},
+            })  # fmt: skip
+        if index == 0:
+            items[0]["depth"] = None
+        height, width = photo.shape[:2]
+        rows.append({
+            "image_id": str(index), "file_name": f"{index}.png", "height": height, "width": width,
+            "objects": build_objects(items), "order_relations": None, "source": "drawn",
+            "image": Image.fromarray(photo),
+        })  # fmt: skip
+    return rows
+
+
+def write_depth_photos(folder, **options):
+    """`depth_rows` as a data set with photos in it."""
+    from datasets import Dataset
+
+    from amodal_diffusion.data import amodal_features
+
+    features = amodal_features(with_image=True, with_depth=True)
+    save_parquet(Dataset.from_list(depth_rows(**options), features=features), folder)
+    return folder
+
+
+def open_depth_objects(images, **chosen):
+    """The objects of `depth_rows`."""
+    from datasets import Dataset
+
+    from amodal_diffusion.data import amodal_features
+
+    rows = Dataset.from_list(depth_rows(images), features=amodal_features(with_image=True, with_depth=True))
+    return PhotoObjects([rows], ["drawn"], ObjectFilter(**chosen))

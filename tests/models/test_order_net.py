@@ -60,6 +60,8 @@ def test_weights_of_another_resnet(tmp_path):
         ({"depths": (1,)}, ValueError, "`depths` must have 2 entries like `hidden_sizes`, got 1"),
         ({"layer_type": "wide"}, ValueError, "`layer_type` must be 'bottleneck' or 'basic', got 'wide'"),
         ({"use_rgb": "yes"}, TypeError, "`use_rgb` must be True or False, got 'yes'"),
+        ({"answer": "size"}, ValueError, "`answer` must be 'occlusion' or 'depth', got 'size'"),
+        ({"answer": "depth"}, ValueError, "`num_relations` must be 3 where `answer` is 'depth', got 2"),
     ],
 )
 def test_wrong_settings_are_named(config, error, message):

@@ -77,7 +77,7 @@ def test_a_real_network_in_any_batch_in_lists_and_in_half_precision():
     both = pipeline([photo, photo], [modal, modal[:0]])
     np.testing.assert_array_equal(both.order[0], expected.order)
     assert both.order[1].shape == both.probabilities[1].shape == (0, 0)
-    order, likely = pipeline(photo, modal, return_dict=False)
+    order, likely, _ = pipeline(photo, modal, return_dict=False)
     assert np.array_equal(order, expected.order) and likely.dtype == np.float32
     half = quiet(OrderNetPipeline(tiny_order_net()).to(torch.bfloat16))(photo, modal)
     assert abs(half.probabilities - expected.probabilities).max() < 0.1
@@ -131,3 +131,32 @@ def test_its_order_is_taken_wherever_one_is_asked_for():
     order = ruled().infer_order(modal)
     np.testing.assert_array_equal(tiny_pipeline()(None, modal, order=order).order, order)
     np.testing.assert_array_equal(order_by_pipeline(ruled())(modal), order)
+
+
+def test_of_depth_all_pairs_are_asked_about(tmp_path):
+    masks = np.zeros((4, 40, 90), bool)
+    masks[0, 4:36, :30], masks[1, :10, 34:40], masks[2, 10:30, 60:80] = True, True, True  # none touches another
+    pipeline = ruled(num_relations=3, answer="depth")
+    output = pipeline(None, masks)
+    assert output.order is None and pipeline.answers_depth
+    np.testing.assert_array_equal(output.depth_order[:3, :3], [[0, 1, 1], [-1, 0, -1], [-1, 1, 0]])  # larger is closer
+    assert not output.depth_order[3].any() and not output.probabilities[3].any()  # it is not seen
+    np.testing.assert_array_equal(pipeline.infer_depth_order(masks), output.depth_order)
+    order, likely, depth = pipeline(None, masks, return_dict=False)
+    assert order is None and likely[0, 1] > 0.5 and depth is not None
+    first, second = pipeline([None, None], [masks[:2], masks[1:]]).depth_order
+    assert first.shape == (2, 2) and second.shape == (3, 3)
+    with pytest.raises(ValueError, match="must answer occlusion, and this OrderNet tells who is closer"):
+        pipeline.infer_order(masks)
+    with pytest.raises(ValueError, match="must answer depth, and this OrderNet tells who hides whom"):
+        ruled().infer_depth_order(masks)
+    assert ruled()(None, masks).depth_order is None and ruled()(None, masks, return_dict=False)[2] is None
+
+
+def test_a_folder_of_before_answers_occlusion(tmp_path):
+    OrderNetPipeline(tiny_order_net()).save_pretrained(tmp_path)
+    path = tmp_path / "model" / "config.json"
+    config = json.loads(path.read_text())
+    del config["answer"]
+    path.write_text(json.dumps(config))
+    assert not AmodalPipeline.from_pretrained(tmp_path).answers_depth

@@ -9,8 +9,8 @@ from accelerate import Accelerator
 
 from amodal_diffusion import AmodalPipeline, OrderNetPipeline
 from amodal_diffusion.data import read_annotations, save_parquet
-from amodal_diffusion.evaluation import evaluate_methods, load_methods
-from photo_helpers import draw_scene, write_photos
+from amodal_diffusion.evaluation import evaluate_depth, evaluate_methods, load_depth_methods, load_methods
+from photo_helpers import depth_rows, draw_scene, write_depth_photos, write_photos
 from pipeline_helpers import tiny_pipeline
 from repository_helpers import ROOT
 from training_helpers import run_main, saved_weights
@@ -120,8 +120,43 @@ def test_wrong_pipelines_are_named(script, photos, finished, tmp_path):
     given = ["--dataset", str(photos), "--output_dir", str(tmp_path / "out"), *SMALL, "--pretrained_pipeline"]
     with pytest.raises(ValueError, match="`--pretrained_pipeline` .* must be an OrderNetPipeline"):
         script.main([*given, str(tmp_path / "pcnet-m")])
-    with pytest.raises(ValueError, match="has `num_relations` 3, and `--masks_alone` and `--unrelated` ask for 2"):
+    with pytest.raises(ValueError, match="has `num_relations` 3, and `--masks_alone`, `--unrelated` and"):
         script.main([*given, str(finished)])
+
+
+def test_depth_is_learned_from_data_that_knows_it(script, photos, tmp_path):
+    rooms = write_depth_photos(tmp_path / "rooms", images=8)
+    given = ["--dataset", rooms, "--images", "none", *SMALL, "--answer", "depth", "--checkpointing_steps", 2]
+    run_main(SCRIPT, *given, "--output_dir", tmp_path / "net")
+    pipe = AmodalPipeline.from_pretrained(tmp_path / "net")
+    photo, modal, _ = draw_scene(3)
+    assert pipe.answers_depth and pipe.model.config.num_relations == 3
+    assert pipe(photo, modal).depth_order.shape == (3, 3)
+    card = (tmp_path / "net" / "README.md").read_text()
+    for fact in ("OrderNet of depth", "Who is closer", "depth_order = pipe(image, masks).depth_order"):
+        assert fact in card
+    figures = json.loads((tmp_path / "net" / "learning_curve.json").read_text())[-1]
+    assert 0 <= figures["whdr"] <= 100 and "order_accuracy" not in figures
+    run_main(SCRIPT, *given, "--output_dir", tmp_path / "again", "--stop_after_steps", 2)
+    run_main(SCRIPT, *given, "--output_dir", tmp_path / "again", "--resume_from_checkpoint", "latest")
+    for name, value in saved_weights(tmp_path / "again").items():
+        assert torch.equal(value, saved_weights(tmp_path / "net")[name]), name
+    report = evaluate_depth(depth_rows(8), load_depth_methods(["y-axis", str(tmp_path / "net")]))
+    assert set(report.metrics) == {"y-axis", str(tmp_path / "net")}
+    with pytest.raises(ValueError, match="tells who is closer, not who hides whom"):
+        load_methods([str(tmp_path / "net")])
+    task = script.OrderNetTask(script.parse_arguments([*map(str, given), "--output_dir", str(tmp_path)]))
+    task.setup(Accelerator(cpu=True))
+    relations = torch.cat([task._inputs(task._draw(step, 4))[1] for step in range(12)])
+    assert set(relations.tolist()) == {0, 1, 2}
+    wrong = ["--dataset", str(photos), "--images", str(photos.parent), *SMALL, "--answer", "depth"]
+    args = script.parse_arguments([*wrong, "--output_dir", str(tmp_path / "x")])
+    with pytest.raises(ValueError, match="`--dataset` has no photos to train on with two objects of known depth"):
+        script.OrderNetTask(args).setup(Accelerator(cpu=True))
+    with pytest.raises(ValueError, match="`--unrelated` is of `--answer occlusion` alone"):
+        script.parse_arguments([*wrong, "--output_dir", "x", "--unrelated"])
+    with pytest.raises(ValueError, match="`--order_source` is of `--answer occlusion` alone"):
+        script.parse_arguments([*wrong, "--output_dir", "x", "--order_source", "annotated"])
 
 
 @pytest.mark.slow

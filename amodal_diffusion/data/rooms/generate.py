@@ -339,7 +339,7 @@ def _make_shard(
 def _write_parquet(rows: Iterator[dict[str, Any]], path: Path, *, with_image: bool) -> None:
     import pyarrow.parquet as parquet
 
-    features = amodal_features(with_image=with_image)
+    features = amodal_features(with_image=with_image, with_depth=True)
     with parquet.ParquetWriter(path, features.arrow_schema) as writer:
         for table in row_tables(rows, features):
             writer.write_table(table.cast(features.arrow_schema))

@@ -161,7 +161,7 @@ def write_ground_truth(
                     statistics.add(row)
                     yield row
 
-        features = amodal_features(with_image=not options.masks_only)
+        features = amodal_features(with_image=not options.masks_only, with_depth=True)
         names = write_shards(row_tables(rows(), features), features, staged / "data", options.split, SHARD_BYTES)
         description = f"Ground truth from the meshes of {Path(scene).name}: amodal masks and order are computed [Z24]."
         card = dataset_card({options.split: counts}, target.resolve().name, description=description)

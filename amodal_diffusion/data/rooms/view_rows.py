@@ -11,7 +11,7 @@ import numpy as np
 
 from ...masks.rle import encode_rle
 from ..readers.records import ImageRecord, make_row
-from ..schema import build_objects
+from ..schema import DEPTHS, build_objects
 from .meshes import PlacedObject
 from .views import View
 
@@ -110,7 +110,7 @@ def view_row(
 
     Returns:
         The row in plain Python, and the indices of its objects among the N. `name` is an object's semantic label, else
-        its name in the scene. Objects that hide each other have a relation each way.
+        its name in the scene, `depth` that of its whole mask. Objects that hide each other have a relation each way.
 
     Example:
         >>> from amodal_diffusion.data.rooms import Camera, ObjectMesh, trace_view
@@ -129,8 +129,11 @@ def view_row(
         found = view.hits[index]
         modal = view.owner == index
         amodal = np.zeros_like(modal)
+        depth = None
         if found is not None:
             amodal[found.slices] = found.face >= 0
+            met = found.depth[found.face >= 0].astype(np.float64)
+            depth = dict(zip(DEPTHS, (float(met.min()), float(met.mean()), float(met.max())), strict=True))
         rle = encode_rle(modal)
         number = mesh.category_id
         if number is None and mesh.category is not None and category_ids is not None:
@@ -144,6 +147,7 @@ def view_row(
                 "is_crowd": False,
                 "modal_mask": rle,
                 "amodal_mask": rle if modal.sum() == amodal.sum() else encode_rle(amodal),
+                "depth": depth,
             }
         )
     front = view.front_pixels()[np.ix_(kept, kept)]

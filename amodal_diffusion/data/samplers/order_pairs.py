@@ -1,4 +1,4 @@
-"""Pairs of objects that touch, and who is in front of whom, cropped from their photos [Z20]."""
+"""Pairs of objects, and who is in front of whom [Z20] or closer than whom, cropped from their photos."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,16 +12,16 @@ from ...crops import crop_boxes, crop_images, crop_masks, join_boxes
 from ...display import short_repr
 from ...images import image_to_tensor
 from ...masks import IntArray, mask_boxes
-from ...ordering import neighbours, order_from_masks
+from ...ordering import depth_order, neighbours, order_from_masks
 from .photo_crops import mirror, move_boxes
 from .photo_objects import Photo, PhotoError, PhotoObjects
 
 SECOND, FIRST, UNRELATED = range(3)
-"""What is in front of a pair, as the logits of an `OrderNet` have it."""
+"""What is in front of a pair, or closer, as the logits of an `OrderNet` have it."""
 
 
 class OrderPairs:
-    """The pairs of neighbours on photos whose order is known.
+    """The pairs of neighbours on photos whose order is known, or all pairs whose depths are.
 
     Args:
         objects: with their whole masks.
@@ -29,6 +29,9 @@ class OrderPairs:
         source: "masks", as published: the object whose visible part hides more of the other one is in front;
             "annotated": as the data set says, and from the masks on photos where it says nothing.
         unrelated: take pairs, too, that touch and hide nothing of each other.
+        answer: "occlusion", or "depth": who is closer, see `depth_order`, of all pairs of objects whose depths the data
+            set knows, whether they touch or not. Pairs whose depths overlap are `UNRELATED`; `source` and `unrelated`
+            then say nothing.
 
     Attributes:
         photos: those with pairs, each with the numbers of its pairs in the place of its objects.
@@ -61,7 +64,9 @@ class OrderPairs:
         *,
         source: Literal["masks", "annotated"] = "masks",
         unrelated: bool = False,
+        answer: Literal["occlusion", "depth"] = "occlusion",
     ) -> None:
+        self.answer = answer
         self.objects = objects
         self.source = source
         self.unrelated = unrelated
@@ -89,6 +94,8 @@ class OrderPairs:
         places = np.array(photo.objects)
         if len(places) < 2:
             return np.zeros((0, 3), np.int64)
+        if self.answer == "depth":
+            return self._depth_pairs(photo, places)
         modal, amodal = self.objects.masks(photo, photo.objects)
         order = self.objects.order(photo) if self.source == "annotated" else None
         if order is None:
@@ -97,10 +104,24 @@ class OrderPairs:
         pairs = [(np.nonzero(touch & (order == 1)), FIRST)]
         if self.unrelated:
             pairs.append((np.nonzero(np.triu(touch & (order == 0))), UNRELATED))
-        return np.concatenate([
-            np.stack([places[first], places[second], np.full_like(first, relation)], axis=1)
-            for (first, second), relation in pairs
-        ])  # fmt: skip
+        return _table(places, pairs)
+
+    def _depth_pairs(self, photo: Photo, places: IntArray) -> IntArray:
+        depths = self.objects.depths(photo)
+        if depths is None:
+            return np.zeros((0, 3), np.int64)
+        known = ~np.isnan(depths).any(axis=1)
+        order = depth_order(depths)
+        overlapping = np.triu(known[:, None] & known & (order == 0), k=1)
+        return _table(places, [(np.nonzero(order == 1), FIRST), (np.nonzero(overlapping), UNRELATED)])
+
+
+def _table(places: IntArray, pairs: Sequence[tuple[tuple[IntArray, ...], int]]) -> IntArray:
+    """(P, 3) int64 of `OrderPairs.table`, from indices into `places` and what is said of them."""
+    return np.concatenate([
+        np.stack([places[first], places[second], np.full_like(first, relation)], axis=1)
+        for (first, second), relation in pairs
+    ])  # fmt: skip
 
 
 @dataclass

@@ -15,7 +15,7 @@ from pycocotools import mask as mask_utils
 
 from ...images import load_image
 from ...masks import decode_rle
-from ..schema import record_order
+from ..schema import record_depths, record_order
 
 logger = logging.getLogger(__name__)
 
@@ -196,6 +196,14 @@ class PhotoObjects:
         """
         order = record_order(self._masks[photo.source][photo.row])
         return None if order is None else order[np.ix_(photo.objects, photo.objects)]
+
+    def depths(self, photo: Photo) -> np.ndarray | None:
+        """(N, 2) float64, the nearest and the farthest depth of the N usable objects, NaN where unknown.
+
+        None where the data set knows no depth of this photo; see `record_depths`.
+        """
+        depths = record_depths(self._masks[photo.source][photo.row])
+        return None if depths is None else depths[list(photo.objects)][:, [0, 2]]
 
     @property
     def has_photos(self) -> bool:

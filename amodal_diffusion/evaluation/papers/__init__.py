@@ -1,4 +1,4 @@
-"""The papers' tables and curves: their published numbers, and ours beside them."""
+"""The tables and curves of papers: their published numbers, and ours beside them; and the question of InstaOrder."""
 
 import lazy_loader
 

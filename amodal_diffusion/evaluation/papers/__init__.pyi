@@ -1,5 +1,12 @@
 from .curves import CurveReport as CurveReport
 from .curves import draw_occlusion_curves as draw_occlusion_curves
+from .depth import DEPTH_METHODS as DEPTH_METHODS
+from .depth import DepthMethod as DepthMethod
+from .depth import DepthReport as DepthReport
+from .depth import all_overlapping as all_overlapping
+from .depth import closer_by_y_axis as closer_by_y_axis
+from .depth import evaluate_depth as evaluate_depth
+from .depth import load_depth_methods as load_depth_methods
 from .figures import FiguresReport as FiguresReport
 from .figures import preferences_report as preferences_report
 from .figures import statistics_report as statistics_report

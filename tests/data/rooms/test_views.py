@@ -3,8 +3,12 @@
 import numpy as np
 import pytest
 
+from amodal_diffusion.data import amodal_features, record_depths
+from amodal_diffusion.data.parquet import row_tables
 from amodal_diffusion.data.rooms import Material, ObjectMesh, PlacedObject, find_cycles, trace_view, views
+from amodal_diffusion.data.rooms.view_rows import RowOptions, view_row
 from amodal_diffusion.data.rooms.views import camera_inside, projected_window
+from amodal_diffusion.ordering import depth_order
 from room_helpers import box, camera, tile
 
 pytest.importorskip("embreex")
@@ -129,3 +133,21 @@ def test_a_camera_inside_an_object():
     assert camera_inside(PlacedObject(box(half=1.0)), camera())
     assert not camera_inside(PlacedObject(box(half=1.0, center=(0, 0, 3))), camera())
     assert not camera_inside(tile("tile", -1, -1, 1, 1, 2.0), camera())
+
+
+def test_rows_know_the_depths_of_whole_objects():
+    """Of what is hidden too, and of a slanted tile from its nearest to its farthest pixel."""
+    near, far = tile("near", -1, -1, 0.5, 1, 2.0), tile("far", -2, -2, 2, 2, 4.0)
+    slanted = tile("slanted", -3, -0.5, 3, 0.5, (3.0, 5.0, 5.0, 3.0))
+    items = [near, far, slanted]
+    view = trace_view(items, camera())
+    row, kept = view_row(items, view, "room-0", options=RowOptions(max_hidden=1.0))
+    depths = record_depths(row)
+    assert kept == [0, 1, 2]
+    np.testing.assert_allclose(depths[:2], [[2.0] * 3, [4.0] * 3], rtol=1e-5)
+    nearest, mean, farthest = depths[2]
+    traced = view.hits[2].depth[view.hits[2].face >= 0]
+    assert (nearest, farthest) == (traced.min(), traced.max()) and nearest < mean < farthest
+    np.testing.assert_array_equal(depth_order(depths[:, [0, 2]])[:2], [[0, 1, 1], [-1, 0, 0]])
+    (table,) = row_tables([row], amodal_features(with_depth=True))
+    assert record_depths(table.to_pylist()[0]).tolist() == depths.astype(np.float32).tolist()

@@ -10,7 +10,7 @@ from amodal_diffusion.data.samplers.order_pairs import FIRST, SECOND, UNRELATED
 from amodal_diffusion.images import image_to_tensor
 from amodal_diffusion.masks import mask_boxes
 from amodal_diffusion.ordering import neighbours, order_from_masks
-from photo_helpers import edited_photos, open_objects, write_photos
+from photo_helpers import edited_photos, open_depth_objects, open_objects, write_photos
 
 
 @pytest.fixture(scope="module")
@@ -100,3 +100,21 @@ def test_random_crops_keep_who_is_in_front(objects):
     moved = PairCropper(pairs, 32, shift=0.2, scale=0.2)
     again = [moved(photo, [0], np.random.default_rng(5)) for _ in range(2)]
     assert torch.equal(again[0].first, again[1].first) and not torch.equal(again[0].first, plain.first)
+
+
+def test_depth_is_asked_of_all_pairs_whose_depths_are_known(objects):
+    known = open_depth_objects(4, min_area=20)
+    pairs = OrderPairs(known, known.photos, answer="depth")
+    numbers = {FIRST: 0, UNRELATED: 0}
+    for photo in pairs.photos:
+        places = next(item.objects for item in known.photos if item.row == photo.row)
+        depths = dict(zip(places, known.depths(photo._replace(objects=places)), strict=True))
+        table = pairs.table(photo)
+        asked = [place for place in places if not np.isnan(depths[place]).any()]
+        assert len(table) == len(asked) * (len(asked) - 1) / 2
+        for first, second, relation in table.tolist():
+            numbers[relation] += 1
+            (near, far), (other, end) = depths[first], depths[second]
+            assert (far < other) if relation == FIRST else (near <= end and other <= far)
+    assert min(numbers.values()) > 0
+    assert not len(OrderPairs(objects, objects.photos, answer="depth"))  # a data set without depths
