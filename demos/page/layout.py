@@ -1,6 +1,5 @@
 """The page as a whole: picture, steps, and the events that all steps share."""
 
-import functools
 import html
 import secrets
 import time
@@ -43,8 +42,8 @@ STEPS = ("mark", "look", "edit")
 class Page:
     """Builds the page and wires it; `build` gives the `gr.Blocks`.
 
-    `everything` is what most events change: the session, the picture, and the list of objects of two steps. `work` is
-    the bar of long work.
+    `everything` is what most events change: the session, the picture, and the list of objects of two steps; `walked`
+    also the step on show and what the second step says. `work` is the bar of long work.
     """
 
     def __init__(self, models: Models, keeper: Keeper | None = None, start: str = "coffee") -> None:
@@ -97,42 +96,40 @@ class Page:
                         elem_id="work",
                     )
                 with gr.Column(scale=3, min_width=400), gr.Walkthrough(selected=1, elem_id="steps") as self.steps:
-                    with gr.Step("Mark", id=1) as mark_step:
+                    with gr.Step("Mark", id=1):
                         self.mark.build()
-                    with gr.Step("Complete", id=2) as look_step:
+                    with gr.Step("Complete", id=2):
                         self.complete.build()
-                    with gr.Step("Edit", id=3) as edit_step:
+                    with gr.Step("Edit", id=3):
                         self.edit.build()
-            self._wire((mark_step, look_step, edit_step))
-            opened = [*self.everything, self.steps]
+            self._wire()
             loaded = page.load(
                 self.on_load,
                 [self.session, self.browser],
-                [*opened, self.ask, self.browser],
+                [*self.walked, self.ask, self.browser],
                 show_progress="hidden",
                 **QUICK,
             )
-            loaded.success(self.on_opening, self.session, [*opened, self.work], show_progress="hidden", **SLOW)
+            loaded.success(self.on_opening, self.session, [*self.walked, self.work], show_progress="hidden", **SLOW)
         return page
 
     # What happens
 
-    def _wire(self, steps: tuple[gr.Step, ...]) -> None:
+    def _wire(self) -> None:
         state = self.session
         self.everything = [state, self.stage, self.mark.panel, self.edit.panel]
         for part in self.everything[1:]:
             part.act(self.on_act, state, self.everything, show_progress="hidden", trigger_mode="multiple", **QUICK)
-        walked = [*self.everything, self.steps]
+        self.walked = [*self.everything, self.steps, *self.complete.parts]
         self.answered = self.ask.answer(
-            self.on_answer, state, [*walked, self.ask, self.work], show_progress="hidden", **QUICK
+            self.on_answer, state, [*self.walked, self.ask, self.work], show_progress="hidden", **QUICK
         )
         self.work.cancel(self.on_cancel, state, None, queue=False, api_visibility="private")
         for step in (self.mark, self.complete, self.edit):
             step.wire(self)
-        self.complete.to_edit.click(lambda session: self.on_step(session, "edit"), state, walked, **QUICK)
-        for name, part in zip(STEPS, steps, strict=True):
-            walk = functools.partial(self.on_step, step=name)
-            part.select(walk, state, walked, show_progress="hidden", **QUICK)
+        self.complete.to_edit.click(self.on_edit, state, self.walked, **QUICK)
+        # Not `select` of the steps, which tells of changes that come from here too: two that cross would go to and fro.
+        self.stage.walk(self.on_walk, state, self.walked, show_progress="hidden", **QUICK)
 
     def after_waiting(self, event: Any, step: Any, inputs: Any, outputs: list[Any]) -> Any:
         """Wire a `long_work` to an event such as a click: it says that it waits until its turn comes."""
@@ -150,15 +147,22 @@ class Page:
 
     # Opening, and what is asked first
 
+    def on_load(self, desk: Desk, token: Any, request: gr.Request) -> tuple[Any, ...]:
+        """Somebody has come, whom every other event is to know."""
+        if isinstance(desk, Desk):
+            desk.is_open = True
+        return self.on_come(desk, token, request)
+
     @guarded
-    def on_load(self, session: Session, token: Any, request: gr.Request) -> tuple[Any, ...]:
-        """Somebody has come: with an example to play with, and the offer of what they had when they went."""
+    def on_come(self, session: Session, token: Any, request: gr.Request) -> tuple[Any, ...]:
+        """With an example to play with, and the offer of what they had when they went."""
         desk = current_desk()
         known = isinstance(token, str) and TOKEN.fullmatch(token)
         desk.token = token if known else new_token()
         question = None
         if self.keeper is not None:
             desk.keep = self.keeper.later
+            self.keeper.settle(desk.token)
             kept = self.keeper.kept(desk.token)
             question = ask(self._offer(kept[0])) if kept else None
         key = request.query_params.get("start", self.start)
@@ -168,7 +172,7 @@ class Page:
             session = open_example(session, key)
             if question is None and not self.models.missing:
                 begin(f"open {key}")
-        return (*shown(session), self._step(session), question, desk.token)
+        return (*shown(session), *self.at_step(session), question, desk.token)
 
     def _offer(self, kept: Kept) -> Question:
         when = time.strftime("%d %B, %H:%M", time.localtime(kept.saved))
@@ -177,8 +181,8 @@ class Page:
 
         def reopen(session: Session) -> tuple[Any, ...]:
             opened = self.keeper.open(kept, session)
-            current_desk().work = kept.folder.name
-            return (*shown(opened), self._step(opened))
+            self.keeper.take(current_desk(), kept)
+            return (*shown(opened), *self.at_step(opened))
 
         return Question(
             "Your last scene",
@@ -204,7 +208,7 @@ class Page:
         done = self._opening[key]
         names = ("completed", "base", "scene", "made_of", "recipe", "view")
         opened = session.step(**{name: getattr(done, name) for name in names})
-        return (*shown(opened), self._step(opened))
+        return (*shown(opened), *self.at_step(opened))
 
     @guarded
     def on_answer(self, session: Session, event: gr.EventData) -> Any:
@@ -235,7 +239,7 @@ class Page:
         def go(session: Session) -> tuple[Any, ...]:
             opened = replace(act(session), stamp=session.stamp + 1, seq=session.seq)
             current_desk().work = secrets.token_hex(16)
-            return (*shown(opened), self._step(opened))
+            return (*shown(opened), *self.at_step(opened))
 
         if not session.work:
             return (*go(session), None, None)
@@ -246,8 +250,9 @@ class Page:
         )  # fmt: skip
         return {self.ask: ask(question)}
 
-    def _step(self, session: Session) -> gr.Walkthrough:
-        return gr.Walkthrough(selected=STEPS.index(session.view) + 1)
+    def at_step(self, session: Session) -> tuple[Any, ...]:
+        """Values of the steps and of what the second one says."""
+        return (gr.Walkthrough(selected=STEPS.index(session.view) + 1), *self.complete.values(session))
 
     @guarded
     def on_act(self, session: Session, event: gr.EventData) -> tuple[Any, ...]:
@@ -268,12 +273,21 @@ class Page:
         return act(session, data)
 
     @guarded
-    def on_step(self, session: Session, step: str) -> Any:
-        if session.view == step:  # the page followed a change of ours
+    def on_walk(self, session: Session, event: gr.EventData) -> Any:
+        """Somebody pressed one of the steps."""
+        number = (event._data or {}).get("step")
+        return self._walk(session, STEPS[number - 1] if number in range(1, len(STEPS) + 1) else session.view)
+
+    @guarded
+    def on_edit(self, session: Session) -> Any:
+        return self._walk(session, "edit")
+
+    def _walk(self, session: Session, step: str) -> Any:
+        if session.view == step:
             return gr.skip()
         try:
             session = go_to(session, step)
         except PageError as error:
             gr.Warning(message_for(error), duration=SECONDS)
             session = session.step()
-        return (*shown(session), self._step(session))
+        return (*shown(session), *self.at_step(session))

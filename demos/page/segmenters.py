@@ -20,7 +20,7 @@ from amodal_diffusion import (
     Segmenter,
 )
 from amodal_diffusion.masks import mask_areas
-from page.work.clicks import put_answer, read_click
+from page.work.clicks import pointed_at, put_answer, read_click
 from page.work.marks import add_marks
 from page.work.session import PageError, Session
 
@@ -116,6 +116,9 @@ class Segmenters:
             raise PageError("Load a photo first.")
         if self.clicker is None:
             raise PageError("There is nothing here that takes clicks. Draw around the object instead.")
+        there = pointed_at(session, event)
+        if there is not None:
+            return session.step(selected=there.id, notice=None)
         asked = read_click(session, event)
         with self._lock, torch.inference_mode():
             embedding = self._embedding(session.photo, self.clicker)

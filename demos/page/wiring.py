@@ -1,6 +1,7 @@
 """What the steps of the page share: how an event becomes a new session and new values, and what is said of errors."""
 
 import ctypes
+import errno
 import functools
 import gc
 import html
@@ -32,6 +33,13 @@ SLOW: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1, "api_
 """Of events that do; their functions are `long_work`."""
 SECONDS = 7
 """How long a message stays."""
+LOST = (
+    "The server was started anew, or this page was left alone for too long. Reload the page: your last scene is "
+    "offered again."
+)
+"""What a page is told that this server does not know."""
+UNKEPT = "Your work cannot be kept on the server at the moment. Export the scene before you leave this page."
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 STAGES = {
     "segment": "Looking for objects",
     "masks": "Completing the masks",
@@ -80,6 +88,7 @@ def guarded(step: Callable[..., Any]) -> Callable[..., Any]:
     def safe(*args: Any, **kwargs: Any) -> Any:
         desk, before, args = _taken(args)
         try:
+            _check_open(desk)
             with _at(desk):
                 return _settled(desk, before, step(*args, **kwargs))
         except gr.Error:
@@ -99,14 +108,18 @@ def long_work(step: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(step)
     def run(self: Any, *args: Any) -> Iterator[Any]:
         desk, before, args = _taken(args)
+        if not desk.waits and not desk.todo:
+            desk.cancelled.clear()  # a cancel that came after the end of other work
         outcome: list[Any] = []
         done = threading.Event()
 
         def work() -> None:
             try:
+                _check_open(desk)
                 with _at(desk):
                     report("Loading the networks", 0.0)
                     if not desk.todo:  # otherwise `is_begun` looks, so that other work spends no cancel
+                        desk.waits = False
                         _check_going(desk)
                     result = step(self, *args)
                     if not isinstance(result, dict):
@@ -152,6 +165,11 @@ def work_value(text: str, share: float | None) -> dict[str, Any]:
     return {"text": text, "share": share}
 
 
+def _check_open(desk: Desk) -> None:
+    if not desk.is_open:
+        raise PageError(LOST)
+
+
 def _check_going(desk: Desk) -> None:
     if desk.cancelled.is_set():
         raise CallInterruptedError("cancelled")
@@ -183,6 +201,9 @@ def _settled(desk: Desk, before: Session, result: Any) -> Any:
     if not results or not isinstance(results[0], Session):
         return result
     after = desk.commit(before, results[0])
+    if desk.unkept and not desk.told_unkept:
+        desk.told_unkept = True
+        gr.Warning(UNKEPT, duration=None)
     if after is not results[0] and len(results) > 3 and is_shown(results):
         results = (*shown(after), *results[4:])
     settled = (desk if desk.is_given else after, *results[1:])
@@ -210,7 +231,7 @@ def ask(question: Question) -> dict[str, Any]:
 def begin(what: str) -> dict[str, Any]:
     """Let the long work of this name run next, and say that it waits for its turn."""
     desk = _desk.get()
-    desk.todo = what
+    desk.todo, desk.waits = what, True
     desk.cancelled.clear()
     return work_value("Waiting for the networks", None)
 
@@ -220,7 +241,7 @@ def is_begun(what: str) -> bool:
     desk = _desk.get()
     if desk.todo != what:
         return False
-    desk.todo = ""
+    desk.todo, desk.waits = "", False
     _check_going(desk)
     return True
 
@@ -232,7 +253,7 @@ def refusal(error: Exception) -> gr.Error:
     """The error to raise for another one, which ends the event; only what is our fault is shown in red."""
     message = message_for(error)
     if isinstance(error, PageError | ValueError):
-        gr.Warning(message, title="That did not work", duration=SECONDS)
+        gr.Warning(message, title="That did not work", duration=None if str(error) == LOST else SECONDS)
     elif isinstance(error, CallInterruptedError):
         gr.Info(message, title="Cancelled", duration=SECONDS)
     else:
@@ -249,6 +270,8 @@ def message_for(error: Exception) -> str:
     LOGGER.error("a step failed", exc_info=error)
     if isinstance(error, ValueError):
         return html.escape(str(error)[:400])
+    if isinstance(error, OSError) and error.errno in NO_ROOM:
+        return "The server cannot write files at the moment. The scene is as it was; please try again later."
     if isinstance(error, MemoryError):
         return "This photo needs more memory than there is. Try a smaller one."
     return "Something failed on our side. The scene is as it was; try again, or load another photo."

@@ -4,6 +4,7 @@
 const desk = (window.amodalDesk ||= { seq: 0, choice: null, listeners: new Set() });
 const toServer = trigger;
 trigger = (name, data) => {
+  if (isWorking() && ["act", "repaint", "reshape"].includes(name)) return; // what is done now would be lost to the work
   if (name === "act") {
     data = { ...data, seq: ++desk.seq };
     if (data.op === "select") desk.choice = { mode: data.mode, id: data.id, seq: desk.seq };
@@ -28,5 +29,5 @@ function newest(value, again) {
   return choice && choice.seq > value.seq && choice.mode === value.mode ? { ...value, selected: choice.id } : value;
 }
 
-// Long work runs: the picture stays, and takes no action.
+// Long work runs: the picture and the lists stay, and take no action.
 const isWorking = () => document.body.classList.contains("ad-working");

@@ -53,16 +53,34 @@ class CompleteStep:
             )
             self.chosen_shape = gr.State(None)
 
+    @property
+    def parts(self) -> list[Any]:
+        """What `values` gives values to."""
+        found = [self.shape_of, self.no_shapes, self.draw_shapes, self.gallery, self.pose, self.use_shape]
+        return [self.look, self.summary, *found]
+
+    def values(self, session: Session) -> tuple[Any, ...]:
+        """What this step says of a session; shapes that were drawn stay."""
+        if session.completed is None:
+            return tuple(gr.skip() for _ in self.parts)
+        looks = [view for view in VIEWS if view != "Uncertainty" or has_uncertainty(session.completed)]
+        look = gr.Radio(choices=looks, value=session.look)
+        if session.samples is not None:
+            return (look, summary(session), *[gr.skip()] * (len(self.parts) - 2))
+        names = partly_hidden(session)
+        dropdown = gr.Dropdown(choices=names, value=names[0][1] if names else None, interactive=bool(names))
+        nothing = gr.Markdown(visible=not names), gr.Button(interactive=bool(names))
+        hidden = gr.Gallery(value=None, visible=False), gr.Checkbox(visible=False), gr.Button(visible=False)
+        return (look, summary(session), dropdown, *nothing, *hidden)
+
     def wire(self, page: Any) -> None:
         state, everything, mark = page.session, page.everything, page.mark
-        found = [self.shape_of, self.no_shapes, self.draw_shapes, self.gallery, self.pose, self.use_shape]
-        done = [*everything, page.steps, self.look, self.summary, *found]
         asked = [state, mark.pipeline, mark.room, mark.filler]
         checked = mark.complete.click(
             self.on_check, asked, [*everything, page.ask, page.work], show_progress="hidden", **QUICK
         )
         for event in (checked, page.answered):
-            event.success(self.on_complete, asked, [*done, page.work], show_progress="hidden", **SLOW)
+            event.success(self.on_complete, asked, [*page.walked, page.work], show_progress="hidden", **SLOW)
         self.look.input(self.on_look, [state, self.look], everything, show_progress="hidden", **QUICK)
         shape = [state, self.gallery, self.pose, self.use_shape, self.chosen_shape]
         asked = [state, self.shape_of, self.shape_count]
@@ -95,13 +113,7 @@ class CompleteStep:
         if not is_begun("complete"):
             return gr.skip()
         done = complete(session, self.models, key, room, report, filler)
-        names = partly_hidden(done)
-        dropdown = gr.Dropdown(choices=names, value=names[0][1] if names else None, interactive=bool(names))
-        nothing = gr.Markdown(visible=not names), gr.Button(interactive=bool(names))
-        hidden = *nothing, gr.Gallery(value=None, visible=False), gr.Checkbox(visible=False), gr.Button(visible=False)
-        looks = [view for view in VIEWS if view != "Uncertainty" or has_uncertainty(done.completed)]
-        look = gr.Radio(choices=looks, value="Parts")
-        return (*shown(done), gr.Walkthrough(selected=2), look, summary(done), dropdown, *hidden)
+        return (*shown(done), *self.page.at_step(done))
 
     @guarded
     def on_look(self, session: Session, look: str) -> tuple[Any, ...]:

@@ -106,7 +106,7 @@ class MarkStep:
 
     def wire(self, page: Any) -> None:
         state, everything = page.session, page.everything
-        opened = [*everything, page.steps, page.ask, page.work]
+        opened = [*page.walked, page.ask, page.work]
         began = [
             self.examples.choose(self.on_example, state, opened, show_progress="hidden", **QUICK),
             self.photo.upload(self.on_photo, [state, self.photo], opened, show_progress="hidden", **QUICK),

@@ -68,7 +68,7 @@ def _layer_row(scene: Scene, index: int) -> Value:
     whole = int(layer.amodal.sum())
     hidden = 100 * int((layer.amodal & ~layer.modal).sum()) / max(1, whole)
     about = f"{w:.0f} × {h:.0f} px"
-    if layer.origin is not None:
+    if layer.origin is not None and hidden >= 0.5:
         about += f", {hidden:.0f}% was hidden"
     width, height = sides_of(layer)
     return {

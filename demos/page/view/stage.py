@@ -12,7 +12,7 @@ from page.work.edits import find_layer, resized, rotation_of, scale_of, sides_of
 from page.work.session import Session
 
 EDIT_HINT = "Drag an object; corners change its size, the knob turns it."
-EDIT_KEYS = "Arrow keys move it, Ctrl+Z undoes, B shows before."
+EDIT_KEYS = "Arrow keys move it, B shows the photo."
 SHAPE_HINT = (
     "White: all shapes have it. Orange: this one has it and others do not. Blue: others have it. Line: as it is now."
 )

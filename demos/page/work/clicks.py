@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 
 from amodal_diffusion.masks import mask_boxes
-from page.work.marks import find_mark, new_mark
-from page.work.overlaps import put_shape
-from page.work.session import Clicks, Mark, PageError, Session, check_number, unpacked
+from page.work.marks import find_mark, mark_at, new_mark
+from page.work.overlaps import common_area, put_shape, settle
+from page.work.session import MIN_AREA, Clicks, Mark, Notice, PageError, Session, check_number, unpacked
 
 MAX_CLICKS = 100
 """For one object."""
+SLIVER = 0.3
+"""What is left of an object, as a share of it, below which the answer and one that is marked are the same object."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,16 +74,55 @@ def read_click(session: Session, event: Mapping[str, Any]) -> Question:
     return Question(mark, clicks, earlier, event.get("over", "smaller"))
 
 
+def pointed_at(session: Session, event: Mapping[str, Any]) -> Mark | None:
+    """The object that a click chooses: what is marked there, unless it is chosen, or a new one is asked for ("new")."""
+    point = event.get("point")
+    if event.get("box") is not None or not event.get("positive", True) or event.get("new"):
+        return None
+    if not isinstance(point, list | tuple) or len(point) != 2:
+        return None
+    there = mark_at(session, *check_point(session, *point))
+    return None if there is None or there.id == event.get("id") else there
+
+
 def put_answer(session: Session, asked: Question, mask: np.ndarray) -> Session:
-    """The marks with what a segmenter answered, (H, W) bool."""
+    """The marks with what a segmenter answered, (H, W) bool.
+
+    An answer that is an object that is marked already chooses that: both would be left with slivers.
+    """
     session = replace(session, notice=None)
     if not mask.any():
         raise PageError("Nothing was found there. Draw a box around the object, outline it, or paint over it.")
     clicks = replace(asked.clicks, answer=np.packbits(mask))
     if asked.mark is None:
-        return put_shape(session, new_mark(session, mask, predicted=True, clicks=clicks), asked.over)
+        made = new_mark(session, mask, predicted=True, clicks=clicks)
+        same = _same_object(session, made, asked.over)
+        if same is None:
+            return put_shape(session, made, asked.over)
+        text = f"That is “{same.name}”, which is marked already; more clicks refine it."
+        ways = (("Mark it as a new object", "top"),)
+        notice = Notice(text, ways, shape=made, before=session.marks.present, made=False)
+        return session.step(selected=same.id, notice=notice)
     shape = replace(asked.mark.drawn(mask), clicks=clicks, predicted=True)
     return put_shape(session, shape, asked.over)
+
+
+def _same_object(session: Session, made: Mark, over: Any) -> Mark | None:
+    """The marked object that a new one is for the most part, so that one of both would be a sliver; None for none.
+
+    Of several it is the one that was clicked.
+    """
+    before = session.marks.present
+    common = {mark.id: common_area(mark, made) for mark in before}
+    most = max(before, key=lambda mark: common[mark.id], default=None)
+    if most is None or 2 * common[most.id] < made.area:
+        return None
+    after, _ = settle(before, made, over)
+    left = {mark.id: mark.area for mark in after}
+    if not (MIN_AREA <= left.get(made.id, 0) < SLIVER * made.area or left.get(most.id, 0) < SLIVER * most.area):
+        return None
+    points = () if made.clicks is None else made.clicks.points
+    return mark_at(session, *points[-1][:2]) or most if points else most
 
 
 def check_point(session: Session, x: Any, y: Any) -> tuple[float, float]:

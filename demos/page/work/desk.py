@@ -28,9 +28,13 @@ class Desk:
     later, so what it changed is put into the session as that is by then.
 
     Attributes:
+        is_open: its page was opened on this server; otherwise the page is one of a server that has ended, or was left
+            alone for so long that its work here was forgotten.
         token: of the browser, by which its work is kept; "" for none.
         work: name under which the work of this tab is kept.
         keep: called when the session has changed.
+        unkept: its work could not be written; `told_unkept` where the visitor knows.
+        waits: long work has been asked for and has not begun.
 
     Args:
         session: to begin with.
@@ -42,14 +46,17 @@ class Desk:
         self.cancelled = threading.Event()
         self.told: tuple[str, float | None] = ("", None)
         self.question: Question | None = None
-        self.todo = ""
+        self.todo, self.waits = "", False
+        self.is_open, self.unkept, self.told_unkept = True, False, False
         self.token, self.work = "", secrets.token_hex(16)
         self.keep: Callable[[Desk], None] = lambda desk: None
         self._lock = threading.Lock()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Desk":
         """A desk for another tab, as Gradio makes one of the first; sessions never change, so they are shared."""
-        return Desk(self.session)
+        desk = Desk(self.session)
+        desk.is_open = False
+        return desk
 
     def commit(self, before: Session, after: Session) -> Session:
         """Put what a step changed into the session as it is now, and give that.
@@ -59,7 +66,8 @@ class Desk:
             after: the one that it gave.
 
         Raises:
-            PageError: where the step is about a photo that is gone.
+            PageError: where the step is about a photo that is gone, or both have changed the same marks or scene: what
+                was done since the step began stays.
         """
         with self._lock:
             now = self.session
@@ -74,6 +82,8 @@ class Desk:
             else:
                 names = [each.name for each in fields(Session) if each.name not in ("stamp", "seq")]
                 changed = {name: getattr(after, name) for name in names if _differ(before, after, name)}
+                if any(name in changed and _differ(before, now, name) for name in ("marks", "scene")):
+                    raise PageError("You went on in the meantime, so this was not done. Please do it again.")
                 stamp, seq = max(now.stamp, after.stamp) + 1, max(now.seq, after.seq)
                 self.session = replace(now, **changed, stamp=stamp, seq=seq)
             result = self.session

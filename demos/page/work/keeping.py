@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 from amodal_diffusion.files import atomic_folder, remove_folder
 from page.work.desk import Desk
@@ -60,6 +61,8 @@ class Keeper:
         self.folder, self.hours, self.works = Path(folder), hours, works
         self.total_works, self.total_bytes = total_works, total_bytes
         self._due: dict[Desk, float] = {}
+        self._now: Desk | None = None  # whose work is being written
+        self._at: WeakValueDictionary[str, Desk] = WeakValueDictionary()  # who wrote or opened a work last
         self._wake = threading.Condition()
         self._disk = threading.RLock()
         self._thread: threading.Thread | None = None
@@ -71,11 +74,38 @@ class Keeper:
         if not self.hours or not desk.token or not desk.session.work:
             return
         with self._wake:
+            if self._at.get(desk.work, desk) is not desk:  # another tab goes on with that one
+                desk.work = secrets.token_hex(16)
+            self._at[desk.work] = desk
             self._due.setdefault(desk, time.monotonic() + DELAY)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, daemon=True)
                 self._thread.start()
             self._wake.notify()
+
+    def settle(self, token: str) -> None:
+        """Save now what is due of one browser, as before it is told what there is."""
+        with self._wake:
+            if all(desk.token != token for desk in (*self._due, *filter(None, [self._now]))):
+                return
+        with self._disk:  # what is being written is there then
+            with self._wake:
+                desks = [desk for desk in self._due if desk.token == token]
+                for desk in desks:
+                    del self._due[desk]
+                desks += [desk for desk in (self._now,) if desk is not None and desk.token == token]
+            for desk in desks:
+                self._save_quietly(desk)
+
+    def take(self, desk: Desk, kept: Kept) -> None:
+        """A tab goes on with a work; another one that has it too goes on with a copy of its own."""
+        with self._wake:
+            other = self._at.get(kept.folder.name)
+            if other is not None and other is not desk and other in self._due:
+                other.work = secrets.token_hex(16)
+                self._at[other.work] = other
+            desk.work = kept.folder.name
+            self._at[desk.work] = desk
 
     def flush(self) -> None:
         """Save now what is due, as before the server ends."""
@@ -96,12 +126,16 @@ class Keeper:
                     self._wake.wait(left)
                     continue
                 del self._due[desk]
+                self._now = desk
             self._save_quietly(desk)
+            self._now = None
 
     def _save_quietly(self, desk: Desk) -> None:
         try:
             self.save(desk.token, desk.work, desk.session)
+            desk.unkept = desk.told_unkept = False
         except Exception as error:  # a full disk must not end the thread
+            desk.unkept = True
             LOGGER.error("a work could not be kept", exc_info=error)
 
     def save(self, token: str, work: str, session: Session) -> None:

@@ -170,6 +170,8 @@ def mark_at(session: Session, x: float, y: float) -> Mark | None:
 
 def replace_mask(session: Session, chosen: Mark, mask: np.ndarray, over: Any = "smaller") -> Session:
     """Another shape of an object, as a hand has drawn it; one that is too small goes."""
+    if np.array_equal(mask, chosen.mask):
+        return session.step(selected=chosen.id)
     if mask.sum() < MIN_AREA:
         return remove_mark(session, chosen.id)
     return put_shape(session, chosen.drawn(mask), over)

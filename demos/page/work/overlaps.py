@@ -47,7 +47,7 @@ def settle(before: Marks, shape: Mark, over: str) -> tuple[Marks, Notice | None]
     mask, own = shape.mask, shape.mask
     kept, behind, in_front, gone = [], [], [], []
     for other in before:
-        common = 0 if other.id == shape.id else _common(other, shape)
+        common = 0 if other.id == shape.id else common_area(other, shape)
         if not common:
             kept.append(other)
         elif over == "under" or (over == "smaller" and other.area < shape.area):
@@ -114,7 +114,8 @@ def without_pixels(marks: Iterable[Mark], taken: np.ndarray) -> tuple[list[Mark]
     return kept, losers
 
 
-def _common(first: Mark, second: Mark) -> int:
+def common_area(first: Mark, second: Mark) -> int:
+    """Pixels that both have."""
     return int(np.bitwise_count(first.bits & second.bits).sum())
 
 

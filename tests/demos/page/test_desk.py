@@ -39,6 +39,41 @@ def test_long_work_keeps_what_was_done_meanwhile(marked, completed):
     assert desk.session is other
 
 
+def test_long_work_undoes_nothing_that_was_done_meanwhile(completed):
+    desk = Desk(completed)
+    moved = desk.commit(completed, edit(completed, "move", id=0, dx=9))
+    for late in (edit(completed, "flip", id=1), mark(completed, "rename", id=0, name="crate")):
+        if late.scene is completed.scene:  # marks and scene are changed apart
+            assert desk.commit(completed, late).scene is moved.scene
+            continue
+        with pytest.raises(PageError, match="You went on in the meantime"):
+            desk.commit(completed, late)
+        assert desk.session is moved
+
+
+def test_a_page_that_the_server_does_not_know_keeps_what_it_shows(models):
+    desk = deepcopy(Desk(Session()))  # as Gradio makes one for a page that was opened before the server was started
+    page = Page(models)
+    page.build()
+    page.complete.page = Step.page
+    event = SimpleNamespace(_data={"mode": "edit", "op": "select", "id": 0, "seq": 1})
+    with pytest.raises(gr.Error, match="Reload the page") as error, pytest.warns(UserWarning, match="Reload"):
+        page.on_act(desk, event)
+    assert error.value.visible is False
+    with pytest.raises(gr.Error, match="Reload the page"), pytest.warns(UserWarning, match="Reload"):
+        list(page.complete.on_complete(desk, "pcnet-m", 0.0))
+    page.on_load(desk, None, SimpleNamespace(query_params={"start": ""}))
+    page.on_act(desk, event)
+
+
+def test_a_cancel_that_comes_too_late_ends_no_other_work(completed):
+    desk, step = Desk(completed), Step()
+    desk.cancelled.set()  # work had just ended
+    step.go.set()
+    *_, last = step.work(desk)
+    assert last[0] is desk and desk.session.view == "look"
+
+
 def test_an_event_passes_the_session_and_keeps_the_desk(marked):
     desk = Desk(marked)
 
@@ -94,6 +129,7 @@ def test_long_work_can_be_cancelled(completed, models, marked):
     assert desk.session is completed and not desk.cancelled.is_set()
     page = Page(models)
     page.complete.page, desk = Step.page, Desk(marked)
+    desk.waits = True
     desk.cancelled.set()  # while it waits for its turn
     with pytest.raises(gr.Error, match="as it was"):
         list(page.complete.on_complete(desk, "pcnet-m", 0.0))

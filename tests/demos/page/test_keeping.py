@@ -3,6 +3,7 @@
 import os
 import stat
 import time
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image
 
 from demo_helpers import edit, mark
+from page.wiring import guarded
 from page.work.desk import Desk
 from page.work.files import photos
 from page.work.files.photos import open_upload
@@ -150,6 +152,64 @@ def test_changes_are_saved_beside_what_else_is_done(keeper, marked, monkeypatch)
     keeper.flush()  # as the server does at its end
     again = keeper.open(keeper.kept(desk.token)[0], Session())
     assert again.marks.present[0].name == "crate"
+
+
+def keeping(keeper, session, token=None):
+    """The desk of a tab whose work is kept."""
+    desk = Desk(session)
+    desk.token, desk.keep = token or new_token(), keeper.later
+    return desk
+
+
+def test_what_was_done_just_before_a_reload_is_offered(keeper, marked, monkeypatch):
+    monkeypatch.setattr("page.work.keeping.DELAY", 1000)
+    desk, other = keeping(keeper, marked), keeping(keeper, marked)
+    for tab in (desk, other):
+        tab.commit(marked, mark(marked, "rename", id=0, name="crate"))
+    keeper.settle(desk.token)
+    (kept,) = keeper.kept(desk.token)
+    assert keeper.open(kept, Session()).marks.present[0].name == "crate" and keeper.kept(other.token) == []
+
+
+@pytest.mark.parametrize("is_due", [True, False])
+def test_two_tabs_with_one_work_keep_both(keeper, marked, monkeypatch, is_due):
+    monkeypatch.setattr("page.work.keeping.DELAY", 1000)
+    first = keeping(keeper, marked)
+    first.commit(marked, mark(marked, "rename", id=0, name="crate"))
+    keeper.flush()
+    (kept,) = keeper.kept(first.token)
+    second = keeping(keeper, keeper.open(kept, Session()), first.token)
+    if is_due:
+        first.commit(first.session, mark(first.session, "rename", id=1, name="cover"))
+    keeper.take(second, kept)
+    if not is_due:
+        first.commit(first.session, mark(first.session, "rename", id=1, name="cover"))
+    second.commit(second.session, mark(second.session, "rename", id=0, name="chest"))
+    second.commit(second.session, mark(second.session, "rename", id=0, name="trunk"))
+    keeper.flush()
+    works = [[m.name for m in keeper.open(kept, Session()).marks.present] for kept in keeper.kept(first.token)]
+    assert sorted(works) == [["crate", "cover"], ["trunk", "lid"]] and second.work == kept.folder.name
+
+
+def test_who_cannot_be_kept_is_told(keeper, marked):
+    keeper.folder.write_text("no folder")
+
+    @guarded
+    def step(session):
+        return (mark(session, "rename", id=0, name=f"crate {session.stamp}"),)
+
+    desk = keeping(keeper, marked)
+    step(desk)
+    keeper.flush()
+    with pytest.warns(UserWarning, match="cannot be kept on the server"):
+        step(desk)
+    keeper.flush()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        step(desk)  # once is enough
+    keeper.folder.unlink()
+    keeper.flush()
+    assert not desk.unkept and keeper.kept(desk.token)
 
 
 def test_nothing_is_kept_of_who_did_nothing(keeper):

@@ -3,6 +3,9 @@
 import re
 from pathlib import Path
 
+import gradio as gr
+import numpy as np
+
 from page import assets
 from page.layout import Page
 from page.work.edits import EDITS
@@ -14,6 +17,26 @@ def test_page_is_built_of_what_is_there(models):
     page.build()
     assert [key for _, key in page.mark.pipeline.choices] == ["pcnet-m", "amodal-vae"]
     assert page.mark.find.visible is False and page.session.value.session.can_click is False
+
+
+def test_no_event_answers_to_a_step_that_the_page_chose_itself(models):
+    """Gradio tells of those as of a visitor's; two that crossed went to and fro between the steps for ever."""
+    blocks = Page(models).build()
+    told = {
+        (type(blocks.blocks.get(number)).__name__, event) for fn in blocks.fns.values() for number, event in fn.targets
+    }
+    assert ("HTML", "walk") in told and not {pair for pair in told if pair[0] in ("Step", "Walkthrough")}
+
+
+def test_the_second_step_says_what_was_found(models, completed):
+    page = Page(models)
+    page.build()
+    values = dict(zip((part.elem_id for part in page.complete.parts), page.complete.values(completed), strict=True))
+    assert "hidden" in values["summary"] and values["look"].value == "Parts"
+    assert values["shape-of"].choices and values["shape-of"].value is not None
+    drawn = completed.step(samples=np.ones((2, 4, 4), bool), samples_of=0)
+    kept = page.complete.values(drawn)  # what was drawn stays
+    assert kept[1] == values["summary"] and all(value == gr.skip() for value in kept[2:])
 
 
 def test_options(monkeypatch, tmp_path):

@@ -50,6 +50,12 @@ def test_number_and_size_of_objects_are_bounded(blank):
         add_marks(blank, np.ones((1, 10, 10), bool))
 
 
+def test_a_stroke_that_changes_nothing_is_no_step(marked):
+    for kind, points in (("brush", [[-40, 5], [-30, 5]]), ("erase", [[90, 60], [95, 60]])):
+        after = mark(mark(marked, "select", id=1), "stroke", kind=kind, points=points, width=4)
+        assert after.marks is marked.marks and after.selected == 1
+
+
 def test_outline_brush_and_eraser(blank):
     square = [[10, 10], [40, 10], [40, 40], [10, 40]]
     drawn = mark(blank, "stroke", kind="outline", points=square)

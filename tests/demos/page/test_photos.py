@@ -18,7 +18,7 @@ from page.work.session import PageError, Session
         ((20, 400), "20 x 400 pixels; each side must have at least 32"),
         ((40, 400), "at most 8 times the other"),
         ((3000, 2000), "6 million pixels; up to 5 million work"),
-        ("cut", "the file is damaged"),
+        ("cut", "photo.png cannot be read: image file is truncated"),
     ],
 )
 def test_refused_photos(tmp_path, monkeypatch, content, says):

@@ -13,6 +13,7 @@ from page.models import Models
 from page.segmenters import MAX_EMBEDDINGS, Segmenters
 from page.view.stage import stage_value
 from page.work.files.photos import with_photo
+from page.work.marks import add_marks
 from page.work.session import PageError, Session
 
 
@@ -116,10 +117,10 @@ def test_a_box_is_a_new_object_unless_it_frames_the_chosen_one(segmenters, discs
 
 def test_what_a_click_takes_of_others_is_said(segmenters, marked):
     free = mark(marked, "select", id=None)
-    over = click(segmenters, free, 40, 35)
+    over = click(segmenters, free, 40, 35, new=True)
     assert "in front of “lid”" in over.notice.text and over.marks.present[2].area > 0
     lid = over.marks.present[1]
-    more = click(segmenters, over, 60, 35)
+    more = click(segmenters, over, 60, 35, new=True)
     assert "in front of “lid”" in more.notice.text and more.marks.present[1].area < lid.area
     less = click(segmenters, more, 60, 35, positive=False)  # gives back what it does not need any more
     assert less.marks.present[1].area == lid.area
@@ -133,11 +134,50 @@ def test_what_a_click_takes_of_others_is_said(segmenters, marked):
 def test_what_clicks_cover_comes_back_when_they_shrink(segmenters, blank):
     dot = mark(blank, "stroke", kind="outline", points=[[27, 27], [33, 27], [33, 33], [27, 33]])
     free = mark(dot, "select", id=None)
-    covered = click(segmenters, free, 30, 30, over="top")
+    covered = click(segmenters, free, 30, 30, over="top", new=True)
     assert [m.id for m in covered.marks.present] == [1] and "covers all of “object 1”" in covered.notice.text
     gone = segmenters.click(covered, {"id": 1, "point": [45, 30], "over": "top"})
     back = segmenters.click(gone, {"id": 1, "point": [28, 30], "positive": False, "over": "top"})
     assert [m.id for m in back.marks.present] == [0, 1] and back.marks.present[0] is dot.marks.present[0]
+
+
+def test_a_click_in_a_marked_object_chooses_it(segmenters, discs, marked):
+    box, lid = marked.marks.present
+    free = mark(marked, "select", id=None)
+    chosen = click(segmenters, free, 60, 35)
+    assert chosen.selected == lid.id and chosen.marks is free.marks and not discs.asked
+    other = click(segmenters, chosen, 15, 20)
+    assert other.selected == box.id and other.marks is free.marks and not discs.asked
+    refined = click(segmenters, other, 15, 20)
+    assert refined.marks.present[0].clicks.points == ((15, 20, True),)
+    left_out = click(segmenters, refined, 60, 35, positive=False)  # which is said of the chosen one
+    assert left_out.selected == box.id
+
+
+@pytest.mark.parametrize("over", ["smaller", "top", "under"])
+@pytest.mark.parametrize("grown", [-2, -1, 0, 1, 2])
+def test_no_answer_becomes_a_sliver_of_what_is_marked(segmenters, discs, blank, over, grown):
+    rows, columns = np.mgrid[:64, :96]
+
+    def disc(radius):
+        return (columns - 40) ** 2 + (rows - 30) ** 2 < radius**2
+
+    first = add_marks(blank, disc(18)[None], ["plate"])
+    discs.click = lambda photo, **_: disc(18 + grown)
+    again = click(segmenters, first, 40, 30, over=over, new=True)
+    if over == "under" and grown <= 0:  # nothing of it would be seen, and there is a way to have it
+        assert again.marks is first.marks and "All of it belongs to “plate”" in again.notice.text
+    else:
+        assert again.marks is first.marks and again.selected == first.marks.present[0].id
+        assert "That is “plate”, which is marked already" in again.notice.text
+    anyway = mark(again, "overlap", over="top")
+    assert len(anyway.marks.present) == (1 if grown >= 0 else 2) and anyway.selected == anyway.marks.present[-1].id == 1
+
+    # What is much smaller or much larger is an object of its own.
+    for radius in (6, 30):
+        discs.click = lambda photo, radius=radius, **_: disc(radius)
+        made = click(segmenters, first, 40, 30, new=True)
+        assert len(made.marks.present) == 2 and min(m.area for m in made.marks.present) > 100
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ function compareButton() {
 document.addEventListener("keydown", (event) => {
   const typing = event.target.closest && event.target.closest("input:not([type=range]), textarea, select, [contenteditable=true]");
   if (event.key.toLowerCase() !== "b" || event.ctrlKey || event.metaKey || event.altKey || typing) return;
-  if (state && state.mode === "edit" && root.offsetParent) compare(true);
+  if (state && state.mode === "edit" && root.offsetParent && !document.querySelector("dialog[open]")) compare(true);
 });
 document.addEventListener("keyup", (event) => { if (event.key.toLowerCase() === "b") compare(false); });
 window.addEventListener("blur", () => compare(false));

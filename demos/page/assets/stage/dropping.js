@@ -1,10 +1,12 @@
-// A photo that is dropped or pasted goes the way of the upload button, with its checks.
+// A photo or a scene that is dropped or pasted goes the way of its upload button, with its checks.
 function takeFile(files) {
-  const input = document.querySelector("input[type=file]:has(+ #photo-upload)");
-  if (!files || !files.length || !input) return false;
-  const one = new DataTransfer();
-  one.items.add(files[0]);
-  input.files = one.files;
+  if (!files || !files.length) return false;
+  const isScene = files.length > 1 || /\.(ora|psd|zip|json)$/i.test(files[0].name);
+  const input = document.querySelector(`input[type=file]:has(+ #${isScene ? "scene" : "photo"}-upload)`);
+  if (!input) return false;
+  const taken = new DataTransfer();
+  for (const file of files) taken.items.add(file);
+  input.files = taken.files;
   input.dispatchEvent(new Event("change", { bubbles: true }));
   return true;
 }

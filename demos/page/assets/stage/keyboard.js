@@ -6,6 +6,7 @@ function onKey(event) {
     return;
   }
   const typing = event.target.closest && event.target.closest("input, textarea, select, [contenteditable=true]");
+  if (document.querySelector("dialog[open]")) return; // a question is answered first
   if (!state || (typing && typing.type !== "range") || !root.offsetParent) return;
   const key = event.key.toLowerCase();
   const onPicture = [root, document.body].includes(document.activeElement);

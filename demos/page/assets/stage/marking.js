@@ -1,5 +1,7 @@
 // Marking objects: clicks and boxes, outline, brush, eraser, choosing.
 let tool = "click";
+let isNew = false; // "New object" was pressed: the next click makes one, also in an object that is marked
+let lastClick = { time: 0, place: [0, 0] }; // a double click is one click
 let leaveOut = false; // clicks are on what is not of the object
 let brush = 24; // width in pixels of the picture
 let shaping = null; // "brush" or "erase": strokes change the shape of the chosen object of the scene
@@ -45,7 +47,7 @@ function endMark(done) {
     if (!done.moved) send({ mode: "mark", op: "select", id: item ? item.id : null });
   } else if (done.tool === "click") {
     if (done.moved) ask({ op: "click", box: boxOf(done) });
-    else ask({ op: "click", point: inPhoto(done.points[0]), positive: !done.negative });
+    else if (onPicture(done.points[0]) && !isSecond(done)) ask({ op: "click", point: inPhoto(done.points[0]), positive: !done.negative });
   } else endLine(done);
 }
 
@@ -70,6 +72,16 @@ function closeOutline() {
 
 function rounded([x, y]) {
   return [Math.round(10 * x) / 10, Math.round(10 * y) / 10];
+}
+
+function onPicture([x, y]) {
+  return x >= 0 && y >= 0 && x < state.width && y < state.height;
+}
+
+function isSecond(done) {
+  const { time, place } = lastClick;
+  lastClick = { time: performance.now(), place: done.start };
+  return lastClick.time - time < 400 && Math.hypot(done.start[0] - place[0], done.start[1] - place[1]) < 6;
 }
 
 function inPhoto([x, y]) {
@@ -99,7 +111,7 @@ function ask(data) {
 }
 
 function sendAsked() {
-  send({ mode: "mark", id: state.selected, over, ...asked[0].data });
+  send({ mode: "mark", id: state.selected, new: isNew, over, ...asked[0].data });
   asked[0].seq = desk.seq;
 }
 
@@ -112,6 +124,7 @@ function newObject() {
   corners = [];
   if (tool === "select" || tool === "erase") tool = state.canClick ? "click" : "outline";
   leaveOut = false;
+  isNew = true;
   if (state.selected !== null || asked.length) ask({ op: "select", id: null });
   buildTools();
   draw();

@@ -19,12 +19,28 @@ function frameOf(item) {
   });
 }
 
-// The four corners, and a knob above the middle of the upper edge.
+// The upper edge; the lower or another one where there is no room above it, so that its knob can be reached.
+function knobEdge(edges) {
+  const least = 34 / fit.scale;
+  const seen = ([x, y]) => {
+    const [left, top] = [fit.left + x * fit.scale, fit.top + y * fit.scale];
+    return left > 0 && left < view.clientWidth && top > 0 && top < view.clientHeight;
+  };
+  const sorted = [...edges].sort((a, b) => a[1] - b[1]);
+  const middle = [0, 1].map((k) => edges.reduce((sum, edge) => sum + edge[k], 0) / 4);
+  const knob = ([x, y]) => {
+    const away = Math.hypot(x - middle[0], y - middle[1]) || 1;
+    return [x + ((x - middle[0]) / away) * least, y + ((y - middle[1]) / away) * least];
+  };
+  return [sorted[0], sorted[3], sorted[1], sorted[2]].find((edge) => seen(knob(edge))) || sorted[0];
+}
+
+// The four corners, and a knob beyond the middle of an edge.
 function handlesOf(item) {
   const frame = frameOf(item);
   const middle = [0, 1].map((k) => frame.reduce((sum, point) => sum + point[k], 0) / 4);
   const edges = frame.map((point, i) => [(point[0] + frame[(i + 1) % 4][0]) / 2, (point[1] + frame[(i + 1) % 4][1]) / 2]);
-  const top = edges.reduce((best, edge) => (edge[1] < best[1] ? edge : best));
+  const top = knobEdge(edges);
   const away = Math.hypot(top[0] - middle[0], top[1] - middle[1]) || 1;
   const reach = 26 / fit.scale;
   const knob = [top[0] + ((top[0] - middle[0]) / away) * reach, top[1] + ((top[1] - middle[1]) / away) * reach];

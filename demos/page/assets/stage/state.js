@@ -16,8 +16,9 @@ let pointer = null;
 let busyTimer = null;
 
 function send(data, name = "act") {
+  if (isWorking()) return;
   clearTimeout(busyTimer);
-  busyTimer = setTimeout(() => busy.classList.add("on"), 200);
+  if (name === "act") busyTimer = setTimeout(() => busy.classList.add("on"), 200); // long work has a bar of its own
   trigger(name, data);
 }
 
@@ -56,6 +57,7 @@ async function show(value, again = show) {
   state = { ...value, image: picture, underImage: under, tileImage: tile, beforeImage: photo, shapes: {} };
   state.codes = pixels(ids, value.width, value.height);
   state.tints = value.mode === "mark" && state.codes ? tinted(state) : null;
+  if (state.selected !== null) isNew = false;
   if (!before || before.mode !== state.mode) {
     corners = [];
     shaping = null;

@@ -1,9 +1,9 @@
 // The buttons above the picture, the line below it, and what is said of the last step.
 const TOOLS = {
-  click: ["Click", "Click an object, or drag a box around it. More clicks refine it; “Leave out” or Shift is for what is not of it."],
-  outline: ["Outline", "Draw around a new object, or set its corners with clicks; Enter or the first corner closes it."],
-  brush: ["Brush", "Paint over an object; [ and ] change the size."],
-  erase: ["Eraser", "Take pixels away from the chosen object; [ and ] change the size."],
+  click: ["Click", "Click an object, or drag a box around it.", "Shift leaves out what is not of it."],
+  outline: ["Outline", "Draw around a new object, or set its corners with clicks; the first corner closes it.", "So does Enter."],
+  brush: ["Brush", "", "[ and ] change the size."],
+  erase: ["Eraser", "Take pixels away from the object under the pointer.", "[ and ] change the size."],
   select: ["Choose", "Click an object to choose it."],
 };
 const OVER = {
@@ -12,8 +12,8 @@ const OVER = {
   under: ["new behind", "Where a new shape overlaps objects, they are in front and keep their pixels."],
 };
 const SHAPING = {
-  brush: ["Add to shape", "Strokes are added to the shape of the chosen object", "Paint what “NAME” is to have; its colours are carried over. [ and ] change the size, Esc ends it."],
-  erase: ["Take from shape", "Strokes are taken from the shape of the chosen object", "Paint what “NAME” is not to have. [ and ] change the size, Esc ends it."],
+  brush: ["Add to shape", "Strokes are added to the shape of the chosen object", "Paint what “NAME” is to have; its colours are carried over.", "[ and ] change the size, Esc ends it."],
+  erase: ["Take from shape", "Strokes are taken from the shape of the chosen object", "Paint what “NAME” is not to have.", "[ and ] change the size, Esc ends it."],
 };
 const notice = root.querySelector(".ad-notice");
 let toolsOnShow = "";
@@ -33,7 +33,8 @@ function buildTools() {
   if (marking && !usable(tool)) tool = "outline";
   if (!shapable()) shaping = null;
   const words = marking ? markHint() : shaping ? SHAPING[shaping][2].replace("NAME", chosen().name) : state.hint || "";
-  hint.replaceChildren(words, ...(state.keys && !shaping ? [span("ad-keys", ` ${state.keys}`)] : [])); // a phone has none
+  const keys = marking ? markKeys() : shaping ? SHAPING[shaping][3] : state.keys;
+  hint.replaceChildren(words, ...(keys ? [span("ad-keys", ` ${keys}`)] : [])); // a phone has none
   // Only what has changed is built anew: nobody loses the focus, or a slider under the finger.
   const wanted = JSON.stringify([state.mode, state.title, Boolean(state.before), shapable() && [shaping], marking && [tool, leaveOut, over, state.selected === null, state.canClick, state.canUndo]]);
   if (wanted === toolsOnShow) return;
@@ -46,9 +47,17 @@ function buildTools() {
 
 function markHint() {
   const item = chosen();
-  const now = item && ["click", "brush"].includes(tool) ? `Now: “${item.name}”.` : tool === "brush" ? "Now: a new object." : "";
+  if (item && tool === "click") return `“${item.name}” is chosen: more clicks refine it.`;
+  if (tool === "brush") return item ? `Paint over “${item.name}”.` : "Paint over a new object.";
+  if (item && tool === "erase") return `Take pixels away from “${item.name}”.`;
+  return TOOLS[tool][1];
+}
+
+// What a phone has no keys or no room for.
+function markKeys() {
+  const item = chosen();
   const alone = state.objects.every((other) => other === item); // nothing is there that could overlap
-  return [TOOLS[tool][1], now, alone || ["select", "erase"].includes(tool) ? "" : OVER[over][1]].filter(Boolean).join(" ");
+  return [TOOLS[tool][2], alone || ["select", "erase"].includes(tool) ? "" : OVER[over][1]].filter(Boolean).join(" ");
 }
 
 function span(className, text) {

@@ -45,7 +45,7 @@ def read_masks(session: Session, files: Sequence[str | Path]) -> tuple[ObjectMas
                 paths if len(paths) > 1 else paths[0], size=session.source_size, file_name=session.file_name or None
             )
     except (ValueError, OSError) as error:
-        raise PageError(without_folders(str(error), paths)) from error
+        raise PageError(without_folders(". ".join([*warnings[:1], str(error)]), paths)) from error
     note = without_folders(". ".join(warnings[:3]), paths)
     if len(found.masks) > MAX_OBJECTS:
         raise PageError(f"The files hold {len(found.masks)} objects; up to {MAX_OBJECTS} work.")

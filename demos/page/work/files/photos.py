@@ -65,7 +65,7 @@ def _decoded(path: str | Path, load: Callable[[str | Path], Image.Image]) -> Ima
     try:
         return load(path)
     except ValueError as error:
-        raise PageError(f"{Path(path).name} cannot be read: the file is damaged.") from error
+        raise PageError(str(error).replace(f"photo {path}", Path(path).name)) from error
 
 
 def preview_size(width: int, height: int) -> tuple[int, int]:
