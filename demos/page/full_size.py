@@ -11,6 +11,7 @@ from amodal_diffusion import Scene
 from amodal_diffusion.images import load_image
 from page.models import Models, Progress
 from page.work.edits import current_scene
+from page.work.poses import on_canvas
 from page.work.replay import enlarged, replay
 from page.work.session import PageError, Session
 
@@ -36,7 +37,8 @@ class FullSize:
             return now
         if source.is_scene and not session.recipe:
             large = Scene.load(source.path)
-            return replay(base, now, large, _photo_map(base, base.size, large, large.size))
+            enlarge = _photo_map(base, base.size, large, large.size)
+            return replay(base, now, large, enlarge, poses=on_canvas(session, base))
         if session.completed is None or session.photo is None:
             raise PageError("Complete the objects first.")
         large = self._completed(session, progress)
@@ -45,7 +47,8 @@ class FullSize:
             enlarged(layer, base.layers[base.index(layer.id)], enlarge) if layer.id in session.shaped else layer
             for layer in large.layers
         ]
-        return replay(base, now, replace(large, layers=tuple(layers)), enlarge)
+        edited = replace(large, layers=tuple(layers))
+        return replay(base, now, edited, enlarge, poses=on_canvas(session, base))
 
     def size(self, session: Session) -> tuple[int, int]:
         """(height, width) of the photo in an export."""

@@ -15,6 +15,7 @@ from amodal_diffusion import AmodalPipeline, Layer, MaskPipeline, Scene, ScenePi
 from page.segmenters import Segmenters
 from page.work.edits import current_scene, find_layer, with_scene
 from page.work.marks import draw_stroke
+from page.work.poses import with_pose
 from page.work.session import History, PageError, Session
 
 SCENE_FOLDER = "deocclusion"
@@ -279,7 +280,8 @@ class Models:
             raise PageError(f"That would leave nothing of {layer.name}.")
         with self._lock, torch.inference_mode():
             posed = self.scene_pipeline(self._key(session)).reshape(scene, index, mask, progress_callback=progress)
-        return with_scene(session, posed, layer.id)
+        after = with_scene(session, posed, layer.id)
+        return after if posed is scene else with_pose(after, layer, posed.layers[index])
 
     def repaint(self, session: Session, number: Any, filler: str | None, progress: Progress | None = None) -> Session:
         """Paint the hidden part of one object of the scene anew; again with the same filler, it comes out otherwise."""

@@ -1,6 +1,6 @@
 """The edits of one scene done to another of the same objects: completed anew, or at the photo's own size."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +8,10 @@ from PIL import Image
 
 from amodal_diffusion import Layer, Scene
 from amodal_diffusion.scene.layer import compose, invert
+from amodal_diffusion.scene.reshaping import behind_outline
 from page.work.edits import resized
+from page.work.poses import digest_of, enlarged_pose, resized_mask
+from page.work.session import Pose
 
 Affine = np.ndarray
 
@@ -23,7 +26,12 @@ def is_edited(first: Scene, now: Scene, number: int) -> bool:
 
 
 def replay(
-    first: Scene, now: Scene, fresh: Scene, enlarge: Affine | None = None, changed: Collection[int] = ()
+    first: Scene,
+    now: Scene,
+    fresh: Scene,
+    enlarge: Affine | None = None,
+    changed: Collection[int] = (),
+    poses: Mapping[str, Pose] | None = None,
 ) -> Scene:
     """Do to `fresh` what was done to `first` to make `now` of it.
 
@@ -36,13 +44,17 @@ def replay(
         fresh: the scene to edit; it may lack objects of `first` and have others.
         enlarge: (2, 3), map of the canvas of `first` to that of `fresh`; None: they are the same.
         changed: ids of objects that are not edited: they are in the result as they are in `fresh`.
+        poses: of layers of `now` on its canvas, for objects in another pose at another size, see `poses.py`.
     """
     larger = np.eye(2, 3) if enlarge is None else np.asarray(enlarge, np.float64)
     smaller = invert(larger)
     before, given = by_id(first), by_id(fresh)
     after = {layer.id: layer for layer in now.layers if layer.id in before and not is_posed(before[layer.id], layer)}
     for number in set(before) & set(given) - set(after) - set(changed):
-        fresh = fresh.remove(fresh.index(number))
+        index = fresh.index(number)
+        if number in by_id(now):  # in another pose
+            fresh = uncovered(fresh, index)
+        fresh = fresh.remove(index)
     layers, places = [], {}  # places: of layers that are edited, where they are in `now`
     indices = {layer.id: index for index, layer in enumerate(now.layers)}
     for layer in fresh.layers:
@@ -55,7 +67,7 @@ def replay(
     for new in now.layers:
         if new.id not in after and not (new.id in changed and new.id in given):
             places[len(layers)] = indices[new.id]
-            layer = _added(new, before, given, larger, smaller)
+            layer = _added(new, before, given, larger, smaller, poses or {})
             if any(new.id == other.id for other in layers):
                 layer = replace(layer, id=next_id)
                 next_id += 1
@@ -89,12 +101,34 @@ def _moved(layer: Layer, old: Layer, new: Layer, larger: Affine, smaller: Affine
     return replace(layer, transform=transform, **{name: getattr(new, name) for name in PLAIN})
 
 
-def _added(new: Layer, before: dict[int, Layer], given: dict[int, Layer], larger: Affine, smaller: Affine) -> Layer:
-    """A copy of an object or a picture that was put in."""
+def uncovered(scene: Scene, index: int) -> Scene:
+    """With what the photo shows through the soft outline of a layer on the background, as `Scene.reshape` leaves it."""
+    layer = scene.layers[index]
+    if scene.photo is None or not layer.as_in_photo:
+        return scene
+    shadows = [each.shadow_layer() for each in scene.layers if each.visible]
+    known = [shadow for shadow in shadows if shadow is not None]
+    return replace(scene, background=behind_outline(scene.background, scene.photo, layer, known))
+
+
+def _added(
+    new: Layer,
+    before: dict[int, Layer],
+    given: dict[int, Layer],
+    larger: Affine,
+    smaller: Affine,
+    poses: Mapping[str, Pose],
+) -> Layer:
+    """A copy of an object, an object in another pose, or a picture that was put in."""
     for number, old in before.items():
         if number in given and (new.rgba is old.rgba or np.array_equal(new.rgba, old.rgba)):
             moved = _moved(given[number], old, replace(new, rgba=old.rgba), larger, smaller)
             return replace(moved, id=new.id, origin=None)
+    pose = None if np.array_equal(larger[:, :2], np.eye(2)) else poses.get(digest_of(new))
+    if pose is not None and pose.id in before and pose.id in given:
+        posed = enlarged_pose(given[pose.id], before[pose.id], new, pose, larger)
+        if posed is not None:
+            return posed
     return replace(new, transform=compose(larger, new.transform))
 
 
@@ -105,7 +139,7 @@ def enlarged(layer: Layer, new: Layer, larger: Affine) -> Layer:
     factor = float(larger[0, 0])
     size = max(1, round(new.size[0] * factor)), max(1, round(new.size[1] * factor))
     painted = np.asarray(resized(Image.fromarray(new.rgba), size))
-    amodal = _resized_mask(new.amodal, size)
+    amodal = resized_mask(new.amodal, size)
     own = layer.origin if layer.origin is not None else layer.transform
     a, b = np.round(own[:, 2]).astype(int).tolist()
     left, top = min(x, a), min(y, b)
@@ -129,11 +163,6 @@ def enlarged(layer: Layer, new: Layer, larger: Affine) -> Layer:
         origin=origin,
         shadow=None,
     )
-
-
-def _resized_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    grey = Image.fromarray(mask.astype(np.uint8) * 255).resize(size, Image.Resampling.BILINEAR)
-    return np.asarray(grey) > 127
 
 
 def _with_relations(fresh: Scene, now: Scene, layers: list[Layer], places: dict[int, int]) -> Scene:
@@ -160,7 +189,7 @@ def shrink(scene: Scene, size: tuple[int, int]) -> Scene:
         scene,
         background=picture(scene.background),
         photo=picture(scene.photo),
-        replaced=_resized_mask(scene.replaced, size),
+        replaced=resized_mask(scene.replaced, size),
         layers=tuple(_shrunk(layer, np.array([[x, 0, 0], [0, y, 0]])) for layer in scene.layers),
     )
 

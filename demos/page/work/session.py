@@ -7,9 +7,10 @@ anything that can change.
 import math
 import shutil
 import weakref
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -148,6 +149,14 @@ class Source:
         self._end = weakref.finalize(self, shutil.rmtree, path.parent, ignore_errors=True)
 
 
+class Pose(NamedTuple):
+    """Which object has another pose, and where its tile lies where the object was not moved: (x, y) of its corner."""
+
+    id: int
+    x: float
+    y: float
+
+
 def no_marks() -> History[Marks]:
     return History[Marks](())
 
@@ -171,6 +180,7 @@ class Session:
         made_of: the marks that `completed` is of.
         recipe: how it was completed: key of the pipeline, room beyond the frame, filler or None.
         shaped: ids of objects that have another shape than the network gave them.
+        poses: where on the photo tiles of another pose lie, by the digest of their pixels.
         source: the photo's or the scene's file at its own size, where the page works on a smaller one.
         layer: id of the chosen layer of the scene.
         samples: (K, H, W) bool, shapes that the object `samples_of` (an id) may have, best first.
@@ -195,6 +205,7 @@ class Session:
     made_of: Marks = ()
     recipe: tuple[Any, ...] = ()
     shaped: frozenset[int] = frozenset()
+    poses: Mapping[str, "Pose"] = field(default_factory=dict)
     source: Source | None = None
     samples: np.ndarray | None = None
     samples_of: int | None = None

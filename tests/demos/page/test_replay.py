@@ -1,5 +1,7 @@
 """Edits that are done again: after the marks changed, at another size, on a smaller canvas."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -7,7 +9,10 @@ from PIL import Image
 from amodal_diffusion import Layer, Scene
 from demo_helpers import edit, mark
 from page.steps.complete import changed, complete, is_complete, lost_edits
+from page.work.files.works import read_work, write_work
+from page.work.poses import digest_of, on_canvas, with_pose
 from page.work.replay import replay, shrink
+from page.work.session import History, Session
 
 
 def boxes(scene):
@@ -139,3 +144,52 @@ def test_objects_that_come_and_go(models, moved):
     now = drawn_again.scene.present
     assert {layer.name for layer in now.layers} == {"a", "bee", "a copy", "object 4"}
     assert len({layer.id for layer in now.layers}) == 4
+
+
+@pytest.mark.parametrize("is_moved", [False, True])
+def test_an_object_in_another_pose_is_as_sharp_as_the_photo(is_moved):
+    small, large = drawn(), drawn(3)
+    noise = np.random.default_rng(0).integers(0, 256, (36, 36, 3), np.uint8)
+    fine = replace(large.layers[1], rgba=np.concatenate([noise, np.full((36, 36, 1), 255, np.uint8)], axis=2))
+    large = replace(large, layers=(large.layers[0], fine, large.layers[2]))
+    session = Session(np.asarray(small.photo), base=small, completed=small, scene=History(small))
+    now = small.move(1, 9, 4).rotate(1, 90).duplicate(0) if is_moved else small
+    for number in (1, 1, 3) if is_moved else (1, 1):  # also twice, and a copy
+        index = now.index(number)
+        shape = now.layer_mask(index)
+        rows, columns = np.nonzero(shape)
+        shape[rows.min() : rows.min() + 3, columns.min() : columns.max() + 1] = False
+        shape[rows.max() : rows.max() + 4, columns.min() : columns.max() + 1] = True
+        posed = now.reshape(index, shape)
+        session = with_pose(session, now.layers[index], posed.layers[index])
+        now = posed
+    now = now.move(now.index(1), 2, 1).rename(1, "posed")
+    done = replay(small, now, large, np.array([[3.0, 0, 0], [0, 3.0, 0]]), poses=on_canvas(session, small))
+    assert [layer.id for layer in done.layers] == [layer.id for layer in now.layers]
+    for before, after in zip(now.layers, done.layers, strict=True):
+        assert np.allclose(np.multiply(before.box, 3), after.box, atol=1) and before.name == after.name
+    sharp = done.layers[done.index(1)]
+    assert sharp.origin is None and max(sharp.size) >= 36
+    seen = (sharp.rgba[..., :3][:, :, None] == noise[None, 18, :]).all(axis=-1).any(axis=2).sum()
+    assert seen >= 30  # a whole row of the photo's own pixels, where the square stayed as it was
+    error = np.abs(
+        done.render(output_type="np").astype(int) - np.kron(now.render(output_type="np"), np.ones((3, 3, 1)))
+    )
+    same = np.ones(error.shape[:2], bool)
+    x, y, w, h = (int(value) for value in sharp.box)
+    same[max(0, y - 3) : y + h + 3, max(0, x - 3) : x + w + 3] = False
+    assert (error[same] > 60).mean() < 0.05
+    # Without the note the preview's pixels are enlarged, as those of a picture that was put in.
+    blurred = replay(small, now, large, np.array([[3.0, 0, 0], [0, 3.0, 0]]))
+    assert max(blurred.layers[blurred.index("posed")].size) < 36
+
+
+def test_poses_are_kept_with_the_work(tmp_path):
+    small = drawn()
+    session = Session(np.asarray(small.photo), base=small, completed=small, scene=History(small), recipe=("a", 0, None))
+    posed = small.reshape(0, np.roll(small.layer_mask(0), 3, 1))
+    session = with_pose(session, small.layers[0], posed.layers[0]).step(scene=History(posed, (small,)))
+    assert list(session.poses.values()) == [(0, 7, 4)]
+    write_work(session, tmp_path)
+    again = read_work(tmp_path, Session())
+    assert again.poses == session.poses and digest_of(again.scene.present.layers[0]) in again.poses

@@ -17,10 +17,10 @@ from PIL import Image
 from amodal_diffusion import Layer, Scene
 from amodal_diffusion.scene.formats.document import decode_scene, dump_document, encode_scene, parse_json
 from page.work.files import photos
-from page.work.session import Clicks, History, Mark, Session, Source
+from page.work.session import Clicks, History, Mark, Pose, Session, Source
 
 DOCUMENT = "work.json"
-VERSION = 2
+VERSION = 3
 PICTURES = ("rgba", "modal", "amodal", "uncertainty", "shadow")
 """Of a layer; edits keep them as they are."""
 PLAIN = ("id", "name", "is_crowd", "visible", "opacity", "locked")
@@ -41,6 +41,7 @@ def write_work(session: Session, folder: Path) -> None:
         "view": session.view,
         "recipe": list(session.recipe),
         "shaped": sorted(session.shaped),
+        "poses": session.poses,
         "source": source and {"file": source, "size": session.source.size, "is_scene": session.source.is_scene},
         "edits": session.edits,
         "objects": len(session.marks.present),
@@ -70,6 +71,7 @@ def read_work(folder: Path, session: Session) -> Session:
         can_click=session.can_click,
         recipe=tuple(document["recipe"]),
         shaped=frozenset(document["shaped"]),
+        poses={digest: Pose(*pose) for digest, pose in document["poses"].items()},
         source=source and _read_source(folder, source),
         view=document["view"] if scenes["scene"] is not None else "mark",
         stamp=session.stamp + 1,
