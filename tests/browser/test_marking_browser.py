@@ -259,3 +259,27 @@ def test_a_segmenter_of_transformers(open_page, sam_address, screenshots):
     expect(visitor.page.locator("#find")).to_be_visible()
     visitor.click_at(360, 240)  # answered, with a mask or with a word that it found none
     visitor.screenshot(screenshots, "segmenter-1440")
+
+
+@SIZES
+def test_clicks_on_what_is_marked_and_beside_the_picture(open_page, screenshots, size):
+    visitor = open_page(width=size[0], height=size[1])
+    visitor.example("coffee")
+    chosen = visitor.page.locator("#mark-panel .ad-row[aria-pressed=true]")
+    for (x, y), name in (((300, 320), "cup"), ((120, 270), "saucer"), ((375, 385), "spoon")):
+        visitor.click_at(x, y)
+        expect(chosen).to_contain_text(name)
+    expect(visitor.rows("mark-panel")).to_have_count(4)
+    stamp = visitor.stamp
+    visitor.page.mouse.click(*visitor.point(-4, 200))
+    visitor.page.wait_for_timeout(800)
+    assert visitor.stamp == stamp
+    visitor.after_step(lambda: visitor.tool("New object"))
+    visitor.click_at(120, 270)  # what is there is marked: no second saucer, and no sliver
+    visitor.screenshot(screenshots, f"marked-already-{size[0]}")
+    notice = visitor.stage.locator(".ad-notice")
+    expect(notice).to_contain_text("That is “saucer”, which is marked already")
+    expect(visitor.rows("mark-panel")).to_have_count(4)
+    expect(chosen).to_contain_text("saucer")
+    if size == TELEPHONE:  # no scrolling between picture and list
+        assert visitor.rows("mark-panel").first.bounding_box()["y"] < size[1] - 150

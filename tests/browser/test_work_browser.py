@@ -249,3 +249,92 @@ def test_a_photo_of_12_megapixels_keeps_its_pixels(open_page, screenshots, tmp_p
     visitor.page.locator("#own-size input").click()
     preview = Image.open(visitor.export("Picture (.png)", tmp_path))
     assert preview.width * preview.height <= 1_500_000 and "preview" in preview.filename
+
+
+def test_a_finished_example_says_what_was_found(open_page):
+    """The second step knows of scenes that were completed elsewhere, and the page stays at the step that it opened."""
+    visitor = open_page(start="coffee")
+    visitor.page.wait_for_timeout(1500)
+    assert visitor.mode == "edit"
+    visitor.go_back_to("Complete")
+    expect(visitor.page.locator("#summary")).to_contain_text("saucer: ")
+    expect(visitor.page.locator("#shape-of input")).to_have_value("saucer")
+
+
+def test_a_reload_at_once_and_two_tabs(open_page, server):
+    visitor = open_page(start="coffee")
+    visitor.after_step(lambda: visitor.drag(HANDLE))
+    visitor.visit()
+    visitor.answer("Open")
+    visitor.wait_mode("edit")
+    first = visitor.page
+    visitor.page = second = visitor.context.new_page()
+    visitor.visit()
+    visitor.answer("Open")
+    visitor.wait_mode("edit")
+    visitor.choose("spoon")
+    visitor.type_number("Rotation °", 33)
+    visitor.page = first
+    visitor.choose("saucer")
+    visitor.type_number("Rotation °", 10)
+    visitor.visit()
+    visitor.answer("Open")  # the last one
+    visitor.choose("saucer")
+    assert visitor.number("Rotation °") == 10
+    visitor.visit()
+    visitor.answer("Discard")
+    visitor.visit()
+    visitor.answer("Open")  # that of the other tab
+    visitor.choose("spoon")
+    assert visitor.number("Rotation °") == 33
+    second.close()
+
+
+def test_a_server_that_was_started_anew_wipes_nothing(open_page, server):
+    visitor = open_page(start="coffee")
+    visitor.after_step(lambda: visitor.drag(HANDLE))
+    wait_kept(visitor, server, 1)
+    server.kill()
+    server.start()
+    visitor.drag(HANDLE[::-1])
+    expect(visitor.page.locator(".toast-body", has_text="Reload the page")).to_be_visible()
+    assert visitor.mode == "edit"
+    visitor.visit()
+    visitor.answer("Open")
+    visitor.wait_mode("edit")
+
+
+def test_nothing_is_done_beside_long_work(open_page):
+    visitor = open_page(start="coffee")
+    visitor.choose("saucer")
+    panel = visitor.page.locator("#edit-panel")
+    panel.get_by_role("button", name="Paint the hidden part of saucer anew").click()
+    expect(visitor.work).to_be_visible()
+    panel.get_by_role("button", name="Show spoon", exact=True).dispatch_event("click")
+    visitor.page.keyboard.press("Delete")
+    late = visitor.work.get_by_role("button", name="Cancel").element_handle()
+    expect(visitor.work).to_be_hidden(timeout=SLOW)
+    assert panel.get_by_role("button", name="Show spoon", exact=True).get_attribute("aria-pressed") == "true"
+    late.evaluate("button => button.click()")  # as the work had just ended
+    visitor.page.wait_for_timeout(500)
+    before = visitor.stamp
+    panel.get_by_role("button", name="Paint the hidden part of saucer anew").click()
+    visitor.page.wait_for_function(
+        "before => document.querySelector('.ad-stage').dataset.stamp > before", arg=before, timeout=SLOW
+    )
+    expect(visitor.page.locator(".toast-body", has_text="as it was")).to_have_count(0)
+
+
+@SIZES
+def test_keys_wait_for_the_answer_to_a_question(open_page, width, height):
+    visitor = open_page(width=width, height=height, start="coffee")
+    visitor.after_step(lambda: visitor.drag(HANDLE))
+    visitor.go_back_to("Mark")
+    visitor.page.locator("#mark-panel .ad-row", has_text="cup").click()
+    visitor.settle()
+    visitor.page.click(".ad-example[data-key=woven]")
+    expect(visitor.question).to_be_visible()
+    visitor.page.keyboard.press("Delete")
+    visitor.page.keyboard.press("Control+z")
+    visitor.answer("Stay here")
+    expect(visitor.rows("mark-panel")).to_have_count(4)
