@@ -142,11 +142,14 @@ def main(arguments: list[str] | None = None) -> int:
         page.close()
         if options.visitors:
             before = watch.memory()
-            for _ in range(options.visitors):
+            told = []
+            for number in range(1, options.visitors + 1):
                 visitor = DemoPage(browser, address, width=width, height=height, start="coffee")
                 visitor.after_step(lambda visitor=visitor: visitor.drag(HANDLE))
                 visitor.close()
-            sys.stdout.write(f"memory: {before} MB before, {watch.memory()} MB after {options.visitors} scenes\n")
+                if number in (10, 50, options.visitors):
+                    told.append(f"{watch.memory()} MB after {number}")
+            sys.stdout.write(f"memory: {before} MB before, {', '.join(told)} scenes\n")
         browser.close()
     return 0
 
