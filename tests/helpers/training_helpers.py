@@ -13,7 +13,7 @@ from accelerate.state import AcceleratorState, GradientState
 from safetensors.torch import load_file
 
 from fresh_process import run_fresh
-from repository_helpers import ROOT
+from repository_helpers import ROOT, SHARED
 
 
 def saved_weights(folder, network="model"):
@@ -116,3 +116,64 @@ def write_coco(path, *, images=12, seed=0):
             })  # fmt: skip
     Path(path).write_text(json.dumps(content))
     return path
+
+
+def write_few_objects(path, count=10):
+    """A COCO file with one large object of each of some real photos, so that none has a neighbour; and their folder."""
+    folder = SHARED / "coco_subset"
+    content = json.loads((folder / "instances.json").read_text())
+    areas = {image["id"]: image["height"] * image["width"] for image in content["images"]}
+    largest = {}
+    for annotation in content["annotations"]:
+        share = annotation["area"] / areas[annotation["image_id"]]
+        if not annotation["iscrowd"] and 0.04 < share < 0.3:
+            best = largest.setdefault(annotation["image_id"], annotation)
+            if annotation["area"] > best["area"]:
+                largest[annotation["image_id"]] = annotation
+    chosen = dict(sorted(largest.items())[:count])
+    few = {
+        "images": [image for image in content["images"] if image["id"] in chosen],
+        "annotations": list(chosen.values()),
+        "categories": content["categories"],
+    }
+    Path(path).write_text(json.dumps(few))
+    return path, folder
+
+
+class OneBatch:
+    """A sampler that gives its first batch again and again: a set that is small enough to be learnt by heart."""
+
+    def __init__(self, sampler):
+        self.sampler, self.kept = sampler, {}
+
+    def __getattr__(self, name):
+        draw = getattr(self.sampler, name)
+        if name not in ("sample", "complete", "simulated"):
+            return draw
+
+        def first(step, count):
+            if (name, count) not in self.kept:
+                self.kept[name, count] = draw(0, count)
+            return self.kept[name, count]
+
+        return first
+
+
+def learn_by_heart(script, make_task, arguments, sampler="synthesizer"):
+    """Train on one batch alone, `--train_batch_size` of it, and validate on it; the figures at the end."""
+    count = arguments[arguments.index("--train_batch_size") + 1]
+    given = [*arguments, "--validation_samples", count, "--validation_steps", 0, "--validation_fraction", 0.1]
+
+    def make(args):
+        task = make_task(args)
+        setup = task.setup
+
+        def fixed(accelerator):
+            setup(accelerator)
+            task.validation = OneBatch(getattr(task, sampler))
+            setattr(task, sampler, task.validation)
+
+        task.setup = fixed
+        return task
+
+    return script.train(make, script.parse_arguments(list(map(str, given)))).state.history[-1]

@@ -12,7 +12,8 @@ from transformers import ResNetConfig, ResNetModel
 from amodal_diffusion import AmodalPipeline, AmodalVAE, PCNetMask, PCNetMaskPipeline
 from amodal_diffusion.data import read_annotations, save_parquet
 from photo_helpers import write_photos
-from training_helpers import run_main, saved_weights, write_coco
+from repository_helpers import needs_shared
+from training_helpers import learn_by_heart, run_main, saved_weights, write_coco, write_few_objects
 
 SMALL = [
     "--recipe", "improved", "--block_out_channels", "8,16", "--sample_size", "16", "--latent_channels", "4",
@@ -390,3 +391,27 @@ def test_all_stages_need_one_process(monkeypatch, coco, order_pipeline, tmp_path
     arguments = ["--dataset", str(coco), "--output_dir", str(tmp_path / "out"), "--order_pipeline", str(order_pipeline)]
     with pytest.raises(ValueError, match="`--stage all` runs in one process"):
         script().main([*arguments, "--stage", "all", "--stage_steps", "1,1,1"])
+
+
+@pytest.mark.slow
+@needs_shared
+def test_learns_a_few_real_masks_by_heart(tmp_path):
+    """Stage 1 learns eight real shapes, stage 2 to tell which of them is seen and where the rest of it is."""
+    few, _ = write_few_objects(tmp_path / "few.json")
+    given = ["--dataset", few, "--sample_size", 32, "--block_out_channels", "32,64,64", "--latent_channels", 16]
+    given += ["--min_area", 1, "--max_truncation", 1, "--train_batch_size", 8, "--num_categories", 0]
+    given += ["--learning_rate", 3e-3, "--kl_weight", 0.1, "--validation_draws", 2]
+
+    def train(stage, steps, *more):
+        arguments = [*given, "--stage", stage, "--max_train_steps", steps, "--output_dir", tmp_path / stage, *more]
+        return learn_by_heart(
+            script(),
+            lambda args: script().AmodalVAETask(args, int(stage), script().make_data(args)),
+            arguments,
+            sampler="sampler",
+        )
+
+    shapes = train("1", 200)
+    assert shapes["reconstruction_iou"] >= 95, shapes
+    figures = train("2", 300, "--box_weight", 50, "--pretrained_pipeline", tmp_path / "1")
+    assert figures["inv_miou_mean"] >= 80, figures

@@ -1,10 +1,13 @@
 """`training/train_asbu.py`: a few steps, exact resumption, the ablations, the start from PCNet-M, errors."""
 
+import importlib
+
 import pytest
 import torch
 
 from amodal_diffusion import AmodalPipeline, ASBUPipeline, PCNetMask, PCNetMaskPipeline
-from training_helpers import run_main, saved_weights, write_coco
+from repository_helpers import needs_shared
+from training_helpers import learn_by_heart, run_main, saved_weights, write_coco, write_few_objects
 
 SMALL = [
     "--block_out_channels", "8,16", "--sample_size", "32", "--patch_size", "2", "--train_batch_size", "4",
@@ -100,3 +103,20 @@ def test_wrong_flags(finished):
         arguments("--mask_network", "a", "--pretrained_pipeline", finished)
     with pytest.raises(ValueError, match=r"`--validation_fraction` must lie in \(0, 1\), got 1.0"):
         arguments("--validation_fraction", "1.0")
+
+
+@pytest.mark.slow
+@needs_shared
+def test_learns_a_few_real_masks_by_heart(tmp_path):
+    """Eight occluded objects of real photos: it brings back most of what is hidden of each.
+
+    Its loss leaves the hardest pixels to the uncertainty first, so it is slower than PCNet-M's cross-entropy, which
+    reaches 90 in as many updates.
+    """
+    script = importlib.import_module("train_asbu")
+    few, _ = write_few_objects(tmp_path / "few.json")
+    given = ["--dataset", few, "--output_dir", tmp_path / "out", "--sample_size", 64, "--patch_size", 2]
+    given += ["--block_out_channels", "16,32,64,64", "--min_area", 1, "--train_batch_size", 8]
+    given += ["--optimizer", "adamw", "--learning_rate", 3e-3, "--lr_scheduler", "one_cycle", "--max_grad_norm", 1]
+    figures = learn_by_heart(script, script.ASBUTask, [*given, "--max_train_steps", 200])
+    assert figures["inv_miou"] >= 60, figures
