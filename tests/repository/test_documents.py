@@ -358,6 +358,18 @@ def test_relative_links_lead_somewhere(document):
         assert not anchor or anchor in anchors(led), f"{document} links to {target}: no such heading"
 
 
+def test_changelog_has_each_heading_and_each_line_once():
+    text = text_of("CHANGELOG.md")
+    for section in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
+        headings = re.findall(r"^### (\w+)$", section, flags=re.MULTILINE)
+        order = [
+            name for name in ("Added", "Changed", "Deprecated", "Removed", "Fixed", "Security") if name in headings
+        ]
+        assert headings == order, f"{section.splitlines()[0]}: add to the heading that is there"
+    lines = re.findall(r"^- (.{40})", text, flags=re.MULTILINE)
+    assert len(lines) == len(set(lines)), sorted({line for line in lines if lines.count(line) > 1})
+
+
 EXTRAS = tomllib.loads(text_of("pyproject.toml"))["project"]["optional-dependencies"]
 
 
