@@ -266,7 +266,7 @@ def test_clicks_on_what_is_marked_and_beside_the_picture(open_page, screenshots,
     visitor = open_page(width=size[0], height=size[1])
     visitor.example("coffee")
     chosen = visitor.page.locator("#mark-panel .ad-row[aria-pressed=true]")
-    for (x, y), name in (((300, 320), "cup"), ((120, 270), "saucer"), ((375, 385), "spoon")):
+    for (x, y), name in (((300, 270), "cup"), ((120, 270), "saucer"), ((365, 285), "spoon")):
         visitor.click_at(x, y)
         expect(chosen).to_contain_text(name)
     expect(visitor.rows("mark-panel")).to_have_count(4)

@@ -1,7 +1,7 @@
 // Marking objects: clicks and boxes, outline, brush, eraser, choosing.
 let tool = "click";
 let isNew = false; // "New object" was pressed: the next click makes one, also in an object that is marked
-let lastClick = { time: 0, place: [0, 0] }; // a double click is one click
+let lastClick = null; // a double click is one click
 let leaveOut = false; // clicks are on what is not of the object
 let brush = 24; // width in pixels of the picture
 let shaping = null; // "brush" or "erase": strokes change the shape of the chosen object of the scene
@@ -79,9 +79,10 @@ function onPicture([x, y]) {
 }
 
 function isSecond(done) {
-  const { time, place } = lastClick;
-  lastClick = { time: performance.now(), place: done.start };
-  return lastClick.time - time < 400 && Math.hypot(done.start[0] - place[0], done.start[1] - place[1]) < 6;
+  const [before, now] = [lastClick, { time: performance.now(), start: done.start, negative: done.negative, seq: desk.seq }];
+  lastClick = now;
+  if (!before || now.time - before.time > 400 || now.negative !== before.negative || now.seq > before.seq + 1) return false;
+  return Math.hypot(now.start[0] - before.start[0], now.start[1] - before.start[1]) < 6;
 }
 
 function inPhoto([x, y]) {
