@@ -39,6 +39,10 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
     }
     for place, text in pages.items():
         files.append(File.generated(config, place, content=text))
+    for name in cards():
+        for picture in card_pictures(name):
+            source = ROOT / "pipelines" / name / picture
+            files.append(File.generated(config, f"zoo/{name}/{picture}", abs_src_path=str(source)))
     return files
 
 
@@ -166,10 +170,17 @@ def card_body(name: str) -> str:
     return re.sub(r"\A---\n.*?\n---\n", "", text, flags=re.DOTALL).strip()
 
 
+PICTURE = re.compile(r"!\[([^\]]*)\]\((?!https?:)([^)\s]+)\)")
+
+
+def card_pictures(name: str) -> list[str]:
+    """What the card of a pipeline shows, by its places in the pipeline's folder."""
+    return sorted({match[2] for match in PICTURE.finditer(card_body(name))})
+
+
 def card_page(name: str) -> str:
-    """The card of a pipeline, its pictures and links by their places in the repository."""
-    body = card_body(name)
-    body = re.sub(r"!\[[^\]]*\]\((?!https?:)[^)]*\)\n?", "", body)
+    """The card of a pipeline: its pictures go with it, its links lead to their places in the repository."""
+    body = PICTURE.sub(rf"![\1]({name}/\2)", card_body(name))
     # From zoo/NAME.md, `../../pipelines/NAME/x` is what `x` is from the card.
     return re.sub(r"(?<!!)\[([^\]]*)\]\((?![a-z]+:|#|/)([^)\s]+)\)", rf"[\1](../../pipelines/{name}/\2)", body)
 

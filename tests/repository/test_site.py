@@ -57,6 +57,11 @@ def test_every_card_and_the_changelog_are_there(site):
     zoo = (site / "zoo.html").read_text(encoding="utf-8")
     for card in (ROOT / "pipelines").glob("*/README.md"):
         assert f"zoo/{card.parent.name}.html" in zoo and (site / "zoo" / f"{card.parent.name}.html").is_file()
+        pictures = re.findall(r"!\[[^\]]*\]\(([^)\s]+)\)", card.read_text(encoding="utf-8"))
+        page = (site / "zoo" / f"{card.parent.name}.html").read_text(encoding="utf-8")
+        for picture in pictures:
+            place = f"{card.parent.name}/{picture}"
+            assert f'src="{place}"' in page and (site / "zoo" / place).is_file()
     assert "Unreleased" in (site / "changelog.html").read_text(encoding="utf-8") or re.search(
         r"\d+\.\d+\.\d+", (site / "changelog.html").read_text(encoding="utf-8")
     )
