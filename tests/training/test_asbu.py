@@ -108,15 +108,11 @@ def test_wrong_flags(finished):
 @pytest.mark.slow
 @needs_shared
 def test_learns_a_few_real_masks_by_heart(tmp_path):
-    """Eight occluded objects of real photos: it brings back most of what is hidden of each.
-
-    Its loss leaves the hardest pixels to the uncertainty first, so it is slower than PCNet-M's cross-entropy, which
-    reaches 90 in as many updates.
-    """
+    """Eight occluded objects of real photos: it brings back what is hidden of each, in three times PCNet-M's updates."""
     script = importlib.import_module("train_asbu")
     few, _ = write_few_objects(tmp_path / "few.json")
     given = ["--dataset", few, "--output_dir", tmp_path / "out", "--sample_size", 64, "--patch_size", 2]
     given += ["--block_out_channels", "16,32,64,64", "--min_area", 1, "--train_batch_size", 8]
     given += ["--optimizer", "adamw", "--learning_rate", 3e-3, "--lr_scheduler", "one_cycle", "--max_grad_norm", 1]
-    figures = learn_by_heart(script, script.ASBUTask, [*given, "--max_train_steps", 200])
-    assert figures["inv_miou"] >= 60, figures
+    figures = learn_by_heart(script, script.ASBUTask, [*given, "--max_train_steps", 600])
+    assert figures["inv_miou"] >= 90, figures
