@@ -149,7 +149,7 @@ def _has_texture(grey: npt.NDArray[np.int16], usable: BoolArray) -> bool:
         shape = (height, size, width, size)
         inside, values = (plane[: height * size, : width * size].reshape(shape) for plane in (usable, grey))
         blocks = values.mean(axis=(1, 3), dtype=np.float32)
-        if max(_share(bends) for bends in _bends(blocks, inside.all(axis=(1, 3)))) >= _PATTERN:
+        if max(_share(bends) for bends in _bends(blocks, np.asarray(inside.all(axis=(1, 3))))) >= _PATTERN:
             return True
     return False
 
