@@ -108,7 +108,7 @@ def test_wrong_flags(finished):
 @pytest.mark.slow
 @needs_shared
 def test_learns_a_few_real_masks_by_heart(tmp_path):
-    """Eight occluded objects of real photos: it brings back what is hidden of each, in three times PCNet-M's updates."""
+    """Eight occluded objects of real photos: it brings back what is hidden, in three times PCNet-M's updates."""
     script = importlib.import_module("train_asbu")
     few, _ = write_few_objects(tmp_path / "few.json")
     given = ["--dataset", few, "--output_dir", tmp_path / "out", "--sample_size", 64, "--patch_size", 2]
