@@ -1,5 +1,6 @@
 """`training/train_pcnet_c.py`: a run, its resumption, the card, errors."""
 
+import importlib
 import json
 import logging
 
@@ -9,7 +10,8 @@ from train_pcnet_c import find_perceptual_network
 
 from amodal_diffusion import ContentPipeline, PCNetContent
 from photo_helpers import write_photos
-from training_helpers import run_main, saved_weights
+from repository_helpers import needs_shared
+from training_helpers import learn_by_heart, run_main, saved_weights, write_few_objects
 
 pytestmark = pytest.mark.usefixtures("offline")
 
@@ -137,3 +139,16 @@ def test_class_conditioned_refuses_ids_below_one(tmp_path, bad):
     with pytest.raises(ValueError, match=r"`--class_conditioned`: \d+ objects for training have no .* or one below 1"):
         flags = ["--dataset", path, "--output_dir", tmp_path / "r", "--class_conditioned"]
         run_main("train_pcnet_c", *flags, *SMALL)
+
+
+@pytest.mark.slow
+@needs_shared
+def test_learns_a_few_real_photos_by_heart(tmp_path):
+    """The colours of eight holes in real photos."""
+    script = importlib.import_module("train_pcnet_c")
+    few, folder = write_few_objects(tmp_path / "few.json")
+    given = ["--dataset", few, "--images", folder, "--output_dir", tmp_path / "out", "--sample_size", 64]
+    given += ["--block_out_channels", "32,64,64,64", "--train_batch_size", 8, "--max_train_steps", 200]
+    given += ["--perceptual_network", "none", "--learning_rate", 3e-3, "--lr_scheduler", "one_cycle"]
+    figures = learn_by_heart(script, script.ContentTask, [*given, "--max_grad_norm", 1])
+    assert figures["psnr_hole"] >= 22, figures
