@@ -197,4 +197,17 @@ def zoo_page() -> str:
         "# Model zoo\n\nThe pipelines of `pipelines/`, with their weights; each card has its use, limits, data and "
         "figures.\n\n"
     )
-    return head + "| folder | system | what it does |\n|---|---|---|\n" + "\n".join(rows) + "\n"
+    table = "| folder | system | what it does |\n|---|---|---|\n" + "\n".join(rows) + "\n"
+    return head + table + zoo_figures()
+
+
+def zoo_figures() -> str:
+    """The tables of masks and order on photos, and where the other figures are."""
+    text = (ROOT / "docs/figures.md").read_text(encoding="utf-8")
+    together, alone = re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE)[:2]
+    return (
+        f"\n## Figures\n\nFive photos with real amodal ground truth, percent, all masks of a photo given:\n\n{together}"
+        f"\nEach object from the photo and its own mask alone:\n\n{alone}"
+        "\nA star looks at the ground truth. [All figures](figures.md) have intervals, rendered rooms and times; those "
+        "of clicks and of hidden colours are in the cards.\n"
+    )

@@ -55,6 +55,7 @@ def test_every_command_is_there(site):
 
 def test_every_card_and_the_changelog_are_there(site):
     zoo = (site / "zoo.html").read_text(encoding="utf-8")
+    assert zoo.count("<table>") == 3 and "inv-mIoU pooled" in zoo  # the pipelines, and two tables of figures
     for card in (ROOT / "pipelines").glob("*/README.md"):
         assert f"zoo/{card.parent.name}.html" in zoo and (site / "zoo" / f"{card.parent.name}.html").is_file()
         pictures = re.findall(r"!\[[^\]]*\]\(([^)\s]+)\)", card.read_text(encoding="utf-8"))
