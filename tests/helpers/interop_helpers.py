@@ -1,8 +1,9 @@
-"""A row with all that the schema knows, and a segmenter that always finds the same."""
+"""A row with all that the schema knows, a segmenter that always finds the same, and FiftyOne where it runs."""
 
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 
 from amodal_diffusion.data import build_objects
 from amodal_diffusion.masks import encode_rle
@@ -28,6 +29,14 @@ def kitchen_row():
         "objects": build_objects(objects),
         "order_relations": [{"front": front, "behind": behind} for front, behind in pairs],
     }  # fmt: skip
+
+
+def open_fiftyone():
+    """The package, or the test is skipped: without it, or where its database does not run."""
+    try:
+        return pytest.importorskip("fiftyone")
+    except Exception as error:  # its import connects to the database
+        pytest.skip(f"FiftyOne has no database: {error}")
 
 
 class FakeSegmenter:

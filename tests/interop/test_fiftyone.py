@@ -10,16 +10,13 @@ from PIL import Image
 
 from amodal_diffusion.data import record_masks
 from amodal_diffusion.interop import fiftyone_labels, fiftyone_model
-from interop_helpers import FakeSegmenter, kitchen_row
+from interop_helpers import FakeSegmenter, kitchen_row, open_fiftyone
 from pipeline_helpers import gap_filler
 
 
 @pytest.fixture(scope="module")
 def fiftyone():
-    try:
-        return pytest.importorskip("fiftyone")
-    except Exception as error:  # its import connects to the database
-        pytest.skip(f"FiftyOne has no database: {error}")
+    return open_fiftyone()
 
 
 def full(detection, height, width):
