@@ -177,3 +177,13 @@ def learn_by_heart(script, make_task, arguments, sampler="synthesizer"):
         return task
 
     return script.train(make, script.parse_arguments(list(map(str, given)))).state.history[-1]
+
+
+def masks_by_heart(name, task, folder, steps):
+    """The inv-mIoU of eight occluded objects of real photos after `steps` updates on them, by a script `name`."""
+    script = importlib.import_module(name)
+    few, _ = write_few_objects(folder / "few.json")
+    given = ["--dataset", few, "--output_dir", folder / "out", "--sample_size", 64, "--patch_size", 2]
+    given += ["--block_out_channels", "16,32,64,64", "--min_area", 1, "--train_batch_size", 8]
+    given += ["--optimizer", "adamw", "--learning_rate", 3e-3, "--lr_scheduler", "one_cycle", "--max_grad_norm", 1]
+    return learn_by_heart(script, getattr(script, task), [*given, "--max_train_steps", steps])["inv_miou"]

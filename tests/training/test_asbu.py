@@ -1,13 +1,11 @@
 """`training/train_asbu.py`: a few steps, exact resumption, the ablations, the start from PCNet-M, errors."""
 
-import importlib
-
 import pytest
 import torch
 
 from amodal_diffusion import AmodalPipeline, ASBUPipeline, PCNetMask, PCNetMaskPipeline
 from repository_helpers import needs_shared
-from training_helpers import learn_by_heart, run_main, saved_weights, write_coco, write_few_objects
+from training_helpers import masks_by_heart, run_main, saved_weights, write_coco
 
 SMALL = [
     "--block_out_channels", "8,16", "--sample_size", "32", "--patch_size", "2", "--train_batch_size", "4",
@@ -109,10 +107,4 @@ def test_wrong_flags(finished):
 @needs_shared
 def test_learns_a_few_real_masks_by_heart(tmp_path):
     """Eight occluded objects of real photos: it brings back what is hidden, in three times PCNet-M's updates."""
-    script = importlib.import_module("train_asbu")
-    few, _ = write_few_objects(tmp_path / "few.json")
-    given = ["--dataset", few, "--output_dir", tmp_path / "out", "--sample_size", 64, "--patch_size", 2]
-    given += ["--block_out_channels", "16,32,64,64", "--min_area", 1, "--train_batch_size", 8]
-    given += ["--optimizer", "adamw", "--learning_rate", 3e-3, "--lr_scheduler", "one_cycle", "--max_grad_norm", 1]
-    figures = learn_by_heart(script, script.ASBUTask, [*given, "--max_train_steps", 600])
-    assert figures["inv_miou"] >= 90, figures
+    assert masks_by_heart("train_asbu", "ASBUTask", tmp_path, 600) >= 90

@@ -1,6 +1,5 @@
 """`training/train_pcnet_m.py`: a few steps, exact resumption, two processes, the card, errors, the Hub."""
 
-import importlib
 import json
 import signal
 import subprocess
@@ -16,13 +15,12 @@ from amodal_diffusion import AmodalPipeline
 from repository_helpers import needs_shared
 from training_helpers import (
     launch_command,
-    learn_by_heart,
+    masks_by_heart,
     run_main,
     run_script,
     saved_weights,
     script_environment,
     write_coco,
-    write_few_objects,
 )
 
 SMALL = [
@@ -243,10 +241,4 @@ def test_a_missing_data_set_is_named(train_main, tmp_path):
 @needs_shared
 def test_learns_a_few_real_masks_by_heart(tmp_path):
     """Eight occluded objects of real photos: it brings back what is hidden of each, as the loop validates it."""
-    script = importlib.import_module("train_pcnet_m")
-    few, _ = write_few_objects(tmp_path / "few.json")
-    given = ["--dataset", few, "--output_dir", tmp_path / "out", "--sample_size", 64, "--patch_size", 2]
-    given += ["--block_out_channels", "16,32,64,64", "--min_area", 1, "--train_batch_size", 8]
-    given += ["--optimizer", "adamw", "--learning_rate", 3e-3, "--lr_scheduler", "one_cycle", "--max_grad_norm", 1]
-    figures = learn_by_heart(script, script.PCNetMaskTask, [*given, "--max_train_steps", 200])
-    assert figures["inv_miou"] >= 90, figures
+    assert masks_by_heart("train_pcnet_m", "PCNetMaskTask", tmp_path, 200) >= 90
