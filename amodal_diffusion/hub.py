@@ -26,6 +26,8 @@ INDEX_NAME = "model_index.json"
 PIPELINE_FILE_NAME = "pipeline.py"
 RECIPE_NAME = "recipe.json"
 """In a folder that says how a pipeline is made, without its weights."""
+ONNX_DESCRIPTION_NAME = "onnx.json"
+"""In a folder of ONNX files for other programs."""
 
 LIBRARIES = ("amodal_diffusion", "diffusers", "transformers")
 HUB_KEYS = ("cache_dir", "force_download", "proxies", "local_files_only", "token", "revision")
@@ -327,6 +329,11 @@ def _what_else(folder: str) -> str:
         return (
             f": it is a recipe without weights ({RECIPE_NAME}). Its README.md says how to train or convert the "
             "pipeline; load the folder that comes of it"
+        )
+    if os.path.isfile(os.path.join(folder, ONNX_DESCRIPTION_NAME)):
+        return (
+            f": it holds ONNX files for other programs ({ONNX_DESCRIPTION_NAME}). Load the pipeline of which they were "
+            'made, with runtime="onnx"'
         )
     return ", so it is no saved pipeline"
 

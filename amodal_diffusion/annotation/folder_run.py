@@ -73,7 +73,7 @@ def annotate_dataset(
 
     Raises:
         ValueError: a data set without rows, or without photos for a pipeline that looks at them; another run in the
-            folder; options that the pipeline refuses.
+            folder; a piece that something else broke; options that the pipeline refuses.
         FileExistsError, NotADirectoryError: `folder` holds other files, or is one.
 
     Example:
@@ -180,7 +180,15 @@ def _tables(store: AnnotationStore, counts: RecordCounts) -> Iterator[pyarrow.Ta
 
     gathered: list[pyarrow.Table] = []
     for index in range(store.count):
-        gathered.append(parquet.read_table(store.piece(index)))
+        try:
+            gathered.append(parquet.read_table(store.piece(index)))
+        except (pyarrow.ArrowInvalid, OSError) as error:
+            if isinstance(error, FileNotFoundError):
+                raise
+            raise ValueError(
+                f"the piece '{store.piece(index)}' cannot be read ({error}); delete it and start the same command "
+                "again, which does that piece anew."
+            ) from error
         counts.add_batch(gathered[-1])
         if sum(table.num_rows for table in gathered) >= _JOINED_ROWS or index == store.count - 1:
             yield pyarrow.concat_tables(gathered).combine_chunks()

@@ -179,7 +179,7 @@ def _load(options: argparse.Namespace) -> pipelines.ScenePipeline:
     from diffusers.utils import logging as diffusers_logging
 
     device = find_device(options.device)
-    dtype = find_dtype(options.dtype, device)
+    dtype = find_dtype(options.dtype, device, options.runtime)
     diffusers_logging.disable_progress_bar()
     parts: dict[str, Any] = {}
     if options.mask_model:

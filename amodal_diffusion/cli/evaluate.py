@@ -342,14 +342,16 @@ def _check_content(options: argparse.Namespace) -> None:
         raise ValueError("--content needs --split NAME.")
 
 
+def _dtype(options: argparse.Namespace, device: torch.device) -> torch.dtype:
+    return find_dtype(options.dtype, device, options.runtime)
+
+
 def _run_depth(options: argparse.Namespace, device: torch.device) -> None:
     """Score who is closer."""
     names = [name.strip() for name in options.depth.split(",") if name.strip()]
     report = evaluation.evaluate_depth(
         _rows(options),
-        evaluation.load_depth_methods(
-            names, device=device, dtype=find_dtype(options.dtype, device), runtime=options.runtime
-        ),
+        evaluation.load_depth_methods(names, device=device, dtype=_dtype(options, device), runtime=options.runtime),
         limit=options.limit,
         resamples=options.resamples,
         confidence=options.confidence,
@@ -370,9 +372,7 @@ def _run_content(options: argparse.Namespace, device: torch.device) -> None:
     report = evaluation.evaluate_fills(
         _rows(options),
         partial(read_colors, options.annotations, options.split),
-        evaluation.load_fill_methods(
-            names, device=device, dtype=find_dtype(options.dtype, device), runtime=options.runtime
-        ),
+        evaluation.load_fill_methods(names, device=device, dtype=_dtype(options, device), runtime=options.runtime),
         limit=options.limit,
         resamples=options.resamples,
         confidence=options.confidence,
@@ -414,7 +414,7 @@ def _methods(
     """The methods of the run, with their rows in the table where there is one."""
     names = list(roles)
     given = given_options(options)
-    loading: dict[str, Any] = {"device": device, "dtype": find_dtype(options.dtype, device), "seed": options.seed}
+    loading: dict[str, Any] = {"device": device, "dtype": _dtype(options, device), "seed": options.seed}
     loading["runtime"] = options.runtime
     bank = _nearest_masks(options, names, table)
     if table is None:

@@ -95,7 +95,7 @@ def model_options(*, thresholds: bool = True, dtype: str = "fp32") -> argparse.A
         "--dtype",
         choices=("auto", *DTYPES),
         default=dtype,
-        help=f"precision; auto takes bf16 where the processor has units for it, else fp32 ({dtype})",
+        help=f"precision; auto takes bf16 where processor and runtime have it, else fp32 ({dtype})",
     )
     group.add_argument(
         "--runtime", choices=("torch", "onnx", "openvino"), default="torch", help="what computes, on the CPU (torch)"
@@ -180,8 +180,8 @@ def find_device(name: str) -> torch.device:
     return device
 
 
-def find_dtype(name: str, device: str | torch.device = "cpu") -> torch.dtype:
-    """The precision of a name in `DTYPES`; "auto" takes the one that the device is fast in, and says so.
+def find_dtype(name: str, device: str | torch.device = "cpu", runtime: str = "torch") -> torch.dtype:
+    """The precision of a name in `DTYPES`; "auto" takes the one that device and runtime are fast in, and says so.
 
     Example:
         >>> find_dtype("bf16")
@@ -190,7 +190,8 @@ def find_dtype(name: str, device: str | torch.device = "cpu") -> torch.dtype:
     import torch
 
     if name == "auto":
-        chosen = runtimes.preferred_dtype(device)
+        # ONNX Runtime computes in float32 whatever the weights are, and weights in bfloat16 would only be coarser.
+        chosen = torch.float32 if runtime == "onnx" else runtimes.preferred_dtype(device)
         where = runtimes.processor_name() if torch.device(device).type == "cpu" else str(device)
         logger.info("computing in %s on %s", chosen, where)
         if chosen != torch.float32:
@@ -200,14 +201,14 @@ def find_dtype(name: str, device: str | torch.device = "cpu") -> torch.dtype:
     return dtype
 
 
-def dtype_name(name: str, device: str | torch.device = "cpu") -> str:
+def dtype_name(name: str, device: str | torch.device = "cpu", runtime: str = "torch") -> str:
     """The name in `DTYPES` of what `find_dtype` takes.
 
     Example:
         >>> dtype_name("bf16")
         'bf16'
     """
-    found = str(find_dtype(name, device)).removeprefix("torch.")
+    found = str(find_dtype(name, device, runtime)).removeprefix("torch.")
     return next(key for key, value in DTYPES.items() if value == found)
 
 
@@ -260,7 +261,7 @@ def load_model(options: argparse.Namespace) -> MaskPipeline:
 
     logging.disable_progress_bar()
     device = find_device(options.device)
-    dtype = find_dtype(options.dtype, device)
+    dtype = find_dtype(options.dtype, device, options.runtime)
     return evaluation.load_pipeline(options.model, device=device, dtype=dtype, runtime=options.runtime)
 
 

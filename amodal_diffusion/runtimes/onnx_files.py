@@ -9,10 +9,8 @@ from torch import nn
 
 from .. import models
 from ..files import atomic_folder, write_text
-from ..hub import find_pipeline_folder
+from ..hub import ONNX_DESCRIPTION_NAME, find_pipeline_folder
 from .graphs import Graph, export_onnx, graphs_of
-
-DESCRIPTION_NAME = "onnx.json"
 
 
 def export_pipeline(folder: str | os.PathLike[str], output: str | os.PathLike[str]) -> list[Path]:
@@ -57,11 +55,11 @@ def export_pipeline(folder: str | os.PathLike[str], output: str | os.PathLike[st
             file = f"{name}.onnx" if len(graphs) == 1 else f"{name}_{method}.onnx"
             files[file] = written[method]
             record["networks"][file] = {"class": type(network).__name__, "method": method, **_describe(graph)}
-    with atomic_folder(output, replaces=(*files, DESCRIPTION_NAME)) as staged:
+    with atomic_folder(output, replaces=(*files, ONNX_DESCRIPTION_NAME)) as staged:
         for file, content in files.items():
             (staged / file).write_bytes(content)
-        write_text(staged / DESCRIPTION_NAME, json.dumps(record, indent=2) + "\n")
-    return [Path(output) / file for file in (*files, DESCRIPTION_NAME)]
+        write_text(staged / ONNX_DESCRIPTION_NAME, json.dumps(record, indent=2) + "\n")
+    return [Path(output) / file for file in (*files, ONNX_DESCRIPTION_NAME)]
 
 
 def _is_ours(entry: Any) -> bool:

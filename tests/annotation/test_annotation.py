@@ -239,6 +239,21 @@ def test_a_piece_that_is_lost_is_no_silence(source, model, tmp_path, monkeypatch
         annotate_dataset(read_annotations(source), load_pipeline(str(model)), tmp_path / "out")
 
 
+@pytest.mark.parametrize("keep", [0, 12, -20])
+def test_a_broken_piece_is_named_and_can_be_done_anew(source, model, result, tmp_path, capsys, keep):
+    folder = tmp_path / "the-result"
+    annotate(source, model, folder, "--shard", "0/2")
+    piece = next(folder.glob("shards/*/*"))
+    piece.write_bytes(piece.read_bytes()[:keep])
+    command = ["annotate", source, "--model", model, "--output", folder, "--shard-rows", "2", "--dtype", "fp32"]
+    assert main([str(part) for part in command]) == 2
+    error = capsys.readouterr().err
+    assert f"the piece '{piece}' cannot be read (" in error and "delete it and start the same command again" in error
+    piece.unlink()
+    annotate(source, model, folder)
+    assert content(folder) == content(result)
+
+
 def test_shares_and_the_rest(source, model, result, tmp_path):
     """Two of three shares are done; the command without a share does the third, and joins."""
     folder = tmp_path / "shares" / "the-result"

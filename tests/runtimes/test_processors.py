@@ -80,6 +80,14 @@ def test_the_command_line_says_what_it_chose(processor, caplog):
     assert caplog.messages == [f"computing in {processor[1]} on {processor_name()}"]
 
 
+@pytest.mark.parametrize("runtime", ["torch", "onnx", "openvino"])
+def test_what_is_chosen_is_what_the_runtime_computes_in(processor, runtime, capsys):
+    chosen = cli_options.find_dtype("auto", "cpu", runtime)
+    assert chosen == (torch.float32 if runtime == "onnx" else processor[1])
+    assert cli_options.dtype_name("auto", "cpu", runtime) == ("bf16" if chosen == torch.bfloat16 else "fp32")
+    assert ("computing in bfloat16" in capsys.readouterr().err) == (chosen == torch.bfloat16)
+
+
 @pytest.mark.parametrize(
     ("name", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16), ("fp16", torch.float16)]
 )

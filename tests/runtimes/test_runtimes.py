@@ -355,6 +355,8 @@ def test_every_kind_of_folder_is_exported(tmp_path):
         written = export_pipeline(tmp_path / name, tmp_path / f"{name}-onnx")
         assert [path.name for path in written] == [*files, "onnx.json"]
         assert all(path.is_file() for path in written)
+    with pytest.raises(FileNotFoundError, match=r"it holds ONNX files .* Load the pipeline .* runtime=.onnx"):
+        type(vae).from_pretrained(tmp_path / "vae-onnx", runtime="onnx")
     ScenePipeline(tiny_pipeline(), tiny_content()).save_pretrained(tmp_path / "scene")
     with pytest.raises(ValueError, match="holds `ScenePipeline`, which has no networks of its own to export"):
         export_pipeline(tmp_path / "scene", tmp_path / "out")
