@@ -186,7 +186,7 @@ def test_wrong_options_are_named(run, folder, tmp_path):
     found = folder / "found.json"
     for arguments, table, message in (
         ([], "z20-9", "--table must be list or one of z20-1, "),
-        ([], None, "--methods A,B,..., --content A,B,... or --table NAME is needed"),
+        ([], None, "--methods A,B,..., --content A,B,..., --depth A,B,... or --table NAME is needed"),
         (["--methods", "raw", "--detections", found], None, "--detections is for --table NAME alone"),
         (["--methods", "raw", "--results", f"a={found}"], None, "--results is for --table NAME alone"),
         (["--no-occluders"], "z20-2", "--no-occluders is not for --table NAME"),
