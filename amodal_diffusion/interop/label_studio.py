@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
 from xml.sax.saxutils import quoteattr
 
 import numpy as np
@@ -34,6 +35,7 @@ def write_label_studio(
         rows: of the schema, read one after the other.
         path: of the file; it appears when it is whole.
         photos: what stands before the file names of the photos: the address of a server, a bucket, or local storage.
+            Names are percent-encoded, except in buckets (`s3://`, `gs://`, ...), which have none of that.
 
     Returns:
         The names of the labels, in the order of their first objects.
@@ -106,7 +108,9 @@ def label_studio_task(row: Mapping[str, Any], *, photos: str = "/data/local-file
         if {front, behind} <= known:
             result.append(_relation(front, behind, OCCLUDES))
     prediction = {"model_version": f"amodal_diffusion {__version__}", "result": result}
-    return {"data": {IMAGE: photos + row["file_name"], "image_id": row["image_id"]}, "predictions": [prediction]}
+    in_bucket = "://" in photos and not photos.lower().startswith(("http://", "https://"))
+    name = row["file_name"] if in_bucket else quote(row["file_name"])
+    return {"data": {IMAGE: photos + name, "image_id": row["image_id"]}, "predictions": [prediction]}
 
 
 def label_studio_config(labels: Sequence[str]) -> str:

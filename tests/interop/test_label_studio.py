@@ -27,6 +27,14 @@ def test_round_trip(tmp_path):
     assert len(json.loads((tmp_path / "a.json").read_text())) == 2
 
 
+@pytest.mark.parametrize("photos", ["/data/local-files/?d=", "https://server/photos/", "s3://bucket/", ""])
+@pytest.mark.parametrize("name", ["a/b.jpg", "a & b=c;d+e.jpg", "50%25 #1?.png", "😀 ünï\n.jpg", "tea://pot.jpg"])
+def test_any_name_comes_back(photos, name):
+    task = label_studio_task({**kitchen_row(), "file_name": name}, photos=photos)
+    (row,) = iter_label_studio([{"id": 1, **task}])
+    assert row["file_name"] == ("photos/" if "server" in photos else "") + name
+
+
 def test_two_pieces_are_one_region():
     regions = [item for item in label_studio_task(kitchen_row())["predictions"][0]["result"] if "value" in item]
     assert len([item for item in regions if item["value"]["brushlabels"] == ["cup & <saucer>"]]) == 2  # modal, amodal

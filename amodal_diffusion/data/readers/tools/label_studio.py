@@ -115,6 +115,9 @@ def photo_name(data: Any) -> str:
     """
     values = data if isinstance(data, Mapping) else {}
     text = values.get("image") or next((value for value in values.values() if isinstance(value, str)), "")
+    scheme, _, place = str(text).partition("://")
+    if place and scheme.lower() not in ("http", "https", "file"):
+        return place.partition("/")[2]  # of a bucket, whose keys are not encoded
     parts = urlsplit(str(text))
     path = parse_qs(parts.query).get("d", [unquote(parts.path)])[0].lstrip("/")
     if path.startswith("data/upload/"):
