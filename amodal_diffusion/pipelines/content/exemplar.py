@@ -192,7 +192,7 @@ def _shrunk(pixels: npt.NDArray[np.uint8], mask: BoolArray, scale: int) -> tuple
     step = max(1, _STRIP // (scale * mask.shape[1])) * scale
     for row in range(0, len(mask), step):  # no float copy of a whole photo
         weights = torch.from_numpy(mask[row : row + step].astype(np.float32))[None]
-        colours = torch.from_numpy(np.ascontiguousarray(pixels[row : row + step])).permute(2, 0, 1) * (weights / 255)
+        colours = torch.tensor(pixels[row : row + step]).permute(2, 0, 1) * (weights / 255)
         parts.append(F.avg_pool2d(torch.cat([colours, weights]), scale))
     planes = torch.cat(parts, 1)  # [4, h, w]
     return planes[:3] / planes[3:].clamp(min=1e-6), planes[3]

@@ -29,6 +29,22 @@ def scene():
     return picture, modal, amodal
 
 
+@pytest.mark.filterwarnings("error:The given NumPy array is not writable")
+@pytest.mark.parametrize("filler", ["exemplar", "blend", "smooth"])
+def test_a_photo_that_cannot_be_written_is_no_matter(filler, scene):
+    picture, modal, amodal = scene
+    picture = picture.copy()
+    picture.setflags(write=False)
+    torch.set_warn_always(True)  # it warns once in a process
+    try:
+        pipe = ContentPipeline(filler=filler)
+        pipe(picture, modal, amodal)
+        pipe(Image.fromarray(picture), modal, amodal)
+        pipe.background(picture, modal.any(0))
+    finally:
+        torch.set_warn_always(False)
+
+
 @pytest.mark.parametrize("filler", ["exemplar", "blend", "smooth"])
 def test_hidden_parts_are_of_the_object(filler, scene):
     picture, modal, amodal = scene
