@@ -119,17 +119,10 @@ def test_converted_with_what_was_found(photos, rows, tmp_path, monkeypatch):
     monkeypatch.setattr(
         MaskRCNNDetections, "from_weights", lambda path, **kwargs: MaskRCNNDetections(Finder(), **kwargs)
     )
-    given = [
-        photos,
-        "--images",
-        photos.parent,
-        "--detections",
-        "w.pth",
-        "--output",
-        tmp_path / "out",
-        "--photos",
-        "none",
-    ]
+    weights = tmp_path / "w.pth"
+    weights.touch()
+    given = [photos, "--images", photos.parent, "--detections", weights, "--output", tmp_path / "out"]
+    given += ["--photos", "none"]
     assert main(["dataset", "convert", *map(str, given)]) == 2  # it looks at the photos
     given[-1] = "embed"
     assert main(["dataset", "convert", *map(str, given)]) == 0
