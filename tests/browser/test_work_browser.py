@@ -309,6 +309,7 @@ def test_nothing_is_done_beside_long_work(open_page):
     visitor.choose("saucer")
     panel = visitor.page.locator("#edit-panel")
     late = visitor.work.locator("button").element_handle()
+    visitor.page.get_by_label("Fill the hidden part with").select_option("pcnet-c")  # takes seconds
     panel.get_by_role("button", name="Paint the hidden part of saucer anew").click()
     expect(visitor.work).to_be_visible()
     panel.get_by_role("button", name="Show spoon", exact=True).dispatch_event("click")
