@@ -103,9 +103,8 @@ def _run_annotate(options: argparse.Namespace) -> None:
         _annotate_with_ray(options)
         return
     if options.method is None:
-        options.dtype = dtype_name(
-            options.dtype, find_device(options.device), options.runtime
-        )  # once for all processes
+        # Once for all processes.
+        options.dtype = dtype_name(options.dtype, find_device(options.device), options.runtime)
     if options.num_gpus or options.ray_address:
         raise ValueError("--num-gpus and --ray-address are of --engine ray.")
     if "://" in options.output:

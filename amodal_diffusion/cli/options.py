@@ -190,8 +190,7 @@ def find_dtype(name: str, device: str | torch.device = "cpu", runtime: str = "to
     import torch
 
     if name == "auto":
-        # ONNX Runtime computes in float32 whatever the weights are, and weights in bfloat16 would only be coarser.
-        chosen = torch.float32 if runtime == "onnx" else runtimes.preferred_dtype(device)
+        chosen = runtimes.preferred_dtype(device, runtime)
         where = runtimes.processor_name() if torch.device(device).type == "cpu" else str(device)
         logger.info("computing in %s on %s", chosen, where)
         if chosen != torch.float32:

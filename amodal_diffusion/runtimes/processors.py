@@ -59,18 +59,22 @@ def has_fast_bf16() -> bool:
     return not _BF16_UNITS.isdisjoint(processor_units())
 
 
-def preferred_dtype(device: str | torch.device = "cpu") -> torch.dtype:
+def preferred_dtype(device: str | torch.device = "cpu", runtime: str = "torch") -> torch.dtype:
     """The precision in which networks answer soonest on a device: bfloat16 where it has units for it, else float32.
 
     Masks in bfloat16 agree with those in float32 to a mean IoU of 0.999.
 
     Args:
         device: the CPU, for which the processor is asked; CUDA, for which the driver is; others take float32.
+        runtime: what computes, see `use_runtime`. "onnx" computes in float32 whatever the weights are, which bfloat16
+            would only make coarser.
 
     Example:
-        >>> preferred_dtype("meta")
-        torch.float32
+        >>> preferred_dtype("meta"), preferred_dtype("cpu", "onnx")
+        (torch.float32, torch.float32)
     """
+    if runtime == "onnx":
+        return torch.float32
     kind = torch.device(device).type
     if kind == "cpu":
         fast = has_fast_bf16()

@@ -133,7 +133,7 @@ def test_the_same_command_again_does_nothing(source, model, result, monkeypatch)
 
 
 def test_the_processor_says_the_precision_once_for_all_processes(source, model, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("amodal_diffusion.runtimes.preferred_dtype", lambda device: torch.bfloat16)
+    monkeypatch.setattr("amodal_diffusion.runtimes.preferred_dtype", lambda device, runtime: torch.bfloat16)
     arguments = ["annotate", source, "--model", model, "--output", tmp_path / "out", "--num-workers", "2"]
     assert main([str(part) for part in arguments]) in (0, None)
     assert json.loads((tmp_path / "out" / "annotation.json").read_text())["run"]["dtype"] == "bfloat16"

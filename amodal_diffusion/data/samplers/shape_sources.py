@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -149,9 +148,16 @@ def collect_shapes(
                 everything += len(objects)
                 if objects:
                     known = true_shapes and all(item.get("amodal_mask") is not None for item in objects)
-                    sort = _sort_known if known else partial(_sort, find_order=find_order)
-                    complete, hidden, masks, order = sort(objects, min_area, max_truncation)
-                    shapes = np.stack([decode_rle(item["amodal_mask"]) for item in objects]) if known else masks
+                    masks = _decoded(objects, "modal_mask")
+                    shapes = _decoded(objects, "amodal_mask") if known else masks
+                    options = {
+                        "is_crowd": [bool(item["is_crowd"]) for item in objects],
+                        "max_truncation": max_truncation,
+                    }
+                    if not known:
+                        complete, hidden, order = _sort(masks, min_area, options, find_order)
+                    else:
+                        complete, hidden, order = _sort_known(masks, shapes, min_area, options)
                     if image_size is not None:  # a photo shows no hidden part
                         complete &= (shapes == masks).all(axis=(1, 2))
                     whole += int(complete.sum())
@@ -198,39 +204,44 @@ def _category(item: Mapping[str, Any], source: int, known: Sequence[int]) -> int
     return int(category)
 
 
+def _decoded(objects: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
+    """(N, H, W) bool, a mask of each object."""
+    return np.stack([decode_rle(item[name]) for item in objects])
+
+
 def _sort(
-    objects: Sequence[Mapping[str, Any]], min_area: int, max_truncation: float, find_order: OrderFunction | None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
-    """Which objects of a photo are complete (N,), which partial (N,), their masks, and the order where it is known."""
-    masks = np.stack([decode_rle(item["modal_mask"]) for item in objects])
-    options: dict[str, Any] = {
-        "is_crowd": [bool(item["is_crowd"]) for item in objects],
-        "max_truncation": max_truncation,
-    }
+    masks: np.ndarray, min_area: int, options: dict[str, Any], find_order: OrderFunction | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Which objects of a photo are complete (N,), which partial (N,), and the order where it is known.
+
+    Args:
+        masks: (N, H, W) visible masks.
+        min_area: masks of fewer pixels are neither.
+        options: of `complete_objects` and `partial_objects`.
+        find_order: see `collect_shapes`.
+    """
     large = mask_areas(masks) >= min_area
-    nothing = np.zeros((len(masks), len(masks)), dtype=np.int8)
-    possible = complete_objects(masks, nothing, **options) & large  # as if nothing were in front of anything
+    possible = complete_objects(masks, _nothing(masks), **options) & large  # as if nothing were in front of anything
     touching = neighbours(masks)
     if find_order is None or not touching[possible].any():
-        return possible & ~touching.any(1), np.zeros(len(masks), dtype=bool), masks, None
+        return possible & ~touching.any(1), np.zeros(len(masks), dtype=bool), None
     order = _order_around(masks, possible & touching.any(1), touching, find_order)
     complete = complete_objects(masks, order, **options) & large
-    return complete, partial_objects(masks, order, **options) & large, masks, order
+    return complete, partial_objects(masks, order, **options) & large, order
 
 
 def _sort_known(
-    objects: Sequence[Mapping[str, Any]], min_area: int, max_truncation: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """As `_sort`, by the amodal masks of the objects: a whole shape is complete, however much of it is hidden."""
-    masks, whole = (np.stack([decode_rle(item[name]) for item in objects]) for name in ("modal_mask", "amodal_mask"))
-    order = order_from_masks(masks, whole)
-    options: dict[str, Any] = {
-        "is_crowd": [bool(item["is_crowd"]) for item in objects],
-        "max_truncation": max_truncation,
-    }
-    alone = np.zeros_like(order)
-    complete = complete_objects(whole, alone, **options) & (mask_areas(whole) >= min_area)
-    return complete, partial_objects(masks, order, **options) & (mask_areas(masks) >= min_area), masks, order
+    masks: np.ndarray, shapes: np.ndarray, min_area: int, options: dict[str, Any]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """As `_sort`, where the whole `shapes` (N, H, W) are known: each is complete, however much of it is hidden."""
+    order = order_from_masks(masks, shapes)
+    complete = complete_objects(shapes, _nothing(masks), **options) & (mask_areas(shapes) >= min_area)
+    return complete, partial_objects(masks, order, **options) & (mask_areas(masks) >= min_area), order
+
+
+def _nothing(masks: np.ndarray) -> np.ndarray:
+    """(N, N) order in which nothing is in front of anything."""
+    return np.zeros((len(masks), len(masks)), dtype=np.int8)
 
 
 def _order_around(masks: np.ndarray, wanted: np.ndarray, touching: np.ndarray, find_order: OrderFunction) -> np.ndarray:

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from ...data import record_depths, record_masks
+from ...data import record_depths
 from ...data.photos import load_row_photo
+from ...data.schema import decode_masks
 from ...masks import mask_boxes
 from ...metrics import bootstrap_intervals, depth_disagreement, depth_order_counts
 from ...ordering import depth_order
@@ -183,8 +184,8 @@ def evaluate_depth(
         depths = record_depths(row)
         if depths is None or len(depths) < 2:
             continue
-        seen = [{**item, "amodal_mask": None} for item in row["objects"]]
-        modal, _ = record_masks({**row, "objects": seen})
+        rles = [item["modal_mask"] for item in row["objects"]]
+        modal = decode_masks(rles, row["height"], row["width"], name="visible mask of object")
         known = ~np.isnan(depths).any(axis=1) & modal.any(axis=(1, 2))
         if known.sum() < 2:
             continue
