@@ -239,12 +239,17 @@ class DualCompletionPipeline(MaskPipeline):
         rows = np.concatenate([np.zeros(0, np.int64), *first])
         return PairPatches(to_device(rows, empty.device), torch.cat([empty, *erasers]), tables)
 
-    def complete_pairs(self, call: MaskCall, patches: ObjectPatches, pairs: PairPatches) -> np.ndarray:
-        """(P,) float64: by how many pixels of the photo the first object of each pair grows under the second."""
+    def complete_pairs(
+        self, call: MaskCall, patches: ObjectPatches, pairs: PairPatches, *, keep: bool = True
+    ) -> np.ndarray:
+        """(P,) float64: by how many pixels of the photo the first object of each pair grows under the second.
+
+        `pairs` keep the completions for the masks, where there is memory for them, unless `keep` is False.
+        """
         count, size = len(pairs.first), patches.modal.shape[-1]
         increments = torch.zeros(count, dtype=torch.float64, device=pairs.first.device)
         shape = (count, len(self.channels), size, size)
-        if 4 * math.prod(shape) <= _KEEP_BYTES:
+        if keep and 4 * math.prod(shape) <= _KEEP_BYTES:
             pairs.completions = torch.empty(shape, device=pairs.erasers.device)
         for part, planes in self._complete(call, patches, pairs.first, pairs.erasers, "order"):
             # The eraser and the erased modal patch have no pixel in common, so the growth is what lies in the eraser.

@@ -406,7 +406,8 @@ class PhotoPCNetMaskPipeline(MaskPipeline):
         call = replace(call, callback=tell and (lambda _, stage, done, total: tell(self, "pairs", done, total)))
         crops = replace(crops, images=None)
         pairs = pipeline.crop_pairs(masks, crops, wanted)
-        return pipeline.measure_growth(call.scenes, pairs, pipeline.complete_pairs(call, crops, pairs), wanted)
+        increments = pipeline.complete_pairs(call, crops, pairs, keep=False)
+        return pipeline.measure_growth(call.scenes, pairs, increments, wanted)
 
     def find_order(self, scene: MaskInputs, growth: Growth, pairs: np.ndarray | None = None) -> np.ndarray:
         """(N, N) int8: by `occlusion_evidence`, by what the network takes to be in front, and by the other network.
