@@ -96,6 +96,9 @@ def add_deocclude(commands: Any, parents: list[argparse.ArgumentParser]) -> None
         help="leave out objects, by number from 0 or by name; the background fills their place",
     )
     parser.add_argument(
+        "--carried", action="store_true", help="with --remove: leave out what stands on them or is held by them, too"
+    )
+    parser.add_argument(
         "--extend-canvas",
         type=_margins,
         default=0,
@@ -119,6 +122,8 @@ def _run_deocclude(options: argparse.Namespace) -> None:
     _check_models(options)
     if options.order_model and not options.masks:
         raise ValueError("--order-model needs --masks: without them nobody knows the objects yet.")
+    if options.carried and not options.remove:
+        raise ValueError("--carried needs --remove, whose objects it is about.")
     check_given(
         files={"photo": options.photo, "--masks": options.masks},
         places=[options.segmenter],
@@ -165,7 +170,7 @@ def _run_deocclude(options: argparse.Namespace) -> None:
             **fillers,
             **given_options(options),
         )
-        save_scene(_without(scene, options.remove), options.output)
+        save_scene(_without(scene, options.remove, options.carried), options.output)
     write_out(f"{options.output}\n")
 
 
@@ -252,9 +257,15 @@ def _fillers(given: Sequence[str], names: Sequence[str] | None) -> dict[str, Any
     return {"filler": objects or everything, "background_filler": background or everything}
 
 
-def _without(scene: Scene, wanted: Sequence[str]) -> Scene:
-    places = _places("--remove", wanted, [layer.name for layer in scene.layers])
-    for place in sorted(set(places), reverse=True):  # from the end: the others keep their places
+def _without(scene: Scene, wanted: Sequence[str], carried: bool) -> Scene:
+    """The scene without some objects, and with `carried` without what they carry, which is told on stderr."""
+    places = set(_places("--remove", wanted, [layer.name for layer in scene.layers]))
+    if carried:
+        along = sorted({other for place in places for other in scene.carried(place)} - places)
+        for other in along:
+            sys.stderr.write(f"left out, too: {other} {scene.layers[other].name}\n")
+        places.update(along)
+    for place in sorted(places, reverse=True):  # from the end: the others keep their places
         scene = scene.remove(place)
     return scene
 

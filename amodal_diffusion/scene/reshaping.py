@@ -133,7 +133,7 @@ def fit_shape(layer: Layer, mask: BoolArray) -> NewShape | None:
     rgba, before = np.zeros((*shape, 4), np.uint8), np.zeros(shape, bool)
     rgba[there], before[there] = layer.rgba[here], layer.amodal[here]
     on_canvas = compose(layer.transform, translation(left, top))
-    after = np.where(_sample(changed, on_canvas, shape), _sample(mask, on_canvas, shape), before)
+    after = np.where(sample_mask(changed, on_canvas, shape), sample_mask(mask, on_canvas, shape), before)
     if not after.any():
         raise ValueError("`mask` must leave something of the layer; `remove` takes it away.")
     return NewShape(layer, (left, top), rgba, before, after)
@@ -190,11 +190,16 @@ def shape_on_canvas(layer: Layer, shape: tuple[int, ...]) -> BoolArray:
         array([[0, 1, 1, 0],
                [0, 0, 0, 0]])
     """
-    return _sample(layer.amodal, invert(layer.transform), shape)
+    return sample_mask(layer.amodal, invert(layer.transform), shape)
 
 
-def _sample(mask: BoolArray, affine: FloatArray, shape: tuple[int, ...]) -> BoolArray:
-    """A mask looked up at the points that the centres of (h, w) pixels are mapped to; False beyond it."""
+def sample_mask(mask: BoolArray, affine: FloatArray, shape: tuple[int, ...]) -> BoolArray:
+    """A mask looked up at the points that the centres of (h, w) pixels are mapped to; False beyond it.
+
+    Example:
+        >>> sample_mask(np.array([[True, False]]), translation(-1, 0), (1, 4)).astype(int)
+        array([[0, 1, 0, 0]])
+    """
     x, y = np.meshgrid(np.arange(shape[1]) + 0.5, np.arange(shape[0]) + 0.5)
     column, row = (np.floor(affine[k, 0] * x + affine[k, 1] * y + affine[k, 2] + 1e-9).astype(np.int64) for k in (0, 1))
     inside = (column >= 0) & (row >= 0) & (column < mask.shape[1]) & (row < mask.shape[0])

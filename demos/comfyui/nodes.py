@@ -185,23 +185,32 @@ class EditScene(io.ComfyNode):
                 io.Float.Input("y", default=0.0, step=1.0, tooltip="move, duplicate: pixels down", **_FAR),
                 io.Float.Input("factor", default=1.0, min=0.01, max=100.0, step=0.01, tooltip="scale"),
                 io.Float.Input("degrees", default=0.0, min=-360.0, max=360.0, tooltip="rotate: counter-clockwise"),
+                io.Boolean.Input("carried", default=False, tooltip="With what stands on it; not for duplicate"),
             ],
             outputs=[Objects.Output(display_name="scene")],
         )  # fmt: skip
 
     @classmethod
     def execute(
-        cls, scene: Scene, object: int, edit: str, x: float, y: float, factor: float, degrees: float
+        cls,
+        scene: Scene,
+        object: int,
+        edit: str,
+        x: float,
+        y: float,
+        factor: float,
+        degrees: float,
+        carried: bool = False,
     ) -> io.NodeOutput:
         index = _index(object, len(scene))
         edits = {
-            "move": lambda: scene.move(index, x, y),
-            "scale": lambda: scene.scale(index, factor),
-            "rotate": lambda: scene.rotate(index, degrees),
-            "flip": lambda: scene.flip(index),
-            "to front": lambda: scene.bring_to_front(index),
-            "to back": lambda: scene.send_to_back(index),
-            "remove": lambda: scene.remove(index),
+            "move": lambda: scene.move(index, x, y, carried=carried),
+            "scale": lambda: scene.scale(index, factor, carried=carried),
+            "rotate": lambda: scene.rotate(index, degrees, carried=carried),
+            "flip": lambda: scene.flip(index, carried=carried),
+            "to front": lambda: scene.bring_to_front(index, carried=carried),
+            "to back": lambda: scene.send_to_back(index, carried=carried),
+            "remove": lambda: scene.remove(index, carried=carried),
             "duplicate": lambda: scene.duplicate(index, x, y),
         }
         return io.NodeOutput(edits[edit]())

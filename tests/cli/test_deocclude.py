@@ -169,6 +169,26 @@ def test_removed_objects_are_left_out(place, models):
     assert (shown[gone] != photo[gone]).any()
 
 
+def test_what_is_carried_is_left_out_where_that_is_asked_for(place, models, capsys):
+    base = ("photo.png", "--masks", "labels.png", "--model", models / "scene")
+    labels = np.zeros((HEIGHT, WIDTH), np.uint8)
+    labels[15:30, 5:45], labels[8:22, 15:25], labels[2:6, 46:54] = 1, 2, 3  # a table, a cup and a lamp
+    Image.fromarray(labels).save("labels.png")
+    assert run(*base, "--output", "alone", "--remove", 0) == 0
+    assert "left out" not in capsys.readouterr().err
+    assert run(*base, "--output", "along", "--remove", 0, "--carried") == 0
+    told = capsys.readouterr().err
+    whole = run(*base, "--output", "whole") == 0 and Scene.load("whole")
+    along = whole.carried(0)
+    assert whole.order[1, 0] != 1 or along == [1]  # the network of the test knows nothing
+    assert Scene.load("along").equals(whole.remove(0, carried=True)) and Scene.load("alone").equals(whole.remove(0))
+    assert [line for line in told.splitlines() if line.startswith("left out")] == [
+        f"left out, too: {index} {whole.layers[index].name}" for index in along
+    ]
+    capsys.readouterr()
+    assert "--carried needs --remove" in fail(capsys, *base, "--output", "c", "--carried")
+
+
 class Found(Segmenter):
     """Finds two squares."""
 

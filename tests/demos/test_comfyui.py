@@ -68,7 +68,9 @@ def test_list_of_nodes(nodes):
         "AmodalTakeApart": ("Take Photo Apart", ["AMODAL_PIPELINE", "IMAGE", "MASK", "STRING"], ["AMODAL_SCENE"]),
         "AmodalSceneLayers": ("Layers of Scene", ["AMODAL_SCENE"], ["IMAGE", "MASK", "IMAGE"]),
         "AmodalEditScene": (
-            "Edit Scene", ["AMODAL_SCENE", "INT", "COMBO", "FLOAT", "FLOAT", "FLOAT", "FLOAT"], ["AMODAL_SCENE"],
+            "Edit Scene",
+            ["AMODAL_SCENE", "INT", "COMBO", "FLOAT", "FLOAT", "FLOAT", "FLOAT", "BOOLEAN"],
+            ["AMODAL_SCENE"],
         ),
         "AmodalRenderScene": ("Render Scene", ["AMODAL_SCENE"], ["IMAGE"]),
         "AmodalSaveScene": ("Save Scene", ["AMODAL_SCENE", "STRING", "COMBO"], ["STRING"]),

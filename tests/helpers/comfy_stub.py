@@ -9,7 +9,13 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 NUMBER = {"default", "min", "max", "step"}
-WIDGETS = {"STRING": {"default", "multiline"}, "COMBO": {"options", "default"}, "INT": NUMBER, "FLOAT": NUMBER}
+WIDGETS = {
+    "STRING": {"default", "multiline"},
+    "COMBO": {"options", "default"},
+    "INT": NUMBER,
+    "FLOAT": NUMBER,
+    "BOOLEAN": {"default"},
+}
 
 
 class Slot:
@@ -85,7 +91,9 @@ def modules(output_folder):
         return str(path.parent), path.name, 1, str(Path(filename_prefix).parent), filename_prefix
 
     made = {name: ModuleType(name) for name in ("comfy_api", "comfy_api.latest", "folder_paths")}
-    types = {name.capitalize(): custom(name) for name in ("IMAGE", "MASK", "STRING", "INT", "FLOAT", "COMBO")}
+    types = {
+        name.capitalize(): custom(name) for name in ("IMAGE", "MASK", "STRING", "INT", "FLOAT", "BOOLEAN", "COMBO")
+    }
     made["comfy_api.latest"].io = SimpleNamespace(
         ComfyNode=ComfyNode, Schema=Schema, NodeOutput=NodeOutput, Custom=custom, **types
     )

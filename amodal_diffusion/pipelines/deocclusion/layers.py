@@ -112,6 +112,26 @@ def tidy_hidden(amodal: BoolArray, modal: BoolArray, width: int) -> BoolArray:
     return tidy
 
 
+def lying_before(masks: BoolArray) -> BoolArray:
+    """Which visible masks lie in a larger one for the most part: nobody had seen what is there, were it not in front.
+
+    Args:
+        masks: (N, H, W) bool, visible parts, as given.
+
+    Returns:
+        (N, N) bool, `[i, j]` where at least half of i lies in j, which is larger; no pair holds both ways.
+
+    Example:
+        >>> masks = np.ones((2, 1, 4), bool)
+        >>> masks[1, 0, 2:] = False
+        >>> lying_before(masks).astype(int)
+        array([[0, 0],
+               [1, 0]])
+    """
+    areas = mask_areas(masks)
+    return (2 * mask_overlaps(masks, masks) >= areas[:, None]) & (areas[:, None] < areas) & (areas > 0)[:, None]
+
+
 def split_overlaps(masks: BoolArray, order: npt.NDArray[np.int8]) -> BoolArray:
     """Give each pixel that several visible masks claim to the one in front.
 

@@ -15,7 +15,7 @@ from ...hub import PipelineFolder
 from ...masks import BoolArray, mask_boxes, mask_unions, to_mask_stack
 from ...ordering import ancestors, check_order, order_from_masks
 from ...runtimes import check_runtime
-from ...scene import Scene
+from ...scene import Layer, Scene
 from ..base import CallInterruptedError, PipelineCallback, SafePipeline
 from ..completion.mask_pipeline import MaskPipeline
 from ..content.fillers import check_filler, read_fillers
@@ -24,9 +24,19 @@ from ..content.pipeline import ContentPipeline
 from ..inputs import check_integer, check_number, to_numpy
 from ..registry import register_pipeline
 from ..segmentation.segmenter import Segmenter
-from .layers import SceneInputs, make_layer, read_flags, read_margins, read_names, split_overlaps, tidy_hidden
+from .layers import (
+    SceneInputs,
+    lying_before,
+    make_layer,
+    read_flags,
+    read_margins,
+    read_names,
+    split_overlaps,
+    tidy_hidden,
+)
 from .loading import COMPONENTS, SETTINGS, index_for_diffusers, load_scene_pipeline, save_scene_pipeline
 from .matting import soft_outlines
+from .remains import remains, remains_reach
 from .repainting import RepaintInputs, on_photo, repainted
 from .shadows import find_shadows, light
 
@@ -324,14 +334,18 @@ class ScenePipeline(SafePipeline):
 
         # 6. Fill the background, and put the scene together
         report("background", 0.8)
-        # Soft outlines leave nothing of an object beside its place; hard ones leave a rim, which is painted too.
+        # Hard outlines leave a rim of each object, which is painted too; soft ones at most what the masks left out.
+        lit, rim = light(inputs.canvas, shadows, boxes), 0
+        if hard:
+            rim = self.content_pipeline.background_rim(*removed.shape)
+        elif (left := remains(lit, removed)).any():
+            removed, rim = removed | left, remains_reach(*removed.shape)
         background = self.content_pipeline.background(
-            light(inputs.canvas, shadows, boxes), removed, unknown=unknown, replace_rim=hard,
+            lit, removed, unknown=unknown, replace_rim=hard,
             prompt=background_prompt, generator=generator, inpainter_kwargs=inpainter_kwargs,
             filler=background_filler,
         )  # fmt: skip
         background.flags.writeable = False  # so that the scene keeps it instead of a copy
-        rim = self.content_pipeline.background_rim(*inputs.outside.shape) if hard else 0
         report("done", 1.0)
         return Scene(background, tuple(layers), relations, inputs.canvas, rim=rim, replaced=inputs.outside)
 
@@ -469,7 +483,7 @@ class ScenePipeline(SafePipeline):
     ) -> Scene:
         """With the hidden part of layer i painted anew, in the shape that the whole object has on the photo, (H, W)."""
         inputs = RepaintInputs.of_scene(scene, i, amodal)
-        soft, count = scene.rim == 0, len(inputs.names)
+        soft, count = scene.rim == 0 or any(_is_soft(layer) for layer in scene.layers), len(inputs.names)
         each = {name: options[name] and options[name] * count for name in ("prompts", "category_ids")}
         contents: Any = self.content_pipeline(
             inputs.photo, inputs.masks, inputs.amodal_masks, occluder_masks=inputs.occluders, unknown=inputs.unknown,
@@ -511,13 +525,16 @@ class ScenePipeline(SafePipeline):
         if not len(masks):
             return inputs.on_canvas(masks), None, np.zeros((0, 0), np.int8)
         options = {**options, "eraser_dilation": inputs.eraser_dilation}
-        found = self._call_mask_pipeline(photo, masks, occluder_masks, options)
+        before = lying_before(masks) if options["order"] is None else np.zeros((len(masks), len(masks)), bool)
+        cut = masks & ~mask_unions(masks, before.T) if before.any() else masks
+        found = self._call_mask_pipeline(photo, cut, occluder_masks, options)
         amodal = np.array(found.amodal_masks)
         amodal |= masks
         uncertainty = None if found.uncertainty is None else np.asarray(found.uncertainty)
         order = options["order"] if options["order"] is not None else found.order
         if order is None:
             order = order_from_masks(masks, amodal)
+        order = np.where(before, 1, np.where(before.T, -1, order)).astype(np.int8)
         amodal = inputs.on_canvas(amodal)
         uncertainty = None if uncertainty is None else inputs.on_canvas(uncertainty)
         if inputs.extended:
@@ -588,6 +605,12 @@ def _masks_on_photo(scene: Scene, i: int) -> tuple[BoolArray, BoolArray]:
             "than there."
         )
     return modal, amodal
+
+
+def _is_soft(layer: Layer) -> bool:
+    """Whether a layer of the photo has a soft outline."""
+    alpha = layer.rgba[..., 3]
+    return layer.origin is not None and bool(((alpha > 0) & (alpha < 255)).any())
 
 
 class _Progress:

@@ -18,15 +18,16 @@ from diffusers.modular_pipelines import ModularPipelineBlocks, PipelineState, Se
 from diffusers.modular_pipelines.modular_pipeline_utils import ComponentSpec, InputParam, OutputParam
 
 from ...images import load_image
-from ...masks import mask_boxes, to_mask_stack
+from ...masks import mask_boxes, mask_unions, to_mask_stack
 from ...ordering import check_order, order_from_masks
 from ...scene import Scene
 from ..completion.mask_pipeline import MaskPipeline
 from ..content.pipeline import ContentPipeline
 from ..inputs import to_numpy
 from ..segmentation.segmenter import Segmenter
-from .layers import make_layer, read_names, split_overlaps, tidy_hidden
+from .layers import lying_before, make_layer, read_names, split_overlaps, tidy_hidden
 from .matting import SoftOutlines, soft_outlines
+from .remains import remains, remains_reach
 from .shadows import find_shadows, light
 
 _MASK_PIPELINE = ComponentSpec("mask_pipeline", MaskPipeline, description="Completes masks and knows who is in front.")
@@ -131,10 +132,13 @@ class CompleteStep(_Step):
             return
         options = {name: getattr(fields, name) for name in ("order", "eraser_dilation", "category_ids")}
         taken = {name: value for name, value in options.items() if value is not None and pipeline.takes_option(name)}
-        found = pipeline(fields.photo, masks, output_type="compact", **taken)
+        before = lying_before(masks) if fields.order is None else np.zeros((len(masks), len(masks)), bool)
+        cut = masks & ~mask_unions(masks, before.T) if before.any() else masks
+        found = pipeline(fields.photo, cut, output_type="compact", **taken)
         fields.amodal_masks = np.asarray(found.amodal_masks) | masks
         fields.uncertainty = None if found.uncertainty is None else np.asarray(found.uncertainty)
-        fields.order = found.order if fields.order is None else fields.order
+        order = found.order if fields.order is None else fields.order
+        fields.order = order if order is None else np.where(before, 1, np.where(before.T, -1, order)).astype(np.int8)
 
 
 class OrderStep(_Step):
@@ -226,6 +230,7 @@ class PaintStep(_Step):
     intermediate_outputs = [
         OutputParam("contents", list, "N tiles (h, w, 4) uint8, one for each object's box."),
         OutputParam("background", np.ndarray, "(H, W, 3) uint8, the photo without the objects."),
+        OutputParam("rim", int, "Pixels around an object in which the background differs from the photo as well."),
     ]
 
     def run(self, components: Any, fields: Any) -> None:
@@ -238,8 +243,13 @@ class PaintStep(_Step):
         )  # fmt: skip
         fields.contents = found.objects
         lit = light(fields.photo, fields.object_shadows, mask_boxes(outlines.amodal))
+        removed, fields.rim = np.logical_or.reduce(outlines.seen, axis=0), 0
+        if fields.edge_width == 0:
+            fields.rim = paint.background_rim(*removed.shape)
+        elif (left := remains(lit, removed)).any():
+            removed, fields.rim = removed | left, remains_reach(*removed.shape)
         fields.background = paint.background(
-            lit, outlines.seen, replace_rim=fields.edge_width == 0, prompt=fields.background_prompt,
+            lit, removed, replace_rim=fields.edge_width == 0, prompt=fields.background_prompt,
             generator=fields.generator, filler=fields.background_filler,
         )  # fmt: skip
 
@@ -253,7 +263,6 @@ class ComposeStep(_Step):
     """
 
     description = "Puts the scene together."
-    expected_components = [_CONTENT_PIPELINE]
     inputs = [
         _PHOTO,
         _OUTLINES,
@@ -263,12 +272,14 @@ class ComposeStep(_Step):
         _EDGE_WIDTH,
         InputParam("contents", list, required=True, description="N tiles (h, w, 4) uint8."),
         InputParam("background", np.ndarray, required=True, description="(H, W, 3) uint8."),
+        InputParam("rim", int, 0, description="See `Scene`."),
         InputParam("uncertainty", np.ndarray, description="(N, H, W) float32, or None."),
     ]
     intermediate_outputs = [OutputParam("scene", Scene, "One layer for each object, and the background.")]
 
     def run(self, components: Any, fields: Any) -> None:
         """See the class."""
+        del components
         outlines, hard = fields.outlines, fields.edge_width == 0
         boxes = mask_boxes(outlines.amodal)
         layers = [
@@ -278,8 +289,7 @@ class ComposeStep(_Step):
             )
             for index, name in enumerate(fields.names)
         ]  # fmt: skip
-        rim = components.content_pipeline.background_rim(*fields.photo.shape[:2]) if hard else 0
-        fields.scene = Scene(fields.background, tuple(layers), fields.order, fields.photo, rim=rim)
+        fields.scene = Scene(fields.background, tuple(layers), fields.order, fields.photo, rim=fields.rim)
 
 
 class SceneBlocks(SequentialPipelineBlocks):

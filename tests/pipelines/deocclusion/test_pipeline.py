@@ -18,6 +18,7 @@ from amodal_diffusion import (
 from amodal_diffusion.pipelines.base import CallInterruptedError
 from amodal_diffusion.pipelines.deocclusion.layers import (
     SceneInputs,
+    lying_before,
     read_margins,
     split_overlaps,
     tidy_hidden,
@@ -143,6 +144,29 @@ def test_overlapping_masks_are_split(pipeline):
         x, y, w, h = (int(value) for value in layer.box)
         owned[y : y + h, x : x + w] += layer.modal
     assert owned.max() == 1 and ((owned == 1) == amodal.any(axis=0)).all()
+
+
+@pytest.mark.parametrize("small_first", [False, True])
+def test_what_was_seen_before_a_larger_object_is_in_front_of_it(pipeline, small_first):
+    masks = np.zeros((2, 40, 40), bool)
+    masks[0, 5:35, 5:35] = masks[1, 10:20, 28:40] = True  # most of it over the other one
+    masks = masks[::-1].copy() if small_first else masks
+    small, large = (0, 1) if small_first else (1, 0)
+    photo = photo_like(masks)
+    scene = pipeline(photo, masks)
+    assert scene.order[small, large] == 1
+    assert scene.layers[small].modal.sum() == masks[small].sum()
+    given = np.zeros((2, 2), np.int8)
+    given[large, small], given[small, large] = 1, -1
+    assert pipeline(photo, masks, order=given).order[large, small] == 1  # who says otherwise is believed
+
+
+def test_lying_before():
+    masks = np.zeros((4, 1, 8), bool)
+    masks[0, 0, :6], masks[1, 0, 5:8], masks[2, 0, 2:4] = True, True, True
+    assert np.argwhere(lying_before(masks)).tolist() == [[2, 0]]
+    assert not lying_before(np.repeat(masks[:1], 2, axis=0)).any()  # the same mask twice
+    assert lying_before(masks[:0]).shape == (0, 0)
 
 
 def test_split_overlaps():
