@@ -36,10 +36,12 @@ from trainer.arguments import (
 from trainer.loop import Task, Validation, train
 from trainer.photo_sources import (
     Counts,
+    TrueSceneArguments,
     check_images,
     make_bank,
     make_labeller,
     read_photo_sources,
+    read_true_scenes,
 )
 from trainer.pictures import mask_grid
 
@@ -64,15 +66,13 @@ ONE_QUESTION = {"all": (1.0, 0.0, 0.0, 0.0), "unknown": (0.0, 0.0, 0.0, 1.0)}
 
 
 @dataclass(kw_only=True)
-class DataArguments(PhotoArguments):
+class DataArguments(PhotoArguments, TrueSceneArguments):
     _argument_group_name: ClassVar[str] = "data"
 
     dataset: list[str] = flag(help="Photos with visible masks.")
     pseudo_labels: str | None = flag("pipelines/pcnet-m", "Pipeline that completes the photos of `--dataset`.")
     pseudo_eraser_dilation: int = flag(2, "Closes gaps between its masks, in pixels.")
     guess_weight: float = flag(0.5, "Of the loss where its masks are guesses.")
-    true_dataset: list[str] = flag([], "Photos with true whole masks.", nargs="*")
-    true_validation_photos: int = flag(36, "First photos of each `--true_dataset`, held out.")
     mask_dataset: list[str] = flag([], "Masks without photos.", nargs="*")
     mask_dataset_weights: list[float] | None = flag(None, "How often each of them is drawn.", nargs="*")
     shares: list[float] = flag([0.45, 0.35, 0.2], "Of photos, true scenes and masks in a batch.", nargs="*")
@@ -177,10 +177,7 @@ class PhotoPCNetMaskTask(Task):
         self.photos, self.validation = {}, {}
         self._add("photos", args.dataset, parts, pasted, accelerator, {"labeller": labeller}, place)
         if args.true_dataset:
-            rooms = read_photo_sources(replace(args, dataset=args.true_dataset, images=None))
-            first = args.true_validation_photos
-            parts = [(rows.select(range(first, len(rows))), rows.select(range(first))) for rows in rooms]
-            self._add("true", args.true_dataset, parts, real, accelerator, {}, place)
+            self._add("true", args.true_dataset, read_true_scenes(args), real, accelerator, {}, place)
         self.masks: OcclusionSynthesizer | None = None
         if args.mask_dataset:
             self._add_masks(accelerator, place)

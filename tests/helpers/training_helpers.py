@@ -170,8 +170,9 @@ def learn_by_heart(script, make_task, arguments, sampler="synthesizer"):
 
         def fixed(accelerator):
             setup(accelerator)
-            task.validation = OneBatch(getattr(task, sampler))
-            setattr(task, sampler, task.validation)
+            one = OneBatch(getattr(task, sampler))
+            setattr(task, sampler, one)
+            task.validation = {"": one} if isinstance(task.validation, dict) else one
 
         task.setup = fixed
         return task

@@ -36,6 +36,8 @@ def check_photo_flags(args: Any, refused: Sequence[tuple[Any, str, str]] = ()) -
     Raises:
         ValueError: naming the flag and the reason.
     """
+    if args.true_dataset:
+        _check_true_scenes(args)
     if not args.use_rgb:
         if args.images is not None:
             raise ValueError("`--images` needs `--use_rgb`: without it no photo is looked at.")
@@ -49,6 +51,14 @@ def check_photo_flags(args: Any, refused: Sequence[tuple[Any, str, str]] = ()) -
     ):
         if given:
             raise ValueError(f"`{name}` does not go with `--use_rgb`: {reason}.")
+
+
+def _check_true_scenes(args: Any) -> None:
+    if not 0 < args.true_share < 1:
+        raise ValueError(f"`--true_share` must lie between 0 and 1, got {args.true_share}.")
+    for name in ("use_rgb", "class_conditioned"):
+        if getattr(args, name):
+            raise ValueError(f"`--true_dataset` does not go with `--{name}`: its scenes are drawn as masks alone.")
 
 
 def check_rgb(model: nn.Module, args: Any) -> None:
@@ -77,7 +87,7 @@ class PastedPhotos(SyntheticMaskTask):
         )
         if self.model.config.class_conditioned:
             check_categories(training.bank, validation.bank)
-        self.synthesizer, self.validation = PhotoBoundaries(training), PhotoBoundaries(validation)  # type: ignore[assignment]
+        self.synthesizer, self.validation = PhotoBoundaries(training), {"": PhotoBoundaries(validation)}
         self.autocast = accelerator.autocast
 
     def data_lines(self) -> list[str]:

@@ -2,9 +2,10 @@
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from operator import length_hint
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ from amodal_diffusion.data.synthesis import (
 )
 from amodal_diffusion.pipelines.contexts import warnings_silenced
 
-from .arguments import PhotoArguments, errors_by_flag, source_name
+from .arguments import PhotoArguments, errors_by_flag, flag, source_name
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +40,16 @@ Synthesizer = TypeVar("Synthesizer", bound=PhotoOcclusionSynthesizer)
 
 Counts = list[tuple[str, int, int]]
 """Of each data set: its name, its photos for training, the objects on them."""
+
+
+@dataclass(kw_only=True)
+class TrueSceneArguments:
+    """Scenes whose whole masks are known, beside photos or masks that are pasted together."""
+
+    _argument_group_name: ClassVar[str] = "data"
+
+    true_dataset: list[str] = flag([], "Photos with true whole masks, such as rendered rooms.", nargs="*")
+    true_validation_photos: int = flag(36, "First photos of each `--true_dataset`, held out.")
 
 
 def check_images(args: PhotoArguments) -> None:
@@ -59,14 +70,39 @@ def read_photo_sources(args: PhotoArguments) -> list[Any]:
     Raises:
         ValueError: a data set without photos.
     """
+    return _read_photos(args.dataset, args.images, args, streaming=args.streaming)
+
+
+def _read_photos(paths: Sequence[str], images: Sequence[str] | None, args: Any, streaming: bool = False) -> list[Any]:
     sources = []
-    for index, path in enumerate(args.dataset):
-        folder = args.images[index] if args.images else Path(path).parent if Path(path).is_file() else None
-        rows = read_annotations(path, folder, on_error=args.on_error, streaming=args.streaming)
+    for index, path in enumerate(paths):
+        folder = images[index] if images else Path(path).parent if Path(path).is_file() else None
+        rows = read_annotations(path, folder, on_error=args.on_error, streaming=streaming)
         if "image" not in rows.column_names:
             raise ValueError(f"`--dataset` {path!r} has no photos (no column 'image').")
         sources.append(rows)
     return sources
+
+
+@errors_by_flag({"`--dataset`": "`--true_dataset`"})
+def read_true_scenes(args: Any) -> list[tuple[Any, Any]]:
+    """Of each `--true_dataset` the photos for training, and those that are held out.
+
+    Args:
+        args: with the fields of `TrueSceneArguments`, `on_error` and `streaming`.
+
+    Raises:
+        ValueError: a data set without photos, or one of which nothing is held out or left for training.
+    """
+    first, parts = args.true_validation_photos, []
+    for path, rows in zip(args.true_dataset, _read_photos(args.true_dataset, None, args), strict=True):
+        if not 0 < first < len(rows):
+            raise ValueError(
+                f"`--true_validation_photos` must lie in [1, {len(rows) - 1}] for the {len(rows)} photos of {path}, "
+                f"got {first}."
+            )
+        parts.append((rows.select(range(first, len(rows))), rows.select(range(first))))
+    return parts
 
 
 def open_sources(

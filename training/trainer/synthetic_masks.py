@@ -13,10 +13,19 @@ from torch import Tensor, nn
 from amodal_diffusion.data import read_annotations
 from amodal_diffusion.data.samplers.photo_boundaries import PhotoOcclusionBatch
 from amodal_diffusion.data.samplers.splits import split_bank
-from amodal_diffusion.data.synthesis import MaskBank, OcclusionBatch, OcclusionSynthesizer, SynthesisConfig
+from amodal_diffusion.data.samplers.true_pairs import MixedOcclusion, OcclusionSource, TruePairs
+from amodal_diffusion.data.synthesis import (
+    MaskBank,
+    OcclusionBatch,
+    OcclusionSynthesizer,
+    PhotoOcclusionSynthesizer,
+    PhotoSynthesisConfig,
+    SynthesisConfig,
+)
 
 from .arguments import RecipeArguments, SourceArguments, TrainingArguments, flag, source_name
 from .loop import Task, Validation
+from .photo_sources import Counts, TrueSceneArguments, make_bank, read_true_scenes
 from .pictures import mask_grid
 
 logger = logging.getLogger(__name__)
@@ -51,7 +60,16 @@ class MaskDataArguments(RecipeArguments, SourceArguments):
 
 
 @dataclass(kw_only=True)
-class SyntheticMaskArguments(TrainingArguments, MaskDataArguments):
+class TruePairArguments(TrueSceneArguments):
+    """How often true scenes are drawn."""
+
+    _argument_group_name: ClassVar[str] = "true scenes"
+
+    true_share: float = flag(0.25, "Share of a batch that is drawn from `--true_dataset`.")
+
+
+@dataclass(kw_only=True)
+class SyntheticMaskArguments(TrainingArguments, MaskDataArguments, TruePairArguments):
     """What `SyntheticMaskTask` wants to know."""
 
 
@@ -75,6 +93,9 @@ class SyntheticMaskTask(Task):
         self.model = model
         self.synthesis = RECIPES[args.recipe](size)
         self.counts: list[tuple[str, int]] = []
+        self.true_counts: Counts = []
+        self.synthesizer: OcclusionSource
+        self.validation: dict[str, OcclusionSource] = {}
 
     def conditions(self, batch: OcclusionBatch) -> dict[str, Tensor | None]:
         """What a network is shown beside its mask planes, as far as it was made for it: the photo, the categories."""
@@ -110,16 +131,51 @@ class SyntheticMaskTask(Task):
             source_weights=args.dataset_weights, process_index=accelerator.process_index,
             num_processes=accelerator.num_processes,
         )  # fmt: skip
-        self.validation = OcclusionSynthesizer(held_out.to(device), self.synthesis, seed=-1)
+        self.validation = {"": OcclusionSynthesizer(held_out.to(device), self.synthesis, seed=-1)}
+        if args.true_dataset:
+            self._mix_in_true_scenes(accelerator)
         self.autocast = accelerator.autocast
 
+    def _mix_in_true_scenes(self, accelerator: Accelerator) -> None:
+        args, device = self.args, accelerator.device
+        with accelerator.main_process_first():
+            training, held_out = zip(*read_true_scenes(args), strict=True)
+        options = {"min_area": args.min_area, "with_instances": True}
+        recipe = PhotoSynthesisConfig(
+            size=self.synthesis.size, enlarge_box=self.synthesis.enlarge_box,
+            front_probability=0.0, behind_probability=0.0, region_probability=0.0,
+        )  # fmt: skip
+        bank, validation = (make_bank(part, recipe, accelerator, False, options) for part in (training, held_out))
+        pairs = TruePairs(
+            PhotoOcclusionSynthesizer(
+                bank.to(device), recipe, seed=args.seed, process_index=accelerator.process_index,
+                num_processes=accelerator.num_processes,
+            )
+        )  # fmt: skip
+        self.validation["true_"] = TruePairs(PhotoOcclusionSynthesizer(validation.to(device), recipe, seed=-1))
+        self.synthesizer = MixedOcclusion([self.synthesizer, pairs], [1 - args.true_share, args.true_share])
+        numbers = torch.bincount(bank.sources, minlength=len(training)).tolist()
+        self.true_counts = [
+            (source_name(path), len(rows), number)
+            for path, rows, number in zip(args.true_dataset, training, numbers, strict=True)
+        ]
+        logger.info("true scenes: %s; %d objects held out", self.true_counts, len(validation))
+
     def validate(self, model: nn.Module, step: int) -> Validation:
-        """Pooled IoU of held-out synthetic samples, over all pixels and outside the visible mask, in percent."""
+        """Pooled IoU of held-out samples, over all pixels and outside the visible mask, in percent.
+
+        Of true scenes apart, as "true_miou" and "true_inv_miou".
+        """
+        found = {prefix: self._score(model, source) for prefix, source in self.validation.items()}
+        metrics = {prefix + name: value for prefix, part in found.items() for name, value in part.metrics.items()}
+        return Validation(metrics, found[""].pictures)
+
+    def _score(self, model: nn.Module, source: OcclusionSource) -> Validation:
         sums = torch.zeros(4, dtype=torch.float64)
         picture = None
         size = min(64, self.args.validation_samples)
         for index in range(max(1, self.args.validation_samples // size)):
-            batch = self.validation.sample(index, size)
+            batch = source.sample(index, size)
             with self.autocast():
                 probability = self.probability(model, batch)
             predicted = (probability > 0.5) | (batch.mask > 0)
@@ -135,7 +191,11 @@ class SyntheticMaskTask(Task):
 
     def data_lines(self) -> list[str]:
         """What the model card says of the data."""
-        return [f"{name}: {count:,} modal masks" for name, count in self.counts] + [
+        lines = [f"{name}: {count:,} modal masks" for name, count in self.counts] + [
             f"{self.args.validation_fraction:.0%} of them held out for validation; "
             f"recipe of the synthesis: {self.args.recipe}."
         ]
+        if self.true_counts:
+            lines += [f"{name}: {count:,} objects in {rows:,} scenes, whole" for name, rows, count in self.true_counts]
+            lines += [f"{self.args.true_share:.0%} of the samples are pairs of these."]
+        return lines
