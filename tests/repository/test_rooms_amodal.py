@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from amodal_diffusion.data import load_amodal_dataset, record_masks, record_order
+from amodal_diffusion.data import load_amodal_dataset, record_depths, record_masks, record_order
 from amodal_diffusion.data.rooms import read_colors, record_occlusions
 from repository_helpers import ROOT
 
@@ -55,3 +55,19 @@ def test_masks_order_and_colours_belong_together(rows):
     # Of 255: the photo has the lens, the noise and the JPEG besides, which most changes the leaves of plants.
     assert np.median(differences) < 7
     assert np.quantile(differences, 0.9) < 20
+
+
+def test_depths_of_objects_are_those_of_the_picture(rows):
+    checked = 0
+    for row in rows:
+        modal, amodal = record_masks(row)
+        nearest, farthest = record_depths(row).T[[0, -1]]
+        assert (nearest <= farthest).all() and (nearest > 0).all()
+        depth = read_colors(FOLDER, "test", row["image_id"]).depth
+        for index, mask in enumerate(modal):
+            seen = depth[mask]
+            assert seen.min() >= nearest[index] - 2e-3 and seen.max() <= farthest[index] + 2e-3
+            if (modal[index] == amodal[index]).all():
+                assert abs(seen.min() - nearest[index]) < 2e-3 and abs(seen.max() - farthest[index]) < 2e-3
+                checked += 1
+    assert checked > 300
