@@ -45,7 +45,14 @@ from trainer.photo_sources import (
 )
 from trainer.pictures import mask_grid
 
-from amodal_diffusion import AmodalPipeline, PCNetMask, PCNetMaskPipeline, PhotoPCNetMask, PhotoPCNetMaskPipeline
+from amodal_diffusion import (
+    AmodalPipeline,
+    OrderNet,
+    PCNetMask,
+    PCNetMaskPipeline,
+    PhotoPCNetMask,
+    PhotoPCNetMaskPipeline,
+)
 from amodal_diffusion.data import read_annotations
 from amodal_diffusion.data.samplers import OccluderQuestions, ask_of_masks, ask_of_photos, split_bank, split_photos
 from amodal_diffusion.data.synthesis import (
@@ -134,7 +141,7 @@ class PhotoPCNetMaskTask(Task):
 
     def __init__(self, args: PhotoPCNetMaskArguments) -> None:
         self.args = args
-        self.order_model: PCNetMask | None = None
+        self.order_model: PCNetMask | OrderNet | None = None
         self.model = self._make_model()
         self.model.image_encoder.requires_grad_(False)
         self.size = self.model.config.sample_size

@@ -133,7 +133,7 @@ class OrderNetPipeline(SafePipeline):
         check_callback(callback)
         try:
             with self.evaluation_mode():
-                found = [self._order(scene, size, callback) for scene in scenes]
+                found = [self.compare_objects(scene, size, callback) for scene in scenes]
         finally:
             self.maybe_free_model_hooks()
         orders: Any = [order for order, _ in found]
@@ -183,10 +183,19 @@ class OrderNetPipeline(SafePipeline):
         first, second = np.nonzero(np.triu(asked, k=1))
         return first, second
 
-    def _order(
-        self, scene: MaskInputs, batch_size: int, callback: PipelineCallback | None
+    def compare_objects(
+        self, scene: MaskInputs, batch_size: int, callback: PipelineCallback | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Order and P(i occludes j), or depth order and P(i is closer), of one photo, both (N, N)."""
+        """Order and P(i occludes j), or depth order and P(i is closer), of one photo.
+
+        Args:
+            scene: its masks, checked, and the photo, where the network looks at it.
+            batch_size: pairs in one pass through the network, each both ways round.
+            callback: see the call.
+
+        Returns:
+            (N, N) int8 and (N, N) float32, 0 for pairs that nobody asked about.
+        """
         device, count = self._execution_device, len(scene)
         first, second = self._pairs(scene)
         found = torch.zeros(len(first), 3, device=device)
@@ -194,7 +203,7 @@ class OrderNetPipeline(SafePipeline):
         squares = torch.from_numpy(
             crop_boxes(join_boxes(boxes[first], boxes[second]), enlarge_box=self.config.enlarge_box)
         )  # [P, 4]
-        photo = None if scene.photo is None else image_to_tensor(scene.photo).to(device)
+        photo = image_to_tensor(scene.photo).to(device) if self.needs_image else None
         with self.progress("order", len(first), callback) as advance:
             for part in batches(len(first), max(1, batch_size // 2)):
                 found[part] = self._compare(scene, photo, squares[part], first[part], second[part])

@@ -12,10 +12,12 @@ from torch import Tensor
 from ...crops import crop_masks
 from ...display import short_repr
 from ...masks import BoolArray
+from ...models.order_net import OrderNet
 from ...models.pcnet_mask import PCNetMask, PhotoPCNetMask
 from ...ordering import ancestors, occlusion_evidence, order_from_increments
 from ..base import PipelineCallback
 from ..inputs import MaskInputs, PackedUnions, SceneMasks, batches, check_integer, check_number
+from ..order_net import OrderNetPipeline
 from ..output import AmodalPipelineOutput
 from ..registry import register_pipeline
 from .dual_completion import DualCompletionPipeline
@@ -31,6 +33,9 @@ from .mask_pipeline import (
 )
 from .pcnet_mask import PCNetMaskPipeline
 from .thresholds import EXPECTED_IOU, check_calibration, check_mask_threshold
+
+_DOUBT = 1e-4
+"""What the answer of an `OrderNet` that is sure of a pair leaves to the other network."""
 
 OCCLUDER_RULES = ("consistent", "ancestors", "neighbours", "photo")
 
@@ -64,12 +69,13 @@ class PhotoPCNetMaskPipeline(MaskPipeline):
     which its whole mask is read, and, from where it grows and from what the network takes to be in front, the order. An
     object that comes alone is completed by what the photo shows.
 
-    The two networks see an order differently, one by the photo and all neighbours at once, one by the outlines of two
+    Two networks see an order differently, one by the photo and all neighbours at once, one by the outlines of two
     objects. With `order_model` the order follows both: their evidence is multiplied, pair by pair.
 
     Args:
         model: the network.
-        order_model: a network of masks alone of the same `sample_size`, which is asked about every ordered pair as in
+        order_model: a network of masks alone: an `OrderNet`, which is asked about every pair as in `OrderNetPipeline`
+            with its defaults, or a `PCNetMask` of the same `sample_size`, about every ordered pair as in
             `PCNetMaskPipeline`; None leaves the order to `model`.
         order_threshold: of P(object): growth under a neighbour that nowhere passes it does not count.
         mask_threshold: of P(object) in the amodal masks, in [0, 1); or "expected-iou", which takes for each object the
@@ -89,8 +95,8 @@ class PhotoPCNetMaskPipeline(MaskPipeline):
         test_time_flip: average over the horizontally mirrored crops; twice the work.
 
     Raises:
-        ValueError: naming the setting that is out of range, or an `order_model` that sees more than masks or another
-            size of crops.
+        ValueError: naming the setting that is out of range, or an `order_model` that sees more than masks, tells who
+            is closer, or sees another size of crops.
         TypeError: naming the setting that is no number.
 
     Example:
@@ -110,7 +116,7 @@ class PhotoPCNetMaskPipeline(MaskPipeline):
     _optional_components = ["order_model"]
 
     model: PhotoPCNetMask
-    order_model: PCNetMask | None
+    order_model: PCNetMask | OrderNet | None
     call_options = ("order", "return_order", "occluder_rule", "eraser_dilation", "order_threshold", "mask_threshold")
     needs_occluders = False
     unknown_category_id = 0
@@ -118,7 +124,7 @@ class PhotoPCNetMaskPipeline(MaskPipeline):
     def __init__(
         self,
         model: PhotoPCNetMask,
-        order_model: PCNetMask | None = None,
+        order_model: PCNetMask | OrderNet | None = None,
         *,
         order_threshold: float = 0.1,
         mask_threshold: float | str = 0.5,
@@ -394,6 +400,10 @@ class PhotoPCNetMaskPipeline(MaskPipeline):
         wanted = [not known for known in settled]
         if self.order_model is None or not any(wanted):
             return [None] * len(wanted)
+        tell = call.callback
+        call = replace(call, callback=tell and (lambda _, stage, done, total: tell(self, "pairs", done, total)))
+        if isinstance(self.order_model, OrderNet):
+            return self._ask_order_net(self.order_model, call, wanted)
         pipeline = PCNetMaskPipeline(
             self.order_model,
             crop=self.config.crop,
@@ -402,12 +412,24 @@ class PhotoPCNetMaskPipeline(MaskPipeline):
             order_rule="evidence",
         )
         pipeline.set_progress_bar_config(**getattr(self, "_progress_bar_config", {}))
-        tell = call.callback
-        call = replace(call, callback=tell and (lambda _, stage, done, total: tell(self, "pairs", done, total)))
         crops = replace(crops, images=None)
         pairs = pipeline.crop_pairs(masks, crops, wanted)
         increments = pipeline.complete_pairs(call, crops, pairs, keep=False)
         return pipeline.measure_growth(call.scenes, pairs, increments, wanted)
+
+    def _ask_order_net(self, model: OrderNet, call: MaskCall, wanted: Sequence[bool]) -> list[np.ndarray | None]:
+        pipeline = OrderNetPipeline(model)
+        pipeline.set_progress_bar_config(**getattr(self, "_progress_bar_config", {}))
+        found: list[np.ndarray | None] = []
+        for scene, asked in zip(call.scenes, wanted, strict=True):
+            if not asked:
+                found.append(None)
+                continue
+            _, likely = pipeline.compare_objects(scene, call.batch_size, call.callback)
+            # A network that is sure leaves the other one something to say; pairs that it did not see stay at 0.
+            known = (likely > 0) | (likely.T > 0)
+            found.append(np.where(known, np.clip(likely.T.astype(np.float64), _DOUBT, 1 - _DOUBT), 0.0))
+        return found
 
     def find_order(self, scene: MaskInputs, growth: Growth, pairs: np.ndarray | None = None) -> np.ndarray:
         """(N, N) int8: by `occlusion_evidence`, by what the network takes to be in front, and by the other network.
@@ -447,12 +469,16 @@ class PhotoPCNetMaskPipeline(MaskPipeline):
         return result | {"occluder_masks": occluders & ~modal}
 
 
-def _check_order_model(model: PhotoPCNetMask, order_model: PCNetMask | None) -> None:
+def _check_order_model(model: PhotoPCNetMask, order_model: PCNetMask | OrderNet | None) -> None:
     if order_model is None:
         return
     config = order_model.config
-    if config.use_rgb or config.class_conditioned:
+    if config.use_rgb or config.get("class_conditioned"):
         raise ValueError("`order_model` must see masks alone, without `use_rgb` and `class_conditioned`.")
+    if isinstance(order_model, OrderNet):
+        if config.answer != "occlusion":
+            raise ValueError("`order_model` must answer occlusion, and this OrderNet tells who is closer.")
+        return
     size = model.config.sample_size
     if config.sample_size != size:
         raise ValueError(f"`order_model` must have the `sample_size` of `model`, {size}, got {config.sample_size}.")

@@ -31,7 +31,7 @@ from amodal_diffusion.pipelines.completion.mask_pipeline import COMMON_OPTIONS
 from amodal_diffusion.pipelines.registry import find_pipeline, list_pipelines
 from diffusion_helpers import offload, tiny_sdamodal
 from fresh_process import run_fresh
-from photo_helpers import draw_scene, tiny_occamodal, tiny_photo_pcnet, tiny_predictor
+from photo_helpers import draw_scene, tiny_occamodal, tiny_order_net, tiny_photo_pcnet, tiny_predictor
 from pipeline_helpers import tiny_model, tiny_pipeline
 
 FIELDS = tuple(field.name for field in fields(AmodalPipelineOutput))
@@ -558,6 +558,13 @@ class TestPhotoPCNetMaskWithOrderModel(TestPhotoPCNetMask):
 
     def make(self, **settings):
         return tiny_photo_pcnet(order_model=tiny_model(), **settings)
+
+
+class TestPhotoPCNetMaskWithOrderNet(TestPhotoPCNetMask):
+    stages = ("order", "pairs", "masks")
+
+    def make(self, **settings):
+        return tiny_photo_pcnet(order_model=tiny_order_net(use_rgb=False), **settings)
 
 
 class TestOccAmodal(MaskPipelineTesterMixin):

@@ -4,10 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from amodal_diffusion import MaskModelOutput, PhotoPCNetMask
+from amodal_diffusion import MaskModelOutput, OrderNet, PhotoPCNetMask
+from amodal_diffusion.models.order_net import OrderNetOutput
 from amodal_diffusion.pipelines.completion.photo_pcnet_mask import Growth
-from photo_helpers import draw_scene, tiny_photo_pcnet
+from photo_helpers import draw_scene, tiny_order_net, tiny_photo_pcnet
 from pipeline_helpers import GapFiller, iou, tiny_model
+
+DEPTH = {"answer": "depth", "num_relations": 3}
 
 
 class RedIsInFront(PhotoPCNetMask):
@@ -120,6 +123,33 @@ def test_the_order_model_is_asked_where_the_order_is_open_alone():
     assert [call[1] for call in calls if not call[2]] == ["order", "pairs", "masks"]
 
 
+class TallerIsInFront(OrderNet):
+    """Of two objects the one that fills more rows of the crop is in front; `rows` counts the pairs."""
+
+    rows = 0
+
+    def forward(self, first, second, image=None, return_dict=True):
+        type(self).rows += len(first)
+        heights = [(plane > 0).any(-1).float().sum((1, 2)) for plane in (first, second)]
+        return OrderNetOutput(9 * torch.stack([heights[1] - heights[0], heights[0] - heights[1]], dim=1).sign())
+
+
+def test_an_order_net_speaks_for_the_order_too():
+    TallerIsInFront.rows = 0
+    model = TallerIsInFront(**tiny_order_net(use_rgb=False).config).eval()
+    photo, modal, amodal = bars()
+    output = ruled(model)(np.full_like(photo, 90), modal)  # where the photo shows nothing, outlines decide
+    assert TallerIsInFront.rows == 2, "one pair touches, and it is looked at both ways round"
+    assert output.order[1, 0] == 1 and output.order[0, 1] == -1 and np.abs(output.order).sum() == 2
+    assert iou(output.amodal_masks, amodal).min() > 0.97
+    pipeline = ruled(model)
+    both = pipeline([photo, photo], [modal[[1, 0, 2]], modal[0]])
+    assert both.order[0][0, 1] == 1 and both.order[1].tolist() == [[0]]
+    TallerIsInFront.rows = 0
+    ruled(model)(photo, modal, order=np.zeros((3, 3), int))
+    assert TallerIsInFront.rows == 0, "who knows the order asks for none"
+
+
 def test_masks_do_without_a_photo():
     _, modal, _ = bars()
     output = ruled()(None, modal)
@@ -147,6 +177,11 @@ def test_growth_reaches_no_further_than_what_may_hide():
         ({"order_model": tiny_model(use_rgb=True)}, "`order_model` must see masks alone"),
         ({"order_model": tiny_model(class_conditioned=True)}, "`order_model` must see masks alone"),
         ({"order_model": tiny_model(sample_size=16)}, "the `sample_size` of `model`, 32, got 16"),
+        ({"order_model": tiny_order_net()}, "`order_model` must see masks alone"),
+        (
+            {"order_model": tiny_order_net(use_rgb=False, answer="depth", num_relations=3)},
+            "`order_model` must answer occlusion",
+        ),
     ],
 )
 def test_wrong_settings(settings, message):
