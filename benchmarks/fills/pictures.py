@@ -22,6 +22,8 @@ def edited_scenes(
 ) -> Iterator[list[np.ndarray]]:
     """The largest object of each photo removed and, in every other one, moved: its own hidden parts come to light.
 
+    What stands on it or is held by it goes along.
+
     Args:
         pipe: takes the photos apart.
         photos: in this order; those without an object of 2 to 35 % of the photo beside another one are passed over.
@@ -47,7 +49,7 @@ def edited_scenes(
         shift = round(_SHIFT * width) * (1 if x + w / 2 < width / 2 else -1)
         for filler in fillers:
             scene = pipe(photo.pixels, masks, names=names, filler=filler, background_filler=filler)
-            edited = scene.move(chosen, dx=shift) if done % 2 else scene.remove(chosen)
+            edited = scene.move(chosen, dx=shift, carried=True) if done % 2 else scene.remove(chosen, carried=True)
             pictures.append(np.asarray(edited.render())[..., :3])
         done += 1
         yield pictures

@@ -260,7 +260,13 @@ class Page:
         data = event._data or {}
         try:
             after = self._acted(session, data)
-            if data.get("op") in ALONE and session.scene and after.scene and after.layer is not None:
+            if (
+                data.get("op") in ALONE
+                and not session.carry
+                and session.scene
+                and after.scene
+                and after.layer is not None
+            ):
                 keep_under(session.scene.present, after.scene.present, after.layer)
             return shown(after)
         except Exception as error:

@@ -33,7 +33,7 @@ def panel_value(session: Session, mode: str) -> Value | None:
         none = "No object yet. Draw around each object in the photo, or upload masks."
     elif session.scene is not None:
         history, scene = session.scene, session.scene.present
-        objects = [_layer_row(scene, index) for index in reversed(scene.stacking())]
+        objects = [_layer_row(scene, index, session) for index in reversed(scene.stacking())]
         selected, title = session.layer, f"Layers ({len(objects)})"
         none = "No object is left. Undo brings them back."
     else:
@@ -62,7 +62,7 @@ def _mark_row(mark: Mark, photo: np.ndarray) -> Value:
     }
 
 
-def _layer_row(scene: Scene, index: int) -> Value:
+def _layer_row(scene: Scene, index: int, session: Session) -> Value:
     layer = scene.layers[index]
     x, y, w, h = layer.box
     whole = int(layer.amodal.sum())
@@ -86,6 +86,8 @@ def _layer_row(scene: Scene, index: int) -> Value:
         "visible": layer.visible,
         "locked": layer.locked,
         "paintable": bool(layer.origin is not None and hidden),
+        "carry": session.carry,
+        "carries": [scene.layers[other].name for other in scene.carried(index)] if layer.id == session.layer else [],
         "overlaps": [
             {"id": scene.layers[other].id, "name": scene.layers[other].name, "front": scene.in_front(index, other)}
             for other in reversed(overlapping(scene, index))

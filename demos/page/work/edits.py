@@ -68,22 +68,27 @@ def within_reach(scene: Scene, index: int) -> Scene:
     return scene
 
 
+def carries(event: Event) -> bool:
+    """The edit takes along what stands on the object; `scene_event` says so."""
+    return bool(event.get("carried"))
+
+
 def move(scene: Scene, index: int, event: Event) -> Scene:
     dx, dy = (check_number(name, event.get(name, 0), -1e5, 1e5) for name in ("dx", "dy"))
-    return within_reach(scene, index).move(index, round(dx), round(dy)) if dx or dy else scene
+    return within_reach(scene, index).move(index, round(dx), round(dy), carried=carries(event)) if dx or dy else scene
 
 
 def place(scene: Scene, index: int, event: Event) -> Scene:
     x, y, _, _ = scene.layers[index].box
     left = check_number("x", event.get("x", x), -1e5, 1e5)
     top = check_number("y", event.get("y", y), -1e5, 1e5)
-    return scene.place(index, left, top)
+    return scene.place(index, left, top, carried=carries(event))
 
 
 def scale(scene: Scene, index: int, event: Event) -> Scene:
     percent = check_number("size", event.get("percent"), *SCALES)
     factor = percent / scale_of(scene.layers[index])
-    return scene if abs(factor - 1) < 1e-4 else scene.scale(index, factor)
+    return scene if abs(factor - 1) < 1e-4 else scene.scale(index, factor, carried=carries(event))
 
 
 def stretch(scene: Scene, index: int, event: Event) -> Scene:
@@ -96,7 +101,7 @@ def stretch(scene: Scene, index: int, event: Event) -> Scene:
     if event.get("keep"):
         for value in sides:
             check_number("size", value * factor, *SCALES)
-        return scene if abs(factor - 1) < 1e-4 else scene.scale(index, factor)
+        return scene if abs(factor - 1) < 1e-4 else scene.scale(index, factor, carried=carries(event))
     return scene if abs(factor - 1) < 1e-4 else scene.stretch(index, **{str(side): factor})
 
 
@@ -108,12 +113,14 @@ def restack(scene: Scene, index: int, event: Event) -> Scene:
 
 def fade(scene: Scene, index: int, event: Event) -> Scene:
     opacity = check_number("opacity", event.get("percent"), 0, 100) / 100
-    return scene if opacity == scene.layers[index].opacity else scene.set_opacity(index, opacity)
+    if opacity == scene.layers[index].opacity:
+        return scene
+    return scene.set_opacity(index, opacity, carried=carries(event))
 
 
 def rotate(scene: Scene, index: int, event: Event) -> Scene:
     degrees = check_number("rotation", event.get("degrees"), -3600, 3600) - rotation_of(scene.layers[index])
-    return scene if abs(degrees) < 1e-3 else scene.rotate(index, degrees)
+    return scene if abs(degrees) < 1e-3 else scene.rotate(index, degrees, carried=carries(event))
 
 
 def overlapping(scene: Scene, index: int) -> list[int]:
@@ -163,19 +170,19 @@ EDITS: dict[str, Edit] = {
     "place": place,
     "scale": scale,
     "rotate": rotate,
-    "flip": lambda scene, index, event: scene.flip(index, horizontal=not event.get("vertical")),
-    "front": lambda scene, index, event: scene.bring_to_front(index),
-    "back": lambda scene, index, event: scene.send_to_back(index),
+    "flip": lambda scene, index, event: scene.flip(index, not event.get("vertical"), carried=carries(event)),
+    "front": lambda scene, index, event: scene.bring_to_front(index, carried=carries(event)),
+    "back": lambda scene, index, event: scene.send_to_back(index, carried=carries(event)),
     "forward": step_forward,
     "backward": step_backward,
     "swap": swap,
     "duplicate": duplicate,
-    "remove": lambda scene, index, event: scene.remove(index),
+    "remove": lambda scene, index, event: scene.remove(index, carried=carries(event)),
     "rename": rename,
     "stretch": stretch,
     "restack": restack,
     "fade": fade,
-    "show": lambda scene, index, event: scene.set_visible(index, bool(event.get("visible"))),
+    "show": lambda scene, index, event: scene.set_visible(index, bool(event.get("visible")), carried=carries(event)),
     "lock": lambda scene, index, event: scene.set_locked(index, bool(event.get("locked"))),
 }
 
@@ -219,12 +226,18 @@ def scene_event(session: Session, event: Event) -> Session:
     if kind == "select":
         known = any(layer.id == event.get("id") for layer in scene.layers)
         return session.step(layer=event.get("id") if known else None)
+    if kind == "carry":
+        return session.step(carry=bool(event.get("on")))
     if kind not in EDITS:
         raise PageError("There is no such action.")
     index = find_layer(scene, event.get("id"))
     if scene.layers[index].locked and kind not in FREE:
         raise PageError(f"{scene.layers[index].name} is locked. The lock in the list opens it again.")
-    edited = EDITS[kind](scene, index, event)
+    if session.carry and kind not in FREE:
+        fixed = [scene.layers[other].name for other in scene.carried(index) if scene.layers[other].locked]
+        if fixed:
+            raise PageError(f"{fixed[0]} is locked and stands on it. The lock in the list opens it again.")
+    edited = EDITS[kind](scene, index, {**event, "carried": session.carry})
     if kind in ("move", "place", "scale", "stretch"):
         edited = within_reach(edited, index)
     chosen: int | None = scene.layers[index].id

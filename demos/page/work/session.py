@@ -183,6 +183,7 @@ class Session:
         poses: where on the photo tiles of another pose lie, by the digest of their pixels.
         source: the photo's or the scene's file at its own size, where the page works on a smaller one.
         layer: id of the chosen layer of the scene.
+        carry: edits take what stands on an object or is held by it along.
         samples: (K, H, W) bool, shapes that the object `samples_of` (an id) may have, best first.
         shape: number of the one of `samples` that is looked at.
         view: step that the page shows: "mark", "look" or "edit".
@@ -201,6 +202,7 @@ class Session:
     completed: Scene | None = None
     scene: History[Scene] | None = None
     layer: int | None = None
+    carry: bool = False
     base: Scene | None = None
     made_of: Marks = ()
     recipe: tuple[Any, ...] = ()

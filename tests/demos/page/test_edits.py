@@ -8,6 +8,7 @@ from PIL import Image
 
 from demo_helpers import edit
 from page.view.drawing import object_codes
+from page.view.panel import panel_value
 from page.work import edits
 from page.work.edits import insert_picture, is_mirrored, overlapping, rotation_of, scale_of, sides_of
 from page.work.session import PageError
@@ -151,3 +152,25 @@ def test_a_locked_object_stays_as_it_is(edited):
     assert edit(locked, "rename", id=number, name="kept").scene.present.layers[0].name == "kept"
     free = edit(locked, "lock", id=number, locked=False)
     assert edit(free, "move", id=number, dx=5).scene.present.layers[0].box[0] != locked.scene.present.layers[0].box[0]
+
+
+def test_what_stands_on_an_object_goes_along_where_that_was_chosen(edited):
+    table = insert_picture(edited, Image.new("RGBA", (20, 14), "red"), "table")
+    both = insert_picture(table, Image.new("RGBA", (6, 6), "blue"), "cup")
+    lower, upper = (layer.id for layer in both.scene.present.layers[-2:])
+    chosen = edit(both, "select", id=lower)
+    rows = {row["id"]: row for row in panel_value(chosen, "edit")["objects"]}
+    assert rows[lower]["carries"] == ["cup"] and not rows[lower]["carry"] and rows[upper]["carries"] == []
+    alone = edit(chosen, "move", id=lower, dx=5).scene.present
+    assert alone.layers[-1].box == both.scene.present.layers[-1].box
+    taking = edit(chosen, "carry", on=True)
+    assert taking.scene is chosen.scene and taking.carry
+    for op, event in (("move", {"dx": 5}), ("place", {"x": 3}), ("scale", {"percent": 50}), ("rotate", {"degrees": 9})):
+        along = edit(taking, op, id=lower, **event).scene.present
+        assert along.layers[-1].box != both.scene.present.layers[-1].box
+    assert len(edit(taking, "remove", id=lower).scene.present) == len(both.scene.present) - 2
+    hidden = edit(taking, "show", id=lower, visible=False).scene.present
+    assert [layer.visible for layer in hidden.layers[-2:]] == [False, False]
+    locked = edit(taking, "lock", id=upper, locked=True)
+    with pytest.raises(PageError, match="cup is locked and stands on it"):
+        edit(locked, "move", id=lower, dx=5)

@@ -56,7 +56,7 @@ def test_actions_of_the_page_are_known_here():
     panel = assets.script("panel")
     actions = re.search(r"ACTIONS = \[(.*?)\n\];", panel, re.S).group(1)
     operations = set(re.findall(r'\["[^"]+", "([a-z]+)', actions)) | set(re.findall(r'op: "([a-z]+)"', panel))
-    known = {*EDITS, "undo", "redo", "reset", "select", "clear"}
+    known = {*EDITS, "carry", "undo", "redo", "reset", "select", "clear"}
     assert operations <= known and {"place", "stretch", "rotate", "fade", "restack"} <= set(
         re.findall(r'"(\w+)"', panel)
     )

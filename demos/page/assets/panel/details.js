@@ -28,6 +28,7 @@ function details(item, value) {
   for (const [label, op, title] of ACTIONS) {
     actions.append(button(label, title, op === "flip-v" ? { op: "flip", vertical: true, id: item.id } : { op, id: item.id }));
   }
+  if (item.carries.length) box.append(carrying(item, act));
   box.append(actions);
   if (item.overlaps.length) box.append(overlaps(item, act));
   if (item.paintable && FILLERS.length) box.append(painting(item));
@@ -57,6 +58,13 @@ function numbers(item, act) {
     number("Rotation °", item.rotation, 5, (degrees) => ({ op: "rotate", degrees })),
     make("div", { className: "ad-sides" }, side("Width %", item.width, "width"), link, side("Height %", item.height, "height")),
     make("label", { className: "ad-opacity" }, make("span", { textContent: "Opacity" }), opacity, shown));
+}
+
+// Whether moving, deleting and so on take along what stands on the object or is held by it.
+function carrying(item, act) {
+  const choice = keyed(make("input", { type: "checkbox", checked: item.carry }), "carry");
+  choice.addEventListener("change", () => act({ op: "carry", on: choice.checked }));
+  return make("label", { className: "ad-carrying" }, choice, make("span", { textContent: `With what stands on it: ${item.carries.join(", ")}` }));
 }
 
 // Who of two objects that overlap is in front, and the button that changes it.
