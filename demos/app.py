@@ -86,11 +86,12 @@ def keep_files_apart() -> None:
 
 
 class LonelyUpload(route_utils.GradioUploadFile):
-    """An upload whose folder has a random name."""
+    """An upload whose folder has a random name; Gradio refuses files whose own name begins with a dot."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.sha.update(secrets.token_bytes(32))
+        self.filename = (self.filename or "").lstrip(".") or "file"
 
 
 def say_what_failed(request: Request, error: Exception) -> JSONResponse:

@@ -34,6 +34,7 @@ masks (--masks) are one of
   masks/             a folder of PNG masks, one object each, with hard or soft edges; sorted by name
   a.png b.png        several such files; of a TIFF, every page is an object
   labels.png         a label map: 0 is background, every other value an object; 8 or 16 bit
+  labels.png n.json  the same with names for its labels: {"1": "cup", "2": "saucer"}
 """
 
 

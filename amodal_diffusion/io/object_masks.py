@@ -81,7 +81,8 @@ def read_object_masks(
     Args:
         sources: a COCO JSON (data set or list of results), a folder of mask files, one mask or map of labels, or
             several mask files, one object each. What a picture shows is told as in `masks.pictures`; every page of a
-            TIFF is an object.
+            TIFF is an object. A map of labels may come with a JSON of their names: `["labels.png", "names.json"]`, with
+            `{"1": "cup", "2": "saucer"}` in the latter; other labels stay "label 3".
         photo: the photo, upright by its EXIF data: its size is that of the masks, and its name, where it has one,
             chooses among the images of a COCO JSON. Only its header is read.
         size: (height, width) in pixels of the upright photo, in place of `photo`; None takes that of the source.
@@ -114,6 +115,9 @@ def read_object_masks(
             raise FileNotFoundError(f"masks {path} do not exist; COCO JSON, a folder of PNGs or a label map is read.")
     first = paths[0]
     options: dict[str, Any] = {"on_error": on_error, "bad_records": [] if bad_records is None else bad_records}
+    pictures = [path for path in paths if path.suffix.lower() != ".json"]
+    if len(paths) == 2 and len(pictures) == 1 and not pictures[0].is_dir():
+        return _read_one_file(pictures[0], size, _label_names(next(path for path in paths if path != pictures[0])))
     if len(paths) > 1:
         return _read_mask_files(_own_files(paths), size, **options)
     if first.is_dir():
@@ -162,10 +166,28 @@ def _read_mask_files(
     return ObjectMasks(np.stack(masks), names=names)
 
 
-def _read_one_file(path: Path, size: tuple[int, int] | None) -> ObjectMasks:
+def _label_names(path: Path) -> dict[int, str]:
+    """The names of labels, from a JSON object such as {"1": "cup"}."""
+    read = read_json(path)
+    expected = f'{path} must name the labels of one map, such as {{"1": "cup", "2": "saucer"}}'
+    if not isinstance(read, dict):
+        raise ValueError(f"{expected}, got a {type(read).__name__}.")
+    for label, name in read.items():
+        if not re.fullmatch(r"[0-9]+", label):
+            raise ValueError(f"{expected}, got the key {label[:40]!r}.")
+        if not isinstance(name, str) or not name.strip():
+            raise ValueError(f"{expected}, got {str(name)[:40]!r} as the name of {label}.")
+    return {int(label): name.strip() for label, name in read.items()}
+
+
+def _read_one_file(
+    path: Path, size: tuple[int, int] | None, label_names: Mapping[int, str] | None = None
+) -> ObjectMasks:
     """A map of labels, one mask, or one on each page."""
     planes = _open_planes(path)
     if len(planes) > 1:
+        if label_names is not None:
+            raise ValueError(f"{path} has {len(planes)} pages, expected one map whose labels can be named.")
         masks = [_named(path, one_object, plane) for plane in planes]
         names = [f"{path.stem} {page}" for page in range(1, len(planes) + 1)]
         for mask in masks:
@@ -177,7 +199,10 @@ def _read_one_file(path: Path, size: tuple[int, int] | None) -> ObjectMasks:
     labels, stack = _named(path, labelled_objects, planes[0])
     if not labels:
         raise ValueError(f"label map {path} holds no object: all pixels are 0.")
-    return ObjectMasks(stack, names=[f"label {label}" for label in labels])
+    known = label_names or {}
+    if known and not known.keys() & set(labels):
+        raise ValueError(f"label map {path} has the labels {str(labels)[1:-1][:80]}, of which none is named.")
+    return ObjectMasks(stack, names=[known.get(label, f"label {label}") for label in labels])
 
 
 def _named(path: Path, read: Any, plane: npt.NDArray[Any]) -> Any:

@@ -19,6 +19,7 @@ from page.wiring import (
     QUICK,
     SECONDS,
     SLOW,
+    SOON,
     ask,
     begin,
     current_desk,
@@ -110,6 +111,7 @@ class Page:
                 show_progress="hidden",
                 **QUICK,
             )
+            loaded.then(None, js="() => window.amodalOpen && window.amodalOpen()")
             loaded.success(self.on_opening, self.session, [*self.walked, self.work], show_progress="hidden", **SLOW)
         return page
 
@@ -119,7 +121,7 @@ class Page:
         state = self.session
         self.everything = [state, self.stage, self.mark.panel, self.edit.panel]
         for part in self.everything[1:]:
-            part.act(self.on_act, state, self.everything, show_progress="hidden", trigger_mode="multiple", **QUICK)
+            part.act(self.on_act, state, self.everything, show_progress="hidden", **SOON)
         self.walked = [*self.everything, self.steps, *self.complete.parts]
         self.answered = self.ask.answer(
             self.on_answer, state, [*self.walked, self.ask, self.work], show_progress="hidden", **QUICK
@@ -129,7 +131,7 @@ class Page:
             step.wire(self)
         self.complete.to_edit.click(self.on_edit, state, self.walked, **QUICK)
         # Not `select` of the steps, which tells of changes that come from here too: two that cross would go to and fro.
-        self.stage.walk(self.on_walk, state, self.walked, show_progress="hidden", **QUICK)
+        self.stage.walk(self.on_walk, state, self.walked, show_progress="hidden", **SOON)
 
     def after_waiting(self, event: Any, step: Any, inputs: Any, outputs: list[Any]) -> Any:
         """Wire a `long_work` to an event such as a click: it says that it waits until its turn comes."""
@@ -201,7 +203,7 @@ class Page:
             return gr.skip()
         with self.models.busy:
             if key not in self._opening:
-                done = complete(session, self.models, self.models.choices[0].key, 0.0, report)
+                done = complete(session, self.models, self.models.usual or "", 0.0, report)
                 self._opening[key] = replace(done, view="edit")
         if current_desk().session.photo is not session.photo:
             return gr.skip()

@@ -13,6 +13,7 @@ from PIL import Image
 
 from amodal_diffusion import AmodalPipeline, Layer, MaskPipeline, Scene, ScenePipeline
 from page.segmenters import Segmenters
+from page.work.completed import canvas_masks
 from page.work.edits import current_scene, find_layer, with_scene
 from page.work.marks import draw_stroke
 from page.work.poses import with_pose
@@ -20,6 +21,8 @@ from page.work.session import History, PageError, Session
 
 SCENE_FOLDER = "deocclusion"
 SAMPLES_FOLDER = "amodal-vae"
+PHOTO_FOLDER = "pcnet-m-photo"
+"""The mask pipeline that sees the photo and all marked objects at once."""
 
 
 @dataclass(frozen=True)
@@ -31,20 +34,35 @@ class Choice:
     about: str
 
 
-# By the figures of the cards: in photos ASBU and PCNet-M find the order of 86% of pairs and PCNet-M with the photo of
-# 82%, and its masks suffer with it; in rendered rooms it finds 91%, they 82 and 84%. So it is one to choose, and the
-# first is that of the scene pipeline.
+# What sees the photo comes first; the page begins with the pipeline of the scene pipeline, ASBU, for what
+# demos/README.md says under "Which network".
 CHOICES = (
-    Choice("pcnet-m", "PCNet-M", "Order first, then each object behind what is in front of it. The quickest."),
-    Choice("asbu", "ASBU", "Completes from the occlusion boundary, and says where it is unsure. Best masks on photos."),
     Choice(
-        "pcnet-m-photo",
-        "PCNet-M with the photo",
-        "Looks at the photo too. Best in rooms with furniture (order of 91% of pairs right, others 84%); on other "
-        "photos 82%, others 86%.",
+        PHOTO_FOLDER,
+        "Looks at the photo too (PCNet-M with the photo)",
+        "Looks at the photo and at the outlines of the objects. The best for furniture in rooms (who is in front: 91% "
+        "right, the others 84%); on other photos 82%, the others 86%.",
     ),
-    Choice("occamodal", "OccAmodal", "Looks at the photo, and finds by itself what hides an object."),
-    Choice("amodal-vae", "Amodal-VAE", "Draws the likeliest of the shapes that an object may have."),
+    Choice(
+        "asbu",
+        "By the outlines, best on most photos (ASBU)",
+        "Goes by the outlines of the objects, and says where it is unsure.",
+    ),
+    Choice(
+        "pcnet-m",
+        "By the outlines, the quickest (PCNet-M)",
+        "Goes by the outlines: first who is in front, then each object behind what is in front of it.",
+    ),
+    Choice(
+        "occamodal",
+        "Looks at the photo, at each object alone (OccAmodal)",
+        "Finds by itself what hides an object, also where you have not marked that.",
+    ),
+    Choice(
+        "amodal-vae",
+        "The likeliest of many shapes (Amodal-VAE)",
+        "Draws the likeliest of the shapes that an object may have.",
+    ),
 )
 
 Progress = Callable[[str, float], None]
@@ -80,9 +98,15 @@ class Models:
 
     @property
     def choices(self) -> list[Choice]:
-        """The mask pipelines that are there, that of the scene pipeline first."""
-        usual = Path(self._references().get("mask_pipeline", "")).name
-        return sorted((choice for choice in CHOICES if self.has(choice.key)), key=lambda choice: choice.key != usual)
+        """The mask pipelines that are there, the one that sees the photo first."""
+        return [choice for choice in CHOICES if self.has(choice.key)]
+
+    @property
+    def usual(self) -> str | None:
+        """Key of the one that the page begins with: that of the scene pipeline, where it is there; None without any."""
+        wanted = Path(self._references().get("mask_pipeline", "")).name
+        keys = [choice.key for choice in self.choices]
+        return wanted if wanted in keys else next(iter(keys), None)
 
     @property
     def missing(self) -> str:
@@ -117,7 +141,7 @@ class Models:
 
     def mask_pipeline(self, key: str) -> MaskPipeline:
         if not self.has(key):
-            raise PageError(f"The pipeline {key} is not there.")
+            raise PageError(f"{key} is not there.")
 
         def make() -> MaskPipeline:
             return AmodalPipeline.from_pretrained(self.folder / key, dtype=self.dtype).prepare(self.device)
@@ -216,12 +240,25 @@ class Models:
         return replace(scene, layers=tuple(layers))
 
     def shapes(self, photo: np.ndarray, mask: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """Shapes (K, H, W) bool that an object may have, and their scores (K,), best first."""
+        """Shapes (K, H, W) bool that an object may have by its outline, and their scores (K,), best first."""
         pipe = self.mask_pipeline(SAMPLES_FOLDER)
         with self._lock, torch.inference_mode():
             out = pipe(Image.fromarray(photo), mask, num_samples=count, generator=_generator())
         best = np.argsort(-out.sample_scores[0], kind="stable")
         return out.samples[0][best], out.sample_scores[0][best]
+
+    def shape_by_photo(self, scene: Scene, index: int) -> np.ndarray | None:
+        """The shape (H, W) bool of one object of a scene as it was completed, by the network that sees the photo.
+
+        What is in front of what stays as the scene has it. None where there is no such network.
+        """
+        if not self.has(PHOTO_FOLDER) or scene.photo is None:
+            return None
+        pipe = self.mask_pipeline(PHOTO_FOLDER)
+        modal, _ = canvas_masks(scene)
+        with self._lock, torch.inference_mode():
+            out = pipe(Image.fromarray(scene.photo), modal, order=scene.order)
+        return np.asarray(out.amodal_masks[index], dtype=bool)
 
     def use_shape(
         self, session: Session, chosen: int | None, progress: Progress | None = None, pose: bool = False
@@ -307,7 +344,7 @@ class Models:
         """What can fill hidden parts, the checkpoint's own choice first."""
         if self.missing:
             return ()
-        pipe = self.scene_pipeline(self.choices[0].key)
+        pipe = self.scene_pipeline(self.usual or "")
         usual = pipe.content_pipeline.config.filler or pipe.content_pipeline.network
         return tuple(sorted(pipe.fillers, key=lambda filler: filler != usual))
 
@@ -322,7 +359,7 @@ class Models:
     def _key(self, session: Session) -> str:
         """Of the mask pipeline that a scene came from."""
         key = session.recipe[0] if session.recipe else ""
-        return key if any(choice.key == key for choice in self.choices) else self.choices[0].key
+        return key if any(choice.key == key for choice in self.choices) else self.usual or ""
 
 
 def moved_mask(mask: np.ndarray, motion: np.ndarray | None) -> np.ndarray:

@@ -78,28 +78,21 @@ class Segmenters:
 
     @property
     def about(self) -> str:
-        """What is there, and how to have more, for the page (Markdown)."""
-        can = []
+        """What is there, and what could be, for the page (Markdown)."""
+        can, more = [], []
         if self.clicker is not None:
-            can.append(f"**Clicks and boxes:** {'built in' if self.clicker is self.embedded else f'`{self.name}`'}.")
+            here = "work here" if self.clicker is self.embedded else f"are answered by {self.name}"
+            can.append(f"**Clicks and boxes** {here}.")
         if self.finds_all:
-            can.append(f"**All objects at once:** `{self.name}`.")
+            can.append(f"**All objects at once** are found by {self.name}.")
         if self.takes_text:
-            can.append(f"**Words:** `{self.name}`.")
-        more = []
-        if self.clicker is None:
-            more.append("clicks")
-        if not self.finds_all:
-            more.append("all objects at once")
-        if not self.takes_text:
-            more.append("words")
-        if self.clicker is not None and self.clicker is self.embedded:
-            more.append("finer outlines")
+            can.append(f"**Words** are understood by {self.name}.")
+        more += ["answers clicks"] if self.clicker is None else []
+        more += [] if self.finds_all else ["finds all objects at once"]
+        more += [] if self.takes_text else ["looks for what you name"]
+        more += ["draws finer outlines"] if self.clicker is not None and self.clicker is self.embedded else []
         if more:
-            can.append(
-                f"For {_list(more)}, whoever runs this page starts it with `--segmenter`, such as "
-                "`facebook/sam2.1-hiera-tiny` or, for words, `facebook/sam3`."
-            )
+            can.append(f"Whoever runs this page can add a model that {_list(more)}.")
         return " ".join(can)
 
     # What it does
@@ -130,13 +123,13 @@ class Segmenters:
         if session.photo is None:
             raise PageError("Load a photo first.")
         if self.chosen is None or not (self.finds_all if text is None else self.takes_text):
-            raise PageError("There is no segmenter that can do that.")
+            raise PageError("Nothing here can do that. Click the objects, or draw around them.")
         words = {} if text is None else {"text": _words(text)}
         with self._lock, torch.inference_mode():
             found = self.chosen(session.photo, **words)
         if not len(found.masks):
             what = "no object" if text is None else f"nothing that it would call “{words['text']}”"
-            raise PageError(f"The segmenter found {what} in this photo. Mark the objects by hand instead.")
+            raise PageError(f"The model found {what} in this photo. Mark the objects by hand instead.")
         # Large ones first: of a pixel that several claim the smallest has it.
         largest = np.argsort(-mask_areas(found.masks), kind="stable")
         names = [found.names[index] for index in largest]

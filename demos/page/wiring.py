@@ -27,6 +27,8 @@ LOGGER = logging.getLogger("amodal_diffusion.demo")
 PHOTO_SUFFIXES = [".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"]
 QUICK: dict[str, Any] = {"concurrency_id": "edit", "concurrency_limit": 1, "api_visibility": "private"}
 """Of events that run no network."""
+SOON: dict[str, Any] = QUICK | {"trigger_mode": "multiple"}
+"""Of those that a visitor may ask for again before the answer: Gradio would leave out what comes in the meantime."""
 EMBED: dict[str, Any] = {"concurrency_id": "embed", "concurrency_limit": 1, "api_visibility": "private"}
 """Of looking at a photo before the first click, which nobody waits for."""
 SLOW: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1, "api_visibility": "private"}
@@ -42,7 +44,7 @@ UNKEPT = "Your work cannot be kept on the server at the moment. Export the scene
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 STAGES = {
     "segment": "Looking for objects",
-    "masks": "Completing the masks",
+    "masks": "Completing the shapes",
     "edges": "Softening the outlines",
     "contents": "Painting what is hidden",
     "background": "Filling the background",
@@ -117,7 +119,7 @@ def long_work(step: Callable[..., Any]) -> Callable[..., Any]:
             try:
                 _check_open(desk)
                 with _at(desk):
-                    report("Loading the networks", 0.0)
+                    report("Getting ready", 0.0)
                     if not desk.todo:  # otherwise `is_begun` looks, so that other work spends no cancel
                         desk.waits = False
                         _check_going(desk)
@@ -125,8 +127,8 @@ def long_work(step: Callable[..., Any]) -> Callable[..., Any]:
                     if not isinstance(result, dict):
                         _check_going(desk)  # pipelines ask between their stages, and not while the result is drawn
                     outcome.append(_settled(desk, before, result))
-            except Exception as error:
-                outcome.append(error)
+            except Exception as error:  # of what was cancelled nobody wants to hear that it found nothing
+                outcome.append(CallInterruptedError("cancelled") if desk.cancelled.is_set() else error)
             finally:
                 done.set()
 
@@ -233,7 +235,7 @@ def begin(what: str) -> dict[str, Any]:
     desk = _desk.get()
     desk.todo, desk.waits = what, True
     desk.cancelled.clear()
-    return work_value("Waiting for the networks", None)
+    return work_value("Waiting for other work to end", None)
 
 
 def is_begun(what: str) -> bool:

@@ -68,8 +68,9 @@ def pipelines(tmp_path_factory):
 class Server:
     """The page as `python demos/app.py` serves it; it can be killed and started anew, with the work that it kept."""
 
-    def __init__(self, folder, pipelines, *options):
+    def __init__(self, folder, pipelines, *options, **environ):
         self.folder, self.pipelines, self.options, self.port = folder, pipelines, options, free_port()
+        self.environ = environ
         self.url, self.log = f"http://127.0.0.1:{self.port}", folder / "log.txt"
         self.process = None
 
@@ -79,7 +80,11 @@ class Server:
         files = {"GRADIO_TEMP_DIR": str(self.folder / "files"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
-                command, stdout=output, stderr=subprocess.STDOUT, env={**os.environ, **files}, cwd=self.folder
+                command,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **files, **self.environ},
+                cwd=self.folder,
             )
         wait_for(self.process, self.url, self.log, "demos/app.py")
 
@@ -103,6 +108,31 @@ def server(tmp_path_factory, pipelines):
     started.start()
     yield started
     started.stop()
+
+
+@pytest.fixture
+def own_server(tmp_path_factory, pipelines):
+    """One that keeps no other visitor's work, and that a test may kill without troubling those of others."""
+    started = Server(tmp_path_factory.mktemp("own-server"), pipelines)
+    started.start()
+    yield started
+    started.stop()
+
+
+@pytest.fixture
+def start_server(pipelines):
+    """Starts servers whose log may say that something went wrong; `environ` are variables."""
+    started = []
+
+    def start(folder, *options, **environ):
+        started.append(Server(folder, pipelines, *options, **environ))
+        started[-1].start()
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.process.terminate()
+        one.process.wait(30)
 
 
 @pytest.fixture(scope="session")

@@ -152,7 +152,7 @@ def test_photo_marked_by_hand(open_page, screenshots, photo_file):
         visitor.page.mouse.click(*visitor.point(x, y))
     visitor.after_step(lambda: visitor.page.keyboard.press("Enter"))
     expect(visitor.rows("mark-panel")).to_have_count(2)
-    visitor.complete("PCNet-M")
+    visitor.complete("By the outlines, the quickest (PCNet-M)")
     expect(visitor.page.locator("#summary")).to_contain_text("object")
 
 

@@ -253,7 +253,7 @@ def test_no_object_loses_pixels_without_a_word(visit, screenshots, size):
 
 def test_a_segmenter_of_transformers(open_page, sam_address, screenshots):
     visitor = open_page(at=sam_address)
-    expect(visitor.page.locator("#about-marking")).to_contain_text("Clicks and boxes: tiny-sam.")
+    expect(visitor.page.locator("#about-marking")).to_contain_text("Clicks and boxes are answered by tiny-sam.")
     visitor.example("woven")
     visitor.press("Remove all objects")
     expect(visitor.page.locator("#find")).to_be_visible()

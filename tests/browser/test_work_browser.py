@@ -1,6 +1,7 @@
 """Nothing is lost on the page: reloads, crashes, steps back, slow servers; scenes go out and come in again."""
 
 import json
+import time
 import zipfile
 
 import numpy as np
@@ -29,11 +30,12 @@ def slow_down(visitor, milliseconds):
 SIZES = pytest.mark.parametrize(("width", "height"), [(1440, 900), (390, 844)], ids=["desktop", "phone"])
 
 
-def wait_kept(visitor, server, edits):
-    """Until the server has written a work with so many edits, which it does beside what else is done."""
+def wait_kept(visitor, server, edits, since=0.0):
+    """Until a server that has no other visitors has written a work with so many edits, and did so `since` then."""
     for _ in range(600):
         for path in (server.folder / "kept").glob("*/*/work.json"):
-            if json.loads(path.read_text(encoding="utf-8"))["edits"] == edits:
+            edited = json.loads(path.read_text(encoding="utf-8"))["edits"]
+            if edited == edits and path.stat().st_mtime > since:
                 return
         visitor.page.wait_for_timeout(200)
     raise AssertionError(f"no work with {edits} edits was kept")
@@ -51,14 +53,14 @@ def test_the_first_thing_is_to_drag_a_whole_object(open_page, screenshots, width
 
 
 @SIZES
-def test_work_is_offered_again(open_page, screenshots, server, width, height):
-    visitor = open_page(width=width, height=height, start="coffee")
+def test_work_is_offered_again(open_page, screenshots, own_server, width, height):
+    visitor = open_page(at=own_server.url, width=width, height=height, start="coffee")
     visitor.choose("cup")
     x = visitor.number("X")
     visitor.after_step(lambda: visitor.drag(HANDLE))
     dragged = visitor.number("X")
     visitor.type_number("Rotation °", 20)
-    wait_kept(visitor, server, 2)
+    wait_kept(visitor, own_server, 2)
     visitor.visit()
     expect(visitor.question).to_contain_text("coffee: 4 objects, 2 edits")
     visitor.screenshot(screenshots, f"work-offer-{width}")
@@ -70,13 +72,14 @@ def test_work_is_offered_again(open_page, screenshots, server, width, height):
     assert (visitor.number("Rotation °"), visitor.number("X")) == (0, dragged)
     visitor.press("Undo (Ctrl+Z)")
     assert visitor.number("X") == x
-    for _ in range(2):
-        visitor.after_step(lambda: visitor.page.keyboard.press("Control+Shift+z"))
+    visitor.after_step(lambda: visitor.page.keyboard.press("Control+Shift+z"))
+    since = time.time()
+    visitor.after_step(lambda: visitor.page.keyboard.press("Control+Shift+z"))
     assert visitor.number("Rotation °") == 20
-    visitor.page.wait_for_timeout(4000)  # the last of these changes is written
+    wait_kept(visitor, own_server, 2, since)
 
-    server.kill()  # a crash
-    server.start()
+    own_server.kill()  # a crash
+    own_server.start()
     visitor.visit()
     expect(visitor.question).to_contain_text("coffee: 4 objects")
     visitor.page.keyboard.press("Escape")  # which is no answer
@@ -84,7 +87,7 @@ def test_work_is_offered_again(open_page, screenshots, server, width, height):
     visitor.answer("Open")
     visitor.choose("cup")
     assert visitor.number("Rotation °") == 20
-    other = open_page(width=width, height=height)  # another browser
+    other = open_page(at=own_server.url, width=width, height=height)  # another browser
     assert other.mode == "" and other.question.is_hidden()
     visitor.visit()
     visitor.answer("Discard")
@@ -111,9 +114,9 @@ def test_steps_back_and_forth_keep_the_edits(open_page, screenshots, width, heig
     visitor.page.get_by_role("button", name="Brush").click()
     visitor.after_step(lambda: visitor.drag([(30, 30), (60, 40)]))
     visitor.page.click("#complete")
-    expect(visitor.question).to_contain_text("The masks of cup have changed")
+    expect(visitor.question).to_contain_text("The outlines of cup have changed")
     visitor.screenshot(screenshots, f"work-ask-masks-{width}")
-    visitor.answer("Back to the masks")
+    visitor.answer("Back to marking")
     assert visitor.mode == "mark"
     visitor.page.click("#complete")
     visitor.answer("Complete")
@@ -261,7 +264,7 @@ def test_a_finished_example_says_what_was_found(open_page):
     expect(visitor.page.locator("#shape-of input")).to_have_value("saucer")
 
 
-def test_a_reload_at_once_and_two_tabs(open_page, server):
+def test_a_reload_at_once_and_two_tabs(open_page):
     visitor = open_page(start="coffee")
     visitor.after_step(lambda: visitor.drag(HANDLE))
     visitor.visit()
@@ -290,12 +293,12 @@ def test_a_reload_at_once_and_two_tabs(open_page, server):
     second.close()
 
 
-def test_a_server_that_was_started_anew_wipes_nothing(open_page, server):
-    visitor = open_page(start="coffee")
+def test_a_server_that_was_started_anew_wipes_nothing(open_page, own_server):
+    visitor = open_page(at=own_server.url, start="coffee")
     visitor.after_step(lambda: visitor.drag(HANDLE))
-    wait_kept(visitor, server, 1)
-    server.kill()
-    server.start()
+    wait_kept(visitor, own_server, 1)
+    own_server.kill()
+    own_server.start()
     visitor.drag(HANDLE[::-1])
     expect(visitor.page.locator(".toast-body", has_text="Reload the page")).to_be_visible()
     assert visitor.mode == "edit"

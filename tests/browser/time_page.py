@@ -83,7 +83,7 @@ def pipeline_alone() -> float:
     """Processor seconds from the masks of the first example to its scene, without the page; networks are loaded."""
     models = Models(DEMOS.parent / "pipelines", dtype=preferred_dtype("cpu"))
     session = open_example(Session(), EXAMPLES[0].key)
-    key = models.choices[0].key
+    key = models.usual
     models.complete(session, key)
     start = time.process_time()
     models.complete(session, key)

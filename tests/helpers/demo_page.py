@@ -38,7 +38,9 @@ class DemoPage:
         """Open the page, or open it anew."""
         self.page.goto(self.url)
         expect(self.page.locator(".ad-example")).to_have_count(4)
-        expect(self.page.locator(".ad-stage")).to_have_attribute("data-mode", re.compile("mark|edit|look|^$"))
+        expect(self.page.locator("body.ad-open .ad-stage")).to_have_attribute(
+            "data-mode", re.compile("mark|edit|look|^$")
+        )
 
     def _check_request(self, request):
         if not request.url.startswith((self.address, "data:", "blob:")):

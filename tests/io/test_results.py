@@ -87,6 +87,30 @@ def test_palette_label_map_counts_indices_not_colours(tmp_path):
     assert read_object_masks(tmp_path / "labels.png").names == ["label 1", "label 2"]
 
 
+def test_a_json_names_the_labels_of_a_map(tmp_path, masks):
+    labels = np.zeros((HEIGHT, WIDTH), np.uint8)
+    labels[:4], labels[5:], labels[4:, :3] = 3, 7, 9
+    Image.fromarray(labels).save(tmp_path / "labels.png")
+    (tmp_path / "names.json").write_text(json.dumps({"3": " cup ", "7": "saucer", "20": "not there"}))
+    for files in (("labels.png", "names.json"), ("names.json", "labels.png")):
+        objects = read_object_masks([tmp_path / file for file in files], size=(HEIGHT, WIDTH))
+        assert objects.names == ["cup", "saucer", "label 9"]
+    for content, says in (
+        ([1], r"names.json must name the labels of one map, such as .*, got a list"),
+        ({"images": []}, "got the key 'images'"),
+        ({"3": ""}, "got '' as the name of 3"),
+        ({"3": 5}, "got '5' as the name of 3"),
+        ({"4": "cup"}, "has the labels 3, 7, 9, of which none is named"),
+    ):
+        (tmp_path / "names.json").write_text(json.dumps(content))
+        with pytest.raises(ValueError, match=says):
+            read_object_masks([tmp_path / "labels.png", tmp_path / "names.json"])
+    Image.fromarray(labels).save(tmp_path / "two.tif", save_all=True, append_images=[Image.fromarray(labels)])
+    (tmp_path / "names.json").write_text('{"3": "cup"}')
+    with pytest.raises(ValueError, match="two.tif has 2 pages, expected one map"):
+        read_object_masks([tmp_path / "two.tif", tmp_path / "names.json"])
+
+
 def test_folder_is_read_in_natural_order_and_skips_other_files(tmp_path, masks):
     for name, mask in zip(("mask 10.png", "mask 2.PNG", "cup.png"), masks, strict=True):
         save_mask(tmp_path / name, mask, mode="1" if name == "cup.png" else "L")

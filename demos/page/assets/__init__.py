@@ -5,8 +5,8 @@ from pathlib import Path
 FOLDER = Path(__file__).parent
 SCRIPTS = {
     "stage": (
-        "state", "zoom", "drawing", "marking", "toolbar", "objects", "pointer", "keyboard", "dropping",
-        "compare", "start",
+        "state", "zoom", "drawing", "marking", "toolbar", "objects", "pointer", "cross", "keyboard",
+        "dropping", "compare", "start",
     ),
     "panel": ("parts", "naming", "row", "stacking", "details", "list"),
 }  # fmt: skip

@@ -9,7 +9,7 @@ from amodal_diffusion import Scene
 from page.models import Models, Progress
 from page.steps.mark import ROOMS
 from page.view.drawing import VIEWS, draw_shapes
-from page.wiring import QUICK, SECONDS, SLOW, ask, begin, guarded, is_begun, long_work, report, shown
+from page.wiring import QUICK, SECONDS, SLOW, SOON, ask, begin, guarded, is_begun, long_work, report, shown
 from page.work.completed import canvas_masks, has_uncertainty, partly_hidden, summary
 from page.work.desk import Question
 from page.work.edits import find_layer
@@ -81,12 +81,12 @@ class CompleteStep:
         )
         for event in (checked, page.answered):
             event.success(self.on_complete, asked, [*page.walked, page.work], show_progress="hidden", **SLOW)
-        self.look.input(self.on_look, [state, self.look], everything, show_progress="hidden", **QUICK)
+        self.look.input(self.on_look, [state, self.look], everything, show_progress="hidden", **SOON)
         shape = [state, self.gallery, self.pose, self.use_shape, self.chosen_shape]
         asked = [state, self.shape_of, self.shape_count]
         page.after_waiting(self.draw_shapes.click, self.on_shapes, asked, shape)
         chosen = [*everything, self.chosen_shape, self.use_shape]
-        self.gallery.select(self.on_shape, state, chosen, show_progress="hidden", **QUICK)
+        self.gallery.select(self.on_shape, state, chosen, show_progress="hidden", **SOON)
         page.after_waiting(self.use_shape.click, self.on_use_shape, [state, self.chosen_shape, self.pose], everything)
 
     @guarded
@@ -99,11 +99,11 @@ class CompleteStep:
             return {self.page.work: go(session)}
         names = ", ".join(lost[:4]) + (" and others" if len(lost) > 4 else "")
         question = Question(
-            "Complete the changed masks?",
-            f"The masks of {names} have changed, so what you did to {'them' if len(lost) > 1 else 'it'} in the scene "
-            "begins anew. Your other edits are kept.",
+            "Complete the changed objects?",
+            f"The outlines of {names} have changed, so what you did to {'them' if len(lost) > 1 else 'it'} in the "
+            "scene begins anew. Your other edits are kept.",
             "Complete",
-            "Back to the masks",
+            "Back to marking",
             go,
         )
         return {self.page.ask: ask(question)}
@@ -120,7 +120,7 @@ class CompleteStep:
         if session.completed is None:
             raise PageError("Complete the objects first.")
         if look == "Uncertainty" and not has_uncertainty(session.completed):
-            raise PageError("This network does not say where it is unsure. Complete with ASBU to see it.")
+            raise PageError("These shapes come without it. Complete with ASBU to see where it is unsure.")
         return shown(session.step(look=look if look in VIEWS else "Parts", shape=None, view="look"))
 
     @long_work
@@ -130,8 +130,13 @@ class CompleteStep:
         index = find_layer(session.completed, number)
         modal, amodal = canvas_masks(session.completed)
         photo = session.completed.photo
-        samples, scores = self.models.shapes(photo, modal[index], int(min(max(count, 2), 12)))
-        pictures = draw_shapes(photo, modal[index], amodal[index], samples, scores)
+        count = int(min(max(count, 2), 12))
+        seen = self.models.shape_by_photo(session.completed, index)
+        samples, fits = self.models.shapes(photo, modal[index], count - (seen is not None))
+        said = [f"fits {100 * float(fit):.0f}%" for fit in fits]
+        if seen is not None:
+            samples, said = np.concatenate([seen[None], samples]), ["By looking at the photo", *said]
+        pictures = draw_shapes(photo, modal[index], amodal[index], samples, said)
         drawn = session.step(samples=samples, samples_of=number, shape=None)
         gallery = gr.Gallery(value=pictures, selected_index=None, visible=True)
         return drawn, gallery, gr.Checkbox(value=False, visible=True), gr.Button(interactive=False, visible=True), None
@@ -194,7 +199,7 @@ def check(session: Session, models: Models, key: str) -> None:
     if models.missing:
         raise PageError(models.missing)
     if not any(choice.key == key for choice in models.choices):
-        raise PageError("Choose a network to complete with.")
+        raise PageError("Choose what is to complete the hidden shapes.")
 
 
 def is_complete(session: Session, key: str, room: float, filler: str | None = None) -> bool:

@@ -17,6 +17,7 @@ from page.wiring import (
     PHOTO_SUFFIXES,
     QUICK,
     SECONDS,
+    SOON,
     guarded,
     long_work,
     object_list,
@@ -82,23 +83,23 @@ class MarkStep:
         self.panel = object_list("mark-panel")
         self.about_marking = gr.Markdown(segmenters.about, elem_id="about-marking")
         choices = [(choice.label, choice.key) for choice in self.models.choices]
-        first = choices[0][1] if choices else None
+        first, fillers = self.models.usual, self.models.fillers
+        self.pipeline = gr.Dropdown(
+            choices, value=first, label="Complete hidden shapes", filterable=False, elem_id="pipeline"
+        )
+        self.about = gr.Markdown(self.about_network(first), elem_id="about")
         with gr.Row():
-            self.pipeline = gr.Dropdown(
-                choices, value=first, label="Complete with", filterable=False, min_width=140, elem_id="pipeline"
+            self.filler = gr.Dropdown(
+                [(FILLERS[filler], filler) for filler in fillers],
+                value=fillers[0] if fillers else None,
+                label="Paint hidden parts with",
+                filterable=False,
+                min_width=140,
+                elem_id="filler",
             )
             self.room = gr.Dropdown(
                 ROOMS, value=0.0, label="Room beyond the frame", filterable=False, min_width=140, elem_id="room"
             )
-        fillers = self.models.fillers
-        self.filler = gr.Dropdown(
-            [(FILLERS[filler], filler) for filler in fillers],
-            value=fillers[0] if fillers else None,
-            label="Fill hidden parts with",
-            filterable=False,
-            elem_id="filler",
-        )
-        self.about = gr.Markdown(self.about_network(first), elem_id="about")
         self.complete = gr.Button("Complete the objects", variant="primary", size="lg", elem_id="complete")
 
     def about_network(self, key: str | None) -> str:
@@ -108,9 +109,9 @@ class MarkStep:
         state, everything = page.session, page.everything
         opened = [*page.walked, page.ask, page.work]
         began = [
-            self.examples.choose(self.on_example, state, opened, show_progress="hidden", **QUICK),
-            self.photo.upload(self.on_photo, [state, self.photo], opened, show_progress="hidden", **QUICK),
-            self.scene.upload(self.on_scene, [state, self.scene], opened, show_progress="hidden", **QUICK),
+            self.examples.choose(self.on_example, state, opened, show_progress="hidden", **SOON),
+            self.photo.upload(self.on_photo, [state, self.photo], opened, show_progress="hidden", **SOON),
+            self.scene.upload(self.on_scene, [state, self.scene], opened, show_progress="hidden", **SOON),
             page.answered,
         ]
         for event in began:
@@ -124,7 +125,7 @@ class MarkStep:
             self.pipeline,
             self.about,
             show_progress="hidden",
-            **QUICK,
+            **SOON,
         )
 
     @guarded

@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -178,15 +179,18 @@ def draw_sheet(scene: Scene, width: int = 1200) -> Image.Image:
 
 
 def draw_shapes(
-    photo: np.ndarray, modal: np.ndarray, amodal: np.ndarray, samples: np.ndarray, scores: np.ndarray
+    photo: np.ndarray, modal: np.ndarray, amodal: np.ndarray, samples: np.ndarray, said: Sequence[str]
 ) -> list[tuple[Image.Image, str]]:
-    """A picture and a caption for each shape (K, H, W) of the object with the visible and whole mask (H, W)."""
+    """A picture and a caption for each shape (K, H, W) of the object with the visible and whole mask (H, W).
+
+    `said` are words about each shape, to which the caption adds how much of it is not as the object is now.
+    """
     pictures = []
-    for number, score in enumerate(scores):
+    for number, words in enumerate(said):
         drawing = draw_shape(photo, modal, amodal, samples, number)
         union = (samples[number] | modal | amodal).sum()
         changed = ((samples[number] | modal) != amodal).sum() / max(1, int(union))
-        pictures.append((drawing, f"{100 * float(score):.0f}% fit, {changed:.0%} new"))
+        pictures.append((drawing, f"{words}, {changed:.0%} changed"))
     return pictures
 
 

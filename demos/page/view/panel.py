@@ -16,8 +16,8 @@ FILLERS = {
     "blend": "Copied detail on smooth colours",
     "exemplar": "Copied pixels",
     "smooth": "Smooth colours",
-    "pcnet-c": "PCNet-C, a network",
-    "inpainter": "An inpainting model",
+    "pcnet-c": "Painted by a network (PCNet-C)",
+    "inpainter": "Painted by an inpainting model",
 }
 """What the page calls the fillers of the library."""
 
@@ -30,7 +30,7 @@ def panel_value(session: Session, mode: str) -> Value | None:
         history: Any = session.marks
         objects = [_mark_row(mark, session.photo) for mark in reversed(session.marks.present)]
         selected, title = session.selected, f"Objects ({len(objects)})"
-        none = "No object yet. Draw around each object in the photo, or upload masks."
+        none = "No object yet. Click the objects in the photo, or draw around them."
     elif session.scene is not None:
         history, scene = session.scene, session.scene.present
         objects = [_layer_row(scene, index, session) for index in reversed(scene.stacking())]

@@ -126,9 +126,9 @@ def _tile(layer: Layer) -> Image.Image:
 
 def _look_stage(session: Session, scene: Scene) -> Value:
     hints = {
-        "Parts": "Tinted: what the photo shows. Hatched: what the network adds.",
+        "Parts": "Tinted: what the photo shows. Hatched: what was hidden.",
         "Order": "An arrow runs from an object to what it hides in part.",
-        "Uncertainty": "Dark: the network is unsure whether the object is there.",
+        "Uncertainty": "Dark: it is unsure whether the object is there.",
         "Whole objects": "Each object with its hidden part, as it can be moved.",
     }
     if session.samples is not None and session.shape is not None:

@@ -143,5 +143,5 @@ def _box(session: Session, box: Any) -> tuple[float, float, float, float]:
         raise PageError("That box cannot be read.")
     (left, top), (right, bottom) = check_point(session, *box[:2]), check_point(session, *box[2:])
     if right - left < 2 or bottom - top < 2:
-        raise PageError("That box is too small.")
+        raise PageError("That box is too small. Drag from one corner of the object to the one across, or click it.")
     return left, top, right, bottom

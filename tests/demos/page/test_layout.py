@@ -16,6 +16,7 @@ def test_page_is_built_of_what_is_there(models):
     page = Page(models)
     page.build()
     assert [key for _, key in page.mark.pipeline.choices] == ["pcnet-m", "amodal-vae"]
+    assert page.mark.pipeline.value == "pcnet-m"
     assert page.mark.find.visible is False and page.session.value.session.can_click is False
 
 

@@ -27,6 +27,9 @@ def test_masks_of_files(tmp_path, blank):
     Image.fromarray((first // 255 + second // 255 * 7).astype(np.uint8)).save(tmp_path / "labels.png")
     labels, _ = add_mask_files(blank, [str(tmp_path / "labels.png")])
     assert [mark.area for mark in labels.marks.present] == [15 * 25, 30 * 50]
+    (tmp_path / "names.json").write_text(json.dumps({"1": "cup", "7": "spoon"}))
+    named, _ = add_mask_files(blank, [str(tmp_path / "names.json"), str(tmp_path / "labels.png")])
+    assert [mark.name for mark in named.marks.present] == ["cup", "spoon"]
 
     rle = encode_rle(second > 0)
     coco = {
@@ -84,7 +87,8 @@ def test_refused_mask_files(tmp_path, monkeypatch, blank):
         (["small.png"], "mask in small.png is 10x10"),
         (["bad.json"], "bad.json is no valid JSON"),
         (["text.png"], "neither a COCO JSON nor a mask"),
-        (["bad.json", "small.png"], "not both"),
+        (["bad.json", "small.png"], "bad.json is no valid JSON"),
+        (["bad.json", "small.png", "small.png"], "not both"),
         (["small.png"] * 65, "Up to 64 files"),
     ]
     for names, says in cases:

@@ -1,6 +1,8 @@
 """From marks to a scene, and other shapes."""
 
 import json
+import re
+import shutil
 
 import numpy as np
 import pytest
@@ -18,7 +20,8 @@ from page.work.completed import canvas_masks, partly_hidden
 from page.work.files.photos import with_photo
 from page.work.marks import add_marks
 from page.work.session import PageError, Session
-from photo_helpers import draw_scene
+from photo_helpers import draw_scene, tiny_photo_pcnet
+from repository_helpers import ROOT
 
 
 def test_completing_takes_the_steps_in_order(marked, models):
@@ -38,7 +41,7 @@ def test_completing_needs_marks_a_photo_and_the_pipelines(tmp_path, blank, marke
         complete(blank, models, "pcnet-m")
     with pytest.raises(PageError, match="Mark at least one object"):
         complete(Session(), models, "pcnet-m")
-    with pytest.raises(PageError, match="Choose a network"):
+    with pytest.raises(PageError, match="Choose what is to complete"):
         complete(marked, models, "../secret")
     empty = Models(tmp_path)
     assert "pipelines/deocclusion" in empty.missing and empty.choices == []
@@ -59,7 +62,8 @@ def test_another_shape_takes_the_place_of_the_first(completed, models):
     modal, amodal = canvas_masks(completed.completed)
     samples, scores = models.shapes(completed.photo, modal[0], 3)
     assert len(samples) == 3 and (np.diff(scores) <= 0).all()
-    pictures = draw_shapes(completed.photo, modal[0], amodal[0], samples, scores)
+    pictures = draw_shapes(completed.photo, modal[0], amodal[0], samples, ["one", "two", "three"])
+    assert re.fullmatch(r"two, \d+% changed", pictures[1][1])
     assert len(pictures) == 3 and all(max(picture.size) == 1000 for picture, _ in pictures)
     samples[1] = False
     samples[1, 5:20, 8:30] = True
@@ -75,6 +79,27 @@ def test_another_shape_takes_the_place_of_the_first(completed, models):
     for chosen in (None, 3, -1):
         with pytest.raises(PageError, match="Choose a shape"):
             models.use_shape(moved, chosen)
+
+
+def test_the_network_that_sees_the_photo_comes_first(completed, models, folder, tmp_path):
+    assert models.shape_by_photo(completed.completed, 0) is None  # there is none
+    shutil.copytree(folder, tmp_path / "all")
+    tiny_photo_pcnet().save_pretrained(tmp_path / "all" / "pcnet-m-photo")
+    every = Models(tmp_path / "all")
+    assert [choice.key for choice in every.choices] == ["pcnet-m-photo", "pcnet-m", "amodal-vae"]
+    assert "Looks at the photo" in every.choices[0].label
+    number = completed.completed.layers[0].id
+    modal, _ = canvas_masks(completed.completed)
+    seen = every.shape_by_photo(completed.completed, 0)
+    assert seen.shape == modal[0].shape and (seen >= modal[0]).all()
+    page = Page(every)
+    page.build()
+    *_, (drawn, gallery, *_) = page.complete.on_shapes(completed, number, 4)
+    words = [item["caption"] for item in gallery.value]
+    assert words[0].startswith("By looking at the photo, ") and all(word.startswith("fits ") for word in words[1:])
+    assert len(drawn.samples) == len(words) == 4 and (drawn.samples[0] == seen).all()
+    shipped = Models(ROOT / "pipelines")
+    assert shipped.choices[0].key == "pcnet-m-photo" and shipped.usual == "asbu"
 
 
 def test_a_chosen_shape_can_be_another_pose(completed, models):

@@ -232,7 +232,7 @@ def test_all_objects_and_what_a_text_names(segmenters, blank):
     for text, says in (("nothing", "nothing that it would call “nothing”"), (" ", "Say what to look for")):
         with pytest.raises(PageError, match=says):
             segmenters.find(blank, text)
-    with pytest.raises(PageError, match="no segmenter that can"):
+    with pytest.raises(PageError, match="Nothing here can do that"):
         Segmenters(Discs()).find(blank)
 
 
@@ -246,13 +246,15 @@ def test_the_page_says_what_is_there_and_how_to_have_more(segmenters, folder):
     both = Page(Models(folder, segmenters))
     both.build()
     assert both.mark.find.visible and both.session.value.session.can_click
-    assert segmenters.about.startswith("**Clicks and boxes:** built in.") and "`some-model`" in segmenters.about
+    assert segmenters.about.startswith(
+        "**Clicks and boxes** work here. **All objects at once** are found by some-model."
+    )
     alone = Segmenters(Discs())
     page = Page(Models(folder, alone))
     page.build()
     assert not page.mark.find.visible and page.session.value.session.can_click
-    assert "all objects at once, words and finer outlines" in alone.about and "--segmenter" in alone.about
-    assert "For clicks" in Segmenters().about
+    assert "finds all objects at once, looks for what you name and draws finer outlines" in alone.about
+    assert "a model that answers clicks" in Segmenters().about and "--" not in alone.about
     chosen = Everything()
     chosen.can_click = True
     assert Segmenters(Discs(), chosen, "x").clicker is chosen

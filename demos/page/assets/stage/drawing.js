@@ -29,6 +29,7 @@ function draw() {
   }
   if (state.mode === "edit" && item && !item.locked && !shaping) drawFrame(item);
   if (state.mode === "mark" || shaping) drawMarking();
+  if (cross && (state.mode === "mark" || shaping)) drawCross();
 }
 
 // The part of the picture that shows an object, as a glow for the pointer.

@@ -21,9 +21,15 @@ function onKey(event) {
   } else if (key === "escape") {
     corners = [];
     if (gesture) gesture = null;
-    else if (shaping) chooseShaping(null);
+    else if (cross) {
+      cross = null;
+      buildTools();
+    } else if (shaping) chooseShaping(null);
     else if (state.selected !== null) send({ mode: state.mode, op: "select", id: null });
     draw();
+  } else if (key === "enter" && takesCross()) {
+    event.preventDefault();
+    pressCross(event);
   } else if (key === "enter") closeOutline();
   else if ((key === "delete" || key === "backspace") && chosen()) {
     event.preventDefault();
@@ -47,6 +53,11 @@ function viewKey(event, key) {
   const act = VIEW_KEYS[key] || (!isWorking() && ((state.mode === "mark" && MARK_KEYS[key]) || (shaping && BRUSH_KEYS[key])));
   if (act) {
     act();
+    return true;
+  }
+  if (cross && takesCross() && (WAYS[key] || (key === "b" && state.mode === "mark" && tool === "click"))) {
+    if (key === "b") boxCorner(event);
+    else moveCross(key, event);
     return true;
   }
   const moves = WAYS[key] && zoom.factor > 1 && document.activeElement === root && !(state.mode === "edit" && chosen());

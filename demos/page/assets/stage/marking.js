@@ -46,9 +46,25 @@ function endMark(done) {
     const item = state.objects[codeAt(done.points[0]) - 1];
     if (!done.moved) send({ mode: "mark", op: "select", id: item ? item.id : null });
   } else if (done.tool === "click") {
-    if (done.moved) ask({ op: "click", box: boxOf(done) });
-    else if (onPicture(done.points[0]) && !isSecond(done)) ask({ op: "click", point: inPhoto(done.points[0]), positive: !done.negative });
+    if (done.moved && !isSlip(done)) {
+      if (!isBeside(done)) ask({ op: "click", box: boxOf(done) });
+    } else if (onPicture(done.points[0]) && !isSecond(done)) ask({ op: "click", point: inPhoto(done.points[0]), positive: !done.negative });
   } else endLine(done);
+}
+
+// A hand that shook while it clicked draws a line of some pixels, which is no box.
+function isSlip(done) {
+  if (done.byKeys) return false;
+  const [left, top, right, bottom] = boxOf(done);
+  const sides = [right - left, bottom - top].map((side) => side * fit.scale).sort((a, b) => a - b);
+  return sides[0] < 4 && sides[1] < 16 && onPicture(done.points[0]);
+}
+
+// All of the box lies beside the picture, where there is nothing to mark.
+function isBeside(done) {
+  const ends = [done.points[0], done.points[done.points.length - 1]];
+  const sizes = [state.width, state.height];
+  return [0, 1].some((axis) => ends.every((end) => end[axis] < 0) || ends.every((end) => end[axis] >= sizes[axis]));
 }
 
 function endLine(done) {
@@ -145,14 +161,14 @@ function drawMarking() {
   ctx.lineCap = ctx.lineJoin = "round";
   if (gesture && gesture.kind === "mark" && gesture.points.length > 1) drawGesture();
   if (corners.length) {
-    path(pointer ? [...corners, pointer] : corners, false);
+    path(pointer || cross ? [...corners, pointer || cross] : corners, false);
     lines(2, [[2, "rgba(255,255,255,.9)"], [0, "#1d4ed8"]]);
     corners.forEach(([x, y], index) => dot(x, y, index ? 3.5 : 6, "#fff"));
   }
   drawClicks();
   if (!shaping && tool !== "brush" && tool !== "erase") return;
   const middle = [(view.clientWidth / 2 - fit.left) / fit.scale, (view.clientHeight / 2 - fit.top) / fit.scale];
-  const [x, y] = pointer || (ringShown ? middle : [null, null]);
+  const [x, y] = pointer || cross || (ringShown ? middle : [null, null]);
   if (x === null) return;
   ctx.beginPath();
   ctx.arc(x, y, brush / 2, 0, 2 * Math.PI);

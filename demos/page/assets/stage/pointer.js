@@ -37,6 +37,8 @@ canvas.addEventListener("pointermove", (event) => {
     panBy(event.clientX - x, event.clientY - y);
   } else if (gesture.kind === "pinch") {
     if (down.size > 1) pinch();
+  } else if (gesture.byKeys) {
+    pointer = null;
   } else if (gesture.kind === "mark") {
     followMark(event);
   } else {

@@ -60,10 +60,11 @@ async function show(value, again = show) {
   if (state.selected !== null) isNew = false;
   if (!before || before.mode !== state.mode) {
     corners = [];
-    shaping = null;
+    shaping = cross = null;
   }
   if (!before || before.title !== state.title || before.width !== state.width || before.height !== state.height) {
     asked = [];
+    cross = null;
     zoom = wholePicture();
   }
   takeAnswers();

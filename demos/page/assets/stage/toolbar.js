@@ -34,7 +34,9 @@ function buildTools() {
   if (!shapable()) shaping = null;
   const words = marking ? markHint() : shaping ? SHAPING[shaping][2].replace("NAME", chosen().name) : state.hint || "";
   const keys = marking ? markKeys() : shaping ? SHAPING[shaping][3] : state.keys;
-  hint.replaceChildren(words, ...(keys ? [span("ad-keys", ` ${keys}`)] : [])); // a phone has none
+  const alone = crossHint();
+  const more = alone ? [span("", ` ${alone}`)] : keys ? [span("ad-keys", ` ${keys}`)] : []; // a phone has none
+  hint.replaceChildren(alone && cross ? "" : words, ...more);
   // Only what has changed is built anew: nobody loses the focus, or a slider under the finger.
   const wanted = JSON.stringify([state.mode, state.title, Boolean(state.before), shapable() && [shaping], marking && [tool, leaveOut, over, state.selected === null, state.canClick, state.canUndo]]);
   if (wanted === toolsOnShow) return;

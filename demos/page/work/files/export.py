@@ -14,7 +14,7 @@ EXPORTS = {
     "folder": ("Layers as PNG files + scene.json (.zip)", "layers", ".zip"),
     "ora": ("OpenRaster: GIMP, Krita, MyPaint (.ora)", "layers", ".ora"),
     "psd": ("Photoshop (.psd)", "layers", ".psd"),
-    "json": ("COCO amodal JSON + layers (.zip)", "coco", ".zip"),
+    "json": ("For data sets: COCO JSON with layers (.zip)", "coco", ".zip"),
 }
 """Label, what a file's name says that it holds, and its suffix."""
 

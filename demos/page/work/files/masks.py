@@ -25,18 +25,23 @@ def add_mask_files(session: Session, paths: list[str]) -> tuple[Session, str]:
 
 
 def read_masks(session: Session, files: Sequence[str | Path]) -> tuple[ObjectMasks, str]:
-    """The masks of uploaded files (COCO JSON, PNG masks, one label map), of the photo's size on the page, and a note.
+    """The masks of uploaded files, of the photo's size on the page, and a note.
 
-    The note says what the library warns of, such as masks of another photo; "" for nothing.
+    Files are a COCO JSON, PNG masks, or one label map, whose labels another JSON may name. The note says what the
+    library warns of, such as masks of another photo; "" for nothing.
     """
     height, width = session.size
     if not files:
-        raise PageError("Choose a COCO JSON, PNG masks or a label map.")
+        raise PageError("Choose a COCO JSON, a mask for each object, or a picture with a value for each object.")
     if len(files) > MAX_FILES:
         raise PageError(f"Up to {MAX_FILES} files work; these are {len(files)}.")
     paths = [Path(file) for file in files]
-    if len(paths) > 1 and any(path.suffix.lower() == ".json" for path in paths):
-        raise PageError("Upload either one COCO JSON or PNG masks, not both.")
+    texts = sum(path.suffix.lower() == ".json" for path in paths)
+    if texts and (texts, len(paths)) not in ((1, 1), (1, 2)):
+        raise PageError(
+            "Upload either one COCO JSON or PNG masks, not both. With one picture that has a value for each object, a "
+            'JSON can name them: {"1": "cup", "2": "saucer"}.'
+        )
     for path in paths:
         _check_mask_file(path)
     try:
