@@ -1,5 +1,6 @@
 """Rough use of the page: no mouse, a full disk, odd files, lines instead of boxes, work that is cancelled, haste."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -390,12 +391,8 @@ def small_disk(tmp_path):
         pytest.skip("a disk can be mounted by root alone")
 
     def fill():
-        with (place / "filler").open("wb") as file:
-            try:
-                while True:
-                    file.write(bytes(4096))
-                    file.flush()
-            except OSError:
+        with (place / "filler").open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            while file.write(bytes(4096)):
                 pass
 
     yield place, fill, (place / "filler").unlink
