@@ -122,11 +122,14 @@ def fill_hole(
         tone = _blurred(smooth - rough, target, _DETAIL)
         share = 0.0 if not blend else _SHARE if low is None else 1.0
         correction = share * tone + (1 - share) * _meeting(rough, level, found, tone)
-    places = np.flatnonzero(hole)
-    colours = np.empty((len(places), 3), np.uint8)
-    for start in range(0, len(places), _STRIP):
-        part = slice(start, start + _STRIP)
-        y, x = np.divmod(places[part], hole.shape[1])
+    colours, start = np.empty((np.count_nonzero(hole), 3), np.uint8), 0
+    rows = max(1, _STRIP // hole.shape[1])
+    for row in range(0, len(hole), rows):  # no coordinates of all pixels of a large hole
+        y, x = np.nonzero(hole[row : row + rows])
+        if not len(y):
+            continue
+        y, part = y + row, slice(start, start + len(y))
+        start += len(y)
         filled = 255 * _sample(correction, y, x, scale)
         if found is not None:
             filled += copy_pixels(found, sheet, y, x)

@@ -117,7 +117,8 @@ def read_content_scene(
     count = len(modal)
     if len(amodal) != count:
         raise ValueError(f"`amodal_masks` must hold a mask for each of the {count} `masks`, got {len(amodal)}.")
-    amodal = amodal | modal
+    if any((visible & ~whole).any() for visible, whole in zip(modal, amodal, strict=True)):  # else no copy of all
+        amodal = amodal | modal
     unknown = None if unknown is None else read_mask("unknown", unknown, size)
     if unknown is not None and (modal & unknown).any():
         index = int((modal & unknown).any(axis=(1, 2)).argmax())

@@ -599,10 +599,11 @@ class ContentPipeline(SafePipeline):
             low = self._paint_background(photo, hole, unknown, replace_rim, prompt, generators, options)
             if chosen != "blend":
                 return postprocess(self._paste_background(low, photo, hole, replace_rim), output_type)
-        result = photo.copy()
         place.wanted = place.hole  # with the rim whose colours are mixed, which would stay as an outline
         part = None if low is None else low[:, place.window[0], place.window[1]]
-        result[place.window][place.hole] = place.fill(chosen, part, None if generators is None else generators[0])
+        filled = place.fill(chosen, part, None if generators is None else generators[0])
+        result = photo.copy()
+        result[place.window][place.hole] = filled
         return postprocess(result, output_type)
 
     def _paint_background(

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...display import short_repr
-from ...masks import BoolArray, dilate, erode, mask_areas, mask_boxes, mask_overlaps
+from ...masks import BoolArray, TileStack, dilate, erode, mask_areas, mask_boxes, mask_overlaps
 from ...scene import Layer
 from ...scene.formats.document import MAX_PICTURE_PIXELS
 from ...scene.layer import translation
@@ -173,7 +173,7 @@ def make_layer(
     box: npt.NDArray[np.int64],
     modal: BoolArray,
     amodal: BoolArray,
-    uncertainty: npt.NDArray[np.float32] | None,
+    uncertainty: npt.NDArray[np.float32] | TileStack | None,
     outlines: SoftOutlines | None = None,
     shadow: npt.NDArray[np.uint8] | None = None,
 ) -> Layer:
@@ -205,7 +205,11 @@ def make_layer(
     if outlines is not None:
         tile = _soften(tile, (x, y), index, modal[where], outlines)
         tile.flags.writeable = False  # so that the layer keeps it instead of a copy
-    unsure = None if uncertainty is None else np.ascontiguousarray(uncertainty[where], np.float32)
+    unsure = uncertainty
+    if isinstance(unsure, TileStack):
+        unsure = unsure.crop(index, (x, y, width, height)).astype(np.float32, copy=False)
+    elif unsure is not None:
+        unsure = np.ascontiguousarray(unsure[where], np.float32)
     return Layer(tile, modal[where], amodal[where] | modal[where], unsure, place, name, index, place, shadow)
 
 

@@ -67,7 +67,13 @@ class SoftOutlines:
 
 
 def soft_outlines(
-    photo: npt.NDArray[np.uint8], modal: BoolArray, amodal: BoolArray, order: npt.NDArray[np.int8], width: float
+    photo: npt.NDArray[np.uint8],
+    modal: BoolArray,
+    amodal: BoolArray,
+    order: npt.NDArray[np.int8],
+    width: float,
+    *,
+    overwrite: bool = False,
 ) -> SoftOutlines:
     """Find how far each object reaches into the pixels of its outline, and what colour it has there.
 
@@ -84,6 +90,8 @@ def soft_outlines(
         order: (N, N) order matrix.
         width: of the band on each side of the outline, in pixels of a photo whose longer side is 640; 0 leaves the
             outlines hard and changes nothing.
+
+        overwrite: `amodal` may be changed, which saves a copy of it.
 
     Example:
         >>> photo = np.zeros((20, 30, 3), np.uint8)
@@ -104,7 +112,7 @@ def soft_outlines(
         owner[mask] = index
     step = max(1, round(max(photo.shape[:2]) / _LOOSE_STEP))
     position, front = relations(order)
-    clean, seen, whole = photo.copy(), modal.copy(), amodal.copy()
+    clean, seen, whole = photo.copy(), modal.copy(), amodal if overwrite else amodal.copy()
     pixels, alphas = nothing
     taken = np.zeros(photo.shape[:2], bool)
     for index in np.argsort(-position):  # the foremost takes its rim first

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import nn
 
 from ...hub import PipelineFolder
-from ...masks import BoolArray, mask_boxes, mask_unions, to_mask_stack
+from ...masks import BoolArray, TileStack, mask_boxes, mask_unions, to_mask_stack
 from ...ordering import ancestors, check_order, order_from_masks
 from ...runtimes import check_runtime
 from ...scene import Layer, Scene
@@ -295,7 +295,8 @@ class ScenePipeline(SafePipeline):
 
         # 3. Soften the outlines, find the shadows
         report("edges", 0.35)
-        outlines = soft_outlines(inputs.canvas, modal, amodal, relations, self.config.edge_width)
+        width = self.config.edge_width
+        outlines = soft_outlines(inputs.canvas, modal, amodal, relations, width, overwrite=True)
         del modal, amodal
         boxes = mask_boxes(outlines.amodal)
         shadows: list[Any] = [None] * len(boxes)
@@ -519,7 +520,7 @@ class ScenePipeline(SafePipeline):
 
     def _complete_masks(
         self, inputs: SceneInputs, occluder_masks: Any, options: Mapping[str, Any]
-    ) -> tuple[BoolArray, npt.NDArray[np.float32] | None, npt.NDArray[np.int8]]:
+    ) -> tuple[BoolArray, npt.NDArray[np.float32] | TileStack | None, npt.NDArray[np.int8]]:
         """Whole masks (N, H, W) on the canvas, their uncertainty where the pipeline knows it, and the order (N, N)."""
         photo, masks = inputs.photo, inputs.masks
         if not len(masks):
@@ -530,14 +531,14 @@ class ScenePipeline(SafePipeline):
         found = self._call_mask_pipeline(photo, cut, occluder_masks, options)
         amodal = np.array(found.amodal_masks)
         amodal |= masks
-        uncertainty = None if found.uncertainty is None else np.asarray(found.uncertainty)
+        uncertainty = found.uncertainty  # as tiles: dense floats of all objects are the largest thing of a large photo
         order = options["order"] if options["order"] is not None else found.order
         if order is None:
             order = order_from_masks(masks, amodal)
         order = np.where(before, 1, np.where(before.T, -1, order)).astype(np.int8)
         amodal = inputs.on_canvas(amodal)
-        uncertainty = None if uncertainty is None else inputs.on_canvas(uncertainty)
         if inputs.extended:
+            uncertainty = None if uncertainty is None else inputs.on_canvas(np.asarray(uncertainty))
             self._grow_beyond_frame(inputs, order, amodal, uncertainty, occluder_masks, options)
         return amodal, uncertainty, order
 

@@ -208,7 +208,7 @@ class PaintStep(_Step):
 
     Example:
         >>> PaintStep().component_names, PaintStep().intermediate_output_names
-        (['content_pipeline'], ['contents', 'background'])
+        (['content_pipeline'], ['contents', 'background', 'rim'])
     """
 
     description = "Paints the hidden parts of the objects and the background without them."
