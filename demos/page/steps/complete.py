@@ -135,7 +135,7 @@ class CompleteStep:
         samples, fits = self.models.shapes(photo, modal[index], count - (seen is not None))
         said = [f"fits {100 * float(fit):.0f}%" for fit in fits]
         if seen is not None:
-            samples, said = np.concatenate([seen[None], samples]), ["By looking at the photo", *said]
+            samples, said = np.concatenate([seen[None], samples]), ["From the photo", *said]
         pictures = draw_shapes(photo, modal[index], amodal[index], samples, said)
         drawn = session.step(samples=samples, samples_of=number, shape=None)
         gallery = gr.Gallery(value=pictures, selected_index=None, visible=True)

@@ -96,7 +96,7 @@ def test_the_network_that_sees_the_photo_comes_first(completed, models, folder, 
     page.build()
     *_, (drawn, gallery, *_) = page.complete.on_shapes(completed, number, 4)
     words = [item["caption"] for item in gallery.value]
-    assert words[0].startswith("By looking at the photo, ") and all(word.startswith("fits ") for word in words[1:])
+    assert words[0].startswith("From the photo, ") and all(word.startswith("fits ") for word in words[1:])
     assert len(drawn.samples) == len(words) == 4 and (drawn.samples[0] == seen).all()
     shipped = Models(ROOT / "pipelines")
     assert shipped.choices[0].key == "pcnet-m-photo" and shipped.usual == "asbu"
