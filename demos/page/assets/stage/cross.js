@@ -1,5 +1,6 @@
 // Marking without a pointer: Enter brings a cross to the picture, arrow keys move it, Enter does what a click would.
 let cross = null; // where it is, in pixels of the picture
+let tabbed = false; // who came here came by Tab, and not by a pointer
 
 function takesCross() {
   return Boolean(state && (state.mode === "mark" || shaping) && document.activeElement === root && !isWorking());
@@ -80,9 +81,11 @@ const CROSS_KEYS = {
 function crossHint() {
   if (!takesCross()) return "";
   if (cross) return `Arrow keys move the cross, with Shift farther. ${CROSS_KEYS[shaping || tool]} Esc takes it away.`;
-  return root.matches(":focus-visible") ? "Enter brings a cross that the arrow keys move." : "";
+  return tabbed ? "Enter brings a cross that the arrow keys move." : "";
 }
 
-root.addEventListener("focus", () => buildTools());
-root.addEventListener("blur", () => buildTools());
+root.addEventListener("focus", showHint); // alone: a button that is pressed is not built anew under the pointer
+root.addEventListener("blur", showHint);
 canvas.addEventListener("pointerdown", () => { cross = null; });
+document.addEventListener("keydown", (event) => { tabbed ||= event.key === "Tab"; }, true);
+document.addEventListener("pointerdown", () => { tabbed = false; }, true);

@@ -32,11 +32,7 @@ function buildTools() {
   const marking = state.mode === "mark";
   if (marking && !usable(tool)) tool = "outline";
   if (!shapable()) shaping = null;
-  const words = marking ? markHint() : shaping ? SHAPING[shaping][2].replace("NAME", chosen().name) : state.hint || "";
-  const keys = marking ? markKeys() : shaping ? SHAPING[shaping][3] : state.keys;
-  const alone = crossHint();
-  const more = alone ? [span("", ` ${alone}`)] : keys ? [span("ad-keys", ` ${keys}`)] : []; // a phone has none
-  hint.replaceChildren(alone && cross ? "" : words, ...more);
+  showHint();
   // Only what has changed is built anew: nobody loses the focus, or a slider under the finger.
   const wanted = JSON.stringify([state.mode, state.title, Boolean(state.before), shapable() && [shaping], marking && [tool, leaveOut, over, state.selected === null, state.canClick, state.canUndo]]);
   if (wanted === toolsOnShow) return;
@@ -45,6 +41,16 @@ function buildTools() {
   tools.replaceChildren(...(marking ? markTools() : seenTools()));
   if (focused) tools.querySelector(`[data-key="${focused}"]`)?.focus({ preventScroll: true });
   showBrush();
+}
+
+function showHint() {
+  if (!state) return;
+  const shape = shapable() ? shaping : null;
+  const words = state.mode === "mark" ? markHint() : shape ? SHAPING[shape][2].replace("NAME", chosen().name) : state.hint || "";
+  const keys = state.mode === "mark" ? markKeys() : shape ? SHAPING[shape][3] : state.keys;
+  const alone = crossHint();
+  const more = alone ? [span("", ` ${alone}`)] : keys ? [span("ad-keys", ` ${keys}`)] : []; // a phone has none
+  hint.replaceChildren(alone && cross ? "" : words, ...more);
 }
 
 function markHint() {
