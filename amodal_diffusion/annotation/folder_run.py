@@ -19,7 +19,7 @@ from ..files import atomic_folder, write_text
 from .annotator import AmodalAnnotator, annotation_features
 from .coco_files import write_coco_files
 from .folder_store import AnnotationStore
-from .record import dataset_digest, run_record
+from .record import dataset_digest, photos_digest, run_record
 
 if TYPE_CHECKING:
     import pyarrow
@@ -96,11 +96,13 @@ def annotate_dataset(
         raise ValueError(f"`shard` must be (i, n) with i from 0 to n - 1, got {shard}.")
     if not len(dataset):
         raise ValueError("`dataset` must have at least one row.")
-    if not isinstance(pipeline, MaskBaseline) and pipeline.needs_image and "image" not in dataset.column_names:
+    needs_photos = not isinstance(pipeline, MaskBaseline) and pipeline.needs_image
+    if needs_photos and "image" not in dataset.column_names:
         raise ValueError(f"`dataset` must have photos in a column `image`: {type(pipeline).__name__} looks at them.")
     run = run_record(
         pipeline, pipeline_name, call_options,
-        dataset=dataset_digest(dataset), images=len(dataset), shard_rows=shard_rows, coco_shards=coco_shards,
+        dataset=dataset_digest(dataset), photos=photos_digest(dataset) if needs_photos else "", images=len(dataset),
+        shard_rows=shard_rows, coco_shards=coco_shards,
     )  # fmt: skip
     store = AnnotationStore(Path(folder), run, count=-(-len(dataset) // shard_rows))
     report = on_progress or (lambda done: None)
@@ -176,19 +178,10 @@ def annotation_card(counts: RecordCounts, name: str, pipeline_name: str) -> str:
 def _tables(store: AnnotationStore, counts: RecordCounts) -> Iterator[pyarrow.Table]:
     """All pieces in order, a number of them in each table; rows are counted."""
     import pyarrow
-    import pyarrow.parquet as parquet
 
     gathered: list[pyarrow.Table] = []
     for index in range(store.count):
-        try:
-            gathered.append(parquet.read_table(store.piece(index)))
-        except (pyarrow.ArrowInvalid, OSError) as error:
-            if isinstance(error, FileNotFoundError):
-                raise
-            raise ValueError(
-                f"the piece '{store.piece(index)}' cannot be read ({error}); delete it and start the same command "
-                "again, which does that piece anew."
-            ) from error
+        gathered.append(store.read(index))
         counts.add_batch(gathered[-1])
         if sum(table.num_rows for table in gathered) >= _JOINED_ROWS or index == store.count - 1:
             yield pyarrow.concat_tables(gathered).combine_chunks()

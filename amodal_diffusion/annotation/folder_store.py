@@ -1,7 +1,7 @@
 """The folder that annotation works in: what is done, and what the run is. Internal.
 
     annotation.json                    what decides the result; another run in the same folder is refused
-    shards/00002/00002007.parquet      a piece of the work, complete; a thousand in a folder
+    shards/00002/00002007.parquet      a piece of the work, complete, with its number; a thousand in a folder
 
 Any number of processes on any number of machines may share the folder. A piece appears by a rename, and its content is
 a function of the run alone, so a piece that two did is there once all the same. What is there is listed once and kept
@@ -10,6 +10,8 @@ in memory: the cost of a piece does not grow with their number.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shutil
 from collections.abc import Mapping
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 SHARDS = "shards"
 _IN_A_FOLDER = 1000
+_PIECE = b"piece"  # key of the metadata of its file
 
 
 class AnnotationStore:
@@ -100,9 +103,42 @@ class AnnotationStore:
         import pyarrow.parquet as parquet
 
         if not self.is_finished():
+            marked = table.replace_schema_metadata({**(table.schema.metadata or {}), _PIECE: self._mark(index)})
             with atomic_file(self.piece(index)) as beside:
-                parquet.write_table(table, beside)
+                parquet.write_table(marked, beside)
         self.missing.discard(index)
+
+    def read(self, index: int) -> pyarrow.Table:
+        """A piece as it was written.
+
+        Raises:
+            FileNotFoundError: it is not there.
+            ValueError: it is broken, or another piece in this one's place.
+        """
+        import pyarrow
+        import pyarrow.parquet as parquet
+
+        try:
+            table = parquet.read_table(self.piece(index))
+        except FileNotFoundError:
+            raise
+        except (pyarrow.ArrowInvalid, OSError) as error:
+            raise self._unusable(index, f"cannot be read ({error})") from error
+        metadata = dict(table.schema.metadata or {})
+        if metadata.pop(_PIECE, None) != self._mark(index):
+            raise self._unusable(index, f"is not piece {index} of this run")
+        return table.replace_schema_metadata(metadata)
+
+    def _mark(self, index: int) -> bytes:
+        """What tells a piece from all others, of this run and of others."""
+        run = hashlib.sha256(json.dumps(self.run, sort_keys=True).encode()).hexdigest()[:16]
+        return f"{index} of {self.count}, {run}".encode()
+
+    def _unusable(self, index: int, why: str) -> ValueError:
+        return ValueError(
+            f"the piece '{self.piece(index)}' {why}; delete it and start the same command again, which does that piece "
+            "anew."
+        )
 
     def finish(self) -> None:
         """Record that the whole result is in place, and remove the pieces and what killed processes left behind."""

@@ -90,7 +90,8 @@ def annotate_with_ray(
     _check_ray()
     files = _find_parquet(_Place(source))
     columns, rows = _read_columns(files)
-    more = {"engine": "ray", "dataset": _files_digest(files), "images": rows}
+    photos = "" if images is None else os.fspath(images)
+    more = {"engine": "ray", "dataset": _files_digest(files), "photos": photos, "images": rows}
     if isinstance(pipeline, MaskBaseline):
         run = run_record(pipeline, "", call_options, **more)
     else:

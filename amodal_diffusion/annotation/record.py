@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..data.photos import encoded_photos
 from ..evaluation import MaskBaseline
 from ..runtimes import runtime_of
 from .annotator import check_baseline
@@ -19,8 +21,9 @@ if TYPE_CHECKING:
     from ..pipelines import MaskPipeline
 
 RECORD = "annotation.json"
-_VERSION = 3
+_VERSION = 4
 _BATCH = 1000
+_PHOTOS = 1000
 _NULL = -(2**62)
 
 
@@ -65,8 +68,8 @@ def record_text(run: Mapping[str, Any], *, finished: bool) -> str:
     """The text of the file `RECORD`.
 
     Example:
-        >>> read_record(record_text({"version": 3}, finished=True), "here")
-        ({'version': 3}, True)
+        >>> read_record(record_text({"version": 4}, finished=True), "here")
+        ({'version': 4}, True)
     """
     return json.dumps({"run": run, "finished": finished}, indent=1) + "\n"
 
@@ -94,18 +97,20 @@ def check_same_run(found: Mapping[str, Any], run: Mapping[str, Any], folder: obj
     """Refuse a folder that holds another run, naming what differs.
 
     Example:
-        >>> check_same_run({"weights": "a", "version": 3}, {"weights": "b", "version": 3}, "out")
+        >>> check_same_run({"weights": "a", "version": 4}, {"weights": "b", "version": 4}, "out")
         Traceback (most recent call last):
             ...
         ValueError: output out holds another run; what differs is weights.
     """
     if found != run:
         differs = sorted(key for key in {*found, *run} if found.get(key) != run.get(key))
+        if "dtype" in differs and "weights" in differs:  # the same weights have other digits then
+            differs.remove("weights")
         raise ValueError(f"output {folder} holds another run; what differs is {', '.join(differs)}.")
 
 
 def dataset_digest(dataset: Dataset) -> str:
-    """Digest of the names, sizes, visible masks, categories and crowds of the rows, in order.
+    """Digest of all that the result takes over from the rows, in order; of the photos see `photos_digest`.
 
     Example:
         >>> from amodal_diffusion.data import read_annotations
@@ -116,17 +121,21 @@ def dataset_digest(dataset: Dataset) -> str:
     import pyarrow.compute as compute
 
     digest = hashlib.sha256()
-    columns = dataset.select_columns(["image_id", "height", "width", "objects"]).with_format("arrow")
+    names = ["image_id", "file_name", "source", "height", "width", "objects"]
+    columns = dataset.select_columns(names).with_format("arrow")
     for table in columns.iter(_BATCH):
         objects = compute.list_flatten(table["objects"])
         masks = compute.struct_field(objects, "modal_mask")
-        texts = (table["image_id"], compute.struct_field(masks, "counts"))
+        texts = (
+            *(table[name] for name in ("image_id", "file_name", "source")),
+            compute.struct_field(masks, "counts"),
+            compute.struct_field(objects, "name"),
+        )
         numbers = (
             table["height"],
             table["width"],
             compute.list_value_length(table["objects"]),
-            compute.struct_field(objects, "category_id"),
-            compute.struct_field(objects, "is_crowd"),
+            *(compute.struct_field(objects, name) for name in ("id", "category_id", "is_stuff", "is_crowd")),
             *(compute.binary_length(text) for text in texts),
         )
         for column in numbers:  # lengths are among them, so that no text runs into the next
@@ -134,6 +143,37 @@ def dataset_digest(dataset: Dataset) -> str:
         for text in texts:
             digest.update("".join(part or "" for part in text.to_pylist()).encode())
     return digest.hexdigest()[:16]
+
+
+def photos_digest(dataset: Dataset) -> str:
+    """Digest of the sizes in bytes of the photos, "" for a data set without any.
+
+    Of more than a thousand it looks at so many, evenly spread: each process of a run does, and asking for all takes
+    minutes on a network drive. So other photos under the same names are another run, one photo among many is not.
+
+    Example:
+        >>> from amodal_diffusion.data import read_annotations
+        >>> content = {"images": [{"id": 1, "file_name": "1.jpg", "height": 4, "width": 4}], "annotations": []}
+        >>> photos_digest(read_annotations(content))
+        ''
+    """
+    if "image" not in dataset.column_names:
+        return ""
+    some = np.unique(np.linspace(0, len(dataset) - 1, min(len(dataset), _PHOTOS)).round().astype(int))
+    photos = encoded_photos(dataset.select_columns(["image"]).select(some))["image"]
+    return hashlib.sha256(json.dumps([_photo_bytes(photo) for photo in photos]).encode()).hexdigest()[:16]
+
+
+def _photo_bytes(photo: Mapping[str, Any] | None) -> int:
+    """The size of a photo as `datasets` keeps it; -1 where nothing tells."""
+    if photo is None:
+        return -1
+    if photo["bytes"] is not None:
+        return len(photo["bytes"])
+    try:
+        return os.stat(photo["path"]).st_size
+    except (OSError, TypeError, ValueError):  # a URL, a missing file or none
+        return -1
 
 
 def _pipeline_digest(pipeline: MaskPipeline) -> str:

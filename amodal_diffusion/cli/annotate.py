@@ -6,6 +6,7 @@ import argparse
 import multiprocessing
 import os
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,13 @@ from .options import (
     find_device,
     find_dtype,
     given_options,
+    import_rooms,
     load_model,
     write_bad_records,
     write_out,
 )
 
+_ROOMS = ("datasets", ".annotation.folder_run", ".pipelines.auto")
 _METHODS = ("raw", "convex", "convex-refined")
 _EXAMPLES = """\
 The output folder gets data/*.parquet (the one schema, with the columns `predictions` and `error`), amodal.json (COCO:
@@ -90,6 +93,7 @@ def _run_annotate(options: argparse.Namespace) -> None:
     """Run `amodal-diffusion annotate`."""
     if options.num_workers < 1:
         raise ValueError(f"--num-workers must be at least 1, got {options.num_workers}.")
+    _check_method(options)
     if options.push_to_hub:
         from ..hub import check_repo_id
 
@@ -102,14 +106,18 @@ def _run_annotate(options: argparse.Namespace) -> None:
     if options.engine == "ray":
         _annotate_with_ray(options)
         return
+    may_fork = "torch" not in sys.modules
+    import_rooms(*_ROOMS)
     if options.method is None:
         # Once for all processes.
-        options.dtype = dtype_name(options.dtype, find_device(options.device), options.runtime)
+        device = find_device(options.device)
+        options.dtype = dtype_name(options.dtype, device, options.runtime)
+        may_fork = may_fork and device.type == "cpu"
     if options.num_gpus or options.ray_address:
         raise ValueError("--num-gpus and --ray-address are of --engine ray.")
     if "://" in options.output:
         raise ValueError(f"--output {options.output} needs --engine ray; the folder engine writes to local folders.")
-    bad_records = _annotate_here(options)
+    bad_records = _annotate_here(options, may_fork=may_fork)
     if options.shard is not None:
         return
     folder = Path(options.output)
@@ -121,14 +129,30 @@ def _run_annotate(options: argparse.Namespace) -> None:
         write_out(data.push_parquet(folder, options.push_to_hub) + "\n")
 
 
-def _annotate_here(options: argparse.Namespace) -> list[data.BadRecord]:
-    """Do the share of this machine, by several processes if that is asked for, and join where it is all of the work."""
+def _check_method(options: argparse.Namespace) -> None:
+    """Refuse what is of networks alone beside a baseline, which computes without one."""
+    if options.method is None:
+        return
+    for name, nothing in (("runtime", "torch"), ("dtype", "auto"), ("device", "auto")):
+        given = getattr(options, name)
+        if given != nothing:
+            raise ValueError(f"--{name} {given} is for --model, and --method {options.method} has no network.")
+
+
+def _annotate_here(options: argparse.Namespace, *, may_fork: bool) -> list[data.BadRecord]:
+    """Do the share of this machine, by several processes if that is asked for, and join where it is all of the work.
+
+    Args:
+        options: of the command.
+        may_fork: nothing has been computed in this process, on whatever device.
+    """
     first, step = options.shard or (0, 1)
     count = options.num_workers
     if count == 1:
         return _annotate(options, options.shard)
-    # Fresh interpreters: a fork of a process that uses threads may hang.
-    context = multiprocessing.get_context("spawn")
+    # A fork has what is imported, which costs a fresh interpreter some seven seconds. Nothing else has happened here so
+    # far: a fork of a process that has computed in threads, or on a GPU, may hang.
+    context = multiprocessing.get_context("fork" if may_fork and sys.platform == "linux" else "spawn")
     shares = [(first + step * number, step * count) for number in range(count)]
     workers = [context.Process(target=_help, args=(options, share), daemon=True) for share in shares[1:]]
     for worker in workers:

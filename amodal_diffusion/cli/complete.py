@@ -14,6 +14,7 @@ from .options import (
     check_given,
     check_inputs_survive,
     given_options,
+    import_rooms,
     infer_order,
     load_model,
     seed,
@@ -93,6 +94,7 @@ def _run_complete(options: argparse.Namespace) -> None:
     file_name = "" if options.no_photo else options.photo.name
     skipped: list[BadRecord] = []
     objects = io.read_object_masks(options.masks, photo=options.photo, on_error=options.on_error, bad_records=skipped)
+    import_rooms(".pipelines.auto")
     pipeline = load_model(options)
     call_options = given_options(options)
     if options.order_model is not None:

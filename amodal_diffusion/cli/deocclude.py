@@ -19,6 +19,7 @@ from .options import (
     find_device,
     find_dtype,
     given_options,
+    import_rooms,
     infer_order,
     seed,
     write_out,
@@ -130,6 +131,7 @@ def _run_deocclude(options: argparse.Namespace) -> None:
         models=[options.model, options.mask_model, options.content_model, options.order_model],
     )
     check_output_folder(options.output.parent)
+    import_rooms(".pipelines.auto")
     import torch
 
     from ..images import load_image

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import data, evaluation
 from ..files import atomic_file, check_output_file
-from .options import add_command, check_given, find_device, find_dtype, given_options, write_out
+from .options import add_command, check_given, find_device, find_dtype, given_options, import_rooms, write_out
 
 if TYPE_CHECKING:
     import torch
@@ -196,6 +196,7 @@ def _run_evaluate(options: argparse.Namespace) -> None:
     if table is not None and not table.has_methods:
         _run_figures(options, table)
         return
+    import_rooms("datasets", ".pipelines.auto")
     import datasets
     from diffusers.utils import logging as diffusers_logging
 

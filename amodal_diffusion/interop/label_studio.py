@@ -14,13 +14,12 @@ import numpy.typing as npt
 
 from .. import __version__
 from ..data.readers.tools.brush_rle import encode_brush_rle
-from ..data.readers.tools.label_studio import OCCLUDES, PIECE, joined_regions, read_region, region_labels
+from ..data.readers.tools.label_studio import MODAL, OCCLUDES, PIECE, joined_regions, read_region, region_labels
 from ..data.readers.tools.shapes import AMODAL, UNNAMED, label_of
 from ..data.schema import decode_masks
 from ..files import atomic_file
 from ..pipelines import MaskPipeline
 
-MODAL = "modal"
 IMAGE = "image"
 
 

@@ -232,7 +232,10 @@ class CheckedModel(ModelMixin):
 def _check_config(path: Path) -> None:
     """Refuse a file that is no JSON object, of which diffusers takes some for the name of a model."""
     if path.is_file():
-        config = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            config = json.loads(path.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{CONFIG_NAME} is no valid JSON: {error}") from error
         if not isinstance(config, dict):
             raise ValueError(f"{CONFIG_NAME} must hold a JSON object, got {type(config).__name__}.")
 

@@ -22,7 +22,7 @@ def export_pipeline(folder: str | os.PathLike[str], output: str | os.PathLike[st
 
     Args:
         folder: of a pipeline, or its Hub id; one that completes masks, or one that paints.
-        output: folder to make; other files in it stay.
+        output: folder to make. The files of an earlier export, which `onnx.json` there names, are removed; others stay.
 
     Returns:
         The files, the description last.
@@ -55,11 +55,21 @@ def export_pipeline(folder: str | os.PathLike[str], output: str | os.PathLike[st
             file = f"{name}.onnx" if len(graphs) == 1 else f"{name}_{method}.onnx"
             files[file] = written[method]
             record["networks"][file] = {"class": type(network).__name__, "method": method, **_describe(graph)}
-    with atomic_folder(output, replaces=(*files, ONNX_DESCRIPTION_NAME)) as staged:
+    with atomic_folder(output, replaces=(*files, *_earlier_files(output), ONNX_DESCRIPTION_NAME)) as staged:
         for file, content in files.items():
             (staged / file).write_bytes(content)
         write_text(staged / ONNX_DESCRIPTION_NAME, json.dumps(record, indent=2) + "\n")
     return [Path(output) / file for file in (*files, ONNX_DESCRIPTION_NAME)]
+
+
+def _earlier_files(output: str | os.PathLike[str]) -> list[str]:
+    """The files of the export that a folder holds."""
+    try:
+        record = json.loads((Path(output) / ONNX_DESCRIPTION_NAME).read_text(encoding="utf-8"))
+        names = list(record["networks"])
+    except (OSError, ValueError, RecursionError, TypeError, KeyError):  # none, or not ours
+        return []
+    return [name for name in names if name.endswith(".onnx") and name == Path(name).name]
 
 
 def _is_ours(entry: Any) -> bool:

@@ -2,21 +2,27 @@
 
 import importlib
 import json
+import multiprocessing
 import os
+import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as parquet
 import pytest
 import torch
+from PIL import Image
 
 from amodal_diffusion import ASBUPipeline, ASBUPredictor, MaskPipeline, PCNetMask, PCNetMaskPipeline
 from amodal_diffusion.annotation import BASELINES, annotate_dataset
 from amodal_diffusion.annotation.annotator import annotation_table
 from amodal_diffusion.annotation.folder_store import AnnotationStore
+from amodal_diffusion.annotation.record import dataset_digest, photos_digest
 from amodal_diffusion.baselines import complete_convex_refined
 from amodal_diffusion.cli.main import main
 from amodal_diffusion.data import load_amodal_dataset, read_annotations, record_masks, record_order
+from amodal_diffusion.data.photos import encoded_photos
 from amodal_diffusion.evaluation import call_pipeline, load_pipeline
 from fresh_process import run_fresh
 from pipeline_helpers import tiny_pipeline
@@ -133,11 +139,14 @@ def test_the_same_command_again_does_nothing(source, model, result, monkeypatch)
 
 
 def test_the_processor_says_the_precision_once_for_all_processes(source, model, tmp_path, monkeypatch, capsys):
+    """Its helper is a fresh interpreter, since this process has used torch."""
+    asked, ask = [], multiprocessing.get_context
+    monkeypatch.setattr(multiprocessing, "get_context", lambda method: asked.append(method) or ask(method))
     monkeypatch.setattr("amodal_diffusion.runtimes.preferred_dtype", lambda device, runtime: torch.bfloat16)
     arguments = ["annotate", source, "--model", model, "--output", tmp_path / "out", "--num-workers", "2"]
     assert main([str(part) for part in arguments]) in (0, None)
     assert json.loads((tmp_path / "out" / "annotation.json").read_text())["run"]["dtype"] == "bfloat16"
-    assert capsys.readouterr().err.count("computing in bfloat16") == 1
+    assert capsys.readouterr().err.count("computing in bfloat16") == 1 and asked == ["spawn"]
 
 
 def test_uncertainty_of_a_pipeline_that_has_it(source, tmp_path):
@@ -153,9 +162,34 @@ def test_uncertainty_of_a_pipeline_that_has_it(source, tmp_path):
     assert [predictions[0][i]["uncertainty"] for i in (0, 2, 3)] == pytest.approx(expected, rel=1e-4)
 
 
+ALONE = """
+import multiprocessing, os, sys
+for name in [name for name in sys.modules if name.partition(".")[0] in ("torch", "diffusers", "datasets")]:
+    sys.modules["kept." + name] = sys.modules.pop(name) if name == "torch" else sys.modules[name]
+from amodal_diffusion.cli import options
+from amodal_diffusion.cli.main import main
+imported, asked, ask = [], [], multiprocessing.get_context
+def import_rooms(*names):
+    sys.modules["torch"] = sys.modules["kept.torch"]  # imported already by the server of fresh processes
+    imported.extend(names)
+import amodal_diffusion.cli.annotate as command
+command.import_rooms = import_rooms
+multiprocessing.get_context = lambda method: asked.append(method) or ask(method)
+status = main(sys.argv[1:])
+sys.stdout.write(f"context {asked} imported {len(imported)}")
+sys.exit(status)
+"""
+"""The command in a process of its own: torch is not imported when it begins."""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere processes are not forked")
 def test_two_workers_make_the_same(source, model, result, tmp_path):
-    annotate(source, model, tmp_path / "two" / "the-result", "--num-workers", "2")
-    assert content(tmp_path / "two" / "the-result") == content(result)
+    """Those of the command are forked when all is imported; of a process that has used torch before they are not."""
+    folder = tmp_path / "two" / "the-result"
+    flags = [source, "--model", model, "--output", folder, "--shard-rows", "2", *FP32, "--num-workers", "2"]
+    written = run_fresh(ALONE, "annotate", *flags)
+    assert written.endswith("context ['fork'] imported 3"), written[-2000:]
+    assert content(folder) == content(result)
 
 
 KILLER = """
@@ -254,6 +288,26 @@ def test_a_broken_piece_is_named_and_can_be_done_anew(source, model, result, tmp
     assert content(folder) == content(result)
 
 
+@pytest.mark.parametrize("other", ["its neighbour", "another run", "no piece of ours"])
+def test_a_piece_in_the_place_of_another_is_named(source, model, result, tmp_path, capsys, other):
+    folder = tmp_path / "the-result"
+    annotate(source, model, folder, "--shard", "0/2")
+    first, second = sorted(folder.glob("shards/*/*"))[:2]
+    if other == "its neighbour":
+        shutil.copy(second, first)
+    elif other == "another run":
+        annotate(source, model, tmp_path / "other", "--shard", "0/2", "--mask-threshold", "0.9")
+        shutil.copy(tmp_path / "other" / first.relative_to(folder), first)
+    else:
+        parquet.write_table(annotation_table([]), first)
+    command = ["annotate", source, "--model", model, "--output", folder, "--shard-rows", "2", "--dtype", "fp32"]
+    assert main([str(part) for part in command]) == 2
+    assert f"the piece '{first}' is not piece 0 of this run; delete it and start" in capsys.readouterr().err
+    first.unlink()
+    annotate(source, model, folder)
+    assert content(folder) == content(result)
+
+
 def test_shares_and_the_rest(source, model, result, tmp_path):
     """Two of three shares are done; the command without a share does the third, and joins."""
     folder = tmp_path / "shares" / "the-result"
@@ -299,11 +353,51 @@ def test_another_run_in_the_folder_is_refused(source, model, tmp_path, capsys):
     for flags, name in (
         (["--shard-rows", "3", *FP32], "shard_rows"),
         (["--shard-rows", "2", *FP32, "--mask-threshold", "0.9"], "options"),
-        (["--shard-rows", "2", "--dtype", "bf16"], "dtype, weights"),
+        (["--shard-rows", "2", "--dtype", "bf16"], "dtype"),
         (["--shard-rows", "2", *FP32, "--runtime", "onnx"], "runtime"),
     ):
         assert main([*map(str, ["annotate", source, "--model", model, "--output", folder, *flags])]) == 2
         assert f"holds another run; what differs is {name}.\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("changed", ["file_name", "source", "image_id", "name", "id", "category_id", "is_stuff"])
+def test_all_that_the_result_takes_over_is_of_the_run(source, model, tmp_path, changed):
+    rows = read_annotations(source)
+
+    def change(row, index):
+        if index == 4 and changed in row:
+            return {**row, changed: row[changed] + "7"}
+        if index == 4:
+            objects = [dict(obj) for obj in row["objects"]]
+            value = objects[2][changed]
+            objects[2][changed] = not value if changed == "is_stuff" else value + ("7" if changed == "name" else 7)
+            return {**row, "objects": objects}
+        return row
+
+    other = rows.map(change, with_indices=True, keep_in_memory=True)
+    assert other[4] != rows[4]
+    AnnotationStore(tmp_path / "out", {"dataset": dataset_digest(rows)}, 2)
+    with pytest.raises(ValueError, match="what differs is dataset"):
+        AnnotationStore(tmp_path / "out", {"dataset": dataset_digest(other)}, 2)
+
+
+def test_other_photos_are_another_run_of_a_pipeline_that_looks_at_them(tmp_path):
+    path = write_coco(tmp_path / "a.json", images=3)
+    for folder, quality in (("first", 90), ("second", 50)):
+        (tmp_path / folder).mkdir()
+        for number in range(3):
+            noise = np.random.default_rng(number).integers(0, 256, (120, 160, 3)).astype(np.uint8)
+            Image.fromarray(noise).save(tmp_path / folder / f"{number}.jpg", quality=quality)
+    first, second = (read_annotations(path, tmp_path / folder) for folder in ("first", "second"))
+    annotate_dataset(first, _Looking(True), tmp_path / "out")
+    with pytest.raises(ValueError, match="holds another run; what differs is photos"):
+        annotate_dataset(second, _Looking(True), tmp_path / "out")
+    annotate_dataset(first, _Looking(False), tmp_path / "masks")
+    annotate_dataset(second, _Looking(False), tmp_path / "masks")  # which does not look at them
+    inside = [{"bytes": Path(photo["path"]).read_bytes(), "path": None} for photo in encoded_photos(first)["image"]]
+    embedded = first.remove_columns("image").add_column("image", inside).cast(first.features)
+    assert photos_digest(embedded) == photos_digest(first) != photos_digest(second)
+    assert photos_digest(first.remove_columns("image")) == ""
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"run": 3}'])
@@ -416,8 +510,6 @@ class _Looking(MaskPipeline):
 
 @pytest.mark.parametrize("needs", [True, False])
 def test_a_photo_that_is_cut_off_costs_its_image_alone(tmp_path, needs):
-    from PIL import Image
-
     path = write_coco(tmp_path / "a.json", images=3)
     rng = np.random.default_rng(0)
     for number in range(3):
@@ -462,6 +554,14 @@ def test_labels_are_converted_without_a_network(source, model, result, tmp_path)
             assert (record_masks(found)[1] == expected).all()
             some += (expected & ~modal).any()
     assert some
+
+
+@pytest.mark.parametrize("engine", ["folder", "ray"])
+@pytest.mark.parametrize("flags", [("--runtime", "onnx"), ("--dtype", "bf16"), ("--device", "cpu")])
+def test_a_baseline_has_no_network(source, tmp_path, capsys, flags, engine):
+    command = ["annotate", source, "--method", "convex", "--output", tmp_path / "out", "--engine", engine, *flags]
+    assert main([str(part) for part in command]) == 2
+    assert f"{' '.join(flags)} is for --model, and --method convex has no network." in capsys.readouterr().err
 
 
 def test_another_method_in_the_same_folder_is_refused(source, model, tmp_path, capsys):

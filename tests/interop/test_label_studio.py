@@ -27,6 +27,15 @@ def test_round_trip(tmp_path):
     assert len(json.loads((tmp_path / "a.json").read_text())) == 2
 
 
+def test_a_name_that_looks_like_a_whole_mask():
+    row = kitchen_row()
+    objects = [{**item, "name": f"{item['name'] or 'spoon'} (amodal)"} for item in row["objects"]]
+    (back,) = iter_label_studio([{"id": 1, **label_studio_task({**row, "objects": objects})}])
+    assert [item["name"] for item in back["objects"]] == [item["name"] for item in objects]
+    for mine, theirs in zip(record_masks(row), record_masks(back), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
 @pytest.mark.parametrize("photos", ["/data/local-files/?d=", "https://server/photos/", "s3://bucket/", ""])
 @pytest.mark.parametrize("name", ["a/b.jpg", "a & b=c;d+e.jpg", "50%25 #1?.png", "😀 ünï\n.jpg", "tea://pot.jpg"])
 def test_any_name_comes_back(photos, name):

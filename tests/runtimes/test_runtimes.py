@@ -304,7 +304,11 @@ def test_eight_bits(engine):
     pipeline = tiny_pipeline()
     expected = pipeline(None, modal)
     pipeline.use_runtime(engine, calibration=lambda: pipeline(None, modal))
-    assert b"QuantizeLinear" in pipeline.model.graphs["forward"].onnx
+    graph = onnx.load_from_string(pipeline.model.graphs["forward"].onnx).graph
+    coarse = {name for node in graph.node if node.op_type == "DequantizeLinear" for name in node.output}
+    in_8_bits = [coarse.issuperset(node.input[:2]) for node in graph.node if node.op_type == "Conv"]
+    first, last = len(in_8_bits) // 4, len(in_8_bits) * 3 // 4  # the finest levels of the U-Net stay in float32
+    assert first and in_8_bits == [first <= place < last for place in range(len(in_8_bits))]
     found = pipeline(None, modal)
     np.testing.assert_array_equal(found.order, expected.order)
     assert 0 < abs(found.probabilities - expected.probabilities).mean() < 0.02
@@ -360,6 +364,26 @@ def test_every_kind_of_folder_is_exported(tmp_path):
     ScenePipeline(tiny_pipeline(), tiny_content()).save_pretrained(tmp_path / "scene")
     with pytest.raises(ValueError, match="holds `ScenePipeline`, which has no networks of its own to export"):
         export_pipeline(tmp_path / "scene", tmp_path / "out")
+
+
+def test_the_files_of_an_earlier_export_go(tmp_path):
+    """Which another program would take for a part of the new one; those of others stay."""
+    vae = AmodalVAEPipeline(AmodalVAE(sample_size=16, latent_channels=2, block_out_channels=(2, 4)))
+    vae.save_pretrained(tmp_path / "vae")
+    tiny_pipeline().save_pretrained(tmp_path / "pcnet-m")
+    out, kept = tmp_path / "onnx", tmp_path / "kept.onnx"
+    export_pipeline(tmp_path / "vae", out)
+    for path in (kept, out / "mine.onnx", out / "notes.txt"):
+        path.write_text("mine")
+    record = json.loads((out / "onnx.json").read_text())
+    record["networks"] |= {"../kept.onnx": {}, "notes.txt": {}}
+    (out / "onnx.json").write_text(json.dumps(record))
+    export_pipeline(tmp_path / "pcnet-m", out)
+    assert sorted(path.name for path in out.iterdir()) == ["mine.onnx", "model.onnx", "notes.txt", "onnx.json"]
+    assert kept.read_text() == "mine"
+    (out / "onnx.json").write_text("{")  # nobody knows which files it was of
+    export_pipeline(tmp_path / "vae", out)
+    assert (out / "model.onnx").is_file() and (out / "model_encode.onnx").is_file()
 
 
 def test_exporting_changes_nothing(tmp_path):

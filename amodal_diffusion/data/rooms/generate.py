@@ -352,11 +352,20 @@ def _open_manifest(target: Path, settings: RoomSettings) -> dict[str, Any]:
         manifest: dict[str, Any] = {"settings": wanted, "items": []}
         write_text(path, json.dumps(manifest, indent=1))
         return manifest
-    manifest = json.loads(path.read_text(encoding="utf-8"))
+    manifest = _read_json(path)
+    if not isinstance(manifest, dict) or not {"settings", "items"} <= set(manifest):
+        raise ValueError(f"'{path}' is no manifest of rooms; choose another folder.")
     if manifest["settings"] != wanted:
         differing = sorted(key for key in wanted if manifest["settings"].get(key) != wanted[key])
         raise ValueError(f"folder {os.fspath(target)!r} was begun with other settings: {differing}; choose another")
     return dict(manifest)
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"'{path}' is no valid JSON: {error}") from error
 
 
 def _find_shards(target: Path, split: str) -> dict[int, Path]:
@@ -383,7 +392,7 @@ def _finish(
         if number >= shards:
             continue
         if listed.exists():
-            items.update(json.loads(listed.read_text(encoding="utf-8")))
+            items.update(_read_json(listed))
         name = f"{split}-{number:05d}-of-{shards:05d}"
         layers = path.with_suffix(".zip") if path.suffix == ".part" else target / LAYER_FOLDER / f"{path.stem}.zip"
         if layers.exists():

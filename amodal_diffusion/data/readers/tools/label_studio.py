@@ -21,6 +21,8 @@ OCCLUDES = "occludes"
 """Label of the relation from a region to one that it hides in part."""
 PIECE = "piece"
 """Label of the relation between two visible regions of one object."""
+MODAL = "modal"
+"""Name of the control of visible regions."""
 _SUFFIX = f" ({AMODAL})"
 
 
@@ -35,10 +37,11 @@ def iter_label_studio(
     """Iterate over the rows of an export of Label Studio (JSON), one for each task.
 
     Of a task the first annotation counts that was not cancelled; without one, the first prediction. Brush and polygon
-    regions are read. A region of a control with the name `amodal`, or whose label ends with " (amodal)", is a whole
-    mask; a relation with the label `amodal` joins it with its visible region. An object in several pieces is one brush
-    region, or regions of one label that lie in one another in the outliner (`parentID`) or that relations with the
-    label `piece` join. A relation with the label `occludes` leads from the object in front to the one behind.
+    regions are read. A region of a control with the name `amodal` is a whole mask, one of a control with the name
+    `modal` a visible one; of other controls those are whole whose label ends with " (amodal)". A relation with the
+    label `amodal` joins it with its visible region. An object in several pieces is one brush region, or regions of one
+    label that lie in one another in the outliner (`parentID`) or that relations with the label `piece` join. A relation
+    with the label `occludes` leads from the object in front to the one behind.
 
     Args:
         annotations: the file, or its parsed content.
@@ -162,13 +165,13 @@ def _read_regions(
         except ValueError as error:
             log.bad(f"{task} region {region}", error)
             continue
-        label = labels.get(region, "")
+        label, amodal = read_label(item, labels.get(region, ""))
         place[region] = len(shapes)
         shapes.append(
             Shape(
-                label=_plain_label(label) or None,
+                label=label or None,
                 mask=mask,
-                amodal=item.get("from_name") == AMODAL or label.endswith(_SUFFIX),
+                amodal=amodal,
                 group=joined.get(region),
             )
         )
@@ -198,8 +201,16 @@ def region_labels(result: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     return labels
 
 
-def _plain_label(label: str) -> str:
-    return label.removesuffix(_SUFFIX).strip()
+def read_label(item: Mapping[str, Any], label: str) -> tuple[str, bool]:
+    """The name of what a region shows, and whether it shows the whole of it.
+
+    Example:
+        >>> read_label({"from_name": "label"}, "cup (amodal)"), read_label({"from_name": "modal"}, "cup (amodal)")
+        (('cup', True), ('cup (amodal)', False))
+    """
+    if item.get("from_name") in (MODAL, AMODAL):  # the control says it, and labels may be called what they like
+        return label, item["from_name"] == AMODAL
+    return label.removesuffix(_SUFFIX).strip(), label.endswith(_SUFFIX)
 
 
 def joined_regions(result: Sequence[Mapping[str, Any]]) -> dict[str, str]:
@@ -212,16 +223,18 @@ def joined_regions(result: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         >>> joined_regions([{"type": "relation", "from_id": "a", "to_id": "b", "labels": ["piece"]}])
         {'a': 'a', 'b': 'a'}
     """
-    labels = region_labels(result)
+    names = region_labels(result)
+    regions = [(str(item.get("id")), item) for item in result if item.get("type") != "relation"]
+    labels = {region: read_label(item, names[region])[0] for region, item in regions if region in names}
     pairs = []
     for item in result:
         if item.get("type") == "relation":
-            names = item.get("labels")
-            if isinstance(names, list) and (AMODAL in names or PIECE in names):
+            kinds = item.get("labels")
+            if isinstance(kinds, list) and (AMODAL in kinds or PIECE in kinds):
                 pairs.append((str(item.get("from_id")), str(item.get("to_id"))))
         elif item.get("parentID"):
             parent, child = str(item["parentID"]), str(item.get("id"))
-            if parent in labels and _plain_label(labels[parent]) == _plain_label(labels.get(child, "")):
+            if parent in labels and labels[parent] == labels.get(child, ""):
                 pairs.append((parent, child))
     group: dict[str, str] = {}
     for first, second in pairs:
