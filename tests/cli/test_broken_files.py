@@ -30,20 +30,23 @@ _DOORS = {
 }
 
 
-@pytest.mark.parametrize("text", ["", "{", "[1,", "\ufeff"])
-@pytest.mark.parametrize("door", _DOORS)
-def test_a_broken_json_file_is_named(door, text, tmp_path, capsys):
-    model = tmp_path / "model"
-    tiny_pipeline().save_pretrained(model)
+@pytest.fixture(scope="module", params=["", "{"], ids=["empty", "cut off"])
+def places(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("places")
+    tiny_pipeline().save_pretrained(folder / "model")
     for name, path in (("index", "model_index.json"), ("config", "model/config.json")):
-        shutil.copytree(model, tmp_path / name)
-        (tmp_path / name / path).write_text(text)
-    (tmp_path / "folder").mkdir()
-    for path in (tmp_path / "broken.json", tmp_path / "folder" / "broken.json"):
-        path.write_text(text)
-    Image.new("L", (60, 40), 255).save(tmp_path / "photo.png")
-    write_coco(tmp_path / "good.json", images=1)
-    places = {name: tmp_path / name for name in ("out", "model", "index", "config", "folder")}
-    places |= {"file": tmp_path / "broken.json", "good": tmp_path / "good.json", "photo": tmp_path / "photo.png"}
+        shutil.copytree(folder / "model", folder / name)
+        (folder / name / path).write_text(request.param)
+    (folder / "folder").mkdir()
+    for path in (folder / "broken.json", folder / "folder" / "broken.json"):
+        path.write_text(request.param)
+    Image.new("L", (60, 40), 255).save(folder / "photo.png")
+    write_coco(folder / "good.json", images=1)
+    named = {"file": folder / "broken.json", "good": folder / "good.json", "photo": folder / "photo.png"}
+    return named | {name: folder / name for name in ("out", "model", "index", "config", "folder")}
+
+
+@pytest.mark.parametrize("door", _DOORS)
+def test_a_broken_json_file_is_named(door, places, capsys):
     assert main(_DOORS[door].format(**places).split()) == 2
     assert (door.split()[-1] if door.endswith(".json") else "broken.json") in capsys.readouterr().err
