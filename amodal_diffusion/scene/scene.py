@@ -467,11 +467,10 @@ class Scene(Immutable):
         return self._with_each(group, lambda layer: replace(layer, transform=compose(change, layer.transform)))
 
     def _reordered(self, i: int, relation: int, carried: bool) -> Scene:
-        group = self._group(i, carried)
-        others = np.setdiff1d(np.arange(len(self)), group)
+        inside = np.isin(np.arange(len(self)), self._group(i, carried))
         order, evidence = self.order.copy(), self.evidence.copy()
-        order[np.ix_(group, others)], order[np.ix_(others, group)] = relation, -relation
-        evidence[np.ix_(group, others)] = evidence[np.ix_(others, group)] = False
+        order[np.ix_(inside, ~inside)], order[np.ix_(~inside, inside)] = relation, -relation
+        evidence[np.ix_(inside, ~inside)] = evidence[np.ix_(~inside, inside)] = False
         return replace(self, order=order, evidence=evidence)
 
     def _added(self, layer: Layer, relations: npt.NDArray[np.int8]) -> Scene:
