@@ -240,7 +240,9 @@ class Page:
 
         def go(session: Session) -> tuple[Any, ...]:
             opened = replace(act(session), stamp=session.stamp + 1, seq=session.seq)
-            current_desk().work = secrets.token_hex(16)
+            desk = current_desk()
+            desk.work = secrets.token_hex(16)
+            desk.todo, desk.waits = "", False  # what was asked for the photo before is not done to this one
             return (*shown(opened), *self.at_step(opened))
 
         if not session.work:

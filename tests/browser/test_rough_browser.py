@@ -427,13 +427,16 @@ def test_a_full_disk(open_page, screenshots, tmp_path, small_disk, start_server,
     visitor.type_number("Rotation °", 12)
     expect(toast(visitor, "Your work cannot be kept on the server")).to_be_visible()
     visitor.screenshot(screenshots, f"rough-full-disk-{width}")
+    visitor.page.locator(".toast-close").first.click()  # it stays until then
     visitor.page.click("#export")
     expect(toast(visitor, "cannot write files at the moment")).to_be_visible()
     visitor.go_back_to("Mark")
     visitor.upload("photo-upload", shapes_photo(tmp_path / "shapes.png", 8))
     expect(toast(visitor, re.compile("cannot|failed|again"))).not_to_have_count(0)
     visitor.screenshot(screenshots, f"rough-full-disk-upload-{width}")
-    visitor.go_back_to("Edit")
+    visitor.page.click("#complete")  # which is done already
+    visitor.wait_mode("look")
+    visitor.edit()
     visitor.choose("cup")
     assert visitor.number("Rotation °") == 12
     empty()

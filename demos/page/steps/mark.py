@@ -18,6 +18,7 @@ from page.wiring import (
     QUICK,
     SECONDS,
     SOON,
+    current_desk,
     guarded,
     long_work,
     object_list,
@@ -130,7 +131,12 @@ class MarkStep:
 
     @guarded
     def on_example(self, session: Session, event: gr.EventData) -> Any:
-        key = (event._data or {}).get("key", "")
+        data, desk = event._data or {}, current_desk()
+        key, turn = data.get("key", ""), data.get("turn")
+        if isinstance(turn, int | float):
+            if turn < desk.turn:  # two that were chosen quickly may arrive in the other order
+                return gr.skip()
+            desk.turn = float(turn)
         return self.page.instead(session, "the example", lambda session: open_example(session, key))
 
     @guarded

@@ -35,6 +35,7 @@ class Desk:
         keep: called when the session has changed.
         unkept: its work could not be written; `told_unkept` where the visitor knows.
         waits: long work has been asked for and has not begun.
+        turn: when on the page's clock the example was chosen that came last.
 
     Args:
         session: to begin with.
@@ -47,6 +48,7 @@ class Desk:
         self.told: tuple[str, float | None] = ("", None)
         self.question: Question | None = None
         self.todo, self.waits = "", False
+        self.turn = 0.0
         self.is_open, self.unkept, self.told_unkept = True, False, False
         self.token, self.work = "", secrets.token_hex(16)
         self.keep: Callable[[Desk], None] = lambda desk: None
