@@ -73,7 +73,8 @@ def annotate_dataset(
 
     Raises:
         ValueError: a data set without rows, or without photos for a pipeline that looks at them; another run in the
-            folder; a piece that something else broke; options that the pipeline refuses.
+            folder; a piece that something else broke; a finished run whose result something removed; options that the
+            pipeline refuses.
         FileExistsError, NotADirectoryError: `folder` holds other files, or is one.
 
     Example:
@@ -116,6 +117,11 @@ def annotate_dataset(
         if not store.is_finished():
             raise
     if store.is_finished():
+        if not any((store.folder / "data").glob("*.parquet")):
+            raise ValueError(
+                f"output {store.folder} says that it is finished, but its Parquet files are gone; delete the folder "
+                "and start the same command again."
+            )
         store.sweep()
         report(len(dataset))
     return Path(folder)

@@ -77,7 +77,7 @@ class AnnotationStore:
 
     def _read(self) -> tuple[dict[str, Any], bool] | None:
         path = self.folder / RECORD
-        return read_record(path.read_text(encoding="utf-8"), path) if path.exists() else None
+        return read_record(path.read_bytes(), path) if path.exists() else None
 
     def is_finished(self) -> bool:
         """The whole result is in place."""

@@ -135,9 +135,9 @@ class _Place:
     def inside(self, name: str) -> str:
         return join(self.path, name)
 
-    def read(self, name: str) -> str | None:
+    def read(self, name: str) -> bytes | None:
         path = self.inside(name)
-        return self.files.read_text(path, encoding="utf-8") if self.files.exists(path) else None
+        return bytes(self.files.cat_file(path)) if self.files.exists(path) else None
 
     def write(self, name: str, text: str) -> None:
         """Whole: by a rename on a disk, by one request to an object store."""

@@ -74,7 +74,7 @@ def record_text(run: Mapping[str, Any], *, finished: bool) -> str:
     return json.dumps({"run": run, "finished": finished}, indent=1) + "\n"
 
 
-def read_record(text: str, path: object) -> tuple[dict[str, Any], bool]:
+def read_record(text: str | bytes, path: object) -> tuple[dict[str, Any], bool]:
     """The run of a file `RECORD`, and whether it is finished.
 
     Raises:

@@ -160,6 +160,12 @@ def _annotate_here(options: argparse.Namespace, *, may_fork: bool) -> list[data.
     _annotate(options, shares[0])
     for worker in workers:
         worker.join()
+    early = [worker.exitcode for worker in workers if worker.exitcode]
+    if early:
+        sys.stderr.write(
+            f"{len(early)} of {count} processes ended early, with exit code {early[0]} (--debug says more); this one "
+            "does what they left\n"
+        )
     return _annotate(options, options.shard)  # what a worker that died has left; and all is joined
 
 
@@ -181,8 +187,15 @@ def _write_errors(folder: Path) -> None:
 
 
 def _help(options: argparse.Namespace, share: tuple[int, int]) -> None:
-    """A further process. Its errors are those of the first one, which meets them too."""
-    _annotate(options, share, helps=True)
+    """A further process. Its errors are those of the first one, which meets them too and tells them."""
+    try:
+        _annotate(options, share, helps=True)
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    except Exception as error:
+        if options.debug:
+            raise
+        raise SystemExit(2) from error
 
 
 def _annotate(

@@ -66,8 +66,8 @@ def _earlier_files(output: str | os.PathLike[str]) -> list[str]:
     """The files of the export that a folder holds."""
     try:
         record = json.loads((Path(output) / ONNX_DESCRIPTION_NAME).read_text(encoding="utf-8"))
-        names = list(record["networks"])
-    except (OSError, ValueError, RecursionError, TypeError, KeyError):  # none, or not ours
+        names = list(record["networks"].keys())
+    except (OSError, ValueError, RecursionError, TypeError, KeyError, AttributeError):  # none, or not ours
         return []
     return [name for name in names if name.endswith(".onnx") and name == Path(name).name]
 

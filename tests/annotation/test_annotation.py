@@ -1,10 +1,12 @@
 """`amodal-diffusion annotate`: what it writes, what it refuses, and that killing it changes nothing."""
 
+import argparse
 import importlib
 import json
 import multiprocessing
 import os
 import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from amodal_diffusion.annotation.annotator import annotation_table
 from amodal_diffusion.annotation.folder_store import AnnotationStore
 from amodal_diffusion.annotation.record import dataset_digest, photos_digest
 from amodal_diffusion.baselines import complete_convex_refined
+from amodal_diffusion.cli import annotate as command
 from amodal_diffusion.cli.main import main
 from amodal_diffusion.data import load_amodal_dataset, read_annotations, record_masks, record_order
 from amodal_diffusion.data.photos import encoded_photos
@@ -138,6 +141,14 @@ def test_the_same_command_again_does_nothing(source, model, result, monkeypatch)
     assert {path: path.stat().st_mtime_ns for path in result.rglob("*")} == before
 
 
+def test_a_finished_run_without_its_result_says_so(source, model, result, tmp_path, capsys):
+    shutil.copytree(result, tmp_path / "out")
+    shutil.rmtree(tmp_path / "out" / "data")
+    with pytest.raises(AssertionError):
+        annotate(source, model, tmp_path / "out")
+    assert "its Parquet files are gone; delete the folder" in capsys.readouterr().err
+
+
 def test_the_processor_says_the_precision_once_for_all_processes(source, model, tmp_path, monkeypatch, capsys):
     """Its helper is a fresh interpreter, since this process has used torch."""
     asked, ask = [], multiprocessing.get_context
@@ -190,6 +201,36 @@ def test_two_workers_make_the_same(source, model, result, tmp_path):
     written = run_fresh(ALONE, "annotate", *flags)
     assert written.endswith("context ['fork'] imported 3"), written[-2000:]
     assert content(folder) == content(result)
+
+
+def interrupt():
+    raise KeyboardInterrupt
+
+
+def lose_the_disk():
+    raise OSError("the disk is gone")
+
+
+def be_killed():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere processes are not forked")
+@pytest.mark.parametrize(("end", "code"), [(interrupt, 130), (lose_the_disk, 2), (be_killed, -9)])
+def test_processes_that_end_early_are_told_without_a_trace(monkeypatch, capfd, end, code):
+    shares = []
+
+    def work(options, share, helps=False):
+        shares.append(share)
+        if helps:
+            end()
+        return []
+
+    monkeypatch.setattr(command, "_annotate", work)
+    options = argparse.Namespace(shard=None, num_workers=3, debug=False)
+    assert command._annotate_here(options, may_fork=True) == [] and shares == [(0, 3), None]
+    written = capfd.readouterr().err
+    assert f"2 of 3 processes ended early, with exit code {code} " in written and "Traceback" not in written
 
 
 KILLER = """
@@ -400,9 +441,9 @@ def test_other_photos_are_another_run_of_a_pipeline_that_looks_at_them(tmp_path)
     assert photos_digest(first.remove_columns("image")) == ""
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"run": 3}'])
+@pytest.mark.parametrize("text", [b"", b"{", b"[]", b'{"run": 3}', b"\xff{}"])
 def test_broken_record_is_refused(source, model, tmp_path, text):
-    (tmp_path / "annotation.json").write_text(text)
+    (tmp_path / "annotation.json").write_bytes(text)
     with pytest.raises(ValueError, match="no valid record of an annotation run"):
         annotate_dataset(read_annotations(source), load_pipeline(str(model)), tmp_path)
 
