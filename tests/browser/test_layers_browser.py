@@ -72,6 +72,9 @@ def test_layers(visitor, screenshots, tmp_path):
     assert (visitor.number("Width %"), visitor.number("Height %")) == (60, 90)
     for _ in range(2):
         visitor.press("Undo (Ctrl+Z)")
+    page.get_by_label("Width %", exact=True).fill("")
+    page.get_by_label("Width %", exact=True).press("Enter")
+    assert visitor.number("Width %") == 100
     opacity = page.get_by_label("Opacity", exact=True)
     opacity.focus()
     visitor.after_step(lambda: opacity.fill("40"))
@@ -110,6 +113,68 @@ def test_layers(visitor, screenshots, tmp_path):
     assert plate.opacity == pytest.approx(0.4) and plate.visible and not plate.locked
     assert not scene.in_front(scene.index("plate"), scene.index("cup"))
     assert no_overflow(visitor) and visitor.problems == []
+
+
+def test_what_stands_on_an_object_goes_along(visitor, screenshots):
+    edited_coffee(visitor)
+    page, panel = visitor.page, visitor.page.locator("#edit-panel")
+    visitor.choose("spoon")
+    choice = page.get_by_label("With what stands on it")
+    expect(choice).to_have_count(0)
+    visitor.choose("saucer")
+    expect(choice).to_have_count(1)
+    panel.locator(".ad-carrying").scroll_into_view_if_needed()
+    empty = choice.screenshot()
+    visitor.after_step(lambda: choice.focus() or page.keyboard.press("Space"))
+    expect(choice).to_be_checked()
+    expect(choice).to_be_focused()
+    assert choice.screenshot() != empty  # one sees whether it is checked
+    box, details = choice.bounding_box(), panel.locator(".ad-details").bounding_box()
+    assert 14 <= box["width"] <= 24 and box["height"] == box["width"]
+    words = panel.locator(".ad-carrying").bounding_box()
+    assert words["x"] + words["width"] <= details["x"] + details["width"] and no_overflow(visitor)
+    visitor.screenshot(screenshots, f"along-{visitor.size}-1-chosen")
+
+    places = {}
+    for name in names(visitor):
+        visitor.choose(name)
+        places[name] = visitor.number("X"), visitor.number("Y")
+    visitor.choose("saucer")
+    whole = visitor.pixels()
+    visitor.into_view()
+    left, top = (visitor.stage.locator("canvas").bounding_box()[side] for side in "xy")
+
+    def colour(x, y):
+        at = visitor.point(x, y)
+        pixel = "([x, y]) => [...document.querySelector('canvas').getContext('2d').getImageData(x, y, 1, 1).data]"
+        return np.array(page.evaluate(pixel, [round(at[0] - left), round(at[1] - top)])[:3])
+
+    crema = colour(240, 150)
+    page.mouse.move(*visitor.point(110, 250))
+    page.mouse.down()
+    page.mouse.move(*visitor.point(150, 230), steps=4)
+    assert np.abs(colour(280, 130) - crema).max() < 40  # the coffee is seen where it goes
+    visitor.screenshot(screenshots, f"along-{visitor.size}-2-dragging")
+    visitor.after_step(page.mouse.up)
+    for name, (x, y) in places.items():
+        visitor.choose(name)
+        assert visitor.number("X") - x == pytest.approx(40, abs=2) and visitor.number("Y") - y == pytest.approx(
+            -20, abs=2
+        )
+    visitor.choose("saucer")
+    visitor.press("Undo (Ctrl+Z)")
+    assert visitor.pixels() == whole
+    visitor.press("Remove it (Del)")
+    assert names(visitor) == []
+    visitor.press("Undo (Ctrl+Z)")
+    assert names(visitor) == list(places)
+
+    visitor.after_step(lambda: flag(visitor, "Lock cup").click())
+    visitor.choose("saucer")
+    visitor.press("Mirror left to right")
+    expect(page.locator(".toast-body", has_text="cup is locked and stands on it")).to_be_visible()
+    visitor.press("Bring in front of cup")  # which leaves the cup where it is
+    expect(flag(visitor, "Put behind cup")).to_be_visible()
 
 
 def test_before_and_after(visitor, screenshots):

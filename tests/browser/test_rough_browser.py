@@ -81,6 +81,7 @@ def test_a_whole_session_by_keys_alone(open_page, screenshots, tmp_path, width, 
     place = keys.cross_to(212, 285, (300, 200))
     step(lambda: keys.keyboard.press("Enter"))
     expect(visitor.rows("mark-panel")).to_have_count(1)
+    assert visitor.stage.locator(".ad-hint").evaluate("hint => hint.scrollHeight <= hint.clientHeight")
     visitor.screenshot(screenshots, f"rough-keys-cross-{width}")
     keys.keyboard.press("n")
     visitor.settle()

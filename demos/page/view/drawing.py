@@ -111,7 +111,7 @@ class Drawn:
 
     picture: str
     codes: str
-    under: dict[int, str]
+    under: dict[tuple[int, bool], str]
 
 
 def drawn(scene: Scene) -> Drawn:
@@ -121,12 +121,12 @@ def drawn(scene: Scene) -> Drawn:
     return _drawn[scene]
 
 
-def draw_under(scene: Scene, index: int) -> str:
-    """The scene without one object, for the time that it is dragged."""
-    under, number = drawn(scene).under, scene.layers[index].id
-    if number not in under:
-        under[number] = data_url(scene.remove(index).render())
-    return under[number]
+def draw_under(scene: Scene, index: int, carried: bool = False) -> str:
+    """The scene without one object, and without what it carries, for the time that it is dragged."""
+    under, key = drawn(scene).under, (scene.layers[index].id, carried)
+    if key not in under:
+        under[key] = data_url(scene.remove(index, carried=carried).render())
+    return under[key]
 
 
 def draw_before(scene: Scene) -> str:
@@ -138,8 +138,9 @@ def draw_before(scene: Scene) -> str:
 
 def keep_under(before: Scene, after: Scene, number: int) -> None:
     """Where an object alone was moved, turned or resized, the scene without it is what it was."""
-    if before in _drawn and number in _drawn[before].under:
-        drawn(after).under[number] = _drawn[before].under[number]
+    key = (number, False)
+    if before in _drawn and key in _drawn[before].under:
+        drawn(after).under[key] = _drawn[before].under[key]
 
 
 # What was found

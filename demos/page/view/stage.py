@@ -81,13 +81,12 @@ def _clicks(session: Session) -> Value | None:
 def _edit_stage(session: Session, scene: Scene) -> Value:
     objects = []
     for layer in scene.layers:
-        (a, b, c), (d, e, f) = layer.transform.tolist()
         objects.append(
             {
                 "id": layer.id,
                 "name": layer.name,
                 "tile": list(layer.size),
-                "transform": [a, d, b, e, c, f],  # as DOMMatrix counts
+                "transform": layer.transform.T.ravel().tolist(),  # as DOMMatrix counts
                 "centre": list(layer.centre),
                 "scale": scale_of(layer),
                 "rotation": rotation_of(layer),
@@ -98,8 +97,14 @@ def _edit_stage(session: Session, scene: Scene) -> Value:
     chosen = next((index for index, layer in enumerate(scene.layers) if layer.id == session.layer), None)
     more: Value = {}
     if chosen is not None:
-        more["under"] = draw_under(scene, chosen)
+        along = set(scene.carried(chosen)) if session.carry else set()
+        more["under"] = draw_under(scene, chosen, bool(along))
         more["tile"] = data_url(_tile(scene.layers[chosen]), "PNG")
+        more["along"] = [
+            {"id": scene.layers[index].id, "tile": data_url(_tile(scene.layers[index]), "PNG")}
+            for index in scene.stacking()
+            if index in along
+        ]
     pictures = drawn(scene)
     return _frame(
         session,

@@ -191,6 +191,8 @@ ALONE = ("move", "place", "scale", "stretch", "rotate", "flip")
 """Edits that change nothing but where one object is."""
 FREE = ("lock", "show", "rename", "duplicate")
 """What can be done to a locked object."""
+TAKING = ("move", "place", "scale", "rotate", "flip", "front", "back", "fade", "remove")
+"""Edits that take along what stands on an object; of `stretch` those that keep the ratio of its sides do."""
 
 
 def check_room(scene: Scene) -> None:
@@ -233,7 +235,7 @@ def scene_event(session: Session, event: Event) -> Session:
     index = find_layer(scene, event.get("id"))
     if scene.layers[index].locked and kind not in FREE:
         raise PageError(f"{scene.layers[index].name} is locked. The lock in the list opens it again.")
-    if session.carry and kind not in FREE:
+    if session.carry and (kind in TAKING or (kind == "stretch" and event.get("keep"))):
         fixed = [scene.layers[other].name for other in scene.carried(index) if scene.layers[other].locked]
         if fixed:
             raise PageError(f"{fixed[0]} is locked and stands on it. The lock in the list opens it again.")

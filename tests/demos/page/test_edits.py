@@ -1,6 +1,7 @@
 """What a visitor of the page does to a scene."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from PIL import Image
 from demo_helpers import edit
 from page.view.drawing import object_codes
 from page.view.panel import panel_value
+from page.view.stage import stage_value
 from page.work import edits
 from page.work.edits import insert_picture, is_mirrored, overlapping, rotation_of, scale_of, sides_of
 from page.work.session import PageError
@@ -172,5 +174,22 @@ def test_what_stands_on_an_object_goes_along_where_that_was_chosen(edited):
     hidden = edit(taking, "show", id=lower, visible=False).scene.present
     assert [layer.visible for layer in hidden.layers[-2:]] == [False, False]
     locked = edit(taking, "lock", id=upper, locked=True)
-    with pytest.raises(PageError, match="cup is locked and stands on it"):
-        edit(locked, "move", id=lower, dx=5)
+    for op, event in (("move", {"dx": 5}), ("stretch", {"side": "width", "percent": 50, "keep": True})):
+        with pytest.raises(PageError, match="cup is locked and stands on it"):
+            edit(locked, op, id=lower, **event)
+    # What leaves the cup where it is, is allowed.
+    assert edit(locked, "stretch", id=lower, side="width", percent=50).scene.present is not locked.scene.present
+    assert edit(locked, "swap", id=lower, other=upper).scene.present.in_front(
+        *(both.scene.present.layers.index(layer) for layer in both.scene.present.layers[-2:])
+    )
+
+
+def test_the_picture_has_what_goes_along_for_the_time_of_a_drag(edited):
+    table = insert_picture(edited, Image.new("RGBA", (20, 14), "red"), "table")
+    both = insert_picture(table, Image.new("RGBA", (6, 6), "blue"), "cup")
+    lower, upper = (layer.id for layer in both.scene.present.layers[-2:])
+    chosen = replace(edit(both, "select", id=lower), view="edit")
+    alone, along = stage_value(chosen), stage_value(edit(chosen, "carry", on=True))
+    assert alone["along"] == [] and [part["id"] for part in along["along"]] == [upper]
+    assert alone["under"] != along["under"]
+    assert stage_value(edit(chosen, "move", id=lower, dx=5))["along"] == []

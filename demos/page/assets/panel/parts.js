@@ -37,7 +37,8 @@ function field(label, value, options, commit) {
   input.setAttribute("aria-label", label);
   let sent = String(value);
   const done = () => {
-    if (input.value === sent || input.value === "") return;
+    if (input.value === "") input.value = sent; // nobody meant nothing
+    if (input.value === sent) return;
     sent = input.value;
     commit(input.value);
   };

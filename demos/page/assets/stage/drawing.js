@@ -14,14 +14,7 @@ function draw() {
   const item = chosen();
   const dragged = state.mode === "edit" && item && gesture && gesture.id === item.id && gesture.moved;
   ctx.drawImage(dragged && state.underImage ? state.underImage : state.image, 0, 0, state.width, state.height);
-  if (dragged && state.tileImage) {
-    ctx.save();
-    const map = placed(item);
-    ctx.transform(map.a, map.b, map.c, map.d, map.e, map.f);
-    ctx.globalAlpha = 0.94 * item.opacity;
-    ctx.drawImage(state.tileImage, 0, 0, item.tile[0], item.tile[1]);
-    ctx.restore();
-  }
+  if (dragged && state.tileImage) drawDragged(ctx, taken(item), 0.94);
   if (state.tints) ctx.drawImage(state.tints, 0, 0);
   if (hovered && !gesture && !shaping && ["edit", "mark"].includes(state.mode) && (state.mode === "edit" || tool === "select")) {
     const shape = shapeOf(hovered);

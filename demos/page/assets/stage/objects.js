@@ -10,6 +10,28 @@ function placed(item) {
   return map;
 }
 
+// The object and what goes along with it, back to front: image, item, and the canvas map that the pointer gives it.
+function taken(item) {
+  const map = placed(item);
+  const change = map.multiply(new DOMMatrix(item.transform).inverse());
+  const parts = [[state.tileImage, item, map]];
+  (state.along || []).forEach(({ id }, number) => {
+    const other = state.objects.find((one) => one.id === id);
+    if (other && state.alongImages[number]) parts.push([state.alongImages[number], other, change.multiply(new DOMMatrix(other.transform))]);
+  });
+  return parts;
+}
+
+function drawDragged(pen, parts, share) {
+  for (const [image, item, map] of parts) {
+    pen.save();
+    pen.transform(map.a, map.b, map.c, map.d, map.e, map.f);
+    pen.globalAlpha = share * item.opacity;
+    pen.drawImage(image, 0, 0, item.tile[0], item.tile[1]);
+    pen.restore();
+  }
+}
+
 function frameOf(item) {
   const map = placed(item);
   const [w, h] = item.tile;
@@ -101,6 +123,7 @@ function startEdit(point, event) {
     item = found;
     state.selected = found.id;
     state.underImage = state.tileImage = null;
+    state.along = [];
     send({ mode: "edit", op: "select", id: found.id });
   }
   if (!item.locked) gesture = { kind: "move", id: item.id, from: point, dx: 0, dy: 0, moved: false };
@@ -148,9 +171,10 @@ function endEdit(done) {
 // The object stays where it was dropped until the answer is there.
 function keep(item, done, data) {
   gesture = { ...done, moved: true };
+  const parts = taken(item);
   const map = placed(item);
   gesture = null;
-  item.transform = [map.a, map.b, map.c, map.d, map.e, map.f];
+  for (const [, one, { a, b, c, d, e, f }] of parts) one.transform = [a, b, c, d, e, f];
   item.ahead = true;
   const centre = map.transformPoint(new DOMPoint(item.tile[0] / 2, item.tile[1] / 2));
   item.centre = [centre.x, centre.y];
@@ -158,9 +182,7 @@ function keep(item, done, data) {
     const sheet = new OffscreenCanvas(state.width, state.height);
     const pen = sheet.getContext("2d");
     pen.drawImage(state.underImage, 0, 0, state.width, state.height);
-    pen.setTransform(map);
-    pen.globalAlpha = item.opacity;
-    pen.drawImage(state.tileImage, 0, 0, item.tile[0], item.tile[1]);
+    drawDragged(pen, parts, 1);
     state.image = sheet;
   }
   send({ mode: "edit", id: item.id, ...data });

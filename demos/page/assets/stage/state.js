@@ -50,11 +50,13 @@ async function show(value, again = show) {
     return;
   }
   const known = state && state.before === value.before ? state.beforeImage : decode(value.before);
-  const [picture, under, tile, ids, photo] = await Promise.all([...[value.picture, value.under, value.tile, value.ids].map(decode), known]);
+  const along = (value.along || []).map(({ tile }) => tile); // of what goes along with the chosen object
+  const [picture, under, ids, photo, ...tiles] = await Promise.all(
+    [...[value.picture, value.under, value.ids].map(decode), known, ...[value.tile, ...along].map(decode)]);
   if (mine !== turn) return;
   const before = state;
   value = newest(value, null); // the choice may have changed while the pictures were decoded
-  state = { ...value, image: picture, underImage: under, tileImage: tile, beforeImage: photo, shapes: {} };
+  state = { ...value, image: picture, underImage: under, tileImage: tiles[0], alongImages: tiles.slice(1), beforeImage: photo, shapes: {} };
   state.codes = pixels(ids, value.width, value.height);
   state.tints = value.mode === "mark" && state.codes ? tinted(state) : null;
   if (state.selected !== null) isNew = false;
@@ -107,5 +109,6 @@ desk.listeners.add(() => {
   if (!state || !choice || choice.mode !== state.mode || choice.id === state.selected) return;
   state.selected = choice.id;
   state.underImage = state.tileImage = null;
+  state.along = [];
   draw();
 });

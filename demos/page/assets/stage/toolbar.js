@@ -51,6 +51,7 @@ function showHint() {
   const alone = crossHint();
   const more = alone ? [span("", ` ${alone}`)] : keys ? [span("ad-keys", ` ${keys}`)] : []; // a phone has none
   hint.replaceChildren(alone && cross ? "" : words, ...more);
+  hint.classList.toggle("ad-crossed", Boolean(alone && cross));
 }
 
 function markHint() {
