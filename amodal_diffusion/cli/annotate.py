@@ -217,6 +217,8 @@ def _annotate(
     dataset = data.read_annotations(
         options.annotations, options.images, on_error=options.on_error, bad_records=bad_records, **more
     )
+    if options.method is None and pipeline.needs_image and "image" not in dataset.column_names:
+        raise ValueError(f"--images DIR must be given: {options.model} looks at photos, and the data set has none.")
     with tqdm(total=len(dataset), unit="image", desc="annotate", disable=helps) as bar:
 
         def progress(done: int) -> None:

@@ -36,7 +36,7 @@ def to_detections(
         [0, 1] and "occluded_by" (N lists of indices).
 
     Raises:
-        ModuleNotFoundError: `supervision` is not installed.
+        ImportError: the extra `interop` is not installed.
         ValueError: `masks` or `names` of another number than the objects; an output of several photos.
 
     Example:
@@ -45,8 +45,10 @@ def to_detections(
         >>> to_detections(AmodalPipelineOutput(whole, whole.astype(np.float32)), whole[:, :, :2])  # doctest: +SKIP
         Detections(xyxy=array([[0., 0., 3., 2.]], dtype=float32), ...)
     """
-    import supervision
-
+    try:
+        import supervision
+    except ImportError as error:
+        raise ImportError("`to_detections` needs pip install 'amodal-diffusion[interop]'") from error
     if isinstance(objects, AmodalPipelineOutput):
         if objects.is_batched:
             raise ValueError("`objects` must be of one photo: `out.split()` gives one output a photo.")

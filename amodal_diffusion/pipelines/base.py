@@ -23,7 +23,7 @@ from ..hub import (
     pipeline_output,
     write_pipeline_file,
 )
-from ..runtimes import check_runtime, recorded_calls, use_runtime
+from ..runtimes import check_runtime, graphs_of, recorded_calls, use_runtime
 from .contexts import evaluation_mode
 from .inputs import OUTPUT_TYPES, check_choice, check_integer
 from .registry import find_pipeline
@@ -274,9 +274,10 @@ class SafePipeline(DiffusionPipeline):
             raise ValueError("`calibration` must be None where torch computes.")
         with recorded_calls(self.networks) as found:
             calibration()
-        for network, calls in zip(self.networks, found, strict=True):
-            if not calls:
+        for network, calls in zip(self.networks, found, strict=True):  # all, before the first one changes
+            if not graphs_of(network).keys() <= calls.keys():
                 raise ValueError(f"`calibration` must call the pipeline so that {type(network).__name__} is asked.")
+        for network, calls in zip(self.networks, found, strict=True):
             use_runtime(network, runtime, calls)
         return self
 

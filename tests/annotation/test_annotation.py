@@ -496,6 +496,12 @@ def test_data_without_rows_or_photos(source, model, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_the_command_asks_for_the_photos(source, model, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(PCNetMaskPipeline, "needs_image", True)
+    assert main([*map(str, ["annotate", source, "--model", model, "--output", tmp_path / "out"])]) == 2
+    assert "--images DIR must be given" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
 def test_push(source, model, tmp_path, monkeypatch):
     pushed = []
     monkeypatch.setattr("amodal_diffusion.data.push_parquet", lambda *call: pushed.append(call) or "url")

@@ -321,6 +321,10 @@ def test_a_calibration_without_calls_or_engine_is_refused():
     with pytest.raises(ValueError, match="`calibration` must be None where torch computes"):
         pipeline.use_runtime("torch", calibration=lambda: None)
     assert pipeline.model.graphs is None
+    scene = ScenePipeline(pipeline, tiny_content())
+    with pytest.raises(ValueError, match="so that PCNetContent is asked"):
+        scene.use_runtime("onnx", calibration=lambda: pipeline(None, crossing_bars()[0]))
+    assert [network.graphs for network in scene.networks] == [None, None]
 
 
 def test_both_parts_of_a_scene_pipeline(tmp_path):
