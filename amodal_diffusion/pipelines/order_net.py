@@ -203,7 +203,9 @@ class OrderNetPipeline(SafePipeline):
         squares = torch.from_numpy(
             crop_boxes(join_boxes(boxes[first], boxes[second]), enlarge_box=self.config.enlarge_box)
         )  # [P, 4]
-        photo = image_to_tensor(scene.photo).to(device) if self.needs_image else None
+        photo = None
+        if self.needs_image and scene.photo is not None:
+            photo = image_to_tensor(scene.photo).to(device)
         with self.progress("order", len(first), callback) as advance:
             for part in batches(len(first), max(1, batch_size // 2)):
                 found[part] = self._compare(scene, photo, squares[part], first[part], second[part])
