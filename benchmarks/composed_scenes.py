@@ -18,7 +18,7 @@ from common import environment, format_environment
 
 from amodal_diffusion import AmodalPipeline, ASBUPipeline, MaskPipeline, PCNetMaskPipeline
 from amodal_diffusion.data import read_annotations, record_masks
-from amodal_diffusion.masks import mask_boxes
+from amodal_diffusion.data.synthesis import compose_scene
 from amodal_diffusion.metrics import CompletionMetrics, OrderMetrics
 from amodal_diffusion.ordering import order_from_masks
 
@@ -39,51 +39,6 @@ GRIDS = {
 }
 
 
-def background(rng: np.random.Generator, height: int, width: int) -> list[np.ndarray]:
-    """Sky, ground and a wall, each now and then, from back to front."""
-    rows, columns = np.mgrid[:height, :width]
-    horizon = rng.uniform(0.25, 0.8) * height + rng.uniform(-0.15, 0.15) * (columns - width / 2)
-    if rng.random() < 0.5:
-        horizon = horizon + rng.uniform(3, 15) * np.sin(columns / rng.uniform(15, 80) + rng.uniform(0, 6))
-    ground = rows > horizon
-    left, right = np.sort(rng.uniform(-0.1, 1.1, 2)) * width
-    wall = (columns > left) & (columns < right) & (rows > rng.uniform(0, 0.4) * height) & ~ground
-    return [region for region, share in ((~ground, 0.5), (ground, 0.7), (wall, 0.5)) if rng.random() < share]
-
-
-def pasted(rng: np.random.Generator, mask: np.ndarray, height: int, width: int) -> np.ndarray | None:
-    """Another photo's mask at a random place and size (0.3 to 12 % of the frame); None where it does not fit."""
-    x, y, w, h = mask_boxes(mask[None])[0]
-    mask = mask[y : y + h, x : x + w]
-    area = np.exp(rng.uniform(np.log(0.003), np.log(0.12))) * height * width
-    scale = np.sqrt(area / mask.sum())
-    new_h, new_w = max(4, int(h * scale)), max(4, int(w * scale))
-    if new_h > height or new_w > width:
-        return None
-    mask = mask[(np.arange(new_h) * h // new_h)[:, None], np.arange(new_w) * w // new_w]
-    top, left = rng.integers(0, height - new_h + 1), rng.integers(0, width - new_w + 1)
-    frame = np.zeros((height, width), bool)
-    frame[top : top + new_h, left : left + new_w] = mask[:, ::-1] if rng.random() < 0.5 else mask
-    return frame
-
-
-def compose(rng: np.random.Generator, own: np.ndarray, others: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """(modal, amodal) masks (N, H, W) bool of one scene, in random order."""
-    height, width = own.shape[1:]
-    order = np.argsort(own.sum((1, 2)))
-    own = own[order] & ~np.concatenate([np.zeros((1, height, width), bool), np.cumsum(own[order], 0)[:-1] > 0])
-    layers = background(rng, height, width) + list(own)
-    for _ in range(rng.integers(1, 5)):
-        mask = pasted(rng, others[rng.integers(len(others))], height, width)
-        if mask is not None:
-            layers.append(mask)
-    amodal = np.stack(layers)
-    hidden = np.concatenate([np.cumsum(amodal[::-1], 0)[::-1][1:] > 0, np.zeros((1, height, width), bool)])
-    modal = amodal & ~hidden
-    kept = rng.permutation(np.flatnonzero(modal.sum((1, 2)) >= 60))
-    return modal[kept], amodal[kept]
-
-
 def make_scenes(annotations: str, count: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
     rng = np.random.default_rng(seed)
     photos = []
@@ -93,7 +48,7 @@ def make_scenes(annotations: str, count: int, seed: int) -> list[tuple[np.ndarra
         if 2 <= len(masks) <= 14:
             photos.append(masks)
     others = [mask for masks in photos for mask in masks]
-    return [compose(rng, photos[index], others) for index in rng.permutation(len(photos))[:count]]
+    return [compose_scene(rng, photos[index], others) for index in rng.permutation(len(photos))[:count]]
 
 
 def score(pipe: MaskPipeline, scenes: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:

@@ -4,6 +4,9 @@ from .complete_masks import MAX_TRUNCATION as MAX_TRUNCATION
 from .complete_masks import complete_objects as complete_objects
 from .complete_masks import partial_objects as partial_objects
 from .complete_masks import truncated_objects as truncated_objects
+from .composed_scenes import compose_scene as compose_scene
+from .composed_scenes import draw_surroundings as draw_surroundings
+from .composed_scenes import paste_mask as paste_mask
 from .draws import instance_weights as instance_weights
 from .holes import ContentBatch as ContentBatch
 from .holes import ContentSynthesisConfig as ContentSynthesisConfig
