@@ -1,0 +1,1 @@
+from amodal_diffusion import OrderNetPipeline  # noqa: F401
