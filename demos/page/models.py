@@ -40,8 +40,8 @@ CHOICES = (
     Choice(
         PHOTO_FOLDER,
         "Looks at the photo too (PCNet-M with the photo)",
-        "Looks at the photo and at the outlines of the objects. The best for furniture in rooms (who is in front: 91% "
-        "right, the others 84%); on other photos 82%, the others 86%.",
+        "Looks at the photo and at the outlines of the objects. The best for furniture in rooms (who is in front: 92% "
+        "right, the others 84%); on other photos 79%, the others 86%.",
     ),
     Choice(
         "asbu",
