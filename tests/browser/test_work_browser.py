@@ -179,7 +179,7 @@ def test_long_work_can_be_cancelled(open_page, screenshots, width, height):
     before = visitor.pixels()
     visitor.page.locator("#pipeline input").click()
     visitor.page.get_by_role("option", name="OccAmodal").click()
-    expect(visitor.page.locator("#about")).to_contain_text("finds by itself what hides an object")
+    expect(visitor.page.locator("#about")).to_contain_text("Finds by itself what hides an object")
     visitor.page.click("#complete")
     expect(visitor.work).to_contain_text("…")
     assert visitor.pixels() == before  # the picture stays in view
