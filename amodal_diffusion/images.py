@@ -11,7 +11,7 @@ from typing import Any, Literal, overload
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
@@ -30,6 +30,7 @@ __all__ = [
     "normalize_images",
     "postprocess_masks",
     "save_image",
+    "why_unreadable",
 ]
 
 ImageInput = str | os.PathLike[str] | Image.Image | np.ndarray | torch.Tensor
@@ -185,8 +186,18 @@ def check_image(image: str | os.PathLike[str] | bytes) -> tuple[int, int]:
     except _UNREADABLE as error:
         if str(error).startswith(name):
             raise
-        raise ValueError(f"{name} cannot be read: {error}") from error
+        raise ValueError(f"{name} cannot be read: {why_unreadable(error)}") from error
     return size
+
+
+def why_unreadable(error: BaseException) -> str:
+    """What an error of Pillow says; of bytes that are no picture it names the place in memory, which changes each time.
+
+    Example:
+        >>> why_unreadable(OSError("image file is truncated"))
+        'image file is truncated'
+    """
+    return "it is no picture" if isinstance(error, UnidentifiedImageError) else str(error)
 
 
 def normalize_images(images: torch.Tensor) -> torch.Tensor:
@@ -305,7 +316,7 @@ def _opened(path: str) -> Image.Image:
     try:
         return Image.open(path)
     except _UNREADABLE as error:
-        raise ValueError(f"photo {path} cannot be read: {error}") from error
+        raise ValueError(f"photo {path} cannot be read: {why_unreadable(error)}") from error
 
 
 def _upright_size(image: Image.Image, name: str) -> tuple[int, int]:
@@ -315,7 +326,7 @@ def _upright_size(image: Image.Image, name: str) -> tuple[int, int]:
         # Pillow turns a TIFF itself, and gives its upright size from the start.
         turned = not isinstance(image, TiffImageFile) and _orientation(image) in _SWAPS_SIDES
     except _UNREADABLE as error:
-        raise ValueError(f"{name} cannot be read: {error}") from error
+        raise ValueError(f"{name} cannot be read: {why_unreadable(error)}") from error
     return (image.width, image.height) if turned else (image.height, image.width)
 
 
@@ -370,7 +381,7 @@ def _decoded(image: Image.Image, name: str) -> Image.Image:
         if image.mode not in _NUMBERS and not image.mode.startswith("I;"):
             return image.convert("RGBA" if image.has_transparency_data else "RGB")
     except _UNREADABLE as error:
-        raise ValueError(f"{name} cannot be read: {error}") from error
+        raise ValueError(f"{name} cannot be read: {why_unreadable(error)}") from error
     array = np.asarray(image)
     return _from_array(array if image.mode == "F" else _as_uint16(array, name), name)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image
 
-from ..images import load_image
+from ..images import load_image, why_unreadable
 from .readers.records import file_parts
 
 
@@ -95,7 +95,7 @@ def load_row_photo(row: Mapping[str, Any]) -> Image.Image:
         >>> load_row_photo({**row, "image": {"bytes": b"no photo", "path": None}})
         Traceback (most recent call last):
             ...
-        ValueError: photo 1.png of image 1 of 'mine' cannot be read: cannot identify image file ...
+        ValueError: photo 1.png of image 1 of 'mine' cannot be read: it is no picture
     """
     where = f"image {row['image_id']} of {row['source']!r}"
     photo = row.get("image")
@@ -105,7 +105,7 @@ def load_row_photo(row: Mapping[str, Any]) -> Image.Image:
     try:
         image = load_image(open_photo(photo))
     except (ValueError, OSError, Image.DecompressionBombError) as error:  # with a cause, it has a name in its message
-        raise ValueError(f"{name} cannot be read: {error.__cause__ or error}") from error
+        raise ValueError(f"{name} cannot be read: {why_unreadable(error.__cause__ or error)}") from error
     if image.size != (row["width"], row["height"]):
         raise ValueError(
             f"{name} is {image.width}x{image.height} pixels, its masks are {row['width']}x{row['height']}."

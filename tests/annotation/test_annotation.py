@@ -585,6 +585,19 @@ def test_a_photo_that_is_cut_off_costs_its_image_alone(tmp_path, needs):
     assert record_masks(again[1])[1] is None
 
 
+@pytest.mark.parametrize("photo", [b"", b"no photo"])
+def test_a_broken_photo_inside_has_the_same_error_each_time(tmp_path, photo):
+    """Without the place in memory of its bytes, which differs from one process to the next."""
+    write_coco(tmp_path / "a.json", images=1)
+    Image.new("RGB", (160, 120)).save(tmp_path / "0.jpg")
+    rows = read_annotations(tmp_path / "a.json", tmp_path)
+    features = rows.features
+    rows = rows.remove_columns("image").add_column("image", [{"bytes": photo, "path": None}]).cast(features)
+    annotate_dataset(rows, _Looking(True), tmp_path / "out")
+    (error,) = parquet.read_table(tmp_path / "out" / "data")["error"].to_pylist()
+    assert error == "photo 0.jpg of image 1 of 'a' cannot be read: it is no picture"
+
+
 def test_labels_are_converted_without_a_network(source, model, result, tmp_path):
     flags = ["--output", tmp_path / "hulls", "--shard-rows", "2"]
     for method in ("convex-refined", "convex-refined"):  # the second time there is nothing to do

@@ -14,7 +14,7 @@ from PIL import Image
 from pycocotools import mask as mask_utils
 
 from ...hub import is_hub_id
-from ...images import check_image
+from ...images import check_image, why_unreadable
 from ...masks import MASK_MODES, encode_rle, labelled_objects, one_object, picture_planes
 from ...masks.rle import Rle, segmentation_to_rle
 from ..schema import build_objects
@@ -217,7 +217,7 @@ def _stored_size(photo: Mapping[str, Any]) -> tuple[int, int]:
     try:
         return check_image(photo["bytes"] if photo.get("bytes") else os.fspath(photo["path"]))
     except (ValueError, OSError, TypeError) as error:
-        raise ValueError(f"the photo cannot be read: {error.__cause__ or error}") from error
+        raise ValueError(f"the photo cannot be read: {why_unreadable(error.__cause__ or error)}") from error
 
 
 def _read_masks(value: Any, name: str) -> list[tuple[int, Any]]:

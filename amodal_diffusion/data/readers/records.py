@@ -12,7 +12,7 @@ from pathlib import Path
 from reprlib import repr as short
 from typing import Any, Literal, NamedTuple
 
-from ...images import check_image
+from ...images import check_image, why_unreadable
 from ...masks import MAX_PIXELS
 from .json_arrays import BrokenJsonError, JsonArray, head_of, read_json
 from .restricted_pickle import PICKLE_SUFFIXES, PickleError, load_pickle
@@ -396,7 +396,7 @@ def _checked_photo(folder: Path, file_name: str, height: int, width: int) -> Pat
     try:
         size = check_image(path)
     except ValueError as error:  # which has the whole path in its message
-        raise ValueError(f"photo {file_name!r} cannot be read: {error.__cause__ or error}") from error
+        raise ValueError(f"photo {file_name!r} cannot be read: {why_unreadable(error.__cause__ or error)}") from error
     if size != (height, width):
         raise ValueError(f"photo {file_name!r} is {size[0]} x {size[1]} (height x width), annotated {height} x {width}")
     return path

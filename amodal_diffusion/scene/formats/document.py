@@ -19,6 +19,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from ...files import file_stem
+from ...images import why_unreadable
 from ..scene import Layer, Scene
 
 FORMAT = "amodal_diffusion.scene"
@@ -227,7 +228,7 @@ def open_png(content: bytes, name: str, kind: str = "PNG") -> Image.Image:
             image.load()
             return image
     except (OSError, SyntaxError, EOFError, KeyError, TypeError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"picture {name} cannot be read: {error}") from error
+        raise ValueError(f"picture {name} cannot be read: {why_unreadable(error)}") from error
 
 
 def png_bytes(array: npt.NDArray[np.uint8]) -> bytes:
