@@ -171,6 +171,17 @@ def test_a_slow_server_does_what_was_seen(open_page, screenshots, width, height)
     assert visitor.number("X") == pytest.approx(x - 60, abs=2)
     visitor.screenshot(screenshots, f"work-slow-{width}")
 
+    # What the server chose, a copy, stays chosen while the next answer is not there.
+    visitor.choose("cup")
+    visitor.press("A copy beside it")
+    fast = slow_down(visitor, 1200)
+    panel.get_by_role("button", name="Mirror left to right", exact=True).click()
+    expect(panel.locator('.ad-row[aria-pressed="true"]')).to_contain_text("cup copy")
+    visitor.page.keyboard.press("Delete")
+    visitor.settle()
+    fast()
+    assert sorted(panel.locator(".ad-name").all_inner_texts()) == ["coffee", "cup", "saucer"]
+
 
 @SIZES
 def test_long_work_can_be_cancelled(open_page, screenshots, width, height):

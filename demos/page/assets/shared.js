@@ -26,7 +26,12 @@ function newest(value, again) {
     return undefined;
   }
   const { choice } = desk;
-  return choice && choice.seq > value.seq && choice.mode === value.mode ? { ...value, selected: choice.id } : value;
+  return isNewer(choice, value) ? { ...value, selected: choice.id } : value;
+}
+
+// Whether the server does not know of a choice yet; what it chose since, such as a copy, stays chosen otherwise.
+function isNewer(choice, value) {
+  return Boolean(choice && choice.seq > value.seq && choice.mode === value.mode);
 }
 
 // Long work runs: the picture and the lists stay, and take no action.

@@ -33,7 +33,7 @@ function show(value, again = show) {
 // Something was chosen, here or on the picture.
 desk.listeners.add(() => {
   const { choice } = desk;
-  if (onShow && choice && choice.mode === onShow.mode && choice.id !== onShow.selected) show({ ...onShow, selected: choice.id }, null);
+  if (onShow && isNewer(choice, onShow) && choice.id !== onShow.selected) show({ ...onShow, selected: choice.id }, null);
 });
 
 watch("value", () => show(props.value));

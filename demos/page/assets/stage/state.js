@@ -106,7 +106,7 @@ function chosen() {
 desk.listeners.add(() => {
   root.dataset.waits = true;
   const { choice } = desk;
-  if (!state || !choice || choice.mode !== state.mode || choice.id === state.selected) return;
+  if (!state || !isNewer(choice, state) || choice.id === state.selected) return;
   state.selected = choice.id;
   state.underImage = state.tileImage = null;
   state.along = [];
