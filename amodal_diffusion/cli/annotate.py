@@ -152,7 +152,8 @@ def _annotate_here(options: argparse.Namespace, *, may_fork: bool) -> list[data.
         return _annotate(options, options.shard)
     # A fork has what is imported, which costs a fresh interpreter some seven seconds. Nothing else has happened here so
     # far: a fork of a process that has computed in threads, or on a GPU, may hang.
-    context = multiprocessing.get_context("fork" if may_fork and sys.platform == "linux" else "spawn")
+    forks = may_fork and sys.platform == "linux"
+    context = multiprocessing.get_context("fork") if forks else multiprocessing.get_context("spawn")
     shares = [(first + step * number, step * count) for number in range(count)]
     workers = [context.Process(target=_help, args=(options, share), daemon=True) for share in shares[1:]]
     for worker in workers:

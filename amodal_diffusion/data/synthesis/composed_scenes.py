@@ -37,7 +37,7 @@ def compose_scene(rng: np.random.Generator, own: BoolArray, others: Sequence[Boo
     own = own[order] & ~np.concatenate([np.zeros((1, height, width), bool), np.cumsum(own[order], 0)[:-1] > 0])
     layers = draw_surroundings(rng, height, width) + list(own)
     for _ in range(rng.integers(1, 5)):
-        mask = paste_mask(rng, others[rng.integers(len(others))], height, width)
+        mask = paste_mask(rng, others[int(rng.integers(len(others)))], height, width)
         if mask is not None:
             layers.append(mask)
     amodal = np.stack(layers)
