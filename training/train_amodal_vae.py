@@ -35,6 +35,7 @@ from trainer.arguments import (
     default_of,
     errors_by_flag,
     flag,
+    load_pipeline,
     parse,
     source_name,
 )
@@ -46,7 +47,7 @@ from trainer.shape_validation import complete_scenes, draw_completions, score_co
 from trainer.synthetic_masks import read_mask_sources
 from transformers import ResNetConfig
 
-from amodal_diffusion import AmodalPipeline, AmodalVAE, AmodalVAEPipeline
+from amodal_diffusion import AmodalVAE, AmodalVAEPipeline, ASBUPipeline, OrderNetPipeline, PCNetMaskPipeline
 from amodal_diffusion.crops import crop_to_boxes
 from amodal_diffusion.data.samplers.shape_sources import ShapeSources, collect_shapes, order_by_pipeline
 from amodal_diffusion.data.samplers.shapes import PartialSampler, ShapeSampler
@@ -275,9 +276,7 @@ class AmodalVAETask(Task):
     def _pretrained(self) -> AmodalVAE:
         """The network of the stage before; of stage 1 it looks at no photo."""
         args = self.args
-        model = AmodalPipeline.from_pretrained(args.pretrained_pipeline).model
-        if not isinstance(model, AmodalVAE):
-            raise ValueError(f"`--pretrained_pipeline` must hold an AmodalVAE, got {type(model).__name__}.")
+        model: AmodalVAE = load_pipeline(args, "pretrained_pipeline", AmodalVAEPipeline).model
         if self.stage == 3:
             check_rgb(model, args)
             if model.config.use_rgb and model.config.image_size != args.image_size:
@@ -440,7 +439,7 @@ class AmodalVAETask(Task):
             for name, (count, complete, partial) in zip(names, self.sources.counts, strict=True)
         ]
         order = "no order, so that only objects without neighbours count" if args.order_pipeline is None else (
-            f"the order by {type(AmodalPipeline.from_pretrained(args.order_pipeline)).__name__}"
+            f"the order by {type(_order_pipeline(args)).__name__}"
         )  # fmt: skip
         known = ", ".join(names[index] for index in known_sources(args))
         seen, name = "its visible part alone", "Amodal-VAE"
@@ -494,6 +493,21 @@ def _with_photo(sizes: dict[str, Any], args: AmodalVAEArguments) -> AmodalVAE:
     return model
 
 
+def _order_pipeline(args: AmodalVAEArguments) -> Any:
+    """Of `--order_pipeline`.
+
+    Raises:
+        ValueError: one that tells no order of masks alone.
+    """
+    pipeline = load_pipeline(args, "order_pipeline", PCNetMaskPipeline, ASBUPipeline, OrderNetPipeline)
+    if pipeline.needs_image or getattr(pipeline, "answers_depth", False):
+        problem = "looks at the photo" if pipeline.needs_image else "tells who is closer"
+        raise ValueError(
+            f"`--order_pipeline` {args.order_pipeline!r} must tell who is in front by masks alone, and it {problem}."
+        )
+    return pipeline
+
+
 def make_data(args: AmodalVAEArguments) -> Data:
     """Reads the masks when they are first asked for, once for all stages."""
     found: list[ShapeSources] = []
@@ -501,7 +515,7 @@ def make_data(args: AmodalVAEArguments) -> Data:
     @errors_by_flag({"`sources`": "`--dataset`"})
     def data(size: int) -> ShapeSources:
         if not found:
-            order = None if args.order_pipeline is None else AmodalPipeline.from_pretrained(args.order_pipeline)
+            order = None if args.order_pipeline is None else _order_pipeline(args)
             found.append(
                 collect_shapes(
                     read_photo_sources(args) if args.use_rgb else read_mask_sources(args), size=size, frame_size=size,

@@ -17,12 +17,20 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
-from trainer.arguments import OUR_OPTIMISATION, check_arguments, check_validation, default_of, flag, parse
+from trainer.arguments import (
+    OUR_OPTIMISATION,
+    check_arguments,
+    check_validation,
+    default_of,
+    flag,
+    load_pipeline,
+    parse,
+)
 from trainer.loop import train
 from trainer.pasted_photos import MaskOrPhotoArguments, PastedPhotos, PhotoFlag, check_photo_flags, check_rgb
 from trainer.synthetic_masks import RECIPES, SyntheticMaskArguments, SyntheticMaskTask
 
-from amodal_diffusion import AmodalPipeline, ASBUPipeline, ASBUPredictor, PCNetMaskPipeline
+from amodal_diffusion import ASBUPipeline, ASBUPredictor, PCNetMaskPipeline
 from amodal_diffusion.crops import CROP_RULES
 from amodal_diffusion.data.synthesis import OcclusionBatch
 from amodal_diffusion.losses import (
@@ -184,19 +192,15 @@ class ASBUPhotoTask(PastedPhotos, ASBUTask):
 
 def _make_model(args: ASBUArguments) -> ASBUPredictor:
     if args.pretrained_pipeline:
-        pipeline = AmodalPipeline.from_pretrained(args.pretrained_pipeline)
-        if not isinstance(pipeline, ASBUPipeline):
-            raise ValueError(f"`--pretrained_pipeline` {args.pretrained_pipeline!r} must be an ASBUPipeline.")
-        check_rgb(pipeline.model, args)
-        return pipeline.model
+        trained: ASBUPredictor = load_pipeline(args, "pretrained_pipeline", ASBUPipeline).model
+        check_rgb(trained, args)
+        return trained
     model = ASBUPredictor(
         block_out_channels=args.block_out_channels, patch_size=args.patch_size, sample_size=args.sample_size,
         class_conditioned=args.class_conditioned, use_rgb=args.use_rgb,
     )  # fmt: skip
     if args.mask_network:
-        pipeline = AmodalPipeline.from_pretrained(args.mask_network)
-        if not isinstance(pipeline, PCNetMaskPipeline):
-            raise ValueError(f"`--mask_network` {args.mask_network!r} must be a PCNetMaskPipeline.")
+        pipeline = load_pipeline(args, "mask_network", PCNetMaskPipeline)
         # The boundary is new to PCNet-M; what it knows is the occluder, which "both" has at half of its strength.
         model.load_mask_network(pipeline.model, eraser_value=0.5 if args.occluder_input == "both" else 1.0)
     return model

@@ -22,6 +22,7 @@ from trainer.arguments import (
     check_validation,
     default_of,
     flag,
+    load_pipeline,
     parse,
     source_name,
 )
@@ -29,7 +30,7 @@ from trainer.loop import Task, Validation, train
 from trainer.photo_sources import check_images, read_photo_sources, split_sources
 from trainer.pictures import mask_grid
 
-from amodal_diffusion import AmodalPipeline, ClickSegmenter, ClickSegmenterPipeline, EfficientNetLite0
+from amodal_diffusion import ClickSegmenter, ClickSegmenterPipeline, EfficientNetLite0
 from amodal_diffusion.data.samplers import ClickBatch, ClickSampler, Prefetcher, list_objects
 from amodal_diffusion.losses import click_loss
 from amodal_diffusion.pipelines.contexts import evaluation_mode
@@ -102,7 +103,7 @@ class ClickSegmenterTask(Task):
     def __init__(self, args: ClickSegmenterArguments) -> None:
         self.args = args
         if args.pretrained_pipeline:
-            self.model: ClickSegmenter = AmodalPipeline.from_pretrained(args.pretrained_pipeline).model
+            self.model: ClickSegmenter = load_pipeline(args, "pretrained_pipeline", ClickSegmenterPipeline).model
         else:
             self.model = ClickSegmenter(args.decoder_channels, args.embedding_channels, args.sample_size)
             self.model.load_image_encoder()

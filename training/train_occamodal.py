@@ -29,13 +29,14 @@ from trainer.arguments import (
     check_validation,
     default_of,
     flag,
+    load_pipeline,
     parse,
 )
 from trainer.loop import Task, Validation, train
 from trainer.photo_sources import Counts, check_images, make_labeller, make_photo_synthesizers
 from trainer.pictures import mask_grid
 
-from amodal_diffusion import AmodalPipeline, OccAmodalPipeline, OccAmodalPredictor, PCNetMaskPipeline
+from amodal_diffusion import OccAmodalPipeline, OccAmodalPredictor, PCNetMaskPipeline
 from amodal_diffusion.crops import CROP_RULES
 from amodal_diffusion.data.synthesis import PhotoBatch, PhotoSynthesisConfig
 from amodal_diffusion.losses import occluder_loss, uncertainty_weighted_loss
@@ -145,7 +146,7 @@ class OccAmodalTask(Task):
         self.is_amodal = args.stage == "amodal"
         self.frozen: OccAmodalPredictor | None = None
         if self.is_amodal:
-            self.frozen = _load_pipeline(args.occluder_predictor, "--occluder_predictor").occluder_predictor
+            self.frozen = load_pipeline(args, "occluder_predictor", OccAmodalPipeline).occluder_predictor
             self.frozen.requires_grad_(False).eval()
         self.model = self._make_model()
         size = self.model.config.sample_size
@@ -162,7 +163,7 @@ class OccAmodalTask(Task):
     def _make_model(self) -> OccAmodalPredictor:
         args = self.args
         if args.pretrained_pipeline:
-            pipeline = _load_pipeline(args.pretrained_pipeline, "--pretrained_pipeline")
+            pipeline = load_pipeline(args, "pretrained_pipeline", OccAmodalPipeline)
             model = pipeline.amodal_predictor if self.is_amodal else pipeline.occluder_predictor
             if model is None:
                 raise ValueError(f"`--pretrained_pipeline` {args.pretrained_pipeline!r} has no amodal predictor.")
@@ -176,15 +177,12 @@ class OccAmodalTask(Task):
         if args.image_encoder != "none":
             model.load_image_encoder(args.image_encoder)
         if args.mask_network:
-            pipeline = AmodalPipeline.from_pretrained(args.mask_network)
-            if not isinstance(pipeline, PCNetMaskPipeline):
-                raise ValueError(f"`--mask_network` {args.mask_network!r} must be a PCNetMaskPipeline.")
-            model.load_mask_network(pipeline.model)
+            model.load_mask_network(load_pipeline(args, "mask_network", PCNetMaskPipeline).model)
         return model
 
     def setup(self, accelerator: Accelerator) -> None:
         args, device = self.args, accelerator.device
-        labeller = make_labeller(args.pseudo_labels, args.pseudo_eraser_dilation, device)
+        labeller = make_labeller(args, device)
         self.synthesizer, self.validation, self.counts = make_photo_synthesizers(
             args, self.synthesis, accelerator, labeller=labeller, alone_is_known=args.alone_is_known
         )
@@ -299,13 +297,6 @@ class OccAmodalTask(Task):
             ],
             "data": data,
         }
-
-
-def _load_pipeline(name: str, flag: str) -> OccAmodalPipeline:
-    pipeline = AmodalPipeline.from_pretrained(name)
-    if not isinstance(pipeline, OccAmodalPipeline):
-        raise ValueError(f"`{flag}` {name!r} must be an OccAmodalPipeline, got {type(pipeline).__name__}.")
-    return pipeline
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -31,13 +31,14 @@ from trainer.arguments import (
     default_of,
     errors_by_flag,
     flag,
+    load_pipeline,
     parse,
     source_name,
 )
 from trainer.loop import Task, Validation, train
 from trainer.true_masks import FLAGS, MovedMaskArguments, check_true_masks, first_objects, read_true_masks
 
-from amodal_diffusion import AmodalPipeline, OrderNet, OrderNetPipeline
+from amodal_diffusion import OrderNet, OrderNetPipeline
 from amodal_diffusion.data.samplers import ObjectSampler, OrderPairs, PairCropper, PairCrops, Photo, PhotoError
 from amodal_diffusion.data.samplers.order_pairs import UNRELATED
 from amodal_diffusion.data.samplers.prefetch import Prefetcher
@@ -250,9 +251,7 @@ def _make_model(args: OrderNetArguments) -> tuple[OrderNet, dict[str, Any]]:
     """The network, and the settings of the crops."""
     relations = 3 if args.unrelated or args.answer == "depth" else 2
     if args.pretrained_pipeline:
-        pipeline = AmodalPipeline.from_pretrained(args.pretrained_pipeline)
-        if not isinstance(pipeline, OrderNetPipeline):
-            raise ValueError(f"`--pretrained_pipeline` {args.pretrained_pipeline!r} must be an OrderNetPipeline.")
+        pipeline = load_pipeline(args, "pretrained_pipeline", OrderNetPipeline)
         wanted = {"use_rgb": not args.masks_alone, "num_relations": relations, "answer": args.answer}
         for name, value in wanted.items():
             if pipeline.model.config[name] != value:

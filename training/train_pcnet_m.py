@@ -15,12 +15,20 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
-from trainer.arguments import OUR_OPTIMISATION, check_arguments, check_validation, default_of, flag, parse
+from trainer.arguments import (
+    OUR_OPTIMISATION,
+    check_arguments,
+    check_validation,
+    default_of,
+    flag,
+    load_pipeline,
+    parse,
+)
 from trainer.loop import train
 from trainer.pasted_photos import MaskOrPhotoArguments, PastedPhotos, PhotoFlag, check_photo_flags, check_rgb
 from trainer.synthetic_masks import RECIPES, SyntheticMaskArguments, SyntheticMaskTask
 
-from amodal_diffusion import AmodalPipeline, PCNetMask, PCNetMaskPipeline
+from amodal_diffusion import PCNetMask, PCNetMaskPipeline
 from amodal_diffusion.crops import CROP_RULES
 from amodal_diffusion.data.synthesis import OcclusionBatch
 from amodal_diffusion.losses import completion_loss
@@ -94,7 +102,7 @@ class PCNetMaskTask(SyntheticMaskTask):
 
     def __init__(self, args: PCNetMaskArguments) -> None:
         if args.pretrained_pipeline:
-            model = AmodalPipeline.from_pretrained(args.pretrained_pipeline).model
+            model = load_pipeline(args, "pretrained_pipeline", PCNetMaskPipeline).model
             check_rgb(model, args)
         else:
             model = PCNetMask(

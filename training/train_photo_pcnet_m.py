@@ -30,6 +30,7 @@ from trainer.arguments import (
     check_validation,
     default_of,
     flag,
+    load_pipeline,
     parse,
     source_name,
 )
@@ -46,7 +47,6 @@ from trainer.photo_sources import (
 from trainer.pictures import mask_grid
 
 from amodal_diffusion import (
-    AmodalPipeline,
     OrderNet,
     PCNetMask,
     PCNetMaskPipeline,
@@ -150,20 +150,13 @@ class PhotoPCNetMaskTask(Task):
     def _make_model(self) -> PhotoPCNetMask:
         args = self.args
         if args.pretrained_pipeline:
-            trained = AmodalPipeline.from_pretrained(args.pretrained_pipeline)
-            if not isinstance(trained, PhotoPCNetMaskPipeline):
-                raise ValueError(
-                    f"`--pretrained_pipeline` {args.pretrained_pipeline!r} must be a PhotoPCNetMaskPipeline."
-                )
+            trained: PhotoPCNetMaskPipeline = load_pipeline(args, "pretrained_pipeline", PhotoPCNetMaskPipeline)
             self.order_model = trained.order_model
             return trained.model
         sizes = {name: getattr(args, name) for name in ("block_out_channels", "patch_size", "sample_size")}
         start = None
         if args.mask_network:
-            pipeline = AmodalPipeline.from_pretrained(args.mask_network)
-            if not isinstance(pipeline, PCNetMaskPipeline):
-                raise ValueError(f"`--mask_network` {args.mask_network!r} must be a PCNetMaskPipeline.")
-            start = pipeline.model
+            start = load_pipeline(args, "mask_network", PCNetMaskPipeline).model
             sizes = {name: start.config[name] for name in sizes}
         model = PhotoPCNetMask(reduced_channels=args.reduced_channels, **sizes)
         model.load_image_encoder()
@@ -177,9 +170,7 @@ class PhotoPCNetMaskTask(Task):
         place = {"process_index": accelerator.process_index, "num_processes": accelerator.num_processes}
         pasted = PhotoSynthesisConfig(size=size, front_probability=0.5, behind_probability=0.2, region_probability=0.12)
         real = replace(pasted, front_probability=0.0, behind_probability=0.0, region_probability=0.0)
-        labeller = make_labeller(
-            args.pseudo_labels, args.pseudo_eraser_dilation, device, accelerator.mixed_precision == "bf16"
-        )
+        labeller = make_labeller(args, device, accelerator.mixed_precision == "bf16")
         parts = [split_photos(rows, args.validation_fraction) for rows in read_photo_sources(args)]
         self.photos, self.validation = {}, {}
         self._add("photos", args.dataset, parts, pasted, accelerator, {"labeller": labeller}, place)

@@ -23,12 +23,13 @@ from trainer.arguments import (
     check_validation,
     default_of,
     flag,
+    load_pipeline,
     parse,
 )
 from trainer.loop import train
 from trainer.true_masks import MovedMaskArguments, TrueMaskTask, check_true_masks
 
-from amodal_diffusion import AmodalPipeline, OccAmodalPredictor, PCNetMask, SingleStagePipeline
+from amodal_diffusion import OccAmodalPredictor, PCNetMask, SingleStagePipeline
 from amodal_diffusion.data.samplers.photo_crops import PhotoCrops, image_crops
 from amodal_diffusion.data.samplers.photo_objects import PhotoObjects
 from amodal_diffusion.images import normalize_images
@@ -128,9 +129,7 @@ class SingleStageTask(TrueMaskTask):
 
 def _make_model(args: SingleStageArguments) -> OccAmodalPredictor:
     if args.pretrained_pipeline:
-        pipeline = AmodalPipeline.from_pretrained(args.pretrained_pipeline)
-        if not isinstance(pipeline, SingleStagePipeline):
-            raise ValueError(f"`--pretrained_pipeline` {args.pretrained_pipeline!r} must be a SingleStagePipeline.")
+        pipeline: SingleStagePipeline = load_pipeline(args, "pretrained_pipeline", SingleStagePipeline)
         if pipeline.needs_image == args.masks_alone:
             kind, change = ("with", "leave out") if pipeline.needs_image else ("without", "add")
             raise ValueError(

@@ -358,7 +358,7 @@ def test_bad_values_are_refused_by_name(arguments, message):
 def test_other_networks_and_categories_are_refused(coco, order_pipeline, tmp_path):
     arguments = ["--dataset", str(coco), "--output_dir", str(tmp_path / "out"), *SMALL, "--stage", "1"]
     arguments += ["--max_train_steps", "1"]
-    with pytest.raises(ValueError, match="`--pretrained_pipeline` must hold an AmodalVAE, got PCNetMask"):
+    with pytest.raises(ValueError, match="`--pretrained_pipeline` .* must be an AmodalVAEPipeline, got PCNetMask"):
         script().main([*arguments, "--pretrained_pipeline", str(order_pipeline)])
     with pytest.raises(ValueError, match="`--num_categories` must be at least 2"):
         script().main([*arguments, "--num_categories", "1"])

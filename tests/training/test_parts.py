@@ -5,7 +5,9 @@ import torch
 from trainer.photo_sources import open_sources
 from trainer.pictures import photo_grid
 
+from amodal_diffusion import AmodalVAE, AmodalVAEPipeline, OrderNet, OrderNetPipeline
 from photo_helpers import write_photos
+from training_helpers import run_main
 
 
 def test_data_sets_without_photos_are_named(tmp_path):
@@ -14,6 +16,49 @@ def test_data_sets_without_photos_are_named(tmp_path):
         open_sources([path], None, "skip")
     with pytest.raises(ValueError, match="`--validation_images` must name one folder for each of the 1 data sets"):
         open_sources([path], ["x", "y"], "skip", "--validation_dataset")
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory):
+    """Photos, and folders of pipelines that tell something else than what scripts start from or ask."""
+    folder = tmp_path_factory.mktemp("others")
+    sizes = {"hidden_sizes": (4, 8), "depths": (1, 1), "embedding_size": 4, "layer_type": "basic"}
+    OrderNetPipeline(OrderNet(False, **sizes)).save_pretrained(folder / "order")
+    OrderNetPipeline(OrderNet(True, **sizes)).save_pretrained(folder / "order-by-photo")
+    OrderNetPipeline(OrderNet(False, num_relations=3, answer="depth", **sizes)).save_pretrained(folder / "depth")
+    vae = AmodalVAE(sample_size=16, latent_channels=2, block_out_channels=(2, 4))
+    AmodalVAEPipeline(vae).save_pretrained(folder / "vae")
+    write_photos(folder, images=4)
+    return folder
+
+
+STAGE = ["--stage", "1", "--max_train_steps", "1"]
+
+
+@pytest.mark.parametrize(
+    ("script", "flag", "given", "more", "message"),
+    [
+        ("train_pcnet_m", "pretrained_pipeline", "order", [], "must be a PCNetMaskPipeline, got OrderNetPipeline"),
+        ("train_asbu", "pretrained_pipeline", "order", [], "must be an ASBUPipeline, got OrderNetPipeline"),
+        ("train_asbu", "mask_network", "order", [], "must be a PCNetMaskPipeline, got OrderNetPipeline"),
+        ("train_single_stage", "pretrained_pipeline", "order", [], "must be a SingleStagePipeline, got Order"),
+        ("train_click_segmenter", "pretrained_pipeline", "order", [], "must be a ClickSegmenterPipeline, got Order"),
+        ("train_photo_pcnet_m", "mask_network", "order", ["--mask_dataset", "x"], "must be a PCNetMaskPipeline, got"),
+        ("train_occamodal", "pretrained_pipeline", "order", ["--stage", "occluder"], "must be an OccAmodalPipeline"),
+        ("train_occamodal", "pseudo_labels", "order", ["--stage", "occluder"], "must be a MaskPipeline, got Order"),
+        ("train_order_net", "pretrained_pipeline", "vae", [], "must be an OrderNetPipeline, got AmodalVAEPipeline"),
+        ("train_amodal_vae", "pretrained_pipeline", "order", STAGE, "must be an AmodalVAEPipeline, got Order"),
+        ("train_amodal_vae", "order_pipeline", "vae", STAGE, "or an OrderNetPipeline, got AmodalVAEPipeline"),
+        ("train_amodal_vae", "order_pipeline", "order-by-photo", STAGE, "by masks alone, and it looks at the photo"),
+        ("train_amodal_vae", "order_pipeline", "depth", STAGE, "by masks alone, and it tells who is closer"),
+    ],
+)
+def test_pipelines_of_another_kind_are_named(script, flag, given, more, message, others, tmp_path):
+    path = str(others / given)
+    small = ["--image_encoder", "none"] if script in ("train_single_stage", "train_occamodal") else []
+    data = ["--dataset", others / "annotations.json", "--output_dir", tmp_path / "out"]
+    with pytest.raises(ValueError, match=f"`--{flag}` '{path}' .*{message}"):
+        run_main(script, *data, *small, *more, f"--{flag}", path)
 
 
 def test_pictures_show_truth_above_and_prediction_below():

@@ -16,6 +16,8 @@ from typing import Any, ClassVar, TypeVar
 
 from transformers import HfArgumentParser
 
+from amodal_diffusion import AmodalPipeline
+
 Arguments = TypeVar("Arguments")
 
 
@@ -200,6 +202,26 @@ class WeightedPhotoArguments(PhotoArguments):
 def source_name(path: str) -> str:
     """What logs and model cards call a data set: the last two parts of its path."""
     return "/".join(Path(path).parts[-2:])
+
+
+def load_pipeline(args: Any, name: str, *kinds: type) -> Any:
+    """The pipeline whose folder or Hub id a flag gives.
+
+    Args:
+        args: of the script.
+        name: of the flag, without dashes.
+        kinds: classes that will do.
+
+    Raises:
+        ValueError: a pipeline of another class.
+        OSError: no such folder.
+    """
+    given = getattr(args, name)
+    pipeline: Any = AmodalPipeline.from_pretrained(given)
+    if not isinstance(pipeline, kinds):
+        wanted = " or ".join(f"{'an' if kind.__name__[0] in 'AEIO' else 'a'} {kind.__name__}" for kind in kinds)
+        raise ValueError(f"`--{name}` {given!r} must be {wanted}, got {type(pipeline).__name__}.")
+    return pipeline
 
 
 @contextlib.contextmanager

@@ -12,7 +12,6 @@ import torch
 from accelerate import Accelerator
 from tqdm.auto import tqdm
 
-from amodal_diffusion import AmodalPipeline
 from amodal_diffusion.data import read_annotations
 from amodal_diffusion.data.photos import encoded_photos
 from amodal_diffusion.data.samplers.splits import split_photos
@@ -23,9 +22,10 @@ from amodal_diffusion.data.synthesis import (
     PhotoOcclusionSynthesizer,
     PhotoSynthesisConfig,
 )
+from amodal_diffusion.pipelines import MaskPipeline
 from amodal_diffusion.pipelines.contexts import warnings_silenced
 
-from .arguments import PhotoArguments, errors_by_flag, flag, source_name
+from .arguments import PhotoArguments, errors_by_flag, flag, load_pipeline, source_name
 
 logger = logging.getLogger(__name__)
 
@@ -144,15 +144,21 @@ def split_sources(sources: Sequence[Any], fraction: float) -> tuple[list[Any], l
     return list(training), list(validation)
 
 
-def make_labeller(name: str | None, eraser_dilation: int, device: torch.device, bf16: bool = False) -> Labeller | None:
+def make_labeller(args: Any, device: torch.device, bf16: bool = False) -> Labeller | None:
     """What completes photos with visible masks alone by a pipeline: `--pseudo_labels`, None without one.
 
+    Args:
+        args: with `pseudo_labels` and `pseudo_eraser_dilation`.
+        device: where it computes.
+        bf16: in bfloat16.
+
     Raises:
-        ValueError: a pipeline that predicts no order.
+        ValueError: a pipeline that completes no masks, or predicts no order.
     """
-    if name is None:
+    if args.pseudo_labels is None:
         return None
-    pipeline = AmodalPipeline.from_pretrained(name).to(device)
+    name = args.pseudo_labels
+    pipeline = load_pipeline(args, "pseudo_labels", MaskPipeline).to(device)
     for network in pipeline.networks:
         network.to(memory_format=torch.channels_last)
     if bf16:
@@ -160,7 +166,7 @@ def make_labeller(name: str | None, eraser_dilation: int, device: torch.device, 
     pipeline.set_progress_bar_config(disable=True)
 
     def label(image: Any, modal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        output = pipeline(image, modal, eraser_dilation=eraser_dilation)
+        output = pipeline(image, modal, eraser_dilation=args.pseudo_eraser_dilation)
         if output.order is None:
             raise ValueError(f"`--pseudo_labels` {name!r} predicts no order; PCNet-M does.")
         return output.amodal_masks, output.order
