@@ -209,6 +209,27 @@ def test_long_work_can_be_cancelled(open_page, screenshots, width, height):
 
 
 @SIZES
+def test_steps_lead_on_where_somebody_has_been(open_page, width, height):
+    """Gradio's own stepper leads back alone."""
+    visitor = open_page(width=width, height=height, start="coffee")
+
+    def press(step):
+        box = visitor.page.locator("#steps").get_by_role("tab", name=step).bounding_box()
+        visitor.page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+
+    visitor.go_back_to("Mark")
+    for step, mode in (("Edit", "edit"), ("Mark", "mark"), ("Complete", "look")):
+        press(step)
+        visitor.wait_mode(mode)
+        visitor.settle()
+    visitor.go_back_to("Mark")
+    visitor.page.get_by_role("button", name="Clear").click()
+    visitor.settle()
+    press("Edit")
+    visitor.wait_mode("edit")  # the scene is there until another one is completed
+
+
+@SIZES
 def test_what_goes_out_comes_in_again(open_page, screenshots, tmp_path, width, height):
     visitor = open_page(width=width, height=height, start="coffee")
     visitor.after_step(lambda: visitor.drag(HANDLE))

@@ -1,10 +1,15 @@
-// Which step somebody pressed.
+// Which step somebody pressed. Gradio disables the steps ahead, also where somebody has been before: what has no events of
+// its own (page.css) is found by its place, and the server says where one can go.
 function onStep(event) {
-  if (!root.isConnected) document.removeEventListener("click", onStep);
-  const step = event.target.closest && event.target.closest("#steps [role=tab]");
-  if (step && !step.disabled) trigger("walk", { step: Number(step.dataset.tabId) });
+  if (!root.isConnected) document.removeEventListener("click", onStep, true);
+  if (!event.target.closest || !event.target.closest("#steps [role=tablist]")) return;
+  const step = event.target.closest("[role=tab]") || [...document.querySelectorAll("#steps [role=tab]")].find((tab) => {
+    const box = tab.getBoundingClientRect();
+    return box.left <= event.clientX && event.clientX <= box.right && box.top <= event.clientY && event.clientY <= box.bottom;
+  });
+  if (step) trigger("walk", { step: Number(step.dataset.tabId) });
 }
-document.addEventListener("click", onStep);
+document.addEventListener("click", onStep, true); // before Gradio, which takes the tick that was pressed off the page
 // Nothing is pressed before the server knows this page; after a while it is, whatever has happened.
 window.amodalOpen = () => document.body.classList.add("ad-open");
 setTimeout(window.amodalOpen, 15000);
