@@ -13,7 +13,7 @@ from typing import Any
 from .. import data
 from ..data import reviews
 from ..files import check_output_file, check_output_folder, write_text
-from .options import add_command, check_given, write_bad_records, write_out
+from .options import add_command, check_given, check_output_picture, write_bad_records, write_out
 
 SPLIT = re.compile(r"(?:(?P<split>[A-Za-z]\w*)=)?(?P<place>.+)", re.ASCII)
 
@@ -412,9 +412,10 @@ def _run_dataset_export(options: argparse.Namespace) -> None:
 def _run_dataset_stats(options: argparse.Namespace) -> None:
     """Run `amodal-diffusion dataset stats`."""
     check_given(places=[options.dataset])
-    for path in (options.output, options.picture):
-        if path is not None:
-            check_output_file(path)
+    if options.output is not None:
+        check_output_file(options.output)
+    if options.picture is not None:
+        check_output_picture(options.picture)
     from ..images import save_image
     from ..visualization import draw_bars
 

@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from .. import data, evaluation
 from ..files import atomic_file, check_output_file
-from .options import add_command, check_given, find_device, find_dtype, given_options, import_rooms, write_out
+from .options import (
+    add_command,
+    check_given,
+    check_output_picture,
+    find_device,
+    find_dtype,
+    given_options,
+    import_rooms,
+    write_out,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -271,9 +280,11 @@ def _check(options: argparse.Namespace) -> evaluation.PaperTable | None:
         raise ValueError(f"--plot is of --table {FIGURE} alone.")
     if options.resamples < 0:
         raise ValueError(f"--resamples must be at least 0, got {options.resamples}.")
-    for path in (options.json, options.markdown, options.plot):
+    for path in (options.json, options.markdown):
         if path is not None:
             check_output_file(path)
+    if options.plot is not None:
+        check_output_picture(options.plot)
     return table
 
 

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from .. import evaluation, runtimes
+from ..files import check_output_file
 
 if TYPE_CHECKING:
     import numpy as np
@@ -290,6 +291,27 @@ def load_model(options: argparse.Namespace) -> MaskPipeline:
     device = find_device(options.device)
     dtype = find_dtype(options.dtype, device, options.runtime)
     return evaluation.load_pipeline(options.model, device=device, dtype=dtype, runtime=options.runtime)
+
+
+def check_output_picture(path: Path) -> None:
+    """Refuse a path at which no picture can be written, before the work that it is for.
+
+    Raises:
+        ValueError: an ending that is not that of a picture.
+        OSError: as `check_output_file` says.
+
+    Example:
+        >>> check_output_picture(Path("curves.png"))
+        >>> check_output_picture(Path("curves.csv"))
+        Traceback (most recent call last):
+            ...
+        ValueError: curves.csv must end as a picture does, such as .png or .jpg, got '.csv'.
+    """
+    from PIL import Image
+
+    check_output_file(path)
+    if Image.registered_extensions().get(path.suffix.lower()) not in Image.SAVE:
+        raise ValueError(f"{path} must end as a picture does, such as .png or .jpg, got {path.suffix!r}.")
 
 
 def check_given(

@@ -125,6 +125,7 @@ def _bin_name(index: int) -> str:
 
 
 def _largest(counts: Counter[str], most: int) -> dict[str, int]:
-    shown = dict(counts.most_common(most))
+    # One that is left over is named in its own line.
+    shown = dict(counts.most_common(most + (len(counts) == most + 1)))
     rest = counts.total() - sum(shown.values())
     return {**shown, f"{len(counts) - most} others": rest} if rest else shown

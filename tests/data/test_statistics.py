@@ -44,6 +44,7 @@ def test_what_is_rare_is_summed():
     assert statistics.charts(most=1)["objects by name"] == {"chair": 2, "2 others": 2}
     text = statistics.to_text(most=1)
     assert "2 others" in text and "lamp" not in text and "10 to 20 %" in text
+    assert statistics.charts(most=2)["objects by name"] == {"chair": 2, "office chair": 1, "lamp": 1}  # no "1 others"
     assert "objects by name" not in DatasetStatistics().to_text() and DatasetStatistics().charts() == {}
 
 
@@ -72,6 +73,7 @@ def test_the_command_writes_numbers_and_a_picture(tmp_path, capsys):
     [
         (["--split", "test"], "--split is of Parquet alone"),
         (["--scene", "("], "must be a regular expression"),
+        (["--picture", "bars.csv"], "bars.csv must end as a picture does, such as .png or .jpg, got '.csv'"),
         (["--format", "kins"], "annotation 1: segmentation must be"),
     ],
 )
