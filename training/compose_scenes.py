@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-from trainer.arguments import flag, parse
+from trainer.arguments import errors_by_flag, flag, parse
 
 from amodal_diffusion.data import build_objects, convert_dataset, read_annotations, record_masks
 from amodal_diffusion.data.samplers import split_photos
@@ -49,6 +49,11 @@ def parse_arguments(argv: list[str] | None = None) -> ComposeArguments:
             f"`--validation_fraction` must have one share for each of the {len(args.dataset)} data sets, got "
             f"{len(args.validation_fraction)}."
         )
+    for fraction in args.validation_fraction:
+        if not 0 <= fraction < 1:
+            raise ValueError(f"`--validation_fraction` must lie in [0, 1), got {fraction}.")
+    if args.seed < 0:
+        raise ValueError(f"`--seed` must not be negative, got {args.seed}.")
     for name in ("scenes", "most_pixels", "min_area"):
         if getattr(args, name) < 1:
             raise ValueError(f"`--{name}` must be at least 1, got {getattr(args, name)}.")
@@ -97,7 +102,8 @@ def compose_rows(args: ComposeArguments) -> Iterator[dict[str, Any]]:
 def main(argv: list[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     args = parse_arguments(argv)
-    convert_dataset({"train": compose_rows(args)}, args.output)
+    with errors_by_flag({"pass overwrite=True to replace it": "choose another `--output`"}):
+        convert_dataset({"train": compose_rows(args)}, args.output)
 
 
 if __name__ == "__main__":

@@ -37,6 +37,12 @@ def test_leaves_a_data_set_that_follows_from_the_seed(script, photos, tmp_path):
     assert related > 0
 
 
+def test_a_data_set_that_is_there_stays(script, photos, tmp_path):
+    (tmp_path / "data").mkdir()
+    with pytest.raises(FileExistsError, match="exists; choose another `--output`"):
+        script.main(["--dataset", str(photos), "--output", str(tmp_path), "--scenes", "2"])
+
+
 def test_objects_lie_on_each_other_as_a_stack():
     own = np.zeros((2, 80, 100), bool)
     own[0, 30:60, 10:90], own[1, 40:50, 40:60] = True, True
@@ -58,6 +64,10 @@ def test_objects_lie_on_each_other_as_a_stack():
     ("flags", "message"),
     [
         (["--validation_fraction", "0.1", "0.2"], "`--validation_fraction` must have one share for each of the 1 data"),
+        (["--validation_fraction", "1.5"], r"`--validation_fraction` must lie in \[0, 1\), got 1.5"),
+        (["--validation_fraction", "-0.1"], r"`--validation_fraction` must lie in \[0, 1\), got -0.1"),
+        (["--validation_fraction", "nan"], r"`--validation_fraction` must lie in \[0, 1\), got nan"),
+        (["--seed", "-1"], "`--seed` must not be negative, got -1"),
         (["--scenes", "0"], "`--scenes` must be at least 1, got 0"),
         (["--min_area", "100000"], "`--dataset` has no photo with 2 to 14 masks of 100000 pixels"),
     ],
