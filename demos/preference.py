@@ -96,6 +96,9 @@ def draw_objects(dataset, method, folder, *, min_rate=0.0, limit=None, seed=0):
 
     Returns:
         How many were drawn.
+
+    Raises:
+        ValueError: a method of the order alone.
     """
     bare = dataset.remove_columns("image") if "image" in dataset.column_names else dataset
     keys = review_keys(bare, min_rate)
@@ -110,6 +113,8 @@ def draw_objects(dataset, method, folder, *, min_rate=0.0, limit=None, seed=0):
             continue
         sample = make_sample(dataset[number])
         masks = sample.amodal if method is None else method(sample).masks
+        if masks is None:
+            raise ValueError(f"--method {method.name!r} tells an order and completes no masks.")
         for index in wanted[image_id]:
             picture = draw_object(sample.image, sample.modal[index], masks[index])
             save_image(picture, Path(folder) / f"{number:05d}-{index:02d}.png")
@@ -196,6 +201,8 @@ def main(arguments=None):
         study = Study(options.first, options.second, options.answers, options.seed, options.people)
         asking.serve(make_server(study, options.host, options.port), f"{len(study.file.names)} pairs")
     else:
+        if not Path(options.answers).is_file():  # no answers yet is what a study begins with
+            raise FileNotFoundError(f"{options.answers} does not exist; `ask` writes it.")
         print(summary(read_preferences(options.answers), options.confidence))
 
 

@@ -121,6 +121,8 @@ def test_pictures_of_a_data_set_differ_by_the_method_alone(tmp_path):
     names = sorted(path.name for path in (tmp_path / "truth").iterdir())
     assert names == sorted(path.name for path in (tmp_path / "raw").iterdir()) and len(names) == 3
     assert {path.name for path in (tmp_path / "some").iterdir()} < set(names)
+    with pytest.raises(ValueError, match="--method 'y-axis' tells an order and completes no masks"):
+        preference.draw_objects(dataset, METHODS["y-axis"], tmp_path / "order")
     for name in names:
         truth, raw = (np.asarray(Image.open(tmp_path / kind / name)) for kind in ("truth", "raw"))
         assert truth.shape == raw.shape and not np.array_equal(truth, raw)
@@ -135,5 +137,7 @@ def test_methods_are_named():
 
 def test_the_command_tells(tmp_path, capsys):
     (tmp_path / "answers.jsonl").write_text('{"name": "a", "person": "ann", "choice": "second"}\n', "utf-8")
+    with pytest.raises(FileNotFoundError, match="other.jsonl does not exist; `ask` writes it"):
+        preference.main(["tell", str(tmp_path / "other.jsonl")])
     preference.main(["tell", str(tmp_path / "answers.jsonl")])
     assert "second                                1 of 1      100.0 %  (20.7–100.0)" in capsys.readouterr().out
