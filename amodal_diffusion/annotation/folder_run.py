@@ -107,6 +107,11 @@ def annotate_dataset(
     )  # fmt: skip
     store = AnnotationStore(Path(folder), run, count=-(-len(dataset) // shard_rows))
     report = on_progress or (lambda done: None)
+    if store.is_finished() and not any((store.folder / "data").glob("*.parquet")):
+        raise ValueError(
+            f"output {store.folder} says that it is finished, but its Parquet files are gone; delete the folder "
+            "and start the same command again."
+        )
     try:
         if not store.is_finished():
             annotator, share = AmodalAnnotator(pipeline, **call_options), range(first, store.count, step)
@@ -117,11 +122,6 @@ def annotate_dataset(
         if not store.is_finished():
             raise
     if store.is_finished():
-        if not any((store.folder / "data").glob("*.parquet")):
-            raise ValueError(
-                f"output {store.folder} says that it is finished, but its Parquet files are gone; delete the folder "
-                "and start the same command again."
-            )
         store.sweep()
         report(len(dataset))
     return Path(folder)
