@@ -222,11 +222,6 @@ def test_steps_lead_on_where_somebody_has_been(open_page, width, height):
         press(step)
         visitor.wait_mode(mode)
         visitor.settle()
-    visitor.go_back_to("Mark")
-    visitor.page.get_by_role("button", name="Clear").click()
-    visitor.settle()
-    press("Edit")
-    visitor.wait_mode("edit")  # the scene is there until another one is completed
 
 
 @SIZES
