@@ -9,6 +9,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -164,10 +165,13 @@ class Scene(Immutable):
             >>> scene.move(0, dx=2, carried=True).layers[1]
             Layer('cup', id 1, 3x4, at 6, 8, 3x4 on the canvas)
         """
-        i = self._check_index("i", i)
+        return [int(place) for place in np.flatnonzero(self._carrying[self._check_index("i", i)])]
+
+    @cached_property
+    def _carrying(self) -> npt.NDArray[np.bool_]:
+        """(N, N) bool, `[i, j]` where i carries j; a quarter of a second for sixty layers, so it is found once."""
         known = (self.order != 0) | ~self.evidence
-        direct = carries(self.layers, relations(self.order)[1] & known, self.size[1])
-        return [int(place) for place in np.flatnonzero(reachable(direct)[i])]
+        return reachable(carries(self.layers, relations(self.order)[1] & known, self.size[1]))
 
     # Pictures
 
