@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...display import short_repr
-from ...masks import BoolArray, TileStack, dilate, erode, mask_areas, mask_boxes, mask_overlaps
+from ...masks import BoolArray, TileStack, dilate, erode, mask_areas, mask_boxes, mask_overlaps, mask_unions
 from ...scene import Layer
 from ...scene.formats.document import MAX_PICTURE_PIXELS
 from ...scene.layer import translation
@@ -130,6 +130,36 @@ def lying_before(masks: BoolArray) -> BoolArray:
     """
     areas = mask_areas(masks)
     return (2 * mask_overlaps(masks, masks) >= areas[:, None]) & (areas[:, None] < areas) & (areas > 0)[:, None]
+
+
+def cut_by_front(masks: BoolArray, order: npt.ArrayLike | None) -> tuple[BoolArray, BoolArray]:
+    """Visible masks without what lies before them by `lying_before`, which an order that is given overrules.
+
+    Returns:
+        The masks (N, H, W) bool, the same ones where nothing lies before any, and (N, N) bool of `lying_before`.
+
+    Example:
+        >>> masks = np.ones((2, 1, 4), bool)
+        >>> masks[1, 0, 2:] = False
+        >>> cut, before = cut_by_front(masks, None)
+        >>> cut.astype(int)[:, 0], before[1, 0], cut_by_front(masks, np.zeros((2, 2)))[1].any()
+        (array([[0, 0, 1, 1],
+               [1, 1, 0, 0]]), np.True_, np.False_)
+    """
+    before = lying_before(masks) if order is None else np.zeros((len(masks), len(masks)), bool)
+    return masks & ~mask_unions(masks, before.T) if before.any() else masks, before
+
+
+def order_with(before: BoolArray, order: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
+    """An order (N, N) in which what lies before something is in front of it.
+
+    Example:
+        >>> before = np.array([[False, False], [True, False]])
+        >>> order_with(before, np.zeros((2, 2), np.int8))
+        array([[ 0, -1],
+               [ 1,  0]], dtype=int8)
+    """
+    return np.where(before, 1, np.where(before.T, -1, order)).astype(np.int8)
 
 
 def split_overlaps(masks: BoolArray, order: npt.NDArray[np.int8]) -> BoolArray:

@@ -90,7 +90,6 @@ def soft_outlines(
         order: (N, N) order matrix.
         width: of the band on each side of the outline, in pixels of a photo whose longer side is 640; 0 leaves the
             outlines hard and changes nothing.
-
         overwrite: `amodal` may be changed, which saves a copy of it.
 
     Example:

@@ -26,8 +26,9 @@ from ..registry import register_pipeline
 from ..segmentation.segmenter import Segmenter
 from .layers import (
     SceneInputs,
-    lying_before,
+    cut_by_front,
     make_layer,
+    order_with,
     read_flags,
     read_margins,
     read_names,
@@ -36,7 +37,7 @@ from .layers import (
 )
 from .loading import COMPONENTS, SETTINGS, index_for_diffusers, load_scene_pipeline, save_scene_pipeline
 from .matting import soft_outlines
-from .remains import remains, remains_reach
+from .remains import with_remains
 from .repainting import RepaintInputs, on_photo, repainted
 from .shadows import find_shadows, light
 
@@ -336,11 +337,11 @@ class ScenePipeline(SafePipeline):
         # 6. Fill the background, and put the scene together
         report("background", 0.8)
         # Hard outlines leave a rim of each object, which is painted too; soft ones at most what the masks left out.
-        lit, rim = light(inputs.canvas, shadows, boxes), 0
+        lit = light(inputs.canvas, shadows, boxes)
         if hard:
             rim = self.content_pipeline.background_rim(*removed.shape)
-        elif (left := remains(lit, removed)).any():
-            removed, rim = removed | left, remains_reach(*removed.shape)
+        else:
+            removed, rim = with_remains(lit, removed)
         background = self.content_pipeline.background(
             lit, removed, unknown=unknown, replace_rim=hard,
             prompt=background_prompt, generator=generator, inpainter_kwargs=inpainter_kwargs,
@@ -526,8 +527,7 @@ class ScenePipeline(SafePipeline):
         if not len(masks):
             return inputs.on_canvas(masks), None, np.zeros((0, 0), np.int8)
         options = {**options, "eraser_dilation": inputs.eraser_dilation}
-        before = lying_before(masks) if options["order"] is None else np.zeros((len(masks), len(masks)), bool)
-        cut = masks & ~mask_unions(masks, before.T) if before.any() else masks
+        cut, before = cut_by_front(masks, options["order"])
         found = self._call_mask_pipeline(photo, cut, occluder_masks, options)
         amodal = np.array(found.amodal_masks)
         amodal |= masks
@@ -535,7 +535,7 @@ class ScenePipeline(SafePipeline):
         order = options["order"] if options["order"] is not None else found.order
         if order is None:
             order = order_from_masks(masks, amodal)
-        order = np.where(before, 1, np.where(before.T, -1, order)).astype(np.int8)
+        order = order_with(before, order)
         amodal = inputs.on_canvas(amodal)
         if inputs.extended:
             uncertainty = None if uncertainty is None else inputs.on_canvas(np.asarray(uncertainty))

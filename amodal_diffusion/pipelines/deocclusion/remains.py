@@ -80,6 +80,23 @@ def remains(photo: npt.NDArray[np.uint8], seen: BoolArray) -> BoolArray:
     return found.repeat(step, axis=0).repeat(step, axis=1)[: seen.shape[0], : seen.shape[1]] & ~seen
 
 
+def with_remains(photo: npt.NDArray[np.uint8], seen: BoolArray) -> tuple[BoolArray, int]:
+    """What is to be painted where objects leave: what is `seen` of them and what remains, and how far that reaches.
+
+    Returns:
+        (H, W) bool, and pixels, as `Scene.rim` counts them; `seen` and 0 where nothing remains.
+
+    Example:
+        >>> photo, seen = np.zeros((40, 40, 3), np.uint8), np.zeros((40, 40), bool)
+        >>> seen[10:20, 10:20] = True
+        >>> photo[seen] = 200
+        >>> (with_remains(photo, seen)[0] == seen).all(), with_remains(photo, seen)[1]
+        (np.True_, 0)
+    """
+    left = remains(photo, seen)
+    return (seen | left, remains_reach(*seen.shape)) if left.any() else (seen, 0)
+
+
 def _looks(image: torch.Tensor, sure: BoolArray, radius: int) -> list[npt.NDArray[np.float32]]:
     """Mean colour (3, h, w), variance and share (1, h, w) of the `sure` pixels around each, at half the size."""
     weight = torch.from_numpy(sure.astype(np.float32))[None, None]

@@ -18,16 +18,16 @@ from diffusers.modular_pipelines import ModularPipelineBlocks, PipelineState, Se
 from diffusers.modular_pipelines.modular_pipeline_utils import ComponentSpec, InputParam, OutputParam
 
 from ...images import load_image
-from ...masks import mask_boxes, mask_unions, to_mask_stack
+from ...masks import mask_boxes, to_mask_stack
 from ...ordering import check_order, order_from_masks
 from ...scene import Scene
 from ..completion.mask_pipeline import MaskPipeline
 from ..content.pipeline import ContentPipeline
 from ..inputs import to_numpy
 from ..segmentation.segmenter import Segmenter
-from .layers import lying_before, make_layer, read_names, split_overlaps, tidy_hidden
+from .layers import cut_by_front, make_layer, order_with, read_names, split_overlaps, tidy_hidden
 from .matting import SoftOutlines, soft_outlines
-from .remains import remains, remains_reach
+from .remains import with_remains
 from .shadows import find_shadows, light
 
 _MASK_PIPELINE = ComponentSpec("mask_pipeline", MaskPipeline, description="Completes masks and knows who is in front.")
@@ -132,13 +132,12 @@ class CompleteStep(_Step):
             return
         options = {name: getattr(fields, name) for name in ("order", "eraser_dilation", "category_ids")}
         taken = {name: value for name, value in options.items() if value is not None and pipeline.takes_option(name)}
-        before = lying_before(masks) if fields.order is None else np.zeros((len(masks), len(masks)), bool)
-        cut = masks & ~mask_unions(masks, before.T) if before.any() else masks
+        cut, before = cut_by_front(masks, fields.order)
         found = pipeline(fields.photo, cut, output_type="compact", **taken)
         fields.amodal_masks = np.asarray(found.amodal_masks) | masks
         fields.uncertainty = None if found.uncertainty is None else np.asarray(found.uncertainty)
         order = found.order if fields.order is None else fields.order
-        fields.order = order if order is None else np.where(before, 1, np.where(before.T, -1, order)).astype(np.int8)
+        fields.order = order if order is None else order_with(before, order)
 
 
 class OrderStep(_Step):
@@ -243,11 +242,11 @@ class PaintStep(_Step):
         )  # fmt: skip
         fields.contents = found.objects
         lit = light(fields.photo, fields.object_shadows, mask_boxes(outlines.amodal))
-        removed, fields.rim = np.logical_or.reduce(outlines.seen, axis=0), 0
+        removed = np.logical_or.reduce(outlines.seen, axis=0)
         if fields.edge_width == 0:
             fields.rim = paint.background_rim(*removed.shape)
-        elif (left := remains(lit, removed)).any():
-            removed, fields.rim = removed | left, remains_reach(*removed.shape)
+        else:
+            removed, fields.rim = with_remains(lit, removed)
         fields.background = paint.background(
             lit, removed, replace_rim=fields.edge_width == 0, prompt=fields.background_prompt,
             generator=fields.generator, filler=fields.background_filler,
