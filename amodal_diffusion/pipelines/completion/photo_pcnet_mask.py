@@ -402,8 +402,14 @@ class PhotoPCNetMaskPipeline(MaskPipeline):
             return [None] * len(wanted)
         tell = call.callback
         call = replace(call, callback=tell and (lambda _, stage, done, total: tell(self, "pairs", done, total)))
+        bars = getattr(self, "_progress_bar_config", {})
         if isinstance(self.order_model, OrderNet):
-            return self._ask_order_net(self.order_model, call, wanted)
+            pairwise = OrderNetPipeline(self.order_model)
+            pairwise.set_progress_bar_config(**bars)
+            return [
+                _ask_order_net(pairwise, call, scene) if ask else None
+                for scene, ask in zip(call.scenes, wanted, strict=True)
+            ]
         pipeline = PCNetMaskPipeline(
             self.order_model,
             crop=self.config.crop,
@@ -411,25 +417,11 @@ class PhotoPCNetMaskPipeline(MaskPipeline):
             test_time_flip=self.config.test_time_flip,
             order_rule="evidence",
         )
-        pipeline.set_progress_bar_config(**getattr(self, "_progress_bar_config", {}))
+        pipeline.set_progress_bar_config(**bars)
         crops = replace(crops, images=None)
         pairs = pipeline.crop_pairs(masks, crops, wanted)
         increments = pipeline.complete_pairs(call, crops, pairs, keep=False)
         return pipeline.measure_growth(call.scenes, pairs, increments, wanted)
-
-    def _ask_order_net(self, model: OrderNet, call: MaskCall, wanted: Sequence[bool]) -> list[np.ndarray | None]:
-        pipeline = OrderNetPipeline(model)
-        pipeline.set_progress_bar_config(**getattr(self, "_progress_bar_config", {}))
-        found: list[np.ndarray | None] = []
-        for scene, asked in zip(call.scenes, wanted, strict=True):
-            if not asked:
-                found.append(None)
-                continue
-            _, likely = pipeline.compare_objects(scene, call.batch_size, call.callback)
-            # A network that is sure leaves the other one something to say; pairs that it did not see stay at 0.
-            known = (likely > 0) | (likely.T > 0)
-            found.append(np.where(known, np.clip(likely.T.astype(np.float64), _DOUBT, 1 - _DOUBT), 0.0))
-        return found
 
     def find_order(self, scene: MaskInputs, growth: Growth, pairs: np.ndarray | None = None) -> np.ndarray:
         """(N, N) int8: by `occlusion_evidence`, by what the network takes to be in front, and by the other network.
@@ -482,6 +474,13 @@ def _check_order_model(model: PhotoPCNetMask, order_model: PCNetMask | OrderNet 
     size = model.config.sample_size
     if config.sample_size != size:
         raise ValueError(f"`order_model` must have the `sample_size` of `model`, {size}, got {config.sample_size}.")
+
+
+def _ask_order_net(pipeline: OrderNetPipeline, call: MaskCall, scene: MaskInputs) -> np.ndarray:
+    """(N, N) float64, P(j occludes i); 0 for pairs that do not touch."""
+    _, likely = pipeline.compare_objects(scene, call.batch_size, call.callback)
+    touch = (likely > 0) | (likely.T > 0)
+    return np.where(touch, np.clip(likely.T.astype(np.float64), _DOUBT, 1 - _DOUBT), 0.0)
 
 
 def _multiply(first: np.ndarray, second: np.ndarray) -> np.ndarray:
