@@ -39,6 +39,7 @@ from trainer.photo_sources import (
     Counts,
     TrueSceneArguments,
     check_images,
+    count_objects,
     make_bank,
     make_labeller,
     read_photo_sources,
@@ -62,6 +63,7 @@ from amodal_diffusion.data.synthesis import (
     PhotoOcclusionSynthesizer,
     PhotoSynthesisConfig,
     SynthesisConfig,
+    share_out,
     with_background,
 )
 from amodal_diffusion.losses import question_loss
@@ -210,10 +212,7 @@ class PhotoPCNetMaskTask(Task):
             self._bank(f"{name}-{part}", rows, recipe, accelerator, options)
             for part, rows in zip(("training", "held-out"), zip(*parts, strict=True), strict=True)
         )
-        numbers = torch.bincount(bank.sources, minlength=len(paths)).tolist()
-        self.counts += [
-            (source_name(path), len(part[0]), number) for path, part, number in zip(paths, parts, numbers, strict=True)
-        ]
+        self.counts += count_objects(paths, [training for training, _ in parts], bank)
         logger.info("%s: %d objects for training, %d held out", name, len(bank), len(held_out))
         self.photos[name] = PhotoOcclusionSynthesizer(bank.to(device), recipe, seed=args.seed, **place)
         self.validation[name] = PhotoOcclusionSynthesizer(held_out.to(device), recipe, seed=-1)
@@ -245,9 +244,7 @@ class PhotoPCNetMaskTask(Task):
         """The questions of a step: of each source its share, one after the other."""
         args = self.args
         given = [True, "true" in self.photos, self.masks is not None]
-        shares = np.array(args.shares) * given
-        edges = np.round(np.cumsum(shares) / shares.sum() * batch_size).astype(int)
-        counts = np.diff(edges, prepend=0).tolist()
+        counts = share_out(batch_size, np.array(args.shares) * given)
         parts = []
         for (name, synthesizer), count in zip(self.photos.items(), counts[:2], strict=False):
             if count:

@@ -219,11 +219,7 @@ def make_photo_synthesizers(
         make_bank(part, synthesis, accelerator, modal_only, {"min_area": args.min_area, **options})
         for part in (training, validation)
     )
-    numbers = torch.bincount(bank.sources, minlength=len(sources)).tolist()
-    counts = [
-        (source_name(path), len(rows), number)
-        for path, rows, number in zip(args.dataset, training, numbers, strict=True)
-    ]
+    counts = count_objects(args.dataset, training, bank)
     logger.info("%d objects for training: %s; %d held out", len(bank), counts, len(held_out))
     device = accelerator.device
     synthesizer = make(
@@ -231,6 +227,12 @@ def make_photo_synthesizers(
         process_index=accelerator.process_index, num_processes=accelerator.num_processes,
     )  # fmt: skip
     return synthesizer, make(held_out.to(device), synthesis, seed=-1), counts
+
+
+def count_objects(paths: Sequence[str], parts: Sequence[Any], bank: PhotoBank) -> Counts:
+    """Of each data set, whose photos for training are `parts`, what the bank of these holds."""
+    numbers = torch.bincount(bank.sources, minlength=len(paths)).tolist()
+    return [(source_name(path), len(rows), number) for path, rows, number in zip(paths, parts, numbers, strict=True)]
 
 
 def make_bank(

@@ -25,7 +25,7 @@ from amodal_diffusion.data.synthesis import (
 
 from .arguments import RecipeArguments, SourceArguments, TrainingArguments, flag, source_name
 from .loop import Task, Validation
-from .photo_sources import Counts, TrueSceneArguments, make_bank, read_true_scenes
+from .photo_sources import Counts, TrueSceneArguments, count_objects, make_bank, read_true_scenes
 from .pictures import mask_grid
 
 logger = logging.getLogger(__name__)
@@ -154,11 +154,7 @@ class SyntheticMaskTask(Task):
         )  # fmt: skip
         self.validation["true_"] = TruePairs(PhotoOcclusionSynthesizer(validation.to(device), recipe, seed=-1))
         self.synthesizer = MixedOcclusion([self.synthesizer, pairs], [1 - args.true_share, args.true_share])
-        numbers = torch.bincount(bank.sources, minlength=len(training)).tolist()
-        self.true_counts = [
-            (source_name(path), len(rows), number)
-            for path, rows, number in zip(args.true_dataset, training, numbers, strict=True)
-        ]
+        self.true_counts = count_objects(args.true_dataset, training, bank)
         logger.info("true scenes: %s; %d objects held out", self.true_counts, len(validation))
 
     def validate(self, model: nn.Module, step: int) -> Validation:

@@ -7,11 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..synthesis import OcclusionBatch, OcclusionSynthesizer, PhotoOcclusionSynthesizer
+from ..synthesis import OcclusionBatch, OcclusionSynthesizer, PhotoOcclusionSynthesizer, mix_seed, share_out
 from .photo_boundaries import PhotoBoundaries
 
 REACH = 3
 """How many pixels of a crop may lie between two objects that count as neighbours, and 1."""
+
+_NEIGHBOUR = 1  # in the seed: another stream than that of the synthesizer
 
 
 class TruePairs:
@@ -55,9 +57,8 @@ class TruePairs:
         """The batch of `step` for this process: always the same for the same arguments."""
         batch = self.synthesizer.sample(step, batch_size)
         others = cast(Tensor, batch.others)  # the bank has instances
-        generator = torch.Generator(others.device).manual_seed(
-            (step * 1_000_003 + self.synthesizer.process_index * 7919 + self.synthesizer.seed + 1) % 2**63
-        )
+        seed = mix_seed(self.synthesizer.seed, step, self.synthesizer.process_index, _NEIGHBOUR)
+        generator = torch.Generator(others.device).manual_seed(seed)
         chosen = _choose_neighbour(batch.modal, others, generator)
         eraser = ((others == chosen[:, None, None, None]) & (others > 0)).float()
         target = batch.modal * (1 - eraser) + batch.amodal * eraser
@@ -88,12 +89,11 @@ class MixedOcclusion:
                 f"`shares` must be {len(sources)} numbers that are not negative and not all 0, got {list(shares)}."
             )
         self.sources = list(sources)
-        self.edges = torch.tensor(shares, dtype=torch.float64).cumsum(0) / sum(shares)
+        self.shares = list(shares)
 
     def sample(self, step: int, batch_size: int) -> OcclusionBatch:
         """The batch of `step`: that of each source, joined."""
-        edges = (self.edges * batch_size).round().long()
-        counts = torch.diff(edges, prepend=edges.new_zeros(1)).tolist()
+        counts = share_out(batch_size, self.shares)
         parts = [source.sample(step, count) for source, count in zip(self.sources, counts, strict=True) if count]
         names = ("mask", "eraser", "target", "category_ids")
         return OcclusionBatch(*(torch.cat([getattr(part, name) for part in parts]) for name in names))

@@ -8,6 +8,7 @@ from .composed_scenes import compose_scene as compose_scene
 from .composed_scenes import draw_surroundings as draw_surroundings
 from .composed_scenes import paste_mask as paste_mask
 from .draws import instance_weights as instance_weights
+from .draws import share_out as share_out
 from .holes import ContentBatch as ContentBatch
 from .holes import ContentSynthesisConfig as ContentSynthesisConfig
 from .holes import ContentSynthesizer as ContentSynthesizer
