@@ -1,4 +1,4 @@
-"""Writing whole: a file or a folder appears complete in its place, or what was there stays.
+"""Files: JSON is read with errors that name it; what is written appears complete in its place, or what was there stays.
 
 What a program writes goes to a temporary folder beside its place and takes that place by a rename, after it was synced
 to the disk. So a reader never meets half of a result, and neither a kill at any moment nor a full disk loses the old
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import json
 import os
 import re
 import shutil
@@ -42,6 +43,66 @@ _LOCK, _NEW, _OTHERS, _OLD, _GONE = "lock", "new", "others", "old", "gone"
 _DAY = 86400.0
 _MAX_OTHERS = 10_000
 """Other files in a folder that are linked into its successor; more would take long."""
+
+
+def read_json(path: PathLike, name: str | None = None) -> Any:
+    """What a small JSON file holds, with or without a byte order mark.
+
+    Args:
+        path: of the file.
+        name: how errors call it; its path without.
+
+    Raises:
+        ValueError: it is no valid JSON.
+        OSError: it cannot be read.
+
+    Example:
+        >>> path = Path(tempfile.mkdtemp()) / "a.json"
+        >>> _ = path.write_text("[1, 2]")
+        >>> read_json(path)
+        [1, 2]
+    """
+    return parse_json(Path(path).read_bytes(), os.fspath(path) if name is None else name)
+
+
+def parse_json(content: bytes, name: str) -> Any:
+    """What JSON says.
+
+    Args:
+        content: UTF-8, with or without a byte order mark.
+        name: how errors call it.
+
+    Raises:
+        ValueError: it is no valid JSON, or no text.
+
+    Example:
+        >>> parse_json(b"[1", "a.json")
+        Traceback (most recent call last):
+        ...
+        ValueError: a.json is no valid JSON: Expecting ',' delimiter: line 1 column 3 (char 2)
+    """
+    try:
+        return json.loads(content.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:  # of bytes, syntax, or integers of thousands of digits
+        raise ValueError(f"{name} is no valid JSON: {error}") from error
+
+
+def parse_json_object(content: bytes, name: str) -> dict[str, Any]:
+    """The same, where it has to be an object.
+
+    Raises:
+        ValueError: it is no valid JSON, or something else than an object.
+
+    Example:
+        >>> parse_json_object(b"[1]", "scene.json")
+        Traceback (most recent call last):
+        ...
+        ValueError: scene.json must hold a JSON object, got list.
+    """
+    document = parse_json(content, name)
+    if not isinstance(document, dict):
+        raise ValueError(f"{name} must hold a JSON object, got {type(document).__name__}.")
+    return document
 
 
 @contextlib.contextmanager

@@ -1,6 +1,5 @@
 """Folders of saved pipelines, here and on the Hub: finding them, reading their index, publishing them."""
 
-import json
 import os
 import re
 import shutil
@@ -20,7 +19,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from .files import atomic_folder, write_text
+from .files import atomic_folder, read_json, write_text
 
 INDEX_NAME = "model_index.json"
 PIPELINE_FILE_NAME = "pipeline.py"
@@ -219,11 +218,7 @@ def read_model_index(path_or_id: str | os.PathLike[str], **hub_options: Any) -> 
     else:
         path = download_file(path_or_id, INDEX_NAME, **hub_options)
         name = f"{INDEX_NAME} of {text!r}"
-    try:
-        index = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:  # of bytes, syntax, or integers of thousands of digits
-        raise ValueError(f"{name} is not valid JSON: {error}") from error
-    return check_model_index(index, name)
+    return check_model_index(read_json(path, name), name)
 
 
 def check_model_index(index: Any, name: str) -> dict[str, Any]:

@@ -14,8 +14,9 @@ from pycocotools import mask as mask_utils
 
 from ..data import build_objects
 from ..data.photos import open_photo
+from ..files import read_json
 from ..images import load_image
-from ..io import group_results, read_json
+from ..io import group_results
 from ..masks import BoolArray, IntArray, decode_segmentation, encode_rle, mask_boxes
 from .methods import check_shape
 from .samples import Detections, Method, Prediction, Sample

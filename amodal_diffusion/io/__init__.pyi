@@ -4,7 +4,6 @@ from .coco import annotation_entry as annotation_entry
 from .coco import coco_document as coco_document
 from .coco import image_entry as image_entry
 from .coco_results import group_results as group_results
-from .coco_results import read_json as read_json
 from .examples import EXAMPLES as EXAMPLES
 from .examples import Example as Example
 from .examples import load_example as load_example

@@ -2,32 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
-
-
-def read_json(path: str | os.PathLike[str]) -> Any:
-    """The content of a JSON file.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: naming a file that is no JSON.
-
-    Example:
-        >>> import tempfile
-        >>> path = Path(tempfile.mkdtemp()) / "a.json"
-        >>> _ = path.write_text("[1, 2]")
-        >>> read_json(path)
-        [1, 2]
-    """
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except (ValueError, RecursionError) as error:  # of bytes, syntax, or integers of thousands of digits
-        raise ValueError(f"{path} is no valid JSON: {error}") from error
 
 
 def group_results(results: Sequence[Any], where: str, *, needed: Sequence[str] = ()) -> dict[str, list[dict[str, Any]]]:

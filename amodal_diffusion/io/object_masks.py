@@ -19,11 +19,11 @@ from PIL import Image
 from ..data import AnnotationError, BadRecord, detect_format, iter_coco, iter_cocoa, record_masks
 from ..data.readers.records import AnnotationFile, OnError, RecordLog, file_parts
 from ..display import short_repr
-from ..files import PathLike
+from ..files import PathLike, read_json
 from ..images import ImageInput, image_size
 from ..masks import labelled_objects, one_object, picture_planes
 from ..masks.rle import read_size
-from .coco_results import check_score, group_results, read_json
+from .coco_results import check_score, group_results
 
 logger = logging.getLogger(__name__)
 

@@ -2,7 +2,6 @@
 
 import functools
 import inspect
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +11,8 @@ import torch
 from diffusers import ModelMixin
 from safetensors import SafetensorError
 from torch import Tensor
+
+from ..files import parse_json_object
 
 CONFIG_NAME = "config.json"
 _SHOWN = 3
@@ -232,12 +233,7 @@ class CheckedModel(ModelMixin):
 def _check_config(path: Path) -> None:
     """Refuse a file that is no JSON object, of which diffusers takes some for the name of a model."""
     if path.is_file():
-        try:
-            config = json.loads(path.read_text(encoding="utf-8"))
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"{CONFIG_NAME} is no valid JSON: {error}") from error
-        if not isinstance(config, dict):
-            raise ValueError(f"{CONFIG_NAME} must hold a JSON object, got {type(config).__name__}.")
+        parse_json_object(path.read_bytes(), CONFIG_NAME)
 
 
 def _check_loaded(model: torch.nn.Module, info: dict[str, Any]) -> None:

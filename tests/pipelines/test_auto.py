@@ -105,9 +105,9 @@ WRONG_INDICES = {
     ),
     "empty class": ({"_class_name": ""}, "`_class_name` must be the name"),
     "no object": ([1, 2], "must hold a JSON object, got list"),
-    "no JSON": ('{"_class_name": "PCNet', "is not valid JSON"),
-    "no text": (b"\xff\xfe\x00", "is not valid JSON"),
-    "empty": ("", "is not valid JSON"),
+    "no JSON": ('{"_class_name": "PCNet', "is no valid JSON"),
+    "no text": (b"\xff\xfe\x00", "is no valid JSON"),
+    "empty": ("", "is no valid JSON"),
     "other library": (
         {**INDEX, "model": ["subprocess", "Popen"]},
         "component `model` comes from the library 'subprocess'",

@@ -5,7 +5,6 @@ A camera looks along +z, x to the right, y down, and pixel (0, 0) has its centre
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+
+from ...files import read_json
 
 Convention = Literal["opencv", "opengl", "pytorch3d"]
 CONVENTIONS: dict[str, tuple[float, float, float]] = {
@@ -226,9 +227,9 @@ def _has_last_rows(numbers: np.ndarray) -> bool:
 
 def _read_transforms(path: Path, convention: str, size: tuple[int, int] | None) -> list[Camera]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise CameraError(f"{path}: expected JSON, got {error}") from error
+        content = read_json(path)
+    except ValueError as error:
+        raise CameraError(str(error)) from error
     frames = content.get("frames") if isinstance(content, Mapping) else None
     if not isinstance(frames, list):
         raise CameraError(f"{path}: expected a list under 'frames', got {type(frames).__name__}")

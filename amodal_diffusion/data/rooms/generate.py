@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from ...files import atomic_file, sweep, write_text
+from ...files import atomic_file, read_json, sweep, write_text
 from ..cards import RecordCounts, dataset_card
 from ..parquet import row_tables
 from ..schema import amodal_features
@@ -352,20 +352,13 @@ def _open_manifest(target: Path, settings: RoomSettings) -> dict[str, Any]:
         manifest: dict[str, Any] = {"settings": wanted, "items": []}
         write_text(path, json.dumps(manifest, indent=1))
         return manifest
-    manifest = _read_json(path)
+    manifest = read_json(path)
     if not isinstance(manifest, dict) or not {"settings", "items"} <= set(manifest):
         raise ValueError(f"'{path}' is no manifest of rooms; choose another folder.")
     if manifest["settings"] != wanted:
         differing = sorted(key for key in wanted if manifest["settings"].get(key) != wanted[key])
         raise ValueError(f"folder {os.fspath(target)!r} was begun with other settings: {differing}; choose another")
     return dict(manifest)
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"'{path}' is no valid JSON: {error}") from error
 
 
 def _find_shards(target: Path, split: str) -> dict[int, Path]:
@@ -392,7 +385,7 @@ def _finish(
         if number >= shards:
             continue
         if listed.exists():
-            items.update(_read_json(listed))
+            items.update(read_json(listed))
         name = f"{split}-{number:05d}-of-{shards:05d}"
         layers = path.with_suffix(".zip") if path.suffix == ".part" else target / LAYER_FOLDER / f"{path.stem}.zip"
         if layers.exists():

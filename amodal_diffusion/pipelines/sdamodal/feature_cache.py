@@ -24,7 +24,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ...files import atomic_file, write_text
+from ...files import atomic_file, parse_json_object, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -273,13 +273,9 @@ class FeatureCache:
 
     def _compare(self, path: Path) -> None:
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except (ValueError, RecursionError) as error:
-            raise FeatureCacheError(
-                f"feature cache {self.folder}: {_INDEX} cannot be read: {error}. {_ADVICE}"
-            ) from error
-        if not isinstance(found, dict):
-            raise FeatureCacheError(f"feature cache {self.folder}: {_INDEX} holds no JSON object. {_ADVICE}")
+            found = parse_json_object(path.read_bytes(), f"feature cache {self.folder}: {_INDEX}")
+        except ValueError as error:
+            raise FeatureCacheError(f"{str(error).rstrip('.')}. {_ADVICE}") from error
         differing = [name for name in {**self.settings, **found} if self.settings.get(name) != found.get(name)]
         if differing:
             told = "; ".join(

@@ -15,7 +15,7 @@ from PIL import Image
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASK_GENERATION_MAPPING_NAMES
 
 from ...display import short_repr
-from ...files import atomic_folder
+from ...files import atomic_folder, read_json
 from ...hub import HUB_KEYS, check_hub_id, resolve_subfolder
 from ...images import load_image
 from ...masks import BoolArray, mask_areas, mask_overlaps, to_mask_stack
@@ -359,10 +359,7 @@ def _read_settings(folder: str) -> dict[str, Any]:
     path = Path(folder, SETTINGS_NAME)
     if not path.is_file():
         return {}
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"'{path}' is not valid JSON: {error}") from error
+    settings = read_json(path)
     if not isinstance(settings, dict) or set(settings) - set(_SETTINGS):
         raise ValueError(f"'{path}' must hold a JSON object of {', '.join(_SETTINGS)}.")
     return settings

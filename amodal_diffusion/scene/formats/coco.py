@@ -9,10 +9,10 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from ...files import PathLike, check_output_file, check_output_folder, write_text
+from ...files import PathLike, check_output_file, check_output_folder, parse_json_object, write_text
 from ...io import ObjectMasks, coco_document
 from ..scene import Scene
-from .document import DOCUMENT, FORMAT, check_document, decode_scene, dump_document, encode_scene, parse_json, png_bytes
+from .document import DOCUMENT, FORMAT, check_document, decode_scene, dump_document, encode_scene, png_bytes
 from .layer_stack import visible_layers
 from .png_folder import NAMES, RENDERED, folder_reader, load_png_folder, read_file, write_folder
 
@@ -94,7 +94,7 @@ def load_coco_amodal(path: PathLike) -> Scene:
         Scene(6x4, 0 layers)
     """
     path = Path(path)
-    coco = parse_json(read_file(path), path.name)
+    coco = parse_json_object(read_file(path), path.name)
     if path.name == DOCUMENT and coco.get("format") == FORMAT:  # not COCO: the document of a folder of PNG layers
         return load_png_folder(path.parent)
     document = coco.get(SCENE_KEY)

@@ -104,24 +104,6 @@ def dump_document(document: Mapping[str, Any]) -> bytes:
     return (json.dumps(document, allow_nan=False, indent=1) + "\n").encode("ascii")
 
 
-def parse_json(content: bytes, name: str) -> dict[str, Any]:
-    """The JSON object in the content of the file `name`; ValueError for anything else.
-
-    Example:
-        >>> parse_json(b"[1]", "scene.json")
-        Traceback (most recent call last):
-        ...
-        ValueError: scene.json must hold a JSON object, got list.
-    """
-    try:
-        document = json.loads(content)
-    except (ValueError, RecursionError) as error:  # of bytes, syntax, or integers of thousands of digits
-        raise ValueError(f"{name} is no valid JSON: {error}") from error
-    if not isinstance(document, dict):
-        raise ValueError(f"{name} must hold a JSON object, got {type(document).__name__}.")
-    return document
-
-
 def check_document(document: Mapping[str, Any], keys: set[str]) -> None:
     """Refuse what is no document of this version, before anything in it is used.
 

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from ...display import plain_name
-from ...files import PathLike, atomic_file
+from ...files import PathLike, atomic_file, parse_json_object
 from ...images import load_rgba
 from ..scene import Scene
 from .archive import Archive, open_archive, write_archive
@@ -33,7 +33,6 @@ from .document import (
     dump_document,
     encode_scene,
     open_png,
-    parse_json,
     png_bytes,
 )
 from .layer_stack import Picture, scene_of, stack_of
@@ -118,7 +117,7 @@ def load_open_raster(path: PathLike) -> Scene:
             raise ValueError("stack.xml is missing.") from error
         image = _parse_stack(stack)
         if FOLDER + DOCUMENT in archive.names:
-            document = parse_json(archive.read(FOLDER + DOCUMENT), FOLDER + DOCUMENT)
+            document = parse_json_object(archive.read(FOLDER + DOCUMENT), FOLDER + DOCUMENT)
             check_document(document, {STACK_KEY})
             entries = {name: archive.read(name) for name in sorted(archive.names) if name.startswith("data/")}
             if document.get(STACK_KEY) == _digest(stack, entries):

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from ...display import plain_name
-from ...files import PathLike, atomic_file
+from ...files import PathLike, atomic_file, parse_json_object
 from ..scene import Scene
 from .archive import archive_bytes, open_archive
 from .document import (
@@ -30,7 +30,6 @@ from .document import (
     decode_scene,
     dump_document,
     encode_scene,
-    parse_json,
 )
 from .layer_stack import Picture, fingerprint, scene_of, shown_parts, stack_of
 
@@ -191,7 +190,7 @@ def _embedded(content: bytes, stack: set[str]) -> Scene | None:
     """The scene in our resource; None where the layers are no longer those that it was written with."""
     with open_archive(io.BytesIO(content)) as archive:
         try:
-            document = parse_json(archive.read(DOCUMENT), DOCUMENT)
+            document = parse_json_object(archive.read(DOCUMENT), DOCUMENT)
         except FileNotFoundError as error:
             raise ValueError(f"{DOCUMENT} is missing in the image resource {RESOURCE}.") from error
         check_document(document, {STACK_KEY})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ...files import PathLike, atomic_folder
+from ...files import PathLike, atomic_folder, parse_json_object
 from ..scene import Scene
 from .document import (
     DOCUMENT,
@@ -15,7 +15,6 @@ from .document import (
     decode_scene,
     dump_document,
     encode_scene,
-    parse_json,
     png_bytes,
 )
 
@@ -69,7 +68,7 @@ def load_png_folder(path: PathLike) -> Scene:
         Scene(6x4, 0 layers)
     """
     folder = Path(path)
-    document = parse_json(read_file(folder / DOCUMENT), DOCUMENT)
+    document = parse_json_object(read_file(folder / DOCUMENT), DOCUMENT)
     check_document(document, set())
     return decode_scene(document, folder_reader(folder))
 

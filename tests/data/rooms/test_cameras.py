@@ -106,7 +106,7 @@ def test_bad_matrices(tmp_path, content, options, message):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "expected JSON"),
+        ("{", "no valid JSON"),
         ("[]", "expected a list under 'frames', got NoneType"),
         ('{"frames": []}', "expected at least one camera, got none"),
         ('{"frames": [3]}', "frame 0: expected an object, got int"),

@@ -249,7 +249,7 @@ def test_a_folder_that_is_no_cache_is_refused(make, tmp_path):
         make(tmp_path / "photos" / "a.jpg")
 
 
-@pytest.mark.parametrize(("text", "message"), [("{", "cannot be read"), ("[]", "holds no JSON object")])
+@pytest.mark.parametrize(("text", "message"), [("{", "is no valid JSON"), ("[]", "must hold a JSON object")])
 def test_a_broken_index_is_refused(make, tmp_path, text, message):
     make()
     (tmp_path / "cache" / "cache.json").write_text(text)

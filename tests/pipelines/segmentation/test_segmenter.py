@@ -153,9 +153,9 @@ def test_broken_settings(sam, tmp_path):
     Segmenter(sam).save_pretrained(tmp_path)
     path = tmp_path / "segmenter_config.json"
     assert json.loads(path.read_text())["max_objects"] == 40
-    for text, message in (("{", "is not valid JSON"), ('{"colour": 3}', "must hold a JSON object of score_threshold")):
+    for text, message in (("{", "is no valid JSON"), ('{"colour": 3}', "must hold a JSON object of score_threshold")):
         path.write_text(text)
-        with pytest.raises(ValueError, match=f"segmenter_config.json' {message}"):
+        with pytest.raises(ValueError, match=f"segmenter_config.json'? {message}"):
             Segmenter.from_pretrained(tmp_path)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ....files import read_json
 from ..meshes import MeshError, ObjectMesh, is_stuff_name
 from .ply import PlyMesh, majority, read_ply, split_by_id, triangle_ids
 
@@ -28,10 +28,10 @@ def read_matterport(folder: str | os.PathLike[str]) -> list[ObjectMesh]:
 
     Raises:
         FileNotFoundError: no such files.
-        MeshError: a file of another form.
+        MeshError, ValueError: a file of another form.
 
     Example:
-        >>> import tempfile
+        >>> import json, tempfile
         >>> header = "ply", "format ascii 1.0", "element vertex 3", *(f"property float {axis}" for axis in "xyz")
         >>> body = "element face 1", "property list uchar int vertex_indices", "property int segment_id", "end_header"
         >>> ply = "\n".join([*header, *body, "0 0 0", "1 0 0", "0 1 0", "3 0 1 2 7"])
@@ -86,10 +86,10 @@ def read_replica(folder: str | os.PathLike[str]) -> list[ObjectMesh]:
 
     Raises:
         FileNotFoundError: no such files.
-        MeshError: a file of another form.
+        MeshError, ValueError: a file of another form.
 
     Example:
-        >>> import tempfile
+        >>> import json, tempfile
         >>> header = "ply", "format ascii 1.0", "element vertex 3", *(f"property float {axis}" for axis in "xyz")
         >>> body = "element face 1", "property list uchar int vertex_indices", "property int object_id", "end_header"
         >>> ply = "\n".join([*header, *body, "0 0 0", "1 0 0", "0 1 0", "3 0 1 2 7"])
@@ -103,7 +103,7 @@ def read_replica(folder: str | os.PathLike[str]) -> list[ObjectMesh]:
     base = Path(folder)
     base = base / "habitat" if (base / "habitat" / "mesh_semantic.ply").exists() else base
     mesh = read_ply(base / "mesh_semantic.ply")
-    info = _read_json(base / "info_semantic.json")
+    info = read_json(base / "info_semantic.json")
     ids = triangle_ids(mesh, ("object_id",))
     if ids is None:
         raise MeshError(f"{base / 'mesh_semantic.ply'}: expected faces with object_id, got {sorted(mesh.face_values)}")
@@ -125,10 +125,10 @@ def read_scannet(folder: str | os.PathLike[str]) -> list[ObjectMesh]:
 
     Raises:
         FileNotFoundError: no such files.
-        MeshError: a file of another form, or segments of another number than the mesh has vertices.
+        MeshError, ValueError: a file of another form, or segments of another number than the mesh has vertices.
 
     Example:
-        >>> import tempfile
+        >>> import json, tempfile
         >>> header = "ply", "format ascii 1.0", "element vertex 3", *(f"property float {axis}" for axis in "xyz")
         >>> body = "element face 1", "property list uchar int vertex_indices", "property int label", "end_header"
         >>> ply = "\n".join([*header, *body, "0 0 0", "1 0 0", "0 1 0", "3 0 1 2 7"])
@@ -146,7 +146,7 @@ def read_scannet(folder: str | os.PathLike[str]) -> list[ObjectMesh]:
     scan = path.name.removesuffix("_vh_clean_2.ply")
     mesh = read_ply(path)
     segments_path = base / f"{scan}_vh_clean_2.0.010000.segs.json"
-    segments = np.array(_list(_read_json(segments_path), "segIndices", segments_path), dtype=np.int64)
+    segments = np.array(_list(read_json(segments_path), "segIndices", segments_path), dtype=np.int64)
     if len(segments) != len(mesh.vertices):
         raise MeshError(f"{segments_path}: expected {len(mesh.vertices)} segments, one a vertex, got {len(segments)}")
     groups_path = next(
@@ -159,7 +159,7 @@ def read_scannet(folder: str | os.PathLike[str]) -> list[ObjectMesh]:
     )
     object_of: dict[int, int] = {}
     labels: dict[int, str] = {}
-    for group in _list(_read_json(groups_path), "segGroups", groups_path):
+    for group in _list(read_json(groups_path), "segGroups", groups_path):
         index = int(group.get("objectId", group.get("id", len(labels))))
         labels[index] = str(group.get("label", ""))
         object_of.update({int(segment): index for segment in group["segments"]})
@@ -197,13 +197,6 @@ def _only(path: Path, pattern: str) -> Path:
     if len(files) != 1:
         raise FileNotFoundError(f"{os.fspath(path)!r} must have one file {pattern}, got {len(files)}")
     return files[0]
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise MeshError(f"{path}: expected JSON, got {error}") from error
 
 
 def _list(content: Any, key: str, path: Path) -> list[Any]:

@@ -15,7 +15,8 @@ import numpy as np
 from PIL import Image
 
 from amodal_diffusion import Layer, Scene
-from amodal_diffusion.scene.formats.document import decode_scene, dump_document, encode_scene, parse_json
+from amodal_diffusion.files import parse_json_object
+from amodal_diffusion.scene.formats.document import decode_scene, dump_document, encode_scene
 from page.work.files import photos
 from page.work.session import Clicks, History, Mark, Pose, Session, Source
 
@@ -57,7 +58,7 @@ def read_work(folder: Path, session: Session) -> Session:
     Raises:
         ValueError, OSError, LookupError, TypeError: where the folder holds no such work.
     """
-    document = parse_json((folder / DOCUMENT).read_bytes(), DOCUMENT)
+    document = parse_json_object((folder / DOCUMENT).read_bytes(), DOCUMENT)
     if document["version"] != VERSION:
         raise ValueError(f"`version` must be {VERSION}, got {document['version']!r}.")
     photo = np.asarray(Image.open(folder / "photo.png").convert("RGB"))
@@ -250,7 +251,7 @@ def _write_scene(scene: Scene, folder: Path) -> None:
 
 
 def _read_scene(folder: Path) -> Scene:
-    document = parse_json((folder / "scene.json").read_bytes(), "scene.json")
+    document = parse_json_object((folder / "scene.json").read_bytes(), "scene.json")
     return decode_scene(document, lambda name: (folder / name).read_bytes())
 
 
