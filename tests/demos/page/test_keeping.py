@@ -26,7 +26,7 @@ def keeper(tmp_path):
 
 def test_a_work_comes_back_as_it_was(keeper, completed):
     session = edit(edit(completed, "move", id=0, dx=9), "remove", id=1).step(view="edit")
-    session = mark(session, "rename", id=2, name="cee")
+    session = edit(mark(session, "rename", id=2, name="cee"), "carry", on=True)
     token = new_token()
     keeper.save(token, "work", session)
     (kept,) = Keeper(keeper.folder).kept(token)  # by another server
@@ -36,7 +36,7 @@ def test_a_work_comes_back_as_it_was(keeper, completed):
     for name in ("completed", "base"):
         assert getattr(again, name).equals(getattr(session, name))
     assert again.completed is again.base and again.scene.present.equals(session.scene.present)
-    assert again.recipe == session.recipe and again.work == session.work == "3 marked objects and 2 edits"
+    assert again.carry and again.recipe == session.recipe and again.work == session.work == "3 marked objects and 2 edits"
     for first, second in zip(session.marks.present, again.marks.present, strict=True):
         assert (first.id, first.name) == (second.id, second.name) and (first.mask == second.mask).all()
     files = {path.suffix for path in keeper.folder.rglob("*") if path.is_file()}

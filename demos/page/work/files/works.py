@@ -21,7 +21,7 @@ from page.work.files import photos
 from page.work.session import Clicks, History, Mark, Pose, Session, Source
 
 DOCUMENT = "work.json"
-VERSION = 3
+VERSION = 4
 PICTURES = ("rgba", "modal", "amodal", "uncertainty", "shadow")
 """Of a layer; edits keep them as they are."""
 PLAIN = ("id", "name", "is_crowd", "visible", "opacity", "locked")
@@ -44,6 +44,7 @@ def write_work(session: Session, folder: Path) -> None:
         "shaped": sorted(session.shaped),
         "poses": session.poses,
         "source": source and {"file": source, "size": session.source.size, "is_scene": session.source.is_scene},
+        "carry": session.carry,
         "edits": session.edits,
         "objects": len(session.marks.present),
         "marks": _write_marks(session, folder),
@@ -74,6 +75,7 @@ def read_work(folder: Path, session: Session) -> Session:
         shaped=frozenset(document["shaped"]),
         poses={digest: Pose(*pose) for digest, pose in document["poses"].items()},
         source=source and _read_source(folder, source),
+        carry=document["carry"],
         view=document["view"] if scenes["scene"] is not None else "mark",
         stamp=session.stamp + 1,
         seq=session.seq,
