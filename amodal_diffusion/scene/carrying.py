@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ..masks import mask_areas, mask_boxes, mask_overlaps
+from ..masks import dilate, mask_areas, mask_boxes, mask_overlaps
 from .layer import Layer, compose, corners, invert
 from .reshaping import sample_mask
 
@@ -21,16 +21,25 @@ _MOST = 0.5  # least share of a foot that is on what carries it, and of a layer 
 _ALL = 0.9  # likewise of a layer whose foot the frame has cut off
 _HIDES = 0.03  # least share of a layer that hides something of what it stands on
 _SMALL = 0.5  # greatest area of what is held, as a share of the holder's
+_CLEAR = 2.0  # times as much of a thing as touches anybody else has to touch who holds it
+_PEOPLE = frozenset({"person", "man", "woman", "boy", "girl", "child", "player", "skier", "rider"})
+_THEIRS = frozenset(
+    "backpack|bag|baseball bat|baseball glove|bat|cap|cell phone|glove|handbag|hat|helmet|racket|skateboard|ski|"
+    "ski pole|skis|snowboard|surfboard|tennis racket|tie|umbrella".split("|")
+)
+"""What people hold or wear, on whichever side of them it is."""
 
 
 def carries(layers: Sequence[Layer], front: BoolArray, height: int) -> BoolArray:
-    """Which layers stand on which others, or are held or worn by them, as far as outlines and order can tell.
+    """Which layers stand on which others, or are held or worn by them, as far as outlines, order and names tell.
 
     A layer stands on one behind it if most of its foot, the lower edge of its lowest part, lies on the other one's
     whole shape or touches it from above, most of it lies over the other one in width, and it hides something of it. A
     layer is held or worn by a larger one behind it if most of it lies on that one's whole shape, it does not end below
     that, and more of it lies there than on what it stands on. A foot that the frame has cut off tells nothing; nearly
-    all of such a layer must lie on the other one.
+    all of such a layer must lie on the other one. What by its name people hold or wear, as a bat or a backpack, is
+    carried by the person whom it touches, if it touches nobody else as much, and nothing else carries it or most of it
+    lies on the person's whole shape.
 
     Args:
         layers: N layers, where they stand.
@@ -73,7 +82,27 @@ def carries(layers: Sequence[Layer], front: BoolArray, height: int) -> BoolArray
     stands = behind & on_it & (in_width >= _MOST) & (over >= _HIDES)
     small, above = area <= _SMALL * area[:, None], bottom <= bottom[:, None]
     held = (over >= np.where(cut, _ALL, _MOST)) & small & above & (over > np.where(stands, over, 0).max(axis=0))
-    return np.asarray(stands | (behind & held))
+    found: BoolArray = np.asarray(stands | (behind & held))
+    theirs = _theirs([layer.name for layer in layers], shapes, areas, near)
+    return found | (theirs & ((over >= _MOST) | ~found.any(axis=0)))
+
+
+def _theirs(names: Sequence[str], shapes: BoolArray, areas: npt.NDArray[np.int64], near: int) -> BoolArray:
+    """(N, N) bool, `[i, j]` where i is a person and j what people hold or wear, and hardly touches anybody else."""
+    plain = [name.lower().rstrip("0123456789#_ ") for name in names]
+    people, things = (np.flatnonzero([name in known for name in plain]) for known in (_PEOPLE, _THEIRS))
+    found = np.zeros((len(names), len(names)), bool)
+    if not (len(people) and len(things)):
+        return found
+    beside = np.stack([dilate(shapes[thing], kernel="square", size=2 * near + 1) for thing in things])
+    touched = mask_overlaps(shapes[people], beside) * (areas[things] <= areas[people][:, None])
+    most = touched.argmax(axis=0)
+    other = touched.copy()
+    other[most, np.arange(len(things))] = 0
+    most_touched = touched.max(axis=0)
+    sure = (most_touched > 0) & (most_touched >= _CLEAR * other.max(axis=0))
+    found[people[most[sure]], things[sure]] = True
+    return found
 
 
 def _on_one_grid(layers: Sequence[Layer]) -> BoolArray:

@@ -145,12 +145,13 @@ class Scene(Immutable):
         return stack.index(i) > stack.index(j)
 
     def carried(self, i: int) -> list[int]:
-        """What stands on layer i, or is held or worn by it, and what stands on that, as outlines and order tell.
+        """What stands on layer i, or is held or worn by it, and what stands on that, as outlines, order and names tell.
 
         A layer stands on one behind it if most of its foot is on that one's whole shape; it is held if most of it lies
         on the whole shape of a larger one behind it. So a cup on a plate on a table is carried by both, what is behind
         is not, nor is who stands before a table with the feet on the floor. Of two layers that a photo showed, its
-        order has to say who is in front; otherwise the place in `layers` does. What hangs from a hand beside its
+        order has to say who is in front; otherwise the place in `layers` does. What by its name people hold or wear
+        ("baseball bat", "backpack") is carried by the "person" whom it touches. What else hangs from a hand beside its
         holder, and who sits on a bench with the feet on the floor, is not found.
 
         Returns:
@@ -468,7 +469,13 @@ class Scene(Immutable):
         group = self._group(i, carried)
         if np.shape(change) == (2, 2):
             change = about(change, *(self.layers[i].centre if point is None else _check_point(point)))
-        return self._with_each(group, lambda layer: replace(layer, transform=compose(change, layer.transform)))
+        moved = self._with_each(group, lambda layer: replace(layer, transform=compose(change, layer.transform)))
+        # Who passes behind somebody does so with all that is in their hands.
+        rows, order = group[1:], self.order.copy()
+        taken = np.where(order[rows] == 0, order[i], order[rows])
+        taken[:, group] = order[np.ix_(rows, group)]
+        order[rows], order[:, rows] = taken, -taken.T
+        return replace(moved, order=order) if rows else moved
 
     def _reordered(self, i: int, relation: int, carried: bool) -> Scene:
         inside = np.isin(np.arange(len(self)), self._group(i, carried))

@@ -75,6 +75,36 @@ def test_it_goes_by_where_layers_stand_now_also_beyond_the_canvas_and_on_any_sca
     assert grown.carried(0) == [1]
 
 
+@pytest.mark.parametrize("thing", [(60, 30, 14, 3), (22, 30, 9, 20), (60, 61, 3, 30)])
+@pytest.mark.parametrize("seen", [True, False])
+def test_what_people_hold_by_its_name_goes_with_whom_it_touches(thing, seen):
+    scene = scene_of((30, 20, 30, 60), thing, seen=seen)  # in any order, and though most of it is beside its holder
+    for first, second, carried in (("person", "baseball bat", [1]), ("Person 2", "Skis", [1]), ("cow", "skis", [])):
+        assert scene.rename(0, first).rename(1, second).carried(0) == carried
+    assert scene.rename(0, "person").rename(1, "kite").carried(0) == []
+
+
+def test_what_two_people_touch_or_what_stands_on_something_is_not_held():
+    people = scene_of((30, 20, 20, 60), (56, 20, 20, 60), (50, 30, 6, 9))
+    people = people.rename(0, "person").rename(1, "person").rename(2, "handbag")
+    assert people.carried(0) == people.carried(1) == []
+    bench = scene_of((20, 60, 60, 20), (20, 20, 16, 60), (36, 50, 10, 14))
+    bench = bench.rename(0, "bench").rename(1, "person").rename(2, "handbag")
+    assert bench.carried(1) == [] and 2 in bench.carried(0)
+
+
+def test_who_passes_behind_somebody_takes_along_what_is_carried():
+    order = np.array([[0, 1, 0], [-1, 0, -1], [0, 1, 0]], np.int8)
+    scene = scene_of(
+        (10, 20, 30, 70), (60, 20, 30, 70), (64, 50, 6, 4), order=order
+    )  # nobody saw the cake and the first
+    assert scene.carried(1) == [2]
+    moved = scene.move(1, dx=-45, carried=True)
+    assert moved.in_front(0, 2) and moved.in_front(2, 1)
+    np.testing.assert_array_equal(pixels(moved)[50:54, 19:25], pixels(scene)[50:54, 19:25])
+    assert scene.move(1, dx=-45).order[0, 2] == 0
+
+
 def test_nothing_is_carried_by_one_layer_and_indices_are_checked():
     scene = scene_of(TABLE)
     assert scene.carried(0) == []
