@@ -1,3 +1,4 @@
+from .blocks import block_sums as block_sums
 from .hull import convex_hull as convex_hull
 from .morphology import dilate as dilate
 from .morphology import erode as erode

@@ -231,9 +231,10 @@ def soft_alpha(mask: BoolArray) -> npt.NDArray[np.uint8]:
                [170, 255, 170],
                [113, 170, 113]], dtype=uint8)
     """
-    windows = np.lib.stride_tricks.sliding_window_view(np.pad(mask, 1), (3, 3))
+    planes = np.pad(mask, 1).view(np.uint8)
+    rows = planes[:-2] + planes[1:-1] + planes[2:]
     levels = np.rint(np.arange(10) * (255 / 9)).astype(np.uint8)
-    return levels[windows.sum(axis=(2, 3), dtype=np.uint8)]
+    return levels[rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:]]
 
 
 def moved_shadow(layer: Layer, corner: tuple[int, int], size: tuple[int, int]) -> npt.NDArray[np.uint8] | None:

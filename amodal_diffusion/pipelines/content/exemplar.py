@@ -12,13 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...display import short_repr
-from ...masks import BoolArray
+from ...masks import BoolArray, block_sums
 from ...models.pull_push import pull_push
 from .shifts import MOST_NODES, Level, Matches, Sheet, match
 
 _MOST = 6_000  # pixels of a hole that are matched; a larger hole is matched at a coarser level
 _MOST_AROUND = 200_000  # pixels of its window likewise
-_STRIP = 2**16  # pixels that are made floats at a time
+_STRIP = 2**18  # pixels that are worked on at a time
 _SHARE = 0.75  # of the low frequencies that are continued smoothly; the rest is copied
 _TRUSTED = 1.0  # pixels likewise: the rim is compared by means of this width
 _DOUBTED = 2.0  # times what is usual: distance of colours from which on the rim is thought to show something else
@@ -191,19 +191,17 @@ def _padded(array: npt.NDArray[Any], scale: int) -> npt.NDArray[Any]:
 
 def _shrunk(pixels: npt.NDArray[np.uint8], mask: BoolArray, scale: int) -> tuple[Tensor, Tensor]:
     """(3, h, w) in [0, 1], means over the pixels of a mask, and (h, w) their share."""
-    parts = []
+    counts = block_sums(mask, scale)
     step = max(1, _STRIP // (scale * mask.shape[1])) * scale
-    for row in range(0, len(mask), step):  # no float copy of a whole photo
-        weights = torch.from_numpy(mask[row : row + step].astype(np.float32))[None]
-        colours = torch.tensor(pixels[row : row + step]).permute(2, 0, 1) * (weights / 255)
-        parts.append(F.avg_pool2d(torch.cat([colours, weights]), scale))
-    planes = torch.cat(parts, 1)  # [4, h, w]
-    return planes[:3] / planes[3:].clamp(min=1e-6), planes[3]
+    strips = (slice(row, row + step) for row in range(0, len(mask), step))  # no copy of a whole photo
+    sums = [block_sums(pixels[strip] * mask[strip, :, None], scale) for strip in strips]
+    means = np.concatenate(sums) / (255 * np.maximum(counts, 1)[..., None]).astype(np.float32)
+    means = np.ascontiguousarray(means.transpose(2, 0, 1), np.float32)
+    return torch.from_numpy(means), torch.from_numpy((counts / np.float32(scale**2)).astype(np.float32))
 
 
 def _any(mask: BoolArray, scale: int) -> Tensor:
-    height, width = (n // scale for n in mask.shape)
-    return torch.from_numpy(mask.reshape(height, scale, width, scale).any(axis=(1, 3)))
+    return torch.from_numpy(block_sums(mask, scale) > 0)
 
 
 def _copied(found: Matches, level: Level) -> Tensor:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...masks import BoolArray
+from ...masks import BoolArray, block_sums
 from ..inputs import check_choice
 
 FILLERS = ("auto", "blend", "exemplar", "smooth", "pcnet-c", "inpainter")
@@ -129,14 +129,14 @@ def choose_filler(
     count = int(usable.sum())
     if count < max(_FEWEST, _LEAST_SHARE * hole.sum()):
         return network or "smooth"
-    grey = photo[..., 1].astype(np.int16)
+    grey = photo[..., 1]
     steps = np.concatenate(_steps(grey, usable))
     if not len(steps) or steps.mean() < _PLAIN or (textured == "blend" and not _has_texture(grey, usable)):
         return "smooth"
     return textured
 
 
-def _has_texture(grey: npt.NDArray[np.int16], usable: BoolArray) -> bool:
+def _has_texture(grey: npt.NDArray[np.uint8], usable: BoolArray) -> bool:
     """Much of what may be copied is rough, in rows or in columns, or has a pattern that is larger than a pixel or two.
 
     Shares count, not means: these follow a few sharp edges. Of blocks it is the change of the slope, which shading does
@@ -145,11 +145,8 @@ def _has_texture(grey: npt.NDArray[np.int16], usable: BoolArray) -> bool:
     if max(_share(steps) for steps in _steps(grey, usable)) >= _GRAIN:
         return True
     for size in _BLOCKS:
-        height, width = (side // size for side in usable.shape)
-        shape = (height, size, width, size)
-        inside, values = (plane[: height * size, : width * size].reshape(shape) for plane in (usable, grey))
-        blocks = values.mean(axis=(1, 3), dtype=np.float32)
-        if max(_share(bends) for bends in _bends(blocks, np.asarray(inside.all(axis=(1, 3))))) >= _PATTERN:
+        means = block_sums(grey, size) / np.float32(size**2)
+        if max(_share(bends) for bends in _bends(means, block_sums(usable, size) == size**2)) >= _PATTERN:
             return True
     return False
 
@@ -164,10 +161,10 @@ def _lines(plane: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
         yield lines[:, :: -(-lines.shape[1] // _MOST_LINES) or 1]
 
 
-def _steps(grey: npt.NDArray[np.int16], usable: BoolArray) -> list[npt.NDArray[np.int16]]:
+def _steps(grey: npt.NDArray[np.uint8], usable: BoolArray) -> list[npt.NDArray[np.int16]]:
     """Differences of neighbours, down and across."""
     pairs = zip(_lines(grey), _lines(usable), strict=True)
-    return [np.abs(values[1:] - values[:-1])[there[1:] & there[:-1]] for values, there in pairs]
+    return [np.abs(np.diff(values.astype(np.int16), axis=0))[there[1:] & there[:-1]] for values, there in pairs]
 
 
 def _bends(blocks: npt.NDArray[np.float32], usable: BoolArray) -> list[npt.NDArray[np.float32]]:

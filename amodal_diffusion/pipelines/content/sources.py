@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ...display import short_repr
-from ...masks import BoolArray, dilate, erode, mask_boxes
+from ...masks import BoolArray, block_sums, dilate, erode, mask_boxes
 from .exemplar import Source, fill_hole
 from .fillers import choose_filler
 from .inputs import ContentScene, window
@@ -110,9 +110,7 @@ def parts_apart(hole: BoolArray) -> Iterator[BoolArray]:
         [400, 400, 1]
     """
     step = max(1, ceil(max(hole.shape) / _PARTS_SIDE))
-    margins = [(0, -side % step) for side in hole.shape]
-    blocks = np.pad(hole, margins).reshape(-(-hole.shape[0] // step), step, -(-hole.shape[1] // step), step)
-    counts = blocks.sum(axis=(1, 3))
+    counts = block_sums(hole, step)
     labels = label_blocks(counts > 0)
     sizes = np.bincount(labels.ravel(), counts.ravel())
     rest = labels > 0

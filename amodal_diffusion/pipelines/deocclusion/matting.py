@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from ...display import short_repr
-from ...masks import BoolArray, dilate, erode, mask_boxes
+from ...masks import BoolArray, block_sums, dilate, erode, mask_boxes
 from ...scene.render import relations
 
 FloatArray = npt.NDArray[np.float32]
@@ -34,7 +34,6 @@ _LOOSE_STEP = 320
 _LOOSE_REACH = 4  # pixels there
 _LOOSE_NEAR = 4  # radius there of the neighbourhood of a mask that says how the object looks
 _LOOSE_SURE = 6.0  # log-likelihood ratio from which a pixel is the object's
-_STRIP = 16  # rows of a smaller photo that are made at a time
 _GRAIN = 0.03  # least spread of colours
 _OFFSETS = np.array([(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1)])
 
@@ -268,23 +267,20 @@ def shrink(pixels: npt.NDArray[Any], step: int) -> torch.Tensor:
     """Means of squares of `step` pixels; beyond the last row and column these are repeated.
 
     Args:
-        pixels: (H, W) or (H, W, C), of any dtype.
+        pixels: (H, W) or (H, W, C), bool or uint8.
         step: side of a square.
 
     Returns:
         (1, C, h, w) float32.
 
     Example:
-        >>> shrink(np.arange(6).reshape(2, 3), 2)
+        >>> shrink(np.arange(6, dtype=np.uint8).reshape(2, 3), 2)
         tensor([[[[2.0000, 3.5000]]]])
     """
-    planes = pixels[..., None] if pixels.ndim == 2 else pixels
-    parts = []
-    for row in range(0, len(planes), _STRIP * step):  # floats of a whole photo are never held
-        strip = planes[row : row + _STRIP * step].transpose(2, 0, 1)
-        strip = np.pad(strip, ((0, 0), (0, -strip.shape[1] % step), (0, -strip.shape[2] % step)), mode="edge")
-        parts.append(F.avg_pool2d(torch.from_numpy(strip).float(), step))
-    return torch.cat(parts, dim=1)[None]
+    sums = block_sums(pixels, step, repeat_edge=True)
+    planes = np.ascontiguousarray((sums[..., None] if sums.ndim == 2 else sums).transpose(2, 0, 1), np.float32)
+    planes /= step * step
+    return torch.from_numpy(planes)[None]
 
 
 def _enlarge(

@@ -1,0 +1,40 @@
+"""Sums over square blocks of pixels, by which masks and photos are made smaller."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+
+def block_sums(pixels: npt.NDArray[Any], step: int, *, repeat_edge: bool = False) -> npt.NDArray[np.uint32]:
+    """Sums over squares of pixels, without a float or a padded copy of the whole picture.
+
+    Args:
+        pixels: (H, W) or (H, W, C), bool or uint8.
+        step: side of a square.
+        repeat_edge: beyond the last row and column these are repeated; else there is nothing, 0.
+
+    Returns:
+        (h, w) or (h, w, C) uint32, of ceil(H / step) rows and ceil(W / step) columns.
+
+    Example:
+        >>> block_sums(np.ones((2, 3), bool), 2)
+        array([[4, 2]], dtype=uint32)
+        >>> block_sums(np.ones((2, 3), bool), 2, repeat_edge=True)
+        array([[4, 4]], dtype=uint32)
+    """
+    # Rows first: they lie beside each other in memory, and few are left for the columns.
+    down = _strided_sums(pixels, step, repeat_edge)
+    return _strided_sums(down.swapaxes(0, 1), step, repeat_edge).swapaxes(0, 1)
+
+
+def _strided_sums(lines: npt.NDArray[Any], step: int, repeat_edge: bool) -> npt.NDArray[np.uint32]:
+    total = lines[::step].astype(np.uint32)
+    for first in range(1, step):
+        part = lines[first::step]
+        total[: len(part)] += part
+        if repeat_edge and len(part) < len(total):
+            total[-1] += lines[-1]
+    return total
