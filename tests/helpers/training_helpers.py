@@ -5,6 +5,7 @@ import json
 import os
 import socket
 import sys
+from collections import Counter
 from pathlib import Path
 from unittest.mock import patch
 
@@ -140,6 +141,21 @@ def write_few_objects(path, count=10):
     return path, folder
 
 
+def write_few_photos(path, count=12):
+    """A COCO file with all objects of some real photos of a few large ones, which touch one another; and their folder."""
+    folder = SHARED / "coco_subset"
+    content = json.loads((folder / "instances.json").read_text())
+    large = Counter(part["image_id"] for part in content["annotations"] if not part["iscrowd"] and part["area"] > 1500)
+    chosen = [image for image, objects in sorted(large.items()) if 4 <= objects <= 8][:count]
+    few = {
+        "images": [image for image in content["images"] if image["id"] in chosen],
+        "annotations": [part for part in content["annotations"] if part["image_id"] in chosen],
+        "categories": content["categories"],
+    }
+    Path(path).write_text(json.dumps(few))
+    return path, folder
+
+
 class OneBatch:
     """A sampler that gives its first batch again and again: a set that is small enough to be learnt by heart."""
 
@@ -180,11 +196,12 @@ def learn_by_heart(script, make_task, arguments, sampler="synthesizer"):
     return script.train(make, script.parse_arguments(list(map(str, given)))).state.history[-1]
 
 
-def masks_by_heart(name, task, folder, steps):
+def masks_by_heart(name, task, folder, steps, photos=False):
     """The inv-mIoU of eight occluded objects of real photos after `steps` updates on them, by a script `name`."""
     script = importlib.import_module(name)
-    few, _ = write_few_objects(folder / "few.json")
+    few, images = write_few_objects(folder / "few.json")
     given = ["--dataset", few, "--output_dir", folder / "out", "--sample_size", 64, "--patch_size", 2]
     given += ["--block_out_channels", "16,32,64,64", "--min_area", 1, "--train_batch_size", 8]
     given += ["--optimizer", "adamw", "--learning_rate", 3e-3, "--lr_scheduler", "one_cycle", "--max_grad_norm", 1]
+    given += ["--use_rgb", "--images", images] if photos else []
     return learn_by_heart(script, getattr(script, task), [*given, "--max_train_steps", steps])["inv_miou"]

@@ -138,3 +138,39 @@ def test_stage_one_is_the_negative_elbo():
     divergence = torch.distributions.kl_divergence(posterior, prior).sum(1)
     assert (divergence > 0).all()
     assert loss.item() == pytest.approx((divergence - likelihood).mean().item() / 256, rel=1e-5)
+
+
+@pytest.mark.parametrize("use_rgb", [False, True])
+def test_stages_two_and_three_by_the_distributions_of_torch(use_rgb):
+    """Of one code each, without a placement: an untrained spatial transformer leaves the mask in the box of its crop."""
+    torch.manual_seed(0)
+    sees = {"use_rgb": use_rgb, "image_size": 32, "image_hidden_sizes": (4, 8), "image_depths": (1, 1)}
+    sees |= {"image_embedding_size": 4, "image_layer_type": "basic"}
+    model = AmodalVAE(sample_size=8, latent_channels=4, block_out_channels=(8, 16), **sees).eval()
+    visible, whole = (torch.rand(2, 3, 1, 8, 8) > 0.5).float()
+    image = torch.randn(3, 3, 32, 32) if use_rgb else None
+    frame, front, middle = torch.zeros(3, 24, 24), torch.zeros(3, 24, 24), (slice(None), slice(8, 16), slice(8, 16))
+    frame[middle], front[:, :, 16:] = visible[:, 0], 1
+    ids, boxes = torch.zeros(3, dtype=torch.int64), torch.tensor([[0.5, 0.5, 1, 1]]).repeat(3, 1)
+    by_box, scene = torch.tensor([False, True, False]), torch.zeros(3, 24, 24, dtype=torch.bool)
+    truth = torch.zeros(3, 24, 24)
+    truth[middle] = whole[:, 0]
+    simulated = ShapeBatch(visible, whole, truth, boxes, by_box, ids, scene, scene, boxes, boxes, image)
+    partial = PartialBatch(visible, frame, front, ids, image)
+    teacher = DiagonalGaussian(torch.ones(3, 4), torch.full((3, 4), -1.0))
+
+    with torch.no_grad():
+        second = simulated_loss(model, simulated, None, teacher, torch.Generator().manual_seed(1), ShapeWeights())[0]
+        third = partial_loss(model, partial, None, torch.Generator().manual_seed(1), ShapeWeights())[0]
+        logits, _, code = model(visible, None, image, torch.Generator().manual_seed(1), True, False)
+    pixels = torch.distributions.Bernoulli(logits=logits[:, 0])
+    posterior = torch.distributions.Normal(code.mean, (0.5 * code.log_variance).exp())
+    divergence = torch.distributions.kl_divergence(posterior, torch.distributions.Normal(0.0, 1.0)).sum(1)
+    likelihood = pixels.log_prob(whole[:, 0]).sum((1, 2))
+    apart = 0.5 * ((code.mean - 1).square() + code.log_variance.exp() + np.exp(-1)).sum(1)
+    kept = torch.distributions.Bernoulli(pixels.probs * 0.998 + 0.001)  # so that no placed pixel is ruled out
+    placed = kept.log_prob(whole[:, 0]).sum((1, 2)) + (24 * 24 - 8 * 8) * np.log(0.999)
+    placed = torch.where(by_box, 0.0, placed)
+    assert second.item() == pytest.approx((divergence - likelihood - placed + apart).mean().item() / 64, rel=1e-5)
+    seen = (kept.log_prob(torch.ones(8, 8)) * visible[:, 0]).sum((1, 2))
+    assert third.item() == pytest.approx((divergence - seen).mean().item() / 64, rel=1e-5)

@@ -12,7 +12,8 @@ from amodal_diffusion.data import read_annotations
 from amodal_diffusion.data.samplers import PhotoBoundaries, boundary_synthesis
 from amodal_diffusion.data.synthesis import AMODAL, MODAL, OCCLUDER, PhotoOcclusionSynthesizer
 from photo_helpers import draw_scene, write_photos
-from training_helpers import run_main, saved_weights
+from repository_helpers import needs_shared
+from training_helpers import masks_by_heart, run_main, saved_weights
 
 SMALL = [
     "--use_rgb", "--block_out_channels", "8,16", "--sample_size", "32", "--patch_size", "2", "--train_batch_size", "4",
@@ -190,3 +191,10 @@ def test_data_sets_must_have_photos_to_split(photos, tmp_path):
     read_annotations(photos).to_parquet(tmp_path / "bare" / "rows.parquet")
     with pytest.raises(ValueError, match="has no photos"):
         run_main("train_asbu", "--dataset", tmp_path / "bare", "--output_dir", tmp_path / "out", *SMALL)
+
+
+@pytest.mark.slow
+@needs_shared
+def test_learns_a_few_real_photos_by_heart(tmp_path):
+    """Eight objects of real photos, most behind another one that was pasted, in three times PCNet-M's updates."""
+    assert masks_by_heart("train_asbu", "ASBUPhotoTask", tmp_path, 600, photos=True) >= 90

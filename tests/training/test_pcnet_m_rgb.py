@@ -1,5 +1,6 @@
 """`training/train_pcnet_m.py --use_rgb`: a few steps, exact resumption, what the network sees, wrong flags."""
 
+import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
@@ -7,7 +8,8 @@ from accelerate import Accelerator
 from amodal_diffusion import AmodalPipeline, PCNetMaskPipeline
 from photo_helpers import draw_scene, write_photos
 from pipeline_helpers import tiny_pipeline
-from training_helpers import run_main, saved_weights
+from repository_helpers import needs_shared
+from training_helpers import masks_by_heart, run_main, saved_weights
 
 SMALL = [
     "--use_rgb", "--block_out_channels", "8,16", "--sample_size", "32", "--patch_size", "2", "--train_batch_size", "4",
@@ -64,11 +66,16 @@ def test_the_network_sees_mask_eraser_and_photo(photos):
     task.setup(Accelerator(cpu=True))
     seen = {}
     task.model.register_forward_pre_hook(lambda module, args, kwargs: seen.update(kwargs), with_kwargs=True)
-    task.loss(task.model, 5, 4)
+    loss, _ = task.loss(task.model, 5, 4)
     batch = task.synthesizer.sample(5, 4)
     for name, expected in (("mask", batch.mask), ("eraser", batch.eraser), ("image", batch.image)):
         assert torch.equal(seen[name], expected), name
     assert torch.equal(seen["category_ids"], batch.category_ids)
+    with torch.no_grad():
+        logits = task.model(**seen).logits.double().numpy()
+    target, eraser = (plane[:, 0].numpy() > 0 for plane in (batch.target, batch.eraser))
+    cost = np.log(np.exp(logits).sum(1)) - np.where(target, logits[:, 1], logits[:, 0])
+    assert loss.item() == pytest.approx((cost * np.where(eraser, 5, 1)).mean(), rel=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -93,3 +100,10 @@ def test_a_pipeline_to_start_from_must_fit(finished, tmp_path):
         PCNetMaskTask(arguments("--pretrained_pipeline", finished))
     with pytest.raises(ValueError, match="has a network without RGB: leave out `--use_rgb`"):
         PCNetMaskPhotoTask(arguments("--use_rgb", "--pretrained_pipeline", tmp_path / "masks"))
+
+
+@pytest.mark.slow
+@needs_shared
+def test_learns_a_few_real_photos_by_heart(tmp_path):
+    """Eight objects of real photos, most behind another one that was pasted: it brings back what is hidden."""
+    assert masks_by_heart("train_pcnet_m", "PCNetMaskPhotoTask", tmp_path, 200, photos=True) >= 90
