@@ -142,7 +142,7 @@ def write_few_objects(path, count=10):
 
 
 def write_few_photos(path, count=12):
-    """A COCO file with all objects of some real photos of a few large ones, which touch one another; and their folder."""
+    """A COCO file with all objects of some real photos that have a few large ones each; and their folder."""
     folder = SHARED / "coco_subset"
     content = json.loads((folder / "instances.json").read_text())
     large = Counter(part["image_id"] for part in content["annotations"] if not part["iscrowd"] and part["area"] > 1500)

@@ -142,7 +142,7 @@ def test_stage_one_is_the_negative_elbo():
 
 @pytest.mark.parametrize("use_rgb", [False, True])
 def test_stages_two_and_three_by_the_distributions_of_torch(use_rgb):
-    """Of one code each, without a placement: an untrained spatial transformer leaves the mask in the box of its crop."""
+    """Of one code each; an untrained spatial transformer leaves the mask in the box of its crop."""
     torch.manual_seed(0)
     sees = {"use_rgb": use_rgb, "image_size": 32, "image_hidden_sizes": (4, 8), "image_depths": (1, 1)}
     sees |= {"image_embedding_size": 4, "image_layer_type": "basic"}
