@@ -1,7 +1,8 @@
 """Train PCNet-C, which fills the hidden part of an object with colour, on photos with modal masks [Z20].
 
 The defaults are the published recipe: Adam at 1e-4, batch 16, 450,000 updates at 256², all six losses; `--recipe
-improved` is ours. Holes are made where nothing is hidden, so the photo itself is the truth.
+improved` is ours. Holes are made where nothing is hidden, so the photo itself is the truth. `--true_dataset` adds parts
+that are really hidden, of data sets that know their colours, such as rendered rooms (`make-rooms`, with `layers/`).
 
     accelerate launch training/train_pcnet_c.py --dataset train.json --output_dir runs/pcnet-c \
         --perceptual_network timm/vgg16.tv_in1k --pretrained_pipeline pcnet-c-partialconv
@@ -28,14 +29,26 @@ from trainer.arguments import (
     check_arguments,
     check_validation,
     default_of,
+    errors_by_flag,
     flag,
     parse,
+    source_name,
 )
 from trainer.loop import Task, Validation, train
-from trainer.photo_sources import Counts, check_categories, check_images, make_photo_synthesizers
+from trainer.photo_sources import (
+    Counts,
+    TrueShareArguments,
+    check_categories,
+    check_images,
+    check_true_share,
+    make_photo_synthesizers,
+    read_true_scenes,
+)
 
 from amodal_diffusion import ContentPipeline, PCNetContent, PCNetContentDiscriminator
-from amodal_diffusion.data.synthesis import ContentBatch, ContentSynthesisConfig, ContentSynthesizer
+from amodal_diffusion.data.rooms import ColorArchives, HiddenParts
+from amodal_diffusion.data.rooms.hidden_parts import join_content
+from amodal_diffusion.data.synthesis import ContentBatch, ContentSynthesisConfig, ContentSynthesizer, share_out
 from amodal_diffusion.images import denormalize_images
 from amodal_diffusion.losses import (
     ContentLossWeights,
@@ -99,7 +112,9 @@ class LossArguments:
 
 
 @dataclass(kw_only=True)
-class ContentArguments(TrainingArguments, DataArguments, NetworkArguments, PipelineArguments, LossArguments):
+class ContentArguments(
+    TrainingArguments, DataArguments, TrueShareArguments, NetworkArguments, PipelineArguments, LossArguments
+):
     """The published recipe [Z20]; AdamW without weight decay is Adam."""
 
     recipes = {"improved": {**OUR_OPTIMISATION, "weight_decay": 0.0, "learning_rate": 5e-4, "use_prior": True}}
@@ -121,6 +136,7 @@ def parse_arguments(argv: list[str] | None = None) -> ContentArguments:
     args = parse(ContentArguments, __doc__.split("\n")[0], argv)
     check_arguments(args)
     check_images(args)
+    check_true_share(args)
     check_validation(args)
     for name, weight in vars(args.loss_weights()).items():
         if weight < 0:
@@ -144,6 +160,7 @@ class ContentTask(Task):
         self.perceptual: PerceptualNetwork | None = None
         self.discriminator: nn.Module | None = None
         self.counts: Counts = []
+        self.hidden: tuple[HiddenParts, HiddenParts] | None = None
 
     def setup(self, accelerator: Accelerator) -> None:
         args = self.args
@@ -151,6 +168,8 @@ class ContentTask(Task):
             args, self.recipe, accelerator, make=ContentSynthesizer, modal_only=True
         )
         self.accelerator = accelerator
+        if args.true_dataset:
+            self.hidden = read_hidden_parts(args, self.recipe, accelerator)
         if self.model.config.class_conditioned:
             check_categories(self.synthesizer.bank, self.validation.bank)
         if self.weights.perceptual or self.weights.style:
@@ -169,7 +188,7 @@ class ContentTask(Task):
         return {"discriminator": (self.discriminator, self.discriminator_optimizer)}
 
     def loss(self, model: nn.Module, micro_step: int, batch_size: int) -> tuple[Tensor, dict[str, float | Tensor]]:
-        batch = self.synthesizer.sample(micro_step, batch_size)
+        batch = self._draw(micro_step, batch_size)
         output = self._paint(model, batch)
         parts = content_losses(output, batch, self.perceptual)
         if self.discriminator is not None:
@@ -182,6 +201,14 @@ class ContentTask(Task):
         loss = torch.stack([getattr(self.weights, name) * value for name, value in parts.items()]).sum()
         return loss, {"hole": parts["hole"].detach(), "valid": parts["valid"].detach()}
 
+    def _draw(self, micro_step: int, batch_size: int) -> ContentBatch:
+        if self.hidden is None:
+            return self.synthesizer.sample(micro_step, batch_size)
+        made, found = share_out(batch_size, [1 - self.args.true_share, self.args.true_share])
+        parts = [self.synthesizer.sample(micro_step, made)] if made else []
+        parts += [self.hidden[0].sample(micro_step, found).to(self.accelerator.device)] if found else []
+        return join_content(parts)
+
     def _paint(self, model: nn.Module, batch: ContentBatch) -> Tensor:
         ids = batch.category_ids if self.model.config.class_conditioned else None
         return model(batch.image, batch.visible, batch.mask, ids).image
@@ -193,11 +220,24 @@ class ContentTask(Task):
         self.discriminator_optimizer.zero_grad()
 
     def validate(self, model: nn.Module, step: int) -> Validation:
-        """PSNR in dB and mean absolute error (0 to 255) inside the holes of photos held out, and pictures of some."""
+        """PSNR in dB and mean absolute error (0 to 255) inside the holes of photos held out, and pictures of some.
+
+        Of parts that are really hidden apart, as "true_psnr_hole" and "true_mae_hole".
+        """
+        found = self._score(model, self.validation)
+        if self.hidden is None:
+            return found
+        true = self._score(model, self.hidden[1])
+        return Validation(
+            {**found.metrics, **{f"true_{name}": value for name, value in true.metrics.items()}},
+            {**found.pictures, **{f"true_{name}": picture for name, picture in true.pictures.items()}},
+        )
+
+    def _score(self, model: nn.Module, source: ContentSynthesizer | HiddenParts) -> Validation:
         squares, absolute, count, picture = 0.0, 0.0, 0.0, None
         size = min(16, self.args.validation_samples)
         for index in range(max(1, self.args.validation_samples // size)):
-            batch = self.validation.sample(index, size)
+            batch = source.sample(index, size).to(self.accelerator.device)
             with self.accelerator.autocast():
                 output = self._paint(model, batch)
             found, truth = (denormalize_images(images).clamp(0, 1) for images in (output.float(), batch.image))
@@ -218,6 +258,11 @@ class ContentTask(Task):
         data = [f"{name}: {count:,} objects in {photos:,} photos" for name, photos, count in self.counts] + [
             f"{args.validation_fraction:.0%} of the photos held out for validation; recipe of the holes: {args.recipe}."
         ]
+        if self.hidden is not None:
+            names = ", ".join(map(source_name, args.true_dataset))
+            data.append(
+                f"{names}: {len(self.hidden[0]):,} parts that are really hidden, {args.true_share:.0%} of a batch."
+            )
         left_out = [name for name, value in vars(self.weights).items() if not value]
         if self.perceptual is None:
             left_out += [name for name in ("perceptual", "style") if name not in left_out]
@@ -233,7 +278,9 @@ class ContentTask(Task):
             "tags": ["pcnet-c", "inpainting"],
             "limits": [
                 "Large holes come out smooth: it knows colours and edges, and invents no detail.",
-                "It learned on holes made where nothing is hidden, in everyday photos.",
+                "It learned on holes made where nothing is hidden, in everyday photos."
+                if self.hidden is None
+                else "It learned on holes made in everyday photos, and on hidden parts of rendered scenes.",
             ],
             "data": data,
             "task": "image-to-image",
@@ -248,6 +295,28 @@ def _picture(batch: ContentBatch, found: Tensor, truth: Tensor) -> np.ndarray:
     seen = truth * visible + (1 - visible) * 0.5
     rows = [torch.cat(list(row[:_SHOWN]), dim=2) for row in (seen, torch.where(visible > 0, truth, found), truth)]
     return (torch.cat(rows, dim=1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+
+
+@errors_by_flag({"no object": "`--true_dataset`: no object"})
+def read_hidden_parts(
+    args: ContentArguments, recipe: ContentSynthesisConfig, accelerator: Accelerator
+) -> tuple[HiddenParts, HiddenParts]:
+    """Parts to train on, and those of photos that are held out.
+
+    Raises:
+        ValueError: naming the flag.
+    """
+    with accelerator.main_process_first():
+        training, held_out = zip(*read_true_scenes(args), strict=True)
+    colors = [ColorArchives(path) for path in args.true_dataset]
+    options = {"min_area": args.min_area}
+    return (
+        HiddenParts(
+            [*zip(training, colors, strict=True)], recipe, seed=args.seed, process_index=accelerator.process_index,
+            num_processes=accelerator.num_processes, **options,
+        ),
+        HiddenParts([*zip(held_out, colors, strict=True)], recipe, seed=-1, **options),
+    )  # fmt: skip
 
 
 def find_perceptual_network(name: str) -> PerceptualNetwork | None:

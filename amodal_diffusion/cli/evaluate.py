@@ -377,13 +377,13 @@ def _run_content(options: argparse.Namespace, device: torch.device) -> None:
     """Score hidden colours."""
     from functools import partial
 
-    from ..data.rooms import read_colors
+    from ..data.rooms import ColorArchives
     from ..metrics import ObjectFID
 
     names = [name.strip() for name in options.content.split(",") if name.strip()]
     report = evaluation.evaluate_fills(
         _rows(options),
-        partial(read_colors, options.annotations, options.split),
+        ColorArchives(options.annotations, options.split).read,
         evaluation.load_fill_methods(names, device=device, dtype=_dtype(options, device), runtime=options.runtime),
         limit=options.limit,
         resamples=options.resamples,

@@ -356,7 +356,7 @@ def evaluate_fills(
 
     Args:
         dataset: rows of `amodal_diffusion.data.amodal_features` with photos.
-        colors: the true colours of a row by its `image_id`, such as `partial(read_colors, folder, split)`.
+        colors: the true colours of a row by its `image_id`, such as `ColorArchives(folder, split).read`.
         methods: rows of the table, e.g. from `load_fill_methods`.
         limit: number of images to read at most.
         resamples: data sets drawn from the images for percentile intervals; 0 for none.

@@ -10,11 +10,12 @@ from train_pcnet_c import find_perceptual_network
 
 from amodal_diffusion import ContentPipeline, PCNetContent
 from photo_helpers import write_photos
-from repository_helpers import needs_shared
+from repository_helpers import ROOT, needs_shared
 from training_helpers import learn_by_heart, run_main, saved_weights, write_few_objects
 
 pytestmark = pytest.mark.usefixtures("offline")
 
+ROOMS = ROOT / "datasets" / "rooms-amodal"
 SMALL = [
     "--block_out_channels", "4,8,8", "--sample_size", "32", "--train_batch_size", "4", "--validation_samples", "8",
     "--validation_fraction", "0.3", "--min_area", "40", "--logging_steps", "1", "--max_grad_norm", "1",
@@ -87,6 +88,25 @@ def test_goes_on_from_a_network_on_top_of_a_prior(photos, run, tmp_path):
     assert state["encoder.0.conv.conv.weight"].shape[1] == 7 and state["decoder.2.conv.conv.weight"].abs().max() > 0
 
 
+TRUE = ["--true_dataset", ROOMS, "--true_share", "0.5", "--true_validation_photos", "54"]
+
+
+def test_hidden_parts_of_rooms(photos, tmp_path):
+    """Parts that are really hidden, whose colours a rendering knows; a resumed run draws the same ones."""
+    flags = ["--dataset", photos, *SMALL, *TRUE, "--recipe", "improved", "--checkpointing_steps", "2"]
+    run_main("train_pcnet_c", *flags, "--output_dir", tmp_path / "whole")
+    curve = json.loads((tmp_path / "whole" / "learning_curve.json").read_text())
+    assert {"psnr_hole", "mae_hole", "true_psnr_hole", "true_mae_hole"} <= set(curve[-1])
+    card = (tmp_path / "whole" / "README.md").read_text()
+    assert "parts that are really hidden, 50% of a batch" in card and "hidden parts of rendered scenes" in card
+    assert list((tmp_path / "whole" / "validation").glob("true_held_out-*.png"))
+    arguments = [*flags, "--output_dir", tmp_path / "parts", "--resume_from_checkpoint", "latest"]
+    run_main("train_pcnet_c", *arguments, "--stop_after_steps", "2")
+    run_main("train_pcnet_c", *arguments)
+    ours, theirs = saved_weights(tmp_path / "parts"), saved_weights(tmp_path / "whole")
+    assert all(torch.equal(value, theirs[key]) for key, value in ours.items())
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -95,11 +115,19 @@ def test_goes_on_from_a_network_on_top_of_a_prior(photos, run, tmp_path):
         (["--validation_fraction", "1"], r"`--validation_fraction` must lie in \(0, 1\)"),
         (["--sample_size", "36"], "`--sample_size` must be a multiple of 8, got 36"),
         (["--images", "a", "b"], "`--images` must have one folder"),
+        ([*TRUE, "--true_share", "0"], "`--true_share` must lie between 0 and 1, got 0.0"),
+        ([*TRUE, "--true_validation_photos", "60"], r"`--true_validation_photos` must lie in \[1, 59\]"),
     ],
 )
 def test_bad_flags(photos, tmp_path, flags, message):
     with pytest.raises(ValueError, match=message):
         run_main("train_pcnet_c", "--dataset", photos, "--output_dir", tmp_path, *SMALL, *flags)
+
+
+def test_true_scenes_without_colours(photos, tmp_path):
+    flags = ["--true_dataset", write_photos(tmp_path / "true", images=4), "--true_validation_photos", "1"]
+    with pytest.raises(ValueError, match="`--true_dataset`: no object has a hidden part whose colours are known"):
+        run_main("train_pcnet_c", "--dataset", photos, "--output_dir", tmp_path / "run", *SMALL, *flags)
 
 
 def test_features_of_efficientnet_lite(photos, tmp_path):

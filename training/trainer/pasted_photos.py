@@ -10,7 +10,7 @@ from torch import nn
 from amodal_diffusion.data.samplers.photo_boundaries import MATTING, PhotoBoundaries, boundary_synthesis
 
 from .arguments import PhotoArguments, flag
-from .photo_sources import check_categories, check_images, make_photo_synthesizers
+from .photo_sources import check_categories, check_images, check_true_share, make_photo_synthesizers
 from .synthetic_masks import MaskDataArguments, SyntheticMaskTask
 
 
@@ -54,8 +54,7 @@ def check_photo_flags(args: Any, refused: Sequence[tuple[Any, str, str]] = ()) -
 
 
 def _check_true_scenes(args: Any) -> None:
-    if not 0 < args.true_share < 1:
-        raise ValueError(f"`--true_share` must lie between 0 and 1, got {args.true_share}.")
+    check_true_share(args)
     for name in ("use_rgb", "class_conditioned"):
         if getattr(args, name):
             raise ValueError(f"`--true_dataset` does not go with `--{name}`: its scenes are drawn as masks alone.")

@@ -52,6 +52,25 @@ class TrueSceneArguments:
     true_validation_photos: int = flag(36, "First photos of each `--true_dataset`, held out.")
 
 
+@dataclass(kw_only=True)
+class TrueShareArguments(TrueSceneArguments):
+    """How often true scenes are drawn."""
+
+    _argument_group_name: ClassVar[str] = "true scenes"
+
+    true_share: float = flag(0.25, "Share of a batch that is drawn from `--true_dataset`.")
+
+
+def check_true_share(args: TrueShareArguments) -> None:
+    """Refuse a share that is none, where there are true scenes.
+
+    Raises:
+        ValueError: naming the flag.
+    """
+    if args.true_dataset and not 0 < args.true_share < 1:
+        raise ValueError(f"`--true_share` must lie between 0 and 1, got {args.true_share}.")
+
+
 def check_images(args: PhotoArguments) -> None:
     """Refuse folders that do not fit the data sets.
 

@@ -25,7 +25,7 @@ from amodal_diffusion.data.synthesis import (
 
 from .arguments import RecipeArguments, SourceArguments, TrainingArguments, flag, source_name
 from .loop import Task, Validation
-from .photo_sources import Counts, TrueSceneArguments, count_objects, make_bank, read_true_scenes
+from .photo_sources import Counts, TrueShareArguments, count_objects, make_bank, read_true_scenes
 from .pictures import mask_grid
 
 logger = logging.getLogger(__name__)
@@ -60,16 +60,7 @@ class MaskDataArguments(RecipeArguments, SourceArguments):
 
 
 @dataclass(kw_only=True)
-class TruePairArguments(TrueSceneArguments):
-    """How often true scenes are drawn."""
-
-    _argument_group_name: ClassVar[str] = "true scenes"
-
-    true_share: float = flag(0.25, "Share of a batch that is drawn from `--true_dataset`.")
-
-
-@dataclass(kw_only=True)
-class SyntheticMaskArguments(TrainingArguments, MaskDataArguments, TruePairArguments):
+class SyntheticMaskArguments(TrainingArguments, MaskDataArguments, TrueShareArguments):
     """What `SyntheticMaskTask` wants to know."""
 
 

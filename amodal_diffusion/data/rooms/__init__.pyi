@@ -11,8 +11,10 @@ from .generate import generate_rooms as generate_rooms
 from .generate import make_room as make_room
 from .ground_truth import GroundTruthOptions as GroundTruthOptions
 from .ground_truth import write_ground_truth as write_ground_truth
+from .hidden_colors import ColorArchives as ColorArchives
 from .hidden_colors import HiddenColors as HiddenColors
 from .hidden_colors import read_colors as read_colors
+from .hidden_parts import HiddenParts as HiddenParts
 from .meshes import Material as Material
 from .meshes import MeshError as MeshError
 from .meshes import ObjectMesh as ObjectMesh

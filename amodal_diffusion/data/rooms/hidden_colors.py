@@ -11,7 +11,7 @@ import io
 import os
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -93,28 +93,75 @@ def read_colors(folder: str | os.PathLike[str], split: str, image_id: str) -> Hi
         ...     float(read_colors(folder, "test", "room-1").depth[0, 0])
         2.5
     """
-    for path in sorted((Path(folder) / LAYER_FOLDER).glob(f"{split}-*.zip")):
+    return ColorArchives(folder, split).read(image_id)
+
+
+class ColorArchives:
+    """The archives of a data set, for many photos: which one has which photo is looked up once.
+
+    Args:
+        folder: of the data set.
+        split: name of the split; all of them without.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     (Path(folder) / "layers").mkdir()
+        ...     with zipfile.ZipFile(Path(folder) / "layers/test-00000-of-00001.zip", "w") as archive:
+        ...         write_colors(archive, "room-1", HiddenColors(objects={3: (1, 0, np.zeros((1, 2, 4), np.uint8))}))
+        ...     ColorArchives(folder).objects("room-1")
+        [3]
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], split: str | None = None) -> None:
+        self.folder, self.split = Path(folder), split
+        self._places: dict[str, tuple[Path, list[str]]] = {}
+        for path in sorted((self.folder / LAYER_FOLDER).glob(f"{split or '*'}-*.zip")):
+            with zipfile.ZipFile(path) as archive:
+                for name in archive.namelist():
+                    self._places.setdefault(name.rpartition("/")[0], (path, []))[1].append(name)
+
+    def __len__(self) -> int:
+        """How many photos have colours."""
+        return len(self._places)
+
+    def objects(self, image_id: str) -> list[int]:
+        """Indices into the row's `objects` whose colours are known; none for a photo that is not there."""
+        found = map(_parse, self._places.get(image_id, ("", []))[1])
+        return sorted(place[0] for place in found if place is not None)
+
+    def read(self, image_id: str, objects: Collection[int] | None = None) -> HiddenColors:
+        """Depth and whole objects of a photo; with `objects` these alone, without depth.
+
+        Raises:
+            FileNotFoundError: the data set has none for that photo.
+        """
+        if image_id not in self._places:
+            where = f" of split {self.split!r}" if self.split else ""
+            raise FileNotFoundError(f"{str(self.folder)!r} has no depth and colours of image {image_id!r}{where}")
+        path, names = self._places[image_id]
+        depth, found = None, {}
         with zipfile.ZipFile(path) as archive:
-            names = [name for name in archive.namelist() if name.rpartition("/")[0] == image_id]
-            if names:
-                return _read(archive, names)
-    raise FileNotFoundError(f"{os.fspath(folder)!r} has no depth and colours of image {image_id!r} of split {split!r}")
+            for name in names:
+                place = _parse(name)
+                if objects is not None and (place is None or place[0] not in objects):
+                    continue
+                with Image.open(io.BytesIO(archive.read(name))) as picture:
+                    if place is None:
+                        millimetres = np.asarray(picture).astype(np.float32)
+                        depth = np.where(millimetres > 0, millimetres / 1000, np.float32(np.inf))
+                    else:
+                        index, x, y = place
+                        pixels = np.array(picture.convert("RGBA"))
+                        pixels[..., 3] = np.where(pixels[..., 3] >= 128, 255, 0)
+                        found[index] = (x, y, pixels)
+        return HiddenColors(depth, found)
 
 
-def _read(archive: zipfile.ZipFile, names: list[str]) -> HiddenColors:
-    depth, objects = None, {}
-    for name in names:
-        with Image.open(io.BytesIO(archive.read(name))) as picture:
-            match = _NAME.fullmatch(name.rpartition("/")[2])
-            if match is None:
-                millimetres = np.asarray(picture).astype(np.float32)
-                depth = np.where(millimetres > 0, millimetres / 1000, np.float32(np.inf))
-            else:
-                index, x, y = (int(value) for value in match.groups())
-                pixels = np.array(picture.convert("RGBA"))
-                pixels[..., 3] = np.where(pixels[..., 3] >= 128, 255, 0)
-                objects[index] = (x, y, pixels)
-    return HiddenColors(depth, objects)
+def _parse(name: str) -> tuple[int, int, int] | None:
+    """Object, x and y of a picture in an archive; None for depth."""
+    match = _NAME.fullmatch(name.rpartition("/")[2])
+    return None if match is None else (int(match[1]), int(match[2]), int(match[3]))
 
 
 def _encode(picture: Image.Image, kind: str, **options: int) -> bytes:

@@ -99,6 +99,12 @@ class ContentBatch:
 
     __repr__ = short_repr
 
+    def to(self, device: torch.device | str) -> "ContentBatch":
+        """The same on a device."""
+        ids = None if self.category_ids is None else self.category_ids.to(device)
+        planes = (getattr(self, name).to(device) for name in ("image", "visible", "mask", "known"))
+        return ContentBatch(*planes, ids)
+
     @property
     def hole(self) -> Tensor:
         """(B, 1, S, S): the part of the hole whose colours are known."""

@@ -36,7 +36,9 @@ def test_a_work_comes_back_as_it_was(keeper, completed):
     for name in ("completed", "base"):
         assert getattr(again, name).equals(getattr(session, name))
     assert again.completed is again.base and again.scene.present.equals(session.scene.present)
-    assert again.carry and again.recipe == session.recipe and again.work == session.work == "3 marked objects and 2 edits"
+    assert (
+        again.carry and again.recipe == session.recipe and again.work == session.work == "3 marked objects and 2 edits"
+    )
     for first, second in zip(session.marks.present, again.marks.present, strict=True):
         assert (first.id, first.name) == (second.id, second.name) and (first.mask == second.mask).all()
     files = {path.suffix for path in keeper.folder.rglob("*") if path.is_file()}
