@@ -231,7 +231,7 @@ def soft_alpha(mask: BoolArray) -> npt.NDArray[np.uint8]:
                [170, 255, 170],
                [113, 170, 113]], dtype=uint8)
     """
-    planes = np.pad(mask, 1).view(np.uint8)
+    planes = np.pad(mask, 1).astype(np.uint8)  # no view: bools from PIL hold 255
     rows = planes[:-2] + planes[1:-1] + planes[2:]
     levels = np.rint(np.arange(10) * (255 / 9)).astype(np.uint8)
     return levels[rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:]]

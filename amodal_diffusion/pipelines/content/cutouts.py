@@ -56,9 +56,11 @@ def visible_tile(scene: ContentScene, index: int) -> np.ndarray:
                [0, 9]], dtype=uint8)
     """
     rows, columns = window(scene.boxes[index])
-    tile = np.zeros((rows.stop - rows.start, columns.stop - columns.start, 4), np.uint8)
-    tile[..., :3] = scene.photo[rows, columns] * scene.modal[index, rows, columns, None]
-    tile[..., 3] = scene.amodal[index, rows, columns] * np.uint8(255)
+    tile = np.empty((rows.stop - rows.start, columns.stop - columns.start, 4), np.uint8)
+    visible = scene.modal[index, rows, columns].astype(np.uint8)
+    for channel in range(3):
+        np.multiply(scene.photo[rows, columns, channel], visible, out=tile[..., channel])
+    np.multiply(scene.amodal[index, rows, columns], np.uint8(255), out=tile[..., 3])
     return tile
 
 
@@ -103,7 +105,44 @@ def paste_hidden(
         trusted = trusted_photo(scene.modal[index, rows, columns], hole, margin)
         around = to_planes(scene.photo[rows, columns], None, trusted.device)
         colours = continue_photo(colours.cpu(), around, trusted)
-    tile[..., :3][hidden] = to_pixels(colours[(slice(None), *inner)])[hidden]
+    _put(tile, to_pixels(colours[(slice(None), *inner)]), hidden)
+
+
+def paste_window(
+    tile: np.ndarray, pixels: np.ndarray, where: tuple[slice, slice], scene: ContentScene, index: int
+) -> None:
+    """Put what a window of the photo shows into the hidden part of a tile, which lies in that window.
+
+    Args:
+        tile: (h, w, 4) uint8, changed.
+        pixels: (h', w', 3) uint8, the window.
+        where: its rows and columns in the photo.
+        scene: the photo and its objects.
+        index: of the object.
+
+    Example:
+        >>> from amodal_diffusion.pipelines.content.inputs import read_content_scene
+        >>> masks, amodal_masks = np.eye(2, dtype=bool), np.ones((2, 2), dtype=bool)
+        >>> scene = read_content_scene(np.full((2, 2, 3), 9, dtype=np.uint8), masks, amodal_masks)
+        >>> tile = visible_tile(scene, 0)
+        >>> paste_window(tile, np.full((2, 1, 3), 7, np.uint8), (slice(0, 2), slice(1, 2)), scene, 0)
+        >>> tile[..., 0]
+        array([[9, 7],
+               [0, 9]], dtype=uint8)
+    """
+    own = window(scene.boxes[index])
+    common = [(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(own, where, strict=True)]
+    here, there = (
+        tuple(slice(low - side.start, high - side.start) for (low, high), side in zip(common, sides, strict=True))
+        for sides in (own, where)
+    )
+    _put(tile[here], pixels[there], scene.hidden(index)[here])
+
+
+def _put(tile: np.ndarray, pixels: np.ndarray, where: np.ndarray) -> None:
+    """Put pixels (h, w, 3) into a tile (h, w, 4) where a mask is True, plane by plane: several times faster."""
+    for channel in range(3):
+        np.copyto(tile[..., channel], pixels[..., channel], where=where)
 
 
 def postprocess(pixels: np.ndarray, output_type: str) -> Any:

@@ -72,6 +72,7 @@ def fill_hole(
     low: Tensor | None = None,
     generator: torch.Generator | None = None,
     nodes: int = MOST_NODES,
+    out: npt.NDArray[np.uint8] | None = None,
 ) -> npt.NDArray[np.uint8]:
     """Fill a hole with pixels copied from elsewhere in a picture.
 
@@ -85,28 +86,32 @@ def fill_hole(
         low: (3, H, W) float32 in [0, 1]; None continues the known pixels smoothly (`pull_push`).
         generator: of random numbers; None always draws the same.
         nodes: see `match`.
+        out: (H, W, 3) uint8, where the pixels of the hole are put; None makes a copy of the photo.
 
     Returns:
-        (n, 3) uint8, the colours of the n pixels of the hole, row after row. Without anything to copy from, `low`.
+        (H, W, 3) uint8, `out`. Without anything to copy from, the hole is `low`.
 
     Example:
         >>> photo = np.full((40, 40, 3), 9, np.uint8)
         >>> hole = np.zeros((40, 40), bool)
         >>> hole[10:20, 10:20] = True
-        >>> fill_hole(photo, hole, ~hole, ~hole)[0]
+        >>> fill_hole(photo, hole, ~hole, ~hole)[15, 15]
         array([9, 9, 9], dtype=uint8)
     """
     generator = torch.Generator().manual_seed(0) if generator is None else generator
-    scale = 1
-    while hole.sum() > _MOST * scale**2 or hole.size > _MOST_AROUND * scale**2:
+    out = photo.copy() if out is None else out
+    scale, count = 1, np.count_nonzero(hole)
+    while count > _MOST * scale**2 or hole.size > _MOST_AROUND * scale**2:
         scale *= 2
     photo, hole, known, usable = (_padded(array, scale) for array in (photo, hole, known, usable))
     sheet = Sheet.of_picture(photo, usable, scale)
     for other in others:
         sheet = sheet.beside(other.sheet(scale))
-    image, seen = _shrunk(photo, known, scale)
-    pixels, copied = _shrunk(sheet.pixels, sheet.usable, scale)
-    target = _any(hole, scale)
+    sums = block_sums(photo, scale)
+    image, seen = _shrunk(photo, sums, known, scale)
+    sums = block_sums(sheet.pixels, scale) if others else sums
+    pixels, copied = _shrunk(sheet.pixels, sums, sheet.usable, scale)
+    target = torch.from_numpy(block_sums(hole, scale) > 0)
     smooth = pull_push(image[None], ((seen > 0) & ~target)[None, None].float())[0]
     pixels = torch.where(copied > 0, pixels, pull_push(pixels[None], (copied > 0)[None, None].float())[0])
     level = Level(smooth, (seen > 0) & ~target, target, pixels, copied >= 0.75, sheet.places)
@@ -122,63 +127,82 @@ def fill_hole(
         tone = _blurred(smooth - rough, target, _DETAIL)
         share = 0.0 if not blend else _SHARE if low is None else 1.0
         correction = share * tone + (1 - share) * _meeting(rough, level, found, tone)
-    colours, start = np.empty((np.count_nonzero(hole), 3), np.uint8), 0
-    rows = max(1, _STRIP // hole.shape[1])
-    for row in range(0, len(hole), rows):  # no coordinates of all pixels of a large hole
-        y, x = np.nonzero(hole[row : row + rows])
-        if not len(y):
+    copies = None if found is None else _Copies(found, sheet)
+    blocks = block_sums(hole, scale) > 0
+    step = max(1, _STRIP // (scale * hole.shape[1]))
+    for row in range(0, len(blocks), step):  # no floats of a large photo
+        columns = np.flatnonzero(blocks[row : row + step].any(axis=0))
+        if not len(columns):
             continue
-        y, part = y + row, slice(start, start + len(y))
-        start += len(y)
-        filled = 255 * _sample(correction, y, x, scale)
-        if found is not None:
-            filled += copy_pixels(found, sheet, y, x)
-        colours[part] = filled.clip(0, 255).round()
-    return colours
+        part = slice(row, min(row + step, len(blocks))), slice(int(columns[0]), int(columns[-1]) + 1)
+        colours = _enlarged(255 * correction, part, scale)
+        inside = hole[_pixels(part, scale)]
+        if copies is not None:
+            copies.add_to(colours, part, inside)
+        np.clip(colours + 0.5, 0, 255, out=colours)
+        shown = out[_pixels(part, scale)]
+        height, width = shown.shape[:2]  # `out` ends with the photo, not with its last block
+        for channel, plane in enumerate(colours[:, :height, :width]):
+            np.copyto(shown[..., channel], plane, where=inside[:height, :width], casting="unsafe")
+    return out
 
 
-def copy_pixels(
-    found: Matches, sheet: Sheet, y: npt.NDArray[np.int64], x: npt.NDArray[np.int64]
-) -> npt.NDArray[np.float32]:
-    """The colours that matches of a coarser level give to pixels of the full picture.
+class _Copies:
+    """The colours that matches of a coarser level give to the pixels of the full picture."""
 
-    Args:
-        found: the matches.
-        sheet: of whose blocks they are.
-        y: (n,) rows of the pixels.
-        x: (n,) columns.
+    def __init__(self, found: Matches, sheet: Sheet) -> None:
+        self.found, self.sheet = found, sheet
+        self.flat = sheet.pixels.reshape(-1, 3)
+        wide, scale = sheet.usable.shape[1], sheet.scale
+        rows, columns = np.ogrid[: found.index.shape[0], : found.index.shape[1]]
+        down, across = np.divmod(found.index.numpy(), wide // scale)
+        # By how many pixels of the flat sheet each block is shifted; where the four blocks nearest to a pixel agree.
+        self.shifts = scale * ((down - rows) * wide + across - columns)
+        around = np.pad(self.shifts, 1, mode="edge")
+        corners = [around[:-1, :-1], around[:-1, 1:], around[1:, :-1], around[1:, 1:]]
+        self.even = np.all([corner == corners[0] for corner in corners[1:]], axis=0)
 
-    Returns:
-        (n, 3) float32 in [0, 255].
+    def add_to(self, colours: npt.NDArray[np.float32], part: tuple[slice, slice], inside: BoolArray) -> None:
+        """Add them, in [0, 255], to (3, h, w), the pixels of some blocks, of which those `inside` are looked at."""
+        scale, wide = self.sheet.scale, self.sheet.usable.shape[1]
+        y, x = (np.arange(side.start, side.stop) for side in _pixels(part, scale))
+        place = _repeated(self.shifts[part], scale) + (y[:, None] * wide + x)
+        copied = self.flat.take(place, axis=0, mode="clip")
+        if scale > 1:
+            corners = self.even[part[0].start : part[0].stop + 1, part[1].start : part[1].stop + 1]
+            start = scale // 2
+            even = _repeated(corners, scale)[start : start + len(y), start : start + len(x)]
+            mixed = np.nonzero(inside & ~even)
+            copied[mixed] = self._mixed(y[mixed[0]], x[mixed[1]])
+        for channel in range(3):
+            colours[channel] += copied[..., channel]
 
-    Example:
-        >>> sheet = Sheet.of_picture(np.full((8, 8, 3), 7, np.uint8), np.ones((8, 8), bool), scale=2)
-        >>> index = torch.zeros(4, 4, dtype=torch.int64)
-        >>> found = Matches(index, index == 0)
-        >>> copy_pixels(found, sheet, np.array([4]), np.array([4]))
-        array([[7., 7., 7.]], dtype=float32)
-    """
-    height, width = found.index.shape
-    rows, columns = sheet.usable.shape
-    scale = sheet.scale
-    index, matched = found.index.numpy(), found.matched.numpy()
-    wide = columns // scale
-    colours, total = np.zeros((len(y), 3), np.float32), np.zeros(len(y), np.float32)
-    # Each pixel takes what the four nearest matches say, so that where these disagree there is no edge.
-    top, left = (y + 0.5) / scale - 0.5, (x + 0.5) / scale - 0.5
-    for low in (0, 1):
-        for right in (0, 1):
-            cy, cx = np.floor(top).astype(np.int64) + low, np.floor(left).astype(np.int64) + right
-            weight = (1 - np.abs(top - cy)) * (1 - np.abs(left - cx))
-            cy, cx = cy.clip(0, height - 1), cx.clip(0, width - 1)
-            place = index[cy, cx]
-            py, px = place // wide * scale + y - cy * scale, place % wide * scale + x - cx * scale
-            inside = (py >= 0) & (py < rows) & (px >= 0) & (px < columns)
-            py, px = py.clip(0, rows - 1), px.clip(0, columns - 1)
-            votes = (weight**2 * (matched[cy, cx] & inside & sheet.usable[py, px]) + 1e-9).astype(np.float32)
-            colours += sheet.pixels[py, px] * votes[:, None]
-            total += votes
-    return colours / total[:, None]
+    def _mixed(self, y: npt.NDArray[np.int64], x: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        """(n, 3) in [0, 255], of pixels along seams: each takes what the four nearest matches say, so that there is no edge."""
+        (height, width), (rows, columns) = self.found.index.shape, self.sheet.usable.shape
+        scale, matched = self.sheet.scale, self.found.matched.numpy()
+        colours, total = np.zeros((len(y), 3), np.float32), np.zeros(len(y), np.float32)
+        top, left = (y + 0.5) / scale - 0.5, (x + 0.5) / scale - 0.5
+        for low in (0, 1):
+            for right in (0, 1):
+                cy, cx = np.floor(top).astype(np.int64) + low, np.floor(left).astype(np.int64) + right
+                weight = (1 - np.abs(top - cy)) * (1 - np.abs(left - cx))
+                cy, cx = cy.clip(0, height - 1), cx.clip(0, width - 1)
+                place = self.found.index.numpy()[cy, cx]
+                py = place // (columns // scale) * scale + y - cy * scale
+                px = place % (columns // scale) * scale + x - cx * scale
+                within = (py >= 0) & (py < rows) & (px >= 0) & (px < columns)
+                py, px = py.clip(0, rows - 1), px.clip(0, columns - 1)
+                there = matched[cy, cx] & within & self.sheet.usable[py, px]
+                votes = (weight**2 * there + 1e-9).astype(np.float32)
+                colours += self.sheet.pixels[py, px] * votes[:, None]
+                total += votes
+        return colours / total[:, None]
+
+
+def _repeated(array: npt.NDArray[Any], scale: int) -> npt.NDArray[Any]:
+    """Each value of a plane as a square of so many pixels."""
+    return array.repeat(scale, axis=0).repeat(scale, axis=1)
 
 
 def _padded(array: npt.NDArray[Any], scale: int) -> npt.NDArray[Any]:
@@ -189,19 +213,19 @@ def _padded(array: npt.NDArray[Any], scale: int) -> npt.NDArray[Any]:
     return np.pad(array, margins + [(0, 0)] * (array.ndim - 2))
 
 
-def _shrunk(pixels: npt.NDArray[np.uint8], mask: BoolArray, scale: int) -> tuple[Tensor, Tensor]:
-    """(3, h, w) in [0, 1], means over the pixels of a mask, and (h, w) their share."""
+def _shrunk(
+    pixels: npt.NDArray[np.uint8], sums: npt.NDArray[np.uint32], mask: BoolArray, scale: int
+) -> tuple[Tensor, Tensor]:
+    """(3, h, w) in [0, 1], means over the pixels of a mask, and (h, w) their share; `sums` are those of all pixels."""
     counts = block_sums(mask, scale)
-    step = max(1, _STRIP // (scale * mask.shape[1])) * scale
-    strips = (slice(row, row + step) for row in range(0, len(mask), step))  # no copy of a whole photo
-    sums = [block_sums(pixels[strip] * mask[strip, :, None], scale) for strip in strips]
-    means = np.concatenate(sums) / (255 * np.maximum(counts, 1)[..., None]).astype(np.float32)
-    means = np.ascontiguousarray(means.transpose(2, 0, 1), np.float32)
-    return torch.from_numpy(means), torch.from_numpy((counts / np.float32(scale**2)).astype(np.float32))
-
-
-def _any(mask: BoolArray, scale: int) -> Tensor:
-    return torch.from_numpy(block_sums(mask, scale) > 0)
+    height, width = counts.shape
+    planes = np.ascontiguousarray(sums.transpose(2, 0, 1), np.float32)
+    partly = np.nonzero((counts > 0) & (counts < scale**2))
+    blocks = pixels.reshape(height, scale, width, scale, 3).swapaxes(1, 2)[partly]  # (n, s, s, 3)
+    there = mask.reshape(height, scale, width, scale).swapaxes(1, 2)[partly]
+    planes[:, partly[0], partly[1]] = np.einsum("nyxc,nyx->cn", blocks, there, dtype=np.float32)
+    planes *= (counts > 0) / (255 * np.maximum(counts, 1)).astype(np.float32)
+    return torch.from_numpy(planes), torch.from_numpy(counts / np.float32(scale**2))
 
 
 def _copied(found: Matches, level: Level) -> Tensor:
@@ -273,9 +297,29 @@ def _blurred(image: Tensor, mask: Tensor, width: float) -> Tensor:
     return planes[:3] / planes[3:].clamp(min=1e-4)
 
 
-def _sample(planes: Tensor, y: npt.NDArray[np.int64], x: npt.NDArray[np.int64], scale: int) -> npt.NDArray[np.float32]:
-    """(n, 3) values of planes (3, h, w) of a coarser level at pixels of the full picture, between them linear."""
-    height, width = planes.shape[-2:]
-    grid = np.stack([(2 * x + 1) / (width * scale) - 1, (2 * y + 1) / (height * scale) - 1], axis=-1)
-    points = torch.from_numpy(grid.astype(np.float32))[None, None]
-    return F.grid_sample(planes[None], points, padding_mode="border", align_corners=False)[0, :, 0].T.numpy()
+def _pixels(part: tuple[slice, slice], scale: int) -> tuple[slice, slice]:
+    """The rows and columns of pixels of those of blocks."""
+    rows, columns = (slice(scale * side.start, scale * side.stop) for side in part)
+    return rows, columns
+
+
+def _enlarged(planes: Tensor, part: tuple[slice, slice], scale: int) -> npt.NDArray[np.float32]:
+    """(3, h, w), the pixels of some blocks of (3, H, W) blocks of `scale` pixels, between their middles linear."""
+    values = planes.numpy()
+    for axis, side in zip((1, 2), part, strict=True):
+        places = np.arange(side.start - 1, side.stop + 1).clip(0, values.shape[axis] - 1)
+        values = _between(values.take(places, axis=axis), axis, scale)
+    return values
+
+
+def _between(values: npt.NDArray[np.float32], axis: int, scale: int) -> npt.NDArray[np.float32]:
+    """`scale` values for each along an axis but for the first and the last, between their middles linear."""
+    lines = np.moveaxis(values, axis, -1)
+    middle, steps = lines[..., 1:-1, None], np.diff(lines)[..., None]
+    offsets = ((np.arange(scale) + 0.5) / scale - 0.5).astype(np.float32)
+    found = np.empty((*middle.shape[:-1], scale), np.float32)
+    before = np.count_nonzero(offsets < 0)
+    np.multiply(steps[..., :-1, :], offsets[:before], out=found[..., :before])
+    np.multiply(steps[..., 1:, :], offsets[before:], out=found[..., before:])
+    found += middle
+    return np.moveaxis(found.reshape(*lines.shape[:-1], -1), -1, axis)

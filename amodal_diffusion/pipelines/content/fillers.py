@@ -145,7 +145,7 @@ def _has_texture(grey: npt.NDArray[np.uint8], usable: BoolArray) -> bool:
     if max(_share(steps) for steps in _steps(grey, usable)) >= _GRAIN:
         return True
     for size in _BLOCKS:
-        means = block_sums(grey, size) / np.float32(size**2)
+        means = (block_sums(grey, size) / size**2).astype(np.float32)
         if max(_share(bends) for bends in _bends(means, block_sums(usable, size) == size**2)) >= _PATTERN:
             return True
     return False

@@ -23,7 +23,7 @@ from ...models.pull_push import pull_push
 from ..base import PipelineCallback, SafePipeline, check_callback
 from ..inputs import batches, check_choice, check_integer, check_number, to_device
 from ..registry import register_pipeline
-from .cutouts import paste_hidden, patch_colours, postprocess, to_pixels, to_planes, visible_tile
+from .cutouts import paste_hidden, paste_window, patch_colours, postprocess, to_pixels, to_planes, visible_tile
 from .fillers import FILLERS, check_filler, read_fillers
 from .inpainting import (
     check_inpainter_kwargs,
@@ -460,7 +460,8 @@ class ContentPipeline(SafePipeline):
                         holes[index] = hole
                         continue
                     source = None if generators is None else generators[index]
-                    tiles[index][..., :3][scene.hidden(index)] = hole.fill(str(fillers[index]), None, source)
+                    filled = hole.fill(str(fillers[index]), None, source)
+                    paste_window(tiles[index], filled, hole.window, scene, index)
                     advance(1)
                 photo: Any = (
                     to_planes(scene.photo, scene.unknown, self._execution_device) if painted else None
@@ -468,18 +469,18 @@ class ContentPipeline(SafePipeline):
                 for part in batches(len(painted), batch_size):
                     chosen = painted[part]
                     patches = self.crop_objects(scene, photo, chosen, boxes)
-                    filled = self.fill(
+                    answers = self.fill(
                         patches,
                         [scene.prompts[index] for index in chosen],
                         None if generators is None else [generators[index] for index in chosen],
                         options,
                     )  # [B, 3, s, s]
-                    for index, patch in zip(chosen, filled, strict=True):
+                    for index, patch in zip(chosen, answers, strict=True):
                         if fillers[index] == "blend":
                             low = patch_colours(patch, boxes[index], *holes[index].window).cpu()
                             source = None if generators is None else generators[index]
                             colours = holes[index].fill("blend", low, source)
-                            tiles[index][..., :3][scene.hidden(index)] = colours
+                            paste_window(tiles[index], colours, holes[index].window, scene, index)
                         else:
                             paste_hidden(tiles[index], patch, boxes[index], scene, index, margin)
                     advance(len(chosen))
@@ -599,11 +600,10 @@ class ContentPipeline(SafePipeline):
             low = self._paint_background(photo, hole, unknown, replace_rim, prompt, generators, options)
             if chosen != "blend":
                 return postprocess(self._paste_background(low, photo, hole, replace_rim), output_type)
-        place.wanted = place.hole  # with the rim whose colours are mixed, which would stay as an outline
         part = None if low is None else low[:, place.window[0], place.window[1]]
-        filled = place.fill(chosen, part, None if generators is None else generators[0])
+        # The hole holds the rim whose colours are mixed, too, which would stay as an outline.
         result = photo.copy()
-        result[place.window][place.hole] = filled
+        result[place.window] = place.fill(chosen, part, None if generators is None else generators[0])
         return postprocess(result, output_type)
 
     def _paint_background(

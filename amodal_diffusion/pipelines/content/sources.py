@@ -35,7 +35,6 @@ class Hole:
     Args:
         photo: (h, w, 3) uint8, the window.
         hole: (h, w) bool, the pixels to fill.
-        wanted: (h, w) bool, those of them that are asked for.
         known: (h, w) bool, the pixels beside which the filling must fit.
         usable: (h, w) bool, the pixels that may be copied.
         window: rows and columns in the photo.
@@ -46,14 +45,12 @@ class Hole:
         >>> photo, hole = np.full((40, 40, 3), 9, np.uint8), np.zeros((40, 40), bool)
         >>> hole[10:12, 10] = True
         >>> place = background_hole(photo, hole, None, None, margin=1)
-        >>> place.suiting_filler(None), place.fill("exemplar")
-        ('smooth', array([[9, 9, 9],
-               [9, 9, 9]], dtype=uint8))
+        >>> place.suiting_filler(None), place.fill("exemplar")[10, 10]
+        ('smooth', array([9, 9, 9], dtype=uint8))
     """
 
     photo: npt.NDArray[np.uint8]
     hole: BoolArray
-    wanted: BoolArray
     known: BoolArray
     usable: BoolArray
     window: tuple[slice, slice]
@@ -69,18 +66,17 @@ class Hole:
     def fill(
         self, filler: str, low: Tensor | None = None, generator: torch.Generator | None = None
     ) -> npt.NDArray[np.uint8]:
-        """(n, 3) uint8, the colours of the pixels that are wanted, row after row; see `fill_hole`.
+        """(h, w, 3) uint8, the window with its hole filled; see `fill_hole`.
 
         Large parts of the hole that lie apart are filled one by one: each has its own surroundings.
         """
         usable = self.usable if filler != "smooth" else np.zeros_like(self.usable)
-        total = np.count_nonzero(self.hole)
-        filled = np.empty((total, 3), np.uint8)
+        total, filled = np.count_nonzero(self.hole), self.photo.copy()
         for part in parts_apart(self.hole):
             # Several parts take little more time than two.
             nodes = round(2 * MOST_NODES * np.count_nonzero(part) / total)
             rows, columns = where = search_window(part, self.known if filler == "smooth" else usable)
-            filled[part[self.hole]] = fill_hole(
+            fill_hole(
                 self.photo[where],
                 part[where],
                 self.known[where],
@@ -90,8 +86,9 @@ class Hole:
                 low=None if low is None else low[:, rows, columns],
                 generator=generator,
                 nodes=min(max(nodes, _FEWEST_NODES), MOST_NODES),
+                out=filled[where],
             )
-        return filled[self.wanted[self.hole]]
+        return filled
 
 
 def parts_apart(hole: BoolArray) -> Iterator[BoolArray]:
@@ -152,8 +149,7 @@ def label_blocks(mask: BoolArray) -> npt.NDArray[np.int64]:
 
 def _enlarged(blocks: BoolArray, step: int, hole: BoolArray) -> BoolArray:
     """The pixels of the hole that lie in some blocks."""
-    rows, columns = (np.arange(side) // step for side in hole.shape)
-    return blocks[rows][:, columns] & hole
+    return blocks.repeat(step, axis=0).repeat(step, axis=1)[: hole.shape[0], : hole.shape[1]] & hole
 
 
 def object_hole(scene: ContentScene, index: int, margin: int, *, clean_seams: bool = False) -> Hole:
@@ -173,15 +169,15 @@ def object_hole(scene: ContentScene, index: int, margin: int, *, clean_seams: bo
         >>> masks, amodal_masks = np.zeros((2, 1, 40, 40), bool)
         >>> masks[0, :, :20] = amodal_masks[:] = True
         >>> hole = object_hole(read_content_scene(np.zeros((40, 40, 3), np.uint8), masks, amodal_masks), 0, margin=1)
-        >>> hole.wanted[0, 17:22].astype(int), hole.hole[0, 17:22].astype(int), hole.usable[1, 16:21].astype(int)
-        (array([0, 0, 0, 1, 1]), array([0, 0, 0, 1, 1]), array([1, 1, 1, 0, 0]))
+        >>> hole.hole[0, 17:22].astype(int), hole.usable[1, 16:21].astype(int)
+        (array([0, 0, 0, 1, 1]), array([1, 1, 1, 0, 0]))
     """
     modal, hidden = scene.modal[index], scene.amodal[index] & ~scene.modal[index]
     if not modal.any():  # painted from its surroundings
         rows, columns = search_window(hidden, ~hidden)
         known = ~scene.erased(index, rows, columns, everything=True)
         wanted = hidden[rows, columns]
-        return Hole(scene.photo[rows, columns], wanted, wanted, known, np.zeros_like(wanted), (rows, columns))
+        return Hole(scene.photo[rows, columns], wanted, known, np.zeros_like(wanted), (rows, columns))
     rows, columns = search_window(hidden, modal)
     photo, modal, wanted = scene.photo[rows, columns], modal[rows, columns], hidden[rows, columns]
     rim = 0 if clean_seams else mixed_rim(photo, wanted, modal, margin)
@@ -190,7 +186,7 @@ def object_hole(scene: ContentScene, index: int, margin: int, *, clean_seams: bo
     if not known.any():
         hole, known = wanted, modal
     usable = own_sources(known, min(margin, 1))
-    place = Hole(photo, hole, wanted, known, usable, (rows, columns))
+    place = Hole(photo, hole, known, usable, (rows, columns))
     if usable.sum() < _PLENTY * hole.sum():
         place.others = [_mirrored(photo, usable), *_siblings(scene, index, place, margin)]
     return place
@@ -236,7 +232,7 @@ def background_hole(
 
     Example:
         >>> photo, hole = np.zeros((40, 40, 3), np.uint8), np.eye(40, dtype=bool)
-        >>> background_hole(photo, hole, None, None, margin=2).wanted.shape
+        >>> background_hole(photo, hole, None, None, margin=2).hole.shape
         (40, 40)
     """
     rows, columns = search_window(hole, ~hole)
@@ -252,7 +248,7 @@ def background_hole(
     usable = dilate(inner, kernel="square", size=2 * _RIM + 1) if inner.any() else usable
     rows, columns = search_window(wider, usable)
     where = (rows, columns)
-    return Hole(photo[where], wider[where], hole[where], known[where], usable[where], where, textured="exemplar")
+    return Hole(photo[where], wider[where], known[where], usable[where], where, textured="exemplar")
 
 
 def own_sources(modal: BoolArray, margin: int) -> BoolArray:
