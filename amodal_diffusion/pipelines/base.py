@@ -40,9 +40,10 @@ PipelineCallback = Callable[[Any, str, int, int], Any]
 """Called as `callback(pipeline, stage, done, total)` when a stage of a call begins (`done` is 0) and after every batch.
 
 `stage` is "order" while pairs of objects are compared, "pairs" while a second network compares them, "masks" while
-objects are completed, and "contents" while their hidden parts are filled with colour; `done` of `total` crops of that
-stage have gone through the network. A stage without work is not reported: a call without masks, for example, never
-calls back. A callback that returns False ends the call with `CallInterruptedError`.
+objects are completed, "shapes" while a second network completes them, and "contents" while their hidden parts are
+filled with colour; `done` of `total` crops of that stage have gone through the network. A stage without work is not
+reported: a call without masks, for example, never calls back. A callback that returns False ends the call with
+`CallInterruptedError`.
 """
 
 

@@ -33,10 +33,10 @@ def tiny_order_net(**config):
     return OrderNet(**{**sizes, **config}).eval()
 
 
-def tiny_photo_pcnet(model=None, order_model=None, **settings):
+def tiny_photo_pcnet(model=None, order_model=None, mask_model=None, **settings):
     torch.manual_seed(0)
     model = model or PhotoPCNetMask(block_out_channels=(4, 8, 8), reduced_channels=4, sample_size=32).eval()
-    pipeline = PhotoPCNetMaskPipeline(model, order_model, **settings)
+    pipeline = PhotoPCNetMaskPipeline(model, order_model, mask_model, **settings)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 

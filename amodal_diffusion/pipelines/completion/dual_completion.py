@@ -251,7 +251,7 @@ class DualCompletionPipeline(MaskPipeline):
         shape = (count, len(self.channels), size, size)
         if keep and 4 * math.prod(shape) <= _KEEP_BYTES:
             pairs.completions = torch.empty(shape, device=pairs.erasers.device)
-        for part, planes in self._complete(call, patches, pairs.first, pairs.erasers, "order"):
+        for part, planes in self.complete_crops(call, patches, pairs.first, pairs.erasers, "order"):
             # The eraser and the erased modal patch have no pixel in common, so the growth is what lies in the eraser.
             probability = planes[:, 0]  # [B, s, s]
             grown = pairs.erasers[part] & (probability > call.options["order_threshold"])  # [B, s, s]
@@ -404,11 +404,11 @@ class DualCompletionPipeline(MaskPipeline):
         completions = torch.empty(len(rows), len(self.channels), *erasers.shape[1:], device=erasers.device)
         if pairs.completions is not None:
             completions[seen >= 0] = pairs.completions[seen[seen >= 0]]
-        for part, planes in self._complete(call, patches, rows[new], erasers[rows[new]], "masks"):
+        for part, planes in self.complete_crops(call, patches, rows[new], erasers[rows[new]], "masks"):
             completions[new[part]] = planes
         return rows, completions
 
-    def _complete(
+    def complete_crops(
         self, call: MaskCall, patches: ObjectPatches, rows: Tensor, erasers: Tensor, stage: str
     ) -> Iterator[tuple[slice, Tensor]]:
         """Run the network on the objects at `rows` (B,) with `erasers` (B, s, s): slices, and planes (b, C, s, s)."""

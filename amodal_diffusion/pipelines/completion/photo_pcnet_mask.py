@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ...crops import crop_masks
@@ -70,13 +71,16 @@ class PhotoPCNetMaskPipeline(MaskPipeline):
     object that comes alone is completed by what the photo shows.
 
     Two networks see an order differently, one by the photo and all neighbours at once, one by the outlines of two
-    objects. With `order_model` the order follows both: their evidence is multiplied, pair by pair.
+    objects. With `order_model` the order follows both: their evidence is multiplied, pair by pair. With `mask_model`
+    the masks follow two networks, too: where it is known what may hide an object, P(object) is the mean of both.
 
     Args:
         model: the network.
         order_model: a network of masks alone: an `OrderNet`, which is asked about every pair as in `OrderNetPipeline`
             with its defaults, or a `PCNetMask` of the same `sample_size`, about every ordered pair as in
             `PCNetMaskPipeline`; None leaves the order to `model`.
+        mask_model: a network of masks alone that completes, too, at its own `sample_size`; None leaves the masks to
+            `model`. A mask that comes alone, and the rule "photo", are for `model` alone.
         order_threshold: of P(object): growth under a neighbour that nowhere passes it does not count.
         mask_threshold: of P(object) in the amodal masks, in [0, 1); or "expected-iou", which takes for each object the
             threshold with the highest expected IoU, see `expected_iou_masks`.
@@ -95,8 +99,8 @@ class PhotoPCNetMaskPipeline(MaskPipeline):
         test_time_flip: average over the horizontally mirrored crops; twice the work.
 
     Raises:
-        ValueError: naming the setting that is out of range, or an `order_model` that sees more than masks, tells who
-            is closer, or sees another size of crops.
+        ValueError: naming the setting that is out of range, an `order_model` or a `mask_model` that sees more than
+            masks, or an `order_model` that tells who is closer, or sees another size of crops.
         TypeError: naming the setting that is no number.
 
     Example:
@@ -111,12 +115,13 @@ class PhotoPCNetMaskPipeline(MaskPipeline):
         (1, 12, 16)
     """
 
-    model_cpu_offload_seq = "model->order_model"
-    mask_networks = ("model", "order_model")
-    _optional_components = ["order_model"]
+    model_cpu_offload_seq = "model->order_model->mask_model"
+    mask_networks = ("model", "order_model", "mask_model")
+    _optional_components = ["order_model", "mask_model"]
 
     model: PhotoPCNetMask
     order_model: PCNetMask | OrderNet | None
+    mask_model: PCNetMask | None
     call_options = ("order", "return_order", "occluder_rule", "eraser_dilation", "order_threshold", "mask_threshold")
     needs_occluders = False
     unknown_category_id = 0
@@ -125,6 +130,7 @@ class PhotoPCNetMaskPipeline(MaskPipeline):
         self,
         model: PhotoPCNetMask,
         order_model: PCNetMask | OrderNet | None = None,
+        mask_model: PCNetMask | None = None,
         *,
         order_threshold: float = 0.1,
         mask_threshold: float | str = 0.5,
@@ -142,7 +148,8 @@ class PhotoPCNetMaskPipeline(MaskPipeline):
     ) -> None:
         super().__init__()
         _check_order_model(model, order_model)
-        self.register_modules(model=model, order_model=order_model)
+        _check_sees_masks_alone("mask_model", mask_model)
+        self.register_modules(model=model, order_model=order_model, mask_model=mask_model)
         if passes not in (1, 2):
             raise ValueError(f"`passes` must be 1 or 2, got {passes!r}.")
         self.register_to_config(
@@ -310,10 +317,12 @@ class PhotoPCNetMaskPipeline(MaskPipeline):
             second = again & erasers.any(dim=(1, 2)) & visible
             answer = self._answer(call, crops, second, erasers, erasers, "masks")
             planes = torch.where(second[:, None, None, None], answer, planes)
+        averaged = self.ask_mask_model(call, unions, rows, planes)
         for index, where in enumerate(crops.scenes):
             kept = rows[where].nonzero()[:, 0]
             order = orders[index] if self._gives_order(call) else None
-            yield ScenePrediction(kept, planes[where][kept], unions[index], order)
+            answer = planes if averaged is None or unions[index] is None else averaged
+            yield ScenePrediction(kept, answer[where][kept], unions[index], order)
 
     def _is_alone(self, call: MaskCall, scene: MaskInputs) -> bool:
         """What may hide the objects of a scene is for the photo to say."""
@@ -402,26 +411,54 @@ class PhotoPCNetMaskPipeline(MaskPipeline):
             return [None] * len(wanted)
         tell = call.callback
         call = replace(call, callback=tell and (lambda _, stage, done, total: tell(self, "pairs", done, total)))
-        bars = getattr(self, "_progress_bar_config", {})
         if isinstance(self.order_model, OrderNet):
             pairwise = OrderNetPipeline(self.order_model)
-            pairwise.set_progress_bar_config(**bars)
+            pairwise.set_progress_bar_config(**getattr(self, "_progress_bar_config", {}))
             return [
                 _ask_order_net(pairwise, call, scene) if ask else None
                 for scene, ask in zip(call.scenes, wanted, strict=True)
             ]
+        pipeline = self._masks_alone(self.order_model)
+        crops = replace(crops, images=None)
+        pairs = pipeline.crop_pairs(masks, crops, wanted)
+        increments = pipeline.complete_pairs(call, crops, pairs, keep=False)
+        return pipeline.measure_growth(call.scenes, pairs, increments, wanted)
+
+    def ask_mask_model(
+        self, call: MaskCall, unions: Sequence[PackedUnions | None], rows: Tensor, planes: Tensor
+    ) -> Tensor | None:
+        """(M, 1, S, S) float32, P(object) by both networks at the size of `mask_model`; None where there is none.
+
+        Args:
+            call: the call.
+            unions: for each scene what may hide each object; None where the photo says it.
+            rows: (M,) bool, the objects that `model` completed.
+            planes: (M, 2, s, s) float32, P(object) and P(in front) by `model`.
+        """
+        if self.mask_model is None or all(union is None for union in unions):
+            return None
+        tell = call.callback
+        call = replace(call, callback=tell and (lambda _, stage, done, total: tell(self, "shapes", done, total)))
+        pipeline = self._masks_alone(self.mask_model)
+        crops = pipeline.crop_objects(call.scenes, crop=self.config.crop)
+        erasers = self._erasers(crops, unions)
+        both = F.interpolate(planes[:, :1], crops.modal.shape[1:], mode="bilinear", align_corners=False)
+        known = [rows[where] & (union is not None) for where, union in zip(crops.scenes, unions, strict=True)]
+        index = (torch.cat(known) & erasers.any(dim=(1, 2))).nonzero()[:, 0]
+        for part, found in pipeline.complete_crops(call, crops, index, erasers[index], "shapes"):
+            both[index[part]] = (both[index[part]] + found) / 2
+        return both
+
+    def _masks_alone(self, network: PCNetMask) -> PCNetMaskPipeline:
         pipeline = PCNetMaskPipeline(
-            self.order_model,
+            network,
             crop=self.config.crop,
             enlarge_box=self.config.enlarge_box,
             test_time_flip=self.config.test_time_flip,
             order_rule="evidence",
         )
-        pipeline.set_progress_bar_config(**bars)
-        crops = replace(crops, images=None)
-        pairs = pipeline.crop_pairs(masks, crops, wanted)
-        increments = pipeline.complete_pairs(call, crops, pairs, keep=False)
-        return pipeline.measure_growth(call.scenes, pairs, increments, wanted)
+        pipeline.set_progress_bar_config(**getattr(self, "_progress_bar_config", {}))
+        return pipeline
 
     def find_order(self, scene: MaskInputs, growth: Growth, pairs: np.ndarray | None = None) -> np.ndarray:
         """(N, N) int8: by `occlusion_evidence`, by what the network takes to be in front, and by the other network.
@@ -464,9 +501,8 @@ class PhotoPCNetMaskPipeline(MaskPipeline):
 def _check_order_model(model: PhotoPCNetMask, order_model: PCNetMask | OrderNet | None) -> None:
     if order_model is None:
         return
+    _check_sees_masks_alone("order_model", order_model)
     config = order_model.config
-    if config.use_rgb or config.get("class_conditioned"):
-        raise ValueError("`order_model` must see masks alone, without `use_rgb` and `class_conditioned`.")
     if isinstance(order_model, OrderNet):
         if config.answer != "occlusion":
             raise ValueError("`order_model` must answer occlusion, and this OrderNet tells who is closer.")
@@ -474,6 +510,11 @@ def _check_order_model(model: PhotoPCNetMask, order_model: PCNetMask | OrderNet 
     size = model.config.sample_size
     if config.sample_size != size:
         raise ValueError(f"`order_model` must have the `sample_size` of `model`, {size}, got {config.sample_size}.")
+
+
+def _check_sees_masks_alone(name: str, network: PCNetMask | OrderNet | None) -> None:
+    if network is not None and (network.config.use_rgb or network.config.get("class_conditioned")):
+        raise ValueError(f"`{name}` must see masks alone, without `use_rgb` and `class_conditioned`.")
 
 
 def _ask_order_net(pipeline: OrderNetPipeline, call: MaskCall, scene: MaskInputs) -> np.ndarray:

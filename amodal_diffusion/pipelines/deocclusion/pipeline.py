@@ -631,7 +631,7 @@ class _Progress:
         middle = (low + high) / 2
 
         def tell(pipeline: Any, part: str, done: int, total: int) -> None:
-            parts = {"order": (low, middle), "pairs": (middle, middle), "masks": (middle, high)}
+            parts = {"order": (low, middle), "pairs": (middle, middle), "masks": (middle, high), "shapes": (high, high)}
             begin, end = parts.get(part, (low, high))
             self(stage, begin + (end - begin) * done / max(1, total))
 

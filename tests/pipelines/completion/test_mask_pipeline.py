@@ -567,6 +567,15 @@ class TestPhotoPCNetMaskWithOrderNet(TestPhotoPCNetMask):
         return tiny_photo_pcnet(order_model=tiny_order_net(use_rgb=False), **settings)
 
 
+class TestPhotoPCNetMaskWithMaskModel(TestPhotoPCNetMask):
+    """At twice the size of the crops."""
+
+    stages = ("order", "masks", "shapes")
+
+    def make(self, **settings):
+        return tiny_photo_pcnet(mask_model=tiny_model(sample_size=64, patch_size=2), **settings)
+
+
 class TestOccAmodal(MaskPipelineTesterMixin):
     pipeline_class = OccAmodalPipeline
     given = ("amodal_masks", "probabilities", "uncertainty", "occluder_masks")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from amodal_diffusion import MaskModelOutput, OrderNet, PhotoPCNetMask
+from amodal_diffusion import AmodalPipeline, MaskModelOutput, OrderNet, PCNetMaskPipeline, PhotoPCNetMask
 from amodal_diffusion.models.order_net import OrderNetOutput
 from amodal_diffusion.pipelines.completion.photo_pcnet_mask import Growth
 from photo_helpers import draw_scene, tiny_order_net, tiny_photo_pcnet
@@ -35,15 +35,15 @@ class RedIsInFront(PhotoPCNetMask):
         return MaskModelOutput(torch.cat([0 * logits, logits, torch.where(red > 0, 8.0, -8.0)], dim=1))
 
 
-def ruled(order_model=None, **settings):
+def ruled(order_model=None, mask_model=None, **settings):
     RedIsInFront.seen = []
     model = RedIsInFront(block_out_channels=(4, 8), reduced_channels=4, sample_size=64)
-    return tiny_photo_pcnet(model.eval(), order_model, **settings)
+    return tiny_photo_pcnet(model.eval(), order_model, mask_model, **settings)
 
 
-def gap_filler():
+def gap_filler(size=64):
     GapFiller.rows = 0
-    return GapFiller(block_out_channels=(4, 8), sample_size=64).eval()
+    return GapFiller(block_out_channels=(4, 8), sample_size=size).eval()
 
 
 def bars(height=60, width=80):
@@ -167,6 +167,35 @@ def test_growth_reaches_no_further_than_what_may_hide():
         assert not (output.amodal_masks & ~modal & ~others).any()
 
 
+def test_masks_follow_the_mean_of_two_networks():
+    """At the size of the second one, where it is known what may hide an object; `model` alone answers elsewhere."""
+    photo, modal, amodal = bars()
+    alone = ruled()(photo, modal)
+    second = gap_filler(128)
+    both = ruled(mask_model=second)(photo, modal)
+    assert GapFiller.rows == 1  # one object has something in front of it
+    np.testing.assert_array_equal(both.order, alone.order)
+    assert iou(both.amodal_masks, amodal).min() >= iou(alone.amodal_masks, amodal).min() > 0.97
+    hidden = amodal[0] & ~modal[0]
+    model = PCNetMaskPipeline(second, crop="bilinear")
+    theirs = model(None, modal, order=alone.order).probabilities[0]
+    mean = (alone.probabilities[0] + theirs) / 2
+    assert np.abs(both.probabilities[0] - mean)[hidden].mean() < 0.02
+    mixed = ruled(mask_model=second)([photo, photo], [modal, modal[0]])  # a scene, and a mask that comes alone
+    np.testing.assert_allclose(mixed.probabilities[0], both.probabilities, atol=1e-5)
+    np.testing.assert_allclose(mixed.probabilities[1], ruled()(photo, modal[0]).probabilities, atol=1e-5)
+
+
+def test_a_second_network_for_masks_is_saved_with_the_pipeline(tmp_path):
+    pipeline = tiny_photo_pcnet(mask_model=tiny_model())
+    pipeline.save_pretrained(tmp_path)
+    loaded = AmodalPipeline.from_pretrained(tmp_path)
+    photo, modal, _ = bars()
+    np.testing.assert_array_equal(loaded(photo, modal).probabilities, pipeline(photo, modal).probabilities)
+    without = AmodalPipeline.from_pretrained(tmp_path, mask_model=None)
+    np.testing.assert_array_equal(without(photo, modal).probabilities, tiny_photo_pcnet()(photo, modal).probabilities)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -176,6 +205,8 @@ def test_growth_reaches_no_further_than_what_may_hide():
         ({"rim_width": -1}, "`rim_width` must be at least 0"),
         ({"order_model": tiny_model(use_rgb=True)}, "`order_model` must see masks alone"),
         ({"order_model": tiny_model(class_conditioned=True)}, "`order_model` must see masks alone"),
+        ({"mask_model": tiny_model(use_rgb=True)}, "`mask_model` must see masks alone"),
+        ({"mask_model": tiny_model(class_conditioned=True)}, "`mask_model` must see masks alone"),
         ({"order_model": tiny_model(sample_size=16)}, "the `sample_size` of `model`, 32, got 16"),
         ({"order_model": tiny_order_net()}, "`order_model` must see masks alone"),
         (
