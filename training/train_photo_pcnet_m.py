@@ -143,7 +143,7 @@ class PhotoPCNetMaskTask(Task):
 
     def __init__(self, args: PhotoPCNetMaskArguments) -> None:
         self.args = args
-        self.order_model: PCNetMask | OrderNet | None = None
+        self.others: dict[str, PCNetMask | OrderNet | None] = {}
         self.model = self._make_model()
         self.model.image_encoder.requires_grad_(False)
         self.size = self.model.config.sample_size
@@ -153,7 +153,7 @@ class PhotoPCNetMaskTask(Task):
         args = self.args
         if args.pretrained_pipeline:
             trained: PhotoPCNetMaskPipeline = load_pipeline(args, "pretrained_pipeline", PhotoPCNetMaskPipeline)
-            self.order_model = trained.order_model
+            self.others = {"order_model": trained.order_model, "mask_model": trained.mask_model}
             return trained.model
         sizes = {name: getattr(args, name) for name in ("block_out_channels", "patch_size", "sample_size")}
         start = None
@@ -307,7 +307,7 @@ class PhotoPCNetMaskTask(Task):
         return self._ask(synthesizer, index, count, shares=ONE_QUESTION[question], told=0.0, guess_weight=guess)
 
     def build_pipeline(self, model: nn.Module) -> PhotoPCNetMaskPipeline:
-        return PhotoPCNetMaskPipeline(model=model, order_model=self.order_model)
+        return PhotoPCNetMaskPipeline(model=model, **self.others)
 
     def card(self) -> dict[str, Any]:
         return {

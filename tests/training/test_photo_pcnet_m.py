@@ -96,13 +96,14 @@ def test_regions_of_the_background_join_the_objects(sources, tmp_path, monkeypat
 def test_goes_on_with_a_shipped_pipeline(sources, run, tmp_path, monkeypatch):
     monkeypatch.setattr(EfficientNetLite0, "from_package", classmethod(lambda kind: kind()))
     shipped = AmodalPipeline.from_pretrained(run, torch_dtype=torch.float32)
-    shipped.register_modules(order_model=tiny_model())
+    shipped.register_modules(order_model=tiny_model(), mask_model=tiny_model())
     shipped.save_pretrained(tmp_path / "shipped")
     options = [*sources, *SMALL, "--max_train_steps", "1", "--output_dir", tmp_path / "more"]
     run_main(SCRIPT, *options, "--pretrained_pipeline", tmp_path / "shipped")
-    order_model = AmodalPipeline.from_pretrained(tmp_path / "more").order_model
-    for name, value in tiny_model().state_dict().items():
-        assert torch.equal(order_model.state_dict()[name], value)
+    more = AmodalPipeline.from_pretrained(tmp_path / "more")
+    for network in (more.order_model, more.mask_model):
+        for name, value in tiny_model().state_dict().items():
+            assert torch.equal(network.state_dict()[name], value)
 
 
 def test_what_cannot_be_is_named(sources, run, tmp_path):
