@@ -14,4 +14,5 @@ from .squares import crop_boxes as crop_boxes
 from .squares import crop_images as crop_images
 from .squares import crop_masks as crop_masks
 from .squares import join_boxes as join_boxes
+from .squares import meet_boxes as meet_boxes
 from .squares import paste_patches as paste_patches

@@ -372,6 +372,19 @@ def join_boxes(first: IntArray, second: IntArray) -> IntArray:
     return np.where((first[:, 2:] > 0).all(axis=1, keepdims=True), joined, second)
 
 
+def meet_boxes(first: IntArray, second: IntArray) -> IntArray:
+    """Find what both boxes (x, y, w, h) of each pair have in common, (N, 4); zeros where that is nothing.
+
+    Example:
+        >>> meet_boxes(np.array([[0, 0, 4, 4], [5, 5, 2, 2]]), np.array([[3, 1, 2, 2], [1, 1, 4, 4]]))
+        array([[3, 1, 1, 2],
+               [0, 0, 0, 0]])
+    """
+    low = np.maximum(first[:, :2], second[:, :2])
+    common = np.minimum(first[:, :2] + first[:, 2:], second[:, :2] + second[:, 2:]) - low
+    return np.concatenate([low, common], axis=1) * (common > 0).all(axis=1, keepdims=True)
+
+
 def _clip(places: torch.Tensor, length: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Places within [0, length), and which of them were."""
     return places.clamp(0, length - 1), (places >= 0) & (places < length)

@@ -46,6 +46,11 @@ class PackedMasks:
         return areas(self.words)
 
     @cached_property
+    def boxes(self) -> IntArray:
+        """(N, 4) (x, y, w, h), see `boxes`."""
+        return boxes(self.words, self.stack.shape[2])
+
+    @cached_property
     def neighbours(self) -> BoolArray:
         """(N, N) bool, symmetric: the masks touch after one dilation by the 3x3 cross; False on the diagonal."""
         touching = overlaps(dilate_by_cross(self.words), self.words) > 0
@@ -91,6 +96,23 @@ def areas(words: Words) -> IntArray:
         array([280, 280])
     """
     return np.bitwise_count(words).sum(axis=(1, 2), dtype=np.int64)
+
+
+def boxes(words: Words, width: int) -> IntArray:
+    """The tight box of each of N masks of the given width: (N, 4) (x, y, w, h), zeros for an empty mask.
+
+    Example:
+        >>> boxes(pack(np.array([[[0, 0, 0, 0], [0, 1, 1, 1]]], dtype=bool)), width=4)
+        array([[1, 1, 3, 1]])
+    """
+    found = np.zeros((len(words), 4), np.int64)
+    if words.size:
+        rows, columns = np.logical_or.reduce(words, axis=2), unpack(np.bitwise_or.reduce(words, axis=1), width)
+        for axis, lines in enumerate((columns, rows)):
+            found[:, axis] = lines.argmax(axis=1)
+            found[:, axis + 2] = lines.shape[1] - lines[:, ::-1].argmax(axis=1) - found[:, axis]
+        found[~rows.any(axis=1)] = 0
+    return found
 
 
 def overlaps(first: Words, second: Words) -> IntArray:

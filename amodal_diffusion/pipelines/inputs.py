@@ -17,6 +17,7 @@ from ..crops import crop_masks
 from ..display import short_repr
 from ..images import load_image
 from ..masks import BoolArray, IntArray, PackedMasks, tensor_to_array, to_mask_stack
+from ..masks.packed import boxes as boxes_of
 from ..masks.packed import unpack
 from ..ordering import check_order
 
@@ -71,6 +72,11 @@ class PackedUnions:
     def of(cls, masks: "SceneMasks", chosen: BoolArray) -> "PackedUnions":
         """For each row of `chosen` (N, K) bool the union of those of the K masks that it chooses."""
         return cls(masks.unions(chosen), masks.stack.shape[2])
+
+    @property
+    def boxes(self) -> IntArray:
+        """(N, 4) (x, y, w, h), the tight box of each."""
+        return boxes_of(self.words, self.width)
 
     def tensor(self, device: torch.device) -> Tensor:
         """(N, H, W) bool on `device`."""

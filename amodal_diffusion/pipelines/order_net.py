@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from ..crops import CROP_RULES, crop_boxes, crop_images, crop_masks, join_boxes
 from ..display import short_repr
 from ..images import image_to_tensor, normalize_images
-from ..masks import mask_boxes
 from ..models.order_net import OrderNet
 from .base import PipelineCallback, SafePipeline, check_callback
 from .inputs import MaskInputs, batches, check_choice, check_flag, check_number, read_scenes
@@ -199,7 +198,7 @@ class OrderNetPipeline(SafePipeline):
         device, count = self._execution_device, len(scene)
         first, second = self._pairs(scene)
         found = torch.zeros(len(first), 3, device=device)
-        boxes = mask_boxes(scene.modal.stack)
+        boxes = scene.modal.boxes
         squares = torch.from_numpy(
             crop_boxes(join_boxes(boxes[first], boxes[second]), enlarge_box=self.config.enlarge_box)
         )  # [P, 4]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from amodal_diffusion.crops import clip_boxes, crop_boxes, crop_masks, join_boxes, paste_patches
+from amodal_diffusion.crops import clip_boxes, crop_boxes, crop_masks, join_boxes, meet_boxes, paste_patches
 from amodal_diffusion.crops import squares as _patches
 from amodal_diffusion.masks import mask_boxes
 from mask_helpers import random_masks
@@ -205,6 +205,11 @@ def test_join_boxes():
     first = np.array([[2, 3, 4, 5], [0, 0, 0, 0], [7, 7, 2, 2], [1, 1, 0, 3]])
     second = np.array([[5, 1, 3, 3], [4, 4, 1, 1], [0, 0, 0, 0], [0, 0, 0, 0]])
     assert join_boxes(first, second).tolist() == [[2, 1, 6, 7], [4, 4, 1, 1], [7, 7, 2, 2], [0, 0, 0, 0]]
+    assert meet_boxes(first, second)[1:].tolist() == [[0, 0, 0, 0]] * 3
+    assert meet_boxes(np.array([[2, 1, 4, 9], [0, 0, 2, 2]]), np.array([[0, 3, 3, 4], [2, 0, 2, 2]])).tolist() == [
+        [2, 3, 1, 4],
+        [0, 0, 0, 0],
+    ]
 
 
 @pytest.mark.parametrize("size", [16, 50, 128])

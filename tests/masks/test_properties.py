@@ -21,7 +21,7 @@ from amodal_diffusion.masks import (
     segmentation_to_rle,
     to_mask_stack,
 )
-from amodal_diffusion.masks.packed import areas, dilate_by_cross, overlaps, pack, unions, unpack
+from amodal_diffusion.masks.packed import areas, boxes, dilate_by_cross, overlaps, pack, unions, unpack
 from amodal_diffusion.masks.rle import run_lengths
 from data_helpers import plain_rle
 
@@ -146,3 +146,9 @@ def test_every_form_of_a_stack_is_the_same_stack(stack, dtype):
     forms = [array, array[:, None], list(array), torch.from_numpy(array), [encode_rle(mask) for mask in stack]]
     for form in forms:
         np.testing.assert_array_equal(to_mask_stack(form), stack)
+
+
+@quick
+@given(stacks())
+def test_boxes_of_words_are_those_of_the_masks(stack):
+    np.testing.assert_array_equal(boxes(pack(stack), stack.shape[2]), mask_boxes(stack))

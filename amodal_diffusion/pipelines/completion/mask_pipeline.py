@@ -11,11 +11,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...crops import CROP_RULES, clip_boxes, crop_boxes, crop_images, crop_masks, join_boxes, paste_patches
+from ...crops import (
+    CROP_RULES,
+    clip_boxes,
+    crop_boxes,
+    crop_images,
+    crop_masks,
+    join_boxes,
+    meet_boxes,
+    paste_patches,
+)
 from ...display import short_repr
 from ...hub import INDEX_NAME, PipelineFolder
 from ...images import image_to_tensor, normalize_images, postprocess_masks
-from ...masks import IntArray, TileStack, dilate, mask_boxes, tight_tile
+from ...masks import IntArray, TileStack, dilate, tight_tile
 from ..base import PipelineCallback, SafePipeline, check_callback
 from ..inputs import (
     OUTPUT_TYPES,
@@ -380,7 +389,7 @@ class MaskPipeline(SafePipeline):
         device, size = self._execution_device, self.sample_size
         boxes, modal, photos = [], [], []
         for scene in scenes:
-            box = crop_boxes(mask_boxes(scene.modal.stack), enlarge_box=self.config.enlarge_box)
+            box = crop_boxes(scene.modal.boxes, enlarge_box=self.config.enlarge_box)
             boxes.append(torch.from_numpy(box))  # [N, 4]
             modal.append(crop_masks(scene.modal.tensor(device), boxes[-1], size, rule=crop))  # [N, s, s]
             if images and scene.photo is not None:
@@ -443,7 +452,10 @@ class MaskPipeline(SafePipeline):
         if not len(scene):
             return {name: _from_dense(value) for name, value in self.paste(call, crops, index, prediction).items()}
         tiles, boxes, others = defaultdict(list), defaultdict(list), defaultdict(list)
-        for row, window in enumerate(self.object_windows(crops, index, scene).tolist()):
+        windows, occluders = self.object_windows(crops, index, scene), getattr(prediction, "occluders", None)
+        if self.config.get("confine_to_occluders") and occluders is not None:  # nothing of an object is elsewhere
+            windows = np.maximum(meet_boxes(windows, join_boxes(scene.modal.boxes, occluders.boxes)), [0, 0, 1, 1])
+        for row, window in enumerate(windows.tolist()):
             alone = self.paste(*self.cut_object(call, crops, index, prediction, row, window))
             for name, value in alone.items():
                 if isinstance(value, Tensor) and value.ndim >= 3:
@@ -463,9 +475,9 @@ class MaskPipeline(SafePipeline):
         """
         height, width = scene.size
         squares = clip_boxes(crops.boxes[crops.scenes[index]].numpy(), height, width)
-        windows = join_boxes(squares, mask_boxes(scene.modal.stack))
+        windows = join_boxes(squares, scene.modal.boxes)
         if scene.occluders is not None:
-            windows = join_boxes(windows, np.broadcast_to(mask_boxes(scene.occluders.stack), windows.shape))
+            windows = join_boxes(windows, np.broadcast_to(scene.occluders.boxes, windows.shape))
         return np.maximum(windows, [0, 0, 1, 1])
 
     def cut_object(

@@ -178,7 +178,7 @@ class _Copies:
             colours[channel] += copied[..., channel]
 
     def _mixed(self, y: npt.NDArray[np.int64], x: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-        """(n, 3) in [0, 255], of pixels along seams: each takes what the four nearest matches say, so that there is no edge."""
+        """(n, 3) in [0, 255], of pixels along seams, which mix what the four nearest matches say."""
         (height, width), (rows, columns) = self.found.index.shape, self.sheet.usable.shape
         scale, matched = self.sheet.scale, self.found.matched.numpy()
         colours, total = np.zeros((len(y), 3), np.float32), np.zeros(len(y), np.float32)

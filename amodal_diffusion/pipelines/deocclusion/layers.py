@@ -212,7 +212,7 @@ def make_layer(
     Args:
         index: of the object; its id too.
         name: of the layer.
-        tile: (h, w, 4) uint8.
+        tile: (h, w, 4) uint8; changed where its outline is soft.
         box: (x, y, w, h) of the tile on the canvas.
         modal: (N, H, W) of all objects.
         amodal: likewise.
@@ -233,7 +233,7 @@ def make_layer(
     where = (index, slice(y, y + height), slice(x, x + width))
     place = translation(x, y)
     if outlines is not None:
-        tile = _soften(tile, (x, y), index, modal[where], outlines)
+        _soften(tile, (x, y), index, modal[where], outlines)
         tile.flags.writeable = False  # so that the layer keeps it instead of a copy
     unsure = uncertainty
     if isinstance(unsure, TileStack):
@@ -245,17 +245,14 @@ def make_layer(
 
 def _soften(
     tile: npt.NDArray[np.uint8], corner: tuple[int, int], index: int, seen: BoolArray, outlines: SoftOutlines
-) -> npt.NDArray[np.uint8]:
-    """The tile with the alpha of its rim; where its outline is hidden, with one that is a pixel wide."""
-    tile = tile.copy()
+) -> None:
+    """Give a tile the alpha of its rim; where its outline is hidden, one that is a pixel wide."""
     opaque = tile[..., 3] > 0
-    hidden = opaque & ~seen
-    tile[hidden, 3] = soft_alpha(opaque)[hidden]
+    np.copyto(tile[..., 3], soft_alpha(opaque), where=opaque & ~seen)
     rows, columns = np.unravel_index(outlines.pixels[index], outlines.photo.shape[:2])
     rows, columns = rows - corner[1], columns - corner[0]
     kept = seen[rows, columns]
     tile[rows[kept], columns[kept], 3] = outlines.alpha[index][kept]
-    return tile
 
 
 def read_margins(extend_canvas: Any, height: int, width: int) -> tuple[int, int, int, int]:

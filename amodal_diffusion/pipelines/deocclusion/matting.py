@@ -110,18 +110,21 @@ def soft_outlines(
         owner[mask] = index
     step = max(1, round(max(photo.shape[:2]) / _LOOSE_STEP))
     position, front = relations(order)
+    boxes = mask_boxes(modal)
     clean, seen, whole = photo.copy(), modal.copy(), amodal if overwrite else amodal.copy()
     pixels, alphas = nothing
     taken = np.zeros(photo.shape[:2], bool)
     for index in np.argsort(-position):  # the foremost takes its rim first
-        where = _rim_window(modal[index], band)
-        if where is None:
+        if not boxes[index, 2]:
             continue
+        where = _rim_window(boxes[index], band)
         mask = modal[(index, *where)] & ~taken[where]
         others = ((owner[where] >= 0) & ~mask) | taken[where]
         loose = loose_parts(photo[where], mask, others, step)
         mask |= loose
-        before = np.append(front[:, index], False)[owner[where]]  # -1, of none, is the last
+        before = np.zeros_like(mask)
+        for other in np.flatnonzero(front[:, index] & _reaches(boxes, where)):
+            before |= owner[where] == other
         covered = (amodal[(index, *where)] & ~mask) | taken[where]
         rim, alpha, colour = _soft_rim(photo[where], mask, before, covered, band)
         inside = mask.copy()
@@ -146,12 +149,17 @@ def soft_outlines(
     return SoftOutlines(clean, seen, whole, pixels, alphas)
 
 
-def _rim_window(mask: BoolArray, band: int) -> tuple[slice, slice] | None:
-    x, y, w, h = (int(value) for value in mask_boxes(mask[None])[0])
-    if not w:
-        return None
+def _rim_window(box: npt.NDArray[np.int64], band: int) -> tuple[slice, slice]:
+    x, y, w, h = box.tolist()
     margin = 8 * band
     return slice(max(y - margin, 0), y + h + margin), slice(max(x - margin, 0), x + w + margin)
+
+
+def _reaches(boxes: npt.NDArray[np.int64], where: tuple[slice, slice]) -> BoolArray:
+    """(N,) bool, which boxes (x, y, w, h) have a part in a window."""
+    x, y, w, h = boxes.T
+    rows, columns = where
+    return (y < rows.stop) & (y + h > rows.start) & (x < columns.stop) & (x + w > columns.start)
 
 
 def loose_parts(photo: npt.NDArray[np.uint8], mask: BoolArray, others: BoolArray, step: int) -> BoolArray:
