@@ -32,7 +32,7 @@ _SWEEPS = 3  # of messages, to and fro, along rows and columns
 _SEAM_STEPS = 8
 _PRICE = 0.04  # of a seam, for each pair of neighbours, in variances of the colours that may be copied
 _TONE = 0.15  # weight of the distance from the colours that go on smoothly
-_AWAY = 0.1  # of a shift by the whole width, in such variances; twice that down or up
+_AWAY = 0.5  # of a shift by the whole width, in such variances; twice that down or up
 _NEVER = 10.0  # of a copy from what may not be copied; squared distances of colours are below 3
 
 
@@ -271,9 +271,16 @@ def _level_shifts(level: Level, near: Tensor, least: int) -> Tensor:
     sheet, photo = level.sheet.flatten(1).T, level.image.flatten(1).T
     misfit = (sheet[index[rim]] - photo[y[rim] * near.shape[1] + x[rim]][:, None]).square().sum(2) / _spread(level)
     there = usable[rim].float()
-    score = usable[~rim].float().mean(0) / (0.1 + (misfit * there).sum(0) / there.sum(0).clamp(min=1))
-    best = (score == F.max_pool1d(score[None, None], 5, 1, 2)[0, 0]) & (score > 0)
-    return shifts[best][score[best].argsort(descending=True, stable=True)[:_MOST_LEVEL]]
+    suits = 1 / (0.1 + (misfit * there).sum(0) / there.sum(0).clamp(min=1))
+    reached = usable[~rim] * suits  # [T, S]
+    chosen, best = [], torch.zeros(len(reached))
+    for _ in range(min(_MOST_LEVEL, len(shifts))):  # each reaches what those before it do not, or suits better there
+        more = (reached - best[:, None]).clamp_(min=0).sum(0)
+        chosen.append(int(more.argmax()))
+        if not more[chosen[-1]] > 0:
+            return shifts[chosen[:-1]]
+        best = torch.maximum(best, reached[:, chosen[-1]])
+    return shifts[chosen]
 
 
 def _sample(mask: Tensor, most: int, generator: torch.Generator) -> Tensor:

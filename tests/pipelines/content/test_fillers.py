@@ -328,6 +328,19 @@ def test_what_lies_at_the_same_height_goes_on():
     assert np.abs(found[hidden].astype(int) - picture[hidden]).mean() < 15
 
 
+@pytest.mark.parametrize("seed", [0, 2, 3])
+def test_what_lies_at_the_same_height_goes_on_in_all_of_a_wide_hole(seed):
+    """Riders before the surf: what goes on behind one is too far away to go on behind the other."""
+    rng = np.random.default_rng(seed)
+    lines = rng.integers(0, 255, (20, 1, 3)).repeat(4, axis=0).repeat(260, axis=1)
+    picture = (lines + rng.normal(0, 6, lines.shape)).clip(0, 255).astype(np.uint8)
+    hidden = np.zeros((80, 260), bool)
+    hidden[8:, :70] = hidden[8:, 90:170] = hidden[72:, :170] = True
+    covered = np.where(hidden[..., None], np.uint8(250), picture)
+    found = ContentPipeline(filler="exemplar").background(covered, hidden)
+    assert np.abs(found[hidden].astype(int) - picture[hidden]).mean() < 10
+
+
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.5, 0.9])
 def test_what_hangs_together_has_one_number(share):
     mask = np.random.default_rng(3).random((40, 60)) < share
