@@ -19,7 +19,8 @@ from PIL import Image
 from amodal_diffusion import AmodalPipeline, MaskPipeline, __version__
 from amodal_diffusion.images import save_image
 from amodal_diffusion.io import ObjectMasks, coco_document, load_example, save_completion
-from amodal_diffusion.ordering import order_pairs
+from amodal_diffusion.masks import mask_unions
+from amodal_diffusion.ordering import ancestors, order_pairs
 from amodal_diffusion.visualization import draw_order_graph, draw_overlay, draw_samples, draw_uncertainty
 from edited import draw_objects, edit, load_scene_pipeline, write_scene
 from woven import paint, woven
@@ -66,11 +67,16 @@ def show_uncertainty(model: str | Path, photo: Image.Image, masks: np.ndarray) -
     return draw_uncertainty(photo, out.uncertainty, out.amodal_masks)
 
 
-def draw_several(model: str | Path, photo: Image.Image, mask: np.ndarray, count: int = 8) -> Image.Image:
-    """`count` shapes that the object behind the mask may have, those that agree best with what is seen first."""
-    out = load(model)(photo, mask, num_samples=count, generator=torch.Generator().manual_seed(0))
-    best = np.argsort(-out.sample_scores[0], kind="stable")
-    return draw_samples(photo, mask, out.samples[0][best], scores=out.sample_scores[0][best])
+def draw_several(
+    model: str | Path, photo: Image.Image, masks: np.ndarray, order: np.ndarray, index: int = 0, count: int = 8
+) -> Image.Image:
+    """`count` shapes that an object may have, hidden by what is in front of it, the likeliest first."""
+    front = mask_unions(masks, ancestors(order)[index : index + 1])
+    out = load(model)(
+        photo, masks[index], occluder_masks=front, num_samples=count, sample_choice="diverse",
+        generator=torch.Generator().manual_seed(0),
+    )  # fmt: skip
+    return draw_samples(photo, masks[index], out.samples[0], scores=out.sample_scores[0])
 
 
 def draw_woven(order_model: str | Path, boundary_model: str | Path) -> Image.Image:
@@ -120,7 +126,7 @@ def main() -> int:
     pictures = {
         "one_mask": found,
         "uncertainty": show_uncertainty(args.uncertainty_model, photo, objects.masks),
-        "samples": draw_several(args.samples_model, photo, objects.masks[0]),
+        "samples": draw_several(args.samples_model, photo, objects.masks, out.order),
     }
     scene = scene_pipe(photo, objects.masks, names=objects.names)
     edited = edit(scene)

@@ -39,10 +39,12 @@ examples:
 A model such as pcnet-m must be told what hides an object, by the masks of the other objects; one such as occamodal
 finds it in the photo, so that one mask suffices.
 
-A model such as amodal-vae draws several completions of each object: `--num-samples 8 --seed 0`.
+A model such as amodal-vae draws several completions of each object: `--num-samples 8 --seed 0`. They differ as far as
+the object may be hidden by the others, and are alike where nothing hides it; with `--sample-choice independent` they
+are plain draws, which know of no others.
 
-Who is in front can be told by another network: `--order-model runs/order-net`, a pipeline of `train_order_net.py`, for
-a model such as pcnet-m.
+Who is in front can be told by another network: `--order-model pipelines/order-net`, for a model such as pcnet-m, or for
+one that draws samples: its objects then grow only under what is in front of them.
 
 A crowd (`iscrowd` of COCO) may hide others and is not completed itself.
 
@@ -75,6 +77,12 @@ def add_complete(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
     parser.add_argument("--no-order-graph", action="store_true", help="draw no order graph")
     parser.add_argument("--num-samples", type=int, metavar="K", help="completions to draw of each object, see below")
     parser.add_argument(
+        "--sample-choice",
+        choices=("diverse", "independent"),
+        default="diverse",
+        help="how they are drawn, see below (diverse)",
+    )
+    parser.add_argument(
         "--on-error", choices=("raise", "skip"), default="raise", help="what to do with a bad mask (raise)"
     )
     parser.add_argument("--seed", type=seed, default=0, metavar="S", help="of the samples (0)")
@@ -86,6 +94,8 @@ def _run_complete(options: argparse.Namespace) -> None:
         raise ValueError("give either PHOTO (before --masks) or --no-photo.")
     check_given(files={"photo": options.photo, "--masks": options.masks}, models=[options.model, options.order_model])
     from ..images import load_image
+    from ..masks import mask_unions
+    from ..ordering import ancestors
 
     inputs = [*options.masks, *([] if options.no_photo else [options.photo])]
     check_inputs_survive(options.output, [options.output / name for name in io.RESULTS], inputs)
@@ -97,13 +107,17 @@ def _run_complete(options: argparse.Namespace) -> None:
     import_rooms(".pipelines.auto")
     pipeline = load_model(options)
     call_options = given_options(options)
+    draws = pipeline.takes_option("sample_choice")
     if options.order_model is not None:
-        call_options["order"] = infer_order(options, options.model, pipeline, image, objects.masks)
+        told = "order" if pipeline.takes_option("order") or not draws else "occluder_masks"
+        order = infer_order(options, options.model, pipeline, image, objects.masks, told=told)
+        call_options[told] = order if told == "order" else mask_unions(objects.masks, ancestors(order))
     if options.num_samples is not None:
         import torch
 
         generator = torch.Generator().manual_seed(options.seed)
         call_options |= {"num_samples": options.num_samples, "generator": generator}
+        call_options |= {"sample_choice": options.sample_choice} if draws else {}
     call_options["output_type"] = "compact"  # dense planes of many objects on a large photo would take gigabytes
     output = evaluation.call_pipeline(
         pipeline, image, objects.masks, objects.category_ids, is_crowd=objects.is_crowd, **call_options

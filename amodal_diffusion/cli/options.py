@@ -241,7 +241,13 @@ def dtype_name(name: str, device: str | torch.device = "cpu", runtime: str = "to
 
 
 def infer_order(
-    options: argparse.Namespace, model: str, pipeline: MaskPipeline, image: Image.Image | None, masks: np.ndarray
+    options: argparse.Namespace,
+    model: str,
+    pipeline: MaskPipeline,
+    image: Image.Image | None,
+    masks: np.ndarray,
+    *,
+    told: str = "order",
 ) -> np.ndarray:
     """The order (N, N) of the objects by `--order-model`, on the device and in the precision of a pipeline.
 
@@ -251,9 +257,10 @@ def infer_order(
         pipeline: that is to be told the order.
         image: the photo, where there is one.
         masks: (N, H, W) bool.
+        told: option of the pipeline's call by which it will be told the order.
 
     Raises:
-        ValueError: a pipeline that takes no order, or an order network that looks at a photo, without one.
+        ValueError: a pipeline that takes no such option, or an order network that looks at a photo, without one.
 
     Example:
         >>> from amodal_diffusion import AmodalVAE, AmodalVAEPipeline
@@ -265,7 +272,7 @@ def infer_order(
     """
     from ..pipelines import OrderNetPipeline
 
-    if not pipeline.takes_option("order"):
+    if not pipeline.takes_option(told):
         raise ValueError(f"--order-model is for a model that takes an order, and {model} does not.")
     orders = OrderNetPipeline.from_pretrained(options.order_model, dtype=pipeline.dtype, runtime=options.runtime)
     if orders.needs_image and image is None:

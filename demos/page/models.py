@@ -13,7 +13,7 @@ from PIL import Image
 
 from amodal_diffusion import AmodalPipeline, Layer, MaskPipeline, Scene, ScenePipeline
 from page.segmenters import Segmenters
-from page.work.completed import canvas_masks
+from page.work.completed import canvas_masks, unlike
 from page.work.edits import current_scene, find_layer, with_scene
 from page.work.marks import draw_stroke
 from page.work.poses import with_pose
@@ -239,13 +239,21 @@ class Models:
         layers = [replace(layer, id=mark.id) for layer, mark in zip(scene.layers, marks, strict=True)]
         return replace(scene, layers=tuple(layers))
 
-    def shapes(self, photo: np.ndarray, mask: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """Shapes (K, H, W) bool that an object may have by its outline, and their scores (K,), best first."""
+    def shapes(
+        self, photo: np.ndarray, mask: np.ndarray, hidden: np.ndarray, count: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Shapes (K, H, W) bool that an object may have by its outline, and their scores (K,), the likeliest first.
+
+        Hidden parts lie in `hidden` (H, W). K is `count`, or less where shapes would be alike.
+        """
         pipe = self.mask_pipeline(SAMPLES_FOLDER)
         with self._lock, torch.inference_mode():
-            out = pipe(Image.fromarray(photo), mask, num_samples=count, generator=_generator())
-        best = np.argsort(-out.sample_scores[0], kind="stable")
-        return out.samples[0][best], out.sample_scores[0][best]
+            out = pipe(
+                Image.fromarray(photo), mask, occluder_masks=hidden, num_samples=count, sample_choice="diverse",
+                generator=_generator(),
+            )  # fmt: skip
+        kept = unlike(out.samples[0])
+        return out.samples[0][kept], out.sample_scores[0][kept]
 
     def shape_by_photo(self, scene: Scene, index: int) -> np.ndarray | None:
         """The shape (H, W) bool of one object of a scene as it was completed, by the network that sees the photo.

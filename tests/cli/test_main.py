@@ -3,6 +3,7 @@
 import inspect
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,8 @@ import torch
 from PIL import Image
 
 from amodal_diffusion import (
+    AmodalVAE,
+    AmodalVAEPipeline,
     OccAmodalPipeline,
     OccAmodalPredictor,
     OrderNetPipeline,
@@ -28,8 +31,8 @@ from amodal_diffusion.cli import evaluate as cli_evaluate
 from amodal_diffusion.cli import main as cli
 from amodal_diffusion.cli import options as cli_options
 from amodal_diffusion.data import PHOTOS, SHARD_BYTES
-from amodal_diffusion.masks import decode_rle, encode_rle
-from amodal_diffusion.ordering import order_pairs
+from amodal_diffusion.masks import decode_rle, encode_rle, mask_unions
+from amodal_diffusion.ordering import ancestors, order_pairs
 from content_helpers import tiny_content
 from photo_helpers import tiny_order_net
 
@@ -180,6 +183,34 @@ def test_complete_takes_the_order_of_another_network(tmp_path, model, labels, ph
     given[1] = "--no-photo"
     said = fail(capsys, *given, "--model", model, "--output", tmp_path / "other")
     assert "--no-photo does not go with --order-model" in said and "which looks at the photo" in said
+
+
+def test_complete_draws_samples_that_differ_where_objects_may_be_hidden(tmp_path, labels, photo):
+    torch.manual_seed(0)
+    vae = AmodalVAEPipeline(AmodalVAE(sample_size=16, latent_channels=2, block_out_channels=(4, 8)))
+    with torch.no_grad():  # far from the shapes that an untrained decoder agrees on
+        vae.model.decoder.load_state_dict({k: 9 * v for k, v in vae.model.decoder.state_dict().items()})
+        vae.model.spatial_transformer.linear_out.bias.fill_(0.4)
+    vae.save_pretrained(tmp_path / "vae")
+    orders = OrderNetPipeline(tiny_order_net())
+    orders.save_pretrained(tmp_path / "order-net")
+    modal = np.stack([labels == value for value in (1, 2, 5)])
+    given = ["complete", photo, "--masks", tmp_path / "labels.png", "--model", tmp_path / "vae", "--num-samples", 4]
+
+    def samples(*more):
+        assert cli.main([str(argument) for argument in [*given, *more, "--output", tmp_path / "out"]]) == 0
+        rows = json.loads((tmp_path / "out" / "amodal.json").read_text(encoding="utf-8"))["annotations"]
+        shutil.rmtree(tmp_path / "out")
+        return np.stack([[decode_rle(sample["segmentation"]) for sample in row["samples"]] for row in rows])
+
+    others = np.stack([np.delete(modal, index, axis=0).any(axis=0) for index in range(3)])
+    diverse = samples()
+    assert (diverse <= (modal | others)[:, None]).all() and (diverse & ~modal[:, None]).any()
+    front = mask_unions(modal, ancestors(orders.infer_order(modal, photo)))
+    ordered = samples("--order-model", tmp_path / "order-net")
+    assert (ordered <= (modal | front)[:, None]).all() and (front != others).any()
+    plain = samples("--sample-choice", "independent")
+    assert (plain & ~(modal | others)[:, None]).any()
 
 
 def test_complete_passes_the_options_on(tmp_path, model, labels, monkeypatch):

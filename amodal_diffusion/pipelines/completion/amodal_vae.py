@@ -15,12 +15,28 @@ from ...images import image_to_tensor, normalize_images
 from ...masks import IntArray
 from ...models.amodal_vae import AmodalVAE, DiagonalGaussian
 from ..base import PipelineCallback
-from ..inputs import MaskInputs, batches, check_choice, check_integer, check_number, rows_of, to_device
+from ..inputs import (
+    MaskInputs,
+    PackedUnions,
+    SceneMasks,
+    batches,
+    check_choice,
+    check_integer,
+    check_number,
+    rows_of,
+    to_device,
+)
 from ..output import AmodalPipelineOutput
 from ..registry import register_pipeline
 from .mask_pipeline import MaskCall, MaskPipeline, beyond_rim, mask_call
+from .shape_choice import ShapeFrame, candidate_boxes, choose_shapes, hidden_reach
 
 SELECTIONS = ("mean", "visible")
+SAMPLE_CHOICES = ("independent", "diverse")
+# Candidates of each object that diverse samples are chosen from, and at least so many for each sample.
+_CANDIDATES, _CANDIDATES_A_SAMPLE = 48, 4
+# Candidates that are looked at together; bounds memory, not results.
+_TOGETHER = 512
 # Pixels of the photo in the largest temporary; bounds memory, not results. Larger ones are slower on a CPU.
 _CHUNK = 2**22
 
@@ -84,13 +100,40 @@ class Shapes:
         return Shapes(self.probabilities[rows], self.boxes[rows], self.count)
 
 
+@dataclass
+class ShapePrediction:
+    """What the network says of the R objects of one scene that have a visible part.
+
+    Args:
+        mean: the shapes by the mean code.
+        drawn: K samples of each, where some are drawn.
+        hiders: (N, H, W), what samples may lie under; None where that is unknown.
+
+    Example:
+        >>> shapes = Shapes(torch.rand(2, 8, 8), torch.rand(2, 4))
+        >>> ShapePrediction(shapes).of(slice(0, 1)).mean.probabilities.shape
+        torch.Size([1, 8, 8])
+    """
+
+    mean: Shapes
+    drawn: Shapes | None = None
+    hiders: SceneMasks | PackedUnions | None = None
+
+    __repr__ = short_repr
+
+    def of(self, objects: slice) -> "ShapePrediction":
+        """Of consecutive objects."""
+        return ShapePrediction(self.mean.of(objects), None if self.drawn is None else self.drawn.of(objects))
+
+
 @register_pipeline
 class AmodalVAEPipeline(MaskPipeline):
     """Whole masks by inference in a space of shapes, with as many alternatives as asked for. Source: [L20].
 
     Each object is completed from its own visible mask alone, so the other masks of a call do not matter: any number of
-    them, in any order, gives the same completions. The visible part is always kept, in every sample. A network with
-    `use_rgb` (RGB-Amodal-VAE) also looks at the photo in the same box.
+    them, in any order, gives the same completions. (Diverse samples alone mind them, see `sample_choice` of the call.)
+    The visible part is always kept, in every sample. A network with `use_rgb` (RGB-Amodal-VAE) also looks at the photo
+    in the same box.
 
     Args:
         model: encoder, decoder and spatial transformer, and perhaps an encoder of the photo.
@@ -98,6 +141,8 @@ class AmodalVAEPipeline(MaskPipeline):
         rim_width: pixels of the crop. Growth that nowhere reaches farther than this from the visible part is dropped:
             squeezing a mask to the network's square and back moves its outline by about a pixel of that, which
             otherwise adds a thin rim to the visible side of every object. None (published) keeps all growth.
+        sample_temperature: what the standard deviation of the codes is multiplied by for diverse samples, in [0, 10):
+            above 1 for a network that is surer of hidden parts than it is right.
 
     Raises:
         ValueError, TypeError: naming the setting that is out of range or of the wrong type.
@@ -111,19 +156,27 @@ class AmodalVAEPipeline(MaskPipeline):
         ((1, 3, 12, 16), (1, 3))
     """
 
-    call_options = ("amodal_box", "num_samples", "select", "mask_threshold")
+    call_options = ("amodal_box", "num_samples", "sample_choice", "sample_temperature", "select", "mask_threshold")
     needs_occluders = False
     sees_neighbours = False
     unknown_category_id = 0
 
     model: AmodalVAE
 
-    def __init__(self, model: AmodalVAE, *, mask_threshold: float = 0.5, rim_width: int | None = None) -> None:
+    def __init__(
+        self,
+        model: AmodalVAE,
+        *,
+        mask_threshold: float = 0.5,
+        rim_width: int | None = None,
+        sample_temperature: float = 1.0,
+    ) -> None:
         super().__init__()
         self.register_modules(model=model)
         self.register_to_config(
             mask_threshold=check_number("mask_threshold", mask_threshold, 0, 1),
             rim_width=None if rim_width is None else check_integer("rim_width", rim_width, 0),
+            sample_temperature=check_number("sample_temperature", sample_temperature, 0, 10),
         )
 
     @property
@@ -141,6 +194,8 @@ class AmodalVAEPipeline(MaskPipeline):
         category_ids: Any = None,
         amodal_box: Any = None,
         num_samples: int | None = None,
+        sample_choice: str = "independent",
+        sample_temperature: float | None = None,
         select: str = "mean",
         mask_threshold: float | None = None,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
@@ -156,6 +211,16 @@ class AmodalVAEPipeline(MaskPipeline):
         visible, it is `|S ∩ V| / |(S ∩ R) ∪ V|`, the IoU of S and V inside of R. R is all that `occluder_masks` leave
         free where these are given, else the tight box of V, around which any object may be hidden.
 
+        Diverse samples are chosen from at least 48 candidates, and four for each sample. Their hidden parts lie only
+        under `occluder_masks` or, without these, under the other masks of the photo (without either, anywhere); so
+        they are all alike where nothing can be hidden. Where the order is known, pass
+        `occluder_masks=mask_unions(masks, ancestors(order))`, or an object may also vary under what it hides itself.
+        As far as the occluders go on beyond a side of the visible part, the object may, too: each candidate fills a box
+        some of whose sides are moved outward, but for an object with an `amodal_box`. A candidate counts the more, the
+        higher its score. The first sample has the highest expected IoU with all of them; each further one brings them
+        closest, on average, to the nearest sample (greedy k-medoids). So samples are in no order of their scores, and
+        repeat where the candidates agree.
+
         Args:
             image: the photo in any form that `load_image` reads; a network with `use_rgb` looks at it. Elsewhere it may
                 be None, and only its size is read. A list of these, None in it for a photo that is not at hand, goes
@@ -170,12 +235,16 @@ class AmodalVAEPipeline(MaskPipeline):
                 None or NaN for an object whose box is unknown; four numbers serve for one object. The input is cropped
                 with it and the completion fills it, in place of the predicted placement. It may leave the photo.
             num_samples: K completions to draw for each object; None or 0 draws none.
+            sample_choice: "independent" draws K codes from the posterior [L20]; "diverse" chooses K of many shapes so
+                that they differ as far as the shape of the object is open, see above.
+            sample_temperature: what the standard deviation of the codes is multiplied by, in [0, 10). None takes the
+                checkpoint's for diverse samples, and 1 for independent ones.
             select: what `amodal_masks` and `probabilities` are: "mean" the completion by the mean code, "visible" the
                 sample with the best score.
             mask_threshold: of P(object) in [0, 1); None takes the checkpoint's.
             generator: of the samples, on the CPU or on the device of the pipeline; a list with one generator a photo
-                where lists are given. The same seed gives the same samples, whatever the batch size, and the first
-                samples of a larger K.
+                where lists are given. The same seed gives the same samples, whatever the batch size, and independent
+                samples are the first ones of a larger K.
             batch_size: shapes in one pass through the network; None suits it to the device.
             output_type: "np", "pt", "pil" or "compact", see `AmodalPipelineOutput`.
             return_dict: False returns a tuple of all fields of `AmodalPipelineOutput` in their order.
@@ -201,6 +270,8 @@ class AmodalVAEPipeline(MaskPipeline):
             category_ids=category_ids,
             amodal_box=amodal_box,
             num_samples=num_samples,
+            sample_choice=sample_choice,
+            sample_temperature=sample_temperature,
             select=select,
             mask_threshold=mask_threshold,
             generator=generator,
@@ -213,12 +284,21 @@ class AmodalVAEPipeline(MaskPipeline):
     # 1.
 
     def read_options(self, options: dict[str, Any]) -> dict[str, Any]:
-        """The number of samples, the choice and the threshold."""
+        """The number of samples and how they are drawn, the choice and the threshold."""
         count = check_integer("num_samples", options["num_samples"] or 0, 0)
         if check_choice("select", options["select"], SELECTIONS) == "visible" and not count:
             raise ValueError("`num_samples` must be at least 1 where `select` is 'visible'.")
-        threshold = self._threshold("mask_threshold", options["mask_threshold"])
-        return {"num_samples": count, "select": options["select"], "mask_threshold": threshold}
+        choice = check_choice("sample_choice", options["sample_choice"], SAMPLE_CHOICES)
+        temperature = options["sample_temperature"]
+        if temperature is None:
+            temperature = self.config.sample_temperature if choice == "diverse" else 1.0
+        return {
+            "num_samples": count,
+            "sample_choice": choice,
+            "sample_temperature": check_number("sample_temperature", temperature, 0, 10),
+            "select": options["select"],
+            "mask_threshold": self._threshold("mask_threshold", options["mask_threshold"]),
+        }
 
     def output_fields(self, call: MaskCall) -> tuple[str, ...]:
         """Samples, their scores and their spread, where some are drawn."""
@@ -257,9 +337,9 @@ class AmodalVAEPipeline(MaskPipeline):
             boxes.append(box)
             given.append(known)
             objects.append(to_device(rows, device))
-            if self.needs_image and scene.photo is not None:
-                photo = image_to_tensor(scene.photo).to(device)
-                images.append(crop_images_to_boxes(photo, box, self.model.config.image_size))
+            photo = self._crop_photo(scene, box)
+            if photo is not None:
+                images.append(photo)
         return ShapeCrops(
             masks=torch.cat(crops)[:, None],
             boxes=torch.cat(boxes),
@@ -267,28 +347,131 @@ class AmodalVAEPipeline(MaskPipeline):
             objects=torch.cat(objects),
             category_ids=torch.cat(categories) if self.class_conditioned else None,
             scenes=rows_of([len(part) for part in objects]),
-            images=normalize_images(torch.cat(images)) if images else None,
+            images=torch.cat(images) if images else None,
         )
 
     # 3.
 
-    def predict(self, call: MaskCall, crops: ShapeCrops) -> Iterator[tuple[Shapes, Shapes | None]]:
+    def predict(self, call: MaskCall, crops: ShapeCrops) -> Iterator[ShapePrediction]:
         """Encode, draw and decode: the shapes by the mean code and the drawn ones of each scene."""
-        count = call.options["num_samples"]
-        noise = self.draw_noise(call.scenes, count, call.generators)  # [R, K, L]
-        with self.progress("masks", len(crops.masks) * (1 + count), call.callback) as advance:
+        count, diverse = call.options["num_samples"], call.options["sample_choice"] == "diverse"
+        drawn_count = self._candidates(count) if diverse else count
+        with self.progress("masks", len(crops.masks) * (1 + drawn_count), call.callback) as advance:
             posterior = self.encode_shapes(crops, call.batch_size)
             mean = self.decode_shapes(crops, posterior.mean[:, None], call.batch_size, advance)
-            latents = posterior.mean[:, None] + (0.5 * posterior.log_variance).exp()[:, None] * noise
+            if diverse and count:
+                for index, where in enumerate(crops.scenes):
+                    yield ShapePrediction(mean.of(where), *self.draw_diverse(call, crops, index, advance))
+                return
+            noise = self.draw_noise(call.scenes, count, call.generators)  # [R, K, L]
+            latents = posterior.mean[:, None] + self._spread(call, posterior)[:, None] * noise
             drawn = self.decode_shapes(crops, latents, call.batch_size, advance) if count else None
-        for where in crops.scenes:
-            yield mean.of(where), None if drawn is None else drawn.of(where)
+        for scene, where in zip(call.scenes, crops.scenes, strict=True):
+            yield ShapePrediction(mean.of(where), None if drawn is None else drawn.of(where), scene.occluders)
+
+    @staticmethod
+    def _candidates(count: int) -> int:
+        return max(_CANDIDATES, _CANDIDATES_A_SAMPLE * count) if count else 0
+
+    @staticmethod
+    def _spread(call: MaskCall, posterior: DiagonalGaussian) -> Tensor:
+        return call.options["sample_temperature"] * (0.5 * posterior.log_variance).exp()
+
+    def draw_diverse(
+        self, call: MaskCall, crops: ShapeCrops, index: int, advance: Callable[[int], None]
+    ) -> tuple[Shapes, SceneMasks | PackedUnions | None]:
+        """The chosen samples of the scene at `index`, and what they may lie under; see `sample_choice` of the call."""
+        scene, where, device = call.scenes[index], crops.scenes[index], self._execution_device
+        count, size = call.options["num_samples"], self.sample_size
+        numbers = self.model.config.latent_channels + 8  # a code, and what moves the four sides of a box
+        draws = self.draw_noise([scene], self._candidates(count), [call.generators[index]], numbers)
+        hiders = self.possible_occluders(scene)
+        rows = crops.objects[where]
+        modal = scene.modal.tensor(device)
+        covers = None if hiders is None else hiders.tensor(device).expand_as(modal)
+        shapes = Shapes(modal.new_zeros(0, size, size).float(), crops.boxes.new_zeros(0, 4), count)
+        for part in batches(len(rows), max(1, _TOGETHER // max(1, draws.shape[1]))):
+            here = slice(where.start + part.start, where.start + part.stop)
+            one = None if covers is None else covers[rows[part]]
+            some = self._draw_objects(call, crops, here, scene, modal[rows[part]], one, draws[part], advance)
+            shapes = Shapes(
+                torch.cat([shapes.probabilities, some.probabilities]), torch.cat([shapes.boxes, some.boxes]), count
+            )
+        return shapes, hiders
+
+    def possible_occluders(self, scene: MaskInputs) -> SceneMasks | PackedUnions | None:
+        """What may hide each object: the caller's `occluder_masks`, else the other masks; None without either."""
+        if scene.occluders is not None:
+            return scene.occluders
+        if scene.visible.sum() < 2:
+            return None
+        return PackedUnions.of(scene.modal, ~np.eye(len(scene), dtype=bool))
+
+    def _draw_objects(
+        self,
+        call: MaskCall,
+        crops: ShapeCrops,
+        where: slice,
+        scene: MaskInputs,
+        modal: Tensor,
+        hiders: Tensor | None,
+        draws: Tensor,
+        advance: Callable[[int], None],
+    ) -> Shapes:
+        """`draw_diverse` for r objects of one scene, with the masks (r, H, W) and draws (r, C, L + 8) of these."""
+        size, (objects, candidates) = self.sample_size, draws.shape[:2]
+        tight, told, boxes = tight_boxes(modal), crops.is_given[where], crops.boxes[where]  # [r, 4], [r], [r, 4]
+        reach = torch.zeros_like(tight) if hiders is None else hidden_reach(hiders, tight)
+        reach[told] = 0
+        boxes = candidate_boxes(boxes, reach, torch.special.ndtr(draws[..., -8:]))  # [r, C, 4]
+        # Where nothing is known of occluders, the network places the shapes, at most half an object farther.
+        margin = tight[:, [2, 3, 2, 3]] / 2 if hiders is None else reach
+        view = torch.cat([tight[:, :2] - margin[:, :2], tight[:, 2:] + margin[:, :2] + margin[:, 2:]], dim=1)
+        views = _joined(view, boxes)
+        fine = crop_to_boxes(modal, views, 2 * size)  # [r, 2s, 2s]
+        owners = torch.arange(objects, device=modal.device).repeat_interleave(candidates)
+        scale = (2 * size / views[:, 2:])[owners]
+        flat = boxes.flatten(0, 1)
+        cells = torch.cat([(flat[:, :2] - views[owners, :2]) * scale, flat[:, 2:] * scale], dim=1)
+        several = ShapeCrops(
+            masks=crop_to_boxes(fine, cells, size, owners)[:, None],
+            boxes=flat,
+            is_given=told[owners] if hiders is None else torch.ones_like(owners, dtype=torch.bool),
+            objects=owners,
+            category_ids=None if crops.category_ids is None else crops.category_ids[where][owners],
+            scenes=[slice(0, len(owners))],
+            images=self._crop_photo(scene, flat),
+        )
+        posterior = self.encode_shapes(several, call.batch_size)
+        codes = posterior.mean + self._spread(call, posterior) * draws[..., :-8].flatten(0, 1)
+        shapes = self.decode_shapes(several, codes[:, None], call.batch_size, advance)
+        frame = ShapeFrame(modal, hiders, tight, views, size)
+        probabilities = shapes.probabilities.view(objects, candidates, size, size)
+        placed = shapes.boxes.view(objects, candidates, 4)
+        masks, scores = frame.view(probabilities, placed, call.options["mask_threshold"])
+        chosen = choose_shapes(masks, scores, call.options["num_samples"])
+        chosen = (chosen + candidates * torch.arange(objects, device=chosen.device)[:, None]).flatten()
+        return Shapes(shapes.probabilities[chosen], shapes.boxes[chosen], call.options["num_samples"])
+
+    def _crop_photo(self, scene: MaskInputs, boxes: Tensor) -> Tensor | None:
+        """(R, 3, i, i) ImageNet-normalised crops of the photo, where the network looks at it."""
+        if not self.needs_image or scene.photo is None:
+            return None
+        photo = image_to_tensor(scene.photo).to(self._execution_device)
+        return normalize_images(crop_images_to_boxes(photo, boxes, self.model.config.image_size))
 
     def draw_noise(
-        self, scenes: Sequence[MaskInputs], count: int, generators: Sequence[torch.Generator | None]
+        self,
+        scenes: Sequence[MaskInputs],
+        count: int,
+        generators: Sequence[torch.Generator | None],
+        latents: int | None = None,
     ) -> Tensor:
-        """(R, K, L) standard normal, for the visible objects of all scenes; sample by sample, object by object."""
-        device, latents = self._execution_device, self.model.config.latent_channels
+        """(R, K, L) standard normal, for the visible objects of all scenes; sample by sample, object by object.
+
+        L is that of the codes, or `latents`.
+        """
+        device, latents = self._execution_device, latents or self.model.config.latent_channels
         parts = []
         for scene, generator in zip(scenes, generators, strict=True):
             shape = (len(scene), latents)
@@ -328,19 +511,18 @@ class AmodalVAEPipeline(MaskPipeline):
 
     # 4.
 
-    def paste(
-        self, call: MaskCall, crops: ShapeCrops, index: int, prediction: tuple[Shapes, Shapes | None]
-    ) -> dict[str, Any]:
+    def paste(self, call: MaskCall, crops: ShapeCrops, index: int, prediction: ShapePrediction) -> dict[str, Any]:
         """The results of the scene at `index`, from its shapes by the mean code and its samples."""
-        mean, drawn = prediction
-        threshold = call.options["mask_threshold"]
-        canvas = _Canvas(call.scenes[index], crops.objects[crops.scenes[index]], threshold, self.config.rim_width)
+        drawn, threshold = prediction.drawn, call.options["mask_threshold"]
+        scene, rows = call.scenes[index], crops.objects[crops.scenes[index]]
+        canvas = _Canvas(scene, rows, threshold, self.config.rim_width, scene.occluders)
         probabilities, amodal = canvas.blank(torch.float32), canvas.blank(torch.bool)
-        for objects, pasted, _ in canvas.paste(mean):
+        for objects, pasted, _ in canvas.paste(prediction.mean):
             probabilities[objects], amodal[objects] = pasted, pasted > threshold
         result: dict[str, Any] = {"amodal_masks": amodal, "probabilities": probabilities}
         if drawn is None:
             return result
+        canvas = _Canvas(scene, rows, threshold, self.config.rim_width, prediction.hiders)
         result |= canvas.paste_samples(drawn, probabilities)
         if call.options["select"] == "visible":
             best = result["sample_scores"][canvas.objects].argmax(dim=1)
@@ -359,16 +541,18 @@ class AmodalVAEPipeline(MaskPipeline):
         call: MaskCall,
         crops: ShapeCrops,
         index: int,
-        prediction: tuple[Shapes, Shapes | None],
+        prediction: ShapePrediction,
         row: int,
         window: Sequence[int],
-    ) -> tuple[MaskCall, ShapeCrops, int, tuple[Shapes, Shapes | None]]:
+    ) -> tuple[MaskCall, ShapeCrops, int, ShapePrediction]:
         """See `MaskPipeline.cut_object`."""
         found = (crops.objects[crops.scenes[index]] == row).nonzero()[:, 0].tolist()  # one, or none without a pixel
         part = slice(found[0], found[0] + 1) if found else slice(0, 0)
         one = replace(crops, objects=crops.objects.new_zeros(len(found)), scenes=[slice(0, len(found))])
-        mean, drawn = prediction
-        answer = mean.of(part), None if drawn is None else drawn.of(part)
+        answer, hiders = prediction.of(part), prediction.hiders
+        if hiders is not None:
+            single = isinstance(hiders, SceneMasks) and len(hiders) == 1
+            answer.hiders = hiders.cut(0 if single else row, window)
         return replace(call, scenes=[call.scenes[index].cut(row, window)]), one, 0, answer
 
 
@@ -380,14 +564,20 @@ class _Canvas:
         objects: (R,) int64, those with a visible pixel, ascending.
         threshold: of P(object).
         rim_width: see `AmodalVAEPipeline`.
+        occluders: (N, H, W) or (1, H, W), outside of which nothing grows; None for anywhere.
     """
 
-    def __init__(self, scene: MaskInputs, objects: Tensor, threshold: float, rim_width: int | None) -> None:
+    def __init__(
+        self,
+        scene: MaskInputs,
+        objects: Tensor,
+        threshold: float,
+        rim_width: int | None,
+        occluders: SceneMasks | PackedUnions | None,
+    ) -> None:
         self.objects, self.threshold, self.rim_width = objects, threshold, rim_width
         self.modal = scene.modal.tensor(objects.device)  # [N, H, W]
-        self.occluders = None
-        if scene.occluders is not None:
-            self.occluders = scene.occluders.tensor(objects.device).expand_as(self.modal)
+        self.occluders = None if occluders is None else occluders.tensor(objects.device).expand_as(self.modal)
 
     def blank(self, dtype: torch.dtype) -> Tensor:
         """(N, H, W) of zeros."""
@@ -441,6 +631,13 @@ class _Canvas:
         modal = crop_to_boxes(self.modal, boxes, patches.shape[-1], objects) > 0
         around = beyond_rim(patches > self.threshold, modal, width)
         return paste_from_boxes(around.float(), boxes, *self.modal.shape[1:]) > 0
+
+
+def _joined(first: Tensor, others: Tensor) -> Tensor:
+    """(R, 4), the boxes around `first` (R, 4) and `others` (R, C, 4), all (x, y, w, h)."""
+    corner = torch.minimum(first[:, :2], others[..., :2].amin(1))
+    end = torch.maximum(first[:, :2] + first[:, 2:], (others[..., :2] + others[..., 2:]).amax(1))
+    return torch.cat([corner, end - corner], dim=1)
 
 
 def _areas(masks: Tensor) -> Tensor:

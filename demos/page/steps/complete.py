@@ -10,7 +10,7 @@ from page.models import Models, Progress
 from page.steps.mark import ROOMS
 from page.view.drawing import VIEWS, draw_shapes
 from page.wiring import QUICK, SECONDS, SLOW, SOON, ask, begin, guarded, is_begun, long_work, report, shown
-from page.work.completed import canvas_masks, has_uncertainty, partly_hidden, summary
+from page.work.completed import canvas_masks, has_uncertainty, may_be_hidden, partly_hidden, summary
 from page.work.desk import Question
 from page.work.edits import find_layer
 from page.work.replay import is_edited, replay
@@ -35,6 +35,7 @@ class CompleteStep:
                 self.shape_count = gr.Slider(2, 12, 6, step=1, label="Number", min_width=140)
             self.no_shapes = gr.Markdown("No object has a hidden part.", visible=False, elem_id="no-shapes")
             self.draw_shapes = gr.Button("Draw shapes", size="sm", elem_id="draw-shapes")
+            self.agreed = gr.Markdown("", visible=False, elem_id="shapes-agreed")
             self.gallery = gr.Gallery(
                 label="Choose a shape to see it large",
                 columns=2,
@@ -56,7 +57,7 @@ class CompleteStep:
     @property
     def parts(self) -> list[Any]:
         """What `values` gives values to."""
-        found = [self.shape_of, self.no_shapes, self.draw_shapes, self.gallery, self.pose, self.use_shape]
+        found = [self.shape_of, self.no_shapes, self.draw_shapes, self.agreed, self.gallery, self.pose, self.use_shape]
         return [self.look, self.summary, *found]
 
     def values(self, session: Session) -> tuple[Any, ...]:
@@ -71,7 +72,7 @@ class CompleteStep:
         dropdown = gr.Dropdown(choices=names, value=names[0][1] if names else None, interactive=bool(names))
         nothing = gr.Markdown(visible=not names), gr.Button(interactive=bool(names))
         hidden = gr.Gallery(value=None, visible=False), gr.Checkbox(visible=False), gr.Button(visible=False)
-        return (look, summary(session), dropdown, *nothing, *hidden)
+        return (look, summary(session), dropdown, *nothing, gr.Markdown(visible=False), *hidden)
 
     def wire(self, page: Any) -> None:
         state, everything, mark = page.session, page.everything, page.mark
@@ -82,7 +83,7 @@ class CompleteStep:
         for event in (checked, page.answered):
             event.success(self.on_complete, asked, [*page.walked, page.work], show_progress="hidden", **SLOW)
         self.look.input(self.on_look, [state, self.look], everything, show_progress="hidden", **SOON)
-        shape = [state, self.gallery, self.pose, self.use_shape, self.chosen_shape]
+        shape = [state, self.agreed, self.gallery, self.pose, self.use_shape, self.chosen_shape]
         asked = [state, self.shape_of, self.shape_count]
         page.after_waiting(self.draw_shapes.click, self.on_shapes, asked, shape)
         chosen = [*everything, self.chosen_shape, self.use_shape]
@@ -132,14 +133,18 @@ class CompleteStep:
         photo = session.completed.photo
         count = int(min(max(count, 2), 12))
         seen = self.models.shape_by_photo(session.completed, index)
-        samples, fits = self.models.shapes(photo, modal[index], count - (seen is not None))
+        count -= seen is not None
+        samples, fits = self.models.shapes(photo, modal[index], may_be_hidden(session.completed, index), count)
+        words = _agreement(len(samples), count)
         said = [f"fits {100 * float(fit):.0f}%" for fit in fits]
         if seen is not None:
             samples, said = np.concatenate([seen[None], samples]), ["From the photo", *said]
         pictures = draw_shapes(photo, modal[index], amodal[index], samples, said)
         drawn = session.step(samples=samples, samples_of=number, shape=None)
         gallery = gr.Gallery(value=pictures, selected_index=None, visible=True)
-        return drawn, gallery, gr.Checkbox(value=False, visible=True), gr.Button(interactive=False, visible=True), None
+        agreed = gr.Markdown(value=words, visible=bool(words))
+        pose, use = gr.Checkbox(value=False, visible=True), gr.Button(interactive=False, visible=True)
+        return drawn, agreed, gallery, pose, use, None
 
     @guarded
     def on_shape(self, session: Session, event: gr.SelectData) -> tuple[Any, ...]:
@@ -155,6 +160,13 @@ class CompleteStep:
         where = "in the scene; Undo there takes it back" if pose else "in the scene too"
         gr.Info(f"The object has the shape that you chose, {where}.", duration=SECONDS)
         return shown(used)
+
+
+def _agreement(found: int, asked: int) -> str:
+    """Why there are fewer shapes than were asked for, by the outline; "" where there are as many."""
+    if found == 1 < asked:
+        return "All completions by the outline agree: one shape."
+    return f"By the outline, {found} shapes differ; more would be like these." if found < asked else ""
 
 
 def complete(

@@ -5,6 +5,8 @@ import html
 import numpy as np
 
 from amodal_diffusion import Scene
+from amodal_diffusion.masks import mask_unions
+from amodal_diffusion.ordering import ancestors
 from page.work.session import MAX_OBJECTS, Session
 
 
@@ -19,6 +21,26 @@ def canvas_masks(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
         modal[index, y : y + h, x : x + w] = layer.modal
         amodal[index, y : y + h, x : x + w] = layer.amodal
     return modal, amodal
+
+
+def may_be_hidden(scene: Scene, index: int) -> np.ndarray:
+    """(H, W) bool, where an object of a scene as it was completed may have hidden parts.
+
+    Under what is in front of it, beyond the frame of the photo, and where it was completed to have some.
+    """
+    modal, amodal = canvas_masks(scene)
+    front = mask_unions(modal, ancestors(scene.order)[index : index + 1])[0]
+    beyond = np.zeros_like(front) if scene.replaced is None else scene.replaced
+    return front | beyond | (amodal[index] & ~modal[index])
+
+
+def unlike(samples: np.ndarray, least: float = 0.01) -> list[int]:
+    """Which of the shapes (K, H, W) bool differ from each one before them by a share of both that can be seen."""
+    kept: list[int] = []
+    for number, sample in enumerate(samples):
+        if all((sample ^ samples[other]).sum() >= least * (sample | samples[other]).sum() > 0 for other in kept):
+            kept.append(number)
+    return kept
 
 
 def has_uncertainty(scene: Scene) -> bool:

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from page.view.drawing import draw_shape, draw_shapes
 from page.view.panel import FILLERS
 from page.wiring import STAGES
 from page.work.actions import go_to
-from page.work.completed import canvas_masks, partly_hidden
+from page.work.completed import canvas_masks, may_be_hidden, partly_hidden, unlike
 from page.work.files.photos import with_photo
 from page.work.marks import add_marks
 from page.work.session import PageError, Session
@@ -60,8 +61,8 @@ def test_completing_needs_marks_a_photo_and_the_pipelines(tmp_path, blank, marke
 def test_another_shape_takes_the_place_of_the_first(completed, models):
     number = completed.completed.layers[0].id
     modal, amodal = canvas_masks(completed.completed)
-    samples, scores = models.shapes(completed.photo, modal[0], 3)
-    assert len(samples) == 3 and (np.diff(scores) <= 0).all()
+    samples, scores = models.shapes(completed.photo, modal[0], may_be_hidden(completed.completed, 0), 3)
+    assert len(samples) == len(scores) == 3
     pictures = draw_shapes(completed.photo, modal[0], amodal[0], samples, ["one", "two", "three"])
     assert re.fullmatch(r"two, \d+% changed", pictures[1][1])
     assert len(pictures) == 3 and all(max(picture.size) == 1000 for picture, _ in pictures)
@@ -94,12 +95,43 @@ def test_the_network_that_sees_the_photo_comes_first(completed, models, folder, 
     assert seen.shape == modal[0].shape and (seen >= modal[0]).all()
     page = Page(every)
     page.build()
-    *_, (drawn, gallery, *_) = page.complete.on_shapes(completed, number, 4)
+    *_, (drawn, _, gallery, *_) = page.complete.on_shapes(completed, number, 4)
     words = [item["caption"] for item in gallery.value]
     assert words[0].startswith("From the photo, ") and all(word.startswith("fits ") for word in words[1:])
     assert len(drawn.samples) == len(words) == 4 and (drawn.samples[0] == seen).all()
     shipped = Models(ROOT / "pipelines")
     assert shipped.choices[0].key == "pcnet-m-photo" and shipped.usual == "asbu"
+
+
+def test_shapes_differ_where_the_object_may_be_hidden(completed, models):
+    scene = completed.completed
+    modal, amodal = canvas_masks(scene)
+    number, hidden = scene.layers[0].id, may_be_hidden(scene, 0)
+    samples, _ = models.shapes(scene.photo, modal[0], hidden, 4)
+    assert len(samples) > 1 and not (samples & ~(modal[0] | hidden)).any()
+    front = scene.order[:, 0] == 1
+    np.testing.assert_array_equal(hidden, modal[front].any(axis=0) | (amodal[0] & ~modal[0]))
+    page = Page(models)
+    page.build()
+    *_, (drawn, agreed, gallery, *_) = page.complete.on_shapes(completed, number, 4)
+    assert len(drawn.samples) == len(gallery.value) == len(samples) and agreed.visible == (len(samples) < 4)
+    # In front of all others, and as it is seen: there is nothing to draw, and the page says so.
+    layer = replace(scene.layers[0], amodal=scene.layers[0].modal)
+    ahead = replace(scene, layers=(layer, *scene.layers[1:]), order=np.zeros_like(scene.order))
+    *_, (drawn, agreed, gallery, *_) = page.complete.on_shapes(completed.step(completed=ahead), number, 4)
+    assert len(drawn.samples) == len(gallery.value) == 1 and (drawn.samples[0] == modal[0]).all()
+    assert agreed.visible and agreed.value == "All completions by the outline agree: one shape."
+    beyond = np.zeros_like(hidden)
+    beyond[:5] = True
+    assert (may_be_hidden(replace(ahead, replaced=beyond), 0) == beyond).all()
+
+
+def test_shapes_that_are_alike_are_shown_once():
+    samples = np.zeros((5, 20, 20), bool)
+    samples[:, :10] = True
+    samples[1, 10, 10] = True  # a pixel of 200 is not seen
+    samples[3:, 10:12] = True
+    assert unlike(samples) == [0, 3] and unlike(samples[:0]) == [] and unlike(np.zeros_like(samples)) == [0]
 
 
 def test_a_chosen_shape_can_be_another_pose(completed, models):

@@ -11,6 +11,7 @@ from PIL import Image
 from amodal_diffusion import AmodalPipeline, AmodalVAE, AmodalVAEPipeline
 from amodal_diffusion.evaluation import call_pipeline
 from amodal_diffusion.images import denormalize_images
+from amodal_diffusion.metrics import sample_widths
 from amodal_diffusion.models.amodal_vae import DiagonalGaussian
 from mask_helpers import random_masks
 from pipeline_helpers import stacked_bars
@@ -239,6 +240,108 @@ def test_uncertainty_is_the_spread_of_the_samples(square):
     assert (stretcher()(None, square, num_samples=1).uncertainty < 1e-3).all()
 
 
+# diverse samples
+
+
+def drawn(pipeline, masks, count=6, image=None, **options):
+    return pipeline(image, masks, num_samples=count, sample_choice="diverse", **{"generator": seeded(), **options})
+
+
+@pytest.fixture
+def half_hidden():
+    """A square of which the right half is hidden by a bar, the bar, and a whole square far from both."""
+    masks = np.zeros((3, HEIGHT, WIDTH), bool)
+    masks[0, 20:44, 30:42] = True
+    masks[1, 8:56, 42:66] = True
+    masks[2, 22:40, 76:90] = True
+    return masks
+
+
+def test_samples_differ_where_the_object_is_hidden_and_nowhere_else(pipeline, half_hidden):
+    front = np.zeros_like(half_hidden)
+    front[0] = half_hidden[1]  # the order is known: the bar is in front
+    samples = drawn(pipeline, half_hidden, occluder_masks=front).samples
+    widths = sample_widths(samples)
+    assert widths[0] > 0.1 and widths[1] == widths[2] == 0
+    np.testing.assert_array_equal(samples[1:], np.repeat(half_hidden[1:, None], 6, axis=1))
+    assert (samples[0] >= half_hidden[0]).all() and (samples[0] <= half_hidden[0] | front[0]).all()
+    independent = pipeline(None, half_hidden, num_samples=6, generator=seeded()).samples
+    assert sample_widths(independent)[2] > 0  # as published, they differ there as well
+
+
+def test_the_other_masks_hide_where_nothing_else_is_known(pipeline, half_hidden):
+    output = drawn(pipeline, half_hidden)
+    others = np.stack([np.delete(half_hidden, index, axis=0).any(axis=0) for index in range(3)])
+    assert (output.samples <= (half_hidden | others)[:, None]).all()
+    np.testing.assert_array_equal(output.samples, drawn(pipeline, half_hidden, occluder_masks=others).samples)
+    assert (drawn(pipeline, half_hidden[0]).samples[0] & ~half_hidden[0]).any()  # alone, it may grow anywhere
+    alone = pipeline(None, half_hidden)
+    np.testing.assert_array_equal(output.amodal_masks, alone.amodal_masks)  # which samples change nothing in
+
+
+def test_shapes_reach_as_far_as_the_occluders(half_hidden):
+    widths = drawn(stretcher(), half_hidden[:2], 12).samples[0].any(axis=1).sum(axis=1)
+    assert widths.min() == 12 and widths.max() > 20  # 12 columns are seen, and at most as many may be hidden
+    assert widths.max() <= 24
+    told = drawn(stretcher(), half_hidden[:2], 12, amodal_box=[[30.0, 20.0, 18.0, 24.0], None])
+    assert (told.samples[0].any(axis=1).sum(axis=1) == 18).all()  # a box that the caller knows
+
+
+def test_samples_are_chosen_from_the_candidates(half_hidden, monkeypatch):
+    """With as many candidates as samples all of them are returned, and each chosen one is among these."""
+    pipeline, module = quiet(tiny_vae()), "amodal_diffusion.pipelines.completion.amodal_vae"
+    monkeypatch.setattr(f"{module}._CANDIDATES_A_SAMPLE", 1)
+    monkeypatch.setattr(f"{module}._CANDIDATES", 12)
+    every = {sample.tobytes() for sample in drawn(pipeline, half_hidden, 12).samples[0]}
+    few = [sample.tobytes() for sample in drawn(pipeline, half_hidden, 3).samples[0]]
+    assert len(every) > 6 and set(few) <= every and len(set(few)) == 3
+    assert (
+        sample_widths(drawn(pipeline, half_hidden, 3).samples)[0]
+        > sample_widths(drawn(pipeline, half_hidden, 12).samples)[0]
+    )
+
+
+def test_seed_and_batch_decide_nothing_but_the_draws(pipeline, half_hidden, monkeypatch):
+    expected = drawn(pipeline, half_hidden, generator=seeded(3))
+    for options in ({}, {"batch_size": 5}):
+        again = drawn(pipeline, half_hidden, generator=seeded(3), **options)
+        assert (again.samples != expected.samples).mean() < 1e-4
+    assert (drawn(pipeline, half_hidden, generator=seeded(4)).samples != expected.samples).any()
+    compact = drawn(pipeline, half_hidden, generator=seeded(3), output_type="compact")
+    np.testing.assert_array_equal(np.asarray(compact.samples), expected.samples)
+    scenes = drawn(pipeline, [half_hidden, half_hidden[:2]], generator=seeded(3))
+    assert (scenes.samples[0] != expected.samples).mean() < 1e-4 and scenes.samples[1].shape[:2] == (2, 6)
+    monkeypatch.setattr("amodal_diffusion.pipelines.completion.amodal_vae._TOGETHER", 1)
+    assert (drawn(pipeline, half_hidden, generator=seeded(3)).samples != expected.samples).mean() < 1e-4
+
+
+def test_temperature_is_the_spread_of_the_codes(square):
+    spreads = []
+    for temperature in (0.0, 1.0, 3.0):
+        output = stretcher()(None, square, num_samples=8, sample_temperature=temperature, generator=seeded())
+        spreads.append(output.samples[0].any(axis=1).sum(axis=1).std())
+    assert spreads[0] == 0 and 0 < spreads[1] < spreads[2]
+    hot = stretcher(sample_temperature=3.0)
+    plain = stretcher()(None, square, num_samples=8, generator=seeded())
+    # Independent draws stay those of the posterior, whatever the checkpoint says of diverse ones.
+    np.testing.assert_array_equal(hot(None, square, num_samples=8, generator=seeded()).samples, plain.samples)
+    np.testing.assert_array_equal(
+        drawn(hot, square).samples, drawn(stretcher(), square, sample_temperature=3.0).samples
+    )
+
+
+def test_diverse_samples_of_empty_and_full_masks(pipeline):
+    masks = np.zeros((3, HEIGHT, WIDTH), bool)
+    masks[1], masks[2, 20:40, 20:40] = True, True
+    output = drawn(pipeline, masks, select="visible")
+    assert not output.samples[0].any() and not output.sample_scores[0].any() and output.samples[1].all()
+    assert drawn(pipeline, masks[:0]).samples.shape == (0, 6, HEIGHT, WIDTH)
+    assert drawn(pipeline, masks[:1]).samples.shape == (1, 6, HEIGHT, WIDTH)
+    assert pipeline(None, masks, sample_choice="diverse").samples is None
+    best = output.sample_scores.argmax(axis=1)
+    np.testing.assert_array_equal(output.amodal_masks, output.samples[np.arange(3), best])
+
+
 # the caller's box, occluders, categories
 
 
@@ -364,6 +467,13 @@ def test_network_is_fetched_where_it_is_offloaded(modal):
         ({"num_samples": 1.5}, TypeError, "`num_samples` must be an integer, got 1.5"),
         ({"select": "best"}, ValueError, "`select` must be one of 'mean', 'visible', got 'best'"),
         ({"select": "visible"}, ValueError, "`num_samples` must be at least 1 where `select` is 'visible'"),
+        (
+            {"sample_choice": "best"},
+            ValueError,
+            "`sample_choice` must be one of 'independent', 'diverse', got 'best'",
+        ),
+        ({"sample_temperature": -1}, ValueError, r"`sample_temperature` must lie in \[0, 10\), got -1"),
+        ({"sample_temperature": "hot"}, TypeError, "`sample_temperature` must be a number, got 'hot'"),
         ({"mask_threshold": 1.0}, ValueError, r"`mask_threshold` must lie in \[0, 1\), got 1.0"),
         ({"batch_size": 0}, ValueError, "`batch_size` must be at least 1, got 0"),
         ({"output_type": "tf"}, ValueError, "`output_type` must be one of"),
@@ -410,6 +520,7 @@ def test_wrong_arguments_of_a_list_are_named(pipeline, modal):
     [
         ({"mask_threshold": "half"}, TypeError, "`mask_threshold` must be a number, got 'half'"),
         ({"rim_width": -1}, ValueError, "`rim_width` must be at least 0, got -1"),
+        ({"sample_temperature": 10}, ValueError, r"`sample_temperature` must lie in \[0, 10\), got 10"),
         ({"rim_width": 0.5}, TypeError, "`rim_width` must be an integer, got 0.5"),
     ],
 )
@@ -423,19 +534,25 @@ def test_wrong_settings_are_named(settings, error, message):
 
 def test_save_and_load(tmp_path, modal):
     folder = tmp_path / "amodal-vae"
-    pipeline = quiet(tiny_vae(num_categories=2), mask_threshold=0.4, rim_width=1)
+    pipeline = quiet(tiny_vae(num_categories=2), mask_threshold=0.4, rim_width=1, sample_temperature=1.5)
     pipeline.save_pretrained(folder)
     index = json.loads((folder / "model_index.json").read_text())
     assert index.pop("_diffusers_version")
     assert index == {
         "_class_name": ["pipeline", "AmodalVAEPipeline"], "model": ["amodal_diffusion", "AmodalVAE"],
-        "mask_threshold": 0.4, "rim_width": 1,
+        "mask_threshold": 0.4, "rim_width": 1, "sample_temperature": 1.5,
     }  # fmt: skip
     expected = pipeline(None, modal, num_samples=2, generator=seeded(), category_ids=[1, 2, 0])
     loaded = AmodalPipeline.from_pretrained(folder)
     assert type(loaded) is AmodalVAEPipeline and not loaded.model.training
     output = loaded(None, modal, num_samples=2, generator=seeded(), category_ids=[1, 2, 0])
     np.testing.assert_array_equal(output.samples, expected.samples)
+    diverse = [
+        pipe(None, modal, num_samples=2, sample_choice="diverse", generator=seeded(), **told).samples
+        for pipe, told in ((pipeline, {"sample_temperature": 1.5}), (loaded, {}), (loaded, {"sample_temperature": 0.1}))
+    ]
+    np.testing.assert_array_equal(diverse[0], diverse[1])
+    assert (diverse[2] != diverse[1]).any()
     assert (folder / "pipeline.py").read_text() == "from amodal_diffusion import AmodalVAEPipeline  # noqa: F401\n"
 
 
@@ -489,6 +606,19 @@ def test_photos_go_with_their_masks(square):
         pipe(None, square)
     with pytest.raises(ValueError, match=r"`image\[1\]` must be given"):
         pipe([red, None], [square[None], square[None]])
+
+
+def test_each_candidate_sees_the_photo_in_its_own_box(half_hidden):
+    """The network completes to 1.5 + its mean of red / 4 of the box, and no box reaches the red at the right."""
+    pipe = noticer()
+    photo = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    photo[:, 66:, 0] = 255
+    drawn(pipe, half_hidden[:2], image=photo)
+    boxes = pipe.model.shown[:, :1].mean((2, 3))
+    assert len(boxes) == 2 * 48 and (boxes[:48] == boxes[0]).all()
+    photo[:, 45:, 0] = 255
+    drawn(pipe, half_hidden[:2], image=photo)
+    assert len(pipe.model.shown[:48].mean((1, 2, 3)).unique()) > 10
 
 
 @pytest.mark.parametrize("encoder", ["resnet", "efficientnet-lite0"])
