@@ -21,6 +21,7 @@ from amodal_diffusion import (
     ASBUPipeline,
     ASBUPredictor,
     ContentPipeline,
+    OrderNetPipeline,
     PCNetContent,
     Scene,
 )
@@ -28,7 +29,7 @@ from amodal_diffusion.cli import main as cli
 from amodal_diffusion.data import load_amodal_dataset
 from amodal_diffusion.evaluation import PAPER_TABLES
 from amodal_diffusion.masks import encode_rle
-from photo_helpers import tiny_occamodal
+from photo_helpers import tiny_occamodal, tiny_order_net
 from pipeline_helpers import tiny_pipeline
 from repository_helpers import ROOT
 
@@ -63,6 +64,10 @@ def tiny_asbu():
 
 def tiny_vae():
     return AmodalVAEPipeline(AmodalVAE(sample_size=16, latent_channels=4, block_out_channels=(4, 8)))
+
+
+def tiny_orders():
+    return OrderNetPipeline(tiny_order_net())
 
 
 def tiny_content():
@@ -103,7 +108,7 @@ def workplace(tmp_path, monkeypatch):
     Image.fromarray(modal[1]).save("mask.png")
     tiny_pipelines = {
         "pcnet-m": tiny_pipeline, "occamodal": tiny_occamodal, "asbu": tiny_asbu, "amodal-vae": tiny_vae,
-        "pcnet-c": tiny_content,
+        "pcnet-c": tiny_content, "order-net": tiny_orders,
     }  # fmt: skip
     shutil.copytree(PIPELINES / "deocclusion", "pipelines/deocclusion")
     for name, tiny in tiny_pipelines.items():
