@@ -313,7 +313,8 @@ def test_complete_writes_samples(files, capsys):
     ]  # fmt: skip
     modal = np.stack([labels == 1, labels == 2])
     pipeline = AmodalVAEPipeline.from_pretrained(vae)
-    expected = pipeline(None, modal, num_samples=3, generator=torch.Generator().manual_seed(5))  # unknown categories
+    generator = torch.Generator().manual_seed(5)
+    expected = pipeline(None, modal, num_samples=3, sample_choice="diverse", generator=generator)  # unknown categories
     names = [f"00{index}-label-{index + 1}" for index in range(2)]
     written = sorted(path.name for path in (out / "samples").iterdir())
     assert written == sorted(f"{name}{end}.png" for name in names for end in ("", "_00", "_01", "_02"))
