@@ -62,7 +62,7 @@ def call_pipeline(
         masks: (N, H, W) bool modal masks.
         category_ids: N ids, None where unknown, which becomes the `unknown_category_id` of the pipeline.
         alone: every object is completed as if it had been given alone: a pipeline that takes occluders from the other
-            masks of a call (`sees_neighbours`) gets one scene an object, and no order comes back.
+            masks of a call (`sees_neighbours`, or diverse samples) gets one scene an object, and no order comes back.
         is_crowd: N flags: a crowd is seen as what it is, something that may hide others, and is not completed itself:
             its amodal mask and its samples are the modal mask.
         output_type: of the call; numpy arrays where the objects are completed in scenes of their own.
@@ -79,7 +79,8 @@ def call_pipeline(
         >>> call_pipeline(pipe, None, np.ones((2, 8, 8), bool), [None, None]).amodal_masks.shape
         (2, 8, 8)
     """
-    apart = alone and pipeline.sees_neighbours and len(masks) > 0
+    sees_others = pipeline.sees_neighbours or call_options.get("sample_choice") == "diverse"
+    apart = alone and sees_others and len(masks) > 0
     conditioned = getattr(pipeline, "class_conditioned", False)  # which a pipeline of others need not have
     ids = category_id_array(category_ids, pipeline.unknown_category_id, conditioned=conditioned)
     call_options["category_ids"] = list(ids[:, None]) if apart else ids

@@ -277,6 +277,10 @@ def test_the_other_masks_hide_where_nothing_else_is_known(pipeline, half_hidden)
     assert (drawn(pipeline, half_hidden[0]).samples[0] & ~half_hidden[0]).any()  # alone, it may grow anywhere
     alone = pipeline(None, half_hidden)
     np.testing.assert_array_equal(output.amodal_masks, alone.amodal_masks)  # which samples change nothing in
+    options = {"num_samples": 6, "sample_choice": "diverse", "generator": seeded()}
+    apart = call_pipeline(pipeline, None, half_hidden, [None] * 3, alone=True, **options).samples
+    first = drawn(pipeline, half_hidden[0]).samples
+    assert apart.shape == output.samples.shape and (apart[:1] != first).mean() < 1e-4
 
 
 def test_shapes_reach_as_far_as_the_occluders(half_hidden):
