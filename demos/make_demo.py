@@ -26,6 +26,8 @@ from edited import draw_objects, edit, load_scene_pipeline, write_scene
 from woven import paint, woven
 
 HERE = Path(__file__).parent
+BESIDE = "spoon"
+"""It hides others, but its own whole mask is not shown: every network here joins the ends of its handle by a leaf."""
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -61,10 +63,10 @@ def complete_one_mask(
     return given, found, float((whole & ~mask).sum() / max(1, whole.sum()))
 
 
-def show_uncertainty(model: str | Path, photo: Image.Image, masks: np.ndarray) -> Image.Image:
+def show_uncertainty(model: str | Path, photo: Image.Image, masks: np.ndarray, shown: list[int]) -> Image.Image:
     """The whole objects as outlines, and where the pipeline is unsure of them."""
     out = load(model)(photo, masks, return_order=False)
-    return draw_uncertainty(photo, out.uncertainty, out.amodal_masks)
+    return draw_uncertainty(photo, out.uncertainty[shown], out.amodal_masks[shown])
 
 
 def draw_several(
@@ -107,28 +109,32 @@ def main() -> int:
         example = load_example("coffee")
     except ImportError as error:
         sys.exit(f"the demo needs the extra `demo` ({error})")
-    photo, objects = example.image, ObjectMasks(example.masks, names=example.names)
+    photo, every = example.image, ObjectMasks(example.masks, names=example.names)
+    shown = [index for index, name in enumerate(every.names) if name != BESIDE]
+    objects = ObjectMasks(every.masks[shown], names=[every.names[index] for index in shown])
 
-    out = load(args.model)(photo, objects.masks)
+    found = load(args.model)(photo, every.masks)
+    amodal_masks, order = found.amodal_masks[shown], found.order[np.ix_(shown, shown)]
+    probabilities = None if found.probabilities is None else found.probabilities[shown]
 
     document = coco_document(
         objects,
-        out.amodal_masks,
-        out.order,
-        probabilities=out.probabilities,
+        amodal_masks,
+        order,
+        probabilities=probabilities,
         file_name="coffee.png",
         info={"model": Path(args.model).name, "version": __version__},
     )
-    overlay = draw_overlay(photo, objects.masks, out.amodal_masks, names=objects.names)
-    graph = draw_order_graph(out.order, names=objects.names, masks=objects.masks, image=photo)
-    written = save_completion(args.output, document, out.amodal_masks, overlay=overlay, order_graph=graph)
-    given, found, hidden_alone = complete_one_mask(args.one_mask_model, photo, objects.masks[0], objects.names[0])
+    overlay = draw_overlay(photo, objects.masks, amodal_masks, names=objects.names)
+    graph = draw_order_graph(order, names=objects.names, masks=objects.masks, image=photo)
+    written = save_completion(args.output, document, amodal_masks, overlay=overlay, order_graph=graph)
+    given, alone, hidden_alone = complete_one_mask(args.one_mask_model, photo, objects.masks[0], objects.names[0])
     pictures = {
-        "one_mask": found,
-        "uncertainty": show_uncertainty(args.uncertainty_model, photo, objects.masks),
-        "samples": draw_several(args.samples_model, photo, objects.masks, out.order),
+        "one_mask": alone,
+        "uncertainty": show_uncertainty(args.uncertainty_model, photo, every.masks, shown),
+        "samples": draw_several(args.samples_model, photo, every.masks, found.order),
     }
-    scene = scene_pipe(photo, objects.masks, names=objects.names)
+    scene = scene_pipe(photo, every.masks, names=every.names)
     edited = edit(scene)
     pictures["whole_objects"] = draw_objects(scene)
     written += write_scene(edited, args.output)
@@ -140,7 +146,7 @@ def main() -> int:
         whole = whole.resize((whole.width * photo.height // whole.height, photo.height), Image.Resampling.LANCZOS)
         strips = {
             "demo": side_by_side([overlay, graph]),
-            "one_mask": side_by_side([given, found]),
+            "one_mask": side_by_side([given, alone]),
             "uncertainty": pictures["uncertainty"],
             "samples": pictures["samples"],
             "woven": draw_woven(args.model, args.uncertainty_model),
@@ -150,10 +156,10 @@ def main() -> int:
             save_image(strip, args.docs / f"{name}.jpg", quality=92)
             written.append(args.docs / f"{name}.jpg")
 
-    for name, modal, amodal in zip(objects.names, objects.masks, out.amodal_masks, strict=True):
+    for name, modal, amodal in zip(objects.names, objects.masks, amodal_masks, strict=True):
         hidden = (amodal & ~modal).sum() / max(1, amodal.sum())
         sys.stdout.write(f"{name}: {hidden:.0%} hidden\n")
-    for front, behind in order_pairs(out.order):
+    for front, behind in order_pairs(order):
         sys.stdout.write(f"{objects.names[front]} is in front of {objects.names[behind]}\n")
     sys.stdout.write(f"{objects.names[0]} from the photo and its mask alone: {hidden_alone:.0%} hidden\n")
     sys.stdout.write("".join(f"wrote {path}\n" for path in written))
