@@ -121,7 +121,8 @@ def mask_overlaps(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> IntArray
     first, second = _check_stack(first, "first"), _check_stack(second, "second")
     if first.shape[1:] != second.shape[1:]:
         raise ValueError(f"`first` has masks of size {first.shape[1:]}, `second` of {second.shape[1:]}")
-    return packed.overlaps(packed.pack(first), packed.pack(second))
+    words = packed.pack(first)
+    return packed.overlaps(words, words if second is first else packed.pack(second))
 
 
 def mask_unions(masks: npt.NDArray[Any], chosen: npt.NDArray[np.bool_]) -> BoolArray:

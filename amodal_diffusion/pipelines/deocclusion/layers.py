@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...display import short_repr
-from ...masks import BoolArray, TileStack, dilate, erode, mask_areas, mask_boxes, mask_overlaps, mask_unions
+from ...masks import BoolArray, TileStack, dilate, erode, mask_boxes, mask_overlaps, mask_unions
 from ...scene import Layer
 from ...scene.formats.document import MAX_PICTURE_PIXELS
 from ...scene.layer import translation
@@ -128,8 +128,9 @@ def lying_before(masks: BoolArray) -> BoolArray:
         array([[0, 0],
                [1, 0]])
     """
-    areas = mask_areas(masks)
-    return (2 * mask_overlaps(masks, masks) >= areas[:, None]) & (areas[:, None] < areas) & (areas > 0)[:, None]
+    overlaps = mask_overlaps(masks, masks)
+    areas = overlaps.diagonal()
+    return (2 * overlaps >= areas[:, None]) & (areas[:, None] < areas) & (areas > 0)[:, None]
 
 
 def cut_by_front(masks: BoolArray, order: npt.ArrayLike | None) -> tuple[BoolArray, BoolArray]:
@@ -179,11 +180,11 @@ def split_overlaps(masks: BoolArray, order: npt.NDArray[np.int8]) -> BoolArray:
         array([[0, 0, 1, 1],
                [1, 1, 0, 0]])
     """
-    areas = mask_areas(masks)
-    index = np.arange(len(masks))
+    overlaps = mask_overlaps(masks, masks)
+    areas, index = overlaps.diagonal(), np.arange(len(masks))
     smaller = (areas[:, None] < areas[None]) | ((areas[:, None] == areas[None]) & (index[:, None] > index[None]))
     front = np.where(order == 0, smaller, order == 1)
-    cut = np.flatnonzero((mask_overlaps(masks, masks) > 0).sum(axis=1) > 1)
+    cut = np.flatnonzero((overlaps > 0).sum(axis=1) > 1)
     if not len(cut):
         return masks
     owned = masks.copy()
