@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from trainer.arguments import errors_by_flag, flag, parse
+from trainer.running import run
 
 from amodal_diffusion.data import build_objects, convert_dataset, read_annotations, record_masks
 from amodal_diffusion.data.samplers import split_photos
@@ -107,4 +108,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -43,6 +43,7 @@ from trainer.loop import Task, Validation, train
 from trainer.pasted_photos import check_rgb
 from trainer.photo_sources import check_images, read_photo_sources
 from trainer.pictures import completion_grid
+from trainer.running import run
 from trainer.shape_validation import complete_scenes, draw_completions, score_completions
 from trainer.synthetic_masks import read_mask_sources
 from transformers import ResNetConfig
@@ -567,4 +568,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -28,6 +28,7 @@ from trainer.arguments import (
 )
 from trainer.loop import train
 from trainer.pasted_photos import MaskOrPhotoArguments, PastedPhotos, PhotoFlag, check_photo_flags, check_rgb
+from trainer.running import run
 from trainer.synthetic_masks import RECIPES, SyntheticMaskArguments, SyntheticMaskTask
 
 from amodal_diffusion import ASBUPipeline, ASBUPredictor, PCNetMaskPipeline
@@ -213,4 +214,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -29,6 +29,7 @@ from trainer.arguments import (
 from trainer.loop import Task, Validation, train
 from trainer.photo_sources import check_images, read_photo_sources, split_sources
 from trainer.pictures import mask_grid
+from trainer.running import run
 
 from amodal_diffusion import ClickSegmenter, ClickSegmenterPipeline, EfficientNetLite0
 from amodal_diffusion.data.samplers import ClickBatch, ClickSampler, Prefetcher, list_objects
@@ -206,4 +207,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -32,6 +32,7 @@ from trainer.arguments import (
 )
 from trainer.loop import Task, Validation, train
 from trainer.photo_sources import check_images, read_photo_sources, split_sources
+from trainer.running import run
 from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, Mask2FormerImageProcessor, SwinConfig
 
 from amodal_diffusion.data.photos import encoded_photos
@@ -272,4 +273,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -35,6 +35,7 @@ from trainer.arguments import (
 from trainer.loop import Task, Validation, train
 from trainer.photo_sources import Counts, check_images, make_labeller, make_photo_synthesizers
 from trainer.pictures import mask_grid
+from trainer.running import run
 
 from amodal_diffusion import OccAmodalPipeline, OccAmodalPredictor, PCNetMaskPipeline
 from amodal_diffusion.crops import CROP_RULES
@@ -306,4 +307,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

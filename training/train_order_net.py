@@ -36,6 +36,7 @@ from trainer.arguments import (
     source_name,
 )
 from trainer.loop import Task, Validation, train
+from trainer.running import run
 from trainer.true_masks import FLAGS, MovedMaskArguments, check_true_masks, first_objects, read_true_masks
 
 from amodal_diffusion import OrderNet, OrderNetPipeline
@@ -277,4 +278,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

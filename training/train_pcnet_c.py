@@ -44,6 +44,7 @@ from trainer.photo_sources import (
     make_photo_synthesizers,
     read_true_scenes,
 )
+from trainer.running import run
 
 from amodal_diffusion import ContentPipeline, PCNetContent, PCNetContentDiscriminator
 from amodal_diffusion.data.rooms import ColorArchives, HiddenParts
@@ -358,4 +359,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -46,6 +46,7 @@ from trainer.photo_sources import (
     read_true_scenes,
 )
 from trainer.pictures import mask_grid
+from trainer.running import run
 
 from amodal_diffusion import (
     OrderNet,
@@ -332,4 +333,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -26,6 +26,7 @@ from trainer.arguments import (
     parse,
 )
 from trainer.loop import train
+from trainer.running import run
 from trainer.true_masks import TrueMaskArguments, TrueMaskTask, check_true_masks
 
 from amodal_diffusion.crops.features import FEATURE_CROPS
@@ -254,4 +255,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

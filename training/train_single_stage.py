@@ -27,6 +27,7 @@ from trainer.arguments import (
     parse,
 )
 from trainer.loop import train
+from trainer.running import run
 from trainer.true_masks import MovedMaskArguments, TrueMaskTask, check_true_masks
 
 from amodal_diffusion import OccAmodalPredictor, PCNetMask, SingleStagePipeline
@@ -155,4 +156,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -59,8 +60,8 @@ examples:
       --category-ids car=1 bus=1 motorcycle=2 bicycle=2
 
 --detections has visible masks that a segmenter predicted, to be completed by `annotate` ([Z20], Table 4): a JSON list
-of COCO results, such as detectron2's coco_instances_results.json, or weights of torchvision's maskrcnn_resnet50_fpn
-(.pth, .safetensors), which then looks at the photos.
+of COCO results, such as detectron2's coco_instances_results.json, or weights of torchvision's maskrcnn_resnet50_fpn or
+detectron2's Mask R-CNN R50-FPN or R101-FPN (.pth, .safetensors), which then looks at the photos.
 
 The output folder gets data/SPLIT-00000-of-0000n.parquet, README.md (the card) and, with --photos beside, photos/SPLIT/.
 """
@@ -96,7 +97,8 @@ example, visible masks from CVAT and whole ones back into it:
 _STATS_EXAMPLES = """\
 examples:
   amodal-diffusion dataset stats COCO_amodal_val2014.json
-  amodal-diffusion dataset stats mp3d/ --split test --scene '^([^_]+)_' --picture mp3d.png --output mp3d.json
+  amodal-diffusion dataset stats mp3d/ --split test --scene '^([^_]+)_' --picture mp3d.png \\
+      --scenes all --output mp3d.json
 
 Objects by name and by hidden share, photos by scene: the folder of a file name, or what --scene finds in it.
 """
@@ -150,6 +152,18 @@ def _add_stats(actions: Any, parents: list[Any]) -> None:
     stats.add_argument("--scene", metavar="REGEX", help="finds the scene of a photo in its file name")
     stats.add_argument("--output", type=Path, metavar="FILE", help="also write all of it, JSON")
     stats.add_argument("--picture", type=Path, metavar="FILE", help="also draw it")
+    stats.add_argument(
+        "--scenes", type=_most_scenes, default=20, metavar="N", help="scenes in the picture, the largest, or all (20)"
+    )
+
+
+def _most_scenes(text: str) -> int:
+    """A number of scenes, or "all"."""
+    if text == "all":
+        return sys.maxsize
+    if not text.isascii() or not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f'expected a number of at least 1, or "all", got {text!r}')
+    return int(text)
 
 
 def _add_inputs(parser: argparse.ArgumentParser) -> None:
@@ -425,7 +439,7 @@ def _run_dataset_stats(options: argparse.Namespace) -> None:
     if options.output is not None:
         write_text(options.output, json.dumps(statistics.to_dict(), indent=1) + "\n")
     if options.picture is not None:
-        charts = statistics.charts()
+        charts = statistics.charts(most_scenes=options.scenes)
         if not charts:
             raise ValueError("--picture: nothing to draw, no object has a name or a hidden part, and no photo a scene.")
         save_image(draw_bars(charts), options.picture)

@@ -70,9 +70,10 @@ what ours was not computed as published; `--table list` names them. The baseline
 Where rows differ in what a pipeline was trained with, `--methods ROLE=PIPELINE` says in which it stands. Tables of data
 sets (z24-1, z24-2) take `--annotations` alone, the study with people (l20-6) `--preferences`.
 Detections are JSON lists of COCO results, such as detectron2's coco_instances_results.json, or weights of torchvision's
-maskrcnn_resnet50_fpn (.pth, .safetensors), which then looks at the photos. `--detections` has predicted modal masks,
-which are completed with erasers dilated by {_DILATION} pixels (--eraser-dilation); `--results` has amodal masks, and
-NAME, if it is the role of a row (gt, raw, convex, convex-refined, pcnet-m), puts them there.
+maskrcnn_resnet50_fpn or detectron2's Mask R-CNN R50-FPN or R101-FPN (.pth, .safetensors), which then looks at the
+photos. `--detections` has predicted modal masks, which are completed with erasers dilated by {_DILATION} pixels
+(--eraser-dilation); `--results` has amodal masks, and NAME, if it is the role of a row
+(gt, raw, convex, convex-refined, pcnet-m), puts them there.
 
 Several processes share the images out: `torchrun --nproc-per-node 2 -m amodal_diffusion evaluate ...`, or
 `accelerate launch --multi_gpu --num_processes 2 -m amodal_diffusion evaluate ...`; the metrics stay the same.

@@ -265,15 +265,18 @@ def infer_order(
     Example:
         >>> from amodal_diffusion import AmodalVAE, AmodalVAEPipeline
         >>> pipe = AmodalVAEPipeline(AmodalVAE(sample_size=16, latent_channels=2, block_out_channels=(2, 4)))
-        >>> infer_order(argparse.Namespace(order_model="o"), "amodal-vae", pipe, None, None)
+        >>> infer_order(argparse.Namespace(order_model="o"), "vae", pipe, None, None)
         Traceback (most recent call last):
             ...
-        ValueError: --order-model is for a model that takes an order, and amodal-vae does not.
+        ValueError: --order-model: vae takes no order; give one that does by --model, such as pipelines/pcnet-m.
     """
     from ..pipelines import OrderNetPipeline
 
     if not pipeline.takes_option(told):
-        raise ValueError(f"--order-model is for a model that takes an order, and {model} does not.")
+        flag = "--mask-model" if hasattr(options, "mask_model") else "--model"
+        raise ValueError(
+            f"--order-model: {model} takes no order; give one that does by {flag}, such as pipelines/pcnet-m."
+        )
     orders = OrderNetPipeline.from_pretrained(options.order_model, dtype=pipeline.dtype, runtime=options.runtime)
     if orders.needs_image and image is None:
         raise ValueError(f"--no-photo does not go with --order-model {options.order_model}, which looks at the photo.")

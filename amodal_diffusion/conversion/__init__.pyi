@@ -1,6 +1,7 @@
 from .asbu import convert_asbu as convert_asbu
 from .asbu import convert_asbu_weights as convert_asbu_weights
 from .converters import CONVERTERS as CONVERTERS
+from .detectron2 import convert_detectron2_weights as convert_detectron2_weights
 from .occamodal import convert_occamodal as convert_occamodal
 from .occamodal import convert_occamodal_weights as convert_occamodal_weights
 from .pcnet_content import convert_pcnet_content as convert_pcnet_content

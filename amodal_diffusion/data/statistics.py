@@ -96,18 +96,23 @@ class DatasetStatistics:
             "scenes": dict(self.scenes.most_common()),
         }
 
-    def charts(self, most: int = 20) -> dict[str, dict[str, int]]:
+    def charts(self, most: int = 20, most_scenes: int | None = None) -> dict[str, dict[str, int]]:
         """By title, numbers by name, as `visualization.draw_bars` takes them; what there is nothing of is left out.
 
         Args:
             most: names and scenes that are listed; the others are summed.
+            most_scenes: scenes that are listed, in place of `most`.
         """
         charts = {}
         if any(self.hidden):
             charts["objects by hidden share"] = {_bin_name(index): count for index, count in enumerate(self.hidden)}
-        for title, counts in (("objects by name", self.names), ("photos by scene", self.scenes)):
+        scenes = most if most_scenes is None else most_scenes
+        for title, counts, number in (
+            ("objects by name", self.names, most),
+            ("photos by scene", self.scenes, scenes),
+        ):
             if counts:
-                charts[title] = _largest(counts, most)
+                charts[title] = _largest(counts, number)
         return charts
 
     def to_text(self, most: int = 15) -> str:

@@ -99,7 +99,7 @@ def load_methods(
             drawn = posterior_methods(pipeline, name, posterior, seed=seed, **taken, **call_options)
             methods += drawn
     if true_order and not any(isinstance(method, TrueOrderMethod) for method in methods):
-        raise ValueError("`true_order` is given, but none of the methods takes an order.")
+        raise ValueError("`true_order` is given, but none of the methods takes an order; PCNet-M does.")
     if posterior is not None and not drawn:
         raise ValueError("`posterior` is given, but none of the methods draws samples.")
     return methods

@@ -1,26 +1,32 @@
-"""Mask R-CNN of torchvision, where a user has one, as the segmenter of [Z20] and [N21]: masks to score and to complete.
+"""Mask R-CNN of torchvision or detectron2, where a user has one, as the segmenter of [Z20] and [N21].
 
-torchvision is no dependency: whoever has weights of it has it. Mask R-CNNs of other programs come as their results,
-such as detectron2's `coco_instances_results.json`, see `DetectionResults.read`.
+It finds masks to score and to complete. torchvision computes both and is no dependency. Mask R-CNNs of other programs
+come as their results, such as detectron2's `coco_instances_results.json`, see `DetectionResults.read`.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import nn
 
+from ..checkpoints import load_published_state_dict
+from ..conversion.detectron2 import convert_detectron2_weights, is_detectron2, torchvision_detection
 from .detections import DetectionResults
 from .samples import Detections
 
-WEIGHTS_SUFFIXES = (".pth", ".pt", ".safetensors")
+WEIGHTS_SUFFIXES = (".pth", ".pt", ".safetensors", ".pkl")
 """Of files that hold weights; others hold results."""
+
+_SAVE_TENSORS = (
+    "python -c \"import pickle, torch; found = pickle.load(open('{0}', 'rb'))['model']; "
+    "torch.save({{'model': {{name: torch.as_tensor(value) for name, value in found.items()}}}}, '{1}')\""
+)
 
 _CLASSES = "roi_heads.box_predictor.cls_score.weight"
 _MASK = 0.5
@@ -71,30 +77,57 @@ class MaskRCNNDetections(DetectionResults):
 
     @classmethod
     def from_weights(
-        cls, path: str | os.PathLike[str], *, min_score: float = 0.0, device: str | torch.device = "cpu"
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        category_ids: Sequence[int] | None = None,
+        min_score: float = 0.0,
+        device: str | torch.device = "cpu",
     ) -> MaskRCNNDetections:
-        """Load weights of `torchvision.models.detection.maskrcnn_resnet50_fpn` from a file, without unpickling code.
+        """Load a Mask R-CNN from a file, without unpickling code.
 
         Args:
-            path: a state dictionary (.pth, .pt, .safetensors), or a checkpoint that has it under `model`; the number of
-                classes is read off it.
+            path: a state dictionary (.pth, .pt, .safetensors), or a checkpoint that has it under `model`: of
+                `torchvision.models.detection.maskrcnn_resnet50_fpn`, or of detectron2's R50-FPN or R101-FPN, see
+                `convert_detectron2_weights`. The number of classes is read off it.
+            category_ids: of detectron2's classes, in its order; None: of 80 classes COCO's, of others 1, 2, and so on.
             min_score: see the class.
             device: of the network.
 
         Raises:
             ImportError: without torchvision.
             FileNotFoundError: no such file.
-            ValueError: naming the file: it holds code, or weights of another network.
+            ValueError: naming the file: it holds code, such as detectron2's .pkl, or weights of another network.
         """
-        state = _read_weights(path)
-        detection = _torchvision()
-        model = detection.maskrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=len(state[_CLASSES]))
+        name = os.fspath(path)
+        if Path(path).suffix.lower() == ".pkl" and Path(path).is_file():
+            command = _SAVE_TENSORS.format(name, Path(path).with_suffix(".pth"))
+            raise ValueError(
+                f"{name} is a pickle, which may run code, so it is not read. Where you trust it, save its weights as "
+                f"tensors, and give these: {command}"
+            )
+        state = load_published_state_dict(path)
+        if is_detectron2(state):
+            try:
+                model = convert_detectron2_weights(state, category_ids)
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from error
+            return cls(model, name, min_score=min_score, device=device)
+        if category_ids is not None:
+            raise ValueError(f"`category_ids` are of detectron2's classes, and {name} has none of its weights.")
+        if _CLASSES not in state:
+            raise ValueError(
+                f"{name} holds no Mask R-CNN of torchvision or detectron2: it lacks {_CLASSES}. Give what another "
+                "program finds as COCO results, such as detectron2's coco_instances_results.json."
+            )
+        classes = len(state[_CLASSES])
+        model = torchvision_detection().maskrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=classes)
         try:
             model.load_state_dict(state)
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:300]
-            raise ValueError(f"{os.fspath(path)} has weights of another network: {reason}") from error
-        return cls(model, os.fspath(path), min_score=min_score, device=device)
+            raise ValueError(f"{name} has weights of another network: {reason}") from error
+        return cls(model, name, min_score=min_score, device=device)
 
     @torch.no_grad()
     def find(self, image_id: str, height: int, width: int, photo: Callable[[], Image.Image | None]) -> Detections:
@@ -127,41 +160,8 @@ def read_detections(
         >>> read_detections("nowhere/model.pth")
         Traceback (most recent call last):
             ...
-        FileNotFoundError: no file nowhere/model.pth
+        FileNotFoundError: There is no checkpoint 'nowhere/model.pth'.
     """
     if Path(path).suffix.lower() in WEIGHTS_SUFFIXES:
         return MaskRCNNDetections.from_weights(path, min_score=min_score, device=device)
     return DetectionResults.read(path, min_score=min_score)
-
-
-def _read_weights(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
-    file = Path(path)
-    if not file.is_file():
-        raise FileNotFoundError(f"no file {file}")
-    try:
-        if file.suffix.lower() == ".safetensors":
-            from safetensors.torch import load_file
-
-            state: Any = load_file(file)
-        else:
-            state = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"{file} cannot be read as weights; nothing in it was run: {reason}") from error
-    state = state.get("model", state) if isinstance(state, Mapping) else state
-    if not isinstance(state, Mapping) or not isinstance(state.get(_CLASSES), torch.Tensor):
-        raise ValueError(
-            f"{file} holds no Mask R-CNN of torchvision: it lacks {_CLASSES}. Give what another program finds, such as "
-            "detectron2's coco_instances_results.json, as COCO results."
-        )
-    return dict(state)
-
-
-def _torchvision() -> Any:
-    try:
-        from torchvision.models import detection
-    except (ImportError, RuntimeError) as error:  # a build for another torch raises the latter
-        raise ImportError(
-            f"Mask R-CNN needs torchvision, in a build for this torch: pip install torchvision ({error})."
-        ) from error
-    return detection

@@ -120,7 +120,7 @@ def test_another_network_tells_the_order(place, models, monkeypatch, capsys):
     assert "--order-model needs --masks" in fail(capsys, *given, "--output", "other")
     tiny_occamodal().save_pretrained("occamodal")
     said = fail(capsys, *given, "--masks", "labels.png", "--mask-model", "occamodal", "--output", "other")
-    assert "--order-model is for a model that takes an order, and occamodal does not" in said
+    assert "takes no order; give one that does by --mask-model, such as pipelines/pcnet-m" in said
 
 
 def test_options_reach_the_pipeline(place, models, monkeypatch):

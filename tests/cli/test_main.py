@@ -179,7 +179,9 @@ def test_complete_takes_the_order_of_another_network(tmp_path, model, labels, ph
     assert pairs and content["images"][0]["order_relations"] == pairs
     capsys.readouterr()
     said = fail(capsys, *given, "--model", occamodal, "--output", tmp_path / "other")
-    assert f"--order-model is for a model that takes an order, and {occamodal} does not" in said
+    assert (
+        f"--order-model: {occamodal} takes no order; give one that does by --model, such as pipelines/pcnet-m" in said
+    )
     given[1] = "--no-photo"
     said = fail(capsys, *given, "--model", model, "--output", tmp_path / "other")
     assert "--no-photo does not go with --order-model" in said and "which looks at the photo" in said

@@ -45,6 +45,8 @@ def test_what_is_rare_is_summed():
     text = statistics.to_text(most=1)
     assert "2 others" in text and "lamp" not in text and "10 to 20 %" in text
     assert statistics.charts(most=2)["objects by name"] == {"chair": 2, "office chair": 1, "lamp": 1}  # no "1 others"
+    shown = statistics.charts(most=1, most_scenes=2)
+    assert shown["photos by scene"] == {"a": 2, "b": 1} and len(shown["objects by name"]) == 2
     assert "objects by name" not in DatasetStatistics().to_text() and DatasetStatistics().charts() == {}
 
 
@@ -81,3 +83,23 @@ def test_wrong_options_are_named(tmp_path, capsys, arguments, message):
     path = write_photos(tmp_path, images=1)
     assert main(["dataset", "stats", str(path), *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_the_picture_has_as_many_scenes_as_wanted(tmp_path, capsys):
+    """[Z24] draws all 90."""
+    path, heights = write_photos(tmp_path / "photos", images=3), []
+    content = json.loads(path.read_text())
+    photo, objects = content["images"][0], [part for part in content["annotations"] if part["image_id"] == 1]
+    content["images"] = [{**photo, "id": i, "file_name": f"{i}/0.png"} for i in range(1, 91)]
+    content["annotations"] = [{**part, "id": i, "image_id": i} for i in range(1, 91) for part in objects[:1]]
+    path.write_text(json.dumps(content))
+    for number, scenes in enumerate(([], ["--scenes", "40"], ["--scenes", "all"])):
+        picture = tmp_path / f"{number}.png"
+        assert main(["dataset", "stats", str(path), "--picture", str(picture), *scenes]) == 0
+        heights.append(Image.open(picture).height)
+    bars = (heights[1] - heights[0]) / 20  # 20 and the others, 40 and the others, 90
+    assert bars > 10 and heights[2] - heights[1] == pytest.approx(49 * bars, abs=40)
+    for wrong in ("0", "many"):
+        with pytest.raises(SystemExit):
+            main(["dataset", "stats", str(path), "--scenes", wrong])
+        assert 'expected a number of at least 1, or "all"' in capsys.readouterr().err

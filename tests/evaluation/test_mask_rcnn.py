@@ -1,6 +1,5 @@
 """Masks of a Mask R-CNN in evaluations and data sets: of torchvision where it is installed, else of a stand-in."""
 
-import importlib.util
 import json
 import pickle
 
@@ -20,27 +19,13 @@ from amodal_diffusion.evaluation import (
     detected_rows,
     evaluate_methods,
     make_sample,
-    mask_rcnn,
     read_detections,
     table_methods,
 )
 from amodal_diffusion.masks import encode_rle
 from photo_helpers import write_photos
+from repository_helpers import HAS_TORCHVISION, needs_torchvision
 
-
-def usable():
-    """Whether torchvision is here, in a build for this torch."""
-    if importlib.util.find_spec("torchvision") is None:
-        return False
-    try:
-        mask_rcnn._torchvision()
-    except ImportError:
-        return False
-    return True
-
-
-USABLE = usable()
-needs_torchvision = pytest.mark.skipif(not USABLE, reason="needs torchvision, which is no dependency")
 HEAD = "roi_heads.box_predictor.cls_score.weight"
 
 
@@ -140,10 +125,15 @@ class Code:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("other.pth", {"fc.weight": torch.zeros(2, 2)}, "holds no Mask R-CNN of torchvision: it lacks"),
-        ("other.safetensors", {"fc.weight": torch.zeros(2, 2)}, "coco_instances_results.json, as COCO results"),
-        ("code.pth", {"model": Code()}, "cannot be read as weights; nothing in it was run"),
-        ("text.pt", None, "cannot be read as weights"),
+        ("other.pth", {"fc.weight": torch.zeros(2, 2)}, "holds no Mask R-CNN of torchvision or detectron2: it lacks"),
+        ("other.safetensors", {"fc.weight": torch.zeros(2, 2)}, "as COCO results, such as detectron2's"),
+        ("code.pth", {"model": Code()}, "is refused: it holds more than tensors .* could run code"),
+        ("text.pt", None, "is neither a torch checkpoint nor a safetensors file"),
+        (
+            "model_final.pkl",
+            {"model": {}},
+            r"is a pickle, .* so it is not read. .*model_final.pkl', 'rb'.*model_final.pth'",
+        ),
     ],
 )
 def test_files_that_are_no_weights_of_it(tmp_path, capsys, name, content, message):
@@ -159,7 +149,7 @@ def test_files_that_are_no_weights_of_it(tmp_path, capsys, name, content, messag
     assert "run" not in capsys.readouterr().out.split()
 
 
-@pytest.mark.skipif(USABLE, reason="torchvision is here")
+@pytest.mark.skipif(HAS_TORCHVISION, reason="torchvision is here")
 def test_without_torchvision_it_says_what_to_install(tmp_path):
     save_file({HEAD: torch.zeros(3, 4)}, tmp_path / "weights.safetensors")
     with pytest.raises(ImportError, match="Mask R-CNN needs torchvision, .*: pip install torchvision"):
@@ -206,4 +196,4 @@ def test_a_tiny_network_of_torchvision_is_taken_as_it_is(rows):
     sample = make_sample(rows[0])
     found = MaskRCNNDetections(model).of(sample)
     assert found.masks.shape[1:] == sample.modal.shape[1:] and set(found.category_ids.tolist()) <= {1, 2}
-    assert (np.diff(found.scores) <= 0).all() and mask_rcnn._torchvision().MaskRCNN is MaskRCNN
+    assert (np.diff(found.scores) <= 0).all()

@@ -66,6 +66,7 @@ def parse(kind: type[Arguments], description: str, argv: Sequence[str] | None = 
         elif field.default is not dataclasses.MISSING:
             parser.set_defaults(**{field.name: field.default})
     parser.set_defaults(**_recipe_defaults(kind, argv))
+    parser.add_argument("--debug", action="store_true", help="show the trace of an error")  # see running.py
     found = parser.parse_args(argv)
     return kind(**{field.name: getattr(found, field.name) for field in made})
 
