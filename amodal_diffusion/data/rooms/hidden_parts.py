@@ -19,7 +19,12 @@ from .hidden_colors import ColorArchives
 
 
 class HiddenPart(NamedTuple):
-    """An object with a hidden part: which data set, which row of it, which of the row's objects."""
+    """An object with a hidden part: which data set, which row of it, which of the row's objects.
+
+    Example:
+        >>> HiddenPart(source=0, row=3, object=1).row
+        3
+    """
 
     source: int
     row: int
@@ -145,10 +150,15 @@ def join_content(parts: Sequence[ContentBatch]) -> ContentBatch:
         >>> join_content([batch, batch]).category_ids
         tensor([0, 0, 0, 0])
     """
-    names = ("image", "visible", "mask", "known")
     none = [torch.zeros(len(part.image), dtype=torch.int64, device=part.image.device) for part in parts]
     ids = [zero if part.category_ids is None else part.category_ids for part, zero in zip(parts, none, strict=True)]
-    return ContentBatch(*(torch.cat([getattr(part, name) for part in parts]) for name in names), torch.cat(ids))
+    return ContentBatch(
+        image=torch.cat([part.image for part in parts]),
+        visible=torch.cat([part.visible for part in parts]),
+        mask=torch.cat([part.mask for part in parts]),
+        known=torch.cat([part.known for part in parts]),
+        category_ids=torch.cat(ids),
+    )
 
 
 def _find_parts(rows: Any, colors: ColorArchives, min_area: int, min_hole: int) -> list[tuple[int, int]]:

@@ -102,8 +102,13 @@ class ContentBatch:
     def to(self, device: torch.device | str) -> "ContentBatch":
         """The same on a device."""
         ids = None if self.category_ids is None else self.category_ids.to(device)
-        planes = (getattr(self, name).to(device) for name in ("image", "visible", "mask", "known"))
-        return ContentBatch(*planes, ids)
+        return ContentBatch(
+            image=self.image.to(device),
+            visible=self.visible.to(device),
+            mask=self.mask.to(device),
+            known=self.known.to(device),
+            category_ids=ids,
+        )
 
     @property
     def hole(self) -> Tensor:
