@@ -29,7 +29,7 @@ from amodal_diffusion.cli import main as cli
 from amodal_diffusion.data import load_amodal_dataset
 from amodal_diffusion.evaluation import PAPER_TABLES
 from amodal_diffusion.masks import encode_rle
-from photo_helpers import tiny_occamodal, tiny_order_net
+from photo_helpers import tiny_occamodal, tiny_order_net, write_photos
 from pipeline_helpers import tiny_pipeline
 from repository_helpers import ROOT
 
@@ -146,6 +146,7 @@ def test_python_examples_run(workplace):
 def test_the_ten_lines_run_as_they_stand(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "pipelines").symlink_to(PIPELINES)
+    (tmp_path / "val2014").symlink_to(tmp_path)
     (source,) = blocks("python", "README.md")
     assert len([line for line in source.splitlines() if line.strip() and "import" not in line]) <= 10
     found = run_python("README.md")
@@ -158,6 +159,7 @@ def test_the_ten_lines_run_as_they_stand(tmp_path, monkeypatch):
 def test_python_of_the_guides_runs(tmp_path, monkeypatch, document):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "pipelines").symlink_to(PIPELINES)
+    (tmp_path / "val2014").symlink_to(tmp_path)
     assert run_python(document)
 
 
@@ -178,6 +180,7 @@ def test_python_of_the_cards_runs(tmp_path, monkeypatch, name):
     """On a drawn photo; what comes from the Hub is read alone."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "pipelines").symlink_to(PIPELINES)
+    (tmp_path / "val2014").symlink_to(tmp_path)
     masks = np.zeros((3, 96, 128), bool)
     masks[0, 10:40, 10:60] = masks[1, 30:80, 40:90] = masks[2, 20:90, 85:120] = True
     masks[0] &= ~masks[1]
@@ -418,3 +421,29 @@ IMPLIED = {
     "training/README.md": [ROOT / "training/trainer"],
 }
 """Folders that a passage of a document is about, so that it names their files alone."""
+
+
+def _of_shipped():
+    """The commands of docs/systems.md that need no weights but those in `pipelines/`, and no photos to train on."""
+    for arguments in commands("amodal-diffusion", SYSTEMS):
+        given = " ".join(arguments)
+        if arguments[0] in ("evaluate", "annotate") and "runs/" not in given and ".jsonl" not in given:
+            yield given
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("given", sorted(set(_of_shipped())))
+def test_commands_of_the_systems_run(given, tmp_path, monkeypatch):
+    """With the shipped pipelines, on two small photos."""
+    path = write_photos(tmp_path, images=2)
+    for name in ("annotations.json", "mp3d.json"):
+        if path.name != name:
+            (tmp_path / name).write_text(path.read_text())
+    (tmp_path / "pipelines").symlink_to(PIPELINES)
+    (tmp_path / "val2014").symlink_to(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    if given.endswith("--help"):
+        with pytest.raises(SystemExit, match="0"):
+            cli.main(given.split())
+    else:
+        assert cli.main(given.split()) == 0
