@@ -98,7 +98,7 @@ def convert_detectron2_weights(weights: Mapping[str, Tensor], category_ids: Sequ
     backbone = detection.backbone_utils.resnet_fpn_backbone(
         backbone_name=settings.backbone, weights=None, trainable_layers=5
     )
-    model: nn.Module = detection.MaskRCNN(backbone, num_classes=count + 1)
+    model: Any = detection.MaskRCNN(backbone, num_classes=count + 1)
     model.load_state_dict(state, strict=True)
     if settings.stride_in_1x1:
         for layer in (model.backbone.body[name] for name in ("layer2", "layer3", "layer4")):
@@ -106,7 +106,8 @@ def convert_detectron2_weights(weights: Mapping[str, Tensor], category_ids: Sequ
     model.transform = Detectron2Transform(settings.mean, settings.std, (0, *category_ids))
     model.rpn.anchor_generator = Detectron2Anchors()
     model.roi_heads.box_roi_pool, model.roi_heads.mask_roi_pool = Detectron2Pooler(7), Detectron2Pooler(14)
-    return model.eval()
+    network: nn.Module = model.eval()
+    return network
 
 
 def torchvision_detection() -> Any:
@@ -290,6 +291,10 @@ class Detectron2Transform(nn.Module):
         >>> Detectron2Transform((0, 0, 0), (1, 1, 1), (0, 1)).size(480, 640)
         (800, 1067)
     """
+
+    mean: Tensor
+    std: Tensor
+    category_ids: Tensor
 
     def __init__(
         self,
