@@ -321,7 +321,7 @@ def _choose(level: Level, near: Tensor, shifts: Tensor) -> Tensor:
     seams = torch.cdist(copies, copies).square_()  # [n, K, K]
     seams += _PRICE / 2 * spread * (1 - torch.eye(len(shifts)))
     table = np.full(near.shape, count)
-    table[y, x] = np.arange(count)
+    table[y.numpy(), x.numpy()] = np.arange(count)  # a tensor of one element would be taken for a number
     rows, columns = (slice(int(places.min()), int(places.max()) + 1) for places in (y, x))
     ways = [_passes(lines, count) for lines in (table[rows, columns].T, table[rows, columns])]
     known, joints = costs.numpy(), seams.numpy()

@@ -7,6 +7,7 @@ from PIL import Image
 
 from amodal_diffusion import ContentPipeline
 from amodal_diffusion.masks import dilate, erode
+from amodal_diffusion.pipelines.content.exemplar import fill_hole
 from amodal_diffusion.pipelines.content.fillers import choose_filler
 from amodal_diffusion.pipelines.content.shifts import Level, Sheet, match
 from amodal_diffusion.pipelines.content.sources import label_blocks, parts_apart, search_window
@@ -326,6 +327,16 @@ def test_what_lies_at_the_same_height_goes_on():
     covered[hidden] = (250, 0, 250)
     found = ContentPipeline(filler="exemplar").background(covered, hidden)
     assert np.abs(found[hidden].astype(int) - picture[hidden]).mean() < 15
+
+
+@pytest.mark.parametrize("pixels", [1, 2])
+@pytest.mark.parametrize("blend", [False, True])
+def test_a_hole_of_a_pixel_beside_which_nothing_is_known_is_filled(pixels, blend):
+    picture = textured((120, 90, 60))
+    hole, known = np.zeros((60, 80), bool), np.zeros((60, 80), bool)
+    hole[30, 40 : 40 + pixels], known[:, :20] = True, True
+    found = fill_hole(picture, hole, known, known, blend=blend)
+    assert np.array_equal(found[~hole], picture[~hole]) and np.abs(found[hole] - picture.mean((0, 1))).max() < 60
 
 
 @pytest.mark.parametrize("seed", [0, 2, 3])
