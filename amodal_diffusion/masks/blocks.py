@@ -26,12 +26,12 @@ def block_sums(pixels: npt.NDArray[Any], step: int, *, repeat_edge: bool = False
         array([[4, 4]], dtype=uint32)
     """
     # Rows first: they lie beside each other in memory, and few are left for the columns.
-    down = _strided_sums(pixels, step, repeat_edge)
-    return _strided_sums(down.swapaxes(0, 1), step, repeat_edge).swapaxes(0, 1)
+    down = _strided_sums(pixels, step, repeat_edge, np.uint16 if 255 * step < 2**16 else np.uint32)
+    return _strided_sums(down.swapaxes(0, 1), step, repeat_edge, np.uint32).swapaxes(0, 1)
 
 
-def _strided_sums(lines: npt.NDArray[Any], step: int, repeat_edge: bool) -> npt.NDArray[np.uint32]:
-    total = lines[::step].astype(np.uint32)
+def _strided_sums(lines: npt.NDArray[Any], step: int, repeat_edge: bool, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    total = lines[::step].astype(dtype)
     for first in range(1, step):
         part = lines[first::step]
         total[: len(part)] += part

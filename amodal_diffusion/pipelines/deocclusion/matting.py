@@ -131,9 +131,10 @@ def soft_outlines(
         inside[rim] = alpha > 0
         if not inside.any() or not len(alpha):
             continue
-        owner[where][loose & inside] = index
-        seen[(index, *where)] |= loose & inside
-        whole[(index, *where)] |= loose & inside
+        gained = loose & inside
+        owner[where][gained] = index
+        seen[(index, *where)] |= gained
+        whole[(index, *where)] |= gained
         keep = alpha > 0
         rows, columns = rim[0] + where[0].start, rim[1] + where[1].start
         lost = (rows[~keep], columns[~keep])
@@ -238,8 +239,14 @@ def _soft_rim(
     blocked = (dilate(front, kernel="square", size=size) & ~own) | (shrink(covered, step)[0, 0].numpy() > 0)
     core = erode(own | blocked, kernel="square", size=size) & own  # what something hides goes on behind it
     unknown = dilate(own, kernel="square", size=size) & ~core & ~blocked
-    fine = unknown.repeat(step, axis=0).repeat(step, axis=1)[: mask.shape[0], : mask.shape[1]] if step > 1 else unknown
-    rows, columns = np.nonzero(fine & ~before & ~covered if step > 1 else fine)
+    rows, columns = np.nonzero(unknown)
+    if step > 1:  # the pixels of these blocks
+        parts = (rows[:, None, None] * step + np.arange(step)[:, None], columns[:, None, None] * step + np.arange(step))
+        rows, columns = (np.broadcast_to(part, (len(rows), step, step)).ravel() for part in parts)
+        within = (rows < mask.shape[0]) & (columns < mask.shape[1])
+        rows, columns = rows[within], columns[within]
+        free = ~(before[rows, columns] | covered[rows, columns])
+        rows, columns = rows[free], columns[free]
     rim = (rows, columns)
     if not len(rim[0]):
         return rim, np.zeros(0, np.uint8), np.zeros((0, 3), np.uint8)
