@@ -295,7 +295,7 @@ class AmodalVAETask(Task):
         """Of a new network: what `--num_categories` says, or the largest id of the data."""
         if self.args.num_categories is not None:
             return self.args.num_categories
-        largest = int(self._data(self.args.sample_size).complete.category_ids.max())
+        largest = self._data(self.args.sample_size).largest_category
         if not largest:
             raise ValueError(
                 "`--num_categories`: no object of `--dataset` has a category id; `--num_categories 0` trains without."
@@ -307,7 +307,7 @@ class AmodalVAETask(Task):
         self.size = self.model.config.sample_size
         self.sources = self._data(self.size)
         bank = self.sources.complete
-        largest = int(bank.category_ids.max())
+        largest = self.sources.largest_category
         if 0 < self.model.config.num_categories < largest:
             raise ValueError(f"`--num_categories` must be at least {largest}, the largest category id in the data.")
         training, held_out = split_bank(bank, args.validation_fraction)

@@ -173,6 +173,7 @@ def _complete_masks(
     order: Callable[[BoolArray], npt.NDArray[np.int8]] | None,
 ) -> Iterator[tuple[BoolArray, int | None, int]]:
     """The masks of the complete objects, as `MaskBank.from_masks` takes them."""
+    found = 0
     for source, rows in enumerate(sources):
         for row in rows:
             objects = row["objects"]
@@ -182,8 +183,14 @@ def _complete_masks(
             crowd = np.array([bool(item["is_crowd"]) for item in objects])
             matrix = None if order is None else order(masks)
             kept = complete_objects(masks, matrix, is_crowd=crowd, max_truncation=max_truncation)
+            found += int(kept.sum())
             for index in np.flatnonzero(kept):
                 yield masks[index], objects[index]["category_id"], source
+    if not found:
+        raise ValueError(
+            "`sources` hold no complete mask: each is a crowd, is cut by the frame of its photo, or may have a "
+            f"neighbour in front of it{'' if order is not None else ', since no order is known'}."
+        )
 
 
 def _squeeze(masks: Tensor, boxes: Tensor, size: int) -> Tensor:

@@ -170,5 +170,5 @@ def test_wrong_columns_are_named(bank):
         NearestMaskBank(bank.partial, bank.whole[:3], bank.boxes)
     with pytest.raises(ValueError, match=r"`boxes` must have shape \(120, 4\), got \(120, 3\)"):
         NearestMaskBank(bank.partial, bank.whole, bank.boxes[:, :3])
-    with pytest.raises(ValueError, match="no mask"):
+    with pytest.raises(ValueError, match="`sources` hold no complete mask: .*, since no order is known"):
         NearestMaskBank.from_sources([[row(bar(0, 0, 80, 60))]])

@@ -25,23 +25,9 @@ from amodal_diffusion.evaluation import (
 from amodal_diffusion.masks import encode_rle
 from photo_helpers import write_photos
 from repository_helpers import HAS_TORCHVISION, needs_torchvision
+from segmenter_helpers import Finder
 
 HEAD = "roi_heads.box_predictor.cls_score.weight"
-
-
-class Finder(torch.nn.Module):
-    """Finds the left half of a photo, of class 2, and the right one, of class 1; and nothing, with a low score."""
-
-    def forward(self, photos):
-        assert all(photo.dtype == torch.float32 and 0 <= photo.min() and photo.max() <= 1 for photo in photos)
-        answers = []
-        for photo in photos:
-            height, width = photo.shape[1:]
-            masks = torch.zeros(3, 1, height, width)
-            masks[0, 0, :, width // 2 :], masks[1, 0, :, : width // 2] = 0.7, 0.7
-            scores, labels = torch.tensor([0.6, 0.9, 0.1]), torch.tensor([1, 2, 1])
-            answers.append({"masks": masks, "scores": scores, "labels": labels})
-        return answers
 
 
 @pytest.fixture(scope="module")

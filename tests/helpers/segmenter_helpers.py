@@ -1,4 +1,4 @@
-"""Tiny random SAM and Mask2Former pipelines, and a photo for them."""
+"""Tiny random SAM and Mask2Former pipelines, a photo for them, and what stands for a Mask R-CNN."""
 
 import numpy as np
 import pytest
@@ -55,3 +55,18 @@ def mask2former_pipeline(**settings):
     processor = Mask2FormerImageProcessorPil(size={"height": 64, "width": 64}, num_labels=2)
     settings = {"threshold": 0.0, "mask_threshold": 0.0, "overlap_mask_area_threshold": 0.0, **settings}
     return transformers.pipeline("image-segmentation", model=model, image_processor=processor, **settings)
+
+
+class Finder(torch.nn.Module):
+    """Finds the left half of a photo, of class 2, and the right one, of class 1; and nothing, with a low score."""
+
+    def forward(self, photos):
+        assert all(photo.dtype == torch.float32 and 0 <= photo.min() and photo.max() <= 1 for photo in photos)
+        answers = []
+        for photo in photos:
+            height, width = photo.shape[1:]
+            masks = torch.zeros(3, 1, height, width)
+            masks[0, 0, :, width // 2 :], masks[1, 0, :, : width // 2] = 0.7, 0.7
+            scores, labels = torch.tensor([0.6, 0.9, 0.1]), torch.tensor([1, 2, 1])
+            answers.append({"masks": masks, "scores": scores, "labels": labels})
+        return answers

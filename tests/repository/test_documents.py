@@ -1,6 +1,5 @@
 """Runs the examples of the README and of docs/: Python blocks in one namespace, in order; commands; make targets."""
 
-import contextlib
 import importlib
 import json
 import re
@@ -27,9 +26,9 @@ from amodal_diffusion import (
 )
 from amodal_diffusion.cli import main as cli
 from amodal_diffusion.data import load_amodal_dataset
-from amodal_diffusion.evaluation import PAPER_TABLES
 from amodal_diffusion.masks import encode_rle
-from photo_helpers import tiny_occamodal, tiny_order_net, write_photos
+from document_helpers import blocks, commands, text_of
+from photo_helpers import tiny_occamodal, tiny_order_net
 from pipeline_helpers import tiny_pipeline
 from repository_helpers import ROOT
 
@@ -37,25 +36,6 @@ PIPELINES = ROOT / "pipelines"
 GUIDES = ("commands", "editing", "figures", "gpu", "install", "python", "runtimes", "training")
 PAGES = ["README.md", *(f"docs/{name}.md" for name in GUIDES)]
 """Whose Python and commands run here; docs/tutorial.md, docs/kins.md and docs/tools.md have tests of their own."""
-
-
-def text_of(document):
-    return (ROOT / document).read_text(encoding="utf-8")
-
-
-def blocks(language, document):
-    return re.findall(rf"^```{language}\n(.*?)^```", text_of(document), flags=re.MULTILINE | re.DOTALL)
-
-
-def commands(program, documents=tuple(PAGES)):
-    """The arguments of all commands of a program: in blocks, and for docs/systems.md in its tables."""
-    lines = []
-    for document in documents:
-        lines += "\n".join(blocks("bash", document)).replace("\\\n", " ").splitlines()
-        if document == "docs/systems.md":
-            lines += re.findall(rf"^\|.*\| `({program} [^`]+)` \|", text_of(document), flags=re.MULTILINE)
-    found = (shlex.split(line.removeprefix(".venv/bin/"), comments=True) for line in lines)
-    return [words[1:] for words in found if words[:1] == [program]]
 
 
 def tiny_asbu():
@@ -218,7 +198,7 @@ def test_first_example_says_what_happens(workplace):
 
 @pytest.mark.parametrize("name", ["complete", "evaluate", "convert", "deocclude", "annotate", "dataset", "export"])
 def test_commands_parse(name):
-    written = [arguments for arguments in commands("amodal-diffusion") if arguments[0] == name]
+    written = [arguments for arguments in commands("amodal-diffusion", PAGES) if arguments[0] == name]
     assert written, f"no page shows `amodal-diffusion {name}`"
     for arguments in written:
         assert cli.build_parser().parse_args(arguments).command == name
@@ -226,7 +206,7 @@ def test_commands_parse(name):
 
 @pytest.mark.parametrize("name", ["complete", "evaluate", "deocclude", "annotate", "dataset"])
 def test_commands_run(workplace, capsys, name):
-    for arguments in commands("amodal-diffusion"):
+    for arguments in commands("amodal-diffusion", PAGES):
         if arguments[0] == name:
             assert cli.main(arguments) == 0, capsys.readouterr().err
     if name == "complete":
@@ -247,9 +227,6 @@ def _names(folder):
     return {path.name for path in Path(folder).iterdir()}
 
 
-SYSTEMS = ("docs/systems.md",)
-
-
 @pytest.mark.parametrize("path", sorted((ROOT / "training" / "runs").glob("*.md")), ids=lambda path: path.stem)
 def test_commands_of_the_shipped_pipelines_parse(path):
     """What made a pipeline can be asked for again; its card says where it stands."""
@@ -259,42 +236,9 @@ def test_commands_of_the_shipped_pipelines_parse(path):
         assert importlib.import_module(script).parse_arguments(shlex.split(arguments)).output_dir
 
 
-def test_commands_of_the_systems_parse():
-    for arguments in commands("amodal-diffusion", SYSTEMS):
-        if arguments[-1] != "--help":
-            assert cli.build_parser().parse_args(arguments).command == arguments[0]
-    for table in re.findall(r"--table (\S+)", text_of("docs/systems.md")):
-        assert table in PAPER_TABLES or table == "list`"
-
-
-def test_names_of_the_systems_are_there():
-    """The second column of docs/systems.md: names of the package."""
-    import amodal_diffusion
-    from amodal_diffusion import baselines, data, losses
-    from amodal_diffusion.data import samplers
-
-    for row in re.findall(r"^\|[^|]*\|([^|]*)\|", text_of("docs/systems.md"), flags=re.MULTILINE):
-        for name in re.findall(r"`([A-Za-z_.]+)`", row):
-            rooms = (amodal_diffusion, losses, data, samplers, baselines)
-            if name.endswith(".py"):
-                continue  # `test_files_that_a_document_names_are_there` looks for them
-            room, _, last = name.rpartition(".")
-            places = [getattr(amodal_diffusion, room, None) or _module(room)] if room else rooms
-            known = any(hasattr(place, last) for place in places) or _module(f"{room}.{last}")
-            assert known or name in (*COMMANDS, "order", "use_rgb", "final_skip"), name
-
-
-def _module(name):
-    with contextlib.suppress(ImportError):
-        return importlib.import_module(f"amodal_diffusion.{name}")
-
-
-COMMANDS = ("annotate", "evaluate", "complete", "deocclude")
-
-
 def test_training_commands_parse():
-    launched = [arguments[1:] for arguments in commands("accelerate", (*PAGES, *SYSTEMS)) if arguments[0] == "launch"]
-    assert len(launched) > 12
+    launched = [arguments[1:] for arguments in commands("accelerate", PAGES) if arguments[0] == "launch"]
+    assert launched
     for script, *arguments in launched:
         assert (ROOT / script).parent == ROOT / "training"
         assert importlib.import_module(Path(script).stem).parse_arguments(arguments).output_dir
@@ -303,13 +247,13 @@ def test_training_commands_parse():
 def test_make_targets_exist():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     targets = set(re.findall(r"^([a-z-]+):", makefile, flags=re.MULTILINE))
-    shown = {words[0] for words in commands("make")}
+    shown = {words[0] for words in commands("make", PAGES)}
     assert {"demo", "test"} <= shown <= targets
 
 
 def test_installs_from_the_constraints():
-    assert commands("pip")
-    for arguments in commands("pip"):
+    assert commands("pip", PAGES)
+    for arguments in commands("pip", PAGES):
         assert arguments[:3] == ["install", "-c", "constraints.txt"]
 
 
@@ -421,29 +365,3 @@ IMPLIED = {
     "training/README.md": [ROOT / "training/trainer"],
 }
 """Folders that a passage of a document is about, so that it names their files alone."""
-
-
-def _of_shipped():
-    """The commands of docs/systems.md that need no weights but those in `pipelines/`, and no photos to train on."""
-    for arguments in commands("amodal-diffusion", SYSTEMS):
-        given = " ".join(arguments)
-        if arguments[0] in ("evaluate", "annotate") and "runs/" not in given and ".jsonl" not in given:
-            yield given
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("given", sorted(set(_of_shipped())))
-def test_commands_of_the_systems_run(given, tmp_path, monkeypatch):
-    """With the shipped pipelines, on two small photos."""
-    path = write_photos(tmp_path, images=2)
-    for name in ("annotations.json", "mp3d.json"):
-        if path.name != name:
-            (tmp_path / name).write_text(path.read_text())
-    (tmp_path / "pipelines").symlink_to(PIPELINES)
-    (tmp_path / "val2014").symlink_to(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    if given.endswith("--help"):
-        with pytest.raises(SystemExit, match="0"):
-            cli.main(given.split())
-    else:
-        assert cli.main(given.split()) == 0

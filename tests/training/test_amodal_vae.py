@@ -383,9 +383,28 @@ def test_the_published_recipe_knows_the_class(coco, tmp_path):
     hidden = (batch.scene_whole & ~batch.scene_visible).flatten(1).any(1)
     assert hidden.float().mean() > 0.9  # never behind
     assert script().parse_arguments([*arguments, "--num_categories", "0"]).category_sources is None
-    unknown = SimpleNamespace(complete=SimpleNamespace(category_ids=torch.zeros(3)))
+    unknown = SimpleNamespace(largest_category=0)
     with pytest.raises(ValueError, match="`--num_categories`: no object of `--dataset` has a category id"):
         script().AmodalVAETask(args, 1, lambda size: unknown)
+
+
+def test_categories_of_hidden_objects_count(order_pipeline, tmp_path):
+    """No complete object may be of the largest id, which stage 3 then meets."""
+    write_coco(tmp_path / "masks.json", images=8)
+    args = script().parse_arguments([
+        "--dataset", str(tmp_path / "masks.json"), "--output_dir", str(tmp_path / "out"), "--sample_size", "16",
+        "--synthesis_size", "32", "--min_area", "50", "--stage", "all", "--stage_steps", "1,1,1",
+        "--order_pipeline", str(order_pipeline),
+    ])  # fmt: skip
+    sources = script().make_data(args)(16)
+    assert len(sources.partial)
+    sources.complete.category_ids[:], sources.partial.category_ids[:] = 2, 2
+    sources.partial.category_ids[0] = 7
+    task = script().AmodalVAETask(args, 1, lambda size: sources)
+    assert task.model.config.num_categories == 7
+    args.num_categories = 6
+    with pytest.raises(ValueError, match="`--num_categories` must be at least 7, the largest"):
+        script().AmodalVAETask(args, 1, lambda size: sources).setup(Accelerator(cpu=True))
 
 
 def test_all_stages_need_one_process(monkeypatch, coco, order_pipeline, tmp_path):

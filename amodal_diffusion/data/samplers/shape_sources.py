@@ -78,6 +78,12 @@ class ShapeSources:
     partial: PartialShapes | None
     counts: list[tuple[int, int, int]]  # for each source: all masks, complete ones, partial ones
 
+    @property
+    def largest_category(self) -> int:
+        """The largest id of a complete or a partial mask; 0 where none is known."""
+        found = [self.complete.category_ids] + ([] if self.partial is None else [self.partial.category_ids])
+        return max(int(ids.max()) for ids in found)
+
 
 @dataclass
 class _Collected:
