@@ -33,7 +33,7 @@ BESIDE = "spoon"
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     for flag, name, what in (
-        ("--model", "pcnet-m", "Folder or Hub id of a pipeline."),
+        ("--model", "pcnet-m-photo", "Folder or Hub id of a pipeline."),
         ("--one-mask-model", "occamodal", "One that finds by itself what hides an object."),
         ("--uncertainty-model", "asbu", "One that says where it is unsure."),
         ("--samples-model", "amodal-vae", "One that draws several shapes of an object."),

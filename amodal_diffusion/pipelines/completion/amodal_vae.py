@@ -29,7 +29,7 @@ from ..inputs import (
 from ..output import AmodalPipelineOutput
 from ..registry import register_pipeline
 from .mask_pipeline import MaskCall, MaskPipeline, beyond_rim, mask_call
-from .shape_choice import ShapeFrame, candidate_boxes, choose_shapes, hidden_reach
+from .shape_choice import ShapeFrame, candidate_boxes, choose_shapes, fill_holes, hidden_reach
 
 SELECTIONS = ("mean", "visible")
 SAMPLE_CHOICES = ("independent", "diverse")
@@ -219,7 +219,7 @@ class AmodalVAEPipeline(MaskPipeline):
         some of whose sides are moved outward, but for an object with an `amodal_box`. A candidate counts the more, the
         higher its score. The first sample has the highest expected IoU with all of them; each further one brings them
         closest, on average, to the nearest sample (greedy k-medoids). So samples are in no order of their scores, and
-        repeat where the candidates agree.
+        repeat where the candidates agree. Holes of a shape are filled: under an occluder they mean nothing.
 
         Args:
             image: the photo in any form that `load_image` reads; a network with `use_rgb` looks at it. Elsewhere it may
@@ -451,7 +451,11 @@ class AmodalVAEPipeline(MaskPipeline):
         masks, scores = frame.view(probabilities, placed, call.options["mask_threshold"])
         chosen = choose_shapes(masks, scores, call.options["num_samples"])
         chosen = (chosen + candidates * torch.arange(objects, device=chosen.device)[:, None]).flatten()
-        return Shapes(shapes.probabilities[chosen], shapes.boxes[chosen], call.options["num_samples"])
+        taken = shapes.probabilities[chosen]
+        found = taken > call.options["mask_threshold"]
+        return Shapes(
+            taken.masked_fill(fill_holes(found) & ~found, 1.0), shapes.boxes[chosen], call.options["num_samples"]
+        )
 
     def _crop_photo(self, scene: MaskInputs, boxes: Tensor) -> Tensor | None:
         """(R, 3, i, i) ImageNet-normalised crops of the photo, where the network looks at it."""

@@ -4,6 +4,7 @@ Internal; see `sample_choice` of `AmodalVAEPipeline`.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ...crops import crop_to_boxes, paste_from_boxes
@@ -142,3 +143,29 @@ def choose_shapes(masks: Tensor, scores: Tensor, count: int) -> Tensor:
         taken.scatter_(1, best[:, None], True)
         nearest = torch.maximum(nearest, iou.gather(2, best[:, None, None].expand(-1, iou.shape[1], 1))[..., 0])
     return torch.stack(chosen, dim=1) if chosen else torch.zeros(len(masks), 0, dtype=torch.int64, device=masks.device)
+
+
+def fill_holes(shapes: Tensor) -> Tensor:
+    """Shapes without holes: what is enclosed belongs to them, as a decoder's holes under an occluder mean nothing.
+
+    Args:
+        shapes: (B, s, s) bool.
+
+    Returns:
+        (B, s, s) bool. A gap that reaches the border, or another gap that does, by its sides stays.
+
+    Example:
+        >>> fill_holes(torch.tensor([[[1, 1, 1, 0], [1, 0, 1, 0], [1, 1, 1, 1], [1, 0, 0, 1]]], dtype=torch.bool)).int()
+        tensor([[[1, 1, 1, 0],
+                 [1, 1, 1, 0],
+                 [1, 1, 1, 1],
+                 [1, 0, 0, 1]]], dtype=torch.int32)
+    """
+    background = F.pad(~shapes, (1, 1, 1, 1), value=True)[:, None].float()
+    outside = F.pad(torch.zeros_like(shapes), (1, 1, 1, 1), value=True)[:, None].float()
+    while True:
+        across = F.max_pool2d(outside, (1, 3), stride=1, padding=(0, 1))
+        grown = torch.maximum(across, F.max_pool2d(outside, (3, 1), stride=1, padding=(1, 0))) * background
+        if torch.equal(grown, outside):
+            return outside[:, 0, 1:-1, 1:-1] == 0
+        outside = grown

@@ -7,6 +7,7 @@ from amodal_diffusion.pipelines.completion.shape_choice import (
     ShapeFrame,
     candidate_boxes,
     choose_shapes,
+    fill_holes,
     hidden_reach,
 )
 
@@ -90,3 +91,18 @@ def test_frame_shows_what_will_be_returned():
     np.testing.assert_allclose(scores, [[64 / 96, 0.5]])  # 32 cells too much, and half of them missing
     masks, scores = ShapeFrame(modal, None, tight, view, size=16).view(torch.ones(1, 2, 16, 16), boxes, 0.5)
     assert masks[0, 0].sum() == 128 and scores.tolist() == [[1.0, 0.5]]  # around the box all may be hidden
+
+
+def test_holes_are_filled_and_gaps_that_reach_the_border_stay():
+    ring = torch.zeros(1, 12, 12, dtype=torch.bool)
+    ring[:, 2:10, 2:10] = True
+    ring[:, 4:8, 4:8] = False
+    ring[:, 5:7, 5:7] = True  # an island in the hole
+    whole = torch.zeros_like(ring)
+    whole[:, 2:10, 2:10] = True
+    assert torch.equal(fill_holes(ring), whole)
+    ring[:, 4, :4] = False  # a way out
+    assert torch.equal(fill_holes(ring), ring)
+    touching = torch.eye(6, dtype=torch.bool)[None] | torch.eye(6, dtype=torch.bool).flip(1)[None]
+    assert torch.equal(fill_holes(touching), touching)
+    assert fill_holes(torch.zeros(0, 4, 4, dtype=torch.bool)).shape == (0, 4, 4)
