@@ -513,7 +513,7 @@ def make_data(args: AmodalVAEArguments) -> Data:
     """Reads the masks when they are first asked for, once for all stages."""
     found: list[ShapeSources] = []
 
-    @errors_by_flag({"`sources`": "`--dataset`"})
+    @errors_by_flag({"`sources`": "`--dataset`", "`bits` holds": "`--dataset` holds"})
     def data(size: int) -> ShapeSources:
         if not found:
             order = None if args.order_pipeline is None else _order_pipeline(args)

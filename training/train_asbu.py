@@ -22,6 +22,7 @@ from trainer.arguments import (
     check_arguments,
     check_validation,
     default_of,
+    errors_by_flag,
     flag,
     load_pipeline,
     parse,
@@ -203,7 +204,8 @@ def _make_model(args: ASBUArguments) -> ASBUPredictor:
     if args.mask_network:
         pipeline = load_pipeline(args, "mask_network", PCNetMaskPipeline)
         # The boundary is new to PCNet-M; what it knows is the occluder, which "both" has at half of its strength.
-        model.load_mask_network(pipeline.model, eraser_value=0.5 if args.occluder_input == "both" else 1.0)
+        with errors_by_flag({"`network`": "`--mask_network`"}):
+            model.load_mask_network(pipeline.model, eraser_value=0.5 if args.occluder_input == "both" else 1.0)
     return model
 
 

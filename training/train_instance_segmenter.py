@@ -242,6 +242,8 @@ def _find_classes(sources: list[Any], agnostic: bool) -> tuple[list[str], dict[i
         for objects in rows.select_columns(["objects"])["objects"]:
             for obj in objects:
                 names.setdefault(obj["category_id"], obj["name"] or "object")
+    if not names:
+        raise ValueError("`--dataset` holds no object.")
     if agnostic:
         return ["object"], dict.fromkeys(names, 0)
     ids = sorted(names, key=lambda category: -1 if category is None else category)

@@ -28,6 +28,7 @@ from trainer.arguments import (
     check_arguments,
     check_validation,
     default_of,
+    errors_by_flag,
     flag,
     load_pipeline,
     parse,
@@ -178,7 +179,8 @@ class OccAmodalTask(Task):
         if args.image_encoder != "none":
             model.load_image_encoder(args.image_encoder)
         if args.mask_network:
-            model.load_mask_network(load_pipeline(args, "mask_network", PCNetMaskPipeline).model)
+            with errors_by_flag({"`network`": "`--mask_network`"}):
+                model.load_mask_network(load_pipeline(args, "mask_network", PCNetMaskPipeline).model)
         return model
 
     def setup(self, accelerator: Accelerator) -> None:

@@ -29,6 +29,7 @@ from trainer.arguments import (
     check_arguments,
     check_validation,
     default_of,
+    errors_by_flag,
     flag,
     load_pipeline,
     parse,
@@ -164,7 +165,8 @@ class PhotoPCNetMaskTask(Task):
         model = PhotoPCNetMask(reduced_channels=args.reduced_channels, **sizes)
         model.load_image_encoder()
         if start is not None:
-            model.load_mask_network(start)
+            with errors_by_flag({"`network`": "`--mask_network`"}):
+                model.load_mask_network(start)
         return model
 
     def setup(self, accelerator: Accelerator) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -117,8 +118,8 @@ def load_amodal_dataset(
     Raises:
         FileNotFoundError: no such file or folder, and no Hub id either; a folder without Parquet files.
         NotADirectoryError: `images` is no folder.
-        ValueError: the split is not there, or must be named; the data set is not of the schema; `images` for a data set
-            that has its photos in it, or a file name that leads out of that folder.
+        ValueError: the split is not there, or must be named; a file that is no whole Parquet; the data set is not of
+            the schema; `images` for a data set that has its photos in it, or a file name that leads out of that folder.
 
     Example:
         >>> from amodal_diffusion.data import read_annotations
@@ -135,6 +136,8 @@ def load_amodal_dataset(
         parts = load_dataset(os.fspath(path_or_id), streaming=streaming, revision=revision, cache_dir=cache)
     else:
         files = _parquet_files(Path(path_or_id))
+        for file in chain.from_iterable(files.values()):
+            _check_parquet(file)
         parts = load_dataset("parquet", data_files=files, streaming=streaming, cache_dir=cache)
     if split is None and len(parts) == 1:
         split = next(iter(parts))
@@ -248,6 +251,17 @@ def _parquet_files(path: Path) -> dict[str, list[str]]:
         match = SHARD_NAME.fullmatch(file.name)
         files.setdefault(match["split"] if match else "train", []).append(os.fspath(file))
     return files
+
+
+def _check_parquet(file: str) -> None:
+    """Refuse a file that is none, or is cut short, by its name, of which pyarrow says nothing."""
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        parquet.read_metadata(file)
+    except pyarrow.ArrowInvalid as error:
+        raise ValueError(f"{file!r} is no whole Parquet file: {str(error).splitlines()[0]}") from error
 
 
 def _files_below(folder: Path) -> list[Path]:

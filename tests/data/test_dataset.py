@@ -195,6 +195,16 @@ def test_loading_what_is_not_there(tmp_path):
 
 
 @pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("cut", [0, 9, -9])
+def test_a_file_that_is_not_whole_is_named(tmp_path, cut, streaming):
+    save_parquet(read_annotations(write(tmp_path / "masks.json", coco())), tmp_path / "data")
+    file = next((tmp_path / "data").rglob("*.parquet"))
+    file.write_bytes(file.read_bytes()[:cut])
+    with pytest.raises(ValueError, match=f"{file.name}' is no whole Parquet file"):
+        load_amodal_dataset(tmp_path / "data", streaming=streaming)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
 def test_files_of_macos_are_passed_over(tmp_path, streaming):
     (path,) = save_parquet(many(4), tmp_path / "out")
     for name in (f"._{path.name}", "._a.json"):

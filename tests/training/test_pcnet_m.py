@@ -200,11 +200,38 @@ def test_starts_from_another_pipeline_and_pushes(finished, coco, tmp_path, train
         (["--validation_fraction", "1.5"], r"`--validation_fraction` must lie in \(0, 1\), got 1.5"),
         (["--ema_decay", "1"], r"`--ema_decay` must lie in \(0, 1\), got 1.0"),
         (["--checkpoints_total_limit", "0"], "`--checkpoints_total_limit` must be at least 1"),
+        (["--learning_rate", "nan"], "`--learning_rate` must be positive and finite, got nan"),
+        (["--lr_gamma", "-1"], "`--lr_gamma` must be positive and finite"),
+        (["--max_grad_norm", "0"], "`--max_grad_norm` must be positive and finite"),
+        (["--weight_decay", "-1"], "`--weight_decay` must not be negative"),
+        (["--momentum", "1"], r"`--momentum` must lie in \[0, 1\), got 1.0"),
+        (["--seed", "-1"], r"`--seed` must lie in \[0, 2\*\*32\), got -1"),
+        (["--validation_samples", "0"], "`--validation_samples` must be at least 1, got 0"),
+        (["--dataset_weights", "nan"], "`--dataset_weights` must be finite, not negative and not all 0"),
+        (["--dataset_weights", "0"], "`--dataset_weights` must be finite, not negative and not all 0"),
+        (["--dataset_weights", "1", "2"], "`--dataset_weights` must be 1 non-negative numbers"),
+        (["--report_to", "paper"], "`--report_to` must be one of none, all, .*tensorboard"),
+        (["--min_area", "999999"], "`--dataset` holds no mask"),
+        (["--order_threshold", "7"], r"`order_threshold` must lie in \[0, 1\), got 7.0"),
     ],
 )
 def test_bad_values_are_refused_by_name(train_main, coco, tmp_path, arguments, message):
     with pytest.raises(ValueError, match=message):
         train_main(["--dataset", str(coco), "--output_dir", str(tmp_path / "out"), *arguments])
+    assert not list(tmp_path.glob("out/*"))  # before the first update, whatever the pipeline refuses
+
+
+def test_a_flag_cut_short_is_refused(train_main, capsys):
+    with pytest.raises(SystemExit):
+        train_main(["--dataset", "x", "--output_dir", "x", "--rec", "improved"])  # which would miss half of the recipe
+    assert "--rec" in capsys.readouterr().err
+
+
+def test_a_checkpoint_of_a_network_with_other_meaning_is_refused(train_main, coco, finished, tmp_path):
+    arguments = ["--dataset", coco, "--output_dir", tmp_path / "out", *SMALL, "--class_conditioned"]
+    newest = max(finished.glob("checkpoint-*"), key=lambda folder: int(folder.name.split("-")[1]))
+    with pytest.raises(ValueError, match="`--class_conditioned` was off there and is on here"):
+        train_main([str(part) for part in [*arguments, "--resume_from_checkpoint", newest]])
 
 
 @pytest.mark.parametrize("bad", [0, -1])

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from repository_helpers import ROOT
+from training_helpers import write_coco
 
 SCRIPTS = sorted(path.stem for path in (ROOT / "training").glob("*.py"))
 MORE = {
@@ -56,3 +57,21 @@ def test_faults_of_ours_keep_their_trace(monkeypatch):
 
     with pytest.raises(SystemExit, match="130"):
         run(stop)
+
+
+PHOTO_SCRIPTS = [
+    "train_pcnet_c",
+    "train_occamodal",
+    "train_order_net",
+    "train_single_stage",
+    "train_instance_segmenter",
+]
+
+
+@pytest.mark.parametrize("name", PHOTO_SCRIPTS)
+def test_photos_that_are_not_there_are_the_error(name, monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    given = ["--dataset", write_coco(tmp_path / "masks.json"), "--images", tmp_path, "--output_dir", tmp_path / "out"]
+    encoder = ["--encoder", "none"] if name == "train_order_net" else []
+    said, code = ended(monkeypatch, capsys, name, [*given, *MORE.get(name, []), *encoder])
+    assert code == 2 and "has no photo that can be used" in said and "--dataset" in said and "jpg" in said

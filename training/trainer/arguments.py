@@ -9,11 +9,13 @@ import argparse
 import contextlib
 import dataclasses
 import inspect
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
+from accelerate.utils import LoggerType
 from transformers import HfArgumentParser
 
 from amodal_diffusion import AmodalPipeline
@@ -52,7 +54,8 @@ def parse(kind: type[Arguments], description: str, argv: Sequence[str] | None = 
     for base in kind.__mro__:
         if "_argument_group_name" in vars(base) and not any(issubclass(group, base) for group in groups):
             groups.append(base)
-    parser = HfArgumentParser(groups, description=description)
+    # Without abbreviations: what `--recipe` changes is looked up by its whole name.
+    parser = HfArgumentParser(groups, description=description, allow_abbrev=False)
     for field in (field for group in groups for field in dataclasses.fields(group) if field.init):
         # HfArgumentParser reads neither sizes such as 32,64 nor lists of other lengths than one and more.
         action = parser._option_string_actions[f"--{field.name}"]
@@ -261,8 +264,24 @@ def check_arguments(args: TrainingArguments) -> None:
             raise ValueError(f"`--{name}` must be at least 1, got {value}.")
     if args.validation_steps < 0:
         raise ValueError(f"`--validation_steps` must not be negative, got {args.validation_steps}.")
-    if args.learning_rate <= 0:
-        raise ValueError(f"`--learning_rate` must be positive, got {args.learning_rate}.")
+    if getattr(args, "validation_samples", 1) < 1:
+        raise ValueError(f"`--validation_samples` must be at least 1, got {args.validation_samples}.")
+    if not 0 <= args.seed < 2**32:
+        raise ValueError(f"`--seed` must lie in [0, 2**32), got {args.seed}.")
+    for name in ("learning_rate", "lr_gamma", "max_grad_norm"):
+        value = getattr(args, name)
+        if value is not None and not 0 < value < math.inf:
+            raise ValueError(f"`--{name}` must be positive and finite, got {value}.")
+    if not 0 <= args.weight_decay < math.inf:
+        raise ValueError(f"`--weight_decay` must not be negative, got {args.weight_decay}.")
+    if not 0 <= args.momentum < 1:
+        raise ValueError(f"`--momentum` must lie in [0, 1), got {args.momentum}.")
+    weights = getattr(args, "dataset_weights", None)
+    if weights is not None and not (all(0 <= weight < math.inf for weight in weights) and sum(weights) > 0):
+        raise ValueError(f"`--dataset_weights` must be finite, not negative and not all 0, got {weights}.")
+    trackers = ["none", "all", *map(str, LoggerType)]
+    if args.report_to not in trackers:
+        raise ValueError(f"`--report_to` must be one of {', '.join(trackers)}, got {args.report_to!r}.")
     if not 0 <= args.lr_warmup_fraction < 1:
         raise ValueError(f"`--lr_warmup_fraction` must lie in [0, 1), got {args.lr_warmup_fraction}.")
     if not 0 < args.lr_decay_fraction <= 1:

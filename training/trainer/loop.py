@@ -6,7 +6,7 @@ import math
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -148,6 +148,9 @@ class Run:
             fixed["ema_decay"] = args.ema_decay
         if args.optimizer == "sgd":
             kept["momentum"] = args.momentum
+        config = getattr(self.accelerator.unwrap_model(self.model), "config", None)
+        if isinstance(config, Mapping):  # what changes no shape, such as `class_conditioned`, must agree as well
+            fixed |= {k: v for k, v in config.items() if k[0] != "_" and isinstance(v, bool | int | float | str)}
         trained = {"model": (self.model, self.optimizer), **self.task.trained_besides()}
         return TrainingState(self.accelerator, trained, self.scheduler, self.ema, self.state, fixed, kept)
 
@@ -267,26 +270,26 @@ class Run:
 def train(make_task: Callable[[Any], Task], args: TrainingArguments) -> Run:
     """Train the task that `make_task(args)` makes (after the seed is set) and leave a pipeline in `--output_dir`."""
     set_seed(args.seed)
-    run = Run(make_task(args), args)
+    task = make_task(args)
+    task.build_pipeline(task.model)  # refuses the settings that it would refuse when training is over
+    run = Run(task, args)
     run.accelerator.init_trackers(args.tracker_project_name, config=_plain(vars(args)))
     run.resume()
     last = min(args.max_train_steps, args.stop_after_steps or args.max_train_steps)
-    bar = tqdm(
-        total=args.max_train_steps, initial=run.state.step, desc="train", disable=not run.accelerator.is_main_process
-    )
     started = time.monotonic() - run.state.seconds
-    while run.state.step < last:
-        logs = run.update()
-        step = run.state.step
-        bar.update()
-        if step % args.logging_steps == 0 or step == last:
-            bar.set_postfix({name: f"{value:.4g}" for name, value in run.log(logs).items()})
-        run.state.seconds = time.monotonic() - started
-        if step == last or (args.validation_steps and step % args.validation_steps == 0):
-            run.validate()
-        if step == last or step % args.checkpointing_steps == 0:
-            save_checkpoint(run.everything(), run.output_dir, args.checkpoints_total_limit)
-    bar.close()
+    shown = run.accelerator.is_main_process
+    with tqdm(total=args.max_train_steps, initial=run.state.step, desc="train", disable=not shown) as bar:
+        while run.state.step < last:
+            logs = run.update()
+            step = run.state.step
+            bar.update()
+            if step % args.logging_steps == 0 or step == last:
+                bar.set_postfix({name: f"{value:.4g}" for name, value in run.log(logs).items()})
+            run.state.seconds = time.monotonic() - started
+            if step == last or (args.validation_steps and step % args.validation_steps == 0):
+                run.validate()
+            if step == last or step % args.checkpointing_steps == 0:
+                save_checkpoint(run.everything(), run.output_dir, args.checkpoints_total_limit)
     run.save()
     run.accelerator.end_training()
     return run

@@ -12,7 +12,7 @@ import torch
 from accelerate import Accelerator
 from tqdm.auto import tqdm
 
-from amodal_diffusion.data import read_annotations
+from amodal_diffusion.data import BadRecord, read_annotations
 from amodal_diffusion.data.photos import encoded_photos
 from amodal_diffusion.data.samplers.splits import split_photos
 from amodal_diffusion.data.synthesis import (
@@ -96,11 +96,20 @@ def _read_photos(paths: Sequence[str], images: Sequence[str] | None, args: Any, 
     sources = []
     for index, path in enumerate(paths):
         folder = images[index] if images else Path(path).parent if Path(path).is_file() else None
-        rows = read_annotations(path, folder, on_error=args.on_error, streaming=streaming)
+        rows = _read(path, folder, args.on_error, "--dataset", streaming)
         if "image" not in rows.column_names:
             raise ValueError(f"`--dataset` {path!r} has no photos (no column 'image').")
         sources.append(rows)
     return sources
+
+
+def _read(path: str, folder: Any, on_error: str, flag: str, streaming: bool = False) -> Any:
+    """The rows of a data set; where every photo of it was skipped, the error says why the first one was."""
+    bad: list[BadRecord] = []
+    rows = read_annotations(path, folder, on_error=on_error, bad_records=bad, streaming=streaming)
+    if bad and not streaming and len(rows) == 0:
+        raise ValueError(f"`{flag}` {path!r} has no photo that can be used with its annotations; such as {bad[0]}.")
+    return rows
 
 
 @errors_by_flag({"`--dataset`": "`--true_dataset`"})
@@ -115,6 +124,10 @@ def read_true_scenes(args: Any) -> list[tuple[Any, Any]]:
     """
     first, parts = args.true_validation_photos, []
     for path, rows in zip(args.true_dataset, _read_photos(args.true_dataset, None, args), strict=True):
+        if len(rows) < 2:
+            raise ValueError(
+                f"`--true_dataset` {path!r} must have at least 2 photos to hold some out, got {len(rows)}."
+            )
         if not 0 < first < len(rows):
             raise ValueError(
                 f"`--true_validation_photos` must lie in [1, {len(rows) - 1}] for the {len(rows)} photos of {path}, "
@@ -149,7 +162,7 @@ def open_sources(
         raise ValueError(f"`{images_flag}` must name one folder for each of the {len(paths)} data sets, got {places}.")
     sources = []
     for path, folder in zip(paths, places, strict=True):
-        source = read_annotations(path, None if folder == NO_IMAGES else folder, on_error=on_error)
+        source = _read(path, None if folder == NO_IMAGES else folder, on_error, flag)
         if photos_needed and "image" not in source.column_names:
             raise ValueError(f"`{flag}` {path} has no photos; give their folder by `{images_flag}`.")
         sources.append(source)
@@ -207,7 +220,7 @@ def check_categories(training: PhotoBank, validation: PhotoBank) -> None:
             )
 
 
-@errors_by_flag({"`source_weights`": "`--dataset_weights`"})
+@errors_by_flag({"`source_weights`": "`--dataset_weights`", "`pixels` holds": "`--dataset` holds"})
 def make_photo_synthesizers(
     args: Any,
     synthesis: Recipe,

@@ -23,7 +23,7 @@ from amodal_diffusion.data.synthesis import (
     SynthesisConfig,
 )
 
-from .arguments import RecipeArguments, SourceArguments, TrainingArguments, flag, source_name
+from .arguments import RecipeArguments, SourceArguments, TrainingArguments, errors_by_flag, flag, source_name
 from .loop import Task, Validation
 from .photo_sources import Counts, TrueShareArguments, count_objects, make_bank, read_true_scenes
 from .pictures import mask_grid
@@ -99,6 +99,7 @@ class SyntheticMaskTask(Task):
     def probability(self, model: nn.Module, batch: OcclusionBatch) -> Tensor:
         """(B, 1, S, S) float32, P(object), from a network in evaluation mode."""
 
+    @errors_by_flag({"`source_weights`": "`--dataset_weights`", "`bits` holds": "`--dataset` holds"})
     def setup(self, accelerator: Accelerator) -> None:
         args = self.args
         with accelerator.main_process_first():

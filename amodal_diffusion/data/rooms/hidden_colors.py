@@ -103,6 +103,9 @@ class ColorArchives:
         folder: of the data set.
         split: name of the split; all of them without.
 
+    Raises:
+        ValueError: an archive that is none, or is cut short.
+
     Example:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
@@ -117,9 +120,13 @@ class ColorArchives:
         self.folder, self.split = Path(folder), split
         self._places: dict[str, tuple[Path, list[str]]] = {}
         for path in sorted((self.folder / LAYER_FOLDER).glob(f"{split or '*'}-*.zip")):
-            with zipfile.ZipFile(path) as archive:
-                for name in archive.namelist():
-                    self._places.setdefault(name.rpartition("/")[0], (path, []))[1].append(name)
+            try:
+                with zipfile.ZipFile(path) as archive:
+                    names = archive.namelist()
+            except zipfile.BadZipFile as error:
+                raise ValueError(f"{str(path)!r} is no whole zip archive: {error}") from error
+            for name in names:
+                self._places.setdefault(name.rpartition("/")[0], (path, []))[1].append(name)
 
     def __len__(self) -> int:
         """How many photos have colours."""

@@ -163,7 +163,9 @@ class PhotoObjects:
                 group = record["file_name"] or name
                 self.photos.append(Photo(name, number, row, tuple(places), Path(group).name))
                 total += len(places)
-        reasons = ", ".join(f"{count} {reason}" for reason, count in refused.most_common()) or "none left out"
+        if not total and not refused:
+            raise ValueError(f"{self.names[number]} has no object.")
+        reasons = ", ".join(f"{count} {reason}" for reason, count in refused.most_common()) or "none"
         if not total:
             raise ValueError(f"{self.names[number]} has no usable object: {reasons}.")
         logger.info("%s: %d objects; left out: %s", self.names[number], total, reasons)

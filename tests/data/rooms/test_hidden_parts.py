@@ -83,6 +83,14 @@ def test_archives(rows, colors):
         ColorArchives(ROOMS, "train").read("room")
 
 
+@pytest.mark.parametrize("content", [b"", b"junk", b"PK\x03\x04 and no more"])
+def test_an_archive_that_is_not_whole_is_named(tmp_path, content):
+    (tmp_path / "layers").mkdir()
+    (tmp_path / "layers" / "test-00000-of-00001.zip").write_bytes(content)
+    with pytest.raises(ValueError, match="test-00000-of-00001.zip' is no whole zip archive"):
+        ColorArchives(tmp_path)
+
+
 def test_joined(rows, colors):
     batch = HiddenParts([(rows, colors)], STILL).sample(0, 2)
     both = join_content([batch, batch])
