@@ -18,6 +18,7 @@ from amodal_diffusion.data.rooms.hidden_colors import write_colors
 from amodal_diffusion.evaluation import FILL_METHODS, ContentMethod, evaluate_fills, load_fill_methods
 from amodal_diffusion.masks import encode_rle
 from amodal_diffusion.metrics import ObjectFID, frechet_distance
+from content_helpers import LocalFeatures
 
 RED, BLUE = (200, 40, 30), (20, 60, 210)
 
@@ -165,16 +166,6 @@ def test_command(folder, tmp_path, capsys):
     assert "--content needs a folder with layers/" in capsys.readouterr().err
     assert cli.main(["evaluate", "--annotations", str(folder), "--content", "telea"]) == 2
     assert "--content needs --split NAME" in capsys.readouterr().err
-
-
-class LocalFeatures(torch.nn.Module):
-    """In Inception's place: means and spreads of the channels."""
-
-    num_features = 6
-
-    def forward(self, pictures):
-        pictures = pictures.float()
-        return torch.cat([pictures.mean((2, 3)), pictures.std((2, 3))], dim=1)
 
 
 def test_the_inception_distance_of_whole_objects():

@@ -67,3 +67,13 @@ def check_tiles(output, picture, modal, amodal):
         np.testing.assert_array_equal(tile[visible][:, :3], colours[visible])
         np.testing.assert_array_equal(tile[..., 3], inside * 255)
         assert not tile[~inside].any()
+
+
+class LocalFeatures(torch.nn.Module):
+    """In Inception's place: means and spreads of the channels."""
+
+    num_features = 6
+
+    def forward(self, pictures):
+        pictures = pictures.float()
+        return torch.cat([pictures.mean((2, 3)), pictures.std((2, 3))], dim=1)

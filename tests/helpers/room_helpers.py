@@ -1,4 +1,6 @@
-"""Small scenes: tiles that face the camera, a box, woven bars."""
+"""Small scenes: tiles that face the camera, a box, woven bars; a furniture library; one of the rendered rooms."""
+
+import shutil
 
 import numpy as np
 
@@ -88,3 +90,15 @@ def _table_obj():
     top = box(half=np.array([0.7, 0.02, 0.4]), center=(0, 0.72, 0))
     legs = [box(half=np.array([0.03, 0.35, 0.03]), center=(x, 0.35, z)) for x in (-0.6, 0.6) for z in (-0.3, 0.3)]
     return _obj([top, *legs])
+
+
+def copy_rooms(source, target):
+    """The scene of the first shard that has the fewest objects, with its hidden colours."""
+    import pyarrow.parquet as parquet
+
+    for part in ("data", "layers"):
+        (target / part).mkdir(parents=True)
+    table = parquet.read_table(source / "data" / "test-00000-of-00003.parquet")
+    place = int(np.argmin([len(objects) for objects in table["objects"]]))
+    parquet.write_table(table.slice(place, 1), target / "data" / "test-00000-of-00001.parquet")
+    shutil.copy(source / "layers" / "test-00000-of-00003.zip", target / "layers" / "test-00000-of-00001.zip")

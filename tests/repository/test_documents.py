@@ -10,7 +10,6 @@ import tomllib
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as parquet
 import pytest
 from PIL import Image
 
@@ -31,6 +30,7 @@ from document_helpers import blocks, commands, text_of
 from photo_helpers import tiny_occamodal, tiny_order_net
 from pipeline_helpers import tiny_pipeline
 from repository_helpers import ROOT
+from room_helpers import copy_rooms
 
 PIPELINES = ROOT / "pipelines"
 GUIDES = ("commands", "editing", "figures", "gpu", "install", "python", "runtimes", "training")
@@ -98,16 +98,6 @@ def workplace(tmp_path, monkeypatch):
             tiny().save_pretrained(Path("pipelines") / name)
     copy_rooms(ROOT / "datasets" / "rooms-amodal", tmp_path / "datasets" / "rooms-amodal")
     return tmp_path
-
-
-def copy_rooms(source, target):
-    """The scene of the first shard that has the fewest objects, with its hidden colours."""
-    for part in ("data", "layers"):
-        (target / part).mkdir(parents=True)
-    table = parquet.read_table(source / "data" / "test-00000-of-00003.parquet")
-    place = int(np.argmin([len(objects) for objects in table["objects"]]))
-    parquet.write_table(table.slice(place, 1), target / "data" / "test-00000-of-00001.parquet")
-    shutil.copy(source / "layers" / "test-00000-of-00003.zip", target / "layers" / "test-00000-of-00001.zip")
 
 
 def run_python(document):

@@ -352,7 +352,8 @@ def test_published_synthesis():
     assert MATTING == (0.8, 0.5)
     pasted = boundary_synthesis(256, "published")  # ASBU and PCNet-M with RGB
     assert (pasted.overlap, pasted.shift, pasted.scale) == (recipe.overlap, recipe.shift, recipe.scale)
-    assert (pasted.front_probability, pasted.cut_range, pasted.matting) == (0.8, recipe.cut_range, MATTING)
+    assert (pasted.front_probability, pasted.cut_range, pasted.max_redraws) == (0.8, recipe.cut_range, 100)
+    assert pasted.matting == MATTING
     assert not (pasted.rotation or pasted.colour or pasted.region_probability) and pasted.other_zoom == (1.0, 1.0)
     holes = ContentSynthesisConfig()
     assert (holes.paste_probability, holes.background_probability, holes.dilation) == (0.0, 0.0, 5 / 256)

@@ -92,7 +92,7 @@ def boundary_synthesis(size: int, recipe: str) -> PhotoSynthesisConfig:
     if recipe != "published":
         return PhotoSynthesisConfig(size=size, front_probability=0.6, behind_probability=0.4, matting=MATTING)
     return PhotoSynthesisConfig(
-        size=size, front_probability=0.8, behind_probability=0.2, cut_range=(0.001, 0.9), max_redraws=30,
+        size=size, front_probability=0.8, behind_probability=0.2, cut_range=(0.001, 0.9), max_redraws=100,
         other_zoom=(1.0, 1.0), region_probability=0.0, shift=(-0.2, 0.2), scale=(0.8, 1.2), rotation=0.0, colour=0.0,
         matting=MATTING,
     )  # fmt: skip
