@@ -10,11 +10,13 @@ from torch.distributions import Bernoulli
 from amodal_diffusion.losses import (
     bernoulli_nll,
     binary_completion_loss,
+    click_loss,
     completion_loss,
     decoupled_loss,
     gaussian_loss,
     occluder_loss,
     placed_nll,
+    question_loss,
     uncertainty_weighted_entropy,
     uncertainty_weighted_loss,
 )
@@ -102,6 +104,36 @@ def test_decoupled_loss_teaches_the_uncertainty_without_moving_the_mask():
     (spread,) = torch.autograd.grad(uncertainty_weighted_loss(logits, target, occluder), logits)
     torch.testing.assert_close(both[:, :1], mask[:, :1])
     torch.testing.assert_close(both[:, 1:], spread[:, 1:])
+
+
+def test_clicks_are_learned_by_focal_and_dice_loss_object_by_object():
+    generator = torch.Generator().manual_seed(2)
+    logits = torch.randn(3, 1, 3, 4, generator=generator)
+    target = (torch.rand(3, 1, 3, 4, generator=generator) > 0.5).float()
+    focal, dice = 0.0, 0.0
+    for row, truth in zip(logits.flatten(1).tolist(), target.flatten(1).tolist(), strict=True):
+        sure = [1 / (1 + math.exp(-value)) for value in row]
+        focal -= sum((1 - q) * math.log(q) for q in (p if t else 1 - p for p, t in zip(sure, truth, strict=True)))
+        both = sum(p * t for p, t in zip(sure, truth, strict=True))
+        dice += 1 - (2 * both + 1) / (sum(sure) + sum(truth) + 1)
+    for weight in (2.0, 0.5):
+        expected = weight * focal / 36 + dice / 3
+        assert float(click_loss(logits, target, weight)) == pytest.approx(expected, rel=1e-5)
+    assert float(click_loss(logits, target)) == float(click_loss(logits, target, 2.0))
+
+
+def test_questions_weigh_pixels_of_the_mask_and_of_what_is_in_front():
+    generator = torch.Generator().manual_seed(3)
+    logits = torch.randn(2, 3, 3, 4, generator=generator)
+    target, front = ((torch.rand(2, 1, 3, 4, generator=generator) > 0.5).float() for _ in range(2))
+    weight, front_weight = (torch.rand(2, 1, 3, 4, generator=generator) for _ in range(2))
+    mask = torch.nn.functional.cross_entropy(logits[:, :2], target[:, 0].long(), reduction="none")
+    ahead = -Bernoulli(logits=logits[:, 2]).log_prob(front[:, 0])
+    for factor in (0.3, 1.0):
+        expected = (mask * weight[:, 0]).mean() + factor * (ahead * front_weight[:, 0]).mean()
+        torch.testing.assert_close(question_loss(logits, target, weight, front, front_weight, factor), expected)
+    default = question_loss(logits, target, weight, front, front_weight)
+    torch.testing.assert_close(default, question_loss(logits, target, weight, front, front_weight, 0.3))
 
 
 def test_loss_without_uncertainty_is_weighted_cross_entropy():

@@ -180,6 +180,21 @@ def test_features_on_the_fly_and_from_the_cache_train_nearly_alike(script, data,
     assert losses[0] != losses[1]  # rounded to bfloat16
 
 
+def test_the_loss_is_cross_entropy_of_both_outputs(script, data, tmp_path):
+    """Of every pixel alike [Z24], of the decoder's answer to the batch that the task draws."""
+    from accelerate import Accelerator
+
+    task = script.SDAmodalTask(script.parse_arguments([*data_arguments(data), *SMALL, "--output_dir", str(tmp_path)]))
+    task.setup(Accelerator())
+    task.model.eval()
+    batch = task._batch(task.batches(1, 4))
+    seen = task.model(mask=batch.mask, **batch.seen).logits.double()
+    assert seen.shape == (4, 2, 32, 32) and batch.target.shape == (4, 32, 32)
+    right = (seen.exp() / seen.exp().sum(1, keepdim=True)).gather(1, batch.target[:, None])
+    found = task.loss(task.model, 1, 4)[0]
+    assert found.item() == pytest.approx(-right.log().mean().item(), rel=1e-5)
+
+
 def test_continues_from_another_pipeline(finished, data, script, tmp_path):
     folder = tmp_path / "mine"
     arguments = [*data_arguments(data), *SMALL, "--output_dir", folder, "--pretrained_pipeline", finished]
