@@ -84,6 +84,8 @@ class PhotoPCNetMaskPipeline(MaskPipeline):
         order_threshold: of P(object): growth under a neighbour that nowhere passes it does not count.
         mask_threshold: of P(object) in the amodal masks, in [0, 1); or "expected-iou", which takes for each object the
             threshold with the highest expected IoU, see `expected_iou_masks`.
+        alone_threshold: the same for a mask that comes alone and the rule "photo", which `model` alone answers; None
+            takes `mask_threshold`.
         calibration_slope, calibration_offset: of the log-odds of P(object) before that, see `calibrate`.
         enlarge_box: area of the crop box in areas of the modal box.
         crop: how masks become crops, "nearest" or "bilinear", see `crop_masks`.
@@ -134,6 +136,7 @@ class PhotoPCNetMaskPipeline(MaskPipeline):
         *,
         order_threshold: float = 0.1,
         mask_threshold: float | str = 0.5,
+        alone_threshold: float | str | None = None,
         calibration_slope: float = 1.0,
         calibration_offset: float = 0.0,
         enlarge_box: float = 3.0,
@@ -155,6 +158,9 @@ class PhotoPCNetMaskPipeline(MaskPipeline):
         self.register_to_config(
             order_threshold=check_number("order_threshold", order_threshold, 0, 1),
             mask_threshold=check_mask_threshold(mask_threshold),
+            alone_threshold=None
+            if alone_threshold is None
+            else check_mask_threshold(alone_threshold, "alone_threshold"),
             **check_calibration(calibration_slope, calibration_offset),
             **check_crop(crop, enlarge_box, paste),
             keep_modal=bool(keep_modal),
@@ -203,7 +209,7 @@ class PhotoPCNetMaskPipeline(MaskPipeline):
             eraser_dilation: pixels of the photo by which the other masks grow on each side. 3 to 5 closes the gaps
                 between the masks of a segmenter; objects whose grown masks touch are neighbours then.
             order_threshold: of P(object), in [0, 1); None takes the checkpoint's.
-            mask_threshold: likewise.
+            mask_threshold: likewise, also of a mask that comes alone.
             generator: taken so that the same call suits every mask pipeline; nothing here is drawn at random.
             batch_size: crops in one pass through the network; None suits it to the device.
             output_type: "np", "pt", "pil" or "compact", see `AmodalPipelineOutput`.
@@ -260,7 +266,11 @@ class PhotoPCNetMaskPipeline(MaskPipeline):
             "eraser_dilation": check_integer("eraser_dilation", options["eraser_dilation"], 0),
             "order_threshold": self._threshold("order_threshold", options["order_threshold"]),
             "mask_threshold": self._mask_threshold(options["mask_threshold"]),
+            "alone_threshold": self._alone_threshold(options["mask_threshold"]),
         }
+
+    def _alone_threshold(self, given: float | str | None) -> float | str:
+        return self._mask_threshold(self.config.alone_threshold if given is None else given)
 
     def output_fields(self, call: MaskCall) -> tuple[str, ...]:
         """The occluders and the order."""
@@ -479,6 +489,8 @@ class PhotoPCNetMaskPipeline(MaskPipeline):
     def paste(self, call: MaskCall, crops: ObjectPatches, index: int, prediction: ScenePrediction) -> dict[str, Any]:
         """The results of the scene at `index`: nothing grows but under what may hide it."""
         scene = call.scenes[index]
+        if prediction.occluders is None:
+            call = replace(call, options={**call.options, "mask_threshold": call.options["alone_threshold"]})
         modal = scene.modal.tensor(prediction.channels.device)
         frames = partial(self.paste_objects, crops, index, prediction.rows, scene.size)
         only = replace(prediction, channels=prediction.channels[:, :1])

@@ -15,16 +15,16 @@ _BINS = 1024
 _PIXELS = 2**23  # looked at together, some 200 MB
 
 
-def check_mask_threshold(value: Any) -> float | str:
-    """A number in [0, 1), or `EXPECTED_IOU`; ValueError or TypeError naming `mask_threshold` otherwise.
+def check_mask_threshold(value: Any, name: str = "mask_threshold") -> float | str:
+    """A number in [0, 1), or `EXPECTED_IOU`; ValueError or TypeError naming the setting otherwise.
 
     Example:
         >>> check_mask_threshold("expected-iou"), check_mask_threshold(0.3)
         ('expected-iou', 0.3)
     """
     if isinstance(value, str) and value != EXPECTED_IOU:
-        raise TypeError(f"`mask_threshold` must be a number in [0, 1) or {EXPECTED_IOU!r}, got {value!r}.")
-    return EXPECTED_IOU if isinstance(value, str) else check_number("mask_threshold", value, 0, 1)
+        raise TypeError(f"`{name}` must be a number in [0, 1) or {EXPECTED_IOU!r}, got {value!r}.")
+    return EXPECTED_IOU if isinstance(value, str) else check_number(name, value, 0, 1)
 
 
 def check_calibration(slope: Any, offset: Any) -> dict[str, float]:

@@ -186,6 +186,20 @@ def test_masks_follow_the_mean_of_two_networks():
     np.testing.assert_allclose(mixed.probabilities[1], ruled()(photo, modal[0]).probabilities, atol=1e-5)
 
 
+def test_a_mask_that_comes_alone_has_a_threshold_of_its_own():
+    photo, modal, _ = bars()
+
+    def areas(**options):
+        pipe = tiny_photo_pcnet(mask_threshold=0.45, **options)
+        return [pipe(photo, masks, **call).amodal_masks.sum() for masks, call in (
+            (modal, {}), (modal[0], {}), (modal, {"occluder_rule": "photo"}), (modal[0], {"mask_threshold": 0.45}),
+        )]  # fmt: skip
+
+    one, other = areas(), areas(alone_threshold=0.9)
+    assert one[0] == other[0] and one[3] == other[3]  # not where more is known, nor where the caller says it
+    assert one[1] > other[1] and one[2] > other[2] and one[1] == one[3]
+
+
 def test_a_second_network_for_masks_is_saved_with_the_pipeline(tmp_path):
     pipeline = tiny_photo_pcnet(mask_model=tiny_model())
     pipeline.save_pretrained(tmp_path)
@@ -205,6 +219,7 @@ def test_a_second_network_for_masks_is_saved_with_the_pipeline(tmp_path):
         ({"rim_width": -1}, "`rim_width` must be at least 0"),
         ({"order_model": tiny_model(use_rgb=True)}, "`order_model` must see masks alone"),
         ({"order_model": tiny_model(class_conditioned=True)}, "`order_model` must see masks alone"),
+        ({"alone_threshold": 1.0}, "`alone_threshold` must lie in"),
         ({"mask_model": tiny_model(use_rgb=True)}, "`mask_model` must see masks alone"),
         ({"mask_model": tiny_model(class_conditioned=True)}, "`mask_model` must see masks alone"),
         ({"order_model": tiny_model(sample_size=16)}, "the `sample_size` of `model`, 32, got 16"),
