@@ -541,6 +541,8 @@ def train_all(args: AmodalVAEArguments) -> None:
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ValueError("`--stage all` runs in one process; with several, train the stages one by one.")
+    if args.use_rgb and not (Path(args.output_dir) / "stage2" / "model_index.json").is_file():
+        _with_photo({}, args)  # an encoder that is not to be had is told before stage 1
     data, before = make_data(args), args.pretrained_pipeline
     for stage, steps in enumerate(args.stage_steps, start=1):
         folder = Path(args.output_dir) / f"stage{stage}" if stage < 3 else Path(args.output_dir)

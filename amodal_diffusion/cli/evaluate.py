@@ -332,6 +332,11 @@ def _roles(options: argparse.Namespace, table: evaluation.PaperTable | None) -> 
     roles: dict[str, str] = {}
     for text in filter(None, map(str.strip, options.methods.split(","))):
         role, _, name = text.partition("=")  # a path may have a = too
+        if role and name and role not in known and table is not None and "/" not in role and not Path(text).exists():
+            raise ValueError(
+                f"--methods ROLE=PIPELINE must name a row of table {table.name} "
+                f"({', '.join(sorted(known)) or 'it has none'}), got {role!r}."
+            )
         name, role = (name.strip(), role) if name and role in known else (text, "")
         if name in roles:
             raise ValueError(f"--methods holds {name!r} twice.")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+logger = logging.getLogger(__name__)
 
 
 def append_json_line(path: str | os.PathLike[str], entry: Mapping[str, Any]) -> None:
@@ -31,7 +34,9 @@ def append_json_line(path: str | os.PathLike[str], entry: Mapping[str, Any]) -> 
 
 
 def read_json_lines(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
-    """The objects of a file, line by line; lines that are none are left out. Nothing where there is no file.
+    """The objects of a file, line by line; lines that are none are left out, and named in the log.
+
+    Nothing where there is no file.
 
     Example:
         >>> list(read_json_lines("a file that does not exist"))
@@ -39,13 +44,17 @@ def read_json_lines(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
     """
     if not Path(path).exists():
         return
-    for line in Path(path).read_bytes().split(b"\n"):
+    for number, line in enumerate(Path(path).read_bytes().split(b"\n"), start=1):
+        if not line.strip():
+            continue
         try:
             entry = json.loads(line)
         except (ValueError, RecursionError):
-            continue
+            entry = None
         if isinstance(entry, dict):
             yield entry
+        else:
+            logger.warning("%s: line %d is no JSON object and is left out", path, number)
 
 
 def _ends_with_newline(path: Path) -> bool:

@@ -58,6 +58,8 @@ def test_a_row_by_its_role(run, folder):
     text = run("--methods", f"amodal-vae-no-full={folder / 'model'},raw", table="l20-2")
     (line,) = [line for line in text.splitlines() if line.startswith("Without full-mask training")]
     assert f" {folder / 'model'} " in line
+    said = run("--methods", f"no-such-row={folder / 'model'}", table="l20-2", fails=True)
+    assert "must name a row of table l20-2 (" in said and "amodal-vae-no-full" in said and "'no-such-row'" in said
     assert "takes no `roles`" in run("--methods", f"pcnet-m={folder / 'model'}", table="z20-2", fails=True)
 
 

@@ -46,12 +46,13 @@ def test_the_last_answer_of_a_person_is_taken_back(tmp_path):
     assert preferences.answers() == read_preferences(tmp_path / "a.jsonl") == [Preference("1.png", "bob", "second")]
 
 
-def test_lines_that_are_none_are_left_out(tmp_path):
+def test_lines_that_are_none_are_left_out_and_named(tmp_path, caplog):
     path = tmp_path / "a.jsonl"
     path.write_text(
         '[1]\nnull\n{"name": 1}\n{"name": "a", "person": "p", "choice": ["first"]}\n{"name": "a", "p', "utf-8"
     )
     assert read_preferences(path) == []
+    assert [record.message.split(": ")[1].split()[:2] for record in caplog.records] == [["line", n] for n in "125"]
     PreferenceFile(path, ["a"]).answer("a", "ann", "none")
     assert read_preferences(path) == [Preference("a", "ann", "none")]
 

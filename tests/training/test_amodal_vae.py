@@ -294,6 +294,14 @@ def test_encoders_of_the_photo(with_photo, photos, resnet, order_pipeline, tmp_p
         task("--image_encoder", "nobody/nowhere")
 
 
+def test_an_image_encoder_that_is_not_to_be_had_is_told_before_stage_1(photos, order_pipeline, tmp_path):
+    given = ["--dataset", photos, "--output_dir", tmp_path / "all", *SMALL, "--order_pipeline", order_pipeline]
+    given += ["--stage", "all", "--stage_steps", "1,1,1", "--use_rgb", "--image_encoder", "nobody/nowhere"]
+    with pytest.raises(OSError, match="nowhere"):
+        script().main([str(part) for part in given])
+    assert not (tmp_path / "all").exists()
+
+
 def test_what_does_not_go_with_the_photo(with_photo, coco, order_pipeline, tmp_path):
     def run(stage, *more, dataset=coco):
         given = ["--dataset", dataset, "--output_dir", tmp_path, *SMALL, "--max_train_steps", "1", "--stage", stage]
