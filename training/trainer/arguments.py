@@ -277,8 +277,10 @@ def check_arguments(args: TrainingArguments) -> None:
     if not 0 <= args.momentum < 1:
         raise ValueError(f"`--momentum` must lie in [0, 1), got {args.momentum}.")
     weights = getattr(args, "dataset_weights", None)
-    if weights is not None and not (all(0 <= weight < math.inf for weight in weights) and sum(weights) > 0):
-        raise ValueError(f"`--dataset_weights` must be finite, not negative and not all 0, got {weights}.")
+    if weights is not None and not (all(0 <= weight < math.inf for weight in weights) and any(weights)):
+        raise ValueError(
+            f"`--dataset_weights` must be {len(args.dataset)} non-negative numbers, not all 0, got {weights}."
+        )
     trackers = ["none", "all", *map(str, LoggerType)]
     if args.report_to not in trackers:
         raise ValueError(f"`--report_to` must be one of {', '.join(trackers)}, got {args.report_to!r}.")
