@@ -281,7 +281,7 @@ def check_arguments(args: TrainingArguments) -> None:
         raise ValueError(
             f"`--dataset_weights` must be {len(args.dataset)} non-negative numbers, not all 0, got {weights}."
         )
-    trackers = ["none", "all", *map(str, LoggerType)]
+    trackers = ["none", *map(str, LoggerType)]
     if args.report_to not in trackers:
         raise ValueError(f"`--report_to` must be one of {', '.join(trackers)}, got {args.report_to!r}.")
     if not 0 <= args.lr_warmup_fraction < 1:
