@@ -153,7 +153,7 @@ def _add_stats(actions: Any, parents: list[Any]) -> None:
     stats.add_argument("--output", type=Path, metavar="FILE", help="also write all of it, JSON")
     stats.add_argument("--picture", type=Path, metavar="FILE", help="also draw it")
     stats.add_argument(
-        "--scenes", type=_most_scenes, default=20, metavar="N", help="scenes in the picture, the largest, or all (20)"
+        "--scenes", type=_most_scenes, metavar="N", help="scenes in the picture, the largest, or all (20)"
     )
 
 
@@ -430,6 +430,8 @@ def _run_dataset_stats(options: argparse.Namespace) -> None:
         check_output_file(options.output)
     if options.picture is not None:
         check_output_picture(options.picture)
+    elif options.scenes is not None:
+        raise ValueError("--scenes says how many the picture shows: it needs --picture.")
     from ..images import save_image
     from ..visualization import draw_bars
 

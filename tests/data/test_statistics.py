@@ -74,6 +74,7 @@ def test_the_command_writes_numbers_and_a_picture(tmp_path, capsys):
     ("arguments", "message"),
     [
         (["--split", "test"], "--split is of Parquet alone"),
+        (["--scenes", "3"], "--scenes says how many the picture shows: it needs --picture"),
         (["--scene", "("], "must be a regular expression"),
         (["--picture", "bars.csv"], "bars.csv must end as a picture does, such as .png or .jpg, got '.csv'"),
         (["--format", "kins"], "annotation 1: segmentation must be"),

@@ -204,6 +204,8 @@ def test_starts_from_another_pipeline_and_pushes(finished, coco, tmp_path, train
         (["--lr_gamma", "-1"], "`--lr_gamma` must be positive and finite"),
         (["--max_grad_norm", "0"], "`--max_grad_norm` must be positive and finite"),
         (["--weight_decay", "-1"], "`--weight_decay` must not be negative"),
+        (["--inside_weight", "-1"], "`--inside_weight` must not be negative, got -1.0"),
+        (["--lr_milestones", "-1"], r"`--lr_milestones` must not be negative, got \[-1\]"),
         (["--momentum", "1"], r"`--momentum` must lie in \[0, 1\), got 1.0"),
         (["--seed", "-1"], r"`--seed` must lie in \[0, 2\*\*32\), got -1"),
         (["--validation_samples", "0"], "`--validation_samples` must be at least 1, got 0"),

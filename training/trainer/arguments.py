@@ -274,6 +274,10 @@ def check_arguments(args: TrainingArguments) -> None:
             raise ValueError(f"`--{name}` must be positive and finite, got {value}.")
     if not 0 <= args.weight_decay < math.inf:
         raise ValueError(f"`--weight_decay` must not be negative, got {args.weight_decay}.")
+    if not 0 <= getattr(args, "inside_weight", 0.0) < math.inf:
+        raise ValueError(f"`--inside_weight` must not be negative, got {args.inside_weight}.")
+    if min(args.lr_milestones, default=0) < 0:
+        raise ValueError(f"`--lr_milestones` must not be negative, got {args.lr_milestones}.")
     if not 0 <= args.momentum < 1:
         raise ValueError(f"`--momentum` must lie in [0, 1), got {args.momentum}.")
     weights = getattr(args, "dataset_weights", None)
