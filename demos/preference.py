@@ -98,10 +98,14 @@ def draw_objects(dataset, method, folder, *, min_rate=0.0, limit=None, seed=0):
         How many were drawn.
 
     Raises:
-        ValueError: a method of the order alone.
+        ValueError: a method of the order alone, a limit below 1, or no object to draw.
     """
     bare = dataset.remove_columns("image") if "image" in dataset.column_names else dataset
     keys = review_keys(bare, min_rate)
+    if limit is not None and limit < 1:
+        raise ValueError(f"`limit` must be at least 1, got {limit}.")
+    if not keys:
+        raise ValueError(f"no object has more than {min_rate:g} of it hidden: there is nothing to compare.")
     if limit is not None and limit < len(keys):
         keys = [keys[place] for place in np.random.default_rng(seed).choice(len(keys), limit, replace=False)]
     wanted = {}
@@ -207,4 +211,4 @@ def main(arguments=None):
 
 
 if __name__ == "__main__":
-    main()
+    asking.run(main)

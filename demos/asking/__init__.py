@@ -2,6 +2,7 @@
 
 import io
 import json
+import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -94,6 +95,15 @@ def serve(server, what):
             server.serve_forever()
         except KeyboardInterrupt:
             pass
+
+
+def run(main):
+    """Call `main`; what a user gave wrong is one line on stderr, and exit code 2."""
+    try:
+        main()
+    except (OSError, ValueError, ImportError) as error:
+        sys.stderr.write(f"{Path(sys.argv[0]).name}: error: {' '.join(str(error).split())}\n")
+        sys.exit(2)
 
 
 def outline(mask):

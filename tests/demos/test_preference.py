@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import asking
 import preference
 from amodal_diffusion.data import read_annotations
 from amodal_diffusion.data.preferences import read_preferences
 from amodal_diffusion.evaluation import METHODS
 from data_helpers import cocoa_pairs
+from repository_helpers import ROOT
 from server_helpers import get, post, serving
 
 COLORS = {"first": (200, 0, 0), "second": (0, 0, 200)}
@@ -133,6 +135,23 @@ def test_methods_are_named():
     assert preference.load_method("raw") is METHODS["raw"]
     with pytest.raises(ValueError, match="--true-box is for pipelines, got 'raw'"):
         preference.load_method("raw", true_box=True)
+
+
+def test_wrong_calls_end_in_one_line(tmp_path, capsys, monkeypatch):
+    rooms = ["draw", str(ROOT / "datasets" / "rooms-amodal"), "--method", "truth", "--output", str(tmp_path / "out")]
+    for arguments, message in (
+        (["tell", "gone.jsonl"], "preference.py: error: gone.jsonl does not exist"),
+        ([*rooms, "--limit", "0"], "`limit` must be at least 1, got 0"),
+        ([*rooms, "--min-rate", "0.999"], "no object has more than 0.999 of it hidden"),
+        (["draw", "gone.json", "--method", "raw", "--output", "out"], "gone.json"),
+        (["ask", "gone", "gone", "--answers", "a.jsonl"], "gone"),
+    ):
+        monkeypatch.setattr("sys.argv", ["preference.py", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            asking.run(preference.main)
+        told = capsys.readouterr().err
+        assert ended.value.code == 2 and message in told and told.count("\n") == 1
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_command_tells(tmp_path, capsys):
