@@ -1,5 +1,6 @@
 """Saved pipelines: what is written, and that it loads here, in a fresh process, from the Hub, by diffusers itself."""
 
+import builtins
 import json
 import shutil
 import subprocess
@@ -166,17 +167,13 @@ print(json.loads(open(sys.argv[1] + "/model_index.json").read())["model"])
 
 
 def test_the_index_is_read_once(saved, monkeypatch):
-    read, seen = Path.read_text, []
+    seen = []
 
-    def spy(self, *args, **options):
-        seen.append(self.name)
-        return read(self, *args, **options)
+    def spy(read):
+        return lambda file, *args, **options: (seen.append(Path(str(file)).name), read(file, *args, **options))[1]
 
-    monkeypatch.setattr(Path, "read_text", spy)
-    original = open
-    monkeypatch.setattr(
-        "builtins.open", lambda file, *a, **k: (seen.append(Path(str(file)).name), original(file, *a, **k))[1]
-    )
+    for place, name in ((Path, "read_text"), (Path, "read_bytes"), (builtins, "open")):
+        monkeypatch.setattr(place, name, spy(getattr(place, name)))
     AmodalPipeline.from_pretrained(saved)
     assert seen.count("model_index.json") == 1
 

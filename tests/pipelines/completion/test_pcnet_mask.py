@@ -220,9 +220,9 @@ def test_mirrored_scene_with_flips_gives_the_mirrored_answer():
     patches = pipeline.crop(call)
     erasers = patches.modal.roll(1, 0)
     rows = torch.arange(2)
-    straight = torch.cat([p for _, p in pipeline._complete(call, patches, rows, erasers, "masks")])
+    straight = torch.cat([p for _, p in pipeline.complete_crops(call, patches, rows, erasers, "masks")])
     patches.modal = patches.modal.flip(-1)
-    mirrored = torch.cat([p for _, p in pipeline._complete(call, patches, rows, erasers.flip(-1), "masks")])
+    mirrored = torch.cat([p for _, p in pipeline.complete_crops(call, patches, rows, erasers.flip(-1), "masks")])
     torch.testing.assert_close(mirrored.flip(-1), straight, rtol=1e-4, atol=1e-5)
 
 
