@@ -48,8 +48,13 @@ from trainer.running import run
 
 from amodal_diffusion import ContentPipeline, PCNetContent, PCNetContentDiscriminator
 from amodal_diffusion.data.rooms import ColorArchives, HiddenParts
-from amodal_diffusion.data.rooms.hidden_parts import join_content
-from amodal_diffusion.data.synthesis import ContentBatch, ContentSynthesisConfig, ContentSynthesizer, share_out
+from amodal_diffusion.data.synthesis import (
+    ContentBatch,
+    ContentSynthesisConfig,
+    ContentSynthesizer,
+    join_content,
+    share_out,
+)
 from amodal_diffusion.images import denormalize_images
 from amodal_diffusion.losses import (
     ContentLossWeights,
@@ -314,7 +319,7 @@ def read_hidden_parts(
     return (
         HiddenParts(
             [*zip(training, colors, strict=True)], recipe, seed=args.seed, process_index=accelerator.process_index,
-            num_processes=accelerator.num_processes, **options,
+            **options,
         ),
         HiddenParts([*zip(held_out, colors, strict=True)], recipe, seed=-1, **options),
     )  # fmt: skip

@@ -7,14 +7,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
+from pycocotools import mask as mask_utils
 from torch import Tensor
 
 from ...crops import crop_boxes, crop_images, crop_masks
 from ...images import normalize_images
 from ...masks import mask_boxes
 from ..schema import decode_masks
-from ..synthesis import ContentBatch, ContentSynthesisConfig, mix_seed
+from ..synthesis import ContentBatch, ContentSynthesisConfig, dilate_holes, mix_seed
 from .hidden_colors import ColorArchives
 
 
@@ -44,7 +44,7 @@ class HiddenParts:
         min_area: objects with fewer visible pixels are left out.
         min_hole: objects with fewer hidden pixels are left out.
         seed: of all draws.
-        process_index, num_processes: which share of the batches this process draws.
+        process_index: the processes of one run get different batches.
 
     Raises:
         ValueError: no object is left.
@@ -82,10 +82,9 @@ class HiddenParts:
         min_hole: int = 100,
         seed: int = 0,
         process_index: int = 0,
-        num_processes: int = 1,
     ) -> None:
         self.sources, self.recipe = list(sources), recipe
-        self.seed, self.process_index, self.num_processes = seed, process_index, num_processes
+        self.seed, self.process_index = seed, process_index
         self.parts = [
             HiddenPart(source, row, index)
             for source, (rows, colors) in enumerate(self.sources)
@@ -122,7 +121,7 @@ class HiddenParts:
         image = crop_images(torch.from_numpy(photo).permute(2, 0, 1) / 255, box, size)[0].clamp(0, 1)
         masks = torch.from_numpy(np.stack([hidden, modal, np.ones_like(modal)]))
         hole, visible, inside = crop_masks(masks, box.repeat(3, axis=0), size)
-        grown = self._dilate(hole, generator)
+        grown = dilate_holes(hole[None], round(generator.random() * self.recipe.dilation * size))[0]
         planes = torch.stack([inside & ~grown, visible & ~grown, inside & (~grown | hole | visible)])
         if generator.random() < 0.5:
             image, planes = image.flip(-1), planes.flip(-1)
@@ -136,41 +135,15 @@ class HiddenParts:
         left, top = np.round(centre - side / 2).astype(np.int64)
         return np.array([[left, top, side, side]])
 
-    def _dilate(self, hole: Tensor, generator: np.random.Generator) -> Tensor:
-        pixels = round(generator.random() * self.recipe.dilation * self.recipe.size)
-        return F.max_pool2d(hole[None].float(), 2 * pixels + 1, stride=1, padding=pixels)[0] > 0
-
-
-def join_content(parts: Sequence[ContentBatch]) -> ContentBatch:
-    """Batches of the same size of crops, one after the other; categories are 0 where a batch has none.
-
-    Example:
-        >>> plane = torch.ones(2, 1, 8, 8)
-        >>> batch = ContentBatch(torch.zeros(2, 3, 8, 8), plane, plane, plane)
-        >>> join_content([batch, batch]).category_ids
-        tensor([0, 0, 0, 0])
-    """
-    none = [torch.zeros(len(part.image), dtype=torch.int64, device=part.image.device) for part in parts]
-    ids = [zero if part.category_ids is None else part.category_ids for part, zero in zip(parts, none, strict=True)]
-    return ContentBatch(
-        image=torch.cat([part.image for part in parts]),
-        visible=torch.cat([part.visible for part in parts]),
-        mask=torch.cat([part.mask for part in parts]),
-        known=torch.cat([part.known for part in parts]),
-        category_ids=torch.cat(ids),
-    )
-
 
 def _find_parts(rows: Any, colors: ColorArchives, min_area: int, min_hole: int) -> list[tuple[int, int]]:
     """The rows and objects whose colours are known, with so many visible and hidden pixels."""
-    from pycocotools import mask as coco_masks
-
     found = []
     described = rows.select_columns(["image_id", "objects"]) if hasattr(rows, "select_columns") else rows
     for number, row in enumerate(described):
         for index in colors.objects(row["image_id"]):
             item: Mapping[str, Any] = row["objects"][index]
-            seen, whole = (int(coco_masks.area(item[name])) for name in ("modal_mask", "amodal_mask"))
+            seen, whole = (int(mask_utils.area(item[name])) for name in ("modal_mask", "amodal_mask"))
             if seen >= min_area and whole - seen >= min_hole:
                 found.append((number, index))
     return found

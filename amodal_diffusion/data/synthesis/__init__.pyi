@@ -12,6 +12,8 @@ from .draws import share_out as share_out
 from .holes import ContentBatch as ContentBatch
 from .holes import ContentSynthesisConfig as ContentSynthesisConfig
 from .holes import ContentSynthesizer as ContentSynthesizer
+from .holes import dilate_holes as dilate_holes
+from .holes import join_content as join_content
 from .mask_bank import MaskBank as MaskBank
 from .occlusion import OcclusionBatch as OcclusionBatch
 from .occlusion import OcclusionSynthesizer as OcclusionSynthesizer

@@ -6,6 +6,7 @@ hidden part in a real photo; the published recipe leaves the photo as it is. Som
 alone or together with A, is then a hole in the background.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -116,6 +117,39 @@ class ContentBatch:
         return (1 - self.visible) * self.known
 
 
+def join_content(parts: Sequence[ContentBatch]) -> ContentBatch:
+    """Batches of the same size of crops, one after the other; categories are 0 where a batch has none.
+
+    Example:
+        >>> plane = torch.ones(2, 1, 8, 8)
+        >>> batch = ContentBatch(torch.zeros(2, 3, 8, 8), plane, plane, plane)
+        >>> join_content([batch, batch]).category_ids
+        tensor([0, 0, 0, 0])
+    """
+    none = [torch.zeros(len(part.image), dtype=torch.int64, device=part.image.device) for part in parts]
+    ids = [zero if part.category_ids is None else part.category_ids for part, zero in zip(parts, none, strict=True)]
+    return ContentBatch(
+        image=torch.cat([part.image for part in parts]),
+        visible=torch.cat([part.visible for part in parts]),
+        mask=torch.cat([part.mask for part in parts]),
+        known=torch.cat([part.known for part in parts]),
+        category_ids=torch.cat(ids),
+    )
+
+
+def dilate_holes(holes: Tensor, pixels: int) -> Tensor:
+    """Holes (B, S, S) that are larger by so many pixels on each side, of the dtype that they have.
+
+    Example:
+        >>> dilate_holes(torch.eye(4, dtype=torch.bool)[None, 1:2], 1).int()
+        tensor([[[1, 1, 1, 0]]], dtype=torch.int32)
+    """
+    if not pixels:
+        return holes
+    grown = F.max_pool2d(holes[:, None].to(torch.float32), 2 * pixels + 1, stride=1, padding=pixels)
+    return grown[:, 0].to(holes.dtype)
+
+
 class ContentSynthesizer(PhotoOcclusionSynthesizer):
     """Draws training batches from a bank of objects in their photos; each follows from (seed, step, process) alone.
 
@@ -186,7 +220,4 @@ class ContentSynthesizer(PhotoOcclusionSynthesizer):
 
     def _dilate(self, hole: Tensor) -> Tensor:
         pixels = round(float(self._uniform((1,), 0, 1)) * self.recipe.dilation * self.recipe.size)
-        if not pixels:
-            return hole
-        grown = F.max_pool2d(hole[:, None].to(torch.float32), 2 * pixels + 1, stride=1, padding=pixels)
-        return grown[:, 0].to(torch.uint8)
+        return dilate_holes(hole, pixels)

@@ -419,8 +419,7 @@ class PhotoPCNetMaskPipeline(MaskPipeline):
         wanted = [not known for known in settled]
         if self.order_model is None or not any(wanted):
             return [None] * len(wanted)
-        tell = call.callback
-        call = replace(call, callback=tell and (lambda _, stage, done, total: tell(self, "pairs", done, total)))
+        call = self._as_stage(call, "pairs")
         if isinstance(self.order_model, OrderNet):
             pairwise = OrderNetPipeline(self.order_model)
             pairwise.set_progress_bar_config(**getattr(self, "_progress_bar_config", {}))
@@ -447,8 +446,7 @@ class PhotoPCNetMaskPipeline(MaskPipeline):
         """
         if self.mask_model is None or all(union is None for union in unions):
             return None
-        tell = call.callback
-        call = replace(call, callback=tell and (lambda _, stage, done, total: tell(self, "shapes", done, total)))
+        call = self._as_stage(call, "shapes")
         pipeline = self._masks_alone(self.mask_model)
         crops = pipeline.crop_objects(call.scenes, crop=self.config.crop)
         erasers = self._erasers(crops, unions)
@@ -458,6 +456,11 @@ class PhotoPCNetMaskPipeline(MaskPipeline):
         for part, found in pipeline.complete_crops(call, crops, index, erasers[index], "shapes"):
             both[index[part]] = (both[index[part]] + found) / 2
         return both
+
+    def _as_stage(self, call: MaskCall, stage: str) -> MaskCall:
+        """A call whose callback tells the work of another pipeline as a stage of this one."""
+        tell = call.callback
+        return replace(call, callback=tell and (lambda _, own, done, total: tell(self, stage, done, total)))
 
     def _masks_alone(self, network: PCNetMask) -> PCNetMaskPipeline:
         pipeline = PCNetMaskPipeline(
