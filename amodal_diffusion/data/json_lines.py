@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 logger = logging.getLogger(__name__)
+
+Entry = TypeVar("Entry")
 
 
 def append_json_line(path: str | os.PathLike[str], entry: Mapping[str, Any]) -> None:
@@ -33,10 +35,17 @@ def append_json_line(path: str | os.PathLike[str], entry: Mapping[str, Any]) -> 
         os.fsync(file.fileno())
 
 
-def read_json_lines(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
-    """The objects of a file, line by line; lines that are none are left out, and named in the log.
+def read_json_lines(
+    path: str | os.PathLike[str], read: Callable[[dict[str, Any]], Entry] = lambda entry: entry
+) -> Iterator[Entry]:
+    """What `read` makes of the objects of a file, line by line; bad lines are left out, and named in the log.
 
     Nothing where there is no file.
+
+    Args:
+        path: of the file.
+        read: takes the object of a line; raises ValueError, saying what is wrong, or KeyError for a field that is
+            missing.
 
     Example:
         >>> list(read_json_lines("a file that does not exist"))
@@ -51,10 +60,33 @@ def read_json_lines(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
             entry = json.loads(line)
         except (ValueError, RecursionError):
             entry = None
-        if isinstance(entry, dict):
-            yield entry
-        else:
+        if not isinstance(entry, dict):
             logger.warning("%s: line %d is no JSON object and is left out", path, number)
+            continue
+        try:
+            found = read(entry)
+        except KeyError as error:
+            logger.warning("%s: line %d has no %s and is left out", path, number, error)
+        except ValueError as error:
+            logger.warning("%s: line %d is left out: %s", path, number, error)
+        else:
+            yield found
+
+
+def text_of(entry: Mapping[str, Any], field: str) -> str:
+    """A field of a line that is a text with something in it.
+
+    Raises:
+        ValueError, KeyError: naming the field.
+
+    Example:
+        >>> text_of({"person": "ann"}, "person")
+        'ann'
+    """
+    value = entry[field]
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"`{field}` must be a text, got {value!r}")
+    return value
 
 
 def _ends_with_newline(path: Path) -> bool:

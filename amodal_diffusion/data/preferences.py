@@ -15,8 +15,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import NormalDist
+from typing import Any
 
-from .json_lines import append_json_line, read_json_lines
+from .json_lines import append_json_line, read_json_lines, text_of
 
 CHOICES = ("first", "second", "none")
 """The first result, the second, no preference."""
@@ -147,22 +148,30 @@ class PreferenceFile:
 
 
 def read_preferences(path: str | os.PathLike[str]) -> list[Preference]:
-    """Answers in a file that stand, the oldest first; those that were taken back and lines cut off are left out.
+    """Answers in a file that stand, the oldest first, without those that were taken back.
+
+    Lines that are no answers are left out, and named in the log.
 
     Example:
         >>> read_preferences("a file that does not exist")
         []
     """
     standing: dict[tuple[str, str], Preference] = {}
-    for entry in read_json_lines(path):
-        name, person, choice = (entry.get(field) for field in ("name", "person", "choice"))
-        if not isinstance(name, str) or not isinstance(person, str):
-            continue
-        if entry.get("undo") or choice in CHOICES:
-            standing.pop((person, name), None)  # so that the newest is the last
-        if choice in CHOICES and not entry.get("undo"):
-            standing[person, name] = Preference(name, person, str(choice))
+    for name, person, choice in read_json_lines(path, _read_line):
+        standing.pop((person, name), None)  # so that the newest is the last
+        if choice is not None:
+            standing[person, name] = Preference(name, person, choice)
     return list(standing.values())
+
+
+def _read_line(entry: dict[str, Any]) -> tuple[str, str, str | None]:
+    """The pair, the person and the choice of a line; None takes the last one back."""
+    name, person = text_of(entry, "name"), text_of(entry, "person")
+    if entry.get("undo") is True:
+        return name, person, None
+    if entry["choice"] not in CHOICES:
+        raise ValueError(f"`choice` must be one of {', '.join(CHOICES)}, got {entry['choice']!r}")
+    return name, person, str(entry["choice"])
 
 
 @dataclass(frozen=True)

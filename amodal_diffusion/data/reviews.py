@@ -1,6 +1,6 @@
 """Reviews of a data set by people, as [Z24] had them: yes or no for each object, in two rounds.
 
-Answers are lines of JSON in a file that is only ever appended to; a line that was cut off is left out when it is read.
+Answers are lines of JSON in a file that is only ever appended to, see `json_lines`.
 The second round is by other people and shows what the first accepted, and a share of what it rejected, by which the
 agreement of both can be told.
 """
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .json_lines import append_json_line, read_json_lines
+from .json_lines import append_json_line, read_json_lines, text_of
 
 ROUNDS = (1, 2)
 LEASE = 600.0
@@ -181,25 +181,35 @@ def _check_person(person: str, round: int) -> None:  # noqa: A002
 
 
 def read_answers(path: str | os.PathLike[str]) -> list[Answer]:
-    """Answers in a file that stand, the oldest first; those that were taken back and lines cut off are left out.
+    """Answers in a file that stand, the oldest first, without those that were taken back.
+
+    Lines that are no answers are left out, and named in the log.
 
     Example:
         >>> read_answers("a file that does not exist")
         []
     """
     standing: dict[tuple[int, ReviewKey], Answer] = {}
-    for entry in read_json_lines(path):
-        try:
-            key = ReviewKey(str(entry["image_id"]), int(entry["object"]))
-            place = (int(entry["round"]), key)
-            if entry.get("undo"):
-                standing.pop(place, None)
-            else:
-                standing.pop(place, None)  # so that the newest is the last
-                standing[place] = Answer(key, place[0], str(entry["person"]), bool(entry["accepted"]))
-        except (ValueError, KeyError, TypeError, OverflowError):
-            continue
+    for key, number, answer in read_json_lines(path, _read_line):
+        standing.pop((number, key), None)  # so that the newest is the last
+        if answer is not None:
+            standing[number, key] = answer
     return list(standing.values())
+
+
+def _read_line(entry: dict[str, Any]) -> tuple[ReviewKey, int, Answer | None]:
+    """The object, the round and the answer of a line; None takes the last one back."""
+    index, number = entry["object"], entry["round"]
+    if type(index) is not int or index < 0:
+        raise ValueError(f"`object` must be the index of an object, got {index!r}")
+    if type(number) is not int or number not in ROUNDS:
+        raise ValueError(f"`round` must be one of {list(ROUNDS)}, got {number!r}")
+    key, person = ReviewKey(text_of(entry, "image_id"), index), text_of(entry, "person")
+    if entry.get("undo") is True:
+        return key, number, None
+    if not isinstance(entry["accepted"], bool):
+        raise ValueError(f"`accepted` must be true or false, got {entry['accepted']!r}")
+    return key, number, Answer(key, number, person, entry["accepted"])
 
 
 def accepted_keys(answers: Iterable[Answer], rounds: int = 2) -> set[ReviewKey]:

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from math import ceil
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -13,6 +14,34 @@ from .cards import RecordCounts
 
 HIDDEN_BINS = 10
 """Of the hidden share of the objects that have a hidden part: ten per cent each."""
+
+
+@dataclass
+class HiddenShares:
+    """Objects by their hidden share: (0, 10 %], (10, 20 %] ... (90, 100 %].
+
+    Objects without a hidden part, and those of which nobody knows it, are in none. Evaluation groups objects by
+    intervals that are closed on the same side.
+
+    Example:
+        >>> shares = HiddenShares()
+        >>> for rate in (None, 0.0, 0.1, 0.25, 1.0):
+        ...     shares.add(rate)
+        >>> shares.counts
+        [1, 0, 1, 0, 0, 0, 0, 0, 0, 1]
+    """
+
+    counts: list[int] = field(default_factory=lambda: [0] * HIDDEN_BINS)
+
+    def add(self, rate: float | None) -> None:
+        """Count an object by its `occlusion_rate`, 0 to 1 or None."""
+        if rate:
+            self.counts[min(ceil(rate * HIDDEN_BINS), HIDDEN_BINS) - 1] += 1
+
+    def by_name(self) -> dict[str, int]:
+        """Numbers of objects by "0 to 10 %", "10 to 20 %" and so on."""
+        step = 100 // HIDDEN_BINS
+        return {f"{index * step} to {(index + 1) * step} %": count for index, count in enumerate(self.counts)}
 
 
 @dataclass
@@ -27,7 +56,7 @@ class DatasetStatistics:
         >>> item = {"occlusion_rate": 0.25, "is_stuff": False, "is_crowd": False, "name": "cup", "category_id": 47}
         >>> row = {"file_name": "kitchen/1.jpg", "objects": [item], "order_relations": None, "source": "coco"}
         >>> statistics = DatasetStatistics.of([row])
-        >>> statistics.names, statistics.scenes, statistics.hidden
+        >>> statistics.names, statistics.scenes, statistics.hidden.counts
         (Counter({'cup': 1}), Counter({'kitchen': 1}), [0, 0, 1, 0, 0, 0, 0, 0, 0, 0])
     """
 
@@ -39,8 +68,7 @@ class DatasetStatistics:
     """Objects of each category id."""
     scenes: Counter[str] = field(default_factory=Counter)
     """Photos of each scene."""
-    hidden: list[int] = field(default_factory=lambda: [0] * HIDDEN_BINS)
-    """Objects by their hidden share, (0, 10 %], (10, 20 %] ... (90, 100 %]; those without a hidden part are in none."""
+    hidden: HiddenShares = field(default_factory=HiddenShares)
 
     def __post_init__(self) -> None:
         try:
@@ -71,9 +99,7 @@ class DatasetStatistics:
                 self.names[item["name"]] += 1
             if item["category_id"] is not None:
                 self.categories[item["category_id"]] += 1
-            if item["occlusion_rate"]:
-                share = int(-(-item["occlusion_rate"] * HIDDEN_BINS // 1)) - 1
-                self.hidden[min(share, HIDDEN_BINS - 1)] += 1
+            self.hidden.add(item["occlusion_rate"])
 
     def _scene(self, file_name: str) -> str:
         if self._pattern is None:
@@ -90,7 +116,7 @@ class DatasetStatistics:
         return {
             "sources": sorted(self.counts.sources),
             "numbers": self.numbers(),
-            "hidden_share": {_bin_name(index): count for index, count in enumerate(self.hidden)},
+            "hidden_share": self.hidden.by_name(),
             "names": dict(self.names.most_common()),
             "categories": {str(key): count for key, count in self.categories.most_common()},
             "scenes": dict(self.scenes.most_common()),
@@ -104,8 +130,8 @@ class DatasetStatistics:
             most_scenes: scenes that are listed, in place of `most`.
         """
         charts = {}
-        if any(self.hidden):
-            charts["objects by hidden share"] = {_bin_name(index): count for index, count in enumerate(self.hidden)}
+        if any(self.hidden.counts):
+            charts["objects by hidden share"] = self.hidden.by_name()
         scenes = most if most_scenes is None else most_scenes
         for title, counts, number in (
             ("objects by name", self.names, most),
@@ -122,11 +148,6 @@ class DatasetStatistics:
             width = max(len(name) for name in part)
             lines += [title, *(f"  {name:<{width}}  {count:>9,}" for name, count in part.items()), ""]
         return "\n".join(lines).rstrip() + "\n"
-
-
-def _bin_name(index: int) -> str:
-    step = 100 // HIDDEN_BINS
-    return f"{index * step} to {(index + 1) * step} %"
 
 
 def _largest(counts: Counter[str], most: int) -> dict[str, int]:

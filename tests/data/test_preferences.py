@@ -52,7 +52,10 @@ def test_lines_that_are_none_are_left_out_and_named(tmp_path, caplog):
         '[1]\nnull\n{"name": 1}\n{"name": "a", "person": "p", "choice": ["first"]}\n{"name": "a", "p', "utf-8"
     )
     assert read_preferences(path) == []
-    assert [record.message.split(": ")[1].split()[:2] for record in caplog.records] == [["line", n] for n in "125"]
+    told = [record.message.removeprefix(f"{path}: ") for record in caplog.records]
+    assert [line.split()[:2] for line in told] == [["line", number] for number in "12345"]
+    assert told[2] == "line 3 is left out: `name` must be a text, got 1"
+    assert told[3] == "line 4 is left out: `choice` must be one of first, second, none, got ['first']"
     PreferenceFile(path, ["a"]).answer("a", "ann", "none")
     assert read_preferences(path) == [Preference("a", "ann", "none")]
 

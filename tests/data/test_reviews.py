@@ -1,6 +1,7 @@
 """Two rounds of review: who is asked what, what survives a kill, how far people agree, what is accepted."""
 
 import json
+import re
 import threading
 
 import numpy as np
@@ -96,6 +97,29 @@ def test_what_was_cut_off_costs_one_answer(path):
     assert [(answer.key, answer.accepted) for answer in read_answers(path)] == [(KEYS[0], True), (KEYS[1], False)]
     lines = [line for line in path.read_text().splitlines() if line.endswith("}")]
     assert [json.loads(line)["object"] for line in lines] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"accepted": "no"}, "`accepted` must be true or false, got 'no'"),
+        ({"accepted": None}, "`accepted` must be true or false, got None"),
+        ({"round": 3}, r"`round` must be one of \[1, 2\], got 3"),
+        ({"round": True}, r"`round` must be one of \[1, 2\], got True"),
+        ({"object": -1}, "`object` must be the index of an object, got -1"),
+        ({"object": "0"}, "`object` must be the index of an object, got '0'"),
+        ({"image_id": 1}, "`image_id` must be a text, got 1"),
+        ({"person": " "}, "`person` must be a text, got ' '"),
+        ({"person": ...}, "has no 'person' and is left out"),
+    ],
+)
+def test_lines_that_are_no_answers_are_left_out_and_named(path, caplog, change, message):
+    good = {"round": 1, "person": "ann", "accepted": True, "image_id": "a", "object": 0}
+    bad = {name: value for name, value in {**good, "object": 1, **change}.items() if value is not ...}
+    path.write_text("\n".join(map(json.dumps, (good, bad))), "utf-8")
+    assert [answer.key for answer in read_answers(path)] == [KEYS[0]]
+    (record,) = caplog.records
+    assert record.message.startswith(f"{path}: line 2 ") and re.search(message, record.message)
 
 
 def test_wrong_answers_are_refused(path):

@@ -30,7 +30,7 @@ def test_kinds_scenes_and_hidden_shares_are_counted():
     assert statistics.names == {"chair": 2, "lamp": 1, "office chair": 1}
     assert statistics.categories == {3: 3, 28: 1}
     assert statistics.scenes == {"a": 2, "b": 1}
-    assert statistics.hidden == [1, 1, 0, 0, 0, 0, 0, 0, 0, 1]  # 10 % is in the first, all hidden in the last
+    assert statistics.hidden.counts == [1, 1, 0, 0, 0, 0, 0, 0, 0, 1]  # 10 % is in the first, all hidden in the last
     numbers = statistics.numbers()
     assert (numbers["images"], numbers["objects"], numbers["named"], numbers["categories"]) == (3, 5, 3, 2)
     assert (numbers["occluded"], numbers["hidden"], numbers["scenes"]) == (3, 1, 2)

@@ -103,6 +103,28 @@ def test_lists_and_sizes():
         arguments("train_amodal_vae", *rates[:-1])
 
 
+SIDES = [
+    (name, given)
+    for name, flags in sorted(FLAGS.items())
+    for given in ("--sample_size", "--image_size", "--synthesis_size")
+    if given in flags
+]
+
+
+@pytest.mark.parametrize(("name", "given"), SIDES)
+@pytest.mark.parametrize("size", [-1, 0, 1, 8, 1_000_000])
+def test_sides_that_cannot_be_trained_on_are_refused(name, given, size):
+    with pytest.raises(ValueError, match=rf"`{given}` must .*, got {size}\."):
+        arguments(name, given, size)
+
+
+def test_a_network_deeper_than_its_crops_is_refused():
+    levels = ["--block_out_channels", "8,8,8,8,8,8", "--patch_size", 2]
+    assert arguments("train_pcnet_m", *levels, "--sample_size", 64).sample_size == 64
+    with pytest.raises(ValueError, match=r"`--sample_size` must be at least 32 times `--patch_size` .*, got 48\."):
+        arguments("train_pcnet_m", *levels, "--sample_size", 48)
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [

@@ -6,7 +6,7 @@ from trainer.photo_sources import open_sources
 from trainer.pictures import photo_grid
 
 from amodal_diffusion import AmodalVAE, AmodalVAEPipeline, OrderNet, OrderNetPipeline
-from photo_helpers import write_photos
+from photo_helpers import tiny_occamodal, write_photos
 from training_helpers import run_main
 
 
@@ -28,6 +28,7 @@ def others(tmp_path_factory):
     OrderNetPipeline(OrderNet(False, num_relations=3, answer="depth", **sizes)).save_pretrained(folder / "depth")
     vae = AmodalVAE(sample_size=16, latent_channels=2, block_out_channels=(2, 4))
     AmodalVAEPipeline(vae).save_pretrained(folder / "vae")
+    tiny_occamodal().save_pretrained(folder / "occamodal")
     write_photos(folder, images=4)
     return folder
 
@@ -46,6 +47,8 @@ STAGE = ["--stage", "1", "--max_train_steps", "1"]
         ("train_photo_pcnet_m", "mask_network", "order", ["--mask_dataset", "x"], "must be a PCNetMaskPipeline, got"),
         ("train_occamodal", "pretrained_pipeline", "order", ["--stage", "occluder"], "must be an OccAmodalPipeline"),
         ("train_occamodal", "pseudo_labels", "order", ["--stage", "occluder"], "must be a MaskPipeline, got Order"),
+        ("train_occamodal", "pseudo_labels", "vae", ["--stage", "occluder"], "hides whom .*; AmodalVAEPipeline does"),
+        ("train_occamodal", "pseudo_labels", "occamodal", ["--stage", "occluder"], "; OccAmodalPipeline does not"),
         ("train_order_net", "pretrained_pipeline", "vae", [], "must be an OrderNetPipeline, got AmodalVAEPipeline"),
         ("train_amodal_vae", "pretrained_pipeline", "order", STAGE, "must be an AmodalVAEPipeline, got Order"),
         ("train_amodal_vae", "order_pipeline", "vae", STAGE, "or an OrderNetPipeline, got AmodalVAEPipeline"),
@@ -59,6 +62,7 @@ def test_pipelines_of_another_kind_are_named(script, flag, given, more, message,
     data = ["--dataset", others / "annotations.json", "--output_dir", tmp_path / "out"]
     with pytest.raises(ValueError, match=f"`--{flag}` '{path}' .*{message}"):
         run_main(script, *data, *small, *more, f"--{flag}", path)
+    assert not (tmp_path / "out").exists()
 
 
 def test_pictures_show_truth_above_and_prediction_below():

@@ -43,6 +43,7 @@ def test_a_users_error_is_one_line(name, monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(sys, "argv", [name, *given, "--debug"])
     with pytest.raises((OSError, ValueError), match="nowhere"):
         importlib.import_module("trainer.running").run(importlib.import_module(name).main)
+    assert not list(tmp_path.iterdir())  # what was refused leaves nothing behind
 
 
 def test_faults_of_ours_keep_their_trace(monkeypatch):

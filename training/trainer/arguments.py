@@ -22,6 +22,9 @@ from amodal_diffusion import AmodalPipeline
 
 Arguments = TypeVar("Arguments")
 
+MIN_SIZE, MAX_SIZE = 16, 4096
+"""Sides of crops in pixels that can be trained on."""
+
 
 def flag(default: Any = dataclasses.MISSING, help: str | None = None, **options: Any) -> Any:
     """A field of a dataclass that becomes `--<its name>`; required without a default.
@@ -266,6 +269,7 @@ def check_arguments(args: TrainingArguments) -> None:
         raise ValueError(f"`--validation_steps` must not be negative, got {args.validation_steps}.")
     if getattr(args, "validation_samples", 1) < 1:
         raise ValueError(f"`--validation_samples` must be at least 1, got {args.validation_samples}.")
+    _check_sizes(args)
     if not 0 <= args.seed < 2**32:
         raise ValueError(f"`--seed` must lie in [0, 2**32), got {args.seed}.")
     for name in ("learning_rate", "lr_gamma", "max_grad_norm"):
@@ -294,6 +298,25 @@ def check_arguments(args: TrainingArguments) -> None:
         raise ValueError(f"`--lr_decay_fraction` must lie in (0, 1], got {args.lr_decay_fraction}.")
     if not 0 < args.ema_decay < 1:
         raise ValueError(f"`--ema_decay` must lie in (0, 1), got {args.ema_decay}.")
+
+
+def _check_sizes(args: TrainingArguments) -> None:
+    """Refuse crops that show nothing, that no memory holds, or of which the deepest level of a network keeps nothing.
+
+    Raises:
+        ValueError: naming the flag.
+    """
+    for name in ("sample_size", "image_size", "synthesis_size"):
+        size = getattr(args, name, None)
+        if size is not None and not MIN_SIZE <= size <= MAX_SIZE:
+            raise ValueError(f"`--{name}` must lie in [{MIN_SIZE}, {MAX_SIZE}], got {size}.")
+    size, levels = getattr(args, "sample_size", None), len(getattr(args, "block_out_channels", ()))
+    cells = (size or MAX_SIZE) // max(1, getattr(args, "patch_size", 1))
+    if levels and cells < 2 ** (levels - 1):
+        raise ValueError(
+            f"`--sample_size` must be at least {2 ** (levels - 1)} times `--patch_size` for the {levels} levels of "
+            f"`--block_out_channels`, got {size}."
+        )
 
 
 def check_validation(args: SourceArguments) -> None:

@@ -120,11 +120,11 @@ class Run:
                 str(self.output_dir), logging_dir=str(self.output_dir / args.logging_dir)
             ),
         )
+        self.state = RunState()
+        self._prepare()  # refuses data that cannot be used before anything is written
         if self.accelerator.is_main_process:
             self.output_dir.mkdir(parents=True, exist_ok=True)
         self.accelerator.wait_for_everyone()
-        self.state = RunState()
-        self._prepare()
 
     def _prepare(self) -> None:
         task, args = self.task, self.args

@@ -191,6 +191,12 @@ def make_labeller(args: Any, device: torch.device, bf16: bool = False) -> Labell
         return None
     name = args.pseudo_labels
     pipeline = load_pipeline(args, "pseudo_labels", MaskPipeline).to(device)
+    if not pipeline.takes_option("eraser_dilation"):  # what compares pairs takes it, and nothing else finds an order
+        kind = type(pipeline).__name__
+        raise ValueError(
+            f"`--pseudo_labels` {name!r} must know who hides whom from visible masks alone, as PCNet-M does; "
+            f"{kind} does not."
+        )
     for network in pipeline.networks:
         network.to(memory_format=torch.channels_last)
     if bf16:

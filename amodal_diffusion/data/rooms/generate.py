@@ -419,7 +419,7 @@ def _card(target: Path, settings: RoomSettings, used: list[FurnitureItem], licen
     )
     card = dataset_card({settings.split: counts}, target.resolve().name, license=license_name, description=description)
     summary = statistics.summary()
-    rates = summary.pop("objects by occlusion rate")
+    rates = summary.pop("objects by hidden share")
     frequent = summary.pop("most frequent")
     lines = []
     if (target / PICTURES).exists():
@@ -438,7 +438,7 @@ def _card(target: Path, settings: RoomSettings, used: list[FurnitureItem], licen
         "\n## Statistics\n",
         "| | |\n|---|---:|",
         *(f"| {name} | {value:,} |" for name, value in summary.items()),
-        "\n| hidden share from | " + " | ".join(rates) + " |",
+        "\n| hidden share | " + " | ".join(rates) + " |",
         "|---" * (len(rates) + 1) + "|",
         "| objects | " + " | ".join(f"{value:,}" for value in rates.values()) + " |",
         "\nMost frequent: " + ", ".join(f"{name} ({value})" for name, value in frequent.items()) + ".",

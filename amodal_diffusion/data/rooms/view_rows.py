@@ -12,6 +12,7 @@ import numpy as np
 from ...masks.rle import encode_rle
 from ..readers.records import ImageRecord, make_row
 from ..schema import DEPTHS, build_objects
+from ..statistics import HiddenShares
 from .meshes import PlacedObject
 from .views import View
 
@@ -239,7 +240,7 @@ class SceneStatistics:
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
         self._labels: Counter[str] = Counter()
-        self._rates = np.zeros(10, dtype=np.int64)
+        self._hidden = HiddenShares()
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Count a row of the schema."""
@@ -252,14 +253,14 @@ class SceneStatistics:
             self._counts["objects"] += 1
             self._counts["with a hidden part"] += rate > 0
             self._counts["kept by [Z24]'s filter"] += rate > 1 - 1 / OCCLUDED_RATIO
-            self._rates[min(int(rate * 10), 9)] += 1
+            self._hidden.add(rate)
             self._labels[obj["name"] or ""] += 1
 
     def summary(self) -> dict[str, Any]:
-        """Counts; objects by tenths of their occlusion rate; the most frequent labels."""
+        """Counts; objects by their hidden share; the most frequent labels."""
         return {
             **self._counts,
             "labels": len(self._labels),
-            "objects by occlusion rate": {f"{low / 10:.1f}": int(n) for low, n in enumerate(self._rates)},
+            "objects by hidden share": self._hidden.by_name(),
             "most frequent": dict(self._labels.most_common(10)),
         }

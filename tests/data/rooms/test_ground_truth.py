@@ -8,7 +8,7 @@ from PIL import Image
 
 from amodal_diffusion.cli.ground_truth import CONVENTIONS, SCENE_FORMATS
 from amodal_diffusion.cli.main import main
-from amodal_diffusion.data import AnnotationError, load_amodal_dataset, record_masks, rooms
+from amodal_diffusion.data import AnnotationError, DatasetStatistics, load_amodal_dataset, record_masks, rooms
 from amodal_diffusion.data.rooms import read_colors
 from amodal_diffusion.data.rooms.ground_truth import GroundTruthOptions, find_photo, write_ground_truth
 from amodal_diffusion.data.rooms.view_rows import RowOptions, SceneStatistics, is_occluded
@@ -145,13 +145,27 @@ def test_the_command(tmp_path, capsys):
     assert all(is_occluded(100 * (1 - obj["occlusion_rate"]), 100) for obj in row["objects"])
 
 
+def test_hidden_shares_are_counted_as_in_every_table():
+    """Those of a card are those of `dataset stats`: closed above, of the objects that have a hidden part."""
+    rates = [None, 0.0, 0.05, 0.1, 0.101, 0.25, 0.3, 0.999, 1.0]
+    fields = {"name": "cup", "category_id": 1, "is_stuff": False, "is_crowd": False}
+    items = [{"occlusion_rate": rate, **fields} for rate in rates]
+    row = {"objects": items, "order_relations": None, "file_name": "1.jpg", "source": "rooms"}
+    statistics = SceneStatistics()
+    statistics.add(row)
+    summary = statistics.summary()
+    assert summary["objects by hidden share"] == DatasetStatistics.of([row]).to_dict()["hidden_share"]
+    assert sum(summary["objects by hidden share"].values()) == summary["with a hidden part"] == 7
+    assert summary["objects by hidden share"]["0 to 10 %"] == 2
+
+
 def test_statistics_count_mutual_pairs_once():
     obj = {"occlusion_rate": 0.25, "name": "cup"}
     relations = [{"front": 0, "behind": 1}, {"front": 1, "behind": 0}]
     statistics = SceneStatistics()
     statistics.add({"objects": [obj, obj], "order_relations": relations})
     summary = statistics.summary()
-    assert (summary["mutual"], summary["objects"], summary["objects by occlusion rate"]["0.2"]) == (1, 2, 2)
+    assert (summary["mutual"], summary["objects"], summary["objects by hidden share"]["20 to 30 %"]) == (1, 2, 2)
     assert summary["kept by [Z24]'s filter"] == 2
 
 
