@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...display import short_repr
-from ...masks import BoolArray
+from ...masks import BoolArray, dilate
 
 RADIUS = 3
 """Of the patches that are compared, in pixels: they are 7 x 7. So wide is the rim where copies meet the photo."""
@@ -193,7 +194,7 @@ def _nodes(level: Level) -> Tensor:
 
 
 def _grown(mask: Tensor, radius: int) -> Tensor:
-    return F.max_pool2d(mask.float()[None, None], 2 * radius + 1, 1, radius)[0, 0] > 0
+    return dilate(mask, kernel="square", size=2 * radius + 1)
 
 
 def _sources(level: Level, y: Tensor, x: Tensor, shifts: Tensor) -> tuple[Tensor, Tensor]:
@@ -268,13 +269,19 @@ def _candidates(level: Level, near: Tensor, generator: torch.Generator, nodes: i
 
 def _level_shifts(level: Level, near: Tensor, least: int) -> Tensor:
     """(k, 2) shifts to either side alone, which suit the rim: what lies at the same height often goes on so."""
-    y, x = near.nonzero(as_tuple=True)
+    (y, x), width = near.nonzero(as_tuple=True), near.shape[1]
     rim = ~level.target[y, x]
-    across = torch.arange(-near.shape[1] + 1, near.shape[1])
-    shifts = F.pad(across[across.abs() >= max(1, least)][:, None], (1, 0))
-    index, usable = _sources(level, y[:, None], x[:, None], shifts)  # [n, S]
-    sheet, photo = level.sheet.flatten(1).T, level.image.flatten(1).T
-    misfit = (sheet[index[rim]] - photo[y[rim] * near.shape[1] + x[rim]][:, None]).square().sum(2) / _spread(level)
+    across = torch.arange(-width + 1, width)
+    far = across.abs() >= max(1, least)
+    shifts = F.pad(across[far][:, None], (1, 0))
+    # All shifts of a pixel are a piece of a row.
+    usable = F.pad(level.usable, (width - 1, width - 1)).unfold(1, 2 * width - 1, 1).numpy()  # a view
+    usable = torch.from_numpy(usable[y.numpy(), x.numpy()])[:, far]  # [n, S]
+    sheet = F.pad(level.sheet[None], (width - 1, width - 1, 0, 0), mode="replicate")[0].permute(1, 2, 0)
+    rows = sheet.unfold(1, 2 * width - 1, 1).numpy()  # [h, w, 3, S]
+    copies = torch.from_numpy(rows[y[rim].numpy(), x[rim].numpy()])[:, :, far]  # [n, 3, S]
+    photo = level.image[:, y[rim], x[rim]].T[:, :, None]
+    misfit = (copies - photo).square().sum(1) / _spread(level)
     there = usable[rim].float()
     suits = 1 / (0.1 + (misfit * there).sum(0) / there.sum(0).clamp(min=1))
     reached = usable[~rim] * suits  # [T, S]
@@ -296,14 +303,24 @@ def _sample(mask: Tensor, most: int, generator: torch.Generator) -> Tensor:
 
 def _similar(level: Level, queries: Tensor, sources: Tensor, least: int, generator: torch.Generator) -> Tensor:
     """(n, 2) shifts from some patches of the picture to those of the sheet that are most like them, none near."""
-    mean, basis = _components(level.sheet, sources, generator)
-    wanted, features = _project(level.image, mean, basis, queries), _project(level.sheet, mean, basis, sources)
-    apart = torch.addmm(features.square().sum(1)[None], wanted, features.T, alpha=-2)
-    width, columns = level.target.shape[1], level.usable.shape[1]
-    places = [torch.stack([flat // wide, flat % wide], 1) for flat, wide in ((queries, width), (sources, columns))]
-    near = torch.cdist(places[0].float(), places[1].float(), p=torch.inf) < max(RADIUS, least)
-    least_apart, best = apart.masked_fill_(near, torch.inf).min(1)
-    return (places[1][best] - places[0])[least_apart < torch.inf]
+    count, width, columns = len(sources), level.target.shape[1], level.usable.shape[1]
+    patches = _patches(level.sheet, sources)
+    mean, basis = _components(patches, generator)
+    features, wanted = patches @ basis - mean @ basis, _patches(level.image, queries) @ basis - mean @ basis
+    apart = torch.addmm(features.square().sum(1)[None], wanted, features.T, alpha=-2).numpy()
+    y, x, down, across = (place.numpy() for flat, wide in ((queries, width), (sources, columns))
+                          for place in (flat // wide, flat % wide))  # fmt: skip
+    # Those within a square around each: a few of many, looked up where they lie.
+    reach = max(RADIUS, least) - 1
+    table = np.full(np.maximum(level.target.shape, level.usable.shape) + 2 * reach, count)
+    table[down + reach, across + reach] = np.arange(count)
+    steps = np.arange(2 * reach + 1)
+    near = table[y[:, None, None] + steps[:, None], x[:, None, None] + steps].reshape(len(y), steps.size**2)
+    rows, places = np.nonzero(near < count)
+    apart[rows, near[rows, places]] = np.inf
+    best = apart.argmin(1)
+    found = np.stack([down[best] - y, across[best] - x], 1)[apart[np.arange(len(y)), best] < np.inf]
+    return torch.from_numpy(found)
 
 
 def _choose(level: Level, near: Tensor, shifts: Tensor) -> Tensor:
@@ -318,60 +335,67 @@ def _choose(level: Level, near: Tensor, shifts: Tensor) -> Tensor:
     costs = torch.where(level.target[y, x][:, None], _TONE * tone, misfit)
     costs += _AWAY * spread * (2 * away[..., 0] + away[..., 1])
     costs[~usable] = _NEVER
-    seams = torch.cdist(copies, copies).square_()  # [n, K, K]
+    seams = torch.cdist(copies, copies, compute_mode="use_mm_for_euclid_dist").square_()  # [n, K, K]
     seams += _PRICE / 2 * spread * (1 - torch.eye(len(shifts)))
     table = np.full(near.shape, count)
     table[y.numpy(), x.numpy()] = np.arange(count)  # a tensor of one element would be taken for a number
     rows, columns = (slice(int(places.min()), int(places.max()) + 1) for places in (y, x))
-    ways = [_passes(lines, count) for lines in (table[rows, columns].T, table[rows, columns])]
-    known, joints = costs.numpy(), seams.numpy()
+    known, joints = costs.numpy(), np.ascontiguousarray(seams.numpy().swapaxes(0, 1))  # [n, K], [K, n, K]
+    pairs = [_pairs(lines, count) for lines in (table[rows, columns].T, table[rows, columns])]  # across and down
+    prices = [joints.take(first, axis=1) for first, _, _ in pairs]  # [K, P, K]
+    for price, (_, second, _) in zip(prices, pairs, strict=True):
+        price += joints.take(second, axis=1)
     messages = np.zeros((2, 2, count, len(shifts)), np.float32)  # across and down, forth and back
     best = np.zeros(count, np.int64)
-    for _ in range(_SWEEPS):
-        for way, steps in enumerate(ways):
-            told, belief = messages[way].reshape(2 * count, -1), known + messages[1 - way].sum(0)
-            for sent, got, side in steps:
-                pairs = joints.take(sent, axis=0)
-                pairs += joints.take(got, axis=0)
-                pairs += (belief.take(sent, axis=0) + told.take(side + sent, axis=0))[:, :, None]
-                message = _least(pairs)
-                told[side + got] = message - message.min(axis=1, keepdims=True)
+    for sweep in range(_SWEEPS):
+        if sweep:  # what no node wants now, hardly any will want later
+            kept = np.unique(best)
+            shifts, known, messages = shifts[kept], known.take(kept, axis=1), messages.take(kept, axis=3)
+            prices = [price[kept].take(kept, axis=2) for price in prices]
+        for way, (price, (first, second, ends)) in enumerate(zip(prices, pairs, strict=True)):
+            belief = known + messages[1 - way].sum(0)
+            for told, sent, got, order in ((messages[way, 0], first, second, 1), (messages[way, 1], second, first, -1)):
+                believed = belief.take(sent, axis=0)
+                for start, stop in ends[::order]:
+                    said = believed[start:stop] + told.take(sent[start:stop], axis=0)
+                    told[got[start:stop]] = np.minimum.reduce(price[:, start:stop] + said.T[:, :, None], axis=0)
+                told -= told.min(axis=1, keepdims=True)
         best = (known + messages.sum((0, 1))).argmin(1)
-        kept, best = np.unique(best, return_inverse=True)  # what no node wants now, hardly any will want later
-        shifts, known, messages = shifts[kept], known.take(kept, axis=1), messages.take(kept, axis=3)
-        joints = np.ascontiguousarray(joints[:, kept[:, None], kept])
     return shifts[best]
 
 
-def _passes(lines: npt.NDArray[np.int64], count: int) -> list[tuple[npt.NDArray[np.int64], ...]]:
-    """The steps of a pass over the lines of a table of nodes, forth and back at once, which do not hear each other.
+def _pairs(
+    lines: npt.NDArray[np.int64], count: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], list[tuple[int, int]]]:
+    """Neighbours in a table of nodes, those of the first two lines first; nodes of the number `count` are none.
 
-    Each step is the nodes that tell the ones beside them, these, and 0 or, on the way back, `count`; nodes of that
-    number are none.
+    Returns:
+        The one in the earlier line (P,) and the one in the later line (P,) of each pair; for each line but the last,
+        where its pairs begin and end.
     """
-    sent, got = np.stack([lines[:-1], lines[:0:-1]], 1), np.stack([lines[1:], lines[-2::-1]], 1)  # [L - 1, 2, P]
-    there = (sent < count) & (got < count)
-    side = np.array([[0], [count]]) + np.zeros_like(sent[:1])
-    return [(one[some], other[some], side[0][some]) for one, other, some in zip(sent, got, there, strict=True)]
+    there = (lines[:-1] < count) & (lines[1:] < count)
+    ends = pairwise([0, *np.cumsum(there.sum(axis=1)).tolist()])
+    return lines[:-1][there], lines[1:][there], list(ends)
 
 
-def _least(pairs: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """The least along axis 1, which may be overwritten: by halves, several times faster than `min`."""
-    while (size := pairs.shape[1]) > 1:
-        half = size // 2
-        np.minimum(pairs[:, :half], pairs[:, size - half :], out=pairs[:, :half])
-        pairs = pairs[:, : size - half]
-    return pairs[:, 0]
+def _kinds(shifts: Tensor) -> tuple[Tensor, Tensor]:
+    """The shifts (K, 2) that are among many (n, 2), and the number of each (n,)."""
+    least = shifts.amin(0)
+    wide = int(shifts[:, 1].amax() - least[1]) + 1
+    codes, kind = ((shifts[:, 0] - least[0]) * wide + shifts[:, 1] - least[1]).unique(return_inverse=True)
+    return torch.stack([codes // wide, codes % wide], 1) + least, kind
 
 
 def _move_copies(level: Level, near: Tensor, shifts: Tensor) -> Tensor:
     """(n, 2) shifts, each moved by up to a pixel to where its copy meets the photo best."""
     y, x = near.nonzero(as_tuple=True)
-    kinds, kind = shifts.unique(dim=0, return_inverse=True)
+    kinds, kind = _kinds(shifts)
     moves = torch.cartesian_prod(torch.arange(-1, 2), torch.arange(-1, 2))
     index, usable = _sources(level, y[:, None], x[:, None], shifts[:, None] + moves)  # [n, 9]
-    misfit = (_rows(_detail(level.sheet), index) - _detail(level.image)[y * near.shape[1] + x][:, None]).square().sum(2)
-    costs = misfit * ~level.target[y, x][:, None] + _NEVER * ~usable
+    rim = ~level.target[y, x]
+    there = _detail(level.image)[(y * near.shape[1] + x)[rim]]
+    costs = _NEVER * ~usable
+    costs[rim] += (_rows(_detail(level.sheet), index[rim]) - there[:, None]).square().sum(2)
     costs = torch.zeros(len(kinds), len(moves)).index_add_(0, kind, costs)
     costs[:, len(moves) // 2] *= 0.98  # no move without reason
     return (kinds + moves[costs.argmin(1)])[kind]
@@ -384,32 +408,42 @@ def _move_seams(level: Level, near: Tensor, shifts: Tensor) -> Tensor:
     """
     y, x = near.nonzero(as_tuple=True)
     count, (height, width) = len(y), near.shape
-    nodes = torch.full((height + 2, width + 2), count)
-    nodes[y + 1, x + 1] = torch.arange(count)
-    beside = torch.stack([nodes[y + 1 + dy, x + 1 + dx] for dy, dx in ((0, 1), (0, -1), (1, 0), (-1, 0))], 1)  # [n, 4]
+    kinds, kind = _kinds(shifts)
+    sources, usable = (part.numpy() for part in _sources(level, y[:, None], x[:, None], kinds))  # [n, K]
+    sheet, photo = _detail(level.sheet).numpy(), _detail(level.image)[y * width + x].numpy()
+    rim, price = ~level.target[y, x].numpy(), np.float32(_PRICE * _spread(level))
+    nodes = np.full((height + 2, width + 2), count)
+    nodes[1:-1, 1:-1][near.numpy()] = np.arange(count)
+    down, across = (place.numpy() + 1 for place in (y, x))
+    beside = np.stack([nodes[down + dy, across + dx] for dy, dx in ((0, 1), (0, -1), (1, 0), (-1, 0))], 1)  # [n, 4]
     there = beside < count
-    beside = torch.where(there, beside, torch.arange(count)[:, None])
-    sheet, photo = _detail(level.sheet), _detail(level.image)[y * width + x]
-    price = _PRICE * _spread(level)
-    shifts = shifts.clone()
+    beside = np.where(there, beside, np.arange(count)[:, None])
+    chosen, odd, unchanged = kind.numpy().copy(), (down + across) % 2, 0
     for step in range(_SEAM_STEPS):
-        seam = (shifts[beside] != shifts[:, None]).flatten(1).any(1) & ((y + x) % 2 == step % 2)
-        part = seam.nonzero()[:, 0]
+        part = np.flatnonzero((chosen[beside] != chosen[:, None]).any(1) & (odd == step % 2))
         around = beside[part]
-        offered = torch.cat([shifts[part][:, None], shifts[around]], 1)  # [m, 5, 2]
-        index, usable = _sources(level, y[part][:, None], x[part][:, None], offered)
-        here = _rows(sheet, index)  # [m, 5, 9]
-        misfit = (here - photo[part][:, None]).square().sum(2) * ~level.target[y[part], x[part]][:, None]
-        costs = misfit + _NEVER * ~usable
+        offered = np.concatenate([chosen[part][:, None], chosen[around]], 1)  # [m, 5]
+        here = sheet.take(sources[part[:, None], offered], axis=0)  # [m, 5, 9]
+        costs = _squares(here - photo[part][:, None]) * rim[part][:, None]
+        costs += np.float32(_NEVER) * ~usable[part[:, None], offered]
         # Over there: what each neighbour would show with each of the shifts; its own is that of its number.
-        index = _sources(level, y[around][:, :, None], x[around][:, :, None], offered[:, None])[0]  # [m, 4, 5]
-        theirs = _rows(sheet, index)  # [m, 4, 5, 9]
-        own = theirs[:, torch.arange(4), torch.arange(1, 5)]  # [m, 4, 9]
-        apart = (here[:, None] - here[:, 1:, None]).square().sum(3) + (theirs - own[:, :, None]).square().sum(3)
-        other = (offered[:, None] != offered[:, 1:, None]).any(3)
-        costs = costs + ((apart + price) * other * there[part][:, :, None]).sum(1)
-        shifts[part] = offered[torch.arange(len(part)), costs.argmin(1)]
-    return shifts
+        theirs = sheet.take(sources[around[:, :, None], offered[:, None]], axis=0)  # [m, 4, 5, 9]
+        own = theirs[:, np.arange(4), np.arange(1, 5)]  # [m, 4, 9]
+        apart = _squares(here[:, None] - here[:, 1:, None]) + _squares(theirs - own[:, :, None])
+        other = (offered[:, None] != offered[:, 1:, None]) & there[part][:, :, None]
+        costs += ((apart + price) * other).sum(1)
+        found = offered[np.arange(len(part)), costs.argmin(1)]
+        unchanged = 0 if (found != chosen[part]).any() else unchanged + 1
+        if unchanged == 2:  # neither colour
+            break
+        chosen[part] = found
+    return kinds[torch.from_numpy(chosen)]
+
+
+def _squares(differences: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Sums of squares along the last axis."""
+    found: npt.NDArray[np.float32] = np.einsum("...i,...i->...", differences, differences)
+    return found
 
 
 def _finer(shifts: Tensor, near: Tensor, size: Sequence[int]) -> Tensor:
@@ -423,30 +457,21 @@ def _finer(shifts: Tensor, near: Tensor, size: Sequence[int]) -> Tensor:
     return 2 * shifts[y][:, x]
 
 
-def _components(sheet: Tensor, sources: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Mean (1, 147) and principal components (147, d) of the patches of a sheet."""
-    some = sources
-    if len(sources) > _SAMPLE:
-        some = sources[torch.randint(len(sources), (_SAMPLE,), generator=generator)]
-    patches = _patches(sheet, some)
-    mean = patches.mean(0, keepdim=True)
+def _components(patches: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """The mean (147,) and the principal components (147, d) of patches (n, 147)."""
+    if len(patches) > _SAMPLE:
+        patches = patches[torch.randint(len(patches), (_SAMPLE,), generator=generator)]
+    mean = patches.mean(0)
     patches = patches - mean
     return mean, torch.linalg.eigh(patches.T @ patches).eigenvectors[:, -_DIMENSIONS:]
 
 
-def _project(image: Tensor, mean: Tensor, basis: Tensor, chosen: Tensor) -> Tensor:
-    """(n, d) components of the patches around some pixels."""
-    return (_patches(image, chosen) - mean) @ basis
-
-
 def _patches(image: Tensor, chosen: Tensor) -> Tensor:
     """(n, 147) the patches around some pixels."""
-    _, height, width = image.shape
-    padded = F.pad(image[None], (RADIUS,) * 4, mode="replicate")[0]
-    y, x = chosen // width, chosen % width
-    reach = torch.arange(2 * RADIUS + 1)
-    window = (y[:, None, None] + reach[:, None]) * padded.shape[2] + x[:, None, None] + reach
-    return padded.flatten(1)[:, window].permute(1, 0, 2, 3).flatten(1)
+    size, width = 2 * RADIUS + 1, image.shape[2]
+    padded = F.pad(image[None], (RADIUS,) * 4, mode="replicate")[0].permute(1, 2, 0).contiguous()  # [H, W, 3]
+    rows = padded.flatten(1).unfold(1, 3 * size, 3).unfold(0, size, 1)  # [h, w, 21, 7], a view
+    return torch.from_numpy(rows.numpy()[(chosen // width).numpy(), (chosen % width).numpy()]).flatten(1)
 
 
 def _pool(planes: Tensor) -> Tensor:
