@@ -34,18 +34,18 @@ class Choice:
     about: str
 
 
-# What sees the photo comes first; the page begins with the pipeline of the scene pipeline, ASBU, for what
+# What sees the photo comes first; the page begins with the pipeline of the scene pipeline, which is that one, for what
 # demos/README.md says under "Which network".
 CHOICES = (
     Choice(
         PHOTO_FOLDER,
         "Looks at the photo too (PCNet-M with the photo)",
-        "Looks at the photo and at the outlines of the objects. The best for furniture in rooms (who is in front: 92% "
-        "right, the others 84%); on other photos 79%, the others 86%.",
+        "Looks at the photo and at the outlines of the objects, and says where it is unsure. Who is in front: 92% "
+        "right in rooms, the others 84%. Where you marked floor, sky and walls too, 79%, the others 86%.",
     ),
     Choice(
         "asbu",
-        "By the outlines, best on most photos (ASBU)",
+        "By the outlines, where floor and walls are marked too (ASBU)",
         "Goes by the outlines of the objects, and says where it is unsure.",
     ),
     Choice(

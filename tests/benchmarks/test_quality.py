@@ -1,16 +1,17 @@
-"""The benchmarks of quality: calibration of ASBU, ablations."""
+"""The benchmarks of quality: calibration of what pipelines say of their uncertainty, ablations."""
 
 import json
 
 import ablations
-import asbu_calibration
 import numpy as np
 import pytest
 import torch
+import uncertainty_calibration
 from PIL import Image
 
 from amodal_diffusion import ASBUPipeline, ASBUPredictor, PCNetMask, PCNetMaskPipeline
 from amodal_diffusion.masks import encode_rle
+from photo_helpers import tiny_photo_pcnet
 from pipeline_helpers import stacked_bars
 from training_helpers import write_coco
 
@@ -46,24 +47,25 @@ def truth(tmp_path_factory):
 def test_deciles_hold_equal_shares_in_order():
     values = np.arange(100)[::-1] / 100
     error = values > 0.895
-    parts = asbu_calibration.reliability(values, error)
+    parts = uncertainty_calibration.reliability(values, error, error.astype(float))
     assert [part["error"] for part in parts] == [0] * 9 + [1]
-    assert [round(part["uncertainty"], 3) for part in parts] == [round(0.045 + 0.1 * k, 3) for k in range(10)]
+    assert [part["found"] for part in parts] == [0] * 9 + [1]
+    assert [part["uncertainty"] for part in parts] == pytest.approx([0.045 + 0.1 * k for k in range(10)], abs=0.01)
 
 
 def test_error_detection_is_the_chance_to_rank_a_pair_right():
     rng = np.random.default_rng(0)
     values, error = rng.integers(0, 5, 60), rng.random(60) < 0.4
     pairs = [(float(a > b) + 0.5 * float(a == b)) for a in values[error] for b in values[~error]]
-    assert asbu_calibration.error_detection(values, error) == pytest.approx(np.mean(pairs))
-    assert np.isnan(asbu_calibration.error_detection(values, np.zeros(60, bool)))
+    assert uncertainty_calibration.error_detection(values, error) == pytest.approx(np.mean(pairs))
+    assert np.isnan(uncertainty_calibration.error_detection(values, np.zeros(60, bool)))
 
 
 def test_only_pixels_that_a_neighbour_may_hide_are_counted(asbu):
-    pipe = asbu_calibration.AmodalPipeline.from_pretrained(asbu)
+    pipe = uncertainty_calibration.AmodalPipeline.from_pretrained(asbu)
     pipe.set_progress_bar_config(disable=True)
     modal, amodal = stacked_bars()
-    pixels = asbu_calibration.decided_pixels(pipe, modal, amodal)
+    pixels = uncertainty_calibration.decided_pixels(pipe, modal, amodal)
     assert len({len(values) for values in pixels.values()}) == 1
     # Everything is a neighbour of everything, and the crops hold all of it.
     assert 0 < len(pixels["error"]) <= 2 * modal.sum()
@@ -71,7 +73,7 @@ def test_only_pixels_that_a_neighbour_may_hide_are_counted(asbu):
 
 def test_calibration_writes_table_picture_and_figures(asbu, truth, tmp_path, capsys):
     arguments = ["--model", asbu, "--amodal", truth, "--plot", tmp_path / "p.png", "--json", tmp_path / "c.json"]
-    assert asbu_calibration.main([str(value) for value in arguments]) == 0
+    assert uncertainty_calibration.main([str(value) for value in arguments]) == 0
     printed = capsys.readouterr().out
     assert "real ground truth" in printed and "ratio" in printed and "decile" in printed
     assert Image.open(tmp_path / "p.png").size == (420, 300)
@@ -79,12 +81,22 @@ def test_calibration_writes_table_picture_and_figures(asbu, truth, tmp_path, cap
     assert len(found["deciles"]) == 10 and 0 <= found["error"] <= 1
 
 
+def test_a_network_with_the_photo_is_calibrated_with_it_and_without(truth, tmp_path, monkeypatch, capsys):
+    tiny_photo_pcnet().save_pretrained(tmp_path / "photo")
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (96, 64), "gray").save(tmp_path / "images" / "a.jpg")
+    arguments = ["--model", str(tmp_path / "photo"), "--amodal", str(truth)]
+    for images in ([], ["--images", str(tmp_path / "images")]):
+        assert uncertainty_calibration.main([*arguments, *images]) == 0
+        assert "ratio 1.00" in capsys.readouterr().out  # it is a function of P(object), with its order
+
+
 def test_calibration_refuses(asbu, truth, tmp_path):
     with pytest.raises(SystemExit):
-        asbu_calibration.main(["--model", str(asbu)])
+        uncertainty_calibration.main(["--model", str(asbu)])
     PCNetMaskPipeline(PCNetMask(block_out_channels=(2, 4), sample_size=16)).save_pretrained(tmp_path / "other")
     with pytest.raises(SystemExit):
-        asbu_calibration.main(["--model", str(tmp_path / "other"), "--amodal", str(truth)])
+        uncertainty_calibration.main(["--model", str(tmp_path / "other"), "--amodal", str(truth)])
 
 
 def test_ablations_train_what_is_missing_and_print_a_table(truth, tmp_path, monkeypatch, capsys):

@@ -27,7 +27,7 @@ from amodal_diffusion.cli import main as cli
 from amodal_diffusion.data import load_amodal_dataset
 from amodal_diffusion.masks import encode_rle
 from document_helpers import blocks, commands, text_of
-from photo_helpers import tiny_occamodal, tiny_order_net
+from photo_helpers import tiny_occamodal, tiny_order_net, tiny_photo_pcnet
 from pipeline_helpers import tiny_pipeline
 from repository_helpers import ROOT
 from room_helpers import copy_rooms
@@ -88,7 +88,7 @@ def workplace(tmp_path, monkeypatch):
     Image.fromarray(modal[1]).save("mask.png")
     tiny_pipelines = {
         "pcnet-m": tiny_pipeline, "occamodal": tiny_occamodal, "asbu": tiny_asbu, "amodal-vae": tiny_vae,
-        "pcnet-c": tiny_content, "order-net": tiny_orders,
+        "pcnet-c": tiny_content, "order-net": tiny_orders, "pcnet-m-photo": tiny_photo_pcnet,
     }  # fmt: skip
     shutil.copytree(PIPELINES / "deocclusion", "pipelines/deocclusion")
     for name, tiny in tiny_pipelines.items():

@@ -218,10 +218,12 @@ class PhotoPCNetMaskPipeline(MaskPipeline):
                 it returns False, the call ends with `CallInterruptedError`.
 
         Returns:
-            `AmodalPipelineOutput` with `amodal_masks`, `probabilities`, `order` and `occluder_masks`, which is what is
-            taken to hide each object inside of its crop: the masks that the order puts in front, or what the photo
-            shows of it. An object without visible pixels stays empty and has no relations. `order` is None without
-            `return_order`, by the rule "photo", and with `occluder_masks` unless it was given.
+            `AmodalPipelineOutput` with `amodal_masks`, `probabilities`, `uncertainty`, `order` and `occluder_masks`,
+            which is what is taken to hide each object inside of its crop: the masks that the order puts in front, or
+            what the photo shows of it. `uncertainty` is the root of the squared error that P(object) expects of itself,
+            sqrt(p (1 - p)) in [0, 0.5], 0 at visible pixels and where nothing can grow. An object without visible
+            pixels stays empty and has no relations. `order` is None without `return_order`, by the rule "photo", and
+            with `occluder_masks` unless it was given.
 
         Raises:
             ValueError: naming the argument: sizes that differ, an order that is no antisymmetric (N, N) matrix of -1, 0
@@ -273,8 +275,8 @@ class PhotoPCNetMaskPipeline(MaskPipeline):
         return self._mask_threshold(self.config.alone_threshold if given is None else given)
 
     def output_fields(self, call: MaskCall) -> tuple[str, ...]:
-        """The occluders and the order."""
-        return ("occluder_masks", *(["order"] if self._gives_order(call) else []))
+        """The uncertainty, the occluders and the order."""
+        return ("uncertainty", "occluder_masks", *(["order"] if self._gives_order(call) else []))
 
     @staticmethod
     def _gives_order(call: MaskCall) -> bool:
@@ -510,7 +512,9 @@ class PhotoPCNetMaskPipeline(MaskPipeline):
             around = beyond_rim(grown, crops.modal[crops.scenes[index]][prediction.rows], self.config.rim_width)
             confine(result, modal | frames(around.float(), 0.0)[1], ["probabilities"])
         self.decide(call, result)
-        return result | {"occluder_masks": occluders & ~modal}
+        likely = result["probabilities"]
+        doubt = (likely * (1 - likely)).clamp_(min=0).sqrt_()
+        return result | {"uncertainty": doubt, "occluder_masks": occluders & ~modal}
 
 
 def _check_order_model(model: PhotoPCNetMask, order_model: PCNetMask | OrderNet | None) -> None:

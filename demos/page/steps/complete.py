@@ -121,7 +121,7 @@ class CompleteStep:
         if session.completed is None:
             raise PageError("Complete the objects first.")
         if look == "Uncertainty" and not has_uncertainty(session.completed):
-            raise PageError("These shapes come without it. Complete with ASBU to see where it is unsure.")
+            raise PageError("These shapes come without it. Complete with a network that says where it is unsure.")
         return shown(session.step(look=look if look in VIEWS else "Parts", shape=None, view="look"))
 
     @long_work

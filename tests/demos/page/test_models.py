@@ -100,7 +100,7 @@ def test_the_network_that_sees_the_photo_comes_first(completed, models, folder, 
     assert words[0].startswith("From the photo, ") and all(word.startswith("fits ") for word in words[1:])
     assert len(drawn.samples) == len(words) == 4 and (drawn.samples[0] == seen).all()
     shipped = Models(ROOT / "pipelines")
-    assert shipped.choices[0].key == "pcnet-m-photo" and shipped.usual == "asbu"
+    assert shipped.choices[0].key == shipped.usual == "pcnet-m-photo"
 
 
 def test_shapes_differ_where_the_object_may_be_hidden(completed, models):

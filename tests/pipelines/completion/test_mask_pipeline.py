@@ -544,7 +544,7 @@ class TestASBU(MaskPipelineTesterMixin):
 
 class TestPhotoPCNetMask(MaskPipelineTesterMixin):
     pipeline_class = PhotoPCNetMaskPipeline
-    given = ("amodal_masks", "probabilities", "order", "occluder_masks")
+    given = ("amodal_masks", "probabilities", "uncertainty", "order", "occluder_masks")
     related = True
     stages = ("order", "masks")
     photo_optional = True

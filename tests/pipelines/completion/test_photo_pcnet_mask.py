@@ -167,6 +167,15 @@ def test_growth_reaches_no_further_than_what_may_hide():
         assert not (output.amodal_masks & ~modal & ~others).any()
 
 
+def test_it_is_unsure_as_far_as_its_probabilities_are():
+    photo, modal, _ = bars()
+    for masks, options in ((modal, {}), (modal[0], {}), (modal, {"occluder_rule": "photo"})):
+        output = tiny_photo_pcnet()(photo, masks, **options)
+        likely = output.probabilities
+        np.testing.assert_allclose(output.uncertainty, np.sqrt(likely * (1 - likely)), atol=1e-6)
+        assert 0 < output.uncertainty.max() <= 0.5
+
+
 def test_masks_follow_the_mean_of_two_networks():
     """At the size of the second one, where it is known what may hide an object; `model` alone answers elsewhere."""
     photo, modal, amodal = bars()

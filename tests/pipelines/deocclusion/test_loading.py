@@ -248,7 +248,7 @@ def test_diffusers_names_a_reference_that_leads_nowhere(saved, tmp_path):
 
 def test_diffusers_loads_the_shipped_folder():
     names = run_fresh(BY_DIFFUSERS, SHIPPED).split()[-5:]
-    assert names == ["ScenePipeline", "ASBUPipeline", "ContentPipeline", "NoneType", "3.0"]
+    assert names == ["ScenePipeline", "PhotoPCNetMaskPipeline", "ContentPipeline", "NoneType", "3.0"]
 
 
 def test_shipped_folder():

@@ -1,13 +1,16 @@
-"""Is ASBU wrong where it says that it is unsure? Error rate per decile of the uncertainty.
+"""Is a pipeline wrong where it says that it is unsure? Error rate per decile of the uncertainty.
 
-    python benchmarks/asbu_calibration.py --model pipelines/asbu --annotations instances.json --amodal annotations.json
+    python benchmarks/uncertainty_calibration.py --model pipelines/asbu --annotations instances.json
+    python benchmarks/uncertainty_calibration.py --model pipelines/pcnet-m-photo --amodal rooms-amodal --split test
 
 Scenes are composed from modal masks (`composed_scenes.py`), or photos with amodal ground truth. All pixels count that
 the network has to decide: those where a neighbour is seen inside of the crop of an object, which is where a hidden part
 can be. They are sorted by uncertainty and cut into ten equal parts; many share the uncertainty 0 of what is far away.
 
 The baseline beside it is what any network gives: how near P(object) is to one half. Both are compared as detectors of
-errors by the area under the ROC curve (50 % is chance).
+errors by the area under the ROC curve (50 % is chance); a pipeline whose uncertainty is sqrt(p (1 - p)) ranks pixels as
+the baseline does. Beside the error rate stands the root of the mean squared difference of P(object) and the truth,
+which is what the uncertainty means to be: of a pipeline that knows how unsure it is, both columns are the same.
 """
 
 import argparse
@@ -22,7 +25,7 @@ from common import environment, format_environment, write_json
 from composed_scenes import make_scenes
 from PIL import Image, ImageDraw
 
-from amodal_diffusion import AmodalPipeline, ASBUPipeline
+from amodal_diffusion import AmodalPipeline, ASBUPipeline, PhotoPCNetMaskPipeline
 from amodal_diffusion.crops import crop_boxes
 from amodal_diffusion.data import read_annotations, record_masks
 from amodal_diffusion.images import save_image
@@ -30,11 +33,12 @@ from amodal_diffusion.masks import mask_boxes, mask_unions
 from amodal_diffusion.ordering import neighbours
 
 DECILES = 10
+Pipeline = ASBUPipeline | PhotoPCNetMaskPipeline  # which know how unsure they are, with and without a photo
 
 
-def decided_pixels(pipe: ASBUPipeline, modal: np.ndarray, amodal: np.ndarray) -> dict[str, np.ndarray]:
-    """Uncertainty, doubt and error of every pixel in which a neighbour may hide an object, (P,) each."""
-    output = pipe(None, modal, return_order=False)
+def decided_pixels(pipe: Pipeline, modal: np.ndarray, amodal: np.ndarray, image: Any = None) -> dict[str, np.ndarray]:
+    """Uncertainty, doubt and errors of every pixel in which a neighbour may hide an object, (P,) each."""
+    output = pipe(image, modal)
     height, width = modal.shape[1:]
     rows, columns = np.mgrid[:height, :width]
     boxes = crop_boxes(mask_boxes(modal), enlarge_box=pipe.config.enlarge_box)[:, :, None, None]
@@ -46,19 +50,40 @@ def decided_pixels(pipe: ASBUPipeline, modal: np.ndarray, amodal: np.ndarray) ->
         "uncertainty": output.uncertainty[chosen],
         "doubt": 0.5 - np.abs(probability - 0.5),
         "error": output.amodal_masks[chosen] != amodal[chosen],
+        "squared": np.square(probability - amodal[chosen]),
         "hidden": output.amodal_masks[chosen],
     }
 
 
-def collect(pipe: ASBUPipeline, scenes: Iterable[tuple[np.ndarray, np.ndarray]]) -> dict[str, np.ndarray]:
-    parts = [decided_pixels(pipe, modal, amodal) for modal, amodal in scenes]
+def collect(pipe: Pipeline, scenes: Iterable[tuple[Any, ...]]) -> dict[str, np.ndarray]:
+    parts = [decided_pixels(pipe, *scene) for scene in scenes]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def reliability(values: np.ndarray, error: np.ndarray, count: int = DECILES) -> list[dict[str, float]]:
-    """Mean uncertainty and error rate in each of `count` parts of equal size, least uncertain first; NaN if empty."""
+def ground_truth(row: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, Any]:
+    """Visible and whole masks of the objects of a row, and its photo or None."""
+    modal, amodal = record_masks(row)
+    if amodal is None:
+        raise SystemExit("The annotations have no whole masks.")
+    return modal, amodal, row.get("image")
+
+
+def reliability(
+    values: np.ndarray, error: np.ndarray, squared: np.ndarray, count: int = DECILES
+) -> list[dict[str, float]]:
+    """Of each of `count` parts of equal size, least uncertain first; NaN if empty.
+
+    The root of the mean squared uncertainty and of the mean squared error of P(object), and the error rate.
+    """
     parts = np.array_split(np.argsort(values, kind="stable"), count)
-    return [{"uncertainty": _mean(values[part]), "error": _mean(error[part])} for part in parts]
+    return [
+        {
+            "uncertainty": _mean(np.square(values[part])) ** 0.5,
+            "found": _mean(squared[part]) ** 0.5,
+            "error": _mean(error[part]),
+        }
+        for part in parts
+    ]
 
 
 def _mean(values: np.ndarray) -> float:
@@ -77,12 +102,12 @@ def error_detection(values: np.ndarray, error: np.ndarray) -> float:
 
 
 def summary(pixels: dict[str, np.ndarray]) -> dict[str, Any]:
-    hidden = pixels["hidden"]
+    hidden, values = pixels["hidden"], (pixels["uncertainty"], pixels["error"], pixels["squared"])
     return {
         "pixels": len(hidden),
         "error": float(pixels["error"].mean()),
-        "deciles": reliability(pixels["uncertainty"], pixels["error"]),
-        "hidden_deciles": reliability(pixels["uncertainty"][hidden], pixels["error"][hidden]),
+        "deciles": reliability(*values),
+        "hidden_deciles": reliability(*(value[hidden] for value in values)),
         "auroc": error_detection(pixels["uncertainty"], pixels["error"]),
         "auroc_of_doubt": error_detection(pixels["doubt"], pixels["error"]),
     }
@@ -116,12 +141,10 @@ def draw(results: dict[str, dict[str, Any]], size: tuple[int, int] = (420, 300))
 
 def report(name: str, result: dict[str, Any]) -> str:
     lines = [f"{name}: {result['pixels']:,} pixels, {100 * result['error']:.1f} % wrong", ""]
-    lines += ["decile      uncertainty  wrong    predicted as hidden: uncertainty  wrong"]
-    for part, (everything, hidden) in enumerate(zip(result["deciles"], result["hidden_deciles"], strict=True), 1):
-        lines.append(
-            f"{part:6d} {everything['uncertainty']:16.3f} {100 * everything['error']:5.1f} %"
-            f" {hidden['uncertainty']:33.3f} {100 * hidden['error']:5.1f} %"
-        )
+    lines += ["decile   all: unsure  found  wrong    predicted as hidden: unsure  found  wrong"]
+    for part, both in enumerate(zip(result["deciles"], result["hidden_deciles"], strict=True), 1):
+        cells = [f"{one['uncertainty']:6.3f} {one['found']:6.3f} {100 * one['error']:5.1f} %" for one in both]
+        lines.append(f"{part:6d}        {cells[0]}                        {cells[1]}")
     lines.append(
         f"errors found (area under ROC): uncertainty {100 * result['auroc']:.1f} %, "
         f"distance of P(object) from one half {100 * result['auroc_of_doubt']:.1f} %, "
@@ -135,6 +158,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--model", required=True)
     parser.add_argument("--annotations", help="COCO-format modal masks to compose scenes from")
     parser.add_argument("--amodal", help="annotations with amodal ground truth")
+    parser.add_argument("--split", help="of these, where they are Parquet")
+    parser.add_argument("--images", help="folder of their photos, where they have none themselves")
     parser.add_argument("--scenes", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--plot", type=Path, help="picture to write")
@@ -143,17 +168,17 @@ def main(argv: list[str] | None = None) -> int:
     if not args.annotations and not args.amodal:
         parser.error("give --annotations, --amodal or both")
     pipe = AmodalPipeline.from_pretrained(args.model)
-    if not isinstance(pipe, ASBUPipeline):
-        parser.error(f"{args.model} is no ASBUPipeline")
+    if not isinstance(pipe, Pipeline):
+        parser.error(f"{args.model} is no ASBUPipeline or PhotoPCNetMaskPipeline")
     pipe.set_progress_bar_config(disable=True)
-    pipe.model.to(memory_format=torch.channels_last)
+    for network in pipe.networks:
+        network.to(memory_format=torch.channels_last)
     results = {}
     if args.annotations:
         results["composed scenes"] = summary(collect(pipe, make_scenes(args.annotations, args.scenes, args.seed)))
     if args.amodal:
-        results["real ground truth"] = summary(
-            collect(pipe, (record_masks(row) for row in read_annotations(args.amodal)))
-        )
+        rows = read_annotations(args.amodal, args.images, split=args.split)
+        results["real ground truth"] = summary(collect(pipe, map(ground_truth, rows)))
     where = environment()
     sys.stdout.write(format_environment(where) + "\n\n")
     for name, result in results.items():
