@@ -41,6 +41,7 @@ from trainer.photo_sources import (
     TrueSceneArguments,
     check_images,
     count_objects,
+    frequent_categories,
     make_bank,
     make_labeller,
     read_photo_sources,
@@ -90,6 +91,10 @@ class DataArguments(PhotoArguments, TrueSceneArguments):
     background_regions: int = flag(0, "Regions by colour of each photo's background, at most, that join its objects.")
     surrounded: float = flag(0.0, "Share of questions in which all the rest of the photo counts as a neighbour too.")
     unseen: float = flag(0.1, "Share of objects in photos that are asked without the photo.")
+    min_category_count: int | None = flag(
+        None, "Tell the network the category of objects of which there are so many in the photos for training."
+    )
+    unnamed: float = flag(0.4, "Share of objects whose category is not told all the same.")
     cache_banks: str | None = flag(None, "Folder that keeps the photos cut and labelled, for the next start.")
     validation_samples: int = flag(256, "Of each source and question.")
     min_area: int = flag(200, "Masks of fewer pixels are left out.")
@@ -133,8 +138,11 @@ def parse_arguments(argv: list[str] | None = None) -> PhotoPCNetMaskArguments:
     check_images(args)
     if args.background_regions < 0:
         raise ValueError(f"`--background_regions` must not be negative, got {args.background_regions}.")
-    if not 0 <= args.surrounded <= 1:
-        raise ValueError(f"`--surrounded` must lie in [0, 1], got {args.surrounded}.")
+    if args.min_category_count is not None and args.min_category_count < 1:
+        raise ValueError(f"`--min_category_count` must be at least 1, got {args.min_category_count}.")
+    for name in ("unseen", "surrounded", "unnamed"):
+        if not 0 <= getattr(args, name) <= 1:
+            raise ValueError(f"`--{name}` must lie in [0, 1], got {getattr(args, name)}.")
     if len(args.shares) != 3 or min(args.shares) < 0 or args.shares[0] <= 0:
         raise ValueError(f"`--shares` must be three numbers, the first of them positive, got {args.shares}.")
     return args
@@ -146,6 +154,8 @@ class PhotoPCNetMaskTask(Task):
     def __init__(self, args: PhotoPCNetMaskArguments) -> None:
         self.args = args
         self.others: dict[str, PCNetMask | OrderNet | None] = {}
+        photos = [split_photos(rows, args.validation_fraction) for rows in read_photo_sources(args)]
+        self.parts = {"photos": photos} | ({"true": read_true_scenes(args)} if args.true_dataset else {})
         self.model = self._make_model()
         self.model.image_encoder.requires_grad_(False)
         self.size = self.model.config.sample_size
@@ -156,17 +166,31 @@ class PhotoPCNetMaskTask(Task):
         if args.pretrained_pipeline:
             trained: PhotoPCNetMaskPipeline = load_pipeline(args, "pretrained_pipeline", PhotoPCNetMaskPipeline)
             self.others = {"order_model": trained.order_model, "mask_model": trained.mask_model}
-            return trained.model
+            return self._with_categories(trained.model)
         sizes = {name: getattr(args, name) for name in ("block_out_channels", "patch_size", "sample_size")}
         start = None
         if args.mask_network:
             start = load_pipeline(args, "mask_network", PCNetMaskPipeline).model
             sizes = {name: start.config[name] for name in sizes}
-        model = PhotoPCNetMask(reduced_channels=args.reduced_channels, **sizes)
+        model = PhotoPCNetMask(reduced_channels=args.reduced_channels, categories=self._find_categories(), **sizes)
         model.load_image_encoder()
         if start is not None:
             with errors_by_flag({"`network`": "`--mask_network`"}):
                 model.load_mask_network(start)
+        return model
+
+    def _find_categories(self) -> list[str]:
+        """Names of the categories that the network is told of, none without `--min_category_count`."""
+        if self.args.min_category_count is None:
+            return []
+        return frequent_categories([rows for rows, _ in self.parts["photos"]], self.args.min_category_count)
+
+    def _with_categories(self, trained: PhotoPCNetMask) -> PhotoPCNetMask:
+        """The same network, told of categories where it was not yet."""
+        if trained.config.categories or not (categories := self._find_categories()):
+            return trained
+        model = PhotoPCNetMask.from_config(trained.config, categories=categories)
+        model.load_state_dict(trained.state_dict(), strict=False)  # what it learns of categories begins at 0
         return model
 
     def setup(self, accelerator: Accelerator) -> None:
@@ -176,11 +200,10 @@ class PhotoPCNetMaskTask(Task):
         pasted = PhotoSynthesisConfig(size=size, front_probability=0.5, behind_probability=0.2, region_probability=0.12)
         real = replace(pasted, front_probability=0.0, behind_probability=0.0, region_probability=0.0)
         labeller = make_labeller(args, device, accelerator.mixed_precision == "bf16")
-        parts = [split_photos(rows, args.validation_fraction) for rows in read_photo_sources(args)]
         self.photos, self.validation = {}, {}
-        self._add("photos", args.dataset, parts, pasted, accelerator, {"labeller": labeller}, place)
+        self._add("photos", args.dataset, pasted, accelerator, {"labeller": labeller}, place)
         if args.true_dataset:
-            self._add("true", args.true_dataset, read_true_scenes(args), real, accelerator, {}, place)
+            self._add("true", args.true_dataset, real, accelerator, {}, place)
         self.masks: OcclusionSynthesizer | None = None
         if args.mask_dataset:
             self._add_masks(accelerator, place)
@@ -202,15 +225,18 @@ class PhotoPCNetMaskTask(Task):
         self,
         name: str,
         paths: Sequence[str],
-        parts: Sequence[tuple[Any, Any]],
         recipe: PhotoSynthesisConfig,
         accelerator: Accelerator,
         options: dict[str, Any],
         place: dict[str, int],
     ) -> None:
         """Cut the photos of a source, those for training and those held out, and draw from them."""
-        args, device = self.args, accelerator.device
-        options = {"min_area": args.min_area, "with_instances": True, **options}
+        args, device, parts = self.args, accelerator.device, self.parts[name]
+        numbers = {category: number for number, category in enumerate(self.model.config.categories, start=1)}
+        options = {
+            "min_area": args.min_area, "with_instances": True,
+            "category_of": lambda item: numbers.get(item["name"], 0), **options,
+        }  # fmt: skip
         bank, held_out = (
             self._bank(f"{name}-{part}", rows, recipe, accelerator, options)
             for part, rows in zip(("training", "held-out"), zip(*parts, strict=True), strict=True)
@@ -237,6 +263,7 @@ class PhotoPCNetMaskTask(Task):
         folder = Path(args.cache_banks)
         facts = [args.pseudo_labels, args.pseudo_eraser_dilation, self.size, args.min_area]
         facts += [(len(part), str(part[0]["image_id"])) for part in rows] + ([most] if most else [])
+        facts += [list(self.model.config.categories)] if self.model.config.categories else []
         path = folder / f"{name}-{hashlib.sha256(repr(facts).encode()).hexdigest()[:12]}.safetensors"
         if not path.is_file():
             folder.mkdir(parents=True, exist_ok=True)
@@ -252,8 +279,8 @@ class PhotoPCNetMaskTask(Task):
         for (name, synthesizer), count in zip(self.photos.items(), counts[:2], strict=False):
             if count:
                 guess = args.guess_weight if name == "photos" else 1.0
-                options = {"guess_weight": guess, "unseen": args.unseen, "surrounded": args.surrounded}
-                parts.append(self._ask(synthesizer, micro_step, count, **options))
+                options = {name: getattr(args, name) for name in ("unseen", "surrounded", "unnamed")}
+                parts.append(self._ask(synthesizer, micro_step, count, guess_weight=guess, **options))
         if counts[2]:
             parts.append(ask_of_masks(self.masks.sample(micro_step, counts[2]), inside_weight=args.inside_weight))
         return OccluderQuestions.join(parts)
@@ -267,7 +294,8 @@ class PhotoPCNetMaskTask(Task):
 
     def _forward(self, model: nn.Module, asked: OccluderQuestions) -> Tensor:
         image = asked.image.contiguous(memory_format=torch.channels_last)
-        return model(asked.mask, asked.eraser, asked.front, image=image, shown=asked.shown).logits
+        planes = (asked.mask, asked.eraser, asked.front)
+        return model(*planes, image=image, shown=asked.shown, category_ids=asked.category_ids).logits
 
     def loss(self, model: nn.Module, micro_step: int, batch_size: int) -> tuple[Tensor, dict[str, float | Tensor]]:
         asked = self._draw(micro_step, batch_size)

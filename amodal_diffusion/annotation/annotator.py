@@ -215,6 +215,7 @@ class AmodalAnnotator:
                 [scene.photo for scene in scenes] if self.pipeline.needs_image else None,
                 [cast(np.ndarray, scene.modal) for scene in scenes],
                 [[obj["category_id"] for obj in scene.row["objects"]] for scene in scenes],
+                names=[[obj["name"] for obj in scene.row["objects"]] for scene in scenes],
                 is_crowd=[[bool(obj["is_crowd"]) for obj in scene.row["objects"]] for scene in scenes],
                 output_type="compact",
                 **self._call_options,

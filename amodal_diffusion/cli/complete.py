@@ -120,8 +120,9 @@ def _run_complete(options: argparse.Namespace) -> None:
         call_options |= {"sample_choice": options.sample_choice} if draws else {}
     call_options["output_type"] = "compact"  # dense planes of many objects on a large photo would take gigabytes
     output = evaluation.call_pipeline(
-        pipeline, image, objects.masks, objects.category_ids, is_crowd=objects.is_crowd, **call_options
-    )
+        pipeline, image, objects.masks, objects.category_ids, names=objects.names, is_crowd=objects.is_crowd,
+        **call_options,
+    )  # fmt: skip
     document = io.coco_document(
         objects,
         output.amodal_masks,

@@ -49,6 +49,7 @@ def call_pipeline(
     masks: np.ndarray,
     category_ids: Sequence[int | None],
     *,
+    names: Sequence[str | None] | None = None,
     alone: bool = False,
     is_crowd: Sequence[bool] | None = None,
     output_type: str = "np",
@@ -61,6 +62,7 @@ def call_pipeline(
         image: the photo, or None for a network that needs none.
         masks: (N, H, W) bool modal masks.
         category_ids: N ids, None where unknown, which becomes the `unknown_category_id` of the pipeline.
+        names: N names of what the objects are, used in place of the ids where the pipeline knows `categories` by name.
         alone: every object is completed as if it had been given alone: a pipeline that takes occluders from the other
             masks of a call (`sees_neighbours`, or diverse samples) gets one scene an object, and no order comes back.
         is_crowd: N flags: a crowd is seen as what it is, something that may hide others, and is not completed itself:
@@ -81,9 +83,8 @@ def call_pipeline(
     """
     sees_others = pipeline.sees_neighbours or call_options.get("sample_choice") == "diverse"
     apart = alone and sees_others and len(masks) > 0
-    conditioned = getattr(pipeline, "class_conditioned", False)  # which a pipeline of others need not have
-    ids = category_id_array(category_ids, pipeline.unknown_category_id, conditioned=conditioned)
-    call_options["category_ids"] = list(ids[:, None]) if apart else ids
+    ids = _categories(pipeline, category_ids, names)
+    call_options["category_ids"] = [ids[one : one + 1] for one in range(len(ids))] if apart else ids
     if not apart:
         output: AmodalPipelineOutput = pipeline(image, masks, output_type=output_type, **call_options)
         output = replace(output, order=None) if alone else output
@@ -108,6 +109,7 @@ def call_scenes(
     category_ids: Sequence[Sequence[int | None]],
     *,
     is_crowd: Sequence[Sequence[bool]],
+    names: Sequence[Sequence[str | None]] | None = None,
     output_type: str = "np",
     **call_options: Any,
 ) -> list[AmodalPipelineOutput]:
@@ -119,6 +121,7 @@ def call_scenes(
         masks: for each photo (N, H, W) bool modal masks.
         category_ids: see `call_pipeline`, for each photo.
         is_crowd: see `call_pipeline`, for each photo.
+        names: see `call_pipeline`, for each photo.
         output_type: of the call.
         call_options: further keyword arguments of the call, the same for all photos.
 
@@ -135,8 +138,8 @@ def call_scenes(
         >>> [out.amodal_masks.shape for out in call_scenes(pipe, None, masks, [[1, 1], [None]], is_crowd=[[0, 0], [0]])]
         [(2, 8, 8), (1, 4, 6)]
     """
-    conditioned = getattr(pipeline, "class_conditioned", False)
-    ids = [category_id_array(some, pipeline.unknown_category_id, conditioned=conditioned) for some in category_ids]
+    called = [None] * len(category_ids) if names is None else names
+    ids = [_categories(pipeline, some, those) for some, those in zip(category_ids, called, strict=True)]
     if images is not None:
         images = list(images)
     output = pipeline(images, list(masks), category_ids=ids, output_type=output_type, **call_options)
@@ -146,6 +149,16 @@ def call_scenes(
         values: dict[str, Any] = {name: None if column is None else column[index] for name, column in columns.items()}
         scenes.append(_with_crowds(type(output)(**values), stack, crowd))
     return scenes
+
+
+def _categories(
+    pipeline: MaskPipeline, category_ids: Sequence[int | None], names: Sequence[str | None] | None
+) -> IntArray | list[str | None]:
+    """What the pipeline is told of the categories of N objects: names where it knows any, else ids of a data set."""
+    if getattr(pipeline, "categories", ()):  # which a pipeline of others need not have
+        return list(names or [None] * len(category_ids))
+    conditioned = getattr(pipeline, "class_conditioned", False)
+    return category_id_array(category_ids, pipeline.unknown_category_id, conditioned=conditioned)
 
 
 def _with_crowds(output: AmodalPipelineOutput, masks: np.ndarray, is_crowd: Sequence[bool]) -> AmodalPipelineOutput:

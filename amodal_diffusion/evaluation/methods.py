@@ -95,8 +95,9 @@ class PipelineMethod:
 
     def _predict(self, sample: Sample, *, alone: bool) -> Prediction:
         output = call_pipeline(
-            self.pipeline, sample.image, sample.modal, sample.category_ids, alone=alone, **self._options(sample)
-        )
+            self.pipeline, sample.image, sample.modal, sample.category_ids, names=sample.names, alone=alone,
+            **self._options(sample),
+        )  # fmt: skip
         return Prediction(masks=output.amodal_masks, order=output.order, occluders=output.occluder_masks)
 
     def _options(self, sample: Sample) -> dict[str, Any]:

@@ -90,6 +90,7 @@ class PosteriorSamples:
                 sample.image,
                 sample.modal,
                 sample.category_ids,
+                names=sample.names,
                 alone=alone,
                 num_samples=self.num_samples,
                 generator=torch.Generator().manual_seed(seed),

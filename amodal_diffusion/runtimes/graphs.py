@@ -236,12 +236,14 @@ def _photo_pcnet_mask(network: "PhotoPCNetMask") -> dict[str, Graph]:
     planes = {"mask": 1, "eraser": 1, "front": 1, "image": 3}
     side = -(-network.config.sample_size // _ENCODER_STRIDE) * _ENCODER_STRIDE
     inputs = _crops(planes, side) | {"shown": torch.ones(_BATCH, dtype=torch.bool)}
+    if network.config.categories:
+        inputs["category_ids"] = _ids()
 
     def trace(network: "PhotoPCNetMask", given: dict[str, Tensor]) -> tuple[Tensor]:
         planes = torch.cat([given["mask"], given["eraser"], given["front"]], dim=1)
         shown = given["shown"].to(planes.dtype).view(-1, 1, 1, 1)
         features = [shown * feature for feature in network.encode_image(given["image"])]
-        return (network.unet(planes, features),)
+        return (network.unet(planes, network.add_categories(features, given.get("category_ids"))),)
 
     def read(given: dict[str, Any]) -> dict[str, Tensor]:
         mask, image, shown = given["mask"], given["image"], given["shown"]
@@ -249,7 +251,11 @@ def _photo_pcnet_mask(network: "PhotoPCNetMask") -> dict[str, Graph]:
             shown = torch.full(mask.shape[:1], image is not None)
         image = mask.new_zeros(mask.shape[0], 3, *mask.shape[2:]) if image is None else image
         front = torch.zeros_like(mask) if given["front"] is None else given["front"]
-        return {"mask": mask, "eraser": given["eraser"], "front": front, "image": image, "shown": shown}
+        found = {"mask": mask, "eraser": given["eraser"], "front": front, "image": image, "shown": shown}
+        if "category_ids" in inputs:
+            ids = given["category_ids"]
+            found["category_ids"] = torch.zeros(len(mask), dtype=torch.int64) if ids is None else ids
+        return found
 
     return _forward(inputs, multiple=_ENCODER_STRIDE, trace=trace, read=read)
 

@@ -265,7 +265,9 @@ class Models:
         pipe = self.mask_pipeline(PHOTO_FOLDER)
         modal, _ = canvas_masks(scene)
         with self._lock, torch.inference_mode():
-            out = pipe(Image.fromarray(scene.photo), modal, order=scene.order)
+            out = pipe(
+                Image.fromarray(scene.photo), modal, order=scene.order, category_ids=[one.name for one in scene.layers]
+            )
         return np.asarray(out.amodal_masks[index], dtype=bool)
 
     def use_shape(

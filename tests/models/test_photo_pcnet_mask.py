@@ -80,3 +80,29 @@ def test_wrong_inputs_are_named(model):
 def test_features_go_as_deep_as_the_network(model):
     maps = model.encode_image(photo())
     assert [tuple(one.shape[1:]) for one in maps] == [(40, 4, 4), (24, 8, 8), (16, 16, 16)] or len(maps) == 3
+
+
+@torch.no_grad()
+def test_a_category_joins_the_photo(model):
+    """A network that learns of categories starts as the one without; 0 says nothing, and no photo is needed."""
+    told = PhotoPCNetMask(reduced_channels=4, categories=["cat", "dog"], **WIDTHS).eval()
+    missing, unexpected = told.load_state_dict(model.state_dict(), strict=False)
+    assert missing == ["category_embedding.weight"] and not unexpected
+    mask, eraser = planes()
+    expected = model(mask, eraser, image=photo()).logits
+    torch.testing.assert_close(told(mask, eraser, image=photo(), category_ids=torch.tensor([0, 1, 2])).logits, expected)
+    told.category_embedding.weight[1:].normal_(generator=torch.Generator().manual_seed(0))
+    logits = told(mask, eraser, image=photo(), category_ids=torch.tensor([0, 1, 2])).logits
+    torch.testing.assert_close(logits[0], expected[0])
+    assert not torch.allclose(logits[1], expected[1]) and not torch.allclose(logits[2], expected[2])
+    torch.testing.assert_close(told(mask, eraser, image=photo()).logits, expected)
+    blind, named = told(mask, eraser).logits, told(mask, eraser, category_ids=torch.tensor([0, 1, 1])).logits
+    torch.testing.assert_close(named[0], blind[0])
+    assert not torch.allclose(named[1:], blind[1:])
+    for ids, message in (
+        ([3, 0, 0], r"`category_ids` must lie in \[0, 2\], got \[3, 0, 0\]"),
+        ([1], r"shape \(3,\), got \(1,\)"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            told(mask, eraser, category_ids=torch.tensor(ids))
+    model(mask, eraser, category_ids=torch.tensor([9, 9, 9]))  # a network that knows none takes any

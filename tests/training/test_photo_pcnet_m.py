@@ -4,6 +4,7 @@ import importlib
 import json
 import re
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -112,6 +113,9 @@ def test_what_cannot_be_is_named(sources, run, tmp_path):
         (["--shares", "1", "1"], "`--shares` must be three numbers"),
         (["--background_regions", "-1"], "`--background_regions` must not be negative, got -1"),
         (["--surrounded", "1.5"], r"`--surrounded` must lie in \[0, 1\], got 1.5"),
+        (["--unnamed", "-1"], r"`--unnamed` must lie in \[0, 1\], got -1.0"),
+        (["--unseen", "2"], r"`--unseen` must lie in \[0, 1\], got 2.0"),
+        (["--min_category_count", "0"], "`--min_category_count` must be at least 1, got 0"),
         (["--pretrained_pipeline", sources[-1]], "`--pretrained_pipeline` .* must be a PhotoPCNetMaskPipeline"),
         (["--mask_network", run], "`--mask_network` .* must be a PCNetMaskPipeline"),
         (["--images", "a", "b"], "`--images` must have one folder for each of the 1 data sets"),
@@ -154,3 +158,20 @@ def test_learns_a_few_real_photos_by_heart(tmp_path):
     given += ["--learning_rate", 3e-3, "--lr_scheduler", "one_cycle", "--max_train_steps", 300, "--use_ema", False]
     figures = script.train(OneBatchTask, script.parse_arguments(list(map(str, given)))).state.history[-1]
     assert figures["photos_all_inv"] >= 85 and figures["photos_all_front"] >= 90, figures
+
+
+def test_a_network_is_told_of_frequent_categories(sources, run, tmp_path):
+    """A trained network goes on with categories, which begin without influence, and keeps them from then on."""
+    options = [*sources[:-2], *SMALL, "--learning_rate", "1e-12", "--min_category_count", "2"]
+    run_main(SCRIPT, *options, "--pretrained_pipeline", run, "--output_dir", tmp_path / "named")
+    pipe, before = AmodalPipeline.from_pretrained(tmp_path / "named"), AmodalPipeline.from_pretrained(run)
+    assert pipe.categories == ("thing",) and before.categories == ()
+    photo, modal, _ = draw_scene(1)
+    expected = before(photo, modal).probabilities
+    np.testing.assert_allclose(pipe(photo, modal, category_ids=["thing"] * 3).probabilities, expected, atol=0.05)
+    again = [*options[:-2], "--learning_rate", "1e-2", "--unnamed", "0", "--pretrained_pipeline", tmp_path / "named"]
+    run_main(SCRIPT, *again, "--output_dir", tmp_path / "again")
+    embedding = AmodalPipeline.from_pretrained(tmp_path / "again").model.category_embedding.weight
+    assert embedding.shape[0] == 2 and embedding[1].any() and not embedding[0].any()
+    run_main(SCRIPT, *options[:-1], "100", "--pretrained_pipeline", run, "--output_dir", tmp_path / "rare")
+    assert AmodalPipeline.from_pretrained(tmp_path / "rare").categories == ()

@@ -1,7 +1,8 @@
 """What the scripts share that train on photos: reading them, holding some out, samples that are pasted from them."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import length_hint
 from pathlib import Path
@@ -271,6 +272,17 @@ def count_objects(paths: Sequence[str], parts: Sequence[Any], bank: PhotoBank) -
     """Of each data set, whose photos for training are `parts`, what the bank of these holds."""
     numbers = torch.bincount(bank.sources, minlength=len(paths)).tolist()
     return [(source_name(path), len(rows), number) for path, rows, number in zip(paths, parts, numbers, strict=True)]
+
+
+def frequent_categories(sources: Sequence[Any], least: int) -> list[str]:
+    """Names of which some data sets have at least so many objects, by the alphabet."""
+    counts = Counter(obj["name"] for rows in sources for obj in _objects(rows) if obj["name"])
+    return sorted(name for name, count in counts.items() if count >= least)
+
+
+def _objects(rows: Any) -> Iterator[Mapping[str, Any]]:
+    for row in rows.select_columns(["objects"]):
+        yield from row["objects"]
 
 
 def make_bank(

@@ -30,6 +30,7 @@ class OccluderQuestions:
         weight: of each pixel in the loss of the mask.
         in_front: what hides the object, or might.
         front_weight: of each pixel in the loss of what is in front.
+        category_ids: (B,) int64, 0 where none is told.
 
     Example:
         >>> plane = torch.ones(2, 1, 8, 8)
@@ -47,6 +48,7 @@ class OccluderQuestions:
     weight: Tensor
     in_front: Tensor
     front_weight: Tensor
+    category_ids: Tensor
 
     __repr__ = short_repr
 
@@ -66,6 +68,7 @@ def ask_of_photos(
     told: float = 0.25,
     unseen: float = 0.0,
     surrounded: float = 0.0,
+    unnamed: float = 0.0,
 ) -> OccluderQuestions:
     """Ask of objects in photos, in one of four ways each.
 
@@ -80,6 +83,7 @@ def ask_of_photos(
         unseen: share of the objects that come without their photo.
         surrounded: share of the questions `ALL` and `SOME` in which what no object covers counts as a neighbour too, as
             where sky, road and walls are annotated.
+        unnamed: share of the objects whose category is not told.
 
     Raises:
         ValueError: a batch without `others`.
@@ -115,6 +119,7 @@ def ask_of_photos(
     is_told = (chance(count) < torch.where(kind[:, 0, 0, 0] == FRONT, 0.5, told))[:, None, None, None]
     front = batch.occluder * eraser * is_told * torch.where(kind == FRONT, 1.0, tell.float()) * (kind != UNKNOWN)
     shown = chance(count) >= unseen
+    ids = torch.zeros(count, dtype=torch.int64, device=device) if batch.category_ids is None else batch.category_ids
     sure = (others == PASTED) | batch.is_region[:, None, None, None]
     trust = torch.where(sure | (seen == 0), 1.0, guess_weight)
     known = torch.where(batch.known > 0, 1.0, 0.1)
@@ -128,6 +133,7 @@ def ask_of_photos(
         weight=(1 + (inside_weight - 1) * eraser * seen) * trust * known,
         in_front=batch.occluder,
         front_weight=(0.2 * eraser + 0.8 * eraser * seen) * trust * known * (1 - batch.modal),
+        category_ids=ids * ~batch.is_region * (chance(count) >= unnamed),
     )
 
 
@@ -151,4 +157,5 @@ def ask_of_masks(batch: OcclusionBatch, *, inside_weight: float = 5.0) -> Occlud
         weight=1 + (inside_weight - 1) * batch.eraser,
         in_front=nothing,
         front_weight=nothing,
+        category_ids=torch.zeros_like(batch.category_ids),
     )

@@ -149,6 +149,7 @@ class PhotoBank:
         labeller: Labeller | None = None,
         alone_is_known: bool = False,
         with_instances: bool = False,
+        category_of: Callable[[Mapping[str, Any]], int] | None = None,
         on_row: Callable[[Mapping[str, Any]], None] | None = None,
     ) -> "PhotoBank":
         """Collect the objects of one or many data sets with photos, in the common schema.
@@ -169,6 +170,7 @@ class PhotoBank:
             labeller: predicts amodal masks and order of a photo that has modal masks alone.
             alone_is_known: assume that nothing hides an object that is alone in its photo.
             with_instances: keep which object each pixel shows, a byte a pixel more.
+            category_of: the category id of an object of a row, 0 for none; None takes its `category_id`.
             on_row: called with each row, e.g. to show progress.
 
         Returns:
@@ -178,6 +180,7 @@ class PhotoBank:
             ValueError: where a photo is missing, cannot be read or has another size than its masks (row and file are
                 named), or no object is left.
         """
+        find_category = category_of or (lambda item: item.get("category_id") or 0)
         pixels, layers, known, origins, categories, instances = [], [], [], [], [], []
         for source, rows in enumerate(sources):
             for row in encoded_photos(rows):
@@ -200,7 +203,7 @@ class PhotoBank:
                     instances.append(_crop_instances(modal, boxes, resolution))
                 known += is_known[kept].tolist()
                 origins += [source] * len(kept)
-                categories += [row["objects"][index].get("category_id") or 0 for index in kept]
+                categories += [find_category(row["objects"][index]) for index in kept]
         side = resolution
         return cls(
             torch.cat([torch.zeros(0, 3, side, side, dtype=torch.uint8), *pixels]),

@@ -223,7 +223,15 @@ class MaskPipeline(SafePipeline):
     @property
     def class_conditioned(self) -> bool:
         """A network reads the `category_ids` of the objects."""
-        return any(getattr(network.config, "class_conditioned", False) for network in self.networks)
+        return bool(self.categories) or any(
+            getattr(network.config, "class_conditioned", False) for network in self.networks
+        )
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """Names of the categories that `category_ids` may hold in place of their numbers, which begin with 1."""
+        found = (getattr(network.config, "categories", None) for network in self.networks)
+        return next((tuple(names) for names in found if names), ())
 
     @property
     def needs_image(self) -> bool:
@@ -332,24 +340,33 @@ class MaskPipeline(SafePipeline):
             per_object: see `read_scenes`.
         """
         lowest = self.unknown_category_id if self.class_conditioned else 0
-        scenes, batched = read_scenes(image, masks, read_image=self.needs_image, lowest_category=lowest, **per_object)
+        by_name = bool(self.categories) or not self.class_conditioned
+        scenes, batched = read_scenes(
+            image, masks, read_image=self.needs_image, lowest_category=lowest,
+            categories=self.categories if by_name else None, **per_object,
+        )  # fmt: skip
         for scene in scenes:
             self.check_scene(scene)
         return scenes, batched
 
     def check_scene(self, scene: MaskInputs) -> None:
-        """Refuse a scene without what the networks need, with an error that names the argument.
-
-        A network with a class embedding knows how many categories there are (`num_categories` of its config) and is
-        given none beyond; those of [Z20] take the number of any category as a value of the mask plane.
-        """
+        """Refuse a scene without what the networks need, with an error that names the argument."""
         if self.needs_image and scene.photo is None:
             raise ValueError(f"`image{scene.suffix}` must be given: {type(self).__name__} looks at the photo.")
         if self.class_conditioned and self.unknown_category_id and scene.category_ids is None:
             raise ValueError(
                 f"`category_ids{scene.suffix}` must be given: the network of this pipeline is class-conditioned."
             )
-        known = max((getattr(network.config, "num_categories", 0) for network in self.networks), default=0)
+        self.check_categories(scene)
+
+    def check_categories(self, scene: MaskInputs) -> None:
+        """Refuse the number of a category that is not known.
+
+        A network with a class embedding knows how many categories there are (`num_categories` or `categories` of its
+        config) and is given none beyond; those of [Z20] take the number of any category as a value of the mask plane.
+        """
+        numbers = (getattr(network.config, "num_categories", 0) for network in self.networks)
+        known = max([len(self.categories), *numbers])
         highest = 0 if scene.category_ids is None else scene.category_ids.max(initial=0)
         if known and highest > known:
             lowest = self.unknown_category_id
@@ -394,7 +411,8 @@ class MaskPipeline(SafePipeline):
             modal.append(crop_masks(scene.modal.tensor(device), boxes[-1], size, rule=crop))  # [N, s, s]
             if images and scene.photo is not None:
                 photos.append(crop_images(image_to_tensor(scene.photo).to(device), boxes[-1], size))  # [N, 3, s, s]
-        ids = [scene.category_ids for scene in scenes if scene.category_ids is not None]
+        none = self.unknown_category_id
+        ids = [np.full(len(one), none) if one.category_ids is None else one.category_ids for one in scenes]
         return ObjectPatches(
             modal=torch.cat(modal),
             boxes=torch.cat(boxes),

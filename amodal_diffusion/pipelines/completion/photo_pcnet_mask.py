@@ -200,8 +200,8 @@ class PhotoPCNetMaskPipeline(MaskPipeline):
                 where `image` is a list. All scenes of a call go through the network together. A mask that comes alone
                 is completed by the rule "photo".
             occluder_masks: (H, W) or (N, H, W), what occludes the objects; used instead of the other masks of the call.
-            category_ids: (N,) integers, 0 where unknown; taken so that the same call suits every mask pipeline, and
-                without influence.
+            category_ids: N names, None where unknown, or their numbers in `categories`, 0 where unknown; without
+                influence where the network knows no `categories`, and for a name that is not among them.
             order: (N, N), 1 where i occludes j, -1 where j occludes i, 0 without relation; used instead of the inferred
                 one.
             return_order: give the order back.
@@ -258,6 +258,7 @@ class PhotoPCNetMaskPipeline(MaskPipeline):
 
     def check_scene(self, scene: MaskInputs) -> None:
         """Nothing is missing without a photo."""
+        self.check_categories(scene)
 
     def read_options(self, options: dict[str, Any]) -> dict[str, Any]:
         """The checked options."""
@@ -369,17 +370,18 @@ class PhotoPCNetMaskPipeline(MaskPipeline):
                 }
                 if crops.images is not None:
                     inputs["image"] = crops.images[index]
-                answer = self._run(inputs)
+                ids = None if crops.category_ids is None else crops.category_ids[index]
+                answer = self._run(inputs, ids)
                 if self.config.test_time_flip:
                     mirrored = {name: value.flip(-1) for name, value in inputs.items()}
-                    answer = (answer + self._run(mirrored).flip(-1)) / 2
+                    answer = (answer + self._run(mirrored, ids).flip(-1)) / 2
                 planes[index] = answer
                 advance(len(index))
         return planes
 
-    def _run(self, inputs: dict[str, Tensor]) -> Tensor:
+    def _run(self, inputs: dict[str, Tensor], category_ids: Tensor | None) -> Tensor:
         planes = {name: _channels_last(value.to(self.model.dtype)) for name, value in inputs.items()}
-        logits = self.model(**planes).logits.float()
+        logits = self.model(**planes, category_ids=category_ids).logits.float()
         return torch.sigmoid(torch.cat([logits[:, 1:2] - logits[:, :1], logits[:, 2:]], dim=1))
 
     def measure_growth(

@@ -239,7 +239,8 @@ class ScenePipeline(SafePipeline):
             masks: modal masks, one (H, W) or a stack (N, H, W) in any form that `to_mask_stack` reads. None lets the
                 segmenter find the objects.
             names: of the N objects; None takes the segmenter's, or numbers them.
-            category_ids: (N,), for mask pipelines that need them.
+            category_ids: (N,), for mask and content pipelines that need them; mask pipelines that know `categories` by
+                name take the names.
             is_crowd: (N,) flags of groups of objects under one mask, which may hide others and are not completed
                 themselves. None: there are none.
             occluder_masks: (H, W) or (N, H, W), what hides the objects, where it is none of the other masks.
@@ -286,7 +287,8 @@ class ScenePipeline(SafePipeline):
         # 2. Complete the masks
         report("masks", 0.1)
         options = {
-            "category_ids": category_ids, "batch_size": batch_size, "generator": generator, "order": given,
+            "category_ids": inputs.names if self.mask_pipeline.categories else category_ids,
+            "batch_size": batch_size, "generator": generator, "order": given,
             "callback": report.within("masks", 0.1, 0.35),
         }  # fmt: skip
         amodal, uncertainty, relations = self._complete_masks(inputs, occluder_masks, options)

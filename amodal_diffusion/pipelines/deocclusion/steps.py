@@ -112,6 +112,7 @@ class CompleteStep(_Step):
     inputs = [
         _PHOTO,
         _MASKS,
+        InputParam("names", list, description="N names, for mask pipelines that know `categories` by name."),
         InputParam("order", description="(N, N), 1 where i occludes j; None: the mask pipeline's."),
         InputParam("eraser_dilation", int, 0, description="Pixels by which masks that hide others grow."),
         InputParam("category_ids", description="(N,), for mask pipelines that need them."),
@@ -131,6 +132,8 @@ class CompleteStep(_Step):
             fields.amodal_masks, fields.uncertainty, fields.order = masks, None, np.zeros((0, 0), np.int8)
             return
         options = {name: getattr(fields, name) for name in ("order", "eraser_dilation", "category_ids")}
+        if pipeline.categories:
+            options["category_ids"] = fields.names
         taken = {name: value for name, value in options.items() if value is not None and pipeline.takes_option(name)}
         cut, before = cut_by_front(masks, fields.order)
         found = pipeline(fields.photo, cut, output_type="compact", **taken)

@@ -105,3 +105,20 @@ def test_neighbours_must_be_told_apart(batch):
     batch.others = None
     with pytest.raises(ValueError, match="`batch` must have `others`"):
         ask(batch, 1, 0, 0, 0)
+
+
+def test_what_is_said_of_the_category(batch):
+    assert not ask(batch, 1, 0, 0, 0).category_ids.any()  # of photos without categories
+    batch.category_ids = torch.arange(COUNT)
+    batch.is_region[:4] = True
+    named = ask(batch, 1, 0, 0, 0)
+    assert named.category_ids.equal(torch.where(batch.is_region, 0, batch.category_ids))
+    some = ask(batch, 1, 0, 0, 0, unnamed=0.5)
+    told = some.category_ids > 0
+    assert 0.25 < told.float().mean() < 0.75 and some.category_ids[told].equal(named.category_ids[told])
+    assert some.eraser.equal(named.eraser) and some.front.equal(named.front)  # nothing else depends on it
+    assert not ask(batch, 1, 0, 0, 0, unnamed=1.0).category_ids.any()
+    plane = torch.ones(2, 1, 8, 8)
+    masks = ask_of_masks(OcclusionBatch(plane, 0 * plane, plane, torch.tensor([5, 6])))
+    assert masks.category_ids.tolist() == [0, 0]
+    assert OccluderQuestions.join([named, masks]).category_ids.shape == (COUNT + 2,)

@@ -4,11 +4,20 @@ import numpy as np
 import pytest
 import torch
 
-from amodal_diffusion import AmodalPipeline, MaskModelOutput, OrderNet, PCNetMaskPipeline, PhotoPCNetMask
+from amodal_diffusion import (
+    AmodalPipeline,
+    ContentPipeline,
+    MaskModelOutput,
+    OrderNet,
+    PCNetMaskPipeline,
+    PhotoPCNetMask,
+    ScenePipeline,
+)
+from amodal_diffusion.evaluation import call_pipeline, call_scenes
 from amodal_diffusion.models.order_net import OrderNetOutput
 from amodal_diffusion.pipelines.completion.photo_pcnet_mask import Growth
 from photo_helpers import draw_scene, tiny_order_net, tiny_photo_pcnet
-from pipeline_helpers import GapFiller, iou, tiny_model
+from pipeline_helpers import GapFiller, iou, tiny_model, tiny_pipeline
 
 DEPTH = {"answer": "depth", "num_relations": 3}
 
@@ -242,3 +251,70 @@ def test_a_second_network_for_masks_is_saved_with_the_pipeline(tmp_path):
 def test_wrong_settings(settings, message):
     with pytest.raises(ValueError, match=message):
         tiny_photo_pcnet(**settings)
+
+
+def named_pipeline():
+    model = PhotoPCNetMask((4, 8, 8), reduced_channels=4, sample_size=32, categories=["cat", "dog"]).eval()
+    with torch.no_grad():
+        model.category_embedding.weight[1:].normal_(0, 3, generator=torch.Generator().manual_seed(0))
+    return tiny_photo_pcnet(model)
+
+
+def test_categories_are_told_by_name_or_number(tmp_path):
+    pipe = named_pipeline()
+    assert pipe.categories == ("cat", "dog") and pipe.class_conditioned
+    photo, modal, _ = draw_scene(1)
+    unknown = pipe(photo, modal).probabilities
+    numbered = pipe(photo, modal, category_ids=[2, 0, 1]).probabilities
+    assert not np.array_equal(numbered[0], unknown[0])
+    for ids in (["dog", None, "cat"], ("dog", "unicorn", "cat"), ["dog", "", 1], np.array(["dog", "", "cat"])):
+        np.testing.assert_array_equal(pipe(photo, modal, category_ids=ids).probabilities, numbered)
+    np.testing.assert_array_equal(pipe(photo, modal, category_ids=[None] * 3).probabilities, unknown)
+    np.testing.assert_array_equal(pipe(photo, modal[0], category_ids="dog").probabilities.shape, (1, *modal[0].shape))
+    scenes = pipe([photo, photo], [modal, modal], category_ids=[["dog", None, "cat"], None])
+    np.testing.assert_allclose(scenes.probabilities[0], numbered, atol=1e-5)
+    np.testing.assert_allclose(scenes.probabilities[1], unknown, atol=1e-5)
+    pipe.save_pretrained(tmp_path)
+    again = AmodalPipeline.from_pretrained(tmp_path)
+    assert again.categories == ("cat", "dog")
+    np.testing.assert_array_equal(again(photo, modal, category_ids=["dog", None, "cat"]).probabilities, numbered)
+    for ids, message in (
+        ([3, 0, 0], r"must lie in \[0, 2\], got 3"),
+        (["dog"], r"shape \(3,\)"),
+        ([0.5, 1, 1], "integers"),
+    ):
+        with pytest.raises(ValueError, match=f"`category_ids`.*{message}"):
+            pipe(photo, modal, category_ids=ids)
+
+
+def test_names_mean_nothing_to_a_network_without_categories():
+    photo, modal, _ = draw_scene(1)
+    pipe = tiny_photo_pcnet()
+    assert pipe.categories == () and not pipe.class_conditioned
+    expected = pipe(photo, modal).probabilities
+    for ids in (["dog", None, "cat"], [7, 8, 9]):
+        np.testing.assert_array_equal(pipe(photo, modal, category_ids=ids).probabilities, expected)
+    classes = tiny_pipeline(tiny_model(class_conditioned=True))
+    with pytest.raises(ValueError, match="`category_ids` must be positive integers, got .*dog"):
+        classes(None, modal, category_ids=["dog", "dog", "cat"])
+
+
+def test_those_who_call_pipelines_tell_names():
+    """`call_pipeline`, `call_scenes` and scenes give names to a network that knows them, and ids to others."""
+    photo, modal, _ = draw_scene(1)
+    pipe, names = named_pipeline(), ["dog", None, "cat"]
+    expected = pipe(photo, modal, category_ids=names)
+    found = call_pipeline(pipe, photo, modal, [17, 18, None], names=names)
+    np.testing.assert_array_equal(found.probabilities, expected.probabilities)
+    np.testing.assert_array_equal(
+        call_pipeline(pipe, photo, modal, [17, 18, None]).probabilities, pipe(photo, modal).probabilities
+    )
+    alone = call_pipeline(pipe, photo, modal, [17, 18, None], names=names, alone=True).probabilities
+    np.testing.assert_allclose(alone[0], pipe(photo, modal[0], category_ids="dog").probabilities[0], atol=1e-5)
+    (scene,) = call_scenes(pipe, [photo], [modal], [[17, 18, None]], names=[names], is_crowd=[[False] * 3])
+    np.testing.assert_array_equal(scene.probabilities, expected.probabilities)
+    asked = []
+    pipe._run = lambda inputs, ids, run=pipe._run: asked.append(ids.tolist()) or run(inputs, ids)
+    content = ContentPipeline(filler="smooth")
+    ScenePipeline(pipe, content)(photo, modal, names=["dog", "bird", "cat"], extend_canvas=0.2)
+    assert asked and {number for ids in asked for number in ids} == {0, 1, 2}
