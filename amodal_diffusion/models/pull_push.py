@@ -44,11 +44,12 @@ def _pull_push(values: Tensor, weights: Tensor, levels: int | None) -> Tensor:
     means = means / mean_weights.clamp(min=1e-8)
     coarse = _pull_push(means, (4 * mean_weights).clamp(max=1), None if levels is None else levels - 1)
     smooth = F.interpolate(coarse, size=values.shape[-2:], mode="bilinear", align_corners=False)
-    filled = weights * values + (1 - weights) * smooth
+    fixed, free = weights * values, 1 - weights
+    filled, free = fixed + free * smooth, free / 4
     for _ in range(_SWEEPS):
         edged = F.pad(filled, (1, 1, 1, 1), mode="replicate")
         beside = edged[..., 1:-1, :-2] + edged[..., 1:-1, 2:] + edged[..., :-2, 1:-1] + edged[..., 2:, 1:-1]
-        filled = weights * values + (1 - weights) * beside / 4
+        filled = fixed + free * beside
     return filled
 
 

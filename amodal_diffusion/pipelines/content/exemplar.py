@@ -113,7 +113,8 @@ def fill_hole(
     pixels, copied = _shrunk(sheet.pixels, sums, sheet.usable, scale)
     target = torch.from_numpy(block_sums(hole, scale) > 0)
     smooth = pull_push(image[None], ((seen > 0) & ~target)[None, None].float())[0]
-    pixels = torch.where(copied > 0, pixels, pull_push(pixels[None], (copied > 0)[None, None].float())[0])
+    if bool(copied.any()):
+        pixels = torch.where(copied > 0, pixels, pull_push(pixels[None], (copied > 0)[None, None].float())[0])
     level = Level(smooth, (seen > 0) & ~target, target, pixels, copied >= 0.75, sheet.places)
     if low is not None:
         smooth = F.interpolate(low[None], size=smooth.shape[-2:], mode="bilinear", align_corners=False, antialias=True)[

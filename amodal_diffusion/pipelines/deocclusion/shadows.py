@@ -136,17 +136,19 @@ def _fit_plane(logs: FloatArray, where: BoolArray) -> FloatArray | None:
     """A plane through the logarithms (3, h, w) of the marked pixels, everywhere; None where they are not plain."""
     rows, columns = np.mgrid[: where.shape[0], : where.shape[1]].astype(np.float32)
     basis = np.stack([np.ones_like(rows), rows / where.shape[0], columns / where.shape[1]])  # [3, h, w]
-    inside, points, values = where.ravel(), basis.reshape(3, -1).T, logs.reshape(3, -1).T
-    kept = inside.copy()
+    points, values = basis[:, where].astype(np.float64), logs[:, where].astype(np.float64)  # [3, n]
+    kept = np.ones(points.shape[1], bool)
     for _ in range(3):  # without what lies far off the plane, which may be anything
-        if kept.sum() < 0.6 * inside.sum():
+        if kept.sum() < 0.6 * len(kept):
             return None
-        weights = np.linalg.lstsq(points[kept], values[kept], rcond=None)[0]
-        away = np.abs(values - points @ weights).max(axis=1)
-        kept = inside & (away < 3 * max(float(np.median(away[inside])), 0.01))
-    if float(away[kept].std()) > _PLAIN or float(np.median(away[inside])) > _PLAIN:
+        some = points[:, kept]
+        weights = np.linalg.lstsq(some @ some.T, some @ values[:, kept].T, rcond=None)[0]  # [3, 3]
+        away = np.abs(values - weights.T @ points).max(axis=0)
+        usual = float(np.median(away))
+        kept = away < 3 * max(usual, 0.01)
+    if float(away[kept].std()) > _PLAIN or usual > _PLAIN:
         return None
-    return (points @ weights).T.reshape(logs.shape).astype(np.float32)
+    return np.tensordot(weights.T.astype(np.float32), basis, 1)
 
 
 def light(
