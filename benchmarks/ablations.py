@@ -26,7 +26,7 @@ from fills.rivals import Filler, matted_filler, patched, pipeline_filler
 from amodal_diffusion import ContentPipeline
 from amodal_diffusion.data import read_annotations
 from amodal_diffusion.evaluation import evaluate_methods, load_methods
-from amodal_diffusion.pipelines.content import shifts
+from amodal_diffusion.pipelines.content import exemplar, shifts
 
 
 @dataclass(frozen=True)
@@ -152,6 +152,7 @@ def fill_variants(pipe: ContentPipeline) -> dict[str, Filler]:
         "without copies (smooth colours alone)": pipeline_filler(pipe, "smooth"),
         "without structure: copies from the same height are not tried": patched(blend, shifts, _MOST_LEVEL=0),
         "without structure: seams follow colours, not edges": patched(blend, shifts, _detail=colours_alone),
+        "without joins: copies keep their colours along seams": patched(blend, exemplar, join_copies=left_apart),
         "with soft outlines, as scenes have (matting)": matted_filler(pipe, "blend"),
         "rims are copied and kept (source_margin=0)": pipeline_filler(rim, "blend"),
         "background copies from objects": pipeline_filler(pipe, "blend", avoid_objects=False),
@@ -163,6 +164,11 @@ def fill_variants(pipe: ContentPipeline) -> dict[str, Filler]:
 def colours_alone(planes: torch.Tensor) -> torch.Tensor:
     """(h * w, 3), what `shifts` compares without the differences to the next pixels."""
     return planes.flatten(1).T.contiguous()
+
+
+def left_apart(copied: torch.Tensor, *_: Any) -> torch.Tensor:
+    """(3, h, w), what `joins.join_copies` adds to copies: nothing."""
+    return torch.zeros_like(copied)
 
 
 def compare_fills(args: argparse.Namespace) -> dict[str, dict[str, float]]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import ceil
 from typing import Any
 
 import numpy as np
@@ -14,17 +13,13 @@ from torch import Tensor
 from ...display import short_repr
 from ...masks import BoolArray, block_sums
 from ...models.pull_push import pull_push
+from .joins import blurred, join_copies
 from .shifts import MOST_NODES, Level, Matches, Sheet, match
 
 _MOST = 6_000  # pixels of a hole that are matched; a larger hole is matched at a coarser level
 _MOST_AROUND = 200_000  # pixels of its window likewise
 _STRIP = 2**18  # pixels that are worked on at a time
-_SHARE = 0.75  # of the low frequencies that are continued smoothly; the rest is copied
-_TRUSTED = 1.0  # pixels likewise: the rim is compared by means of this width
-_DOUBTED = 2.0  # times what is usual: distance of colours from which on the rim is thought to show something else
-_LEAST = 0.03  # that is usual
-_REACH = 20.0  # pixels likewise: over which the photo's colours reach into the hole
-_STEPS = 40
+_SHARE = 0.6  # of the low frequencies that are continued smoothly; the rest is copied
 _DETAIL = 2.0  # pixels at the level of matching: detail is what a Gaussian of this width takes away
 
 
@@ -125,9 +120,10 @@ def fill_hole(
         correction = smooth
     else:
         rough = _copied(found, level)
-        tone = _blurred(smooth - rough, target, _DETAIL)
-        share = 0.0 if not blend else _SHARE if low is None else 1.0
-        correction = share * tone + (1 - share) * _meeting(rough, level, found, tone)
+        tone = blurred(smooth - rough, target, _DETAIL)
+        correction = join_copies(rough, found, level, tone)
+        if blend:
+            correction += (_SHARE if low is None else 1.0) * blurred(smooth - rough - correction, target, _DETAIL)
     copies = None if found is None else _Copies(found, sheet)
     blocks = block_sums(hole, scale) > 0
     step = max(1, _STRIP // (scale * hole.shape[1]))
@@ -195,7 +191,7 @@ class _Copies:
                 within = (py >= 0) & (py < rows) & (px >= 0) & (px < columns)
                 py, px = py.clip(0, rows - 1), px.clip(0, columns - 1)
                 there = matched[cy, cx] & within & self.sheet.usable[py, px]
-                votes = (weight**2 * there + 1e-9).astype(np.float32)
+                votes = (weight**4 * there + 1e-9).astype(np.float32)
                 colours += self.sheet.pixels[py, px] * votes[:, None]
                 total += votes
         return colours / total[:, None]
@@ -233,69 +229,6 @@ def _copied(found: Matches, level: Level) -> Tensor:
     """(3, h, w) what is copied, at the level of matching; the picture elsewhere."""
     pixels = level.sheet.flatten(1)[:, found.index.flatten()].view(3, *found.index.shape)
     return torch.where(found.matched, pixels, level.image)
-
-
-def _meeting(rough: Tensor, level: Level, found: Matches, tone: Tensor) -> Tensor:
-    """(3, h, w) to add to the copies, so that they meet the photo around the hole and one another along their seams.
-
-    A screened Poisson equation [Perez et al., "Poisson Image Editing", 2003; Bhat et al., 2008]: neighbours differ as
-    they do in their copy, and across a seam by the mean of what both copies say; far from the photo the copies keep
-    their own colours. Where the photo differs much from them, it shows something else, which is not to shine into the
-    hole. Solved by conjugate gradients.
-    """
-    rows, columns = (found.matched.any(axis).nonzero()[:, 0] for axis in (1, 0))
-    part = (slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1))
-    index, matched, inside = found.index[part], found.matched[part], (level.target & found.matched)[part]
-    copied, sheet = rough[:, part[0], part[1]], level.sheet.flatten(1)
-    rim = matched & ~inside
-    misfit = _blurred(level.image[:, part[0], part[1]] - copied, rim, _TRUSTED)
-    apart = misfit.square().sum(0)
-    usual = _DOUBTED**2 * (apart[rim].median().clamp(min=_LEAST**2) if bool(rim.any()) else 1)
-    trust = rim / (1 + apart / usual)
-    tone = tone[:, part[0], part[1]]
-    tone = tone / (1 + tone.square().sum(0) / usual)
-    own = trust + inside / _REACH**2
-    links, jumps = [], []
-    for axis, step in ((0, level.usable.shape[1]), (1, 1)):
-        count = index.shape[axis] - 1
-        first, second = index.narrow(axis, 0, count), index.narrow(axis, 1, count)
-        said = sheet[:, (first + step).clamp(max=sheet.shape[1] - 1)] - sheet[:, first]
-        said = (said + sheet[:, second] - sheet[:, (second - step).clamp(min=0)]) / 2
-        links.append((matched.narrow(axis, 0, count) & matched.narrow(axis, 1, count)).float())
-        jumps.append(links[-1] * (said - copied.diff(dim=axis + 1)))
-    scale = matched / (4 + own)
-    meeting = torch.zeros_like(copied)
-    residual = _net(jumps) + torch.where(inside, own * tone, trust * misfit)
-    direction = scaled = scale * residual
-    energy = (residual * scaled).sum((1, 2), keepdim=True)
-    for _ in range(_STEPS):
-        moved = _net([link * direction.diff(dim=axis + 1) for axis, link in enumerate(links)]) + own * direction
-        length = energy / (direction * moved).sum((1, 2), keepdim=True).clamp(min=1e-12)
-        meeting = meeting + length * direction
-        residual = residual - length * moved
-        scaled = scale * residual
-        before, energy = energy, (residual * scaled).sum((1, 2), keepdim=True)
-        direction = scaled + energy / before.clamp(min=1e-12) * direction
-    correction = torch.zeros_like(rough)
-    correction[:, part[0], part[1]] = meeting
-    return correction
-
-
-def _net(flows: Sequence[Tensor]) -> Tensor:
-    """(3, h, w) what flows into each pixel, of flows to the pixels below (3, h - 1, w) and beside (3, h, w - 1)."""
-    down, across = flows
-    return F.pad(down, (0, 0, 1, 0)) - F.pad(down, (0, 0, 0, 1)) + F.pad(across, (1, 0)) - F.pad(across, (0, 1))
-
-
-def _blurred(image: Tensor, mask: Tensor, width: float) -> Tensor:
-    """A Gaussian over the pixels of a mask alone."""
-    reach = ceil(2.5 * width)
-    kernel = torch.exp(-torch.arange(-reach, reach + 1).square() / (2 * width**2))
-    kernel /= kernel.sum()
-    planes = torch.cat([image * mask, mask[None].float()])[:, None]  # [4, 1, h, w]
-    planes = F.conv2d(planes, kernel.view(1, 1, -1, 1), padding=(reach, 0))
-    planes = F.conv2d(planes, kernel.view(1, 1, 1, -1), padding=(0, reach))[:, 0]
-    return planes[:3] / planes[3:].clamp(min=1e-4)
 
 
 def _pixels(part: tuple[slice, slice], scale: int) -> tuple[slice, slice]:

@@ -1,0 +1,175 @@
+"""Copies that fill a hole, brought to colours with which they meet the photo and one another."""
+
+from collections.abc import Sequence
+from math import ceil
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .shifts import Level, Matches
+
+_TRUSTED = 1.0  # pixels of the level: the rim is compared by means of this width
+_DOUBTED = 2.0  # times what is usual: distance of colours from which on the rim is thought to show something else
+_LEAST = 0.03  # that is usual
+_REACH = 20.0  # pixels likewise: over which the photo's colours reach into the hole
+_BREAK = 0.25  # distance of colours from which on two copies are thought to show different things
+_GRAIN = 3.0  # times the usual difference of neighbours, below which what two copies say is grain
+_STEPS = 32
+_STEADY = 1e-5  # share of the diagonal that is added to it: the equation of the cells need not be exact
+_CELL, _MOST_CELLS = 8, 256  # side in pixels of the cells that are solved as one, and about how many there are at most
+
+
+def join_copies(copied: Tensor, found: Matches, level: Level, tone: Tensor) -> Tensor:
+    """Colours to add to copies, so that they meet the photo around the hole and one another along their seams.
+
+    A screened Poisson equation [Perez et al., "Poisson Image Editing", 2003; Bhat et al., 2008]: neighbours differ as
+    they do in their copy. Across a seam they differ as the one of both copies says in which the difference is smaller,
+    of what may be copied; the other may have the edge of a thing there that is not copied along. Far from the photo the
+    copies keep their own colours. Where the photo differs much from them, it shows something else, which is not to
+    shine into the hole, and neither are copies of different things mixed.
+
+    Args:
+        copied: (3, h, w) float32 in [0, 1], what is copied; the picture where nothing is.
+        found: where it comes from.
+        level: the picture and the sheet.
+        tone: (3, h, w) float32, what would bring the copies to colours that go on smoothly; they are drawn to it where
+            it is small.
+
+    Returns:
+        (3, h, w) float32; 0 where nothing is copied. Where nothing is known beside the hole, and at the frame, copies
+        keep their colours but for their seams.
+
+    Example:
+        >>> known = torch.arange(12).expand(8, 12) < 6
+        >>> dark, light = torch.full((3, 8, 12), 0.25), torch.full((3, 8, 12), 0.5)
+        >>> places = torch.zeros(8, 12, 2)
+        >>> level = Level(light, known, ~known, dark, known, places)
+        >>> found = Matches(torch.zeros(8, 12, dtype=torch.int64), torch.arange(12).expand(8, 12) > 2)
+        >>> added = join_copies(torch.where(known, light, dark), found, level, light - dark)
+        >>> added.shape
+        torch.Size([3, 8, 12])
+    """
+    rows, columns = (found.matched.any(axis).nonzero()[:, 0] for axis in (1, 0))
+    part = (slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1))
+    index, matched, inside = found.index[part], found.matched[part], (level.target & found.matched)[part]
+    here = copied[:, part[0], part[1]]
+    rim = matched & ~inside
+    misfit = blurred(level.image[:, part[0], part[1]] - here, rim, _TRUSTED)
+    apart = misfit.square().sum(0)
+    usual = _DOUBTED**2 * (apart[rim].median().clamp(min=_LEAST**2) if bool(rim.any()) else 1)
+    trust = rim / (1 + apart / usual)
+    tone = tone[:, part[0], part[1]]
+    tone = tone / (1 + tone.square().sum(0) / usual)
+    links, jumps = [], []
+    for axis in (0, 1):
+        both = matched.narrow(axis, 0, matched.shape[axis] - 1) & matched.narrow(axis, 1, matched.shape[axis] - 1)
+        jump = _said(level, index, axis) - here.diff(dim=axis + 1)
+        links.append(both / (1 + jump.square().sum(0) / _BREAK**2).square())
+        jumps.append(links[-1] * jump)
+    own = trust + inside / _REACH**2
+    wanted = _net(jumps) + trust * misfit + inside / _REACH**2 * tone
+    correction = torch.zeros_like(copied)
+    correction[:, part[0], part[1]] = _solved(wanted, own, links)
+    return correction
+
+
+def _said(level: Level, index: Tensor, axis: int) -> Tensor:
+    """(3, h - 1, w) or (3, h, w - 1), by how much neighbours along an axis differ, as their copies say."""
+    usable, sheet = level.usable.flatten(), level.sheet.flatten(1)
+    step, last = level.usable.shape[1] if axis == 0 else 1, level.usable.numel() - 1
+    first, second = index.narrow(axis, 0, index.shape[axis] - 1), index.narrow(axis, 1, index.shape[axis] - 1)
+    after, before = (first + step).clamp(max=last), (second - step).clamp(min=0)
+    one, other = sheet[:, after] - sheet[:, first], sheet[:, second] - sheet[:, before]
+    sizes = [
+        torch.where(usable[end], said.square().sum(0), torch.inf)
+        for said, end in ((one, after), (other, before))
+    ]  # fmt: skip
+    least = torch.minimum(*sizes)
+    alike = torch.maximum(*sizes) <= _GRAIN**2 * least[least < torch.inf].median()
+    said = torch.where((sizes[0] <= sizes[1]) ^ alike, one, other)
+    return torch.where(least < torch.inf, said, 0)
+
+
+def _solved(wanted: Tensor, own: Tensor, links: Sequence[Tensor]) -> Tensor:
+    """(3, h, w), the x with own * x + the sum of link * (x - neighbour) = wanted.
+
+    By conjugate gradients, preconditioned by the diagonal and by the same equation for cells of pixels that are moved
+    as one, without which colours would come only as many pixels far as there are steps.
+
+    Args:
+        wanted: (3, h, w).
+        own: (h, w), at least 0.
+        links: (h - 1, w) and (h, w - 1), likewise.
+    """
+    height, width = own.shape
+    cell = max(_CELL, ceil((height * width / _MOST_CELLS) ** 0.5))
+    cells = -(-height // cell), -(-width // cell)
+    padding = (0, cells[1] * cell - width, 0, cells[0] * cell - height)
+    number = torch.arange(cells[0] * cells[1]).view(cells).repeat_interleave(cell, 0).repeat_interleave(cell, 1)
+    number = number[:height, :width]
+    count = cells[0] * cells[1]
+    system = torch.zeros(count * count)
+    total = own.clone()
+    for axis, link in enumerate(links):
+        first, second = (number.narrow(axis, start, link.shape[axis]) for start in (0, 1))
+        total.narrow(axis, 0, link.shape[axis]).add_(link)
+        total.narrow(axis, 1, link.shape[axis]).add_(link)
+        for one, two, sign in ((first, first, 1), (second, second, 1), (first, second, -1), (second, first, -1)):
+            system += sign * torch.bincount((one * count + two).flatten(), link.flatten(), count * count)
+    system = system.view(count, count)
+    system.diagonal().add_(torch.bincount(number.flatten(), own.flatten(), count))
+    empty = system.diagonal() <= 0
+    system.diagonal().mul_(1 + _STEADY).add_(empty)
+    factor = torch.linalg.cholesky(system)
+    scale = torch.where(total > 0, 1 / total.clamp(min=1e-12), 0)
+
+    def preconditioned(residual: Tensor) -> Tensor:
+        sums = F.avg_pool2d(F.pad(residual, padding), cell, divisor_override=1)
+        moved = torch.cholesky_solve(sums.flatten(1).T, factor).T.view(sums.shape)
+        moved = moved.repeat_interleave(cell, 1).repeat_interleave(cell, 2)[:, :height, :width]
+        return scale * residual + moved * (scale > 0)
+
+    found, residual = torch.zeros_like(wanted), wanted
+    direction = scaled = preconditioned(residual)
+    energy = (residual * scaled).sum((1, 2), keepdim=True)
+    for _ in range(_STEPS):
+        moved = _net([link * direction.diff(dim=axis + 1) for axis, link in enumerate(links)]) + own * direction
+        length = energy / (direction * moved).sum((1, 2), keepdim=True).clamp(min=1e-12)
+        found = found + length * direction
+        residual = residual - length * moved
+        scaled = preconditioned(residual)
+        before, energy = energy, (residual * scaled).sum((1, 2), keepdim=True)
+        direction = scaled + energy / before.clamp(min=1e-12) * direction
+    return found
+
+
+def _net(flows: Sequence[Tensor]) -> Tensor:
+    """(3, h, w) what flows into each pixel, of flows to the pixels below (3, h - 1, w) and beside (3, h, w - 1)."""
+    down, across = flows
+    return F.pad(down, (0, 0, 1, 0)) - F.pad(down, (0, 0, 0, 1)) + F.pad(across, (1, 0)) - F.pad(across, (0, 1))
+
+
+def blurred(image: Tensor, mask: Tensor, width: float) -> Tensor:
+    """A Gaussian over the pixels of a mask alone.
+
+    Args:
+        image: (3, h, w) float32.
+        mask: (h, w) bool.
+        width: standard deviation in pixels.
+
+    Returns:
+        (3, h, w) float32; 0 far from the mask.
+
+    Example:
+        >>> mask = torch.arange(8).expand(6, 8) < 4
+        >>> blurred(torch.ones(3, 6, 8) * mask, mask, 1.0)[0, 3, ::7].round(decimals=1)
+        tensor([1., 0.])
+    """
+    reach = ceil(2.5 * width)
+    kernel = torch.exp(-torch.arange(-reach, reach + 1).square() / (2 * width**2))
+    kernel /= kernel.sum()
+    planes = torch.cat([image * mask, mask[None].float()])[:, None]  # [4, 1, h, w]
+    planes = F.conv2d(planes, kernel.view(1, 1, -1, 1), padding=(reach, 0))
+    planes = F.conv2d(planes, kernel.view(1, 1, 1, -1), padding=(0, reach))[:, 0]
+    return planes[:3] / planes[3:].clamp(min=1e-4)
