@@ -153,6 +153,7 @@ class OrderNet(CheckedModel, ConfigMixin):
         check_mask_plane("second", second, 1, first.shape)
         batch, _, height, width = first.shape
         check_condition("image", image, "use_rgb", self.config.use_rgb, (batch, 3, height, width))
-        planes = torch.cat([plane.to(self.dtype) for plane in (first, second, image) if plane is not None], dim=1)
+        dtype = self.dtype  # diffusers looks through all modules for it
+        planes = torch.cat([plane.to(dtype) for plane in (first, second, image) if plane is not None], dim=1)
         logits = self.classifier(self.encoder(planes).pooler_output.flatten(1))
         return OrderNetOutput(logits=logits) if return_dict else (logits,)

@@ -198,7 +198,7 @@ class OrderNetPipeline(SafePipeline):
         device, count = self._execution_device, len(scene)
         first, second = self._pairs(scene)
         found = torch.zeros(len(first), 3, device=device)
-        boxes = scene.modal.boxes
+        boxes, masks = scene.modal.boxes, scene.modal.tensor(device)
         squares = torch.from_numpy(
             crop_boxes(join_boxes(boxes[first], boxes[second]), enlarge_box=self.config.enlarge_box)
         )  # [P, 4]
@@ -207,7 +207,7 @@ class OrderNetPipeline(SafePipeline):
             photo = image_to_tensor(scene.photo).to(device)
         with self.progress("order", len(first), callback) as advance:
             for part in batches(len(first), max(1, batch_size // 2)):
-                found[part] = self._compare(scene, photo, squares[part], first[part], second[part])
+                found[part] = self._compare(masks, photo, squares[part], first[part], second[part])
                 advance(len(first[part]))
         behind, front, apart = found.cpu().numpy().T
         order, likely = np.zeros((count, count), np.int8), np.zeros((count, count), np.float32)
@@ -217,11 +217,10 @@ class OrderNetPipeline(SafePipeline):
         return order, likely
 
     def _compare(
-        self, scene: MaskInputs, photo: Tensor | None, boxes: Tensor, first: np.ndarray, second: np.ndarray
+        self, masks: Tensor, photo: Tensor | None, boxes: Tensor, first: np.ndarray, second: np.ndarray
     ) -> Tensor:
         """(B, 3) float32: the probabilities that the second, the first and none of two objects is in front."""
         size, dtype = int(self.model.config.sample_size), self.model.dtype
-        masks = scene.modal.tensor(self._execution_device)
         one, two = (
             crop_masks(masks, boxes, size, indices=rows, rule=self.config.crop)[:, None].to(dtype)
             for rows in (first, second)

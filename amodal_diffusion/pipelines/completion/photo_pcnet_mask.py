@@ -380,7 +380,8 @@ class PhotoPCNetMaskPipeline(MaskPipeline):
         return planes
 
     def _run(self, inputs: dict[str, Tensor], category_ids: Tensor | None) -> Tensor:
-        planes = {name: _channels_last(value.to(self.model.dtype)) for name, value in inputs.items()}
+        dtype = self.model.dtype  # diffusers looks through all modules for it
+        planes = {name: _channels_last(value.to(dtype)) for name, value in inputs.items()}
         logits = self.model(**planes, category_ids=category_ids).logits.float()
         return torch.sigmoid(torch.cat([logits[:, 1:2] - logits[:, :1], logits[:, 2:]], dim=1))
 
