@@ -38,9 +38,9 @@ def same_process(monkeypatch):
 
 def check(scene, objects):
     assert scene["objects"] == objects and scene["identical"]
-    assert set(scene["seconds"]) == {"ours", "one at a time", "render", "edit and render"}
+    assert set(scene["seconds"]) == {"ours", "one at a time", "PCNet-C", "render", "edit and render"}
     assert set(scene["stages"]) == set(deocclusion_speed.STAGES)
-    assert scene["ratio"] > 0 and scene["peak_mib"] > 50 and scene["growth_mib"] >= 0
+    assert scene["ratio"] > 0 and scene["ratio_to_network"] > 0 and scene["peak_mib"] > 50 and scene["growth_mib"] >= 0
 
 
 def test_composed_scenes(model, tmp_path, capsys):
@@ -76,6 +76,31 @@ def test_both_ways_give_the_same_contents(model):
     assert np.abs(background.astype(int) - scene.background).max() <= 1
     for tile, layer in zip(tiles, scene.layers, strict=True):
         assert tile.shape == layer.rgba.shape and np.abs(tile.astype(int) - layer.rgba).max() <= 2
+
+
+def test_large_photos_on_rough_ground(model, capsys):
+    arguments = ["--model", str(model), "--objects", "2", "--repeats", "1", "--megapixels", "0.02", "--ground", "grass"]
+    assert deocclusion_speed.main(arguments) == 0
+    assert "  2 objects:" in capsys.readouterr().out
+    plain, *rough = (deocclusion_speed.make_photo((480, 640), ground=kind) for kind in ("plain", "gravel", "grass"))
+    steps = [np.abs(np.diff(photo[..., 1].astype(int), axis=1)).mean() for photo in (plain, *rough)]
+    assert steps[0] < 2 < 4 < min(steps[1:])
+    assert deocclusion_speed.make_masks(2, 0.0192).shape == (2, 120, 160)
+
+
+def test_what_time_follows(model, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(deocclusion_speed.measure_growth, "__defaults__", (((300, 0.1), (300, 0.4), (600, 0.05)),))
+    path = tmp_path / "figures.json"
+    assert deocclusion_speed.main(["--model", str(model), "--growth", "--repeats", "1", "--json", str(path)]) == 0
+    rows = json.loads(path.read_text())["growth"]
+    assert capsys.readouterr().out.count("10 objects of") == len(rows) == 3
+    assert all(set(row["ratios"]) == set(deocclusion_speed.STAGES) for row in rows)
+    assert all(ratio == 1 for ratio in rows[0]["ratios"].values())
+    for area, share in deocclusion_speed.GROWTH:
+        parts = deocclusion_speed.HiddenParts.of(area, share)
+        hidden = (parts.amodal & ~parts.modal).sum(axis=(1, 2))
+        assert abs(parts.area - area) < 0.02 * area and np.abs(hidden - area * share).max() < 0.15 * area * share
+        assert (hidden > 0).all() and parts.amodal.sum(axis=0).max() == 1
 
 
 @pytest.mark.parametrize("arguments", [["--model", "nowhere"], ["--photo", "photo.png"]])
