@@ -242,8 +242,8 @@ def format_scene(scene: dict[str, Any]) -> str:
     drawn, edited = (1000 * seconds[name] for name in ("render", "edit and render"))
     return (
         f"{scene['objects']:3d} objects: {seconds['ours']:7.2f} s ({parts}), one at a time "
-        f"{seconds['one at a time']:7.2f} s, {scene['ratio']:4.2f}x{network} | render {drawn:5.0f} ms, edit {edited:5.0f} ms"
-        f" | peak {scene['peak_mib']:6.0f} MiB (+{scene['growth_mib']:.0f})"
+        f"{seconds['one at a time']:7.2f} s, {scene['ratio']:4.2f}x{network} | render {drawn:5.0f} ms, "
+        f"edit {edited:5.0f} ms | peak {scene['peak_mib']:6.0f} MiB (+{scene['growth_mib']:.0f})"
         + ("" if scene["identical"] else " | THE UNTOUCHED SCENE DIFFERS FROM THE PHOTO")
     )
 
