@@ -11,13 +11,13 @@ from .shifts import Level, Matches
 
 _TRUSTED = 1.0  # pixels of the level: the rim is compared by means of this width
 _DOUBTED = 2.0  # times what is usual: distance of colours from which on the rim is thought to show something else
-_LEAST = 0.03  # that is usual
+_LEAST = 0.08  # that is usual
 _REACH = 20.0  # pixels likewise: over which the photo's colours reach into the hole
 _BREAK = 0.25  # distance of colours from which on two copies are thought to show different things
 _GRAIN = 3.0  # times the usual difference of neighbours, below which what two copies say is grain
-_STEPS = 32
+_STEPS = 20
 _STEADY = 1e-5  # share of the diagonal that is added to it: the equation of the cells need not be exact
-_CELL, _MOST_CELLS = 8, 256  # side in pixels of the cells that are solved as one, and about how many there are at most
+_CELL, _MOST_CELLS = 6, 300  # side in pixels of the cells that are solved as one, and about how many there are at most
 
 
 def join_copies(copied: Tensor, found: Matches, level: Level, tone: Tensor) -> Tensor:
@@ -25,9 +25,9 @@ def join_copies(copied: Tensor, found: Matches, level: Level, tone: Tensor) -> T
 
     A screened Poisson equation [Perez et al., "Poisson Image Editing", 2003; Bhat et al., 2008]: neighbours differ as
     they do in their copy. Across a seam they differ as the one of both copies says in which the difference is smaller,
-    of what may be copied; the other may have the edge of a thing there that is not copied along. Far from the photo the
-    copies keep their own colours. Where the photo differs much from them, it shows something else, which is not to
-    shine into the hole, and neither are copies of different things mixed.
+    of what may be copied, but for grain; the other may have the edge of a thing there that is not copied along. Far
+    from the photo the copies keep their own colours. Where the photo differs much from them, it shows something else,
+    which is not to shine into the hole, and neither are copies of different things mixed.
 
     Args:
         copied: (3, h, w) float32 in [0, 1], what is copied; the picture where nothing is.
@@ -50,8 +50,7 @@ def join_copies(copied: Tensor, found: Matches, level: Level, tone: Tensor) -> T
         >>> added.shape
         torch.Size([3, 8, 12])
     """
-    rows, columns = (found.matched.any(axis).nonzero()[:, 0] for axis in (1, 0))
-    part = (slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1))
+    part = _around(found.matched)
     index, matched, inside = found.index[part], found.matched[part], (level.target & found.matched)[part]
     here = copied[:, part[0], part[1]]
     rim = matched & ~inside
@@ -107,20 +106,16 @@ def _solved(wanted: Tensor, own: Tensor, links: Sequence[Tensor]) -> Tensor:
     cells = -(-height // cell), -(-width // cell)
     padding = (0, cells[1] * cell - width, 0, cells[0] * cell - height)
     number = torch.arange(cells[0] * cells[1]).view(cells).repeat_interleave(cell, 0).repeat_interleave(cell, 1)
-    number = number[:height, :width]
-    count = cells[0] * cells[1]
-    system = torch.zeros(count * count)
-    total = own.clone()
+    number, count = number[:height, :width], cells[0] * cells[1]
+    between, total = torch.zeros(count * count), own.clone()
     for axis, link in enumerate(links):
         first, second = (number.narrow(axis, start, link.shape[axis]) for start in (0, 1))
-        total.narrow(axis, 0, link.shape[axis]).add_(link)
-        total.narrow(axis, 1, link.shape[axis]).add_(link)
-        for one, two, sign in ((first, first, 1), (second, second, 1), (first, second, -1), (second, first, -1)):
-            system += sign * torch.bincount((one * count + two).flatten(), link.flatten(), count * count)
-    system = system.view(count, count)
-    system.diagonal().add_(torch.bincount(number.flatten(), own.flatten(), count))
-    empty = system.diagonal() <= 0
-    system.diagonal().mul_(1 + _STEADY).add_(empty)
+        between += torch.bincount((first * count + second).flatten(), link.flatten(), count * count)
+        for start in (0, 1):
+            total.narrow(axis, start, link.shape[axis]).add_(link)
+    system = -between.view(count, count) - between.view(count, count).T
+    system.diagonal().add_(torch.bincount(number.flatten(), total.flatten(), count)).mul_(1 + _STEADY)
+    system.diagonal().add_(system.diagonal() <= 0)  # cells outside of the hole
     factor = torch.linalg.cholesky(system)
     scale = torch.where(total > 0, 1 / total.clamp(min=1e-12), 0)
 
@@ -134,7 +129,7 @@ def _solved(wanted: Tensor, own: Tensor, links: Sequence[Tensor]) -> Tensor:
     direction = scaled = preconditioned(residual)
     energy = (residual * scaled).sum((1, 2), keepdim=True)
     for _ in range(_STEPS):
-        moved = _net([link * direction.diff(dim=axis + 1) for axis, link in enumerate(links)]) + own * direction
+        moved = _net(_flows(links, direction)) + own * direction
         length = energy / (direction * moved).sum((1, 2), keepdim=True).clamp(min=1e-12)
         found = found + length * direction
         residual = residual - length * moved
@@ -144,10 +139,20 @@ def _solved(wanted: Tensor, own: Tensor, links: Sequence[Tensor]) -> Tensor:
     return found
 
 
+def _flows(links: Sequence[Tensor], values: Tensor) -> tuple[Tensor, Tensor]:
+    """(3, h - 1, w) and (3, h, w - 1)."""
+    return links[0] * (values[:, 1:] - values[:, :-1]), links[1] * (values[:, :, 1:] - values[:, :, :-1])
+
+
 def _net(flows: Sequence[Tensor]) -> Tensor:
     """(3, h, w) what flows into each pixel, of flows to the pixels below (3, h - 1, w) and beside (3, h, w - 1)."""
     down, across = flows
-    return F.pad(down, (0, 0, 1, 0)) - F.pad(down, (0, 0, 0, 1)) + F.pad(across, (1, 0)) - F.pad(across, (0, 1))
+    net = down.new_zeros(len(down), down.shape[1] + 1, down.shape[2])
+    net[:, 1:] += down
+    net[:, :-1] -= down
+    net[:, :, 1:] += across
+    net[:, :, :-1] -= across
+    return net
 
 
 def blurred(image: Tensor, mask: Tensor, width: float) -> Tensor:
@@ -169,7 +174,22 @@ def blurred(image: Tensor, mask: Tensor, width: float) -> Tensor:
     reach = ceil(2.5 * width)
     kernel = torch.exp(-torch.arange(-reach, reach + 1).square() / (2 * width**2))
     kernel /= kernel.sum()
-    planes = torch.cat([image * mask, mask[None].float()])[:, None]  # [4, 1, h, w]
+    result = torch.zeros_like(image)
+    if not bool(mask.any()):
+        return result
+    rows, columns = _around(mask, reach)
+    near = mask[rows, columns]
+    planes = torch.cat([image[:, rows, columns] * near, near[None].float()])[:, None]  # [4, 1, h, w]
     planes = F.conv2d(planes, kernel.view(1, 1, -1, 1), padding=(reach, 0))
     planes = F.conv2d(planes, kernel.view(1, 1, 1, -1), padding=(0, reach))[:, 0]
-    return planes[:3] / planes[3:].clamp(min=1e-4)
+    result[:, rows, columns] = planes[:3] / planes[3:].clamp(min=1e-4)
+    return result
+
+
+def _around(mask: Tensor, reach: int = 0) -> tuple[slice, slice]:
+    """The rows and columns of a mask, which is not empty, and of so many pixels beside it."""
+    rows, columns = (mask.any(axis).nonzero()[:, 0] for axis in (1, 0))
+    return (
+        slice(max(0, int(rows[0]) - reach), int(rows[-1]) + 1 + reach),
+        slice(max(0, int(columns[0]) - reach), int(columns[-1]) + 1 + reach),
+    )

@@ -29,6 +29,7 @@ _MOST_LEVEL = 8  # to either side alone
 _MOST_MORE = 12  # others, for what these do not reach
 _DRAWS = 128  # from which each of them is chosen
 _NEAR = 6  # of the hole's side, were it a square: a shift by less than this share tells nothing
+_COLOURS = 0.5  # weight of differences of colours, where those of edges have 1
 _SWEEPS = 3  # of messages, to and fro, along rows and columns
 _SEAM_STEPS = 8
 _PRICE = 0.04  # of a seam, for each pair of neighbours, in variances of the colours that may be copied
@@ -212,10 +213,13 @@ def _spread(level: Level) -> float:
 
 
 def _detail(planes: Tensor) -> Tensor:
-    """(h * w, 9), the colours of each pixel and their differences to the next ones: seams follow edges."""
+    """(h * w, 9), the colours of each pixel and their differences to the next ones: seams follow edges.
+
+    Colours count less: by those the copies are joined later on.
+    """
     across = F.pad(planes[:, :, 1:] - planes[:, :, :-1], (0, 1))
     down = F.pad(planes[:, 1:] - planes[:, :-1], (0, 0, 0, 1))
-    return torch.cat([planes, across, down]).flatten(1).T.contiguous()
+    return torch.cat([_COLOURS * planes, across, down]).flatten(1).T.contiguous()
 
 
 def _rows(table: Tensor, index: Tensor) -> Tensor:
