@@ -21,7 +21,7 @@ def append_json_line(path: str | os.PathLike[str], entry: Mapping[str, Any]) -> 
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     append_json_line(Path(folder) / "answers.jsonl", {"person": "ann"})
-        ...     list(read_json_lines(Path(folder) / "answers.jsonl"))
+        ...     list(read_json_lines(Path(folder) / "answers.jsonl", dict))
         [{'person': 'ann'}]
     """
     path = Path(path)
@@ -35,9 +35,7 @@ def append_json_line(path: str | os.PathLike[str], entry: Mapping[str, Any]) -> 
         os.fsync(file.fileno())
 
 
-def read_json_lines(
-    path: str | os.PathLike[str], read: Callable[[dict[str, Any]], Entry] = lambda entry: entry
-) -> Iterator[Entry]:
+def read_json_lines(path: str | os.PathLike[str], read: Callable[[dict[str, Any]], Entry]) -> Iterator[Entry]:
     """What `read` makes of the objects of a file, line by line; bad lines are left out, and named in the log.
 
     Nothing where there is no file.
@@ -48,7 +46,7 @@ def read_json_lines(
             missing.
 
     Example:
-        >>> list(read_json_lines("a file that does not exist"))
+        >>> list(read_json_lines("a file that does not exist", dict))
         []
     """
     if not Path(path).exists():

@@ -240,10 +240,13 @@ def _candidates(level: Level, near: Tensor, generator: torch.Generator, nodes: i
     counts = torch.zeros(rows + height, columns + width)
     side = int(level.target.sum()) ** 0.5
     beside = _grown(level.target, 2 * RADIUS + 1) & level.known & ~near
+    sources = patches = torch.zeros(0)
     for queries in (beside, level.known & ~near):
         some = _sample(queries, round(_QUERIES * nodes), generator)
-        sources = _sample(level.usable, round(_SOURCES * nodes), generator)
-        found = _similar(level, some, sources, round(side / _NEAR), generator)
+        drawn = _sample(level.usable, round(_SOURCES * nodes), generator)
+        if not torch.equal(drawn, sources):  # a small sheet is taken whole both times
+            sources, patches = drawn, _patches(level.sheet, drawn)
+        found = _similar(level, some, sources, patches, round(side / _NEAR), generator)
         if len(found):
             code = (found[:, 0] + height) * counts.shape[1] + found[:, 1] + width
             counts += torch.bincount(code, minlength=counts.numel()).view_as(counts) / len(found)
@@ -279,8 +282,8 @@ def _level_shifts(level: Level, near: Tensor, least: int) -> Tensor:
     far = across.abs() >= max(1, least)
     shifts = F.pad(across[far][:, None], (1, 0))
     # All shifts of a pixel are a piece of a row.
-    usable = F.pad(level.usable, (width - 1, width - 1)).unfold(1, 2 * width - 1, 1).numpy()  # a view
-    usable = torch.from_numpy(usable[y.numpy(), x.numpy()])[:, far]  # [n, S]
+    pieces = F.pad(level.usable, (width - 1, width - 1)).unfold(1, 2 * width - 1, 1).numpy()  # a view
+    usable = torch.from_numpy(pieces[y.numpy(), x.numpy()])[:, far]  # [n, S]
     sheet = F.pad(level.sheet[None], (width - 1, width - 1, 0, 0), mode="replicate")[0].permute(1, 2, 0)
     rows = sheet.unfold(1, 2 * width - 1, 1).numpy()  # [h, w, 3, S]
     copies = torch.from_numpy(rows[y[rim].numpy(), x[rim].numpy()])[:, :, far]  # [n, 3, S]
@@ -305,10 +308,14 @@ def _sample(mask: Tensor, most: int, generator: torch.Generator) -> Tensor:
     return found if len(found) <= most else found[torch.randperm(len(found), generator=generator)[:most]]
 
 
-def _similar(level: Level, queries: Tensor, sources: Tensor, least: int, generator: torch.Generator) -> Tensor:
-    """(n, 2) shifts from some patches of the picture to those of the sheet that are most like them, none near."""
+def _similar(
+    level: Level, queries: Tensor, sources: Tensor, patches: Tensor, least: int, generator: torch.Generator
+) -> Tensor:
+    """(n, 2) shifts from some patches of the picture to those of the sheet that are most like them, none near.
+
+    `patches` are those around `sources`.
+    """
     count, width, columns = len(sources), level.target.shape[1], level.usable.shape[1]
-    patches = _patches(level.sheet, sources)
     mean, basis = _components(patches, generator)
     features, wanted = patches @ basis - mean @ basis, _patches(level.image, queries) @ basis - mean @ basis
     apart = torch.addmm(features.square().sum(1)[None], wanted, features.T, alpha=-2).numpy()

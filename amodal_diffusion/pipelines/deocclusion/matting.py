@@ -255,7 +255,9 @@ def _soft_rim(
     # Nothing further from the band than colours are taken from is looked at.
     where = tuple(slice(max(int(line.min()) - _LOOKED, 0), int(line.max()) + _LOOKED + 1) for line in blocks)
     unknown, own, blocked = unknown[where], own[where], blocked[where]
-    prior = box_mean(box_mean(F.pad(share[(..., *where)], (2, 2, 2, 2), mode="replicate"), 1), 1)[0, 0, 2:-2, 2:-2]
+    prior = box_mean(box_mean(F.pad(share[:, :, where[0], where[1]], (2, 2, 2, 2), mode="replicate"), 1), 1)[
+        0, 0, 2:-2, 2:-2
+    ]
     trimap = np.where(unknown, np.float32(0.5), own.astype(np.float32))
     planes = shrink(photo[_pixels(where, step)], step) / 255  # [1, 3, h, w]
     image = np.ascontiguousarray(planes[0].numpy().transpose(1, 2, 0))
