@@ -74,6 +74,7 @@ def soft_outlines(
     order: npt.NDArray[np.int8],
     width: float,
     *,
+    unknown: BoolArray | None = None,
     overwrite: bool = False,
 ) -> SoftOutlines:
     """Find how far each object reaches into the pixels of its outline, and what colour it has there.
@@ -91,6 +92,8 @@ def soft_outlines(
         order: (N, N) order matrix.
         width: of the band on each side of the outline, in pixels of a photo whose longer side is 640; 0 leaves the
             outlines hard and changes nothing.
+        unknown: (H, W) bool, where nothing is seen, such as beyond the frame of a photo: an object that ends there has
+            no outline there. None for nowhere.
         overwrite: `amodal` may be changed, which saves a copy of it.
 
     Example:
@@ -115,7 +118,7 @@ def soft_outlines(
     boxes = mask_boxes(modal)
     clean, seen, whole = photo.copy(), modal.copy(), amodal if overwrite else amodal.copy()
     pixels, alphas = nothing
-    taken = np.zeros(photo.shape[:2], bool)
+    taken = np.zeros(photo.shape[:2], bool) if unknown is None else unknown.copy()
     for index in np.argsort(-position):  # the foremost takes its rim first
         if not boxes[index, 2]:
             continue

@@ -299,7 +299,8 @@ class ScenePipeline(SafePipeline):
         # 3. Soften the outlines, find the shadows
         report("edges", 0.35)
         width = self.config.edge_width
-        outlines = soft_outlines(inputs.canvas, modal, amodal, relations, width, overwrite=True)
+        unknown = inputs.outside if inputs.extended else None
+        outlines = soft_outlines(inputs.canvas, modal, amodal, relations, width, unknown=unknown, overwrite=True)
         del modal, amodal
         boxes = mask_boxes(outlines.amodal)
         shadows: list[Any] = [None] * len(boxes)
@@ -308,7 +309,6 @@ class ScenePipeline(SafePipeline):
 
         # 4. Complete the contents
         report("contents", 0.4)
-        unknown = inputs.outside if inputs.extended else None
         contents: Any = self.content_pipeline(
             outlines.photo, outlines.seen, outlines.amodal, order=relations, unknown=unknown, names=inputs.names,
             prompts=prompts, category_ids=category_ids, generator=generator, inpainter_kwargs=inpainter_kwargs,

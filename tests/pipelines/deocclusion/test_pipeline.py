@@ -282,6 +282,19 @@ def test_objects_grow_beyond_the_frame():
     assert options["category_ids"].tolist() == [1]
 
 
+def test_an_object_has_no_soft_outline_where_the_frame_cuts_it():
+    modal = np.zeros((2, 30, 40), bool)
+    modal[0, 10:20, 0:15] = True  # cut by the left edge
+    modal[1, 5:25, 20:30] = True
+    photo = photo_like(modal)
+    pipeline = scene_pipeline(Overgrown(gap_filler().model), edge_width=3.0, shadows=True)
+    scene = pipeline(photo, modal, extend_canvas=(6, 4, 0, 2))
+    np.testing.assert_array_equal(pixels(scene)[4:34, 6:46], photo)
+    x, y, _, _ = map(int, scene.layers[0].box)
+    assert x < 6 and not scene.layers[0].modal[:, : 6 - x].any()
+    assert (scene.layers[0].rgba[16 - y : 22 - y, 6 - x, 3] == 255).all()
+
+
 def test_nothing_is_cut_where_the_canvas_ends_at_the_frame():
     modal = np.zeros((1, 30, 40), bool)
     modal[0, 10:20, 0:15] = True
