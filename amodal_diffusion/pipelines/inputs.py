@@ -351,7 +351,7 @@ def _numbered(values: Sequence[Any], categories: Sequence[str]) -> Sequence[Any]
     if not any(isinstance(value, str) for value in values):
         return values if any(value is not None for value in values) else [0] * len(values)
     numbers = {name: number for number, name in enumerate(categories, start=1)}
-    return [numbers.get(value, 0) if value is None or isinstance(value, str) else value for value in values]
+    return [numbers.get(value or "", 0) if value is None or isinstance(value, str) else value for value in values]
 
 
 def _read_boxes(boxes: Any, count: int, name: str) -> np.ndarray:
