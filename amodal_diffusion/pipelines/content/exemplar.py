@@ -14,9 +14,11 @@ from ...display import short_repr
 from ...masks import BoolArray, block_sums
 from ...models.pull_push import pull_push
 from .joins import blurred, join_copies
-from .shifts import MOST_NODES, Level, Matches, Sheet, match
+from .shifts import DOWN, MOST_NODES, Level, Matches, Sheet, match
 
-_MOST = 6_000  # pixels of a hole that are matched; a larger hole is matched at a coarser level
+MOST_PIXELS = 6_000
+"""Pixels of a hole that are matched; a larger hole is matched at a coarser level."""
+
 _MOST_AROUND = 200_000  # pixels of its window likewise
 _STRIP = 2**18  # pixels that are worked on at a time
 _SHARE = 0.6  # of the low frequencies that are continued smoothly; the rest is copied
@@ -66,7 +68,9 @@ def fill_hole(
     blend: bool = True,
     low: Tensor | None = None,
     generator: torch.Generator | None = None,
+    most: int = MOST_PIXELS,
     nodes: int = MOST_NODES,
+    down: float = DOWN,
     out: npt.NDArray[np.uint8] | None = None,
 ) -> npt.NDArray[np.uint8]:
     """Fill a hole with pixels copied from elsewhere in a picture.
@@ -80,7 +84,9 @@ def fill_hole(
         blend: take little but detail from what is copied, and the low frequencies from `low`.
         low: (3, H, W) float32 in [0, 1]; None continues the known pixels smoothly (`pull_push`).
         generator: of random numbers; None always draws the same.
+        most: pixels of the hole at the level at which its pixels are matched.
         nodes: see `match`.
+        down: likewise.
         out: (H, W, 3) uint8, where the pixels of the hole are put; None makes a copy of the photo.
 
     Returns:
@@ -96,7 +102,7 @@ def fill_hole(
     generator = torch.Generator().manual_seed(0) if generator is None else generator
     out = photo.copy() if out is None else out
     scale, count = 1, np.count_nonzero(hole)
-    while count > _MOST * scale**2 or hole.size > _MOST_AROUND * scale**2:
+    while count > most * scale**2 or hole.size > _MOST_AROUND * scale**2:
         scale *= 2
     photo, hole, known, usable = (_padded(array, scale) for array in (photo, hole, known, usable))
     sheet = Sheet.of_picture(photo, usable, scale)
@@ -115,7 +121,7 @@ def fill_hole(
         smooth = F.interpolate(low[None], size=smooth.shape[-2:], mode="bilinear", align_corners=False, antialias=True)[
             0
         ]
-    found = match(level, generator, nodes)
+    found = match(level, generator, nodes, down)
     if found is None:
         correction = smooth
     else:

@@ -112,8 +112,8 @@ def read_content_scene(
     """
     photo = read_photo(image)
     size = photo.shape[:2]
-    modal = _read_stack("masks", masks, size)
-    amodal = _read_stack("amodal_masks", amodal_masks, size)
+    modal = read_stack("masks", masks, size)
+    amodal = read_stack("amodal_masks", amodal_masks, size)
     count = len(modal)
     if len(amodal) != count:
         raise ValueError(f"`amodal_masks` must hold a mask for each of the {count} `masks`, got {len(amodal)}.")
@@ -123,7 +123,7 @@ def read_content_scene(
     if unknown is not None and (modal & unknown).any():
         index = int((modal & unknown).any(axis=(1, 2)).argmax())
         raise ValueError(f"`masks` must lie outside of `unknown`, where nothing is seen; object {index} does not.")
-    occluders = None if occluder_masks is None else _read_stack("occluder_masks", occluder_masks, size)
+    occluders = None if occluder_masks is None else read_stack("occluder_masks", occluder_masks, size)
     if occluders is not None and len(occluders) not in (1, count):
         raise ValueError(
             f"`occluder_masks` must hold one mask, or one for each of the {count} objects, got {len(occluders)}."
@@ -162,6 +162,17 @@ def read_photo(image: Any) -> np.ndarray:
         return np.asarray(load_image(image))
 
 
+def read_stack(name: str, masks: Any, size: tuple[int, int]) -> np.ndarray:
+    """(N, H, W) bool, masks in any form that `to_mask_stack` reads; errors name the argument.
+
+    Example:
+        >>> read_stack("masks", np.eye(2, dtype=bool), (2, 2)).shape
+        (1, 2, 2)
+    """
+    with named(name, ""):
+        return to_mask_stack(masks, height=size[0], width=size[1])
+
+
 def read_mask(name: str, mask: Any, size: tuple[int, int]) -> np.ndarray:
     """(H, W) bool, the union of one mask or several in any form that `to_mask_stack` reads.
 
@@ -169,7 +180,7 @@ def read_mask(name: str, mask: Any, size: tuple[int, int]) -> np.ndarray:
         >>> read_mask("masks", np.eye(2, dtype=bool)[:, None], (1, 2))
         array([[ True,  True]])
     """
-    return np.logical_or.reduce(_read_stack(name, mask, size), axis=0)
+    return np.logical_or.reduce(read_stack(name, mask, size), axis=0)
 
 
 def content_boxes(boxes: np.ndarray, enlarge_box: float) -> np.ndarray:
@@ -255,11 +266,6 @@ def window(box: Sequence[int]) -> tuple[slice, slice]:
     """
     x, y, width, height = (int(value) for value in box)
     return slice(y, y + height), slice(x, x + width)
-
-
-def _read_stack(name: str, masks: Any, size: tuple[int, int]) -> np.ndarray:
-    with named(name, ""):
-        return to_mask_stack(masks, height=size[0], width=size[1])
 
 
 def _read_prompts(names: Any, prompts: Any, count: int) -> list[str]:

@@ -33,10 +33,19 @@ from .inpainting import (
     split_generators,
     trained_size,
 )
-from .inputs import ContentScene, content_boxes, cover, crop_erased, read_content_scene, read_mask, read_photo
+from .inputs import (
+    ContentScene,
+    content_boxes,
+    cover,
+    crop_erased,
+    read_content_scene,
+    read_mask,
+    read_photo,
+    read_stack,
+)
 from .output import ContentPipelineOutput
 from .seams import continue_photo, match_seam, trusted_photo, trusted_rim
-from .sources import Hole, background_hole, object_hole
+from .sources import Hole, background_holes, object_hole
 
 _UNIT = 256
 """Side in pixels of the crops that lengths in the settings refer to."""
@@ -550,15 +559,21 @@ class ContentPipeline(SafePipeline):
         inpainter_kwargs: Mapping[str, Any] | None = None,
         output_type: str = "np",
     ) -> Any:
-        """Remove all objects of a photo and fill their place.
+        """Remove all objects of a photo and fill their places.
+
+        What touches is filled one after the other, the larger first, while the others are not looked at: where one
+        object leaves, the background shows what goes on behind it, and where all leave, their places fit together.
+        Objects that leave together, and places that are to be one hole, are one mask. Objects that are less than a
+        tenth of all are filled together.
 
         A network fills the whole photo at once: for a `model` padded to a square of `background_size`, for an
         `inpainter` scaled to `inpainter_size`.
 
         Args:
             image: the photo in any form that `load_image` reads.
-            masks: (N, H, W) what to remove, in any form that `to_mask_stack` reads; their union is the hole.
-            unknown: (H, W), pixels without content; they belong to the hole.
+            masks: (N, H, W) what to remove, in any form that `to_mask_stack` reads; a pixel in several of them belongs
+                to the largest.
+            unknown: (H, W), pixels without content; they are filled, too.
             replace_rim: also fill a rim of `background_rim` pixels around the hole, where halos and shadows are.
             avoid: (N, H, W), what else must not be copied, such as other objects and shadows.
             filler: what fills the hole, in place of the setting.
@@ -579,9 +594,10 @@ class ContentPipeline(SafePipeline):
         """
         photo = read_photo(image)
         size = photo.shape[:2]
-        hole = read_mask("masks", masks, size)
+        places = [*read_stack("masks", masks, size)]
         unknown = None if unknown is None else read_mask("unknown", unknown, size)
-        hole = hole if unknown is None else hole | unknown
+        if unknown is not None:
+            places.append(unknown)
         if not isinstance(prompt, str):
             raise TypeError(f"`prompt` must be a text, got {type(prompt).__name__}.")
         options = check_inpainter_kwargs(self.inpainter, inpainter_kwargs)
@@ -589,21 +605,30 @@ class ContentPipeline(SafePipeline):
         check_choice("output_type", output_type, ("np", "pt", "pil"))
         avoid = None if avoid is None else read_mask("avoid", avoid, size)
         chosen = self._fillers(filler, [None])[0]
+        result = photo.copy()
+        hole = np.logical_or.reduce(places, axis=0)
         if not hole.any():
-            return postprocess(photo.copy(), output_type)
-        if chosen not in ("pcnet-c", "inpainter"):
-            whole = dilate(hole, kernel="square", size=2 * self.background_rim(*size) + 1) if replace_rim else hole
-            place = background_hole(photo, whole, unknown, avoid, 0 if replace_rim else self.config.source_margin)
-            chosen = place.suiting_filler(self.network) if chosen == "auto" else chosen
+            return postprocess(result, output_type)
         low = None
         if self._needs_network(chosen):
             low = self._paint_background(photo, hole, unknown, replace_rim, prompt, generators, options)
             if chosen != "blend":
                 return postprocess(self._paste_background(low, photo, hole, replace_rim), output_type)
-        part = None if low is None else low[:, place.window[0], place.window[1]]
-        # The hole holds the rim whose colours are mixed, too, which would stay as an outline.
-        result = photo.copy()
-        result[place.window] = place.fill(chosen, part, None if generators is None else generators[0])
+        margin = self.config.source_margin
+        if replace_rim:
+            margin, side = 0, 2 * self.background_rim(*size) + 1
+            places = [dilate(place, kernel="square", size=side) for place in places]
+        # The holes hold the rim whose colours are mixed, too, which would stay as an outline.
+        for place in background_holes(result, places, unknown, avoid, margin):
+            suiting = place.suiting_filler(self.network) if chosen == "auto" else chosen
+            if low is None and self._needs_network(suiting):
+                low = self._paint_background(photo, hole, unknown, replace_rim, prompt, generators, options)
+            if suiting == self.network:
+                painted = self._paste_background(low, photo, hole, replace_rim)[place.window]
+            else:
+                part = None if low is None else low[:, place.window[0], place.window[1]]
+                painted = place.fill(suiting, part, None if generators is None else generators[0])
+            np.copyto(result[place.window], painted, where=place.hole[:, :, None])
         return postprocess(result, output_type)
 
     def _paint_background(

@@ -34,7 +34,10 @@ _SWEEPS = 3  # of messages, to and fro, along rows and columns
 _SEAM_STEPS = 8
 _PRICE = 0.04  # of a seam, for each pair of neighbours, in variances of the colours that may be copied
 _TONE = 0.15  # weight of the distance from the colours that go on smoothly
-_AWAY = 0.5  # of a shift by the whole width, in such variances; twice that down or up
+_AWAY = 0.5  # of a shift by the whole width, in such variances
+DOWN = 2.0
+"""How many times as much as a shift across one down or up by as many pixels costs."""
+
 _NEVER = 10.0  # of a copy from what may not be copied; squared distances of colours are below 3
 
 
@@ -143,7 +146,7 @@ class Matches:
     __repr__ = short_repr
 
 
-def match(level: Level, generator: torch.Generator, nodes: int = MOST_NODES) -> Matches | None:
+def match(level: Level, generator: torch.Generator, nodes: int = MOST_NODES, down: float = DOWN) -> Matches | None:
     """Cover a hole with few large copies of what is seen, each shifted to where it continues the photo.
 
     Patches of a picture resemble others at few shifts, along which its texture and its straight edges go on [He and
@@ -156,6 +159,7 @@ def match(level: Level, generator: torch.Generator, nodes: int = MOST_NODES) -> 
         level: the finest level.
         generator: of random samples.
         nodes: pixels of the level at which shifts are chosen, at most.
+        down: how many times as much as a shift across one down or up by as many pixels costs.
 
     Returns:
         The matches at that level, or None where the sheet has next to nothing to copy from.
@@ -176,7 +180,7 @@ def match(level: Level, generator: torch.Generator, nodes: int = MOST_NODES) -> 
     if int(level.usable.sum()) < _FEWEST:
         return None
     near = _nodes(levels[-1])
-    chosen = _choose(levels[-1], near, _candidates(levels[-1], near, generator, nodes))
+    chosen = _choose(levels[-1], near, _candidates(levels[-1], near, generator, nodes), down)
     shifts = torch.zeros(*near.shape, 2, dtype=torch.int64)
     shifts[near] = _move_seams(levels[-1], near, chosen)
     for current in reversed(levels[:-1]):
@@ -334,7 +338,7 @@ def _similar(
     return torch.from_numpy(found)
 
 
-def _choose(level: Level, near: Tensor, shifts: Tensor) -> Tensor:
+def _choose(level: Level, near: Tensor, shifts: Tensor, down: float) -> Tensor:
     """(n, 2) the shift of each node, by min-sum belief propagation along rows and columns."""
     y, x = near.nonzero(as_tuple=True)
     count, height, width = len(y), *near.shape
@@ -344,7 +348,7 @@ def _choose(level: Level, near: Tensor, shifts: Tensor) -> Tensor:
     tone = (_rows(_mean(level.sheet), index) - level.image.flatten(1).T[place][:, None]).square().sum(2)
     away = (_rows(level.places.flatten(0, 1), index) - torch.stack([y, x], 1)[:, None]).abs() / max(height, width)
     costs = torch.where(level.target[y, x][:, None], _TONE * tone, misfit)
-    costs += _AWAY * spread * (2 * away[..., 0] + away[..., 1])
+    costs += _AWAY * spread * (down * away[..., 0] + away[..., 1])
     costs[~usable] = _NEVER
     seams = torch.cdist(copies, copies, compute_mode="use_mm_for_euclid_dist").square_()  # [n, K, K]
     seams += _PRICE / 2 * spread * (1 - torch.eye(len(shifts)))

@@ -1,6 +1,6 @@
 """Which pixels may be copied into which hole."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from math import ceil
 
@@ -11,10 +11,10 @@ from torch import Tensor
 
 from ...display import short_repr
 from ...masks import BoolArray, block_sums, dilate, erode, mask_boxes
-from .exemplar import Source, fill_hole
+from .exemplar import MOST_PIXELS, Source, fill_hole
 from .fillers import choose_filler
 from .inputs import ContentScene, window
-from .shifts import MOST_NODES, RADIUS
+from .shifts import DOWN, MOST_NODES, RADIUS
 
 _MIXED = 0.1  # share of what hides a hole in the colours beside it that is seen
 _RIM_SAMPLE = 250  # pixels of a rim that are looked at
@@ -23,8 +23,10 @@ _MOST_SIBLINGS = 2
 _RIM = 2  # pixels beside a hole that are not copied into the background
 _PARTS_SIDE = 160  # longer side in blocks of the hole, when its parts are told apart
 _BESIDE = 1  # blocks between parts that belong together
-_FEWEST_NODES = MOST_NODES // 4  # for a part, however small
+_FEWEST_OF = 0.25  # of the most nodes and pixels, for a part, however small
 _LEAST_PART = 0.2  # of the hole's pixels, of a part that is filled on its own: the time must not follow their number
+_SMALL_PLACE = 0.1  # likewise, of the place of an object
+_DOWN = 4.0  # the same for backgrounds, where ground, wall and sky lie above one another
 _FEWEST = 200  # visible pixels of another object that are worth a look
 
 
@@ -40,11 +42,13 @@ class Hole:
         window: rows and columns in the photo.
         others: what may be copied from elsewhere, too.
         textured: the filler of "auto" where there is texture to copy.
+        share: of all that is filled, by which the time that it may take is measured.
+        down: see `match`.
 
     Example:
         >>> photo, hole = np.full((40, 40, 3), 9, np.uint8), np.zeros((40, 40), bool)
         >>> hole[10:12, 10] = True
-        >>> place = background_hole(photo, hole, None, None, margin=1)
+        >>> (place,) = background_holes(photo, [hole], None, None, margin=1)
         >>> place.suiting_filler(None), place.fill("exemplar")[10, 10]
         ('smooth', array([9, 9, 9], dtype=uint8))
     """
@@ -56,6 +60,8 @@ class Hole:
     window: tuple[slice, slice]
     others: list[Source] = field(default_factory=list)
     textured: str = "blend"
+    share: float = 1.0
+    down: float = DOWN
 
     __repr__ = short_repr
 
@@ -72,9 +78,8 @@ class Hole:
         """
         usable = self.usable if filler != "smooth" else np.zeros_like(self.usable)
         total, filled = np.count_nonzero(self.hole), self.photo.copy()
-        for part in parts_apart(self.hole):
-            # Several parts take little more time than two.
-            nodes = round(2 * MOST_NODES * np.count_nonzero(part) / total)
+        for part in parts_apart(self.hole, _LEAST_PART / self.share):
+            share = self.share * np.count_nonzero(part) / total
             rows, columns = where = search_window(part, self.known if filler == "smooth" else usable)
             fill_hole(
                 self.photo[where],
@@ -85,17 +90,25 @@ class Hole:
                 blend=filler != "exemplar",
                 low=None if low is None else low[:, rows, columns],
                 generator=generator,
-                nodes=min(max(nodes, _FEWEST_NODES), MOST_NODES),
+                most=_limited(MOST_PIXELS, self.share),
+                nodes=_limited(MOST_NODES, share),
+                down=self.down,
                 out=filled[where],
             )
         return filled
 
 
-def parts_apart(hole: BoolArray) -> Iterator[BoolArray]:
+def _limited(most: int, share: float) -> int:
+    """How much of `most` goes for a share of all that is filled; several parts take little more time than two."""
+    return round(most * min(max(2 * share, _FEWEST_OF), 1))
+
+
+def parts_apart(hole: BoolArray, least: float = _LEAST_PART) -> Iterator[BoolArray]:
     """The large parts of a hole that lie apart, and what is left as one.
 
     Args:
         hole: (H, W) bool.
+        least: share of its pixels from which on a part is large.
 
     Yields:
         (H, W) bool, not empty; each pixel is in one of them.
@@ -113,7 +126,7 @@ def parts_apart(hole: BoolArray) -> Iterator[BoolArray]:
     rest = labels > 0
     _, first = np.unique(labels, return_index=True)
     for label in labels.ravel()[np.sort(first)]:
-        if label and sizes[label] >= _LEAST_PART * counts.sum():
+        if label and sizes[label] >= least * counts.sum():
             found = labels == label
             rest &= ~found
             yield _enlarged(found, step, hole)
@@ -218,37 +231,84 @@ def _siblings(scene: ContentScene, index: int, place: Hole, margin: int) -> list
     return found
 
 
-def background_hole(
-    photo: npt.NDArray[np.uint8], hole: BoolArray, unknown: BoolArray | None, avoid: BoolArray | None, margin: int
-) -> Hole:
-    """The place of removed objects.
+def background_holes(
+    photo: npt.NDArray[np.uint8],
+    places: Sequence[BoolArray],
+    unknown: BoolArray | None,
+    avoid: BoolArray | None,
+    margin: int,
+) -> Iterator[Hole]:
+    """The places of removed objects, in turn: what touches is filled one after the other, the larger first.
+
+    What waits for its turn is neither known nor copied. So a place shows what goes on behind it, as if that object
+    alone were removed, and nothing of the objects beside it shines into it. What is filled already is known, so that
+    all places fit together, and is not copied either. Small places are filled together.
 
     Args:
-        photo: (H, W, 3) uint8.
-        hole: (H, W) bool, not empty.
-        unknown: (H, W) bool, where the photo holds nothing, or None.
+        photo: (H, W, 3) uint8, in which the caller fills each hole before the next one is asked for.
+        places: (H, W) bool each; a pixel in several of them belongs to the largest.
+        unknown: (H, W) bool, where the photo holds nothing, or None; one of the places.
         avoid: (H, W) bool, what must not be copied, or None.
-        margin: width in pixels of the widest rim around the hole that can be trimmed (`mixed_rim`).
+        margin: width in pixels of the widest rim around the places that can be trimmed (`mixed_rim`).
+
+    Yields:
+        Holes whose photos are windows of `photo`; none where all places are empty.
 
     Example:
-        >>> photo, hole = np.zeros((40, 40, 3), np.uint8), np.eye(40, dtype=bool)
-        >>> background_hole(photo, hole, None, None, margin=2).hole.shape
-        (40, 40)
+        >>> photo, places = np.zeros((40, 40, 3), np.uint8), np.zeros((3, 40, 40), bool)
+        >>> places[0, 5:15, 5:15] = places[1, 5:25, 15:30] = places[2, 30:40, :10] = True
+        >>> [int(turn.hole.sum()) for turn in background_holes(photo, places, None, None, margin=0)]
+        [400, 100]
     """
+    hole: BoolArray = np.logical_or.reduce(places, axis=0)
+    if not hole.any():
+        return
     rows, columns = search_window(hole, ~hole)
     beside = ~hole[rows, columns] if unknown is None else ~(hole | unknown)[rows, columns]
     rim = mixed_rim(photo[rows, columns], hole[rows, columns], beside, margin)
     wider = dilate(hole, kernel="square", size=2 * rim + 1)
     if unknown is not None:
         wider = wider & (hole | ~unknown)
-    known = ~wider
-    usable = known if avoid is None else known & ~dilate(avoid, kernel="square", size=3)
+    usable = ~wider if avoid is None else ~wider & ~dilate(avoid, kernel="square", size=3)
     # What is narrow between holes is rim: it shows them rather than what lies behind.
     inner = erode(usable, kernel="square", size=4 * _RIM + 1)
     usable = dilate(inner, kernel="square", size=2 * _RIM + 1) if inner.any() else usable
-    rows, columns = search_window(wider, usable)
-    where = (rows, columns)
-    return Hole(photo[where], wider[where], known[where], usable[where], where, textured="exemplar")
+    turns, total = _turns(places, hole), np.count_nonzero(wider)
+    for number, turn in enumerate(turns):
+        last = number == len(turns) - 1
+        mine = wider if last else dilate(turn, kernel="square", size=2 * rim + 1) & wider
+        wider = wider & ~mine
+        where = rows, columns = search_window(mine, usable)
+        known = ~(mine | wider)[where]
+        if not last:
+            known &= ~dilate(wider[where], kernel="square", size=2 * _RIM + 1)
+        share = np.count_nonzero(mine) / total
+        yield Hole(photo[where], mine[where], known, usable[where], where, textured="exemplar", share=share, down=_DOWN)
+
+
+def _turns(places: Sequence[BoolArray], hole: BoolArray) -> list[BoolArray]:
+    """Unions of places that do not touch, without a pixel in common; the first one holds the largest place."""
+    sizes = np.array([np.count_nonzero(place) for place in places])
+    total = np.count_nonzero(hole)
+    large = [index for index in np.argsort(-sizes, kind="stable") if sizes[index] >= _SMALL_PLACE * total]
+    if not large or sizes[large[0]] == total:
+        return [hole]
+    step = max(1, ceil(max(hole.shape) / _PARTS_SIDE))
+    turns: list[tuple[BoolArray, BoolArray]] = []
+    left = hole
+    for place in (*(places[index] for index in large), hole):
+        place = place & left
+        if not place.any():
+            continue
+        left = left & ~place
+        blocks = block_sums(place, step) > 0
+        turn = next((turn for turn in turns if not (turn[1] & blocks).any()), None)
+        if turn is None:
+            turn = (np.zeros_like(hole), np.zeros_like(blocks))
+            turns.append(turn)
+        np.logical_or(turn[0], place, out=turn[0])
+        np.logical_or(turn[1], dilate(blocks, kernel="square", size=2 * _BESIDE + 1), out=turn[1])
+    return [turn for turn, _ in turns]
 
 
 def own_sources(modal: BoolArray, margin: int) -> BoolArray:

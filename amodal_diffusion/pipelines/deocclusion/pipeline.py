@@ -333,7 +333,7 @@ class ScenePipeline(SafePipeline):
             for index, name in enumerate(inputs.names)
         ]
         layers = [replace(layer, is_crowd=bool(flag)) for layer, flag in zip(layers, crowd, strict=True)]
-        removed = np.logical_or.reduce(outlines.seen, axis=0)
+        removed = outlines.seen
         del outlines, contents  # masks of the whole photo for each object, which a large photo has no room for twice
 
         # 6. Fill the background, and put the scene together
@@ -341,7 +341,7 @@ class ScenePipeline(SafePipeline):
         # Hard outlines leave a rim of each object, which is painted too; soft ones at most what the masks left out.
         lit = light(inputs.canvas, shadows, boxes)
         if hard:
-            rim = self.content_pipeline.background_rim(*removed.shape)
+            rim = self.content_pipeline.background_rim(*removed.shape[1:])
         else:
             removed, rim = with_remains(lit, removed)
         background = self.content_pipeline.background(

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
-from ...masks import BoolArray, dilate
+from ...masks import BoolArray, block_sums, dilate
 from .matting import box_mean, shrink
 
 _SIDE = 640  # longer side in pixels of the photo on which remains are looked for, at most
@@ -81,20 +81,33 @@ def remains(photo: npt.NDArray[np.uint8], seen: BoolArray) -> BoolArray:
 
 
 def with_remains(photo: npt.NDArray[np.uint8], seen: BoolArray) -> tuple[BoolArray, int]:
-    """What is to be painted where objects leave: what is `seen` of them and what remains, and how far that reaches.
+    """What is to be painted where objects leave: what is `seen` of each and what remains, and how far that reaches.
+
+    Args:
+        photo: (H, W, 3) uint8.
+        seen: (N, H, W) bool, the objects.
 
     Returns:
-        (H, W) bool, and pixels, as `Scene.rim` counts them; `seen` and 0 where nothing remains.
+        (N, H, W) bool, and pixels, as `Scene.rim` counts them; `seen` and 0 where nothing remains. What remains of one
+        of several objects beside it belongs to all of them.
 
     Example:
-        >>> photo, seen = np.zeros((40, 40, 3), np.uint8), np.zeros((40, 40), bool)
-        >>> seen[10:20, 10:20] = True
-        >>> photo[seen] = 200
+        >>> photo, seen = np.zeros((40, 40, 3), np.uint8), np.zeros((1, 40, 40), bool)
+        >>> seen[0, 10:20, 10:20] = True
+        >>> photo[seen[0]] = 200
         >>> (with_remains(photo, seen)[0] == seen).all(), with_remains(photo, seen)[1]
         (np.True_, 0)
     """
-    left = remains(photo, seen)
-    return (seen | left, remains_reach(*seen.shape)) if left.any() else (seen, 0)
+    shape = seen.shape[1:]
+    left = remains(photo, np.logical_or.reduce(seen, axis=0))
+    if not left.any():
+        return seen, 0
+    step = _step(*shape)
+    places = seen.copy()
+    for place in places:
+        near = dilate(block_sums(place, step) > 0, kernel="square", size=2 * _REACH + 1)
+        place |= left & near.repeat(step, axis=0).repeat(step, axis=1)[: shape[0], : shape[1]]
+    return places, remains_reach(*shape)
 
 
 def _looks(image: torch.Tensor, sure: BoolArray, radius: int) -> list[npt.NDArray[np.float32]]:

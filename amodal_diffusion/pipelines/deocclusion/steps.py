@@ -245,9 +245,9 @@ class PaintStep(_Step):
         )  # fmt: skip
         fields.contents = found.objects
         lit = light(fields.photo, fields.object_shadows, mask_boxes(outlines.amodal))
-        removed = np.logical_or.reduce(outlines.seen, axis=0)
+        removed = outlines.seen
         if fields.edge_width == 0:
-            fields.rim = paint.background_rim(*removed.shape)
+            fields.rim = paint.background_rim(*removed.shape[1:])
         else:
             removed, fields.rim = with_remains(lit, removed)
         fields.background = paint.background(

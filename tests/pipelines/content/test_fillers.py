@@ -10,7 +10,7 @@ from amodal_diffusion.masks import dilate, erode
 from amodal_diffusion.pipelines.content.exemplar import fill_hole
 from amodal_diffusion.pipelines.content.fillers import choose_filler
 from amodal_diffusion.pipelines.content.shifts import Level, Sheet, match
-from amodal_diffusion.pipelines.content.sources import label_blocks, parts_apart, search_window
+from amodal_diffusion.pipelines.content.sources import background_holes, label_blocks, parts_apart, search_window
 from content_helpers import check_tiles, painter, tile_of, tiny_content, tiny_content_model
 from pipeline_helpers import crossing_bars
 
@@ -319,6 +319,61 @@ def test_a_hole_far_away_does_not_change_how_another_is_filled(filler):
     pipe = ContentPipeline(filler=filler)
     both = pipe.background(picture, [first, second])
     assert np.array_equal(both[first], pipe.background(picture, first, avoid=second)[first])
+
+
+def overlapping(seed):
+    """Some boxes of all sizes, of which most touch or overlap."""
+    rng = np.random.default_rng(seed)
+    places = np.zeros((6, 90, 120), bool)
+    for place, side in zip(places, (30, 25, 20, 15, 9, 4), strict=True):
+        y, x = rng.integers(20, 70 - side), rng.integers(20, 100 - side)
+        place[y : y + side, x : x + side] = True
+    return places
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("margin", [0, 2])
+def test_places_take_turns(seed, margin):
+    places = overlapping(seed)
+    picture = textured((30, 200, 30), *places.shape[1:], seed=seed)
+    picture[places.any(0)] = (250, 0, 250)
+    everywhere, filled = places.any(0), np.zeros(places.shape[1:], bool)
+    widest = dilate(everywhere, kernel="square", size=2 * margin + 1)
+    for turn in background_holes(picture, places, None, None, margin):
+        waiting = (everywhere & ~filled)[turn.window] & ~turn.hole
+        assert turn.hole.any() and not (turn.hole & filled[turn.window]).any()
+        assert not (turn.usable & everywhere[turn.window]).any()  # nothing of any place is copied
+        assert not (turn.known & dilate(waiting, kernel="square", size=5)).any()
+        assert (turn.known | waiting | turn.hole | dilate(waiting, kernel="square", size=9)).all()  # what is filled is
+        filled[turn.window] |= turn.hole
+    assert not (everywhere & ~filled).any() and not (filled & ~widest).any()
+
+
+@pytest.mark.parametrize("filler", ["exemplar", "blend", "smooth"])
+def test_places_in_any_order_give_one_background_and_the_photo_stays_beside_them(filler):
+    places = overlapping(1)
+    picture = textured((30, 200, 30), *places.shape[1:])
+    picture[places.any(0)] = (250, 0, 250)
+    pipe = ContentPipeline(filler=filler, source_margin=0)
+    found = pipe.background(picture, places)
+    assert np.array_equal(found, pipe.background(picture, places[::-1]))
+    hole = places.any(0)
+    assert np.array_equal(found[~hole], picture[~hole])
+    assert (found[hole][:, 1] > found[hole][:, 0]).all() and (found[hole][:, 1] > found[hole][:, 2]).all()
+
+
+def test_a_place_shows_nothing_of_the_object_beside_it():
+    """Two people at a wall, one with a halo: where the other one was, none of it shines."""
+    picture = textured((90, 110, 90))
+    places = np.zeros((2, 60, 80), bool)
+    places[0, 15:45, 20:45] = places[1, 20:40, 45:58] = True
+    picture[dilate(places[1], kernel="square", size=5)] = 255
+    picture[places[0]] = (250, 0, 250)
+    pipe = ContentPipeline(filler="exemplar", source_margin=0)
+    beside = places[0] & dilate(places[1], kernel="square", size=11)
+    plain = textured((90, 110, 90))[~places.any(0)].max()
+    assert pipe.background(picture, places)[beside].max() <= plain + 5
+    assert pipe.background(picture, places.any(0))[beside].max() > plain + 5  # filled as one hole, it is
 
 
 def test_what_lies_at_the_same_height_goes_on():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from amodal_diffusion import ScenePipeline
-from amodal_diffusion.pipelines.deocclusion.remains import remains, remains_reach
+from amodal_diffusion.pipelines.deocclusion.remains import remains, remains_reach, with_remains
 from pipeline_helpers import gap_filler
 from scene_helpers import pixels, tiny_content
 
@@ -42,6 +42,19 @@ def test_colours_that_the_background_has_too_are_left():
     coarse = whole.copy()
     coarse[:, :54] = False
     assert not remains(np.full((*whole.shape, 3), 90, np.uint8), coarse).any()
+
+
+def test_what_remains_belongs_to_each_object_beside_it():
+    whole = disc()
+    photo, left, right = photo_of(whole), whole.copy(), whole.copy()
+    left[:, 78:] = right[:, :82] = False  # columns between them are in neither mask
+    places, reach = with_remains(photo, np.stack([left, right]))
+    left_out, between = remains(photo, left | right), whole & ~left & ~right
+    assert reach == remains_reach(*whole.shape) and (left_out & between).any()
+    assert (places[:, left_out & between]).all() and np.array_equal(places.any(0), left | right | left_out)
+    assert (places[0] & left == left).all() and not (places[0] & (np.arange(160) > 78 + reach)).any()
+    nothing, none = with_remains(photo, np.zeros((0, *whole.shape), bool))
+    assert nothing.shape == (0, *whole.shape) and none == 0
 
 
 def test_what_was_left_out_goes_with_the_object_and_the_untouched_scene_is_the_photo():
