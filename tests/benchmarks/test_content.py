@@ -148,6 +148,7 @@ def test_ablations_of_fills(dataset, small, tmp_path, capsys):
     arguments = ["fills", "--model", tmp_path, "--dataset", dataset, "--validation_fraction", "0.5", "--holes", "1"]
     assert ablations.main([str(value) for value in arguments]) == 0
     printed = capsys.readouterr().out
-    assert printed.count("\n| ") == 12 and "without blend" in printed and "without joins" in printed and "background leak" in printed
+    assert printed.count("\n| ") == 12 and "background leak" in printed
+    assert "without blend" in printed and "without joins" in printed
     with pytest.raises(SystemExit):
         ablations.main(["asbu", "--dataset", str(dataset)])
