@@ -623,10 +623,10 @@ class ContentPipeline(SafePipeline):
             suiting = place.suiting_filler(self.network) if chosen == "auto" else chosen
             if low is None and self._needs_network(suiting):
                 low = self._paint_background(photo, hole, unknown, replace_rim, prompt, generators, options)
-            if suiting == self.network:
+            if low is not None and suiting == self.network:
                 painted = self._paste_background(low, photo, hole, replace_rim)[place.window]
             else:
-                part = None if low is None else low[:, place.window[0], place.window[1]]
+                part = low[:, place.window[0], place.window[1]] if low is not None and suiting == "blend" else None
                 painted = place.fill(suiting, part, None if generators is None else generators[0])
             np.copyto(result[place.window], painted, where=place.hole[:, :, None])
         return postprocess(result, output_type)
