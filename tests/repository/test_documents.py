@@ -89,6 +89,7 @@ def workplace(tmp_path, monkeypatch):
     tiny_pipelines = {
         "pcnet-m": tiny_pipeline, "occamodal": tiny_occamodal, "asbu": tiny_asbu, "amodal-vae": tiny_vae,
         "pcnet-c": tiny_content, "order-net": tiny_orders, "pcnet-m-photo": tiny_photo_pcnet,
+        "pcnet-m-photo-256": tiny_photo_pcnet,
     }  # fmt: skip
     shutil.copytree(PIPELINES / "deocclusion", "pipelines/deocclusion")
     for name, tiny in tiny_pipelines.items():

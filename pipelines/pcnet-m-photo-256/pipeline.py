@@ -1,0 +1,1 @@
+from amodal_diffusion import PhotoPCNetMaskPipeline  # noqa: F401
