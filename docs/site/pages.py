@@ -21,7 +21,10 @@ PACKAGE = ROOT / "amodal_diffusion"
 REPOSITORY = os.environ.get("SITE_REPOSITORY", "")
 """Address of the published repository, to which links to its files go; without one they are text."""
 
-CARDS = "pcnet-m pcnet-m-photo pcnet-m-photo-256 order-net asbu amodal-vae occamodal sdamodal click-segmenter pcnet-c deocclusion".split()
+CARDS = (
+    "pcnet-m pcnet-m-photo pcnet-m-photo-256 order-net asbu amodal-vae occamodal sdamodal click-segmenter pcnet-c "
+    "deocclusion"
+).split()
 
 
 def on_files(files: Files, *, config: MkDocsConfig) -> Files:
