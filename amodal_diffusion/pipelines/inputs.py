@@ -320,7 +320,7 @@ def read_category_ids(
     """(N,) int64 ids of at least `lowest`; ValueError naming `category_ids{suffix}` otherwise.
 
     Args:
-        category_ids: (N,) integers, or where there are `categories` N names, None or "" for an object without one.
+        category_ids: (N,) integers; where there are `categories` names too, None or "" for an object without one.
         count: N.
         suffix: of the argument's name in errors.
         lowest: least id that is taken.
@@ -347,9 +347,7 @@ def read_category_ids(
 
 
 def _numbered(values: Sequence[Any], categories: Sequence[str]) -> Sequence[Any]:
-    """The numbers of names, and whatever else as it is."""
-    if not any(isinstance(value, str) for value in values):
-        return values if any(value is not None for value in values) else [0] * len(values)
+    """The numbers of names, 0 for None, and whatever else as it is."""
     numbers = {name: number for number, name in enumerate(categories, start=1)}
     return [numbers.get(value or "", 0) if value is None or isinstance(value, str) else value for value in values]
 

@@ -267,7 +267,13 @@ def test_categories_are_told_by_name_or_number(tmp_path):
     unknown = pipe(photo, modal).probabilities
     numbered = pipe(photo, modal, category_ids=[2, 0, 1]).probabilities
     assert not np.array_equal(numbered[0], unknown[0])
-    for ids in (["dog", None, "cat"], ("dog", "unicorn", "cat"), ["dog", "", 1], np.array(["dog", "", "cat"])):
+    for ids in (
+        ["dog", None, "cat"],
+        ("dog", "unicorn", "cat"),
+        ["dog", "", 1],
+        [2, None, 1],
+        np.array(["dog", "", "cat"]),
+    ):
         np.testing.assert_array_equal(pipe(photo, modal, category_ids=ids).probabilities, numbered)
     np.testing.assert_array_equal(pipe(photo, modal, category_ids=[None] * 3).probabilities, unknown)
     np.testing.assert_array_equal(pipe(photo, modal[0], category_ids="dog").probabilities.shape, (1, *modal[0].shape))
