@@ -34,7 +34,14 @@ from trainer.arguments import (
     parse,
 )
 from trainer.loop import Task, Validation, train
-from trainer.photo_sources import Counts, check_images, make_labeller, make_photo_synthesizers
+from trainer.photo_sources import (
+    Counts,
+    check_images,
+    encoder_type,
+    make_labeller,
+    make_photo_synthesizers,
+    start_image_encoder,
+)
 from trainer.pictures import mask_grid
 from trainer.running import run
 
@@ -89,7 +96,7 @@ class NetworkArguments:
     without_final_skip: bool = flag(False, "The ablation of the paper's Table 3.")
     image_encoder: str = flag(
         "microsoft/resnet-18",
-        'ResNet of transformers that the image encoder starts from; "none": random weights.',
+        'ResNet of transformers that the image encoder starts from, or "efficientnet-lite0"; "none": random weights.',
     )
     mask_network: str | None = flag(
         None, "For --stage amodal: PCNet-M pipeline of the same widths that the U-Net starts from."
@@ -175,9 +182,9 @@ class OccAmodalTask(Task):
             reduced_channels=args.reduced_channels, sample_size=args.sample_size, patch_size=args.patch_size,
             image_hidden_sizes=args.image_hidden_sizes, image_embedding_size=args.image_embedding_size,
             image_feature_stages=args.image_feature_stages, final_skip=not args.without_final_skip,
+            image_encoder_type=encoder_type(args.image_encoder),
         )  # fmt: skip
-        if args.image_encoder != "none":
-            model.load_image_encoder(args.image_encoder)
+        start_image_encoder(model, args.image_encoder)
         if args.mask_network:
             with errors_by_flag({"`network`": "`--mask_network`"}):
                 model.load_mask_network(load_pipeline(args, "mask_network", PCNetMaskPipeline).model)

@@ -27,6 +27,7 @@ from trainer.arguments import (
     parse,
 )
 from trainer.loop import train
+from trainer.photo_sources import encoder_type, start_image_encoder
 from trainer.running import run
 from trainer.true_masks import MovedMaskArguments, TrueMaskTask, check_true_masks
 
@@ -53,7 +54,7 @@ class NetworkArguments:
     image_feature_stages: tuple[int, ...] = flag(default_of(OccAmodalPredictor, "image_feature_stages"))
     image_encoder: str = flag(
         "microsoft/resnet-18",
-        'ResNet of transformers that the image encoder starts from; "none": random weights.',
+        'ResNet of transformers that the image encoder starts from, or "efficientnet-lite0"; "none": random weights.',
     )
     without_final_skip: bool = flag(False, "Leave out the skip connection at full resolution.")
 
@@ -143,9 +144,10 @@ def _make_model(args: SingleStageArguments) -> OccAmodalPredictor:
         sample_size=args.sample_size, patch_size=args.patch_size, image_hidden_sizes=args.image_hidden_sizes,
         image_embedding_size=args.image_embedding_size, final_skip=not args.without_final_skip,
         image_feature_stages=() if args.masks_alone else args.image_feature_stages,
+        image_encoder_type=encoder_type(args.image_encoder),
     )  # fmt: skip
-    if model.sees_image and args.image_encoder != "none":
-        model.load_image_encoder(args.image_encoder)
+    if model.sees_image:
+        start_image_encoder(model, args.image_encoder)
     return model
 
 

@@ -12,7 +12,6 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.utils import BaseOutput
 from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
-from transformers import ResNetConfig, ResNetModel
 
 from ..display import short_repr
 from .checks import (
@@ -23,11 +22,14 @@ from .checks import (
     check_positive_integers,
     graph_call,
 )
-from .photo.efficientnet_lite import EfficientNetLite0
-from .photo.resnet import load_resnet
-
-IMAGE_ENCODERS = ("resnet", "efficientnet-lite0")
-"""What an `AmodalVAE` may look at the photo with: the ResNet of [L20], or EfficientNet-lite0."""
+from .photo.encoders import (
+    ImageEncoder,
+    check_encoder_type,
+    image_maps,
+    load_encoder_weights,
+    make_image_encoder,
+    map_channels,
+)
 
 # Beyond these the exponential of a log-variance says nothing more, and in half precision it would overflow.
 _LOG_VARIANCE = (-20.0, 10.0)
@@ -238,7 +240,7 @@ class AmodalVAE(CheckedModel, ConfigMixin):
         num_categories: C > 0 joins an embedding of the category to the encoder: ids 1 to C, 0 = unknown. 0 makes the
             network class-agnostic.
         use_rgb: look at the photo.
-        image_encoder_type: "resnet" (published) or "efficientnet-lite0", see `IMAGE_ENCODERS`.
+        image_encoder_type: "resnet" (published) or "efficientnet-lite0", see `models.photo.encoders`.
         image_size: side in pixels of the squeezed crops of the photo. The paper does not give it; at 128 the last
             feature map of a ResNet is as large as that of the mask, 4 x 4.
         image_hidden_sizes: channels of the stages of the ResNet; (256, 512, 1024, 2048) is ResNet-50.
@@ -301,11 +303,7 @@ class AmodalVAE(CheckedModel, ConfigMixin):
                 f"`sample_size` must be a multiple of {factor} for {len(block_out_channels)} levels of "
                 f"`block_out_channels`, got {sample_size}."
             )
-        if image_encoder_type not in IMAGE_ENCODERS:
-            raise ValueError(
-                f"`image_encoder_type` must be one of {', '.join(map(repr, IMAGE_ENCODERS))}, "
-                f"got {image_encoder_type!r}."
-            )
+        check_encoder_type(image_encoder_type)
         if image_layer_type not in ("bottleneck", "basic"):
             raise ValueError(f"`image_layer_type` must be 'bottleneck' or 'basic', got {image_layer_type!r}.")
         if len(image_depths) != len(image_hidden_sizes):
@@ -313,18 +311,13 @@ class AmodalVAE(CheckedModel, ConfigMixin):
                 f"`image_depths` must have {len(image_hidden_sizes)} entries like `image_hidden_sizes`, "
                 f"got {len(image_depths)}."
             )
-        self.image_encoder: ResNetModel | EfficientNetLite0 | None = None
+        self.image_encoder: ImageEncoder | None = None
         channels = 0
-        if use_rgb and image_encoder_type == "resnet":
-            sizes = ResNetConfig(
-                layer_type=image_layer_type, hidden_sizes=list(image_hidden_sizes), depths=list(image_depths),
-                embedding_size=image_embedding_size,
-            )  # fmt: skip
-            self.image_encoder, channels = ResNetModel(sizes), image_hidden_sizes[-1]
-        elif use_rgb:
-            encoder = EfficientNetLite0()
-            encoder.freeze_classifier()
-            self.image_encoder, channels = encoder, EfficientNetLite0.feature_channels[-1]
+        if use_rgb:
+            self.image_encoder = make_image_encoder(
+                image_encoder_type, image_hidden_sizes, image_depths, image_embedding_size, image_layer_type
+            )
+            channels = map_channels(image_encoder_type, image_hidden_sizes)[-1]
         self.encoder = ShapeEncoder(sample_size, latent_channels, block_out_channels, num_categories, channels)
         self.decoder = ShapeDecoder(sample_size, latent_channels, block_out_channels)
         self.spatial_transformer = SpatialTransformer(sample_size, block_out_channels)
@@ -346,21 +339,11 @@ class AmodalVAE(CheckedModel, ConfigMixin):
         """
         if self.image_encoder is None:
             raise ValueError("The network has no image encoder: its `use_rgb` is False.")
-        if (name_or_path is None) != isinstance(self.image_encoder, EfficientNetLite0):
-            wanted = "given" if name_or_path is None else "None"
-            kind = self.config.image_encoder_type
-            raise ValueError(f"`name_or_path` must be {wanted}: `image_encoder_type` is {kind!r}.")
-        if name_or_path is None:
-            self.image_encoder.load_state_dict(EfficientNetLite0.from_package().state_dict())
-            return
-        load_resnet(cast(ResNetModel, self.image_encoder), name_or_path, **kwargs)
+        load_encoder_weights(self.image_encoder, name_or_path, **kwargs)
 
     def encode_image(self, image: Tensor) -> Tensor:
         """(B, 3, i, i) ImageNet-normalised RGB -> the last feature map of the image encoder, with `use_rgb`."""
-        encoder: Any = self.image_encoder
-        if isinstance(encoder, EfficientNetLite0):
-            return encoder(image, levels=5).feature_maps[-1]
-        return encoder(image.to(self.dtype)).last_hidden_state
+        return image_maps(cast(ImageEncoder, self.image_encoder), image.to(self.dtype))[-1]
 
     @apply_forward_hook
     @graph_call

@@ -8,17 +8,16 @@ import torch
 from diffusers import ConfigMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor
-from transformers import ResNetConfig, ResNetModel
 
 from .checks import CheckedModel, check_flags, check_mask_plane, check_positive_integers, graph_call
 from .mask_unet import MaskUNet
 from .outputs import MaskModelOutput
 from .pcnet_mask import PCNetMask
-from .photo.resnet import load_resnet
+from .photo.encoders import ImageEncoder, image_maps, load_encoder_weights, make_image_encoder, map_channels
 
 
 class OccAmodalPredictor(CheckedModel, ConfigMixin):
-    """A mask U-Net that looks at the photo through a ResNet. Source: [Z24].
+    """A mask U-Net that looks at the photo through a ResNet, or through EfficientNet-lite0. Source: [Z24].
 
     With one mask plane it is the occluder predictor: modal mask in, mask of all that hides the object out. With two it
     is the amodal predictor: modal mask and occlusion boundary in, whole mask out. The defaults are the published
@@ -34,7 +33,8 @@ class OccAmodalPredictor(CheckedModel, ConfigMixin):
         sample_size: side in pixels of the square crops that the network was trained on; the pipelines crop to it.
         patch_size: side of the pixel blocks of the mask planes that are folded into channels before the first level and
             unfolded after the last; 1 is the published network.
-        image_hidden_sizes: channels of the stages of the image encoder.
+        image_encoder_type: "resnet" (published) or "efficientnet-lite0", see `models.photo.encoders`.
+        image_hidden_sizes: channels of the stages of a ResNet; EfficientNet-lite0 has sizes of its own.
         image_depths: number of residual blocks of each stage.
         image_embedding_size: channels of its first convolution.
         image_feature_stages: stages of the image encoder (1 = stride 4, 4 = stride 32) that the U-Net sees, for the
@@ -62,6 +62,7 @@ class OccAmodalPredictor(CheckedModel, ConfigMixin):
         out_channels: int = 2,
         sample_size: int = 256,
         patch_size: int = 1,
+        image_encoder_type: str = "resnet",
         image_hidden_sizes: Sequence[int] = (64, 128, 256, 512),
         image_depths: Sequence[int] = (2, 2, 2, 2),
         image_embedding_size: int = 64,
@@ -80,39 +81,41 @@ class OccAmodalPredictor(CheckedModel, ConfigMixin):
             raise ValueError(f"`mask_channels` must be 1 or 2, got {mask_channels}.")
         if sample_size % patch_size:
             raise ValueError(f"`patch_size` must divide `sample_size`, got {patch_size} and {sample_size}.")
-        stages = len(image_hidden_sizes)
-        if len(image_depths) != stages:
-            raise ValueError(f"`image_depths` must have {stages} entries like `image_hidden_sizes`.")
-        if max(image_feature_stages, default=0) > stages:
-            raise ValueError(f"`image_feature_stages` must lie in 1 to {stages}, got {tuple(image_feature_stages)}.")
-        self.image_encoder: ResNetModel | None = None
+        if len(image_depths) != len(image_hidden_sizes):
+            raise ValueError(f"`image_depths` must have {len(image_hidden_sizes)} entries like `image_hidden_sizes`.")
+        channels = map_channels(image_encoder_type, image_hidden_sizes)
+        if max(image_feature_stages, default=0) > len(channels):
+            raise ValueError(
+                f"`image_feature_stages` must lie in 1 to {len(channels)}, got {tuple(image_feature_stages)}."
+            )
+        self.image_encoder: ImageEncoder | None = None
         if image_feature_stages:
-            self.image_encoder = ResNetModel(
-                ResNetConfig(
-                    layer_type="basic", hidden_sizes=list(image_hidden_sizes), depths=list(image_depths),
-                    embedding_size=image_embedding_size,
-                )
-            )  # fmt: skip
+            self.image_encoder = make_image_encoder(
+                image_encoder_type, image_hidden_sizes, image_depths, image_embedding_size, "basic"
+            )
         self.unet = MaskUNet(
             in_channels=mask_channels, out_channels=out_channels, block_out_channels=block_out_channels,
-            feature_channels=[image_hidden_sizes[stage - 1] for stage in image_feature_stages],
+            feature_channels=[channels[stage - 1] for stage in image_feature_stages],
             reduced_channels=reduced_channels, align_corners=True, patch_size=patch_size, final_skip=final_skip,
         )  # fmt: skip
 
-    def load_image_encoder(self, name_or_path: str, **kwargs: Any) -> None:
-        """Take the weights of a ResNet of transformers, such as "microsoft/resnet-18" (ImageNet).
+    def load_image_encoder(self, name_or_path: str | None = None, **kwargs: Any) -> None:
+        """Take the ImageNet weights of the image encoder.
 
         Args:
-            name_or_path: Hub id or folder; only safetensors are read.
+            name_or_path: a ResNet of transformers, such as "microsoft/resnet-18": Hub id or folder, of which only
+                safetensors are read. None for EfficientNet-lite0, whose weights come with a package.
             kwargs: `revision`, `token`, `cache_dir`, `local_files_only`; see `ResNetModel.from_pretrained`.
 
         Raises:
             OSError: where there is no such model.
-            ValueError: where it is no ResNet of the sizes of this network, or the network sees masks alone.
+            ImportError: the package is missing.
+            ValueError: where it is no ResNet of the sizes of this network, `name_or_path` is given for EfficientNet or
+                not for a ResNet, or the network sees masks alone.
         """
         if self.image_encoder is None:
             raise ValueError("The network has no image encoder: its `image_feature_stages` are ().")
-        load_resnet(self.image_encoder, name_or_path, **kwargs)
+        load_encoder_weights(self.image_encoder, name_or_path, **kwargs)
 
     @torch.no_grad()
     def load_mask_network(self, network: PCNetMask) -> None:
@@ -163,8 +166,8 @@ class OccAmodalPredictor(CheckedModel, ConfigMixin):
         """(B, 3, h, w) ImageNet-normalised RGB -> the feature maps for `forward`, deepest level first."""
         if self.image_encoder is None or image is None:
             return ()
-        hidden = self.image_encoder(image.to(self.dtype), output_hidden_states=True).hidden_states
-        return tuple(hidden[stage] for stage in self.config.image_feature_stages)
+        maps = image_maps(self.image_encoder, image.to(self.dtype))
+        return tuple(maps[stage - 1] for stage in self.config.image_feature_stages)
 
     @graph_call
     def forward(

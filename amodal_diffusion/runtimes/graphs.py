@@ -266,7 +266,10 @@ def _occamodal(network: "OccAmodalPredictor") -> dict[str, Graph]:
         del planes["boundary"]
     if not network.sees_image:
         del planes["image"]
-    return _forward(_crops(planes, network.config.sample_size), multiple=network.config.patch_size)
+    side, multiple = network.config.sample_size, network.config.patch_size
+    if network.sees_image and network.config.image_encoder_type == "efficientnet-lite0":
+        side, multiple = -(-side // _ENCODER_STRIDE) * _ENCODER_STRIDE, _ENCODER_STRIDE
+    return _forward(_crops(planes, side), multiple=multiple)
 
 
 def _order_net(network: "OrderNet") -> dict[str, Graph]:

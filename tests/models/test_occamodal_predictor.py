@@ -10,7 +10,14 @@ import pytest
 import torch
 from transformers import ResNetConfig, ResNetModel
 
-from amodal_diffusion import MaskModelOutput, OccAmodalPipeline, OccAmodalPredictor, PCNetMask, SingleStagePipeline
+from amodal_diffusion import (
+    EfficientNetLite0,
+    MaskModelOutput,
+    OccAmodalPipeline,
+    OccAmodalPredictor,
+    PCNetMask,
+    SingleStagePipeline,
+)
 from repository_helpers import PARITY
 
 TINY = {
@@ -172,6 +179,53 @@ def test_image_encoder_that_does_not_fit_is_named(tmp_path):
     folder = resnet(tmp_path / "wide", hidden_sizes=[6, 8, 12])
     with pytest.raises(ValueError, match=r"wide' does not fit the image encoder of this network: .*\[6, 8, 12\]"):
         tiny().load_image_encoder(folder)
+
+
+LITE = {"image_encoder_type": "efficientnet-lite0", "image_feature_stages": (4, 2)}
+
+
+@torch.no_grad()
+def test_efficientnet_looks_at_the_photo(tmp_path, monkeypatch):
+    """EfficientNet-lite0 in the place of the ResNet: stages of the same strides, its weights from its package."""
+    model, given = tiny(**LITE), inputs()
+    assert isinstance(model.image_encoder, EfficientNetLite0)
+    assert [tuple(one.shape[1:]) for one in model.encode_image(given["image"])] == [(320, 1, 1), (40, 4, 4)]
+    logits = model(**given).logits
+    assert logits.shape == (2, 2, 32, 32)
+    assert not torch.allclose(model(**given | {"image": given["image"].flip(-1)}).logits, logits)
+    torch.manual_seed(9)
+    stored = EfficientNetLite0()
+    monkeypatch.setattr(EfficientNetLite0, "from_package", classmethod(lambda kind: stored))
+    model.load_image_encoder()
+    for key, value in stored.state_dict().items():
+        torch.testing.assert_close(model.image_encoder.state_dict()[key], value, rtol=0, atol=0)
+    idle = {name for name, value in model.named_parameters() if not value.requires_grad}
+    assert idle and all(
+        name.startswith(("image_encoder._conv_head", "image_encoder._bn1", "image_encoder._fc")) for name in idle
+    )
+    model.save_pretrained(tmp_path)
+    again = OccAmodalPredictor.from_pretrained(tmp_path)
+    torch.testing.assert_close(again(**given).logits, model(**given).logits)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: tiny(**LITE).load_image_encoder("resnet"),
+            "`name_or_path` must be None: `image_encoder_type` is 'eff",
+        ),
+        (lambda: tiny().load_image_encoder(), "`name_or_path` must be given: `image_encoder_type` is 'resnet'"),
+        (lambda: tiny(image_encoder_type="vgg"), "`image_encoder_type` must be one of 'resnet', .*, got 'vgg'"),
+        (
+            lambda: tiny(**LITE | {"image_feature_stages": (5,)}),
+            r"`image_feature_stages` must lie in 1 to 4, got \(5,\)",
+        ),
+    ],
+)
+def test_wrong_image_encoders_are_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
 
 
 # wrong inputs

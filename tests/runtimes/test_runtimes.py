@@ -55,7 +55,7 @@ def photo(batch, height, width):
 
 
 def ids(batch):
-    return {"category_ids": torch.arange(batch) + 1}
+    return {"category_ids": torch.arange(batch) % 2 + 1}
 
 
 def features(batch):
@@ -72,6 +72,10 @@ NETWORKS = {
     "PCNetMask, folded": (lambda: PCNetMask(**SMALL, patch_size=2), two),
     "PCNetMask, photo and classes": (
         lambda: PCNetMask(**SMALL, use_rgb=True, class_conditioned=True),
+        lambda b, h, w: {**two(b, h, w), **photo(b, h, w), **ids(b)},
+    ),
+    "PhotoPCNetMask, categories": (
+        lambda: PhotoPCNetMask((4, 8, 8), reduced_channels=4, sample_size=32, categories=["cat", "dog"]),
         lambda b, h, w: {**two(b, h, w), **photo(b, h, w), **ids(b)},
     ),
     "PhotoPCNetMask": (
@@ -91,6 +95,10 @@ NETWORKS = {
     "OccAmodalPredictor, amodal": (
         lambda: OccAmodalPredictor(2, reduced_channels=4, **SMALL, **RESNET),
         lambda b, h, w: {**boundary(b, h, w), **photo(b, h, w)},
+    ),
+    "OccAmodalPredictor, EfficientNet": (
+        lambda: OccAmodalPredictor(1, reduced_channels=4, **SMALL, image_encoder_type="efficientnet-lite0"),
+        lambda b, h, w: {"mask": plane(b, h, w), **photo(b, h, w)},
     ),
     "OccAmodalPredictor, masks alone": (
         lambda: OccAmodalPredictor(1, **SMALL, image_feature_stages=()), lambda b, h, w: {"mask": plane(b, h, w)}

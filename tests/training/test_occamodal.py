@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from amodal_diffusion import AmodalPipeline
+from amodal_diffusion import AmodalPipeline, EfficientNetLite0
 from amodal_diffusion.evaluation import evaluate_methods, load_methods
 from photo_helpers import draw_scene, tiny_predictor, write_photos
 from pipeline_helpers import tiny_model, tiny_pipeline
@@ -217,6 +217,19 @@ def test_data_without_photos_is_named(script, tmp_path):
     path = write_coco(tmp_path / "masks.json")  # whose photos do not exist
     with pytest.raises((ValueError, FileNotFoundError), match=r"masks\.json|photo"):
         script.main(["--stage", "occluder", "--dataset", str(path), "--output_dir", str(tmp_path / "out"), *SMALL])
+
+
+def test_efficientnet_looks_at_the_photos(photos, tmp_path, monkeypatch):
+    torch.manual_seed(5)
+    stored = EfficientNetLite0()
+    monkeypatch.setattr(EfficientNetLite0, "from_package", classmethod(lambda kind: stored))
+    arguments = ["--stage", "occluder", "--dataset", photos, "--output_dir", tmp_path / "run", *SMALL]
+    arguments += ["--image_encoder", "efficientnet-lite0", "--image_feature_stages", "4,3", "--learning_rate", "1e-12"]
+    run_main(SCRIPT, *arguments)
+    network = AmodalPipeline.from_pretrained(tmp_path / "run").occluder_predictor
+    assert network.config.image_encoder_type == "efficientnet-lite0"
+    for name, value in stored.named_parameters():
+        torch.testing.assert_close(network.image_encoder.get_parameter(name), value)
 
 
 def test_image_encoder_by_folder(tmp_path):

@@ -274,6 +274,17 @@ def count_objects(paths: Sequence[str], parts: Sequence[Any], bank: PhotoBank) -
     return [(source_name(path), len(rows), number) for path, rows, number in zip(paths, parts, numbers, strict=True)]
 
 
+def encoder_type(name: str) -> str:
+    """The `image_encoder_type` that `--image_encoder` asks for."""
+    return name if name == "efficientnet-lite0" else "resnet"
+
+
+def start_image_encoder(model: Any, name: str) -> None:
+    """Give the image encoder of a network the weights of `--image_encoder`."""
+    if name != "none":
+        model.load_image_encoder(*([] if encoder_type(name) == name else [name]))
+
+
 def frequent_categories(sources: Sequence[Any], least: int) -> list[str]:
     """Names of which some data sets have at least so many objects, by the alphabet."""
     counts = Counter(obj["name"] for rows in sources for obj in _objects(rows) if obj["name"])
