@@ -213,7 +213,7 @@ def _names(objects: io.ObjectMasks, given: Sequence[str] | None) -> list[str]:
 
 def _category_ids(objects: io.ObjectMasks, pipeline: pipelines.ScenePipeline) -> np.ndarray:
     masks, content = pipeline.mask_pipeline, pipeline.content_pipeline
-    conditioned = (masks.class_conditioned and not masks.categories) or content.class_conditioned
+    conditioned = not masks.takes_names or content.class_conditioned
     return evaluation.category_id_array(objects.category_ids, masks.unknown_category_id, conditioned=conditioned)
 
 

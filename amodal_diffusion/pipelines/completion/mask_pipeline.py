@@ -234,6 +234,11 @@ class MaskPipeline(SafePipeline):
         return next((tuple(names) for names in found if names), ())
 
     @property
+    def takes_names(self) -> bool:
+        """`category_ids` may hold names: a network knows `categories`, or none reads any ids."""
+        return bool(self.categories) or not self.class_conditioned
+
+    @property
     def needs_image(self) -> bool:
         """A network looks at the photo."""
         return any(getattr(network.config, "use_rgb", False) for network in self.networks)
@@ -340,10 +345,9 @@ class MaskPipeline(SafePipeline):
             per_object: see `read_scenes`.
         """
         lowest = self.unknown_category_id if self.class_conditioned else 0
-        by_name = bool(self.categories) or not self.class_conditioned
         scenes, batched = read_scenes(
             image, masks, read_image=self.needs_image, lowest_category=lowest,
-            categories=self.categories if by_name else None, **per_object,
+            categories=self.categories if self.takes_names else None, **per_object,
         )  # fmt: skip
         for scene in scenes:
             self.check_scene(scene)

@@ -26,7 +26,7 @@ _BESIDE = 1  # blocks between parts that belong together
 _FEWEST_OF = 0.25  # of the most nodes and pixels, for a part, however small
 _LEAST_PART = 0.2  # of the hole's pixels, of a part that is filled on its own: the time must not follow their number
 _SMALL_PLACE = 0.1  # likewise, of the place of an object
-_DOWN = 4.0  # the same for backgrounds, where ground, wall and sky lie above one another
+_DOWN = 4.0  # in place of `DOWN`, for backgrounds, where ground, wall and sky lie above one another
 _FEWEST = 200  # visible pixels of another object that are worth a look
 
 
