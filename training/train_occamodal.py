@@ -98,6 +98,7 @@ class NetworkArguments:
         "microsoft/resnet-18",
         'ResNet of transformers that the image encoder starts from, or "efficientnet-lite0"; "none": random weights.',
     )
+    freeze_image_encoder: bool = flag(False, "Train the U-Net alone; for efficientnet-lite0, whose norms never learn.")
     mask_network: str | None = flag(
         None, "For --stage amodal: PCNet-M pipeline of the same widths that the U-Net starts from."
     )
@@ -158,6 +159,13 @@ class OccAmodalTask(Task):
             self.frozen = load_pipeline(args, "occluder_predictor", OccAmodalPipeline).occluder_predictor
             self.frozen.requires_grad_(False).eval()
         self.model = self._make_model()
+        if args.freeze_image_encoder:
+            if self.model.config.image_encoder_type == "resnet":
+                raise ValueError(
+                    "`--freeze_image_encoder` is for EfficientNet-lite0 (`--image_encoder efficientnet-lite0`): the "
+                    "batch norms of a ResNet learn on."
+                )
+            self.model.image_encoder.requires_grad_(False)
         size = self.model.config.sample_size
         if self.frozen is not None and self.frozen.config.sample_size != size:
             raise ValueError(

@@ -232,6 +232,21 @@ def test_efficientnet_looks_at_the_photos(photos, tmp_path, monkeypatch):
         torch.testing.assert_close(network.image_encoder.get_parameter(name), value)
 
 
+def test_a_frozen_efficientnet_learns_nothing_and_the_rest_does(photos, tmp_path, monkeypatch):
+    torch.manual_seed(5)
+    stored = EfficientNetLite0()
+    monkeypatch.setattr(EfficientNetLite0, "from_package", classmethod(lambda kind: stored))
+    arguments = ["--stage", "occluder", "--dataset", photos, "--output_dir", tmp_path / "run", *SMALL]
+    arguments += ["--freeze_image_encoder", "--learning_rate", "1e-2"]
+    with pytest.raises(ValueError, match="`--freeze_image_encoder` is for EfficientNet-lite0"):
+        run_main(SCRIPT, *arguments)
+    run_main(SCRIPT, *arguments, "--image_encoder", "efficientnet-lite0", "--image_feature_stages", "4,3")
+    network = AmodalPipeline.from_pretrained(tmp_path / "run").occluder_predictor
+    for name, value in stored.state_dict().items():
+        assert torch.equal(network.image_encoder.state_dict()[name], value)
+    assert any(float(value.std()) > 0 for name, value in network.named_parameters() if name.endswith("conv_in.1.bias"))
+
+
 def test_image_encoder_by_folder(tmp_path):
     from transformers import ResNetConfig, ResNetModel
 
