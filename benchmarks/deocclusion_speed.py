@@ -10,6 +10,7 @@ which as many pixels are hidden, each with the ratio to the first row, stage by 
 
     python benchmarks/deocclusion_speed.py --model pipelines/deocclusion
     python benchmarks/deocclusion_speed.py --objects 2 10 40 --repeats 3 --threads 1 --json deocclusion_speed.json
+    python benchmarks/deocclusion_speed.py --objects 10 --dtype auto
     python benchmarks/deocclusion_speed.py --objects 6 --megapixels 12 --ground gravel --threads 1 --clock cpu
     python benchmarks/deocclusion_speed.py --growth --threads 1 --clock cpu
 """
@@ -36,9 +37,11 @@ from amodal_diffusion.images import load_image
 from amodal_diffusion.masks import mask_boxes, to_mask_stack
 from amodal_diffusion.pipelines.deocclusion.matting import soft_outlines
 from amodal_diffusion.pipelines.deocclusion.shadows import find_shadows
+from amodal_diffusion.runtimes import preferred_dtype
 
 OBJECTS = (2, 5, 10, 20, 40)
 STAGES = ("masks", "edges", "contents", "background")
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 def make_photo(shape: tuple[int, int], seed: int = 0, ground: str = "plain") -> np.ndarray:
@@ -124,12 +127,18 @@ def stages_of(pipeline: ScenePipeline, photo: np.ndarray, parts: HiddenParts) ->
     }  # fmt: skip
 
 
+def load(model: Path, device: str, dtype: str) -> ScenePipeline:
+    """The pipeline on a device, silent; `dtype` is a name in `DTYPES`."""
+    pipeline = ScenePipeline.from_pretrained(model, dtype=DTYPES[dtype]).to(device)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
 def measure_growth(
-    model: Path, device: str, repeats: int, clock: str, ground: str, growth: Any = GROWTH
+    model: Path, device: str, dtype: str, repeats: int, clock: str, ground: str, growth: Any = GROWTH
 ) -> list[dict[str, Any]]:
     """The figures of `--growth`; all scenes take turns."""
-    pipeline = ScenePipeline.from_pretrained(model).to(device)
-    pipeline.set_progress_bar_config(disable=True)
+    pipeline = load(model, device, dtype)
     scenes = [HiddenParts.of(area, share) for area, share in growth]
     photo = make_photo(scenes[0].occluder.shape, ground=ground)
     functions = {
@@ -190,10 +199,11 @@ def peak_memory(device: str) -> int:
         return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def measure(model: Path, device: str, repeats: int, clock: str, photo: np.ndarray, masks: np.ndarray) -> dict[str, Any]:
+def measure(
+    model: Path, device: str, dtype: str, repeats: int, clock: str, photo: np.ndarray, masks: np.ndarray
+) -> dict[str, Any]:
     """The figures of one scene."""
-    pipeline = ScenePipeline.from_pretrained(model).to(device)
-    pipeline.set_progress_bar_config(disable=True)
+    pipeline = load(model, device, dtype)
     before = peak_memory(device)
     pipeline(photo, masks)
     peak = peak_memory(device)  # before anything else than the pipeline has run
@@ -254,19 +264,31 @@ def read_masks(folder: Path, shape: tuple[int, int]) -> np.ndarray:
     return to_mask_stack(masks, height=shape[0], width=shape[1])
 
 
+def _count(text: str) -> int:
+    if not text.lstrip("-").isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text}")
+    return int(text)
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=Path("pipelines/deocclusion"), help="folder of a ScenePipeline")
     parser.add_argument("--photo", type=Path, help="a photo instead of composed scenes; needs --masks")
     parser.add_argument("--masks", type=Path, help="folder of PNG masks of its objects")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--repeats", type=int, default=3, help="timed runs of each; the median counts")
-    parser.add_argument("--objects", type=int, nargs="*", default=list(OBJECTS), help="composed scenes")
+    parser.add_argument(
+        "--dtype",
+        choices=(*DTYPES, "auto"),
+        default="fp32",
+        help="of the networks; auto as `deocclude` has it (fp32)",
+    )
+    parser.add_argument("--repeats", type=_count, default=3, help="timed runs of each; the median counts")
+    parser.add_argument("--objects", type=_count, nargs="+", default=list(OBJECTS), help="composed scenes")
     parser.add_argument("--megapixels", type=float, help="size of composed scenes; default 640 x 480")
     parser.add_argument("--ground", choices=("plain", "gravel", "grass"), help="of composed scenes; default plain")
     parser.add_argument("--growth", action="store_true", help="what time follows: hidden pixels or those of objects")
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="cpu: for a machine that others use")
-    parser.add_argument("--threads", type=int, help="torch threads")
+    parser.add_argument("--threads", type=_count, help="torch threads")
     parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args(arguments)
     if not options.model.is_dir():
@@ -279,11 +301,15 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("--megapixels must be from 0.01 to 100, and not with --growth")
     if options.threads:
         torch.set_num_threads(options.threads)
-    record: dict[str, Any] = {"environment": environment(options.device), "clock": options.clock, "scenes": []}
-    sys.stdout.write(format_environment(record["environment"] | {"clock": options.clock}) + "\n\n")
+    dtype = options.dtype
+    if dtype == "auto":
+        dtype = {value: name for name, value in DTYPES.items()}[preferred_dtype(options.device)]
+    settings = {"clock": options.clock, "dtype": dtype}
+    record: dict[str, Any] = {"environment": environment(options.device), **settings, "scenes": []}
+    sys.stdout.write(format_environment(record["environment"] | settings) + "\n\n")
     ground = options.ground or ("gravel" if options.growth else "plain")
     if options.growth:
-        record["growth"] = measure_growth(options.model, options.device, options.repeats, options.clock, ground)
+        record["growth"] = measure_growth(options.model, options.device, dtype, options.repeats, options.clock, ground)
         sys.stdout.write("\n".join(map(format_growth, record["growth"])) + "\n")
         scenes = []
     elif options.photo is not None:
@@ -294,7 +320,7 @@ def main(arguments: list[str] | None = None) -> int:
         scenes = [(make_photo(masks.shape[1:], ground=ground), masks) for masks in stacks]
     for photo, masks in scenes:
         scene = in_own_process(
-            options.threads, options.model, options.device, options.repeats, options.clock, photo, masks
+            options.threads, options.model, options.device, dtype, options.repeats, options.clock, photo, masks
         )
         record["scenes"].append(scene)
         sys.stdout.write(format_scene(scene) + "\n")

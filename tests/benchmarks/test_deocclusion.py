@@ -103,8 +103,30 @@ def test_what_time_follows(model, monkeypatch, tmp_path, capsys):
         assert (hidden > 0).all() and parts.amodal.sum(axis=0).max() == 1
 
 
-@pytest.mark.parametrize("arguments", [["--model", "nowhere"], ["--photo", "photo.png"]])
-def test_arguments_are_checked(arguments, model, capsys):
+@pytest.mark.parametrize(("dtype", "taken"), [("bf16", "bf16"), ("auto", "bf16")])
+def test_precision(dtype, taken, model, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(deocclusion_speed, "preferred_dtype", lambda device: torch.bfloat16)
+    path = tmp_path / "figures.json"
+    arguments = ["--model", str(model), "--objects", "2", "--repeats", "1", "--dtype", dtype, "--json", str(path)]
+    assert deocclusion_speed.main(arguments) == 0
+    assert json.loads(path.read_text())["dtype"] == taken
+    assert "dtype     bf16" in capsys.readouterr().out
+    assert deocclusion_speed.load(model, "cpu", taken).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "nowhere"], "nowhere is no folder"),
+        (["--photo", "photo.png"], "go together"),
+        (["--objects", "0"], "must be a whole number of at least 1, got 0"),
+        (["--objects"], "expected at least one argument"),
+        (["--repeats", "-1"], "must be a whole number of at least 1, got -1"),
+        (["--threads", "0"], "must be a whole number of at least 1, got 0"),
+        (["--repeats", "many"], "must be a whole number of at least 1, got many"),
+    ],
+)
+def test_arguments_are_checked(arguments, message, model, capsys):
     with pytest.raises(SystemExit):
         deocclusion_speed.main(["--model", str(model), *arguments])
-    assert "nowhere is no folder" in (printed := capsys.readouterr().err) or "go together" in printed
+    assert message in capsys.readouterr().err
