@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -21,6 +22,7 @@ from ..completion.mask_pipeline import MaskPipeline
 from ..content.fillers import check_filler, read_fillers
 from ..content.inputs import read_photo
 from ..content.pipeline import ContentPipeline
+from ..contexts import work_beside
 from ..inputs import check_integer, check_number, to_numpy
 from ..registry import register_pipeline
 from ..segmentation.segmenter import Segmenter
@@ -42,6 +44,7 @@ from .repainting import RepaintInputs, on_photo, repainted
 from .shadows import find_shadows, light
 
 _MAX_EDGE = 16  # pixels of a photo whose longer side is 640
+_AT_ONCE = 2_000_000  # pixels of a canvas up to which contents and background are filled at once
 
 ProgressCallback = Callable[[str, float], Any]
 """Called with what is being done and the share of all work that is done, from 0 to 1; False ends the call."""
@@ -307,49 +310,46 @@ class ScenePipeline(SafePipeline):
         if self.config.shadows:
             shadows = find_shadows(inputs.canvas, outlines.seen, boxes, inputs.outside)
 
-        # 4. Complete the contents
-        report("contents", 0.4)
-        contents: Any = self.content_pipeline(
-            outlines.photo, outlines.seen, outlines.amodal, order=relations, unknown=unknown, names=inputs.names,
-            prompts=prompts, category_ids=category_ids, generator=generator, inpainter_kwargs=inpainter_kwargs,
-            batch_size=batch_size, filler=filler, clean_seams=self.config.edge_width > 0,
-            callback=report.within("contents", 0.4, 0.8),
-        )  # fmt: skip
-
-        # 5. Make the layers
-        hard = self.config.edge_width == 0
-        layers = [
-            make_layer(
-                index,
-                name,
-                contents.objects[index],
-                boxes[index],
-                outlines.seen,
-                outlines.amodal,
-                uncertainty,
-                None if hard else outlines,
-                shadows[index],
+        # While contents and layers are made, the background can be filled
+        options = {
+            "prompt": background_prompt, "generator": generator, "inpainter_kwargs": inpainter_kwargs,
+            "filler": background_filler,
+        }  # fmt: skip
+        paint = partial(self._paint_background, inputs, outlines.seen, shadows, boxes, options)
+        with work_beside(paint, at_once=self._works_at_once(inputs.canvas, generator)) as painted:
+            # 4. Complete the contents
+            report("contents", 0.4)
+            contents: Any = self.content_pipeline(
+                outlines.photo, outlines.seen, outlines.amodal, order=relations, unknown=unknown, names=inputs.names,
+                prompts=prompts, category_ids=category_ids, generator=generator, inpainter_kwargs=inpainter_kwargs,
+                batch_size=batch_size, filler=filler, clean_seams=width > 0,
+                callback=report.within("contents", 0.4, 0.8),
             )  # fmt: skip
-            for index, name in enumerate(inputs.names)
-        ]
-        layers = [replace(layer, is_crowd=bool(flag)) for layer, flag in zip(layers, crowd, strict=True)]
-        removed = outlines.seen
-        del outlines, contents  # masks of the whole photo for each object, which a large photo has no room for twice
 
-        # 6. Fill the background, and put the scene together
-        report("background", 0.8)
-        # Hard outlines leave a rim of each object, which is painted too; soft ones at most what the masks left out.
-        lit = light(inputs.canvas, shadows, boxes)
-        if hard:
-            rim = self.content_pipeline.background_rim(*removed.shape[1:])
-        else:
-            removed, rim = with_remains(lit, removed)
-        background = self.content_pipeline.background(
-            lit, removed, unknown=unknown, replace_rim=hard,
-            prompt=background_prompt, generator=generator, inpainter_kwargs=inpainter_kwargs,
-            filler=background_filler,
-        )  # fmt: skip
-        background.flags.writeable = False  # so that the scene keeps it instead of a copy
+            # 5. Make the layers
+            layers = [
+                make_layer(
+                    index,
+                    name,
+                    contents.objects[index],
+                    boxes[index],
+                    outlines.seen,
+                    outlines.amodal,
+                    uncertainty,
+                    None if width == 0 else outlines,
+                    shadows[index],
+                )  # fmt: skip
+                for index, name in enumerate(inputs.names)
+            ]
+            layers = [replace(layer, is_crowd=bool(flag)) for layer, flag in zip(layers, crowd, strict=True)]
+            del (
+                outlines,
+                contents,
+            )  # masks of the whole photo for each object, which a large photo has no room for twice
+
+            # 6. Fill the background, and put the scene together
+            report("background", 0.8)
+            background, rim = painted()
         report("done", 1.0)
         return Scene(background, tuple(layers), relations, inputs.canvas, rim=rim, replaced=inputs.outside)
 
@@ -496,6 +496,41 @@ class ScenePipeline(SafePipeline):
         report("done", 1.0)
         fresh = repainted(scene.layers[i], contents.objects[0], amodal, soft)
         return replace(scene, layers=(*scene.layers[:i], fresh, *scene.layers[i + 1 :]))
+
+    def _works_at_once(self, canvas: npt.NDArray[np.uint8], generator: torch.Generator | None) -> bool:
+        """Contents and background are filled in two threads: the same result sooner, with the memory of both."""
+        content = self.content_pipeline
+        return (
+            torch.get_num_threads() > 1
+            and generator is None  # whose numbers are drawn one after the other
+            and canvas.size <= 3 * _AT_ONCE
+            and content.inpainter is None
+            and content._execution_device.type == "cpu"
+            and not any(network.training or getattr(network, "graphs", None) for network in content.networks)
+        )
+
+    def _paint_background(
+        self,
+        inputs: SceneInputs,
+        removed: BoolArray,
+        shadows: Sequence[npt.NDArray[np.uint8] | None],
+        boxes: npt.NDArray[np.int64],
+        options: Mapping[str, Any],
+    ) -> tuple[npt.NDArray[np.uint8], int]:
+        """(H, W, 3) uint8, what is behind all objects, and how many pixels around them are painted too.
+
+        Hard outlines leave a rim of each object, which is painted; soft ones at most what the masks left out.
+        """
+        lit = light(inputs.canvas, shadows, boxes)
+        hard = self.config.edge_width == 0
+        if hard:
+            rim = self.content_pipeline.background_rim(*removed.shape[1:])
+        else:
+            removed, rim = with_remains(lit, removed)
+        unknown = inputs.outside if inputs.extended else None
+        background = self.content_pipeline.background(lit, removed, unknown=unknown, replace_rim=hard, **options)
+        background.flags.writeable = False  # so that the scene keeps it instead of a copy
+        return background, rim
 
     # 1.
 

@@ -15,7 +15,9 @@ from amodal_diffusion import (
     ScenePipeline,
     Segmenter,
 )
+from amodal_diffusion.pipelines import contexts
 from amodal_diffusion.pipelines.base import CallInterruptedError
+from amodal_diffusion.pipelines.deocclusion import pipeline as deocclusion
 from amodal_diffusion.pipelines.deocclusion.layers import (
     SceneInputs,
     lying_before,
@@ -61,6 +63,33 @@ def test_scene_of_crossing_bars(pipeline):
     np.testing.assert_array_equal(scene.background, background)
     removed = pixels(scene.remove(1))
     np.testing.assert_array_equal(removed[22:38, 32:44], scene.layer_image(0, output_type="np")[22:38, 32:44, :3])
+
+
+def test_contents_and_background_at_once_give_the_same_scene(monkeypatch):
+    pipeline, threads = scene_pipeline(), torch.get_num_threads()
+    for network in pipeline.networks:
+        network.eval()
+    modal, _ = stacked_bars()
+    photo = photo_like(modal)
+    ways, works = [], contexts.work_beside
+    monkeypatch.setattr(
+        deocclusion, "work_beside", lambda work, at_once: (ways.append(at_once), works(work, at_once))[1]
+    )
+    try:
+        torch.set_num_threads(2)
+        first = pipeline(photo, modal)
+        pipeline(photo, modal, generator=torch.Generator().manual_seed(0))  # draws for both, one after the other
+        monkeypatch.setattr(deocclusion, "_AT_ONCE", photo.shape[0] * photo.shape[1] - 1)
+        pipeline(photo, modal)
+        monkeypatch.undo()
+        torch.set_num_threads(1)
+        second = pipeline(photo, modal)
+    finally:
+        torch.set_num_threads(threads)
+    assert ways == [True, False, False]
+    np.testing.assert_array_equal(first.background, second.background)
+    for one, two in zip(first.layers, second.layers, strict=True):
+        np.testing.assert_array_equal(one.rgba, two.rgba)
 
 
 def test_names_are_numbered(pipeline):
