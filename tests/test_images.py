@@ -323,7 +323,7 @@ class TestCropImages:
         ("image", "boxes", "size", "error", "message"),
         [
             (torch.zeros(10, 10), [[0, 0, 2, 2]], 4, ValueError, r"\(C, height, width\), got \(10, 10\)"),
-            (torch.zeros(3, 9, 9, dtype=torch.uint8), [[0, 0, 2, 2]], 4, TypeError, "hold floats, got torch.uint8"),
+            (torch.zeros(3, 9, 9, dtype=torch.int64), [[0, 0, 2, 2]], 4, TypeError, "floats or uint8, got torch.int64"),
             (torch.zeros(3, 9, 9), [[0, 0, 2, 3]], 4, ValueError, "`boxes` must be squares"),
             (torch.zeros(3, 9, 9), [[0, 0, 2, 2]], 0, ValueError, "`size` must be at least 1, got 0"),
         ],
@@ -392,3 +392,11 @@ def test_broken_exif_data_costs_no_pixels(photo, tmp_path, kind, data, turned):
     loaded = load_image(path)
     assert loaded.size == ((12, 20) if turned else (20, 12)) and loaded.size[::-1] == image_size(path)
     assert load_image(loaded).size == loaded.size and load_image(Image.open(path)).size == loaded.size
+
+
+def test_photos_as_bytes():
+    photo = np.random.RandomState(0).randint(0, 256, (5, 4, 3)).astype(np.uint8)
+    planes = image_to_tensor(photo, torch.uint8)
+    assert planes.dtype == torch.uint8 and planes.is_contiguous()
+    assert torch.equal(planes, torch.from_numpy(photo).permute(2, 0, 1))
+    assert torch.equal(planes.float().div(255), image_to_tensor(photo))

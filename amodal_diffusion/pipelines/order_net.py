@@ -204,7 +204,7 @@ class OrderNetPipeline(SafePipeline):
         )  # [P, 4]
         photo = None
         if self.needs_image and scene.photo is not None:
-            photo = image_to_tensor(scene.photo).to(device)
+            photo = image_to_tensor(scene.photo, torch.uint8).to(device)
         with self.progress("order", len(first), callback) as advance:
             for part in batches(len(first), max(1, batch_size // 2)):
                 found[part] = self._compare(masks, photo, squares[part], first[part], second[part])

@@ -172,3 +172,13 @@ def test_squeezed_shapes_keep_their_mean_and_stretch_back(stack, factor):
         torch.testing.assert_close(paste_from_boxes(cells, frame, height, width), masks.float())
     whole = paste_from_boxes(torch.ones(count, factor, factor), frame, height, width)
     torch.testing.assert_close(whole, torch.ones(count, height, width))
+
+
+@quick
+@given(st.data())
+def test_bytes_are_cropped_as_the_floats_that_they_stand_for(data):
+    height, width, size = data.draw(sides), data.draw(sides), data.draw(sizes)
+    boxes = [[data.draw(st.integers(-9, 40)), data.draw(st.integers(-9, 40)), side, side] for side in (0, 7, 40)]
+    photo = torch.randint(0, 256, (3, height, width), generator=torch.Generator().manual_seed(height)).byte()
+    expected = crop_images(photo.float().div(255), torch.tensor(boxes), size)
+    torch.testing.assert_close(crop_images(photo, torch.tensor(boxes), size), expected, rtol=0, atol=0)

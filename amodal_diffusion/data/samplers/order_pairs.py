@@ -223,6 +223,6 @@ class PairCropper:
         one, two = (mirror(crop_masks(stack, boxes, self.size, indices=rows), which) for rows in (first, second))
         image = None
         if self.with_image:
-            shown = image_to_tensor(self.pairs.objects.image(photo))
+            shown = image_to_tensor(self.pairs.objects.image(photo), torch.uint8)
             image = mirror(crop_images(shown, boxes, self.size).clamp(0, 1), which)
         return PairCrops(one, two, torch.from_numpy(relation), image)

@@ -149,7 +149,7 @@ def image_crops(objects: PhotoObjects, crops: PhotoCrops, size: int) -> list[Ten
         >>> [tuple(crop.shape) for crop in image_crops(objects, crops, size=16)]
         [(3, 16, 16)]
     """
-    image = image_to_tensor(objects.image(crops.photo))
+    image = image_to_tensor(objects.image(crops.photo), torch.uint8)
     return list(mirror(crop_images(image, crops.boxes, size).clamp(0, 1), crops.mirrored))
 
 

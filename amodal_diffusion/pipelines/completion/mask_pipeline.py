@@ -414,7 +414,7 @@ class MaskPipeline(SafePipeline):
             boxes.append(torch.from_numpy(box))  # [N, 4]
             modal.append(crop_masks(scene.modal.tensor(device), boxes[-1], size, rule=crop))  # [N, s, s]
             if images and scene.photo is not None:
-                photos.append(crop_images(image_to_tensor(scene.photo).to(device), boxes[-1], size))  # [N, 3, s, s]
+                photos.append(crop_images(image_to_tensor(scene.photo, torch.uint8).to(device), boxes[-1], size))
         none = self.unknown_category_id
         ids = [np.full(len(one), none) if one.category_ids is None else one.category_ids for one in scenes]
         return ObjectPatches(

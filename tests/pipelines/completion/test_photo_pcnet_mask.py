@@ -266,7 +266,7 @@ def test_categories_are_told_by_name_or_number(tmp_path):
     photo, modal, _ = draw_scene(1)
     unknown = pipe(photo, modal).probabilities
     numbered = pipe(photo, modal, category_ids=[2, 0, 1]).probabilities
-    assert not np.array_equal(numbered[0], unknown[0])
+    assert np.abs(numbered[0] - unknown[0]).max() > 1e-3
     for ids in (
         ["dog", None, "cat"],
         ("dog", "unicorn", "cat"),
@@ -274,8 +274,8 @@ def test_categories_are_told_by_name_or_number(tmp_path):
         [2, None, 1],
         np.array(["dog", "", "cat"]),
     ):
-        np.testing.assert_array_equal(pipe(photo, modal, category_ids=ids).probabilities, numbered)
-    np.testing.assert_array_equal(pipe(photo, modal, category_ids=[None] * 3).probabilities, unknown)
+        np.testing.assert_allclose(pipe(photo, modal, category_ids=ids).probabilities, numbered, atol=1e-5)
+    np.testing.assert_allclose(pipe(photo, modal, category_ids=[None] * 3).probabilities, unknown, atol=1e-5)
     np.testing.assert_array_equal(pipe(photo, modal[0], category_ids="dog").probabilities.shape, (1, *modal[0].shape))
     scenes = pipe([photo, photo], [modal, modal], category_ids=[["dog", None, "cat"], None])
     np.testing.assert_allclose(scenes.probabilities[0], numbered, atol=1e-5)
@@ -283,7 +283,8 @@ def test_categories_are_told_by_name_or_number(tmp_path):
     pipe.save_pretrained(tmp_path)
     again = AmodalPipeline.from_pretrained(tmp_path)
     assert again.categories == ("cat", "dog")
-    np.testing.assert_array_equal(again(photo, modal, category_ids=["dog", None, "cat"]).probabilities, numbered)
+    told = again(photo, modal, category_ids=["dog", None, "cat"]).probabilities
+    np.testing.assert_allclose(told, numbered, atol=1e-5)
     for ids, message in (
         ([3, 0, 0], r"must lie in \[0, 2\], got 3"),
         (["dog"], r"shape \(3,\)"),
