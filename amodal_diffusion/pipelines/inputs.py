@@ -325,12 +325,13 @@ def read_category_ids(
         suffix: of the argument's name in errors.
         lowest: least id that is taken.
         categories: names, the first of which has the number 1; a name that is not among them gets 0, as does None.
-            None where ids alone are taken.
+            Capitals, and lines for spaces, make no difference, unless the names themselves differ by these alone. None
+            where ids alone are taken.
 
     Example:
         >>> read_category_ids([4, 1], 2)
         array([4, 1])
-        >>> read_category_ids(["dog", None, "unicorn"], 3, lowest=0, categories=["cat", "dog"])
+        >>> read_category_ids(["Dog", None, "unicorn"], 3, lowest=0, categories=["cat", "dog"])
         array([2, 0, 0])
     """
     if categories is not None and not isinstance(category_ids, Tensor):
@@ -348,8 +349,18 @@ def read_category_ids(
 
 def _numbered(values: Sequence[Any], categories: Sequence[str]) -> Sequence[Any]:
     """The numbers of names, 0 for None, and whatever else as it is."""
-    numbers = {name: number for number, name in enumerate(categories, start=1)}
-    return [numbers.get(value or "", 0) if value is None or isinstance(value, str) else value for value in values]
+    numbers: dict[str, int] = {}
+    for spelt in (str, _plain):  # as it is written counts first
+        for number, name in enumerate(categories, start=1):
+            numbers.setdefault(spelt(name), number)
+    return [
+        numbers.get(value, numbers.get(_plain(value), 0)) if isinstance(value, str) else 0 if value is None else value
+        for value in values
+    ]
+
+
+def _plain(name: str) -> str:
+    return " ".join(name.casefold().replace("_", " ").split())
 
 
 def _read_boxes(boxes: Any, count: int, name: str) -> np.ndarray:

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from amodal_diffusion import PCNetMaskPipeline
-from amodal_diffusion.pipelines.inputs import to_device
+from amodal_diffusion.pipelines.inputs import read_category_ids, to_device
 from pipeline_helpers import crossing_bars, tiny_model, tiny_pipeline
 
 MODAL = crossing_bars()[0]
@@ -87,3 +87,10 @@ def test_read_only_masks_give_no_warning():
     tensor = to_device(array, torch.device("cpu"))
     tensor += 1
     assert array.tolist() == [0, 1]
+
+
+def test_names_of_categories_in_other_letters():
+    categories = ["cat", "dining table", "Cat", "TV"]
+    given = ["CAT", "Cat", "Dining_Table", " dining  table", "tv", "", None, "unicorn", 2]
+    found = read_category_ids(given, len(given), lowest=0, categories=categories)
+    assert found.tolist() == [1, 3, 2, 2, 4, 0, 0, 0, 2]
