@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,8 +10,10 @@ import torch
 import torch.nn.functional as F
 
 from ...display import short_repr
-from ...masks import BoolArray, block_sums, dilate, erode, mask_boxes
+from ...masks import BoolArray, dilate, erode, mask_boxes
 from ...scene.render import relations
+from .borders import settle_borders
+from .planes import box_mean, shrink
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -79,7 +80,8 @@ def soft_outlines(
 ) -> SoftOutlines:
     """Find how far each object reaches into the pixels of its outline, and what colour it has there.
 
-    What a mask has left out of an object along its outline is added first (`loose_parts`). Around the outline of each
+    Where objects touch, pixels on the wrong side of their border change sides first (`settle_borders`), and what a mask
+    has left out of an object along its outline is added (`loose_parts`). Around the outline of each
     visible mask lies a band of pixels of which the mask alone does not tell whose they are.
     Their alpha is found by closed-form matting (`solve_alpha`), their colour by `front_colours`. Where alpha is above 0
     the pixel belongs to the object: it is hidden for what lies behind, whose colour it holds only in part. So a sharp
@@ -110,6 +112,9 @@ def soft_outlines(
     if not width or not count:
         return SoftOutlines(photo, modal, amodal, *nothing)
     band = max(2, round(width * max(photo.shape[:2]) / _UNIT))
+    settled, whole = settle_borders(photo, modal, amodal, order)
+    overwrite |= whole is not amodal
+    modal, amodal = settled, whole
     owner = np.full(photo.shape[:2], -1, np.int16)
     for index, mask in enumerate(modal):
         owner[mask] = index
@@ -290,26 +295,6 @@ def _soft_rim(
     return rim, levels, np.rint(255 * colour.clip(0, 1)).astype(np.uint8)
 
 
-def shrink(pixels: npt.NDArray[Any], step: int) -> torch.Tensor:
-    """Means of squares of `step` pixels; beyond the last row and column these are repeated.
-
-    Args:
-        pixels: (H, W) or (H, W, C), bool or uint8.
-        step: side of a square.
-
-    Returns:
-        (1, C, h, w) float32.
-
-    Example:
-        >>> shrink(np.arange(6, dtype=np.uint8).reshape(2, 3), 2)
-        tensor([[[[2.0000, 3.5000]]]])
-    """
-    sums = block_sums(pixels, step, repeat_edge=True)
-    planes = np.ascontiguousarray((sums[..., None] if sums.ndim == 2 else sums).transpose(2, 0, 1), np.float32)
-    planes /= step * step
-    return torch.from_numpy(planes)[None]
-
-
 def _pixels(blocks: tuple[slice, ...], step: int) -> tuple[slice, ...]:
     """The rows and columns of the pixels of blocks."""
     return tuple(slice(side.start * step, side.stop * step) for side in blocks)
@@ -420,20 +405,6 @@ def _conjugate_gradients(
         energy, before = float(residual @ scaled), energy
         direction = scaled + np.float32(energy / max(before, 1e-12)) * direction
     return x
-
-
-def box_mean(planes: torch.Tensor, radius: int) -> torch.Tensor:
-    """Means over squares of side 2 radius + 1 of planes (1, C, h, w), with nothing, 0, beyond the border.
-
-    Example:
-        >>> (box_mean(torch.ones(1, 1, 1, 3), 1)[0, 0, 0] * 9).round()
-        tensor([2., 3., 2.])
-    """
-    size = 2 * radius + 1
-    # Differences of running sums: the cost does not follow the radius.
-    down = F.pad(planes, (0, 0, radius + 1, radius)).cumsum(dim=2)
-    across = F.pad((down[:, :, size:] - down[:, :, :-size]) / size, (radius + 1, radius)).cumsum(dim=3)
-    return (across[..., size:] - across[..., :-size]) / size
 
 
 def front_colours(image: torch.Tensor, alpha: torch.Tensor, usable: torch.Tensor) -> torch.Tensor:
