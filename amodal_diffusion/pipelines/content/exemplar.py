@@ -14,6 +14,7 @@ from ...display import short_repr
 from ...masks import BoolArray, block_sums
 from ...models.pull_push import pull_push
 from .joins import blurred, join_copies
+from .materials import continue_materials
 from .shifts import DOWN, MOST_NODES, Level, Matches, Sheet, match
 
 MOST_PIXELS = 6_000
@@ -21,7 +22,6 @@ MOST_PIXELS = 6_000
 
 _MOST_AROUND = 200_000  # pixels of its window likewise
 _STRIP = 2**18  # pixels that are worked on at a time
-_SHARE = 0.6  # of the low frequencies that are continued smoothly; the rest is copied
 _DETAIL = 2.0  # pixels at the level of matching: detail is what a Gaussian of this width takes away
 
 
@@ -71,6 +71,7 @@ def fill_hole(
     most: int = MOST_PIXELS,
     nodes: int = MOST_NODES,
     down: float = DOWN,
+    materials: bool = False,
     out: npt.NDArray[np.uint8] | None = None,
 ) -> npt.NDArray[np.uint8]:
     """Fill a hole with pixels copied from elsewhere in a picture.
@@ -87,6 +88,7 @@ def fill_hole(
         most: pixels of the hole at the level at which its pixels are matched.
         nodes: see `match`.
         down: likewise.
+        materials: without `low`, the known pixels go on as a few materials (`continue_materials`).
         out: (H, W, 3) uint8, where the pixels of the hole are put; None makes a copy of the photo.
 
     Returns:
@@ -113,10 +115,11 @@ def fill_hole(
     sums = block_sums(sheet.pixels, scale) if others else sums
     pixels, copied = _shrunk(sheet.pixels, sums, sheet.usable, scale)
     target = torch.from_numpy(block_sums(hole, scale) > 0)
-    smooth = pull_push(image[None], ((seen > 0) & ~target)[None, None].float())[0]
+    beside = (seen > 0) & ~target
+    smooth = continue_materials(image, beside) if materials else pull_push(image[None], beside[None, None].float())[0]
     if bool(copied.any()):
         pixels = torch.where(copied > 0, pixels, pull_push(pixels[None], (copied > 0)[None, None].float())[0])
-    level = Level(smooth, (seen > 0) & ~target, target, pixels, copied >= 0.75, sheet.places)
+    level = Level(smooth, beside, target, pixels, copied >= 0.75, sheet.places)
     if low is not None:
         smooth = F.interpolate(low[None], size=smooth.shape[-2:], mode="bilinear", align_corners=False, antialias=True)[
             0
@@ -129,7 +132,7 @@ def fill_hole(
         tone = blurred(smooth - rough, target, _DETAIL)
         correction = join_copies(rough, found, level, tone)
         if blend:
-            correction += (_SHARE if low is None else 1.0) * blurred(smooth - rough - correction, target, _DETAIL)
+            correction += blurred(smooth - rough - correction, target, _DETAIL)
     copies = None if found is None else _Copies(found, sheet)
     blocks = block_sums(hole, scale) > 0
     step = max(1, _STRIP // (scale * hole.shape[1]))

@@ -14,6 +14,7 @@ from ...masks import BoolArray, block_sums, dilate, erode, mask_boxes
 from .exemplar import MOST_PIXELS, Source, fill_hole
 from .fillers import choose_filler
 from .inputs import ContentScene, window
+from .materials import like_beside
 from .shifts import DOWN, MOST_NODES, RADIUS
 
 _MIXED = 0.1  # share of what hides a hole in the colours beside it that is seen
@@ -27,6 +28,8 @@ _FEWEST_OF = 0.25  # of the most nodes and pixels, for a part, however small
 _LEAST_PART = 0.2  # of the hole's pixels, of a part that is filled on its own: the time must not follow their number
 _SMALL_PLACE = 0.1  # likewise, of the place of an object
 _DOWN = 4.0  # in place of `DOWN`, for backgrounds, where ground, wall and sky lie above one another
+_OUTLINE, _UNIT = 4, 640  # width in pixels of an outline that is neither known nor copied, where the photo is so large
+_LEAST_INNER = 0.6  # share of what is seen that lies within
 _FEWEST = 200  # visible pixels of another object that are worth a look
 
 
@@ -44,6 +47,8 @@ class Hole:
         textured: the filler of "auto" where there is texture to copy.
         share: of all that is filled, by which the time that it may take is measured.
         down: see `match`.
+        materials: colours go on as those of a few materials, see `fill_hole`.
+        textures: (h, w) bool, the pixels whose texture says which filler suits; None: those that may be copied.
 
     Example:
         >>> photo, hole = np.full((40, 40, 3), 9, np.uint8), np.zeros((40, 40), bool)
@@ -62,12 +67,15 @@ class Hole:
     textured: str = "blend"
     share: float = 1.0
     down: float = DOWN
+    materials: bool = False
+    textures: BoolArray | None = None
 
     __repr__ = short_repr
 
     def suiting_filler(self, network: str | None) -> str:
         """See `choose_filler`."""
-        return choose_filler(self.photo, self.hole, self.usable, network, self.textured)
+        textures = self.usable if self.textures is None else self.textures
+        return choose_filler(self.photo, self.hole, textures, network, self.textured)
 
     def fill(
         self, filler: str, low: Tensor | None = None, generator: torch.Generator | None = None
@@ -93,6 +101,7 @@ class Hole:
                 most=_limited(MOST_PIXELS, self.share),
                 nodes=_limited(MOST_NODES, share),
                 down=self.down,
+                materials=self.materials,
                 out=filled[where],
             )
         return filled
@@ -198,8 +207,10 @@ def object_hole(scene: ContentScene, index: int, margin: int, *, clean_seams: bo
     known = modal & ~hole
     if not known.any():
         hole, known = wanted, modal
-    usable = own_sources(known, min(margin, 1))
-    place = Hole(photo, hole, known, usable, (rows, columns))
+    known = within_outline(known, hole, round(_OUTLINE * max(scene.photo.shape[:2]) / _UNIT))
+    textures = own_sources(known, min(margin, 1))
+    usable = like_beside(photo, hole, known, textures)
+    place = Hole(photo, hole, known, usable, (rows, columns), materials=True, textures=textures)
     if usable.sum() < _PLENTY * hole.sum():
         place.others = [_mirrored(photo, usable), *_siblings(scene, index, place, margin)]
     return place
@@ -331,6 +342,32 @@ def own_sources(modal: BoolArray, margin: int) -> BoolArray:
         return modal
     inner = erode(modal, kernel="square", size=2 * margin + 1)
     return inner if inner.any() else modal
+
+
+def within_outline(known: BoolArray, hole: BoolArray, width: int) -> BoolArray:
+    """The visible pixels of an object that lie apart from its outline, where masks are off and colours mix.
+
+    Args:
+        known: (H, W) bool, what is seen.
+        hole: (H, W) bool, what is hidden: towards that there is no outline.
+        width: in pixels, at most; less where little would be left.
+
+    Returns:
+        (H, W) bool, within `known`; all of it where any width leaves little.
+
+    Example:
+        >>> known, hole = np.zeros((2, 30, 30), bool)
+        >>> known[10:20, :20] = hole[10:20, 20:] = True
+        >>> within_outline(known, hole, 2).any(axis=1).sum(), within_outline(known, hole, 2).any(axis=0).sum()
+        (np.int64(6), np.int64(20))
+    """
+    whole, count = known | dilate(hole, kernel="square", size=3), np.count_nonzero(known)
+    while width:
+        inner: BoolArray = known & erode(whole, kernel="square", size=2 * width + 1)
+        if np.count_nonzero(inner) >= _LEAST_INNER * count:
+            return inner
+        width //= 2
+    return known
 
 
 def mixed_rim(photo: npt.NDArray[np.uint8], hole: BoolArray, beside: BoolArray, most: int) -> int:

@@ -1,0 +1,123 @@
+"""An object's hidden part as a few materials that go on: which colours lie where, and what may be copied there."""
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ...masks import BoolArray, block_sums, dilate
+from ...models.pull_push import pull_push
+
+_MATERIALS = 4
+_STEPS = 8  # of k-means
+_MOST = 2000  # pixels that it looks at
+_SHARP = 2  # power of a material's share of a pixel: 1 blends them as a membrane does, more draws borders between them
+_LOOKED = 1500  # pixels of a hole at the level at which likeness is looked at, about
+_RADIUS = 2  # of the patches that are compared there
+_BESIDE = 6  # pixels there, the rim that a source must be like
+_MOST_RIM = 600  # patches of it
+_USUAL = 0.8  # share of the rim's patches that are as like another one as is usual
+_FACTOR = 1.5  # times the usual distance of two patches, from which on a source shows something else
+_LEAST = 6 / 255  # that is usual
+_KEPT = 0.3  # share of the sources, or of the hole if it is smaller, that stays in any case: what is most like it
+
+
+def continue_materials(image: Tensor, known: Tensor) -> Tensor:
+    """Continue known colours over the rest of a picture, as a few materials with borders between them.
+
+    A smooth blend of a shirt and an arm is the colour of neither. So the known colours are sorted into a few kinds
+    (k-means), each pixel gets shares of them by continuing where each of them is known (`pull_push`), and these
+    shares, sharpened, mix the colours of each kind, continued alone. What is rare counts less: a shadow or a strap does
+    not go on as cloth does.
+
+    Args:
+        image: (3, h, w) float32 in [0, 1].
+        known: (h, w) bool.
+
+    Returns:
+        (3, h, w) float32; the known pixels as they are, zeros where nothing is known.
+
+    Example:
+        >>> known = torch.arange(12).expand(8, 12)
+        >>> known = (known < 4) | (known > 7)
+        >>> image = (torch.arange(12) > 5).float().expand(3, 8, 12)
+        >>> continue_materials(image, known)[0, 4, 4:8].round(decimals=1)
+        tensor([0.1000, 0.3000, 0.7000, 0.9000])
+    """
+    colours = image[:, known].T  # [n, 3]
+    if len(colours) < 2 * _MATERIALS:
+        return pull_push(image[None], known[None, None].float())[0]
+    centres = _kinds(colours[:: -(-len(colours) // _MOST)])
+    kind = torch.cdist(colours, centres).argmin(1)
+    where = torch.zeros(len(centres), *known.shape)
+    where[:, known] = F.one_hot(kind, len(centres)).T.float()
+    shares = pull_push(where[None], known[None, None].float())[0].clamp(0, 1)
+    alone = pull_push(image.expand(len(centres), *image.shape), where[:, None])  # [K, 3, h, w]
+    common = kind.bincount(minlength=len(centres)) / len(kind)
+    weights = shares**_SHARP * common.view(-1, 1, 1)
+    mixed = (weights[:, None] * alone).sum(0) / weights.sum(0).clamp(min=1e-8)
+    return torch.where(known, image, mixed)
+
+
+def _kinds(colours: Tensor) -> Tensor:
+    """(K, 3) k-means of colours (n, 3), from equal parts of them along their main axis."""
+    centred = colours - colours.mean(0)
+    along = centred @ torch.linalg.eigh(centred.T @ centred).eigenvectors[:, -1]
+    parts = colours[along.argsort(stable=True)].tensor_split(_MATERIALS)
+    centres = torch.stack([part.mean(0) for part in parts])
+    for _ in range(_STEPS):
+        kind = torch.cdist(colours, centres).argmin(1)
+        counts = kind.bincount(minlength=len(centres))
+        sums = torch.zeros_like(centres).index_add_(0, kind, colours)
+        centres = torch.where(counts[:, None] > 0, sums / counts.clamp(min=1)[:, None], centres)
+    return centres
+
+
+def like_beside(photo: npt.NDArray[np.uint8], hole: BoolArray, known: BoolArray, usable: BoolArray) -> BoolArray:
+    """The pixels that may be copied into a hole and look like something beside it.
+
+    A mouth, a hand or a buckle would be seen to be a copy wherever no such thing reaches the hole.
+
+    Args:
+        photo: (h, w, 3) uint8.
+        hole: (h, w) bool.
+        known: (h, w) bool, what is seen of the object.
+        usable: (h, w) bool, what may be copied of it.
+
+    Returns:
+        (h, w) bool, within `usable`; all of it where next to nothing is known.
+
+    Example:
+        >>> photo, hole = np.full((40, 60, 3), 90, np.uint8), np.zeros((40, 60), bool)
+        >>> hole[:, :20], photo[10:20, 45:55] = True, 200
+        >>> like_beside(photo, hole, ~hole, ~hole)[15, [25, 50]]
+        array([ True, False])
+    """
+    scale = max(1, round((np.count_nonzero(hole) / _LOOKED) ** 0.5))
+    counts = block_sums(known, scale)
+    seen, target = counts > 0.5 * scale**2, block_sums(hole, scale) > 0
+    rim = dilate(target, kernel="square", size=2 * _BESIDE + 1) & seen & ~target
+    sources = block_sums(usable, scale) > 0
+    if np.count_nonzero(rim) < _BESIDE or not sources.any():
+        return usable
+    sums = block_sums(photo * known[..., None], scale) / (255 * np.maximum(counts, 1))[..., None]
+    image = torch.from_numpy(sums.astype(np.float32)).permute(2, 0, 1)
+    image = pull_push(image[None], torch.from_numpy(seen)[None, None].float())
+    patches = F.unfold(F.pad(image, (_RADIUS,) * 4, mode="replicate"), 2 * _RADIUS + 1)[0].T  # [n, 75]
+    beside = torch.from_numpy(np.flatnonzero(rim))
+    beside = beside[:: -(-len(beside) // _MOST_RIM)]
+    apart = torch.cdist(patches[beside], patches[beside]).square() / patches.shape[1]
+    y, x = beside // rim.shape[1], beside % rim.shape[1]
+    apart[((y[:, None] - y).abs() <= _RADIUS) & ((x[:, None] - x).abs() <= _RADIUS)] = torch.inf
+    own = apart.amin(1)
+    own = own[own < torch.inf]
+    usual = max(_LEAST**2, float(own.quantile(_USUAL)) if len(own) else 0)
+    places = torch.from_numpy(np.flatnonzero(sources))
+    nearest = torch.cdist(patches[places], patches[beside]).amin(1).square() / patches.shape[1]
+    fewest = _KEPT * min(np.count_nonzero(sources), np.count_nonzero(target)) / len(places)
+    limit = max(_FACTOR**2 * usual, float(nearest.quantile(min(1, fewest))))
+    alike = np.zeros_like(sources)
+    alike.ravel()[places.numpy()] = (nearest <= limit).numpy()
+    kept: BoolArray = usable & alike.repeat(scale, axis=0).repeat(scale, axis=1)[: hole.shape[0], : hole.shape[1]]
+    return kept
