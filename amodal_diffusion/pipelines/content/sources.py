@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ...display import short_repr
 from ...masks import BoolArray, block_sums, dilate, erode, mask_boxes
+from ..strays import strayed, strayed_step
 from .exemplar import MOST_PIXELS, Source, fill_hole
 from .fillers import choose_filler
 from .inputs import ContentScene, window
@@ -28,7 +29,7 @@ _FEWEST_OF = 0.25  # of the most nodes and pixels, for a part, however small
 _LEAST_PART = 0.2  # of the hole's pixels, of a part that is filled on its own: the time must not follow their number
 _SMALL_PLACE = 0.1  # likewise, of the place of an object
 _DOWN = 4.0  # in place of `DOWN`, for backgrounds, where ground, wall and sky lie above one another
-_OUTLINE, _UNIT = 4, 640  # width in pixels of an outline that is neither known nor copied, where the photo is so large
+_OUTLINE, _UNIT = 4, 640  # width in pixels of an outline that is not copied, where the photo is so large
 _LEAST_INNER = 0.6  # share of what is seen that lies within
 _FEWEST = 200  # visible pixels of another object that are worth a look
 
@@ -207,8 +208,8 @@ def object_hole(scene: ContentScene, index: int, margin: int, *, clean_seams: bo
     known = modal & ~hole
     if not known.any():
         hole, known = wanted, modal
-    known = within_outline(known, hole, round(_OUTLINE * max(scene.photo.shape[:2]) / _UNIT))
-    textures = own_sources(known, min(margin, 1))
+    known, inner = unmixed(scene, index, (rows, columns), known, hole)
+    textures = own_sources(inner, min(margin, 1))
     usable = like_beside(photo, hole, known, textures)
     place = Hole(photo, hole, known, usable, (rows, columns), materials=True, textures=textures)
     if usable.sum() < _PLENTY * hole.sum():
@@ -342,6 +343,30 @@ def own_sources(modal: BoolArray, margin: int) -> BoolArray:
         return modal
     inner = erode(modal, kernel="square", size=2 * margin + 1)
     return inner if inner.any() else modal
+
+
+def unmixed(
+    scene: ContentScene, index: int, where: tuple[slice, slice], known: BoolArray, hole: BoolArray
+) -> tuple[BoolArray, BoolArray]:
+    """What is known of an object without pixels that look like what is beside it, and the part of it to copy from.
+
+    Args:
+        scene: the photo and its objects.
+        index: of the object.
+        where: rows and columns, a window of the photo.
+        known: (h, w) bool there, visible pixels of the object.
+        hole: (h, w) bool there, its hidden part.
+
+    Returns:
+        (h, w) bool each, within `known`; where more than half of it looks like something else, nothing is left out.
+    """
+    size, modal = scene.photo.shape[:2], scene.modal[(index, *where)]
+    outside = ~modal if scene.unknown is None else ~(modal | scene.unknown[where])
+    inner = within_outline(known, hole, round(_OUTLINE * max(size) / _UNIT))
+    own = ~strayed(scene.photo[where], outside, modal, strayed_step(*size))
+    if 2 * np.count_nonzero(known & own) <= np.count_nonzero(known) or not (inner & own).any():
+        return known, inner
+    return known & own, inner & own
 
 
 def within_outline(known: BoolArray, hole: BoolArray, width: int) -> BoolArray:

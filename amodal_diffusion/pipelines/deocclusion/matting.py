@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from ...display import short_repr
 from ...masks import BoolArray, dilate, erode, mask_boxes
 from ...scene.render import relations
+from ..planes import box_mean, shrink
 from .borders import settle_borders
-from .planes import box_mean, shrink
 
 FloatArray = npt.NDArray[np.float32]
 

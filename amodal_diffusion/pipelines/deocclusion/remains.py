@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from ...masks import BoolArray, block_sums, dilate
-from .planes import box_mean, shrink
+from ..planes import box_mean, shrink
 
 _SIDE = 640  # longer side in pixels of the photo on which remains are looked for, at most
 _REACH = 6  # pixels there

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from ...masks import BoolArray, dilate
 from ...models.pull_push import pull_push
-from .planes import box_mean, shrink
+from ..planes import box_mean, shrink
 
 FloatArray = npt.NDArray[np.float32]
 

@@ -6,6 +6,7 @@ import torch
 
 from amodal_diffusion import ContentPipeline
 from amodal_diffusion.models.pull_push import pull_push
+from amodal_diffusion.pipelines.content import sources
 from amodal_diffusion.pipelines.content.materials import continue_materials, like_beside
 from amodal_diffusion.pipelines.content.sources import within_outline
 
@@ -86,3 +87,22 @@ def test_outlines_are_left_out_but_towards_the_hole():
     thin = np.zeros_like(known)
     thin[10:13, 10:50] = True
     np.testing.assert_array_equal(within_outline(thin, hole & ~thin, 4), thin)
+
+
+def test_what_the_mask_holds_of_its_surroundings_hardly_goes_on(monkeypatch):
+    """A white dog on grass: its mask reaches four pixels beyond it, the hole beyond these."""
+    picture = np.random.default_rng(0).integers(0, 12, (100, 140, 3)).astype(np.uint8) + np.uint8([40, 110, 30])
+    dog, hidden = np.zeros((2, 100, 140), bool)
+    dog[20:80, 20:110] = True
+    picture[dog] = np.random.default_rng(1).integers(215, 245, (int(dog.sum()), 1), np.uint8)
+    hidden[20:84, 80:110] = True
+    seen = np.zeros_like(dog)
+    seen[16:84, 16:110] = True
+    picture[hidden], seen = (120, 30, 200), seen & ~hidden
+    pipe, green = ContentPipeline(filler="blend"), []
+    for strayed in (sources.strayed, lambda photo, mask, others, step: np.zeros_like(mask)):
+        monkeypatch.setattr(sources, "strayed", strayed)
+        tile = pipe(picture, seen[None], (seen | hidden)[None], occluder_masks=hidden).objects[0]
+        painted = tile[4:68, 64:94, :3].astype(int)
+        green.append((painted[..., 1] > painted[..., 0] + 15).mean())
+    assert green[0] < 0.3 and green[0] < 0.4 * green[1]

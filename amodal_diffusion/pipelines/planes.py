@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
-from ...masks import block_sums
+from ..masks import block_sums
 
 
 def shrink(pixels: npt.NDArray[Any], step: int) -> torch.Tensor:
