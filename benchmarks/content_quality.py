@@ -9,7 +9,9 @@ the occluder's rim, as photos do; without it rims are sharp.
 
 PSNR, SSIM, detail (`gradient`, the truth's is 1) and the occluder's colour left along the seam (`leak`) are those of
 `amodal_diffusion.metrics.FillMetrics`; the distances on EfficientNet-lite0, made like LPIPS and FID and not comparable
-with them, those of `LiteDistances`. Seconds are processor time for one hole, with one thread.
+with them, those of `LiteDistances`. `leak_chance` is the leak with the colours of the other scenes' occluders, which
+were never in the photo: a fill that errs by chance has as much of either, so only what `leak` is above it has leaked.
+Seconds are processor time for one hole, with one thread.
 
     python benchmarks/content_quality.py --sheet runs/sheet --scene_model pipelines/deocclusion --dataset a.json
 
@@ -23,6 +25,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from common import environment, format_environment, write_json
 from fills.edges import table
@@ -32,22 +35,31 @@ from fills.rivals import CONTRIB, CONTRIB_HINT, Filler, mean_colour, opencv_fill
 
 from amodal_diffusion import ContentPipeline, ScenePipeline
 from amodal_diffusion.images import save_image
-from amodal_diffusion.metrics import FillMetrics, LiteDistances
+from amodal_diffusion.metrics import FillMetrics, LiteDistances, fill_leak
 
 SHEET_ROWS, SHEET_SIDE = 4, 400
-COLUMNS = ("psnr", "psnr_pooled", "ssim", "gradient", "leak", "lite_lpips", "lite_fid", "lite_texture", "seconds")
+COLUMNS = tuple("psnr psnr_pooled ssim gradient leak leak_chance lite_lpips lite_fid lite_texture seconds".split())
 
 
 def evaluate(filler: Filler, scenes: Sequence[PastedScene]) -> dict[str, float]:
     """The figures of one filler over scenes of one kind."""
     metrics, distances, seconds = FillMetrics(), LiteDistances(), 0.0
+    chance: list[float] = []
     for scene in scenes:
         start = time.process_time()
         picture = filler(scene)
         seconds += time.process_time() - start
         metrics.update(picture, scene.truth, scene.hole, scene.occluder_color)
         distances.update(picture, scene.truth, scene.hole)
-    return {**metrics.compute(), **distances.compute(), "seconds": seconds / max(1, len(scenes))}
+        others = [other.occluder_color for other in scenes if other is not scene]
+        chance += [fill_leak(picture, scene.truth, scene.hole, color) for color in others]
+    by_chance = float(np.nanmean(chance)) if np.isfinite(chance).any() else float("nan")
+    return {
+        **metrics.compute(),
+        "leak_chance": by_chance,
+        **distances.compute(),
+        "seconds": seconds / max(1, len(scenes)),
+    }
 
 
 def report(fillers: Mapping[str, Filler], scenes: Mapping[str, Sequence[PastedScene]]) -> dict[str, Any]:

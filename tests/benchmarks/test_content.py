@@ -112,6 +112,8 @@ def test_figures_look_inside_the_hole_alone(scenes):
     assert figures["psnr"] > 60 and figures["leak"] == 0 and figures["seconds"] >= 0
     figures = content_quality.evaluate(lambda scene: scene.photo, chosen)
     assert figures["psnr"] < 30 and figures["leak"] > 0.5
+    if len(chosen) > 1:  # colours that were never in the photo
+        assert figures["leak_chance"] < figures["leak"]
 
 
 def test_table_and_picture(dataset, small, tmp_path, capsys):
