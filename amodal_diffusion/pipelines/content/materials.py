@@ -1,5 +1,7 @@
 """An object's hidden part as a few materials that go on: which colours lie where, and what may be copied there."""
 
+from math import ceil
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -14,6 +16,8 @@ _STEPS = 8  # of k-means
 _MOST = 2000  # pixels that it looks at
 _SHARP = 2  # power of a material's share of a pixel: 1 blends them as a membrane does, more draws borders between them
 _LOOKED = 1500  # pixels of a hole at the level at which likeness is looked at, about
+_MOST_AROUND = 100_000  # pixels of its window likewise
+_AT_ONCE = 8192  # sources that are compared with the rim at a time
 _RADIUS = 2  # of the patches that are compared there
 _BESIDE = 6  # pixels there, the rim that a source must be like
 _MOST_RIM = 600  # patches of it
@@ -94,7 +98,7 @@ def like_beside(photo: npt.NDArray[np.uint8], hole: BoolArray, known: BoolArray,
         >>> like_beside(photo, hole, ~hole, ~hole)[15, [25, 50]]
         array([ True, False])
     """
-    scale = max(1, round((np.count_nonzero(hole) / _LOOKED) ** 0.5))
+    scale = max(1, round((np.count_nonzero(hole) / _LOOKED) ** 0.5), ceil((hole.size / _MOST_AROUND) ** 0.5))
     counts = block_sums(known, scale)
     seen, target = counts > 0.5 * scale**2, block_sums(hole, scale) > 0
     rim = dilate(target, kernel="square", size=2 * _BESIDE + 1) & seen & ~target
@@ -114,7 +118,8 @@ def like_beside(photo: npt.NDArray[np.uint8], hole: BoolArray, known: BoolArray,
     own = own[own < torch.inf]
     usual = max(_LEAST**2, float(own.quantile(_USUAL)) if len(own) else 0)
     places = torch.from_numpy(np.flatnonzero(sources))
-    nearest = torch.cdist(patches[places], patches[beside]).amin(1).square() / patches.shape[1]
+    nearest = torch.cat([torch.cdist(patches[some], patches[beside]).amin(1) for some in places.split(_AT_ONCE)])
+    nearest = nearest.square() / patches.shape[1]
     fewest = _KEPT * min(np.count_nonzero(sources), np.count_nonzero(target)) / len(places)
     limit = max(_FACTOR**2 * usual, float(nearest.quantile(min(1, fewest))))
     alike = np.zeros_like(sources)

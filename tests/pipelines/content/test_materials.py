@@ -6,7 +6,7 @@ import torch
 
 from amodal_diffusion import ContentPipeline
 from amodal_diffusion.models.pull_push import pull_push
-from amodal_diffusion.pipelines.content import sources
+from amodal_diffusion.pipelines.content import materials, sources
 from amodal_diffusion.pipelines.content.materials import continue_materials, like_beside
 from amodal_diffusion.pipelines.content.sources import within_outline
 
@@ -106,3 +106,18 @@ def test_what_the_mask_holds_of_its_surroundings_hardly_goes_on(monkeypatch):
         painted = tile[4:68, 64:94, :3].astype(int)
         green.append((painted[..., 1] > painted[..., 0] + 15).mean())
     assert green[0] < 0.3 and green[0] < 0.4 * green[1]
+
+
+def test_likeness_of_a_long_thin_hole_takes_no_more_than_its_window_allows(monkeypatch):
+    """A scratch across a large object: its window is nearly all of it."""
+    sides = []
+    monkeypatch.setattr(materials, "_MOST_AROUND", 2000)
+    monkeypatch.setattr(materials, "_AT_ONCE", 300)
+    monkeypatch.setattr(
+        materials, "pull_push", lambda image, known: (sides.append(image.shape[-2:]), pull_push(image, known))[1]
+    )
+    photo, hole = np.full((200, 400, 3), 90, np.uint8), np.zeros((200, 400), bool)
+    hole[100, 10:390], photo[20:60, 300:360] = True, 200
+    found = like_beside(photo, hole, ~hole, ~hole)
+    assert len(sides) == 1 and sides[0][0] * sides[0][1] <= 2100
+    assert found[90, 200] and not found[40, 330] and not found[hole].any()
