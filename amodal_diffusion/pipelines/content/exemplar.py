@@ -14,6 +14,7 @@ from ...display import short_repr
 from ...masks import BoolArray, block_sums
 from ...models.pull_push import pull_push
 from .joins import blurred, join_copies
+from .lines import Line
 from .materials import continue_materials
 from .shifts import DOWN, MOST_NODES, Level, Matches, Sheet, match
 
@@ -72,6 +73,7 @@ def fill_hole(
     nodes: int = MOST_NODES,
     down: float = DOWN,
     materials: bool = False,
+    lines: Sequence[Line] = (),
     out: npt.NDArray[np.uint8] | None = None,
 ) -> npt.NDArray[np.uint8]:
     """Fill a hole with pixels copied from elsewhere in a picture.
@@ -89,6 +91,7 @@ def fill_hole(
         nodes: see `match`.
         down: likewise.
         materials: without `low`, the known pixels go on as a few materials (`continue_materials`).
+        lines: straight edges that go on across the hole, in pixels.
         out: (H, W, 3) uint8, where the pixels of the hole are put; None makes a copy of the photo.
 
     Returns:
@@ -105,7 +108,7 @@ def fill_hole(
     out = photo.copy() if out is None else out
     scale, count = 1, np.count_nonzero(hole)
     while count > most * scale**2 or hole.size > _MOST_AROUND * scale**2:
-        scale *= 2
+        scale += 1
     photo, hole, known, usable = (_padded(array, scale) for array in (photo, hole, known, usable))
     sheet = Sheet.of_picture(photo, usable, scale)
     for other in others:
@@ -124,7 +127,10 @@ def fill_hole(
         smooth = F.interpolate(low[None], size=smooth.shape[-2:], mode="bilinear", align_corners=False, antialias=True)[
             0
         ]
-    found = match(level, generator, nodes, down)
+    lines = [line.scaled(1 / scale) for line in lines]
+    level = level.with_lines(lines)
+    smooth = level.image if low is None else smooth
+    found = match(level, generator, nodes, down, lines)
     if found is None:
         correction = smooth
     else:
@@ -133,7 +139,7 @@ def fill_hole(
         correction = join_copies(rough, found, level, tone)
         if blend:
             correction += blurred(smooth - rough - correction, target, _DETAIL)
-    copies = None if found is None else _Copies(found, sheet)
+    copies = None if found is None else _Copies(found, sheet, correction)
     blocks = block_sums(hole, scale) > 0
     step = max(1, _STRIP // (scale * hole.shape[1]))
     for row in range(0, len(blocks), step):  # no floats of a large photo
@@ -154,10 +160,13 @@ def fill_hole(
 
 
 class _Copies:
-    """The colours that matches of a coarser level give to the pixels of the full picture."""
+    """The colours that matches of a coarser level give to the pixels of the full picture.
 
-    def __init__(self, found: Matches, sheet: Sheet) -> None:
-        self.found, self.sheet = found, sheet
+    `correction` (3, h, w) is added to the copies. It may jump where two of them meet, so that it is mixed with them.
+    """
+
+    def __init__(self, found: Matches, sheet: Sheet, correction: Tensor) -> None:
+        self.found, self.sheet, self.correction = found, sheet, correction.permute(1, 2, 0).numpy()
         self.flat = sheet.pixels.reshape(-1, 3)
         wide, scale = sheet.usable.shape[1], sheet.scale
         rows, columns = np.ogrid[: found.index.shape[0], : found.index.shape[1]]
@@ -169,22 +178,22 @@ class _Copies:
         self.even = np.all([corner == corners[0] for corner in corners[1:]], axis=0)
 
     def add_to(self, colours: npt.NDArray[np.float32], part: tuple[slice, slice], inside: BoolArray) -> None:
-        """Add them, in [0, 255], to (3, h, w), the pixels of some blocks, of which those `inside` are looked at."""
+        """Add them, in [0, 255], to the correction (3, h, w) of some blocks; only pixels `inside` are looked at."""
         scale, wide = self.sheet.scale, self.sheet.usable.shape[1]
         y, x = (np.arange(side.start, side.stop) for side in _pixels(part, scale))
         place = _repeated(self.shifts[part], scale) + (y[:, None] * wide + x)
         copied = self.flat.take(place, axis=0, mode="clip")
+        for channel in range(3):
+            colours[channel] += copied[..., channel]
         if scale > 1:
             corners = self.even[part[0].start : part[0].stop + 1, part[1].start : part[1].stop + 1]
             start = scale // 2
             even = _repeated(corners, scale)[start : start + len(y), start : start + len(x)]
             mixed = np.nonzero(inside & ~even)
-            copied[mixed] = self._mixed(y[mixed[0]], x[mixed[1]])
-        for channel in range(3):
-            colours[channel] += copied[..., channel]
+            colours[:, mixed[0], mixed[1]] = self._mixed(y[mixed[0]], x[mixed[1]]).T
 
     def _mixed(self, y: npt.NDArray[np.int64], x: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-        """(n, 3) in [0, 255], of pixels along seams, which mix what the four nearest matches say."""
+        """(n, 3) in [0, 255], corrected, of pixels along seams, which mix what the four nearest matches say."""
         (height, width), (rows, columns) = self.found.index.shape, self.sheet.usable.shape
         scale, matched = self.sheet.scale, self.found.matched.numpy()
         colours, total = np.zeros((len(y), 3), np.float32), np.zeros(len(y), np.float32)
@@ -201,7 +210,7 @@ class _Copies:
                 py, px = py.clip(0, rows - 1), px.clip(0, columns - 1)
                 there = matched[cy, cx] & within & self.sheet.usable[py, px]
                 votes = (weight**4 * there + 1e-9).astype(np.float32)
-                colours += self.sheet.pixels[py, px] * votes[:, None]
+                colours += (self.sheet.pixels[py, px] + 255 * self.correction[cy, cx]) * votes[:, None]
                 total += votes
         return colours / total[:, None]
 

@@ -22,7 +22,7 @@ FILLERS = ("auto", "blend", "exemplar", "smooth", "pcnet-c", "inpainter")
 
 _FEWEST = 64  # pixels to copy from; with fewer every copy would be seen to be one
 _LEAST_SHARE = 0.05  # of the pixels to fill
-_PLAIN = 1.5  # of 255: mean difference of neighbours below which there is nothing to copy at all
+_PLAIN, _PLAIN_GROUND = 1.5, 1.0  # of 255: mean difference of neighbours below which there is nothing to copy at all
 _STEP = 3  # of 255: difference from which on it is one of texture
 _GRAIN = 0.4  # share of such differences from which on an object has texture
 _BLOCKS, _PATTERN = (2, 4), 0.5  # likewise of blocks of so many pixels: stripes are plain but for their edges
@@ -131,7 +131,8 @@ def choose_filler(
         return network or "smooth"
     grey = photo[..., 1]
     steps = np.concatenate(_steps(grey, usable))
-    if not len(steps) or steps.mean() < _PLAIN or (textured == "blend" and not _has_texture(grey, usable)):
+    plain = _PLAIN if textured == "blend" else _PLAIN_GROUND
+    if not len(steps) or steps.mean() < plain or (textured == "blend" and not _has_texture(grey, usable)):
         return "smooth"
     return textured
 

@@ -12,6 +12,7 @@ from .shifts import Level, Matches
 _TRUSTED = 1.0  # pixels of the level: the rim is compared by means of this width
 _DOUBTED = 2.0  # times what is usual: distance of colours from which on the rim is thought to show something else
 _LEAST = 0.08  # that is usual
+_FALL = 3  # how steeply the trust in the rim falls there: what little is left would still shine far into the hole
 _REACH = 20.0  # pixels likewise: over which the photo's colours reach into the hole
 _BREAK = 0.25  # distance of colours from which on two copies are thought to show different things
 _GRAIN = 3.0  # times the usual difference of neighbours, below which what two copies say is grain
@@ -57,7 +58,7 @@ def join_copies(copied: Tensor, found: Matches, level: Level, tone: Tensor) -> T
     misfit = blurred(level.image[:, part[0], part[1]] - here, rim, _TRUSTED)
     apart = misfit.square().sum(0)
     usual = _DOUBTED**2 * (apart[rim].median().clamp(min=_LEAST**2) if bool(rim.any()) else 1)
-    trust = rim / (1 + apart / usual)
+    trust = rim / (1 + (apart / usual) ** _FALL)
     tone = tone[:, part[0], part[1]]
     tone = tone / (1 + tone.square().sum(0) / usual)
     links, jumps = [], []

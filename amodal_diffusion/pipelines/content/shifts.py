@@ -1,7 +1,7 @@
 """Holes covered with shifted copies of what is seen: which shifts, and where the seams between them run."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -13,6 +13,8 @@ from torch import Tensor
 
 from ...display import short_repr
 from ...masks import BoolArray, dilate
+from ...models.pull_push import pull_push
+from .lines import Line, draw_lines
 
 RADIUS = 3
 """Of the patches that are compared, in pixels: they are 7 x 7. So wide is the rim where copies meet the photo."""
@@ -34,10 +36,14 @@ _SWEEPS = 3  # of messages, to and fro, along rows and columns
 _SEAM_STEPS = 8
 _PRICE = 0.04  # of a seam, for each pair of neighbours, in variances of the colours that may be copied
 _TONE = 0.15  # weight of the distance from the colours that go on smoothly
+_TONE_BESIDE = 0.5  # likewise, where the colours are those beside a line
 _AWAY = 0.5  # of a shift by the whole width, in such variances
 DOWN = 2.0
 """How many times as much as a shift across one down or up by as many pixels costs."""
 
+_GUIDED = 2  # weight of a pixel on a line that goes on across the hole, where one of the photo beside it has 1
+_MOST_ALONG = 10  # shifts along such lines, in place of as many dominant ones
+_PARTS = 10  # of a line's length, by some of which the shifts along it go
 _NEVER = 10.0  # of a copy from what may not be copied; squared distances of colours are below 3
 
 
@@ -100,6 +106,7 @@ class Level:
         sheet: (3, h', w') float32 in [0, 1]; likewise.
         usable: (h', w') bool.
         places: (h', w', 2) float32, in pixels of this level.
+        guide: (h, w) float32 in [0, 1], how far the picture is known in the hole, too: along lines. None: nowhere.
 
     Example:
         >>> mask = torch.ones(8, 8, dtype=torch.bool)
@@ -114,6 +121,7 @@ class Level:
     sheet: Tensor
     usable: Tensor
     places: Tensor
+    guide: Tensor | None = None
 
     __repr__ = short_repr
 
@@ -123,7 +131,31 @@ class Level:
         sheet, share = _shrink(self.sheet, self.usable)
         target = _pool(self.target.float()[None])[0] > 0
         places = _pool(self.places.permute(2, 0, 1))
-        return Level(image, (seen > 0) & ~target, target, sheet, share >= 0.75, places.permute(1, 2, 0) / 2)
+        guide = None if self.guide is None else _pool(self.guide[None])[0]
+        return Level(image, (seen > 0) & ~target, target, sheet, share >= 0.75, places.permute(1, 2, 0) / 2, guide)
+
+    def with_lines(self, lines: Sequence[Line]) -> "Level":
+        """Straight edges go on across the hole, with their colours on both sides, and other colours between them."""
+        colours, drawn = draw_lines(lines, self.target.numpy())
+        if not drawn.any():
+            return self
+        guide = torch.from_numpy(drawn)
+        image = torch.where(guide, torch.from_numpy(colours), self.image)
+        smooth = pull_push(image[None], (guide | self.known)[None, None].float())[0]
+        return replace(self, image=torch.where(self.target & ~guide, smooth, image), guide=guide.float())
+
+    def weights(self) -> Tensor:
+        """(h, w) float32, how much of a difference between the picture and a copy counts."""
+        beside = (~self.target).float()
+        return beside if self.guide is None else beside + _GUIDED * self.guide * self.target
+
+    def tone_weights(self) -> Tensor:
+        """(h, w) float32, likewise of the mean colours."""
+        weights = _TONE * self.target
+        if self.guide is None:
+            return weights
+        beside = F.max_pool2d(self.guide[None], 4 * RADIUS + 1, 1, 2 * RADIUS)[0]
+        return weights + (_TONE_BESIDE - _TONE) * beside * self.target
 
 
 @dataclass
@@ -146,7 +178,13 @@ class Matches:
     __repr__ = short_repr
 
 
-def match(level: Level, generator: torch.Generator, nodes: int = MOST_NODES, down: float = DOWN) -> Matches | None:
+def match(
+    level: Level,
+    generator: torch.Generator,
+    nodes: int = MOST_NODES,
+    down: float = DOWN,
+    lines: Sequence[Line] = (),
+) -> Matches | None:
     """Cover a hole with few large copies of what is seen, each shifted to where it continues the photo.
 
     Patches of a picture resemble others at few shifts, along which its texture and its straight edges go on [He and
@@ -160,6 +198,7 @@ def match(level: Level, generator: torch.Generator, nodes: int = MOST_NODES, dow
         generator: of random samples.
         nodes: pixels of the level at which shifts are chosen, at most.
         down: how many times as much as a shift across one down or up by as many pixels costs.
+        lines: straight edges that go on across the hole, in pixels of the finest level; see `Level.with_lines`.
 
     Returns:
         The matches at that level, or None where the sheet has next to nothing to copy from.
@@ -179,8 +218,8 @@ def match(level: Level, generator: torch.Generator, nodes: int = MOST_NODES, dow
         levels.append(coarser)
     if int(level.usable.sum()) < _FEWEST:
         return None
-    near = _nodes(levels[-1])
-    chosen = _choose(levels[-1], near, _candidates(levels[-1], near, generator, nodes), down)
+    near, coarse = _nodes(levels[-1]), [line.scaled(0.5 ** (len(levels) - 1)) for line in lines]
+    chosen = _choose(levels[-1], near, _candidates(levels[-1], near, generator, nodes, coarse), down)
     shifts = torch.zeros(*near.shape, 2, dtype=torch.int64)
     shifts[near] = _move_seams(levels[-1], near, chosen)
     for current in reversed(levels[:-1]):
@@ -237,8 +276,8 @@ def _mean(planes: Tensor) -> Tensor:
     return F.avg_pool2d(planes[None], size, 1, RADIUS, count_include_pad=False)[0].flatten(1).T.contiguous()
 
 
-def _candidates(level: Level, near: Tensor, generator: torch.Generator, nodes: int) -> Tensor:
-    """(K, 2) shifts: the dominant ones, and more where these bring nothing."""
+def _candidates(level: Level, near: Tensor, generator: torch.Generator, nodes: int, lines: Sequence[Line]) -> Tensor:
+    """(K, 2) shifts: the dominant ones, those to either side and along lines, and more where these bring nothing."""
     (height, width), (rows, columns) = level.target.shape, level.usable.shape
     y, x = near.nonzero(as_tuple=True)
     counts = torch.zeros(rows + height, columns + width)
@@ -261,8 +300,10 @@ def _candidates(level: Level, near: Tensor, generator: torch.Generator, nodes: i
     shifts = peaks.nonzero()[best] - torch.tensor([height, width])
     y, x = level.target.nonzero(as_tuple=True)
     reached = _sources(level, y[:, None], x[:, None], shifts)[1].float()  # [T, K]
-    kept = (counts[peaks][best] * (0.05 + reached.mean(0))).argsort(descending=True, stable=True)[:_MOST_SHIFTS]
-    shifts = torch.cat([shifts[kept], _level_shifts(level, near, round(side / _NEAR))]).unique(dim=0)
+    along = _line_shifts(level, lines)
+    kept = (counts[peaks][best] * (0.05 + reached.mean(0))).argsort(descending=True, stable=True)
+    shifts = shifts[kept[: _MOST_SHIFTS - len(along)]]
+    shifts = torch.cat([shifts, along, _level_shifts(level, near, round(side / _NEAR))]).unique(dim=0)
     missed = ~_sources(level, y[:, None], x[:, None], shifts)[1].any(1)
     sources, mean, smooth = level.usable.nonzero(), _mean(level.sheet), level.image.flatten(1).T
     for _ in range(_MOST_MORE):
@@ -303,6 +344,30 @@ def _level_shifts(level: Level, near: Tensor, least: int) -> Tensor:
         if not more[chosen[-1]] > 0:
             return shifts[chosen[:-1]]
         best = torch.maximum(best, reached[:, chosen[-1]])
+    return shifts[chosen]
+
+
+def _line_shifts(level: Level, lines: Sequence[Line]) -> Tensor:
+    """(k, 2) shifts along straight edges, by about as much as the hole is wide there or a part of it."""
+    if not lines or level.guide is None:
+        return torch.zeros(0, 2, dtype=torch.int64)
+    y, x = ((level.guide > 0) & level.target).nonzero(as_tuple=True)
+    direction = torch.tensor([line.direction for line in lines])
+    length = torch.tensor([line.length for line in lines]) + 2 * RADIUS
+    parts = torch.arange(-_PARTS, _PARTS + 1) / _PARTS
+    shifts = (length[:, None, None] * parts[:, None] * direction[:, None]).round().long().flatten(0, 1).unique(dim=0)
+    shifts = shifts[shifts.abs().amax(1) > RADIUS]
+    index, usable = _sources(level, y[:, None], x[:, None], shifts)
+    wanted = _detail(level.image)[y * level.target.shape[1] + x]
+    misfit = (_rows(_detail(level.sheet), index) - wanted[:, None]).square().sum(2)
+    suits = usable * level.guide[y, x][:, None] / (0.1 + misfit / _spread(level))  # [T, S]
+    chosen, best = [], torch.zeros(len(y))
+    for _ in range(min(_MOST_ALONG, len(shifts))):
+        more = (suits - best[:, None]).clamp_(min=0).sum(0)
+        chosen.append(int(more.argmax()))
+        if not more[chosen[-1]] > 0:
+            return shifts[chosen[:-1]]
+        best = torch.maximum(best, suits[:, chosen[-1]])
     return shifts[chosen]
 
 
@@ -347,7 +412,7 @@ def _choose(level: Level, near: Tensor, shifts: Tensor, down: float) -> Tensor:
     misfit = (copies - _detail(level.image)[place][:, None]).square().sum(2)
     tone = (_rows(_mean(level.sheet), index) - level.image.flatten(1).T[place][:, None]).square().sum(2)
     away = (_rows(level.places.flatten(0, 1), index) - torch.stack([y, x], 1)[:, None]).abs() / max(height, width)
-    costs = torch.where(level.target[y, x][:, None], _TONE * tone, misfit)
+    costs = level.weights()[y, x][:, None] * misfit + level.tone_weights()[y, x][:, None] * tone
     costs += _AWAY * spread * (down * away[..., 0] + away[..., 1])
     costs[~usable] = _NEVER
     seams = torch.cdist(copies, copies, compute_mode="use_mm_for_euclid_dist").square_()  # [n, K, K]
@@ -407,10 +472,12 @@ def _move_copies(level: Level, near: Tensor, shifts: Tensor) -> Tensor:
     kinds, kind = _kinds(shifts)
     moves = torch.cartesian_prod(torch.arange(-1, 2), torch.arange(-1, 2))
     index, usable = _sources(level, y[:, None], x[:, None], shifts[:, None] + moves)  # [n, 9]
-    rim = ~level.target[y, x]
+    weights = level.weights()[y, x]
+    rim = weights > 0
     there = _detail(level.image)[(y * near.shape[1] + x)[rim]]
     costs = _NEVER * ~usable
-    costs[rim] += (_rows(_detail(level.sheet), index[rim]) - there[:, None]).square().sum(2)
+    misfit = (_rows(_detail(level.sheet), index[rim]) - there[:, None]).square().sum(2)
+    costs[rim] += weights[rim][:, None] * misfit
     costs = torch.zeros(len(kinds), len(moves)).index_add_(0, kind, costs)
     costs[:, len(moves) // 2] *= 0.98  # no move without reason
     return (kinds + moves[costs.argmin(1)])[kind]
@@ -426,7 +493,7 @@ def _move_seams(level: Level, near: Tensor, shifts: Tensor) -> Tensor:
     kinds, kind = _kinds(shifts)
     sources, usable = (part.numpy() for part in _sources(level, y[:, None], x[:, None], kinds))  # [n, K]
     sheet, photo = _detail(level.sheet).numpy(), _detail(level.image)[y * width + x].numpy()
-    rim, price = ~level.target[y, x].numpy(), np.float32(_PRICE * _spread(level))
+    rim, price = level.weights()[y, x].numpy(), np.float32(_PRICE * _spread(level))
     nodes = np.full((height + 2, width + 2), count)
     nodes[1:-1, 1:-1][near.numpy()] = np.arange(count)
     down, across = (place.numpy() + 1 for place in (y, x))

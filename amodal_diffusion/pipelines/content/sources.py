@@ -15,6 +15,7 @@ from ..strays import strayed, strayed_step
 from .exemplar import MOST_PIXELS, Source, fill_hole
 from .fillers import choose_filler
 from .inputs import ContentScene, window
+from .lines import Line, photo_lines
 from .materials import like_beside
 from .shifts import DOWN, MOST_NODES, RADIUS
 
@@ -28,6 +29,7 @@ _BESIDE = 1  # blocks between parts that belong together
 _FEWEST_OF = 0.25  # of the most nodes and pixels, for a part, however small
 _LEAST_PART = 0.2  # of the hole's pixels, of a part that is filled on its own: the time must not follow their number
 _SMALL_PLACE = 0.1  # likewise, of the place of an object
+_ENCLOSED = 0.5  # share of a place's border that lies in a larger one, from which on they are filled as one
 _DOWN = 4.0  # in place of `DOWN`, for backgrounds, where ground, wall and sky lie above one another
 _OUTLINE, _UNIT = 4, 640  # width in pixels of an outline that is not copied, where the photo is so large
 _LEAST_INNER = 0.6  # share of what is seen that lies within
@@ -50,6 +52,7 @@ class Hole:
         down: see `match`.
         materials: colours go on as those of a few materials, see `fill_hole`.
         textures: (h, w) bool, the pixels whose texture says which filler suits; None: those that may be copied.
+        lines: straight edges that go on across the hole, in pixels of the window.
 
     Example:
         >>> photo, hole = np.full((40, 40, 3), 9, np.uint8), np.zeros((40, 40), bool)
@@ -70,6 +73,7 @@ class Hole:
     down: float = DOWN
     materials: bool = False
     textures: BoolArray | None = None
+    lines: list[Line] = field(default_factory=list)
 
     __repr__ = short_repr
 
@@ -103,6 +107,7 @@ class Hole:
                 nodes=_limited(MOST_NODES, share),
                 down=self.down,
                 materials=self.materials,
+                lines=[line.moved(-rows.start, -columns.start) for line in self.lines],
                 out=filled[where],
             )
         return filled
@@ -254,7 +259,8 @@ def background_holes(
 
     What waits for its turn is neither known nor copied. So a place shows what goes on behind it, as if that object
     alone were removed, and nothing of the objects beside it shines into it. What is filled already is known, so that
-    all places fit together, and is not copied either. Small places are filled together.
+    all places fit together, and is not copied either. Small places are filled together, and what is held before a
+    larger one, with it. Straight edges are sought where everything is hidden: they go on behind several places.
 
     Args:
         photo: (H, W, 3) uint8, in which the caller fills each hole before the next one is asked for.
@@ -286,6 +292,10 @@ def background_holes(
     inner = erode(usable, kernel="square", size=4 * _RIM + 1)
     usable = dilate(inner, kernel="square", size=2 * _RIM + 1) if inner.any() else usable
     turns, total = _turns(places, hole), np.count_nonzero(wider)
+    lines, seen = [], ~wider if unknown is None else ~(wider | unknown)
+    for part in parts_apart(wider):
+        rows, columns = where = search_window(part, usable)
+        lines += [line.moved(rows.start, columns.start) for line in photo_lines(photo[where], seen[where], part[where])]
     for number, turn in enumerate(turns):
         last = number == len(turns) - 1
         mine = wider if last else dilate(turn, kernel="square", size=2 * rim + 1) & wider
@@ -295,7 +305,11 @@ def background_holes(
         if not last:
             known &= ~dilate(wider[where], kernel="square", size=2 * _RIM + 1)
         share = np.count_nonzero(mine) / total
-        yield Hole(photo[where], mine[where], known, usable[where], where, textured="exemplar", share=share, down=_DOWN)
+        yield Hole(
+            photo[where], mine[where], known, usable[where], where,
+            textured="exemplar", share=share, down=_DOWN,
+            lines=[line.moved(-rows.start, -columns.start) for line in lines],
+        )  # fmt: skip
 
 
 def _turns(places: Sequence[BoolArray], hole: BoolArray) -> list[BoolArray]:
@@ -306,6 +320,7 @@ def _turns(places: Sequence[BoolArray], hole: BoolArray) -> list[BoolArray]:
     if not large or sizes[large[0]] == total:
         return [hole]
     step = max(1, ceil(max(hole.shape) / _PARTS_SIDE))
+    places = _with_enclosed(places, large, step)
     turns: list[tuple[BoolArray, BoolArray]] = []
     left = hole
     for place in (*(places[index] for index in large), hole):
@@ -321,6 +336,21 @@ def _turns(places: Sequence[BoolArray], hole: BoolArray) -> list[BoolArray]:
         np.logical_or(turn[0], place, out=turn[0])
         np.logical_or(turn[1], dilate(blocks, kernel="square", size=2 * _BESIDE + 1), out=turn[1])
     return [turn for turn, _ in turns]
+
+
+def _with_enclosed(places: Sequence[BoolArray], large: Sequence[int], step: int) -> list[BoolArray]:
+    """The places, each of the large ones with smaller ones whose border lies mostly in it, told by blocks of pixels."""
+    blocks = [block_sums(place, step) > 0 for place in places]
+    sizes = [np.count_nonzero(place) for place in blocks]
+    found = list(places)
+    for index, place in enumerate(blocks):
+        border = dilate(place, kernel="square", size=3) & ~place
+        least = _ENCLOSED * np.count_nonzero(border)
+        for other in large:
+            if sizes[other] > sizes[index] and np.count_nonzero(border & blocks[other]) > least:
+                found[other] = found[other] | places[index]
+                break
+    return found
 
 
 def own_sources(modal: BoolArray, margin: int) -> BoolArray:

@@ -152,6 +152,8 @@ def test_a_background_goes_on_where_it_has_edges():
     photo = np.repeat(plain["glossy"].clip(0, 255).astype(np.uint8)[..., None], 3, axis=2)
     assert choose_filler(photo, hole, ~hole, None, "exemplar") == "exemplar"
     assert choose_filler(np.full_like(photo, 80), hole, ~hole, None, "exemplar") == "smooth"
+    wall = photo - photo % 80 + np.random.default_rng(0).integers(0, 5, (96, 96, 1), np.uint8)  # a little grain
+    assert choose_filler(wall, hole, ~hole, None, "exemplar") == "exemplar"
 
 
 def test_the_network_stays_the_default_of_a_network(scene):

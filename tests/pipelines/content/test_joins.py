@@ -135,3 +135,29 @@ def test_holes_of_every_kind_are_filled(holes):
     found = fill_hole(picture, hole, ~hole, ~hole, blend=False)
     assert np.array_equal(found[~hole], picture[~hole])
     assert found[hole].max() == 0 if holes == "everything" else np.abs(found[hole].astype(int) - 130).max() < 30
+
+
+def test_copies_of_different_light_leave_no_line_where_they_meet():
+    """A wall that is darker below, filled in blocks of several pixels: their seams are neither lit nor dark."""
+    y, x = np.mgrid[:240, :320]
+    wall = (180 - 0.5 * y[..., None] + grain(y.shape, size=2) + np.zeros(3)).astype(np.uint8)
+    hole = np.zeros(wall.shape[:2], bool)
+    hole[60:, 60:260] = True
+    found = (
+        ContentPipeline(filler="exemplar").background(np.where(hole[..., None], np.uint8(0), wall), hole).astype(int)
+    )
+    inner = (slice(70, None), slice(70, 250))
+    bends = np.abs(2 * found[:, 1:-1] - found[:, 2:] - found[:, :-2]).max(-1)[inner]
+    usual = np.abs(2 * wall[:, 1:-1].astype(int) - wall[:, 2:] - wall[:, :-2]).max(-1)[inner]
+    assert np.quantile(bends, 0.999) <= 1.5 * np.quantile(usual, 0.999)
+
+
+def test_what_the_photo_shows_beside_other_things_does_not_shine_into_the_hole():
+    """A yellow line on asphalt ends at a hole, in which asphalt is copied."""
+    road = (90 + grain((100, 140)) + np.zeros(3)).astype(np.uint8)
+    hole = np.zeros((100, 140), bool)
+    hole[30:70, 60:110] = True
+    painted = road.copy()
+    painted[30:70, 50:60] = (230, 160, 30)
+    found = fill_hole(painted, hole, ~hole, ~hole & (np.arange(140) > 70), blend=False).astype(int)
+    assert np.abs(found[30:70, 66:110, 0] - found[30:70, 66:110, 2]).mean() < 10

@@ -1,0 +1,364 @@
+"""Straight edges that a hole hides a piece of: where a line leaves on one side and goes on on the other."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import ceil
+
+import numpy as np
+import numpy.typing as npt
+
+from ...display import short_repr
+from ...masks import BoolArray, block_sums, dilate
+
+_MOST_PIXELS = 50_000  # of a photo, in which lines are sought
+_LEAST_STEP = 0.02  # difference of neighbours, of colours in [0, 1], from which on a pixel may lie on an edge
+_MOST_STEP = 0.2  # that counts
+_STRONG = 0.7  # of such differences in the picture, the share that is below those of edges
+_ANGLES = 180  # directions that are told apart, of the full circle: the darker side is to the left
+_SPREAD = 4  # directions to each side of its own that a pixel on an edge votes for
+_TURN = np.cos(10 * np.pi / _ANGLES)  # at most, by which a line is turned to fit its pixels
+_FITS = 2
+_MOST_PEAKS = 64  # lines that are looked at
+_REACH = 16  # pixels on each side of the hole over which an edge is followed
+_LEAST_LENGTH = 5  # of them
+_LEAST_FRAMED = 14  # likewise, where the hole goes on to the frame
+_MOST_FRAMED = 80  # pixels of such a hole
+_LEVEL = 0.35  # most that such a line falls, by pixel
+_SUPPORT = 0.7  # share of the pixels over which an edge is followed that lie on it
+_LEAST_GAP = 3  # pixels of the hole on the line
+_ALIKE = 0.5  # of the edge's contrast, within which the colours on both sides of it stay
+_SAME = 1.5  # pixels between lines that are one edge
+_MOST_LINES = 8
+WIDTH = 6
+"""Pixels on each side of a line that are known with it."""
+
+
+@dataclass
+class Line:
+    """A straight edge across a hole.
+
+    Args:
+        start: (y, x), where it goes into the hole.
+        stop: (y, x), where it comes out.
+        strength: contrast, and how well it is seen on both sides.
+        profiles: (2, 2 * WIDTH + 1, 3) float32 in [0, 1], colours across it, from its dark to its light side, before
+            the hole and after it.
+        unit: how far apart the colours of a profile lie, in pixels.
+
+    Example:
+        >>> line = Line((0.0, 3.0), (4.0, 3.0), 0.5, np.zeros((2, 13, 3), np.float32))
+        >>> line.direction, line.length, line.moved(1, 0).scaled(2).stop
+        ((1.0, 0.0), 4.0, (10.5, 6.5))
+    """
+
+    start: tuple[float, float]
+    stop: tuple[float, float]
+    strength: float
+    profiles: npt.NDArray[np.float32]
+    unit: float = 1.0
+
+    __repr__ = short_repr
+
+    @property
+    def length(self) -> float:
+        """In pixels, from start to stop."""
+        return float(np.hypot(self.stop[0] - self.start[0], self.stop[1] - self.start[1]))
+
+    @property
+    def direction(self) -> tuple[float, float]:
+        """(dy, dx) of length 1, from start to stop."""
+        length = max(self.length, 1e-6)
+        return (self.stop[0] - self.start[0]) / length, (self.stop[1] - self.start[1]) / length
+
+    def moved(self, y: float, x: float) -> "Line":
+        """The same, further down and to the right."""
+        (top, left), (bottom, right) = self.start, self.stop
+        return replace(self, start=(top + y, left + x), stop=(bottom + y, right + x))
+
+    def scaled(self, scale: float) -> "Line":
+        """The same in a picture that is so many times as large; pixels lie at their middles."""
+        start, stop = ((scale * (y + 0.5) - 0.5, scale * (x + 0.5) - 0.5) for y, x in (self.start, self.stop))
+        return replace(self, start=start, stop=stop, unit=scale * self.unit)
+
+
+def photo_lines(photo: npt.NDArray[np.uint8], known: BoolArray, target: BoolArray) -> list[Line]:
+    """`find_lines` in a photo (H, W, 3) that is looked at with at most some 50,000 pixels; (H, W) bool."""
+    step = max(1, ceil((target.size / _MOST_PIXELS) ** 0.5))
+    height, width = (side // step * step for side in target.shape)
+    counts, hidden = (block_sums(mask[:height, :width], step) for mask in (known, target))
+    if not hidden.any():
+        return []
+    sums = block_sums(photo[:height, :width], step).astype(np.float32)
+    image = np.ascontiguousarray(sums.transpose(2, 0, 1)) / np.float32(255 * step**2)
+    return [line.scaled(step) for line in find_lines(image, counts == step**2, hidden > 0)]
+
+
+def find_lines(image: npt.NDArray[np.float32], known: BoolArray, target: BoolArray) -> list[Line]:
+    """Straight edges that are seen on two sides of a hole, the strongest first; none of them cross.
+
+    Pixels on edges vote for lines [Duda and Hart, "Use of the Hough Transformation to Detect Lines and Curves", 1972],
+    in the directions of their own edges. A line counts where it is an edge on both sides of the hole up to its border,
+    with the same colours on its left and right. Where the hole goes on to the frame one side is enough, if it is seen
+    longer and is about level, as horizons and the feet of walls are.
+
+    Args:
+        image: (3, h, w) in [0, 1].
+        known: (h, w) bool, the pixels that are looked at.
+        target: (h, w) bool, the hole.
+
+    Example:
+        >>> image = np.zeros((3, 40, 60), np.float32)
+        >>> image[:, 20:] = 0.5
+        >>> target = np.zeros((40, 60), bool)
+        >>> target[10:30, 20:40] = True
+        >>> [line] = find_lines(image, ~target, target)
+        >>> [round(value) for value in (*line.start, *line.stop)]
+        [19, 39, 19, 20]
+    """
+    edges = _Edges(image, known)
+    if not len(edges.y):
+        return []
+    found: list[Line] = []
+    for angle, offset in edges.peaks(target):
+        found += edges.crossings(angle, offset, target)
+    found.sort(key=lambda line: -line.strength)
+    chosen: list[Line] = []
+    for line in found:
+        if not any(_clash(line, other) for other in chosen):
+            chosen.append(line)
+        if len(chosen) == _MOST_LINES:
+            break
+    return chosen
+
+
+class _Edges:
+    """The pixels of a picture that lie on edges: thinned, with their directions."""
+
+    def __init__(self, image: npt.NDArray[np.float32], known: BoolArray) -> None:
+        self.image, self.known = image, known
+        self.y = self.x = np.zeros(0, np.int64)
+        padded = np.pad(image, ((0, 0), (1, 1), (1, 1)), mode="edge")
+        # Means over three pixels along the edge make its direction steady.
+        down = (padded[:, 2:] - padded[:, :-2]) / 2
+        across = (padded[:, :, 2:] - padded[:, :, :-2]) / 2
+        down = (2 * down[:, :, 1:-1] + down[:, :, :-2] + down[:, :, 2:]) / 4
+        across = (2 * across[:, 1:-1] + across[:, :-2] + across[:, 2:]) / 4
+        inside = ~dilate(~known, kernel="square", size=3)
+        # The direction in which the colours differ most (Di Zenzo), from dark to light.
+        xx, yy, xy = ((one * other).sum(0) for one, other in ((across, across), (down, down), (across, down)))
+        angle = np.arctan2(2 * xy, xx - yy) / 2
+        size = np.sqrt((xx + yy + np.hypot(xx - yy, 2 * xy)) / 2)
+        lighter = np.cos(angle) * across.sum(0) + np.sin(angle) * down.sum(0)
+        angle = np.where(lighter < 0, angle + np.pi, angle)
+        if not inside.any():
+            return
+        size = np.where(inside, size, 0)
+        least = max(_LEAST_STEP, float(np.quantile(size[inside], _STRONG)))
+        step_y, step_x = np.rint(np.sin(angle)).astype(np.int64), np.rint(np.cos(angle)).astype(np.int64)
+        rows, columns = np.ogrid[: known.shape[0], : known.shape[1]]
+        before = size[(rows - step_y).clip(0, len(size) - 1), (columns - step_x).clip(0, size.shape[1] - 1)]
+        after = size[(rows + step_y).clip(0, len(size) - 1), (columns + step_x).clip(0, size.shape[1] - 1)]
+        beside = dilate(~known, kernel="square", size=2 * (_REACH + WIDTH) + 1)
+        self.y, self.x = np.nonzero(inside & beside & (size >= least) & (size >= before) & (size >= after))
+        self.angle, self.step = angle[self.y, self.x], size[self.y, self.x]
+        self.sine, self.cosine = np.sin(self.angle), np.cos(self.angle)
+        # Where between the pixels the edge lies, by a parabola through three of its steps.
+        before, after = before[self.y, self.x], after[self.y, self.x]
+        moved = (after - before) / np.maximum(2 * (2 * self.step - before - after), 1e-6)
+        stretch = moved.clip(-0.5, 0.5) * np.maximum(np.abs(step_y), np.abs(step_x))[self.y, self.x]
+        self.points = np.stack(
+            [self.y + stretch * step_y[self.y, self.x], self.x + stretch * step_x[self.y, self.x]], 1
+        )
+
+    def peaks(self, target: BoolArray) -> list[tuple[float, float]]:
+        """(angle, offset) of the lines with most votes that cross the hole: x * cos + y * sin = offset."""
+        turns = np.rint(self.angle / (2 * np.pi) * _ANGLES).astype(np.int64)[:, None] + np.arange(-_SPREAD, _SPREAD + 1)
+        angles = 2 * np.pi * np.arange(_ANGLES) / _ANGLES
+        turns %= _ANGLES
+        reach = sum(self.known.shape)
+        offsets = np.rint(self.x[:, None] * np.cos(angles)[turns] + self.y[:, None] * np.sin(angles)[turns])
+        wide = 2 * reach + 3
+        code = turns * wide + offsets.astype(np.int64) + reach + 1
+        votes = np.minimum(self.step, _MOST_STEP)[:, None].repeat(code.shape[1], 1)
+        counts = np.bincount(code.ravel(), votes.ravel(), _ANGLES * wide).reshape(_ANGLES, wide)
+        beside = counts[:, 1:-1]
+        highest = (beside > 0) & (beside >= counts[:, :-2]) & (beside >= counts[:, 2:])
+        for step in (1, -1):
+            highest &= (beside >= np.roll(beside, step, 0)) & (beside > 0)
+        turn, offset = np.nonzero(highest)
+        best = np.argsort(-beside[turn, offset], kind="stable")[:_MOST_PEAKS]
+        angle, distance = angles[turn[best]], (offset[best] - reach).astype(np.float64)
+        steps = np.arange(-reach, reach + 1, _LEAST_GAP)
+        y = np.rint(distance[:, None] * np.sin(angle)[:, None] + np.cos(angle)[:, None] * steps).astype(np.int64)
+        x = np.rint(distance[:, None] * np.cos(angle)[:, None] - np.sin(angle)[:, None] * steps).astype(np.int64)
+        inside = (y >= 0) & (y < target.shape[0]) & (x >= 0) & (x < target.shape[1])
+        crossed = (inside & target[y * inside, x * inside]).any(1)
+        return list(zip(angle[crossed].tolist(), distance[crossed].tolist(), strict=True))
+
+    def crossings(self, angle: float, offset: float, target: BoolArray) -> list[Line]:
+        """Where a line crosses the hole and is an edge on both sides of it."""
+        height, width = target.shape
+        normal = np.array([np.sin(angle), np.cos(angle)])  # (y, x)
+        normal, offset = self._fitted(normal, offset, self._supporters(normal, offset))
+        near = self._supporters(normal, offset)
+        if np.count_nonzero(near) < 2 * _LEAST_LENGTH:
+            return []
+        along = np.array([normal[1], -normal[0]])
+        reach = height + width
+        steps = np.arange(-reach, reach + 1)
+        places = offset * normal + steps[:, None] * along
+        rounded = np.rint(places).astype(np.int64)
+        inside = ((rounded >= 0) & (rounded < (height, width))).all(1)
+        steps, places, rounded = steps[inside], places[inside], rounded[inside]
+        if len(steps) < 3:
+            return []
+        hidden = ~self.known[rounded[:, 0], rounded[:, 1]]
+        wanted = target[rounded[:, 0], rounded[:, 1]]
+        there = np.zeros(len(steps), bool)
+        marks = (np.rint(np.stack([self.y, self.x], 1) @ along).astype(np.int64) - steps[0]).clip(0, len(there) - 1)
+        for step in (-1, 0, 1):
+            there[(marks[near] + step).clip(0, len(there) - 1)] = True
+        found = []
+        ends = np.flatnonzero(np.diff(np.pad(hidden, 1).astype(np.int8)))
+        for first, last in zip(ends[::2], ends[1::2], strict=True):  # hidden from first to last - 1
+            if np.count_nonzero(wanted[first:last]) < _LEAST_GAP:
+                continue
+            sides = [
+                np.arange(first - 1, max(first - 1 - _REACH, -1), -1),
+                np.arange(last, min(last + _REACH, len(steps))),
+            ]
+            parts = [self._followed(side, there, hidden) for side in sides]
+            framed = first == 0 or last == len(steps)  # it goes on to the frame
+            if framed:
+                if abs(along[0]) > _LEVEL or last - first > _MOST_FRAMED:
+                    continue
+                parts = [max(parts, key=len)] * 2
+            if min(map(len, parts)) < (_LEAST_FRAMED if framed else _LEAST_LENGTH):
+                continue
+            colours = [self._colours(places[part], normal) for part in parts]
+            contrasts = [light - dark for dark, light in colours]
+            contrast = min(float(np.square(one).sum()) for one in contrasts)
+            apart = max(float(np.square(one - other).sum()) for one, other in zip(*colours, strict=True))
+            if contrast < (2 * _LEAST_STEP) ** 2 or apart > _ALIKE * contrast:
+                continue
+            shown = min(map(len, parts)) / _REACH
+            beside = np.zeros(len(steps), bool)
+            beside[np.concatenate(parts)] = True
+            finer, distance, here = normal, offset, beside[marks]
+            for _ in range(_FITS):
+                finer, distance = self._fitted(finer, distance, self._supporters(finer, distance) & here)
+            exact = np.abs(self.points[here & near] @ finer - distance) < 0.5
+            shown *= min(1.0, np.count_nonzero(exact) / np.count_nonzero(beside))
+            begin, end = (
+                tuple((place - (place @ finer - distance) * finer).tolist()) for place in places[[first, last - 1]]
+            )
+            profiles = np.stack([self._profile(places[part], normal) for part in parts])
+            found.append(Line(begin, end, float(np.sqrt(contrast * shown)), profiles))
+        return found
+
+    def _fitted(
+        self, normal: npt.NDArray[np.float64], offset: float, near: BoolArray
+    ) -> tuple[npt.NDArray[np.float64], float]:
+        """A line that votes know by a pixel and two degrees, fitted to some pixels that lie on it."""
+        points = self.points[near]
+        if len(points) < 2:
+            return normal, offset
+        middle = points.mean(0)
+        least = np.linalg.eigh((points - middle).T @ (points - middle))[1][:, 0]
+        fitted = least * np.sign(least @ normal)
+        return (fitted, float(fitted @ middle)) if fitted @ normal > _TURN else (normal, offset)
+
+    def _supporters(self, normal: npt.NDArray[np.float64], offset: float) -> BoolArray:
+        """The pixels that lie on a line, with about its direction."""
+        away = np.abs(self.y * normal[0] + self.x * normal[1] - offset)
+        turned = self.sine * normal[0] + self.cosine * normal[1]
+        near: BoolArray = (away <= 1) & (turned > np.cos((_SPREAD + 1) * 2 * np.pi / _ANGLES))
+        return near
+
+    def _followed(self, side: npt.NDArray[np.int64], there: BoolArray, hidden: BoolArray) -> npt.NDArray[np.int64]:
+        """The steps beside a gap, the nearest first, as far as they lie on the edge."""
+        seen = np.flatnonzero(hidden[side])
+        side = side[: seen[0]] if len(seen) else side
+        # Right beside the hole colours are mixed, and gradients unknown.
+        side = side[1:]
+        shares = np.cumsum(there[side]) / np.arange(1, len(side) + 1)
+        enough = np.flatnonzero(shares >= _SUPPORT)
+        return side[: enough[-1] + 1] if len(enough) else side[:0]
+
+    def _colours(
+        self, places: npt.NDArray[np.float64], normal: npt.NDArray[np.float64]
+    ) -> list[npt.NDArray[np.float32]]:
+        """Means (3,) on the darker and on the lighter side of some places on the line."""
+        means = []
+        for side in (-2, 2):
+            y, x = np.rint(places + side * normal).astype(np.int64).T
+            y, x = y.clip(0, self.known.shape[0] - 1), x.clip(0, self.known.shape[1] - 1)
+            shown = self.known[y, x]
+            means.append(self.image[:, y[shown], x[shown]].mean(1) if shown.any() else np.full(3, 9, np.float32))
+        return means
+
+    def _profile(self, places: npt.NDArray[np.float64], normal: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+        """(2 * WIDTH + 1, 3) mean colours along the line, at so many distances from it."""
+        across = np.arange(-WIDTH, WIDTH + 1)
+        y, x = np.rint(places[:, None] + across[:, None] * normal).astype(np.int64).transpose(2, 0, 1)
+        y, x = y.clip(0, self.known.shape[0] - 1), x.clip(0, self.known.shape[1] - 1)
+        shown = self.known[y, x][..., None]
+        counts = shown.sum(0)
+        means = (self.image[:, y, x].transpose(1, 2, 0) * shown).sum(0) / np.maximum(counts, 1)
+        for side in (-1, 1):  # what no place shows is as the next one nearer to the line
+            for step in range(1, WIDTH + 1):
+                if not counts[WIDTH + side * step]:
+                    means[WIDTH + side * step] = means[WIDTH + side * (step - 1)]
+        return means.astype(np.float32)
+
+
+def draw_lines(lines: Sequence[Line], target: BoolArray) -> tuple[npt.NDArray[np.float32], BoolArray]:
+    """The colours along lines in a hole, between those on both sides of it.
+
+    Args:
+        lines: the strongest first.
+        target: (h, w) bool, the hole.
+
+    Returns:
+        (3, h, w) float32, and (h, w) bool, the pixels that hold them.
+
+    Example:
+        >>> profile = np.linspace(0, 1, 2 * WIDTH + 1, dtype=np.float32)[:, None].repeat(3, axis=1)
+        >>> line = Line((7.0, 0.0), (7.0, 9.0), 0.5, np.stack([profile, profile]))
+        >>> colours, drawn = draw_lines([line], np.ones((16, 10), bool))
+        >>> int(drawn[:, 5].sum()), colours[0, [1, 4, 7, 10, 13], 5]
+        (13, array([1.  , 0.75, 0.5 , 0.25, 0.  ], dtype=float32))
+    """
+    colours, drawn = np.zeros((3, *target.shape), np.float32), np.zeros_like(target)
+    y, x = np.nonzero(target)
+    for line in lines:
+        dy, dx = line.direction
+        along = (y - line.start[0]) * dy + (x - line.start[1]) * dx
+        away = ((x - line.start[1]) * dy - (y - line.start[0]) * dx) / line.unit
+        near = (np.abs(away) <= WIDTH) & (along >= -0.5) & (along <= line.length + 0.5) & ~drawn[y, x]
+        share = (along[near] / max(line.length, 1e-6)).clip(0, 1)[:, None].astype(np.float32)
+        low = np.floor(away[near]).astype(np.int64).clip(-WIDTH, WIDTH - 1) + WIDTH
+        rest = (away[near] + WIDTH - low)[:, None].astype(np.float32)
+        before, after = ((1 - rest) * profile[low] + rest * profile[low + 1] for profile in line.profiles)
+        colours[:, y[near], x[near]] = ((1 - share) * before + share * after).T
+        drawn[y[near], x[near]] = True
+    return colours, drawn
+
+
+def _clash(line: Line, other: Line) -> bool:
+    """They cross, or are one edge: nearly the same, or with an end in common."""
+    (a, b), (c, d) = ((np.array(each.start), np.array(each.stop)) for each in (line, other))
+    sides = [_side(a, b, c), _side(a, b, d), _side(c, d, a), _side(c, d, b)]
+    if sides[0] * sides[1] < 0 and sides[2] * sides[3] < 0:
+        return True
+    if min(np.hypot(*(one - two)) for one in (a, b) for two in (c, d)) < 2 * _SAME:
+        return True
+    along = sorted(float((end - a) @ np.array(line.direction)) for end in (c, d))
+    together = along[0] < line.length and along[1] > 0
+    return together and (max(map(abs, sides[:2])) < _SAME or max(map(abs, sides[2:])) < _SAME)
+
+
+def _side(start: npt.NDArray[np.float64], stop: npt.NDArray[np.float64], point: npt.NDArray[np.float64]) -> float:
+    """The distance of a point from the line through two others, with its sign."""
+    along, to = stop - start, point - start
+    return float((along[0] * to[1] - along[1] * to[0]) / max(float(np.hypot(*along)), 1e-6))
