@@ -67,7 +67,9 @@ def continue_materials(image: Tensor, known: Tensor) -> Tensor:
 def _kinds(colours: Tensor) -> Tensor:
     """(K, 3) k-means of colours (n, 3), from equal parts of them along their main axis."""
     centred = colours - colours.mean(0)
-    along = centred @ torch.linalg.eigh(centred.T @ centred).eigenvectors[:, -1]
+    spread = centred.T @ centred
+    spread.diagonal().add_(1e-9)  # of one colour
+    along = centred @ torch.linalg.eigh(spread).eigenvectors[:, -1]
     parts = colours[along.argsort(stable=True)].tensor_split(_MATERIALS)
     centres = torch.stack([part.mean(0) for part in parts])
     for _ in range(_STEPS):

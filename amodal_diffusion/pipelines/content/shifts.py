@@ -21,6 +21,7 @@ RADIUS = 3
 
 _DIMENSIONS = 16  # of a patch after projection on its principal components; more cost time and gain nothing
 _SAMPLE = 1500  # patches from which the components are computed
+_NOTHING = 1e-9  # is added to their spread: of one colour it would be rounding errors, in which no solver finds axes
 _FEWEST = 12  # patches below which there is nothing to copy from
 MOST_NODES = 2000
 """Pixels of the level at which shifts are chosen; the time for a hole follows them."""
@@ -545,7 +546,9 @@ def _components(patches: Tensor, generator: torch.Generator) -> tuple[Tensor, Te
         patches = patches[torch.randint(len(patches), (_SAMPLE,), generator=generator)]
     mean = patches.mean(0)
     patches = patches - mean
-    return mean, torch.linalg.eigh(patches.T @ patches).eigenvectors[:, -_DIMENSIONS:]
+    spread = patches.T @ patches
+    spread.diagonal().add_(_NOTHING)
+    return mean, torch.linalg.eigh(spread).eigenvectors[:, -_DIMENSIONS:]
 
 
 def _patches(image: Tensor, chosen: Tensor) -> Tensor:

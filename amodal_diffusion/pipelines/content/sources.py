@@ -299,6 +299,8 @@ def background_holes(
     for number, turn in enumerate(turns):
         last = number == len(turns) - 1
         mine = wider if last else dilate(turn, kernel="square", size=2 * rim + 1) & wider
+        if not mine.any():  # rims of others hold it
+            continue
         wider = wider & ~mine
         where = rows, columns = search_window(mine, usable)
         known = ~(mine | wider)[where]

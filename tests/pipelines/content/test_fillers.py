@@ -7,6 +7,7 @@ from PIL import Image
 
 from amodal_diffusion import ContentPipeline
 from amodal_diffusion.masks import dilate, erode
+from amodal_diffusion.pipelines.content import shifts, sources
 from amodal_diffusion.pipelines.content.exemplar import fill_hole
 from amodal_diffusion.pipelines.content.fillers import choose_filler
 from amodal_diffusion.pipelines.content.shifts import Level, Sheet, match
@@ -439,3 +440,27 @@ def test_parts_of_a_hole_make_the_whole_of_it():
     parts = list(parts_apart(hole))
     assert len(parts) > 2 and np.array_equal(np.sum(parts, axis=0), hole)
     assert not list(parts_apart(np.zeros((4, 4), bool)))
+
+
+def test_no_turn_of_a_background_is_empty(monkeypatch):
+    """Scattered places, whose rims hold one another."""
+    monkeypatch.setattr(sources, "mixed_rim", lambda *arguments: 2)
+    random = np.random.RandomState(0)
+    for height, width in ((3, 64), (8, 17), (40, 60)):
+        for _ in range(60):
+            places = random.rand(3, height, width) > random.rand(3, 1, 1)
+            photo = random.randint(0, 256, (height, width, 3)).astype(np.uint8)
+            turns = list(background_holes(photo, places, None, None, margin=3))
+            assert all(turn.hole.any() and turn.share > 0 for turn in turns)
+            painted = sum(np.count_nonzero(turn.hole) for turn in turns)
+            assert painted >= np.count_nonzero(places.any(axis=0))
+
+
+def test_one_colour_has_components():
+    """Its spread is nothing but rounding errors, which solvers do not like."""
+    for value in range(256):
+        colour = torch.tensor(value / 255)
+        odd = torch.rand(40, 147, generator=torch.Generator().manual_seed(value)) < 0.01
+        patches = torch.where(odd, torch.nextafter(colour, torch.tensor(1.0)), colour)
+        _, basis = shifts._components(patches, torch.Generator())
+        torch.testing.assert_close(basis.T @ basis, torch.eye(basis.shape[1]), atol=1e-4, rtol=0)
