@@ -120,4 +120,5 @@ def test_computes_the_same_offloaded_in_groups(name, options, tmp_path):
         for _ in range(2):
             for value in (*model.parameters(), *model.buffers()):
                 value.data.fill_(float("nan") if value.is_floating_point() else 0)
-            torch.testing.assert_close(first_tensor(model(*inputs)), expected, rtol=0, atol=0)
+            # The last bit may differ with where a tensor lies in memory.
+            torch.testing.assert_close(first_tensor(model(*inputs)), expected, rtol=1e-5, atol=1e-6)

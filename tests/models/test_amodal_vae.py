@@ -168,10 +168,11 @@ def test_the_photo_changes_the_code_alone(encoder, tmp_path):
         alone = model.encode(masks()[1:2], None, photos()[1:2]).mean
         torch.testing.assert_close(alone, code[1:2], atol=1e-5, rtol=1e-4)
         found = model(masks(), image=photos())
-        assert torch.equal(found.logits, model.decode(code))
+        torch.testing.assert_close(found.logits, model.decode(code), rtol=1e-5, atol=1e-6)
     model.save_pretrained(tmp_path)
     with torch.no_grad():
-        assert torch.equal(AmodalVAE.from_pretrained(tmp_path).eval()(masks(), image=photos()).logits, found.logits)
+        again = AmodalVAE.from_pretrained(tmp_path).eval()(masks(), image=photos()).logits
+        torch.testing.assert_close(again, found.logits, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("encoder", ["resnet", "efficientnet-lite0"])
@@ -227,7 +228,7 @@ def test_with_the_photo_it_is_offloaded_in_groups(encoder, kind, tmp_path):
         )
         for value in (*model.parameters(), *model.buffers()):
             value.data.fill_(float("nan") if value.is_floating_point() else 0)
-        torch.testing.assert_close(model.encode(masks(), None, photos()).mean, expected, rtol=0, atol=0)
+        torch.testing.assert_close(model.encode(masks(), None, photos()).mean, expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(

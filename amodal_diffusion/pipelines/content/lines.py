@@ -82,7 +82,14 @@ class Line:
 
 
 def photo_lines(photo: npt.NDArray[np.uint8], known: BoolArray, target: BoolArray) -> list[Line]:
-    """`find_lines` in a photo (H, W, 3) that is looked at with at most some 50,000 pixels; (H, W) bool."""
+    """`find_lines` in a photo (H, W, 3) uint8 that is looked at with at most some 50,000 pixels; masks (H, W) bool.
+
+    Example:
+        >>> photo, target = np.zeros((40, 60, 3), np.uint8), np.zeros((40, 60), bool)
+        >>> photo[20:], target[10:30, 20:40] = 128, True
+        >>> [round(line.length) for line in photo_lines(photo, ~target, target)]
+        [19]
+    """
     step = max(1, ceil((target.size / _MOST_PIXELS) ** 0.5))
     height, width = (side // step * step for side in target.shape)
     counts, hidden = (block_sums(mask[:height, :width], step) for mask in (known, target))
@@ -112,8 +119,8 @@ def find_lines(image: npt.NDArray[np.float32], known: BoolArray, target: BoolArr
         >>> target = np.zeros((40, 60), bool)
         >>> target[10:30, 20:40] = True
         >>> [line] = find_lines(image, ~target, target)
-        >>> [round(value) for value in (*line.start, *line.stop)]
-        [19, 39, 19, 20]
+        >>> [round(value, 1) for value in (*line.start, *line.stop)]
+        [19.5, 39.0, 19.5, 20.0]
     """
     edges = _Edges(image, known)
     if not len(edges.y):

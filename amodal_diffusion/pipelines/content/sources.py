@@ -391,6 +391,15 @@ def unmixed(
 
     Returns:
         (h, w) bool each, within `known`; where more than half of it looks like something else, nothing is left out.
+
+    Example:
+        >>> from amodal_diffusion.pipelines.content.inputs import read_content_scene
+        >>> photo, masks = np.full((60, 60, 3), 90, np.uint8), np.zeros((2, 1, 60, 60), bool)
+        >>> photo[:, 30:], masks[0, :, :, :33], masks[1] = 200, True, True  # drawn three pixels too far
+        >>> scene, where = read_content_scene(photo, masks[0], masks[1]), (slice(0, 60), slice(0, 60))
+        >>> known, _ = unmixed(scene, 0, where, masks[0, 0], ~masks[0, 0])
+        >>> known[30, 28:33]
+        array([ True,  True, False, False, False])
     """
     size, modal = scene.photo.shape[:2], scene.modal[(index, *where)]
     outside = ~modal if scene.unknown is None else ~(modal | scene.unknown[where])

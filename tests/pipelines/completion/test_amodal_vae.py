@@ -634,7 +634,8 @@ def test_a_folder_with_a_photo_encoder(encoder, tmp_path, square):
     photo = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3)).astype(np.uint8)
     loaded.set_progress_bar_config(disable=True)
     first, second = (one(photo, square, num_samples=2, generator=seeded()) for one in (pipe, loaded))
-    assert np.array_equal(first.probabilities, second.probabilities) and np.array_equal(first.samples, second.samples)
+    np.testing.assert_allclose(first.probabilities, second.probabilities, atol=1e-5)
+    assert np.mean(first.samples != second.samples) < 1e-3  # a last bit may decide about a pixel
     assert call_pipeline(loaded, photo, square[None], [None]).amodal_masks.shape == (1, HEIGHT, WIDTH)
     # A folder of before knows none of these settings, and needs no photo.
     quiet(tiny_vae()).save_pretrained(tmp_path / "masks")
