@@ -1,6 +1,7 @@
 """Contexts around calls: networks in evaluation mode, work in two threads, runs without a warning for each photo."""
 
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -10,6 +11,9 @@ import torch
 from torch import nn
 
 _Result = TypeVar("_Result")
+
+_beside = threading.Lock()
+_threads: list[int] = []  # of torch, when it was first shared: new threads begin with what was set last in any of them
 
 
 @contextmanager
@@ -43,7 +47,8 @@ def work_beside(work: Callable[[], _Result], at_once: bool = True) -> Iterator[C
 
     Args:
         work: that does not need what the block makes. The block is not left before it has ended.
-        at_once: False leaves it until the block asks for its result.
+        at_once: False leaves it until the block asks for its result. So does this function by itself where two works
+            are under way already, or this thread has another number of torch's threads than the first that came here.
 
     Yields:
         What gives the result, or raises what the work raised.
@@ -53,23 +58,30 @@ def work_beside(work: Callable[[], _Result], at_once: bool = True) -> Iterator[C
         ...     result()
         6
     """
-    if not at_once:
+    if not at_once or not _beside.acquire(blocking=False):
         yield work
         return
-    threads = torch.get_num_threads()
-    share = max(1, threads // 2)
+    try:
+        threads = torch.get_num_threads()
+        _threads[:] = _threads or [threads]
+        if _threads != [threads]:
+            yield work
+            return
+        share = max(1, threads // 2)
 
-    def alone() -> _Result:
-        torch.set_num_threads(share)  # of this thread
-        return work()
+        def alone() -> _Result:
+            torch.set_num_threads(share)  # of this thread
+            return work()
 
-    with ThreadPoolExecutor(1) as pool:
-        result = pool.submit(alone).result
-        torch.set_num_threads(share)
-        try:
-            yield result
-        finally:
-            torch.set_num_threads(threads)
+        with ThreadPoolExecutor(1) as pool:
+            result = pool.submit(alone).result
+            torch.set_num_threads(share)
+            try:
+                yield result
+            finally:
+                torch.set_num_threads(threads)
+    finally:
+        _beside.release()
 
 
 @contextmanager

@@ -5,11 +5,13 @@ import threading
 import pytest
 import torch
 
+from amodal_diffusion.pipelines import contexts
 from amodal_diffusion.pipelines.contexts import work_beside
 
 
 @pytest.fixture(autouse=True)
-def four_threads():
+def four_threads(monkeypatch):
+    monkeypatch.setattr(contexts, "_threads", [])
     before = torch.get_num_threads()
     torch.set_num_threads(4)
     yield
@@ -57,3 +59,34 @@ def test_a_block_that_fails_waits_for_the_work():
         failed.set()
         raise ValueError("block")
     assert done == [True] and torch.get_num_threads() == 4
+
+
+def test_others_meanwhile_and_threads_with_fewer_of_torch_do_one_after_the_other():
+    """A server's threads: those that begin meanwhile have half of torch's threads for good, and must not pass it on."""
+
+    def another(told):
+        told.append(torch.get_num_threads())
+        with work_beside(threading.current_thread) as result:
+            told.append(result() is threading.current_thread())
+        told.append(torch.get_num_threads())
+
+    begun, meanwhile, later = threading.Event(), [], []
+    with work_beside(lambda: begun.wait(20)):
+        thread = threading.Thread(target=another, args=(meanwhile,))
+        thread.start()
+        thread.join()
+        torch.set_num_threads(3)  # what a thread would have kept that begins meanwhile
+        begun.set()
+    torch.set_num_threads(3)
+    another(later)
+    assert meanwhile[1] and later == [3, True, 3]
+    torch.set_num_threads(4)
+    with work_beside(threading.current_thread) as result:
+        assert result() is not threading.current_thread()
+
+
+def test_a_broken_block_leaves_the_next_one_free():
+    for _ in range(2):
+        with pytest.raises(ValueError, match="block"), work_beside(threading.current_thread) as result:
+            assert result() is not threading.current_thread()
+            raise ValueError("block")
