@@ -248,12 +248,8 @@ def _context_boxes(modal: np.ndarray, enlarge_box: float, context: float) -> Ten
 
 def _crop_photo(photo: Image.Image, boxes: Tensor, resolution: int) -> Tensor:
     """(K, 3, r, r) uint8."""
-    return (
-        (crop_images(image_to_tensor(photo, torch.uint8), boxes, resolution) * 255)
-        .round_()
-        .clamp_(0, 255)
-        .to(torch.uint8)
-    )
+    crops = crop_images(image_to_tensor(photo, torch.uint8), boxes, resolution)
+    return (crops * 255).round_().clamp_(0, 255).to(torch.uint8)
 
 
 def _crop_layers(

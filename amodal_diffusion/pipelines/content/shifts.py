@@ -337,15 +337,7 @@ def _level_shifts(level: Level, near: Tensor, least: int) -> Tensor:
     misfit = (copies - photo).square().sum(1) / _spread(level)
     there = usable[rim].float()
     suits = 1 / (0.1 + (misfit * there).sum(0) / there.sum(0).clamp(min=1))
-    reached = usable[~rim] * suits  # [T, S]
-    chosen, best = [], torch.zeros(len(reached))
-    for _ in range(min(_MOST_LEVEL, len(shifts))):  # each reaches what those before it do not, or suits better there
-        more = (reached - best[:, None]).clamp_(min=0).sum(0)
-        chosen.append(int(more.argmax()))
-        if not more[chosen[-1]] > 0:
-            return shifts[chosen[:-1]]
-        best = torch.maximum(best, reached[:, chosen[-1]])
-    return shifts[chosen]
+    return shifts[_best_together(usable[~rim] * suits, _MOST_LEVEL)]
 
 
 def _line_shifts(level: Level, lines: Sequence[Line]) -> Tensor:
@@ -361,15 +353,25 @@ def _line_shifts(level: Level, lines: Sequence[Line]) -> Tensor:
     index, usable = _sources(level, y[:, None], x[:, None], shifts)
     wanted = _detail(level.image)[y * level.target.shape[1] + x]
     misfit = (_rows(_detail(level.sheet), index) - wanted[:, None]).square().sum(2)
-    suits = usable * level.guide[y, x][:, None] / (0.1 + misfit / _spread(level))  # [T, S]
-    chosen, best = [], torch.zeros(len(y))
-    for _ in range(min(_MOST_ALONG, len(shifts))):
+    suits = usable * level.guide[y, x][:, None] / (0.1 + misfit / _spread(level))
+    return shifts[_best_together(suits, _MOST_ALONG)]
+
+
+def _best_together(suits: Tensor, most: int) -> list[int]:
+    """Which shifts do best together, by how well each suits each pixel, (T, S), 0 where it does not reach.
+
+    Each next one reaches what those before it do not, or suits better there.
+    """
+    chosen: list[int] = []
+    best = torch.zeros(len(suits))
+    for _ in range(min(most, suits.shape[1])):
         more = (suits - best[:, None]).clamp_(min=0).sum(0)
-        chosen.append(int(more.argmax()))
-        if not more[chosen[-1]] > 0:
-            return shifts[chosen[:-1]]
-        best = torch.maximum(best, suits[:, chosen[-1]])
-    return shifts[chosen]
+        index = int(more.argmax())
+        if not more[index] > 0:
+            break
+        chosen.append(index)
+        best = torch.maximum(best, suits[:, index])
+    return chosen
 
 
 def _sample(mask: Tensor, most: int, generator: torch.Generator) -> Tensor:

@@ -69,6 +69,11 @@ class SceneInputs:
         return ~self.on_canvas(np.ones(self.photo.shape[:2], bool))
 
     @property
+    def unknown(self) -> BoolArray | None:
+        """`outside`, None where the canvas is the photo."""
+        return self.outside if self.extended else None
+
+    @property
     def cut_by_frame(self) -> BoolArray:
         """(N,) bool, the object touches the frame on a side where the canvas goes on."""
         left, top, right, bottom = self.margins

@@ -302,8 +302,9 @@ class ScenePipeline(SafePipeline):
         # 3. Soften the outlines, find the shadows
         report("edges", 0.35)
         width = self.config.edge_width
-        unknown = inputs.outside if inputs.extended else None
-        outlines = soft_outlines(inputs.canvas, modal, amodal, relations, width, unknown=unknown, overwrite=True)
+        outlines = soft_outlines(
+            inputs.canvas, modal, amodal, relations, width, unknown=inputs.unknown, overwrite=True
+        )  # fmt: skip
         del modal, amodal
         boxes = mask_boxes(outlines.amodal)
         shadows: list[Any] = [None] * len(boxes)
@@ -320,7 +321,8 @@ class ScenePipeline(SafePipeline):
             # 4. Complete the contents
             report("contents", 0.4)
             contents: Any = self.content_pipeline(
-                outlines.photo, outlines.seen, outlines.amodal, order=relations, unknown=unknown, names=inputs.names,
+                outlines.photo, outlines.seen, outlines.amodal, order=relations, unknown=inputs.unknown,
+                names=inputs.names,
                 prompts=prompts, category_ids=category_ids, generator=generator, inpainter_kwargs=inpainter_kwargs,
                 batch_size=batch_size, filler=filler, clean_seams=width > 0,
                 callback=report.within("contents", 0.4, 0.8),
@@ -342,10 +344,7 @@ class ScenePipeline(SafePipeline):
                 for index, name in enumerate(inputs.names)
             ]
             layers = [replace(layer, is_crowd=bool(flag)) for layer, flag in zip(layers, crowd, strict=True)]
-            del (
-                outlines,
-                contents,
-            )  # masks of the whole photo for each object, which a large photo has no room for twice
+            del outlines, contents  # whose masks of the whole photo a large photo has no room for twice
 
             # 6. Fill the background, and put the scene together
             report("background", 0.8)
@@ -527,8 +526,9 @@ class ScenePipeline(SafePipeline):
             rim = self.content_pipeline.background_rim(*removed.shape[1:])
         else:
             removed, rim = with_remains(lit, removed)
-        unknown = inputs.outside if inputs.extended else None
-        background = self.content_pipeline.background(lit, removed, unknown=unknown, replace_rim=hard, **options)
+        background = self.content_pipeline.background(
+            lit, removed, unknown=inputs.unknown, replace_rim=hard, **options
+        )  # fmt: skip
         background.flags.writeable = False  # so that the scene keeps it instead of a copy
         return background, rim
 
