@@ -48,8 +48,10 @@ def _pull_push(values: Tensor, weights: Tensor, levels: int | None) -> Tensor:
     filled, free = fixed + free * smooth, free / 4
     for _ in range(_SWEEPS):
         edged = F.pad(filled, (1, 1, 1, 1), mode="replicate")
-        beside = edged[..., 1:-1, :-2] + edged[..., 1:-1, 2:] + edged[..., :-2, 1:-1] + edged[..., 2:, 1:-1]
-        filled = fixed + free * beside
+        beside = edged[..., 1:-1, :-2] + edged[..., 1:-1, 2:]
+        beside += edged[..., :-2, 1:-1]
+        beside += edged[..., 2:, 1:-1]
+        filled = torch.addcmul(fixed, free, beside)
     return filled
 
 

@@ -33,7 +33,6 @@ _MOST_MORE = 12  # others, for what these do not reach
 _DRAWS = 128  # from which each of them is chosen
 _NEAR = 6  # of the hole's side, were it a square: a shift by less than this share tells nothing
 _COLOURS = 0.5  # weight of differences of colours, where those of edges have 1
-_SWEEPS = 3  # of messages, to and fro, along rows and columns
 _SEAM_STEPS = 8
 _PRICE = 0.04  # of a seam, for each pair of neighbours, in variances of the colours that may be copied
 _TONE = 0.15  # weight of the distance from the colours that go on smoothly
@@ -284,13 +283,14 @@ def _candidates(level: Level, near: Tensor, generator: torch.Generator, nodes: i
     counts = torch.zeros(rows + height, columns + width)
     side = int(level.target.sum()) ** 0.5
     beside = _grown(level.target, 2 * RADIUS + 1) & level.known & ~near
-    sources = patches = torch.zeros(0)
+    sources = _sample(level.usable, round(_SOURCES * nodes), generator)
+    patches = _patches(level.sheet, sources)
+    mean, basis = _components(patches, generator)
+    features = patches @ basis - mean @ basis
     for queries in (beside, level.known & ~near):
         some = _sample(queries, round(_QUERIES * nodes), generator)
-        drawn = _sample(level.usable, round(_SOURCES * nodes), generator)
-        if not torch.equal(drawn, sources):  # a small sheet is taken whole both times
-            sources, patches = drawn, _patches(level.sheet, drawn)
-        found = _similar(level, some, sources, patches, round(side / _NEAR), generator)
+        wanted = _patches(level.image, some) @ basis - mean @ basis
+        found = _similar(level, some, wanted, sources, features, round(side / _NEAR))
         if len(found):
             code = (found[:, 0] + height) * counts.shape[1] + found[:, 1] + width
             counts += torch.bincount(code, minlength=counts.numel()).view_as(counts) / len(found)
@@ -380,16 +380,12 @@ def _sample(mask: Tensor, most: int, generator: torch.Generator) -> Tensor:
     return found if len(found) <= most else found[torch.randperm(len(found), generator=generator)[:most]]
 
 
-def _similar(
-    level: Level, queries: Tensor, sources: Tensor, patches: Tensor, least: int, generator: torch.Generator
-) -> Tensor:
+def _similar(level: Level, queries: Tensor, wanted: Tensor, sources: Tensor, features: Tensor, least: int) -> Tensor:
     """(n, 2) shifts from some patches of the picture to those of the sheet that are most like them, none near.
 
-    `patches` are those around `sources`.
+    `wanted` (q, d) and `features` (s, d) say how the patches around `queries` and `sources` look.
     """
     count, width, columns = len(sources), level.target.shape[1], level.usable.shape[1]
-    mean, basis = _components(patches, generator)
-    features, wanted = patches @ basis - mean @ basis, _patches(level.image, queries) @ basis - mean @ basis
     apart = torch.addmm(features.square().sum(1)[None], wanted, features.T, alpha=-2).numpy()
     y, x, down, across = (place.numpy() for flat, wide in ((queries, width), (sources, columns))
                           for place in (flat // wide, flat % wide))  # fmt: skip
@@ -407,44 +403,68 @@ def _similar(
 
 
 def _choose(level: Level, near: Tensor, shifts: Tensor, down: float) -> Tensor:
-    """(n, 2) the shift of each node, by min-sum belief propagation along rows and columns."""
+    """(n, 2) the shift of each node; which ones are wanted at all is found on every second row and column."""
     y, x = near.nonzero(as_tuple=True)
-    count, height, width = len(y), *near.shape
     index, usable = _sources(level, y[:, None], x[:, None], shifts)  # [n, K]
-    copies, spread, place = _rows(_detail(level.sheet), index), _spread(level), y * width + x
+    copies, spread, place = _rows(_detail(level.sheet), index), _spread(level), y * near.shape[1] + x
     misfit = (copies - _detail(level.image)[place][:, None]).square().sum(2)
     tone = (_rows(_mean(level.sheet), index) - level.image.flatten(1).T[place][:, None]).square().sum(2)
-    away = (_rows(level.places.flatten(0, 1), index) - torch.stack([y, x], 1)[:, None]).abs() / max(height, width)
+    away = (_rows(level.places.flatten(0, 1), index) - torch.stack([y, x], 1)[:, None]).abs() / max(near.shape)
     costs = level.weights()[y, x][:, None] * misfit + level.tone_weights()[y, x][:, None] * tone
     costs += _AWAY * spread * (down * away[..., 0] + away[..., 1])
     costs[~usable] = _NEVER
-    seams = torch.cdist(copies, copies, compute_mode="use_mm_for_euclid_dist").square_()  # [n, K, K]
-    seams += _PRICE / 2 * spread * (1 - torch.eye(len(shifts)))
-    table = np.full(near.shape, count)
-    table[y.numpy(), x.numpy()] = np.arange(count)  # a tensor of one element would be taken for a number
-    rows, columns = (slice(int(places.min()), int(places.max()) + 1) for places in (y, x))
+    some = torch.from_numpy(_numbered(near)[::2, ::2])[near[::2, ::2]]
+    if len(some) >= _FEWEST:
+        # Seams weigh half: a quarter of the pixels is left, and half of those along a seam.
+        best = _propagate(near[::2, ::2], costs[some], copies[some], _PRICE * spread, 0.5)
+        missed = (costs[:, np.unique(best)] >= _NEVER).all(1)
+        kept = np.unique(np.concatenate([best, costs[missed].argmin(1).numpy()]))
+        shifts, costs, copies = shifts[kept], costs[:, kept], copies[:, kept]
+    return shifts[_propagate(near, costs, copies, _PRICE * spread)]
+
+
+def _propagate(near: Tensor, costs: Tensor, copies: Tensor, price: float, weight: float = 1) -> npt.NDArray[np.int64]:
+    """The number of the shift of each node, by min-sum belief propagation, along rows and then along columns.
+
+    Args:
+        near: (h, w) bool, the n nodes.
+        costs: (n, K) float32 of each shift.
+        copies: (n, K, C) float32, what each node shows with it.
+        price: of a seam, for each pair of neighbours.
+        weight: of seams, their price and how far copies differ there.
+
+    Returns:
+        (n,)
+    """
+    table, (count, shifts) = _numbered(near), costs.shape
+    squares = copies.square().sum(2)
+    seams = torch.baddbmm(squares[:, :, None] + squares[:, None], copies, copies.mT, alpha=-2)  # [n, K, K]
+    seams += price / 2 * (1 - torch.eye(shifts))
+    seams *= weight
+    rows, columns = (slice(int(places.min()), int(places.max()) + 1) for places in near.nonzero(as_tuple=True))
     known, joints = costs.numpy(), np.ascontiguousarray(seams.numpy().swapaxes(0, 1))  # [n, K], [K, n, K]
     pairs = [_pairs(lines, count) for lines in (table[rows, columns].T, table[rows, columns])]  # across and down
     prices = [joints.take(first, axis=1) for first, _, _ in pairs]  # [K, P, K]
-    for price, (_, second, _) in zip(prices, pairs, strict=True):
-        price += joints.take(second, axis=1)
-    messages = np.zeros((2, 2, count, len(shifts)), np.float32)  # across and down, forth and back
-    best = np.zeros(count, np.int64)
-    for sweep in range(_SWEEPS):
-        if sweep:  # what no node wants now, hardly any will want later
-            kept = np.unique(best)
-            shifts, known, messages = shifts[kept], known.take(kept, axis=1), messages.take(kept, axis=3)
-            prices = [price[kept].take(kept, axis=2) for price in prices]
-        for way, (price, (first, second, ends)) in enumerate(zip(prices, pairs, strict=True)):
-            belief = known + messages[1 - way].sum(0)
-            for told, sent, got, order in ((messages[way, 0], first, second, 1), (messages[way, 1], second, first, -1)):
-                believed = belief.take(sent, axis=0)
-                for start, stop in ends[::order]:
-                    said = believed[start:stop] + told.take(sent[start:stop], axis=0)
-                    told[got[start:stop]] = np.minimum.reduce(price[:, start:stop] + said.T[:, :, None], axis=0)
-                told -= told.min(axis=1, keepdims=True)
-        best = (known + messages.sum((0, 1))).argmin(1)
-    return shifts[best]
+    for joint, (_, second, _) in zip(prices, pairs, strict=True):
+        joint += joints.take(second, axis=1)
+    messages = np.zeros((2, 2, count, shifts), np.float32)  # across and down, forth and back
+    for way, (joint, (first, second, ends)) in enumerate(zip(prices, pairs, strict=True)):
+        belief = known + messages[1 - way].sum(0)
+        for told, sent, got, order in ((messages[way, 0], first, second, 1), (messages[way, 1], second, first, -1)):
+            believed = belief.take(sent, axis=0)
+            for start, stop in ends[::order]:
+                said = believed[start:stop] + told.take(sent[start:stop], axis=0)
+                told[got[start:stop]] = np.minimum.reduce(joint[:, start:stop] + said.T[:, :, None], axis=0)
+            told -= told.min(axis=1, keepdims=True)
+    found: npt.NDArray[np.int64] = (known + messages.sum((0, 1))).argmin(1)
+    return found
+
+
+def _numbered(near: Tensor) -> npt.NDArray[np.int64]:
+    """(h, w), the number of each node; beyond them, how many there are."""
+    table = np.full(near.shape, int(near.sum()))
+    table[near.numpy()] = np.arange(int(near.sum()))
+    return table
 
 
 def _pairs(

@@ -20,6 +20,7 @@ from ...scene import Layer, Scene
 from ..base import CallInterruptedError, PipelineCallback, SafePipeline
 from ..completion.mask_pipeline import MaskPipeline
 from ..content.fillers import check_filler, read_fillers
+from ..content.inpainting import split_generators
 from ..content.inputs import read_photo
 from ..content.pipeline import ContentPipeline
 from ..contexts import work_beside
@@ -260,7 +261,8 @@ class ScenePipeline(SafePipeline):
             eraser_dilation: pixels by which masks that hide others grow, to close the gaps between the masks of a
                 segmenter. None: the segmenter's setting where it made the masks, else 0.
             batch_size: objects in one pass through the networks; None suits it to the device.
-            generator: for content pipelines that draw random numbers.
+            generator: of the random numbers that are drawn, such as in the search for what to copy. None: the same in
+                every call.
             progress_callback: called with a stage ("segment", "masks", "edges", "contents", "background", "done") and
                 the share of all work that is done, which never falls: at the beginning of each stage, and after each
                 batch within "masks" and "contents". One that returns False ends the call.
@@ -299,7 +301,7 @@ class ScenePipeline(SafePipeline):
         amodal[crowd] = modal[crowd]
         amodal = tidy_hidden(amodal, modal, self.config.min_hidden_width)
 
-        # 3. Soften the outlines, find the shadows
+        # 3. Soften the outlines
         report("edges", 0.35)
         width = self.config.edge_width
         outlines = soft_outlines(
@@ -307,23 +309,21 @@ class ScenePipeline(SafePipeline):
         )  # fmt: skip
         del modal, amodal
         boxes = mask_boxes(outlines.amodal)
-        shadows: list[Any] = [None] * len(boxes)
-        if self.config.shadows:
-            shadows = find_shadows(inputs.canvas, outlines.seen, boxes, inputs.outside)
 
-        # While contents and layers are made, the background can be filled
+        # While contents are completed, shadows can be found and the background filled, by random numbers of its own
+        for_contents, for_background = split_generators(generator, 2) or (None, None)
         options = {
-            "prompt": background_prompt, "generator": generator, "inpainter_kwargs": inpainter_kwargs,
+            "prompt": background_prompt, "generator": for_background, "inpainter_kwargs": inpainter_kwargs,
             "filler": background_filler,
         }  # fmt: skip
-        paint = partial(self._paint_background, inputs, outlines.seen, shadows, boxes, options)
-        with work_beside(paint, at_once=self._works_at_once(inputs.canvas, generator)) as painted:
+        paint = partial(self._paint_background, inputs, outlines.seen, boxes, options)
+        with work_beside(paint, at_once=self._works_at_once(inputs.canvas)) as painted:
             # 4. Complete the contents
             report("contents", 0.4)
             contents: Any = self.content_pipeline(
                 outlines.photo, outlines.seen, outlines.amodal, order=relations, unknown=inputs.unknown,
                 names=inputs.names,
-                prompts=prompts, category_ids=category_ids, generator=generator, inpainter_kwargs=inpainter_kwargs,
+                prompts=prompts, category_ids=category_ids, generator=for_contents, inpainter_kwargs=inpainter_kwargs,
                 batch_size=batch_size, filler=filler, clean_seams=width > 0,
                 callback=report.within("contents", 0.4, 0.8),
             )  # fmt: skip
@@ -331,24 +331,20 @@ class ScenePipeline(SafePipeline):
             # 5. Make the layers
             layers = [
                 make_layer(
-                    index,
-                    name,
-                    contents.objects[index],
-                    boxes[index],
-                    outlines.seen,
-                    outlines.amodal,
-                    uncertainty,
+                    index, name, contents.objects[index], boxes[index], outlines.seen, outlines.amodal, uncertainty,
                     None if width == 0 else outlines,
-                    shadows[index],
-                )  # fmt: skip
+                )
                 for index, name in enumerate(inputs.names)
-            ]
-            layers = [replace(layer, is_crowd=bool(flag)) for layer, flag in zip(layers, crowd, strict=True)]
+            ]  # fmt: skip
             del outlines, contents  # whose masks of the whole photo a large photo has no room for twice
 
-            # 6. Fill the background, and put the scene together
+            # 6. Find the shadows, fill the background, and put the scene together
             report("background", 0.8)
-            background, rim = painted()
+            background, rim, shadows = painted()
+        layers = [
+            replace(layer, shadow=shadow, is_crowd=bool(flag))
+            for layer, shadow, flag in zip(layers, shadows, crowd, strict=True)
+        ]
         report("done", 1.0)
         return Scene(background, tuple(layers), relations, inputs.canvas, rim=rim, replaced=inputs.outside)
 
@@ -496,12 +492,11 @@ class ScenePipeline(SafePipeline):
         fresh = repainted(scene.layers[i], contents.objects[0], amodal, soft)
         return replace(scene, layers=(*scene.layers[:i], fresh, *scene.layers[i + 1 :]))
 
-    def _works_at_once(self, canvas: npt.NDArray[np.uint8], generator: torch.Generator | None) -> bool:
+    def _works_at_once(self, canvas: npt.NDArray[np.uint8]) -> bool:
         """Contents and background are filled in two threads: the same result sooner, with the memory of both."""
         content = self.content_pipeline
         return (
             torch.get_num_threads() > 1
-            and generator is None  # whose numbers are drawn one after the other
             and canvas.size <= 3 * _AT_ONCE
             and content.inpainter is None
             and content._execution_device.type == "cpu"
@@ -512,14 +507,16 @@ class ScenePipeline(SafePipeline):
         self,
         inputs: SceneInputs,
         removed: BoolArray,
-        shadows: Sequence[npt.NDArray[np.uint8] | None],
         boxes: npt.NDArray[np.int64],
         options: Mapping[str, Any],
-    ) -> tuple[npt.NDArray[np.uint8], int]:
-        """(H, W, 3) uint8, what is behind all objects, and how many pixels around them are painted too.
+    ) -> tuple[npt.NDArray[np.uint8], int, list[npt.NDArray[np.uint8] | None]]:
+        """(H, W, 3) uint8, what is behind all objects, how many pixels around them are painted too, and their shadows.
 
         Hard outlines leave a rim of each object, which is painted; soft ones at most what the masks left out.
         """
+        shadows: list[npt.NDArray[np.uint8] | None] = [None] * len(boxes)
+        if self.config.shadows:
+            shadows = find_shadows(inputs.canvas, removed, boxes, inputs.outside)
         lit = light(inputs.canvas, shadows, boxes)
         hard = self.config.edge_width == 0
         if hard:
@@ -530,7 +527,7 @@ class ScenePipeline(SafePipeline):
             lit, removed, unknown=inputs.unknown, replace_rim=hard, **options
         )  # fmt: skip
         background.flags.writeable = False  # so that the scene keeps it instead of a copy
-        return background, rim
+        return background, rim, shadows
 
     # 1.
 

@@ -22,6 +22,7 @@ from ...masks import mask_boxes, to_mask_stack
 from ...ordering import check_order, order_from_masks
 from ...scene import Scene
 from ..completion.mask_pipeline import MaskPipeline
+from ..content.inpainting import split_generators
 from ..content.pipeline import ContentPipeline
 from ..inputs import to_numpy
 from ..segmentation.segmenter import Segmenter
@@ -227,7 +228,7 @@ class PaintStep(_Step):
         InputParam("background_filler", str, description="What fills the background, likewise."),
         InputParam("prompts", description="One for each object, where the content pipeline takes any."),
         InputParam("background_prompt", str, "", description="For an inpainter."),
-        InputParam("generator", description="For content pipelines that draw random numbers."),
+        InputParam("generator", description="Of the random numbers that are drawn; None: the same every time."),
     ]
     intermediate_outputs = [
         OutputParam("contents", list, "N tiles (h, w, 4) uint8, one for each object's box."),
@@ -238,9 +239,10 @@ class PaintStep(_Step):
     def run(self, components: Any, fields: Any) -> None:
         """See the class."""
         paint, outlines = components.content_pipeline, fields.outlines
+        for_contents, for_background = split_generators(fields.generator, 2) or (None, None)
         found = paint(
             outlines.photo, outlines.seen, outlines.amodal, order=fields.order, names=fields.names,
-            prompts=fields.prompts, category_ids=fields.category_ids, generator=fields.generator, filler=fields.filler,
+            prompts=fields.prompts, category_ids=fields.category_ids, generator=for_contents, filler=fields.filler,
             clean_seams=fields.edge_width > 0,
         )  # fmt: skip
         fields.contents = found.objects
@@ -252,7 +254,7 @@ class PaintStep(_Step):
             removed, fields.rim = with_remains(lit, removed)
         fields.background = paint.background(
             lit, removed, replace_rim=fields.edge_width == 0, prompt=fields.background_prompt,
-            generator=fields.generator, filler=fields.background_filler,
+            generator=for_background, filler=fields.background_filler,
         )  # fmt: skip
 
 

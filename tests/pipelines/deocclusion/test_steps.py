@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from diffusers.modular_pipelines import ModularPipelineBlocks
 from diffusers.modular_pipelines.modular_pipeline_utils import InputParam, OutputParam
 
@@ -28,6 +29,15 @@ def steps_with(parts, blocks=None):
     pipe = (blocks or SceneBlocks()).init_pipeline()
     pipe.update_components(**parts)
     return pipe
+
+
+def test_random_numbers_of_the_pipeline(parts):
+    call = {"filler": "exemplar", "background_filler": "exemplar"}
+    expected = ScenePipeline(**parts)(PHOTO, MASKS, generator=torch.Generator().manual_seed(3), **call)
+    scene = steps_with(parts)(
+        image=PHOTO, masks=MASKS, output="scene", generator=torch.Generator().manual_seed(3), **call
+    )
+    assert scene.equals(expected)
 
 
 @pytest.mark.parametrize("settings", [{}, {"edge_width": 3.0, "shadows": True, "min_hidden_width": 0}])
