@@ -109,7 +109,7 @@ def fill_hole(
     scale, count = 1, np.count_nonzero(hole)
     while count > most * scale**2 or hole.size > _MOST_AROUND * scale**2:
         scale += 1
-    photo, hole, known, usable = (_padded(array, scale) for array in (photo, hole, known, usable))
+    photo, hole, known, usable = _whole_blocks(hole, scale, photo, hole, known, usable)
     sheet = Sheet.of_picture(photo, usable, scale)
     for other in others:
         sheet = sheet.beside(other.sheet(scale))
@@ -124,9 +124,8 @@ def fill_hole(
         pixels = torch.where(copied > 0, pixels, pull_push(pixels[None], (copied > 0)[None, None].float())[0])
     level = Level(smooth, beside, target, pixels, copied >= 0.75, sheet.places)
     if low is not None:
-        smooth = F.interpolate(low[None], size=smooth.shape[-2:], mode="bilinear", align_corners=False, antialias=True)[
-            0
-        ]
+        low = low[None, :, : hole.shape[0], : hole.shape[1]]
+        smooth = F.interpolate(low, size=smooth.shape[-2:], mode="bilinear", align_corners=False, antialias=True)[0]
     lines = [line.scaled(1 / scale) for line in lines]
     level = level.with_lines(lines)
     smooth = level.image if low is None else smooth
@@ -218,6 +217,18 @@ class _Copies:
 def _repeated(array: npt.NDArray[Any], scale: int) -> npt.NDArray[Any]:
     """Each value of a plane as a square of so many pixels."""
     return array.repeat(scale, axis=0).repeat(scale, axis=1)
+
+
+def _whole_blocks(hole: BoolArray, scale: int, *arrays: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
+    """Arrays (H, W, ...) whose sides are multiples of `scale`.
+
+    Rows and columns that are no whole block are left out where nothing of the hole lies in them, which copies nothing
+    of a large photo; else blocks are filled up with 0.
+    """
+    height, width = (side - side % scale for side in hole.shape)
+    rows = slice(None if hole[height:].any() or not height else height)
+    columns = slice(None if hole[:, width:].any() or not width else width)
+    return [_padded(array[rows, columns], scale) for array in arrays]
 
 
 def _padded(array: npt.NDArray[Any], scale: int) -> npt.NDArray[Any]:

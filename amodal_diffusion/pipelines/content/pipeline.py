@@ -4,6 +4,7 @@ import copy
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from math import ceil
 from typing import Any, Self
 
@@ -606,7 +607,7 @@ class ContentPipeline(SafePipeline):
         avoid = None if avoid is None else read_mask("avoid", avoid, size)
         chosen = self._fillers(filler, [None])[0]
         result = photo.copy()
-        hole = np.logical_or.reduce(places, axis=0)
+        hole = reduce(np.logical_or, places, np.zeros(size, bool))
         if not hole.any():
             return postprocess(result, output_type)
         low = None
@@ -625,10 +626,10 @@ class ContentPipeline(SafePipeline):
                 low = self._paint_background(photo, hole, unknown, replace_rim, prompt, generators, options)
             if low is not None and suiting == self.network:
                 painted = self._paste_background(low, photo, hole, replace_rim)[place.window]
+                np.copyto(result[place.window], painted, where=place.hole[:, :, None])
             else:
                 part = low[:, place.window[0], place.window[1]] if low is not None and suiting == "blend" else None
-                painted = place.fill(suiting, part, None if generators is None else generators[0])
-            np.copyto(result[place.window], painted, where=place.hole[:, :, None])
+                place.fill(suiting, part, None if generators is None else generators[0], out=result[place.window])
         return postprocess(result, output_type)
 
     def _paint_background(

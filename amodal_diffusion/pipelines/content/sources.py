@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from math import ceil
 
 import numpy as np
@@ -83,14 +84,19 @@ class Hole:
         return choose_filler(self.photo, self.hole, textures, network, self.textured)
 
     def fill(
-        self, filler: str, low: Tensor | None = None, generator: torch.Generator | None = None
+        self,
+        filler: str,
+        low: Tensor | None = None,
+        generator: torch.Generator | None = None,
+        out: npt.NDArray[np.uint8] | None = None,
     ) -> npt.NDArray[np.uint8]:
         """(h, w, 3) uint8, the window with its hole filled; see `fill_hole`.
 
-        Large parts of the hole that lie apart are filled one by one: each has its own surroundings.
+        Large parts of the hole that lie apart are filled one by one: each has its own surroundings. `out` may be the
+        photo itself, which saves a copy of it.
         """
         usable = self.usable if filler != "smooth" else np.zeros_like(self.usable)
-        total, filled = np.count_nonzero(self.hole), self.photo.copy()
+        total, filled = np.count_nonzero(self.hole), self.photo.copy() if out is None else out
         for part in parts_apart(self.hole, _LEAST_PART / self.share):
             share = self.share * np.count_nonzero(part) / total
             rows, columns = where = search_window(part, self.known if filler == "smooth" else usable)
@@ -278,7 +284,7 @@ def background_holes(
         >>> [int(turn.hole.sum()) for turn in background_holes(photo, places, None, None, margin=0)]
         [400, 100]
     """
-    hole: BoolArray = np.logical_or.reduce(places, axis=0)
+    hole: BoolArray = reduce(np.logical_or, places, np.zeros(photo.shape[:2], bool))
     if not hole.any():
         return
     rows, columns = search_window(hole, ~hole)
@@ -296,6 +302,7 @@ def background_holes(
     for part in parts_apart(wider):
         rows, columns = where = search_window(part, usable)
         lines += [line.moved(rows.start, columns.start) for line in photo_lines(photo[where], seen[where], part[where])]
+    del hole, beside, inner, seen  # a large photo has no room for what is not needed while holes are filled
     for number, turn in enumerate(turns):
         last = number == len(turns) - 1
         mine = wider if last else dilate(turn, kernel="square", size=2 * rim + 1) & wider

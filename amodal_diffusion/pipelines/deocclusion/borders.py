@@ -10,7 +10,12 @@ from ..strays import STRAYED_REACH, strayed, strayed_step
 
 
 def settle_borders(
-    photo: npt.NDArray[np.uint8], modal: BoolArray, amodal: BoolArray, order: npt.NDArray[np.int8]
+    photo: npt.NDArray[np.uint8],
+    modal: BoolArray,
+    amodal: BoolArray,
+    order: npt.NDArray[np.int8],
+    *,
+    overwrite: bool = False,
 ) -> tuple[BoolArray, BoolArray]:
     """Masks in which pixels along the border of two objects belong to the one that they look like.
 
@@ -24,6 +29,7 @@ def settle_borders(
         modal: (N, H, W) bool, no pixel in two masks.
         amodal: (N, H, W) bool, which hold `modal`.
         order: (N, N) order matrix. Behind an object in front, the one that loses a pixel goes on.
+        overwrite: `amodal` may be changed, which saves a copy of it.
 
     Returns:
         (N, H, W) bool each; the masks themselves where nothing changes.
@@ -52,7 +58,7 @@ def settle_borders(
                 gains.append((index, where, gained))
     if not gains:
         return modal, amodal
-    modal, amodal, given = modal.copy(), amodal.copy(), np.zeros_like(anyone)
+    modal, amodal, given = modal.copy(), amodal if overwrite else amodal.copy(), np.zeros_like(anyone)
     for index, where, gained in gains:
         gained = gained & ~given[where]
         given[where] |= gained

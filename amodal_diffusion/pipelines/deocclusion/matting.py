@@ -112,30 +112,29 @@ def soft_outlines(
     if not width or not count:
         return SoftOutlines(photo, modal, amodal, *nothing)
     band = max(2, round(width * max(photo.shape[:2]) / _UNIT))
-    settled, whole = settle_borders(photo, modal, amodal, order)
-    overwrite |= whole is not amodal
-    modal, amodal = settled, whole
+    settled, whole = settle_borders(photo, modal, amodal, order, overwrite=overwrite)
+    seen = modal.copy() if settled is modal else settled
+    whole = amodal.copy() if whole is amodal and not overwrite else whole
     owner = np.full(photo.shape[:2], -1, np.int16)
-    for index, mask in enumerate(modal):
+    for index, mask in enumerate(seen):
         owner[mask] = index
     step = max(1, round(max(photo.shape[:2]) / _LOOSE_STEP))
     position, front = relations(order)
-    boxes = mask_boxes(modal)
-    clean, seen, whole = photo.copy(), modal.copy(), amodal if overwrite else amodal.copy()
-    pixels, alphas = nothing
+    boxes = mask_boxes(seen)
+    clean, (pixels, alphas) = photo.copy(), nothing
     taken = np.zeros(photo.shape[:2], bool) if unknown is None else unknown.copy()
     for index in np.argsort(-position):  # the foremost takes its rim first
         if not boxes[index, 2]:
             continue
         where = _rim_window(boxes[index], band)
-        mask = modal[(index, *where)] & ~taken[where]
+        mask = seen[(index, *where)] & ~taken[where]
         others = ((owner[where] >= 0) & ~mask) | taken[where]
         loose = loose_parts(photo[where], mask, others, step)
         mask |= loose
         before = np.zeros_like(mask)
         for other in np.flatnonzero(front[:, index] & _reaches(boxes, where)):
             before |= owner[where] == other
-        covered = (amodal[(index, *where)] & ~mask) | taken[where]
+        covered = (whole[(index, *where)] & ~mask) | taken[where]
         rim, alpha, colour = _soft_rim(photo[where], mask, before, covered, band)
         inside = mask.copy()
         inside[rim] = alpha > 0

@@ -316,8 +316,9 @@ class ScenePipeline(SafePipeline):
             "prompt": background_prompt, "generator": for_background, "inpainter_kwargs": inpainter_kwargs,
             "filler": background_filler,
         }  # fmt: skip
-        paint = partial(self._paint_background, inputs, outlines.seen, boxes, options)
-        with work_beside(paint, at_once=self._works_at_once(inputs.canvas)) as painted:
+        at_once = self._works_at_once(inputs.canvas)
+        paint = partial(self._paint_background, inputs, outlines.seen, boxes, options, overwrite=not at_once)
+        with work_beside(paint, at_once=at_once) as painted:
             # 4. Complete the contents
             report("contents", 0.4)
             contents: Any = self.content_pipeline(
@@ -509,10 +510,12 @@ class ScenePipeline(SafePipeline):
         removed: BoolArray,
         boxes: npt.NDArray[np.int64],
         options: Mapping[str, Any],
+        overwrite: bool,
     ) -> tuple[npt.NDArray[np.uint8], int, list[npt.NDArray[np.uint8] | None]]:
         """(H, W, 3) uint8, what is behind all objects, how many pixels around them are painted too, and their shadows.
 
         Hard outlines leave a rim of each object, which is painted; soft ones at most what the masks left out.
+        `removed` may be changed with `overwrite`.
         """
         shadows: list[npt.NDArray[np.uint8] | None] = [None] * len(boxes)
         if self.config.shadows:
@@ -522,7 +525,7 @@ class ScenePipeline(SafePipeline):
         if hard:
             rim = self.content_pipeline.background_rim(*removed.shape[1:])
         else:
-            removed, rim = with_remains(lit, removed)
+            removed, rim = with_remains(lit, removed, overwrite=overwrite)
         background = self.content_pipeline.background(
             lit, removed, unknown=inputs.unknown, replace_rim=hard, **options
         )  # fmt: skip

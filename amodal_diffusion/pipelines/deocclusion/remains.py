@@ -80,12 +80,13 @@ def remains(photo: npt.NDArray[np.uint8], seen: BoolArray) -> BoolArray:
     return found.repeat(step, axis=0).repeat(step, axis=1)[: seen.shape[0], : seen.shape[1]] & ~seen
 
 
-def with_remains(photo: npt.NDArray[np.uint8], seen: BoolArray) -> tuple[BoolArray, int]:
+def with_remains(photo: npt.NDArray[np.uint8], seen: BoolArray, *, overwrite: bool = False) -> tuple[BoolArray, int]:
     """What is to be painted where objects leave: what is `seen` of each and what remains, and how far that reaches.
 
     Args:
         photo: (H, W, 3) uint8.
         seen: (N, H, W) bool, the objects.
+        overwrite: `seen` may be changed, which saves a copy of it.
 
     Returns:
         (N, H, W) bool, and pixels, as `Scene.rim` counts them; `seen` and 0 where nothing remains. What remains of one
@@ -103,7 +104,7 @@ def with_remains(photo: npt.NDArray[np.uint8], seen: BoolArray) -> tuple[BoolArr
     if not left.any():
         return seen, 0
     step = _step(*shape)
-    places = seen.copy()
+    places = seen if overwrite else seen.copy()
     for place in places:
         near = dilate(block_sums(place, step) > 0, kernel="square", size=2 * _REACH + 1)
         place |= left & near.repeat(step, axis=0).repeat(step, axis=1)[: shape[0], : shape[1]]

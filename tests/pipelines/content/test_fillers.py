@@ -464,3 +464,29 @@ def test_one_colour_has_components():
         patches = torch.where(odd, torch.nextafter(colour, torch.tensor(1.0)), colour)
         _, basis = shifts._components(patches, torch.Generator())
         torch.testing.assert_close(basis.T @ basis, torch.eye(basis.shape[1]), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("filler", ["exemplar", "blend", "smooth"])
+def test_holes_are_filled_in_place_as_in_a_copy(filler):
+    picture = textured((90, 120, 60))
+    places = np.zeros((2, 60, 80), bool)
+    places[0, 5:30, 10:30] = places[1, 20:50, 45:60] = True
+    given = picture.copy()
+    for hole in background_holes(given, places, None, None, margin=1):
+        copied = hole.fill(filler)
+        hole.fill(filler, out=given[hole.window])
+        np.testing.assert_array_equal(given[hole.window], copied)
+    left = ~dilate(places.any(axis=0), kernel="square", size=7)
+    np.testing.assert_array_equal(given[left], picture[left])
+
+
+@pytest.mark.parametrize("height", range(60, 64))
+@pytest.mark.parametrize("bottom", [55, 64])
+def test_a_hole_is_filled_whatever_blocks_its_window_has(height, bottom):
+    picture = textured((90, 120, 60), height=height)
+    hole = np.zeros((height, 80), bool)
+    hole[20:bottom, 20:50] = True
+    picture[hole] = (255, 0, 255)
+    filled = fill_hole(picture, hole, ~hole, ~hole, most=100, blend=False)
+    assert filled[hole].astype(int)[:, 1].min() > 60
+    np.testing.assert_array_equal(filled[~hole], picture[~hole])

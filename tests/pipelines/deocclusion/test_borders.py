@@ -26,7 +26,11 @@ def pair(border, drawn, height=80, width=120):
 @pytest.mark.parametrize("off", [-4, 4])
 def test_pixels_change_sides_where_masks_are_off(off):
     photo, masks = pair(60, 60 - off)
+    given = masks.copy()
     seen, whole = settle_borders(photo, masks, masks, ORDER)
+    np.testing.assert_array_equal(masks, given)
+    np.testing.assert_array_equal(settle_borders(photo, masks, given, ORDER, overwrite=True), (seen, whole))
+    np.testing.assert_array_equal(given, whole)
     np.testing.assert_array_equal(seen.any(0), masks.any(0))
     assert not seen.all(0).any()
     wrong = seen[0][:, 60:].sum() + seen[1][:, :60].sum()

@@ -48,7 +48,10 @@ def test_what_remains_belongs_to_each_object_beside_it():
     whole = disc()
     photo, left, right = photo_of(whole), whole.copy(), whole.copy()
     left[:, 78:] = right[:, :82] = False  # columns between them are in neither mask
-    places, reach = with_remains(photo, np.stack([left, right]))
+    seen = np.stack([left, right])
+    places, reach = with_remains(photo, seen)
+    assert np.array_equal(seen, [left, right])
+    assert np.array_equal(with_remains(photo, seen, overwrite=True)[0], places) and np.array_equal(seen, places)
     left_out, between = remains(photo, left | right), whole & ~left & ~right
     assert reach == remains_reach(*whole.shape) and (left_out & between).any()
     assert (places[:, left_out & between]).all() and np.array_equal(places.any(0), left | right | left_out)
