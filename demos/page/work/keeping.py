@@ -1,7 +1,7 @@
 """Work that outlives a reload, a crash or a restart: on disk for a stated time, private to a browser's token.
 
 A browser's works lie in a folder named by the hash of its token, so that whoever reads the disk cannot ask for them as
-that browser. `files/works.py` says what lies there.
+that browser. `files/works.py` says what lies there. Whatever else is in the folder is never touched.
 """
 
 import hashlib
@@ -24,6 +24,8 @@ from page.work.session import PageError, Session
 
 LOGGER = logging.getLogger("amodal_diffusion.demo")
 TOKEN = re.compile(r"[A-Za-z0-9_-]{43,86}")
+HOME = re.compile(r"[0-9a-f]{64}")
+"""Names of the folders of browsers."""
 DELAY = 2.0
 """Seconds after a change in which further ones are waited for."""
 
@@ -48,7 +50,7 @@ class Keeper:
     """Keeps the work of browsers in a folder.
 
     Args:
-        folder: private to the server; made where it is missing.
+        folder: private to the server; made where it is missing. Other files and folders in it stay.
         hours: how long a work is kept after its last change; 0 keeps nothing.
         works: of one browser; the oldest goes.
         total_works: of all browsers.
@@ -180,7 +182,7 @@ class Keeper:
     def sweep(self) -> None:
         """Delete what is older than the stated time, and the oldest of what is more than there is room for."""
         with self._disk:
-            homes = [home for home in self.folder.glob("*") if home.is_dir()]
+            homes = [home for home in self.folder.glob("*") if HOME.fullmatch(home.name) and home.is_dir()]
             works = [(path.stat().st_mtime, path) for home in homes for path in self._folders(home)]
             too_old = time.time() - 3600 * self.hours
             room, left = self.total_bytes, self.total_works
@@ -199,8 +201,10 @@ class Keeper:
         return self.folder / hashlib.sha256(token.encode("ascii")).hexdigest()
 
     def _folders(self, home: Path) -> Iterator[Path]:
+        """The works of a browser: folders with the document that each has from its first moment."""
         if home.is_dir():
-            yield from (path for path in home.iterdir() if path.is_dir() and not path.name.startswith("."))
+            names = (path for path in home.iterdir() if not path.name.startswith("."))
+            yield from (path for path in names if (path / DOCUMENT).is_file())
 
 
 def about(folder: Path) -> Kept | None:

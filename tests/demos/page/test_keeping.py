@@ -129,6 +129,23 @@ def test_works_end_after_the_stated_time(tmp_path, marked):
     assert off.kept(token) == []
 
 
+def test_what_is_no_work_is_never_touched(tmp_path, marked):
+    """As in `--keep ~`: folders, empty ones, files beside works, and folders named as those of browsers."""
+    folder, token = tmp_path / "home", new_token()
+    keeper = Keeper(folder, hours=1, works=1, total_works=1, total_bytes=1)
+    for name in ("photos/holiday/a.jpg", "papers/work.json", f"{'f' * 63}/kept/work.json", f"{'e' * 64}/notes/a.txt"):
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).write_text("mine")
+    (folder / "empty" / "inner").mkdir(parents=True)
+    (folder / "alone").mkdir()
+    before = sorted(folder.rglob("*"))
+    for path in before:
+        os.utime(path, (time.time() - 1e6,) * 2)
+    keeper.save(token, "work", marked)  # there is no room for it
+    keeper.sweep()
+    assert sorted(folder.rglob("*")) == before
+
+
 def test_a_work_that_is_broken_is_no_crash(keeper, completed):
     token = new_token()
     keeper.save(token, "work", completed)
