@@ -12,7 +12,7 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from weakref import WeakValueDictionary
@@ -90,14 +90,7 @@ class Keeper:
         with self._wake:
             if all(desk.token != token for desk in (*self._due, *filter(None, [self._now]))):
                 return
-        with self._disk:  # what is being written is there then
-            with self._wake:
-                desks = [desk for desk in self._due if desk.token == token]
-                for desk in desks:
-                    del self._due[desk]
-                desks += [desk for desk in (self._now,) if desk is not None and desk.token == token]
-            for desk in desks:
-                self._save_quietly(desk)
+        self._save_due(lambda desk: desk.token == token)
 
     def take(self, desk: Desk, kept: Kept) -> None:
         """A tab goes on with a work; another one that has it too goes on with a copy of its own."""
@@ -110,12 +103,19 @@ class Keeper:
             self._at[desk.work] = desk
 
     def flush(self) -> None:
-        """Save now what is due, as before the server ends."""
-        with self._wake:
-            desks = list(self._due)
-            self._due.clear()
-        for desk in desks:
-            self._save_quietly(desk)
+        """Save now what is due, as before the server ends, and wait for what is being saved."""
+        self._save_due(lambda desk: True)
+
+    def _save_due(self, is_asked: Callable[[Desk], bool]) -> None:
+        with self._disk:  # what is being written is there then
+            with self._wake:
+                desks = [desk for desk in self._due if is_asked(desk)]
+                for desk in desks:
+                    del self._due[desk]
+                if self._now is not None and self._now not in desks and is_asked(self._now):
+                    desks.append(self._now)
+            for desk in desks:
+                self._save_quietly(desk)
 
     def _run(self) -> None:
         while True:

@@ -2,6 +2,7 @@
 
 import os
 import stat
+import threading
 import time
 import warnings
 from dataclasses import replace
@@ -12,6 +13,7 @@ from PIL import Image
 
 from demo_helpers import edit, mark
 from page.wiring import guarded
+from page.work import keeping as keeping_module
 from page.work.desk import Desk
 from page.work.files import photos
 from page.work.files.photos import open_upload
@@ -178,6 +180,36 @@ def keeping(keeper, session, token=None):
     desk = Desk(session)
     desk.token, desk.keep = token or new_token(), keeper.later
     return desk
+
+
+def test_the_end_of_the_server_waits_for_what_is_being_saved(keeper, marked, monkeypatch):
+    monkeypatch.setattr("page.work.keeping.DELAY", 0)
+    begun, go, write = threading.Event(), threading.Event(), keeping_module.write_work
+
+    def slowly(session, folder):
+        begun.set()
+        assert go.wait(20)
+        write(session, folder)
+
+    monkeypatch.setattr(keeping_module, "write_work", slowly)
+    desk = keeping(keeper, marked)
+    desk.commit(marked, mark(marked, "rename", id=0, name="crate"))
+    assert begun.wait(20)
+    end = threading.Thread(target=keeper.flush)
+    end.start()
+    end.join(0.1)
+    assert end.is_alive() and keeper.kept(desk.token) == []
+    go.set()
+    end.join(20)
+    assert len(keeper.kept(desk.token)) == 1
+    other = keeping(keeper, marked)
+    with keeper._disk:  # another save has begun, and has written nothing yet
+        other.commit(marked, mark(marked, "rename", id=0, name="crate"))
+        until = time.monotonic() + 20
+        while keeper._now is not other and time.monotonic() < until:
+            time.sleep(0.01)
+        keeper.flush()
+        assert len(keeper.kept(other.token)) == 1
 
 
 def test_what_was_done_just_before_a_reload_is_offered(keeper, marked, monkeypatch):
