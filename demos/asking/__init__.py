@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -68,8 +69,7 @@ def make_server(page, gets, posts, host="127.0.0.1", port=0):
                 self.reply(*found)
 
         def reply_json(self, content, status=200):
-            # JSON knows no NaN.
-            text = json.dumps(content).replace("NaN", "null")
+            text = json.dumps(finite(content), allow_nan=False)
             self.reply(text.encode(), "application/json", status)
 
         def reply(self, content, kind, status=200):
@@ -104,6 +104,15 @@ def run(main):
     except (OSError, ValueError, ImportError) as error:
         sys.stderr.write(f"{Path(sys.argv[0]).name}: error: {' '.join(str(error).split())}\n")
         sys.exit(2)
+
+
+def finite(content):
+    """The content with None for numbers that JSON does not know, NaN and infinities; texts stay as they are."""
+    if isinstance(content, dict):
+        return {key: finite(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def outline(mask):

@@ -104,6 +104,13 @@ def test_what_is_wrong_is_refused(study, tmp_path, path, content):
     assert not (tmp_path / "answers.jsonl").exists()
 
 
+def test_texts_with_the_letters_of_nan_come_as_they_are():
+    content = {"name": "NaN-01.png", "NaN": [float("nan"), (1.5, float("-inf"))], "left": 3}
+    with serving(asking.make_server("preference.html", {"/next": lambda query: content}, {})) as url:
+        found = json.loads(get(url + "/next"))
+    assert found == {"name": "NaN-01.png", "NaN": [None, [1.5, None]], "left": 3}
+
+
 def test_folders_without_pairs_are_refused(folders, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="must have pictures of the same names, and have none"):
