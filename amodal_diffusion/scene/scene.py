@@ -385,7 +385,10 @@ class Scene(Immutable):
         return self._added(layer, np.ones(len(self), np.int8))
 
     def duplicate(self, i: int, dx: float = 0, dy: float = 0) -> Scene:
-        """Add a copy of layer i as the last layer, (dx, dy) pixels away; it is in front of layer i and nothing else."""
+        """Add a copy of layer i as the last layer, (dx, dy) pixels away.
+
+        It is in front of layer i and of all that layer i is in front of, and behind all other layers.
+        """
         i = self._check_index("i", i)
         transform = compose(translation(_finite("dx", dx), _finite("dy", dy)), self.layers[i].transform)
         copy = replace(self.layers[i], transform=transform, id=self.next_id, origin=None)

@@ -354,6 +354,7 @@ def test_duplicate():
     assert copy.box == (8, 7, 4, 4)
     assert doubled.in_front(3, 1) and doubled.in_front(0, 3)  # as the original is to others
     assert doubled.in_front(3, 2) == scene.in_front(1, 2)
+    assert doubled.duplicate(0).order[4].tolist() == [1, 1, -1, 1, 0]  # in front of all that layer 0 is in front of
     assert not doubled.evidence[3].any()
     assert [item.id for item in doubled.remove(3).duplicate(0).layers] == [0, 1, 2, 4]
 
