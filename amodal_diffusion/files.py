@@ -4,7 +4,8 @@ What a program writes goes to a temporary folder beside its place and takes that
 to the disk. So a reader never meets half of a result, and neither a kill at any moment nor a full disk loses the old
 one.
 
-- A file takes the place of another by `os.replace`.
+- A file takes the place of another by `os.replace`, with its mode. A link to a file stays one: what it leads to is
+  replaced.
 - A folder takes the place of another by an exchange of both names, which Linux can do in one step. Where the system or
   the file system cannot, the old folder is moved away first; should the program be killed between these two renames,
   the next writer into the same parent folder moves it back.
@@ -111,6 +112,7 @@ def atomic_file(path: PathLike) -> Iterator[Path]:
 
     Args:
         path: of the file; folders are made where they lack. The temporary path has the same name, in another folder.
+            A link stays one, and the file that it leads to is replaced. The mode of a file that is there is kept.
 
     Raises:
         IsADirectoryError: `path` is a folder.
@@ -126,12 +128,15 @@ def atomic_file(path: PathLike) -> Iterator[Path]:
     path = Path(path)
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder, expected the path of a file.")
-    with _workplace(path.parent) as place:
+    target = _linked_file(path)
+    with _workplace(target.parent) as place:
         temporary = place / _NEW / path.name
         yield temporary
         _sync(temporary)
-        os.replace(temporary, path)
-        _sync(path.parent)
+        if target.exists():
+            shutil.copymode(target, temporary)  # which may forbid to read it
+        os.replace(temporary, target)
+        _sync(target.parent)
 
 
 @contextlib.contextmanager
@@ -251,7 +256,7 @@ def check_output_file(path: PathLike) -> None:
     path = Path(path)
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder, expected the path of a file.")
-    check_output_folder(path.parent)
+    check_output_folder(_linked_file(path).parent)
 
 
 def file_stem(index: int, name: str) -> str:
@@ -379,6 +384,11 @@ def _age(path: Path) -> float:
 
 
 # Taking the place
+
+
+def _linked_file(path: Path) -> Path:
+    """Where a file is written that is to be found at `path`: what a link leads to, also where nothing is there yet."""
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
 
 
 def _must_stay(folder: Path) -> bool:

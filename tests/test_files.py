@@ -78,6 +78,26 @@ class TestFile:
         (tmp_path / "plain").touch()
         assert (tmp_path / "figure.pdf").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
+    def test_keeps_a_link_and_the_mode_of_what_is_there(self, tmp_path):
+        fill(tmp_path, {"store/report.json": b"old"})
+        (tmp_path / "store" / "report.json").chmod(0o604)
+        (tmp_path / "deep").mkdir()
+        (tmp_path / "deep" / "link.json").symlink_to("../store/report.json")
+        (tmp_path / "second.json").symlink_to("deep/link.json")
+        with atomic_file(tmp_path / "second.json") as temporary:
+            assert temporary.name == "second.json"
+            temporary.write_text("new")
+        assert tree(tmp_path / "store") == {"report.json": b"new"}
+        assert (tmp_path / "second.json").is_symlink() and (tmp_path / "deep" / "link.json").is_symlink()
+        assert stat.S_IMODE((tmp_path / "store" / "report.json").stat().st_mode) == 0o604
+        (tmp_path / "early.json").symlink_to("store/none.json")
+        check_output_file(tmp_path / "early.json")
+        write_text(tmp_path / "early.json", "first")
+        assert (tmp_path / "store" / "none.json").read_text() == "first" and not partials(tmp_path)
+        (tmp_path / "astray.json").symlink_to("store/report.json/none.json")
+        with pytest.raises(NotADirectoryError, match="report.json is a file"):
+            check_output_file(tmp_path / "astray.json")
+
     def test_a_folder_is_refused(self, tmp_path):
         with pytest.raises(IsADirectoryError, match="is a folder, expected the path of a file"):
             write_text(tmp_path, "text")
