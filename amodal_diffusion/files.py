@@ -240,6 +240,31 @@ def check_output_folder(folder: PathLike) -> None:
         raise OSError(f"output {folder} cannot be written: {error.strerror or error}.") from error
 
 
+def check_replaced(folder: PathLike, names: Collection[str], owned: Collection[str]) -> None:
+    """Refuse a folder in which a result would take the place of something that no earlier result left there.
+
+    Args:
+        folder: where the result goes; it may be missing.
+        names: of all entries that the result would replace or remove.
+        owned: those of them that an earlier result left, as its own record says.
+
+    Raises:
+        FileExistsError: naming the folder and one entry.
+
+    Example:
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> (folder / "photo.png").touch()
+        >>> check_replaced(folder, ["photo.png", "scene.json"], ["photo.png"])
+        >>> check_replaced(folder, ["photo.png", "scene.json"], [])
+        Traceback (most recent call last):
+        ...
+        FileExistsError: output ... holds other files, such as 'photo.png'; choose a new folder.
+    """
+    others = sorted(name for name in set(names) - set(owned) if os.path.lexists(Path(folder) / name))
+    if others:
+        raise FileExistsError(f"output {folder} holds other files, such as {others[0]!r}; choose a new folder.")
+
+
 def check_output_file(path: PathLike) -> None:
     """Refuse a path at which no file can be written, before the work that it is for.
 

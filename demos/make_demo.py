@@ -18,7 +18,7 @@ from PIL import Image
 
 from amodal_diffusion import AmodalPipeline, MaskPipeline, __version__
 from amodal_diffusion.images import save_image
-from amodal_diffusion.io import ObjectMasks, coco_document, load_example, save_completion
+from amodal_diffusion.io import ObjectMasks, check_completion_output, coco_document, load_example, save_completion
 from amodal_diffusion.masks import mask_unions
 from amodal_diffusion.ordering import ancestors, order_pairs
 from amodal_diffusion.visualization import draw_order_graph, draw_overlay, draw_samples, draw_uncertainty
@@ -104,6 +104,10 @@ def side_by_side(pictures: list[Image.Image], width: int = 1600, gap: int = 24) 
 
 def main() -> int:
     args = parse_arguments()
+    try:
+        check_completion_output(args.output)
+    except OSError as error:
+        sys.exit(str(error))
     scene_pipe = load_scene_pipeline(args.scene_model, args.content_model)  # first, since it may be missing
     try:
         example = load_example("coffee")

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__, evaluation, io, visualization
-from ..files import check_output_folder
 from .options import (
     MASKS_HELP,
     add_command,
@@ -52,6 +51,7 @@ The output folder gets amodal_masks/*.png, overlay.png and amodal.json (COCO: `s
 `visible_mask` the given one), and where the model predicts them, order_graph.png (the image's `order_relations` in the
 JSON say who is in front of whom), occluder_masks/*.png (`occluder_mask` in the JSON) and samples/*.png: each sample as
 OBJECT_00.png and so on, and all of one object in one picture OBJECT.png (`samples` with their scores in the JSON).
+They replace those of an earlier run, as its JSON lists them; a folder with other files of these names is refused.
 """
 
 
@@ -99,7 +99,7 @@ def _run_complete(options: argparse.Namespace) -> None:
 
     inputs = [*options.masks, *([] if options.no_photo else [options.photo])]
     check_inputs_survive(options.output, [options.output / name for name in io.RESULTS], inputs)
-    check_output_folder(options.output)
+    io.check_completion_output(options.output)
     image = None if options.no_photo else load_image(options.photo)
     file_name = "" if options.no_photo else options.photo.name
     skipped: list[BadRecord] = []

@@ -11,4 +11,5 @@ from .object_masks import ObjectMasks as ObjectMasks
 from .object_masks import read_object_masks as read_object_masks
 from .results import AMODAL_JSON as AMODAL_JSON
 from .results import RESULTS as RESULTS
+from .results import check_completion_output as check_completion_output
 from .results import save_completion as save_completion

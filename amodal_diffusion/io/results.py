@@ -11,13 +11,46 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..files import PathLike, atomic_folder, file_stem
+from ..files import PathLike, atomic_folder, check_output_folder, check_replaced, file_stem, read_json
 from ..masks import TileStack
 
 AMODAL_JSON, OVERLAY, ORDER_GRAPH = "amodal.json", "overlay.png", "order_graph.png"
 MASK_FOLDER, OCCLUDER_FOLDER, SAMPLE_FOLDER = "amodal_masks", "occluder_masks", "samples"
 RESULTS = (MASK_FOLDER, OCCLUDER_FOLDER, SAMPLE_FOLDER, OVERLAY, ORDER_GRAPH, AMODAL_JSON)
 """What `save_completion` may write into its folder, in the order in which it does."""
+FILES_KEY = "files"
+"""Key of the document's `info` under which stands what was written beside it."""
+
+
+def check_completion_output(folder: PathLike) -> None:
+    """Refuse a folder into which `save_completion` could not write, before the work whose result it should hold.
+
+    Only what an earlier completion wrote, as its `amodal.json` says, is ever replaced or removed.
+
+    Raises:
+        FileExistsError: where the folder holds something else under one of the names of `RESULTS`.
+        NotADirectoryError, OSError: as `files.check_output_folder` says.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> (folder / "samples").mkdir()
+        >>> check_completion_output(folder)
+        Traceback (most recent call last):
+        ...
+        FileExistsError: output ... holds other files, such as 'samples'; choose a new folder.
+    """
+    check_output_folder(folder)
+    check_replaced(folder, RESULTS, _earlier_files(Path(folder)))
+
+
+def _earlier_files(folder: Path) -> list[str]:
+    """What an earlier completion wrote into a folder; nothing where its record is none of ours."""
+    try:
+        names = list(read_json(folder / AMODAL_JSON)["info"][FILES_KEY])
+    except (OSError, ValueError, LookupError, TypeError):
+        return []
+    return [name for name in RESULTS if name in names]
 
 
 def save_completion(
@@ -34,7 +67,8 @@ def save_completion(
     """Write a completed photo, the files of `RESULTS`: masks as PNG (0 and 255), pictures, JSON.
 
     Each of them replaces what an earlier run left under its name (the folders of masks as a whole); what is not given
-    is removed. Other files in the folder stay. The JSON comes last: where it is, the rest is complete.
+    is removed. Other files in the folder stay, and nothing is written where one of them has such a name: the JSON
+    says under `info.files` what was written with it. It comes last: where it is, the rest is complete.
 
     Args:
         folder: made where it lacks.
@@ -50,6 +84,7 @@ def save_completion(
         The paths written: the folders of the masks, the pictures, the JSON.
 
     Raises:
+        FileExistsError: where the folder holds something under one of these names that no earlier run left there.
         NotADirectoryError: where `folder` is a file.
 
     Example:
@@ -60,6 +95,7 @@ def save_completion(
         ['amodal_masks', 'amodal.json']
     """
     folder = Path(folder)
+    check_completion_output(folder)
     with atomic_folder(folder, replaces=RESULTS) as staged:
         stems = [file_stem(index, annotation["name"]) for index, annotation in enumerate(document["annotations"])]
         for name, masks in ((MASK_FOLDER, amodal), (OCCLUDER_FOLDER, occluders)):
@@ -73,8 +109,9 @@ def save_completion(
         for name, picture in ((OVERLAY, overlay), (ORDER_GRAPH, order_graph)):
             if picture is not None:
                 picture.save(staged / name)
-        (staged / AMODAL_JSON).write_text(json.dumps(document, allow_nan=False) + "\n", encoding="utf-8")
-        written = [name for name in RESULTS if (staged / name).exists()]
+        written = [name for name in RESULTS if name == AMODAL_JSON or (staged / name).exists()]
+        content = {**document, "info": {**document.get("info", {}), FILES_KEY: written}}
+        (staged / AMODAL_JSON).write_text(json.dumps(content, allow_nan=False) + "\n", encoding="utf-8")
     return [folder / name for name in written]
 
 

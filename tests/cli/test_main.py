@@ -316,6 +316,19 @@ def test_complete_does_not_overwrite_its_photo_or_masks_file(name, tmp_path, mod
     assert (tmp_path / "out" / name).read_bytes() == b"mine"
 
 
+@pytest.mark.parametrize("name", ["samples", "occluder_masks", "overlay.png"])
+def test_complete_refuses_a_folder_with_other_files_before_it_computes(
+    name, tmp_path, model, labels, capsys, monkeypatch
+):
+    monkeypatch.setattr("amodal_diffusion.cli.complete.load_model", lambda options: pytest.fail("too late"))
+    Image.fromarray(labels).save(tmp_path / "labels.png")
+    (tmp_path / "out" / name).mkdir(parents=True)
+    arguments = ("complete", "--no-photo", "--masks", tmp_path / "labels.png", "--model", model)
+    line = fail(capsys, *arguments, "--output", tmp_path / "out")
+    assert f"output {tmp_path / 'out'} holds other files, such as {name!r}; choose a new folder." in line
+    assert os.listdir(tmp_path / "out") == [name]
+
+
 def test_complete_from_a_photo_and_one_mask(tmp_path, labels, photo, capsys):
     model, out = make_occamodal(tmp_path / "occamodal"), tmp_path / "out"
     Image.fromarray((labels == 1).astype(np.uint8) * 255).save(tmp_path / "mask.png")

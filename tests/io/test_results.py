@@ -11,8 +11,10 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from amodal_diffusion.io import (
+    RESULTS,
     ObjectMasks,
     amodal_scores,
+    check_completion_output,
     coco_document,
     read_object_masks,
     save_completion,
@@ -368,6 +370,35 @@ def test_second_run_replaces_its_own_files_only(tmp_path, masks):
     complete_into(tmp_path, masks[:1], ["z"], overlay=picture)
     assert sorted(os.listdir(tmp_path)) == ["amodal.json", "amodal_masks", "mine.txt", "overlay.png"]
     assert os.listdir(tmp_path / "amodal_masks") == ["000-z.png"]
+
+
+@pytest.mark.parametrize("name", RESULTS)
+@pytest.mark.parametrize(
+    "record", [None, "{}", '{"info": {"model": "m"}}', '{"info": {"files": ["amodal.json"]}}', "["]
+)
+def test_what_no_earlier_run_wrote_is_neither_replaced_nor_removed(tmp_path, masks, name, record):
+    if record is not None:
+        write(tmp_path / "amodal.json", record)
+    if name == "amodal.json":
+        write(tmp_path / name, '{"images": []}')
+    else:
+        (tmp_path / name).mkdir()
+    before = tree(tmp_path)
+    with pytest.raises(FileExistsError, match=rf"{tmp_path} holds other files, such as '.*'; choose a new folder"):
+        complete_into(tmp_path, masks[:1], ["a"])
+    with pytest.raises(FileExistsError, match="holds other files"):
+        check_completion_output(tmp_path)
+    assert tree(tmp_path) == before and (tmp_path / name).exists()
+
+
+def test_what_comes_beside_an_earlier_result_is_not_taken_for_a_part_of_it(tmp_path, masks):
+    written = complete_into(tmp_path, masks[:1], ["a"])
+    content = json.loads((tmp_path / "amodal.json").read_text())
+    assert content["info"]["files"] == [path.name for path in written] == ["amodal_masks", "amodal.json"]
+    (tmp_path / "samples").mkdir()
+    for pictures in ({}, {"samples": masks[:1, None]}):
+        with pytest.raises(FileExistsError, match="such as 'samples'"):
+            complete_into(tmp_path, masks[:1], ["a"], **pictures)
 
 
 def test_failed_run_leaves_the_earlier_result(tmp_path, masks):
