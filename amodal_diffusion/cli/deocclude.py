@@ -48,7 +48,7 @@ output (--output) is one of
   scene.ora          OpenRaster, for Krita, GIMP and MyPaint
   scene.psd          for Photoshop and what reads its files
   scene.json         COCO with amodal masks; the pictures go to scene_files/ beside it
-All of them can be read again by `Scene.load`.
+All of them can be read again by `Scene.load`. A folder that holds other files under the names of a scene's is refused.
 
 filler (--filler) is one of
   auto               what suits the size and the texture of a hole, one of the others
@@ -139,8 +139,8 @@ def _run_deocclude(options: argparse.Namespace) -> None:
     from ..scene.formats import check_scene_output, save_scene, scene_outputs
 
     inputs = [options.photo, *(options.masks or ())]
-    check_scene_output(options.output)
     check_inputs_survive(options.output, scene_outputs(options.output), inputs)
+    check_scene_output(options.output)
     photo = load_image(options.photo)
     left, top, right, bottom = read_margins(options.extend_canvas, photo.height, photo.width)
     check_scene_output(options.output, size=(photo.width + left + right, photo.height + top + bottom))

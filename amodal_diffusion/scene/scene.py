@@ -421,6 +421,11 @@ class Scene(Immutable):
 
         Args:
             path: a folder (PNG layers and scene.json), .ora (OpenRaster), .psd (Photoshop) or .json (COCO amodal).
+
+        Raises:
+            FileExistsError: where a folder holds other files under the names of those of a scene; those of an earlier
+                scene are replaced.
+            TypeError, ValueError, OSError: as `formats.save_scene` says.
         """
         from . import formats  # which are built on this module
 

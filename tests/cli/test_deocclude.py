@@ -233,6 +233,7 @@ def test_errors_are_named_before_any_inference(place, models, capsys, no_inferen
     scene, masks = ("--model", models / "scene"), ("--masks", "labels.png")
     Image.new("RGB", (8, 9)).save("small.png")
     os.symlink("nowhere", "link")
+    os.makedirs("mine/layers")
     before = sorted(os.listdir())
     base, out = ["photo.png", *masks, *scene], ("--output", "out")
     for arguments, message in (
@@ -251,6 +252,7 @@ def test_errors_are_named_before_any_inference(place, models, capsys, no_inferen
         ([*base, "--output", "link/a/x.psd"], "link is a link to nothing"),
         (["photo.png", "--masks", "results.json", *scene, "--output", "results.json"], "would replace results.json"),
         ([*base, "--output", "."], "--output . would replace photo.png, which this run reads"),
+        ([*base, "--output", "mine"], "output mine holds other files, such as 'layers'; choose a new folder."),
         ([*base, *out, "--names", "a"], "--names must name each of the 3 objects"),
         ([*base, *out, "--remove", "3"], "--remove 3 names no object. Objects: 0 label"),
         ([*base, *out, "--remove", "x"], "--remove x names no object"),

@@ -9,13 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...files import PathLike, check_output_file, check_output_folder
+from ...files import PathLike, check_output_file
 from ..scene import Scene
 from .coco import check_coco_output, files_folder, load_coco_amodal, save_coco_amodal
 from .document import DOCUMENT, check_pixels
 from .open_raster import load_open_raster, save_open_raster
 from .photoshop import MAX_SIDE, load_photoshop, save_photoshop
-from .png_folder import NAMES, load_png_folder, save_png_folder
+from .png_folder import NAMES, check_png_folder_output, load_png_folder, save_png_folder
 
 __all__ = ["FORMATS", "SceneFormat", "check_scene_output", "load_scene", "save_scene", "scene_format", "scene_outputs"]
 
@@ -44,7 +44,7 @@ class SceneFormat:
 
 
 FORMATS = {
-    "folder": SceneFormat("", save_png_folder, load_png_folder, check_output_folder),
+    "folder": SceneFormat("", save_png_folder, load_png_folder, check_png_folder_output),
     "ora": SceneFormat(".ora", save_open_raster, load_open_raster, check_output_file),
     "psd": SceneFormat(".psd", save_photoshop, load_photoshop, check_output_file, MAX_SIDE),
     "coco": SceneFormat(".json", save_coco_amodal, load_coco_amodal, check_coco_output),
@@ -80,7 +80,7 @@ def scene_format(path: PathLike, format: str | None = None) -> SceneFormat:  # n
 
 
 def save_scene(scene: Scene, path: PathLike, format: str | None = None) -> None:  # noqa: A002
-    """Write a scene; nothing is half written, and what was there is replaced.
+    """Write a scene; nothing is half written. A file that was there is replaced, of a folder an earlier scene alone.
 
     Args:
         scene: any scene.
@@ -89,6 +89,7 @@ def save_scene(scene: Scene, path: PathLike, format: str | None = None) -> None:
 
     Raises:
         TypeError, ValueError: for an unknown format, or a scene larger than `load_scene` takes in.
+        FileExistsError: where a folder holds other files under the names of those of a scene.
         OSError: where the file cannot be written.
 
     Example:
@@ -145,6 +146,7 @@ def check_scene_output(
 
     Raises:
         ValueError: for an unknown format, or a canvas that is too large for it.
+        FileExistsError: where a folder holds other files under the names of those of a scene.
         OSError: where nothing can be written there.
 
     Example:

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from ...files import PathLike, check_output_file, check_output_folder, parse_json_object, write_text
@@ -59,9 +59,10 @@ def save_coco_amodal(scene: Scene, path: PathLike) -> None:
     name = f"{folder.name}/{version}/{RENDERED}"
     coco = coco_document(objects, whole, scene.order, file_name=name, info={"format": FORMAT})
     coco[SCENE_KEY] = {**document, FILES_KEY: version}
+    had_no_versions = _earlier_version(path) == ""
     write_folder(folder / version, files)
     write_text(path, dump_document(coco).decode("ascii"))
-    _remove_other_versions(folder, version)
+    _remove_other_versions(folder, version, NAMES if had_no_versions else ())
 
 
 def check_coco_output(path: PathLike) -> None:
@@ -126,8 +127,26 @@ def _version(files: Mapping[str, bytes]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _remove_other_versions(folder: Path, version: str) -> None:
+def _earlier_version(path: Path) -> str | None:
+    """Folder of the pictures of the scene that a file holds; None where there is none."""
+    try:
+        document = parse_json_object(read_file(path), path.name).get(SCENE_KEY)
+    except (OSError, ValueError):
+        return None
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        return None
+    return str(document.get(FILES_KEY, ""))
+
+
+def _remove_other_versions(folder: Path, version: str, loose: Collection[str]) -> None:
+    """Remove the pictures of earlier scenes, and what is `loose` in the folder; other files in it stay."""
     for entry in folder.iterdir():
-        if entry.name != version and (_VERSION_NAME.fullmatch(entry.name) or entry.name in NAMES):
+        if entry.name != version and (_is_version(entry) or entry.name in loose):
             with contextlib.suppress(OSError):
                 shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+
+
+def _is_version(entry: Path) -> bool:
+    if not _VERSION_NAME.fullmatch(entry.name) or not entry.is_dir():
+        return False
+    return (entry / RENDERED).is_file() or not any(entry.iterdir())

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ...files import PathLike, atomic_folder, parse_json_object
+from ...files import PathLike, atomic_folder, check_output_folder, check_replaced, parse_json_object
 from ..scene import Scene
 from .document import (
     DOCUMENT,
+    FORMAT,
     LAYER_FOLDER,
     MAX_BYTES,
     ReadFile,
@@ -28,13 +29,15 @@ def save_png_folder(scene: Scene, path: PathLike) -> None:
 
     `scene.json` names the pictures: `background.png`, `photo.png` and so on of the canvas, `layers/000-name_rgba.png`
     and the masks of the layers, floats as 32-bit TIFF. `render.png`, the whole scene, is for people. They replace what
-    an earlier scene left there; other files stay.
+    an earlier scene left there, as its `scene.json` says; other files stay, and where one has such a name nothing is
+    written.
 
     Args:
         scene: any scene.
         path: the folder.
 
     Raises:
+        FileExistsError: where the folder holds something under one of these names that no earlier scene left there.
         NotADirectoryError: where `path` is a file.
         TypeError, ValueError: as for all formats: a scene larger than what `load_png_folder` takes in.
 
@@ -46,10 +49,45 @@ def save_png_folder(scene: Scene, path: PathLike) -> None:
         >>> sorted(path.name for path in folder.iterdir())
         ['background.png', 'layers', 'render.png', 'replaced.png', 'scene.json']
     """
+    check_png_folder_output(path)
     document, files = encode_scene(scene)
     write_folder(
         Path(path), {**files, RENDERED: png_bytes(scene.render(output_type="np")), DOCUMENT: dump_document(document)}
     )
+
+
+def check_png_folder_output(path: PathLike) -> None:
+    """Refuse a folder into which `save_png_folder` could not write; other errors as `files.check_output_folder`.
+
+    Raises:
+        FileExistsError: where it holds something under the name of a scene's file that no earlier scene left there.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> (folder / "photo.png").touch()
+        >>> check_png_folder_output(folder)
+        Traceback (most recent call last):
+        ...
+        FileExistsError: output ... holds other files, such as 'photo.png'; choose a new folder.
+    """
+    check_output_folder(path)
+    check_replaced(path, NAMES, _earlier_files(Path(path)))
+
+
+def _earlier_files(folder: Path) -> list[str]:
+    """What an earlier scene left in a folder; nothing where its document is none of ours."""
+    try:
+        document = parse_json_object(read_file(folder / DOCUMENT), DOCUMENT)
+    except (OSError, ValueError):
+        return []
+    if document.get("format") != FORMAT:
+        return []
+    scene = document.get("scene")
+    pictures = (
+        [entry.get("file") for entry in scene.values() if isinstance(entry, dict)] if isinstance(scene, dict) else []
+    )
+    return [name for name in NAMES if name in (LAYER_FOLDER, RENDERED, DOCUMENT, *pictures)]
 
 
 def load_png_folder(path: PathLike) -> Scene:

@@ -73,6 +73,37 @@ def test_folder_keeps_other_files_and_has_the_picture(tmp_path, scenes):
     assert load_scene(tmp_path / "scene.json").equals(scene)
 
 
+@pytest.mark.parametrize("name", scene_formats.NAMES)
+@pytest.mark.parametrize("record", [None, "no JSON", '{"format": "another"}'])
+def test_what_no_earlier_scene_left_is_neither_replaced_nor_removed(tmp_path, scenes, name, record):
+    if record is not None:
+        (tmp_path / "scene.json").write_text(record)
+    (tmp_path / name).mkdir() if name == "layers" else (tmp_path / name).write_text("mine")
+    before = tree(tmp_path)
+    for refused in (lambda: check_scene_output(tmp_path), lambda: save_scene(scenes["moved"], tmp_path)):
+        with pytest.raises(FileExistsError, match=rf"{tmp_path} holds other files, such as .*; choose a new folder"):
+            refused()
+    assert tree(tmp_path) == before and (tmp_path / name).exists()
+
+
+def test_a_photo_beside_a_scene_without_one_is_no_part_of_it(tmp_path):
+    save_scene(make_scene(1, count=1, photo=False), tmp_path)
+    (tmp_path / "photo.png").write_text("mine")
+    with pytest.raises(FileExistsError, match="such as 'photo.png'"):
+        save_scene(make_scene(1, count=1), tmp_path)
+
+
+def test_coco_leaves_what_is_no_picture_of_an_earlier_scene(tmp_path, scenes):
+    names = ("photo.png", "layers/a.png", "0123456789abcdef/notes.txt", "fedcba9876543210")
+    for name in names:
+        (tmp_path / "scene_files" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "scene_files" / name).write_text("mine")
+    for case in ("untouched", "moved"):
+        save_scene(scenes[case], tmp_path / "scene.json")
+    assert all((tmp_path / "scene_files" / name).read_text() == "mine" for name in names)
+    assert len(os.listdir(tmp_path / "scene_files")) == 5
+
+
 def test_folder_layers_painted_over_by_hand_are_read(tmp_path, scenes):
     save_scene(scenes["moved"], tmp_path)
     path = tmp_path / "layers" / "001-cat_rgba.png"
