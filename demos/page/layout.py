@@ -11,7 +11,7 @@ import gradio as gr
 from page import assets
 from page.examples import EXAMPLES, open_example
 from page.models import Models
-from page.steps.complete import CompleteStep, complete
+from page.steps.complete import CompleteStep, complete, same_marks
 from page.steps.edit import EditStep
 from page.steps.mark import MarkStep
 from page.view.drawing import keep_under
@@ -197,17 +197,20 @@ class Page:
 
     @long_work
     def on_opening(self, session: Session) -> Any:
-        """Complete the example that the page opens with; once for all visitors."""
+        """Complete the example that the page opens with, as it comes; once for all visitors.
+
+        Who has other marks by then keeps them as they are, and completes them when they like.
+        """
         key = session.title
         if not is_begun(f"open {key}"):
             return gr.skip()
         with self.models.busy:
             if key not in self._opening:
-                done = complete(session, self.models, self.models.usual or "", 0.0, report)
+                done = complete(open_example(Session(), key), self.models, self.models.usual or "", 0.0, report)
                 self._opening[key] = replace(done, view="edit")
-        if current_desk().session.photo is not session.photo:
+        done, now = self._opening[key], current_desk().session
+        if now.photo is not session.photo or not same_marks(now.marks.present, done.marks.present):
             return gr.skip()
-        done = self._opening[key]
         names = ("completed", "base", "scene", "made_of", "recipe", "view")
         opened = session.step(**{name: getattr(done, name) for name in names})
         return (*shown(opened), *self.at_step(opened))

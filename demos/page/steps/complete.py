@@ -14,7 +14,7 @@ from page.work.completed import canvas_masks, has_uncertainty, may_be_hidden, pa
 from page.work.desk import Question
 from page.work.edits import find_layer
 from page.work.replay import is_edited, replay
-from page.work.session import History, Mark, PageError, Session
+from page.work.session import History, Mark, Marks, PageError, Session
 
 
 class CompleteStep:
@@ -239,6 +239,12 @@ def lost_edits(session: Session) -> list[str]:
 
 def same_mask(first: Mark, second: Mark) -> bool:
     return first is second or (first.area == second.area and np.array_equal(first.bits, second.bits))
+
+
+def same_marks(first: Marks, second: Marks) -> bool:
+    """Whether two photos have the same objects marked, by the same names."""
+    told = [[(mark.id, mark.name, mark.is_crowd) for mark in marks] for marks in (first, second)]
+    return told[0] == told[1] and all(map(same_mask, first, second))
 
 
 def canvas_map(first: Scene, second: Scene) -> np.ndarray:

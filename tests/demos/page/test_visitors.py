@@ -7,14 +7,18 @@ from types import SimpleNamespace
 
 import gradio as gr
 import pytest
+from PIL import Image
 
-from demo_helpers import edit
-from page import layout
-from page.examples import open_example
+from amodal_diffusion.io import ObjectMasks
+from demo_helpers import edit, mark
+from page import examples, layout
+from page.examples import Example, open_example
 from page.layout import Page
 from page.models import Models
 from page.wiring import guarded, message_for
+from page.work.desk import Desk
 from page.work.session import PageError, Session
+from photo_helpers import draw_scene
 
 
 def test_visitors_do_not_share_anything_that_changes(completed):
@@ -31,6 +35,35 @@ def test_visitors_do_not_share_anything_that_changes(completed):
         with pytest.raises(dataclasses.FrozenInstanceError):
             setattr(moved, field.name, None)
     assert not moved.scene.present.layers[0].rgba.flags.writeable
+
+
+def test_the_page_opens_with_the_example_and_with_nobodys_edits(models, monkeypatch):
+    photo, modal, _ = draw_scene(3)
+    drawn = Example("drawn", "", "", lambda: (Image.fromarray(photo), ObjectMasks(modal, names=["a", "b", "c"])))
+    for module in (examples, layout):
+        monkeypatch.setattr(module, "EXAMPLES", (drawn,))
+    page, request = Page(models, start="drawn"), SimpleNamespace(query_params={})
+    page.build()
+
+    def come():
+        desk = Desk(Session())
+        page.on_load(desk, None, request)
+        return desk
+
+    first, patient = come(), come()
+    busy = mark(first.session, "rename", id=0, name="mine")
+    for event in ({"op": "remove", "id": 1}, {"op": "select", "id": 2}):
+        busy = mark(busy, **event, seq=9)
+    first.commit(first.session, busy)
+    list(page.on_opening(first))  # its turn comes when the visitor has begun to work
+    assert first.session is busy and busy.completed is None
+    list(page.on_opening(patient))
+    for desk in (patient, come()):
+        session = desk.session
+        assert [mark.name for mark in session.marks.present] == ["a", "b", "c"] and session.marks.past == ()
+        assert session.completed is page._opening["drawn"].completed and session.view == "edit"
+        assert (session.work, session.selected, session.seq) == ("", None, 0)
+        assert [layer.name for layer in session.scene.present.layers] == ["a", "b", "c"]
 
 
 def test_models_are_loaded_once_for_all_visitors(folder):
