@@ -344,7 +344,7 @@ class Models:
                 scene,
                 index,
                 filler=self.check_filler(filler),
-                generator=_generator(len(session.scene.past) if session.scene is not None else 0),
+                generator=_generator(session.edits),
                 progress_callback=progress,
             )
         return with_scene(session, painted, layer.id)

@@ -219,8 +219,7 @@ def scene_event(session: Session, event: Event) -> Session:
     history = session.scene
     if history is not None and kind in ("undo", "redo", "reset"):
         if kind == "reset":
-            first = (*history.past, history.present)[0]
-            history = history if first is history.present else history.push(first)
+            history = history if history.first is history.present else history.push(history.first)
         else:
             history = history.undo() if kind == "undo" else history.redo()
         known = any(layer.id == session.layer for layer in history.present.layers)

@@ -31,24 +31,46 @@ class PageError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class History(Generic[T]):
-    """A present with what was before it and what was undone."""
+    """A present with what was before it and what was undone.
+
+    Args:
+        present: as it is.
+        past: what was before it, the last `MAX_HISTORY` steps alone.
+        future: what was undone.
+        dropped: number of steps before those of `past`.
+        start: what it began with, where steps were dropped.
+    """
 
     present: T
     past: tuple[T, ...] = ()
     future: tuple[T, ...] = ()
+    dropped: int = 0
+    start: T | None = None
+
+    @property
+    def first(self) -> T:
+        """What it began with, however long ago."""
+        return (*self.past, self.present)[0] if self.start is None else self.start
+
+    @property
+    def count(self) -> int:
+        """Number of all steps up to the present."""
+        return self.dropped + len(self.past)
 
     def push(self, value: T) -> "History[T]":
-        return History(value, (*self.past, self.present)[-MAX_HISTORY:])
+        past = (*self.past, self.present)
+        over = max(0, len(past) - MAX_HISTORY)
+        return History(value, past[over:], (), self.dropped + over, self.first if over else self.start)
 
     def undo(self) -> "History[T]":
         if not self.past:
             return self
-        return History(self.past[-1], self.past[:-1], (self.present, *self.future))
+        return replace(self, present=self.past[-1], past=self.past[:-1], future=(self.present, *self.future))
 
     def redo(self) -> "History[T]":
         if not self.future:
             return self
-        return History(self.future[0], (*self.past, self.present), self.future[1:])
+        return replace(self, present=self.future[0], past=(*self.past, self.present), future=self.future[1:])
 
 
 @dataclass(frozen=True, eq=False)
@@ -233,7 +255,7 @@ class Session:
     @property
     def edits(self) -> int:
         """How many edits of the scene there are."""
-        return 0 if self.scene is None else len(self.scene.past)
+        return 0 if self.scene is None else self.scene.count
 
     @property
     def work(self) -> str:

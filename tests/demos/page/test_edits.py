@@ -13,7 +13,7 @@ from page.view.panel import panel_value
 from page.view.stage import stage_value
 from page.work import edits
 from page.work.edits import insert_picture, is_mirrored, overlapping, rotation_of, scale_of, sides_of
-from page.work.session import PageError
+from page.work.session import MAX_HISTORY, PageError
 
 
 def test_typed_numbers_are_absolute(edited):
@@ -44,6 +44,17 @@ def test_drag_moves_by_whole_pixels_and_undo_gives_the_photo_back(edited):
     assert reset.scene.present is scene and len(reset.scene.past) == 3  # which can be undone too
     still = edit(edited, "move", id=number, dx=0, dy=0)
     assert still.scene.past == () and still.stamp > edited.stamp
+
+
+def test_the_photo_comes_back_and_edits_are_counted_after_more_than_are_kept(edited):
+    session, number = edited, edited.scene.present.layers[1].id
+    for _ in range(MAX_HISTORY + 5):
+        session = edit(session, "flip", id=number)
+    assert len(session.scene.past) == MAX_HISTORY and session.edits == MAX_HISTORY + 5
+    reset = edit(session, "reset")
+    assert reset.scene.present is edited.scene.present and reset.edits == MAX_HISTORY + 6
+    assert edit(reset, "undo").scene.present is session.scene.present
+    assert edit(reset, "reset").scene is reset.scene
 
 
 @pytest.mark.parametrize(

@@ -115,4 +115,6 @@ def test_history_is_bounded_and_a_new_step_ends_the_future():
         history = history.push(value)
     assert len(history.past) == MAX_HISTORY and history.undo().present == 198
     assert history.undo().push(7).redo().present == 7
+    assert (history.first, history.count, history.undo().count, history.undo().redo().count) == (0, 199, 198, 199)
+    assert history.undo().push(7).first == 0 == History(0).first and History(0).count == 0
     assert History(1).undo().present == 1 == History(1).redo().present

@@ -102,6 +102,8 @@ class Pool:
 
 def _steps(history: History[Any], number: Callable[[Any], Any]) -> dict[str, Any]:
     return {
+        "dropped": history.dropped,
+        "start": None if history.start is None else number(history.start),
         "past": [number(value) for value in history.past],
         "present": number(history.present),
         "future": [number(value) for value in history.future],
@@ -109,8 +111,12 @@ def _steps(history: History[Any], number: Callable[[Any], Any]) -> dict[str, Any
 
 
 def _history(steps: dict[str, Any], value: Callable[[Any], Any]) -> History[Any]:
+    """Works of an earlier release say nothing of what was dropped."""
     past, future = (tuple(value(number) for number in steps[name]) for name in ("past", "future"))
-    return History(value(steps["present"]), past, future)
+    start = steps.get("start")
+    return History(
+        value(steps["present"]), past, future, int(steps.get("dropped", 0)), None if start is None else value(start)
+    )
 
 
 # Marks
