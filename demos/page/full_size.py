@@ -22,7 +22,7 @@ MAX_PIXELS = 24_000_000
 class FullSize:
     """Completes photos at their own size, as the command line does, and does the edits to what comes out.
 
-    The last one is remembered, for visitors who take home several formats.
+    The last one is remembered, for visitors who take home several formats, as long as they are there.
     """
 
     def __init__(self, models: Models) -> None:
@@ -61,8 +61,9 @@ class FullSize:
     def _completed(self, session: Session, progress: Progress | None) -> Scene:
         """The objects as they were completed, large."""
         with self._lock:
-            if self._last is not None and self._last[0]() is session.completed:
-                return self._last[1]
+            last = self._last
+            if last is not None and last[0]() is session.completed:
+                return last[1]
             self._last = None
         height, width = self.size(session)
         if session.source.is_scene:
@@ -74,8 +75,14 @@ class FullSize:
             photo = photo.resize((width, height), Image.Resampling.LANCZOS)
         large = self.models.complete_at_size(session, np.asarray(photo), progress)
         with self._lock:
-            self._last = weakref.ref(session.completed), large
+            self._last = weakref.ref(session.completed, self._forget), large
         return large
+
+    def _forget(self, gone: weakref.ref[Scene]) -> None:
+        """Called when nobody has a scene any more; without the lock, which whoever drops it may hold."""
+        last = self._last
+        if last is not None and last[0] is gone:
+            self._last = None
 
 
 def _photo_map(scene: Scene, photo: tuple[int, int], large: Scene, large_photo: tuple[int, int]) -> np.ndarray:

@@ -1,6 +1,7 @@
 """What marks objects for a visitor: a segmenter that is built in, and the one that `--segmenter` names."""
 
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import replace
@@ -26,7 +27,8 @@ from page.work.session import PageError, Session
 
 CLICKS_FOLDER = "click-segmenter"
 MAX_EMBEDDINGS = 12
-"""Photos whose embeddings are kept; that which was clicked on longest ago is embedded anew."""
+"""Photos whose embeddings are kept as long as a session has them; that which was clicked on longest ago is embedded
+anew."""
 MAX_TEXT = 80
 ERASER_DILATION = 4
 """Pixels by which masks of the embedded segmenter grow where they hide others: it leaves gaps between neighbours."""
@@ -45,7 +47,7 @@ class Segmenters:
         self, embedded: InteractiveSegmenter | None = None, chosen: Segmenter | None = None, name: str = ""
     ) -> None:
         self.embedded, self.chosen, self.name = embedded, chosen, name
-        self._embeddings: OrderedDict[int, tuple[np.ndarray, PhotoEmbedding]] = OrderedDict()
+        self._embeddings: OrderedDict[int, PhotoEmbedding] = OrderedDict()
         self._lock = threading.Lock()
 
     @classmethod
@@ -137,14 +139,19 @@ class Segmenters:
         return add_marks(session, found.masks[largest], names, predicted=True, behind=True)
 
     def _embedding(self, photo: np.ndarray, clicker: InteractiveSegmenter) -> PhotoEmbedding:
-        """Of a photo, made once for all its clicks. Sessions share their photo from step to step, so it is the key."""
-        key = id(photo)  # which no other photo has as long as this one is kept
+        """Of a photo, made once for all its clicks. Sessions share their photo from step to step, so it is the key.
+
+        It goes with the photo, when no session has that any more.
+        """
+        key = id(photo)  # which no other photo has as long as this one is there
         if key not in self._embeddings:
-            self._embeddings[key] = photo, clicker.embed(photo)
+            embedding = clicker.embed(photo)
+            weakref.finalize(photo, self._embeddings.pop, key, None)
+            self._embeddings[key] = embedding
         self._embeddings.move_to_end(key)
         while len(self._embeddings) > MAX_EMBEDDINGS:
             self._embeddings.popitem(last=False)
-        return self._embeddings[key][1]
+        return self._embeddings[key]
 
 
 def load_embedded(folder: str | Path) -> InteractiveSegmenter | None:

@@ -1,11 +1,13 @@
 """Files that visitors take home, and scenes that they bring."""
 
 import base64
+import gc
 import io
 import json
 import shutil
 import zipfile
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -192,6 +194,16 @@ def test_exports_have_the_pixels_of_the_photo(models, large):
     assert np.allclose(np.subtract(done.layers[0].box, scene.layers[0].box), (18, -8, 0, 0))
     with pytest.raises(Exception, match="ended the call"):
         FullSize(models).scene(edited, lambda stage, share: stage != "contents")
+
+
+def test_nothing_large_is_kept_when_its_visitor_has_gone(large):
+    session, _ = large
+    full = FullSize(SimpleNamespace(complete_at_size=lambda *told: session.completed))
+    visitor = replace(session, completed=replace(session.completed))
+    assert full._completed(visitor, None) is session.completed and full._last is not None
+    del visitor
+    gc.collect()
+    assert full._last is None
 
 
 def test_a_picture_that_was_put_in_keeps_its_pixels(models, large):

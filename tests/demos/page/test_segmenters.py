@@ -1,5 +1,7 @@
 """Marking objects by clicks, boxes and words, and all of them at once."""
 
+import gc
+import weakref
 from types import SimpleNamespace
 
 import gradio as gr
@@ -7,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from amodal_diffusion import InteractiveSegmenter
 from demo_helpers import mark
 from page.layout import Page
 from page.models import Models
@@ -215,12 +218,31 @@ def test_photos_are_embedded_once_and_not_kept_for_ever(segmenters, discs, blank
     first = click(segmenters, blank, 5, 5)
     click(segmenters, first, 9, 9)
     assert len(discs.embedded) == 1
+    others = []
     for number in range(MAX_EMBEDDINGS):
-        other, _ = with_photo(Session(), Image.new("RGB", (64, 64), (number, 0, 0)), "other")
-        segmenters.embed(other)
+        others.append(with_photo(Session(), Image.new("RGB", (64, 64), (number, 0, 0)), "other")[0])
+        segmenters.embed(others[-1])
     assert len(segmenters._embeddings) == MAX_EMBEDDINGS
     click(segmenters, first, 12, 9)
     assert len(discs.embedded) == MAX_EMBEDDINGS + 2
+
+
+def test_nothing_of_a_photo_is_kept_when_its_visitor_has_gone():
+    class Segments(InteractiveSegmenter):
+        def encode(self, photo):
+            return None
+
+    segmenters = Segmenters(Segments())
+    for color in ("red", "blue"):
+        session, _ = with_photo(Session(), Image.new("RGB", (64, 64), color), color)
+        for step in (session, session.step(selected=None)):
+            segmenters.embed(step)
+        (embedding,) = segmenters._embeddings.values()
+        pixels = weakref.ref(embedding.photo)
+        assert embedding.photo[0, 0].tolist() == session.photo[0, 0].tolist()
+        del session, step, embedding
+        gc.collect()
+        assert not segmenters._embeddings and pixels() is None
 
 
 def test_all_objects_and_what_a_text_names(segmenters, blank):
