@@ -37,6 +37,7 @@ from trainer.arguments import (
     flag,
     load_pipeline,
     parse,
+    pipeline_settings,
     source_name,
 )
 from trainer.loop import Task, Validation, train
@@ -259,6 +260,7 @@ class AmodalVAETask(Task):
                 "block_out_channels": args.block_out_channels, "num_categories": self._num_categories(),
             }  # fmt: skip
             self.model = _with_photo(sizes, args) if args.use_rgb else AmodalVAE(**sizes)
+        self.settings = pipeline_settings(args, AmodalVAEPipeline)
         self.teacher: nn.Module | None = None
         if stage == 2 and not args.train_decoder:
             before = self.model
@@ -430,7 +432,7 @@ class AmodalVAETask(Task):
         return Validation(metrics | {"kl": float(torch.stack(kl).mean())}, {"completions": picture})
 
     def build_pipeline(self, model: nn.Module) -> AmodalVAEPipeline:
-        return AmodalVAEPipeline(model=model)
+        return AmodalVAEPipeline(model=model, **self.settings)
 
     def card(self) -> dict[str, Any]:
         args = self.args

@@ -26,6 +26,7 @@ from trainer.arguments import (
     flag,
     load_pipeline,
     parse,
+    pipeline_settings,
 )
 from trainer.loop import train
 from trainer.pasted_photos import MaskOrPhotoArguments, PastedPhotos, PhotoFlag, check_photo_flags, check_rgb
@@ -138,11 +139,16 @@ class ASBUTask(SyntheticMaskTask):
     def __init__(self, args: ASBUArguments) -> None:
         model = _make_model(args)
         super().__init__(args, model, model.config.sample_size)
+        names = (
+            "order_threshold", "mask_threshold", "order_rule", "crop", "occluder_input", "occluder_rule",
+            "confine_to_occluders", "test_time_flip",
+        )  # fmt: skip
+        self.settings = pipeline_settings(args, ASBUPipeline, {name: getattr(args, name) for name in names})
         self.compute_loss = LOSSES[args.loss]
 
     def inputs(self, batch: OcclusionBatch) -> dict[str, Tensor | None]:
         """What the network is called with."""
-        plane = occluder_plane(batch.mask, batch.eraser, self.args.occluder_input)
+        plane = occluder_plane(batch.mask, batch.eraser, self.settings["occluder_input"])
         return {"mask": batch.mask, "boundary": plane, **self.conditions(batch)}
 
     def loss(self, model: nn.Module, micro_step: int, batch_size: int) -> tuple[Tensor, dict[str, float | Tensor]]:
@@ -154,19 +160,7 @@ class ASBUTask(SyntheticMaskTask):
         return model(**self.inputs(batch)).logits[:, :1].float().sigmoid()
 
     def build_pipeline(self, model: nn.Module) -> ASBUPipeline:
-        args = self.args
-        return ASBUPipeline(
-            model=model,
-            order_threshold=args.order_threshold,
-            mask_threshold=args.mask_threshold,
-            enlarge_box=self.synthesis.enlarge_box,
-            order_rule=args.order_rule,
-            crop=args.crop,
-            occluder_input=args.occluder_input,
-            occluder_rule=args.occluder_rule,
-            confine_to_occluders=args.confine_to_occluders,
-            test_time_flip=args.test_time_flip,
-        )
+        return ASBUPipeline(model=model, **self.settings | {"enlarge_box": self.synthesis.enlarge_box})
 
     def card(self) -> dict[str, Any]:
         data = self.data_lines()

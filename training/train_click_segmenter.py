@@ -24,6 +24,7 @@ from trainer.arguments import (
     flag,
     load_pipeline,
     parse,
+    pipeline_settings,
     source_name,
 )
 from trainer.loop import Task, Validation, train
@@ -108,6 +109,7 @@ class ClickSegmenterTask(Task):
         else:
             self.model = ClickSegmenter(args.decoder_channels, args.embedding_channels, args.sample_size)
             self.model.load_image_encoder()
+        self.settings = pipeline_settings(args, ClickSegmenterPipeline)
         self.model.image_encoder.requires_grad_(False)
         for block in self.model.image_encoder.deepest_blocks(args.trained_encoder_blocks):
             block.requires_grad_(True)
@@ -173,7 +175,7 @@ class ClickSegmenterTask(Task):
         return Validation({f"iou_{clicks}": float(100 * sums[clicks - 1] / count) for clicks in (1, 3, 5)}, pictures)
 
     def build_pipeline(self, model: nn.Module) -> ClickSegmenterPipeline:
-        return ClickSegmenterPipeline(model=model)
+        return ClickSegmenterPipeline(model=model, **self.settings)
 
     def card(self) -> dict[str, Any]:
         return {

@@ -32,6 +32,7 @@ from trainer.arguments import (
     flag,
     load_pipeline,
     parse,
+    pipeline_settings,
 )
 from trainer.loop import Task, Validation, train
 from trainer.photo_sources import (
@@ -175,6 +176,16 @@ class OccAmodalTask(Task):
             size=size, front_probability=args.front_probability, behind_probability=args.behind_probability,
             region_probability=args.region_probability,
         )  # fmt: skip
+        self.settings = pipeline_settings(
+            args,
+            OccAmodalPipeline,
+            {
+                "occluder_threshold": args.occluder_threshold, "mask_threshold": args.mask_threshold,
+                "crop": args.crop, "confine_to_occluders": args.confine_to_occluder,
+                "rim_width": 0 if args.drop_rim else None, "test_time_flip": args.test_time_flip,
+            },
+            {"confine_to_occluders": "confine_to_occluder", "rim_width": "drop_rim"},
+        )  # fmt: skip
         self.counts: Counts = []
 
     def _make_model(self) -> OccAmodalPredictor:
@@ -278,15 +289,10 @@ class OccAmodalTask(Task):
         return probability, (both, either, both & hidden, either & hidden)
 
     def build_pipeline(self, model: nn.Module) -> OccAmodalPipeline:
-        args = self.args
         networks = {"occluder_predictor": self.frozen, "amodal_predictor": model}
         if not self.is_amodal:
             networks = {"occluder_predictor": model}
-        return OccAmodalPipeline(
-            **networks, occluder_threshold=args.occluder_threshold, mask_threshold=args.mask_threshold,
-            enlarge_box=self.synthesis.enlarge_box, crop=args.crop, confine_to_occluders=args.confine_to_occluder,
-            rim_width=0 if args.drop_rim else None, test_time_flip=args.test_time_flip,
-        )  # fmt: skip
+        return OccAmodalPipeline(**networks, **self.settings | {"enlarge_box": self.synthesis.enlarge_box})
 
     def card(self) -> dict[str, Any]:
         args = self.args

@@ -33,6 +33,7 @@ from trainer.arguments import (
     flag,
     load_pipeline,
     parse,
+    pipeline_settings,
     source_name,
 )
 from trainer.loop import Task, Validation, train
@@ -112,7 +113,9 @@ class OrderNetTask(Task):
 
     def __init__(self, args: OrderNetArguments) -> None:
         self.args = args
-        self.model, self.settings = _make_model(args)
+        self.model = _make_model(args)
+        usual = {"enlarge_box": default_of(OrderNetPipeline, "enlarge_box")}
+        self.settings = pipeline_settings(args, OrderNetPipeline, usual)
         self.with_image = bool(self.model.config.use_rgb)
 
     @errors_by_flag(FLAGS)
@@ -135,7 +138,8 @@ class OrderNetTask(Task):
             self.pairs.photos, len(args.dataset), args.dataset_weights, images_per_batch=args.images_per_batch or None,
             seed=args.seed, process_index=accelerator.process_index,
         )  # fmt: skip
-        size, shown = self.model.config.sample_size, {"with_image": self.with_image, **self.settings}
+        size = self.model.config.sample_size
+        shown = {"with_image": self.with_image, "enlarge_box": self.settings["enlarge_box"]}
         self.cropper = PairCropper(
             self.pairs, size, shift=args.box_shift, scale=args.box_scale, flip=args.flip_probability, **shown
         )
@@ -248,8 +252,7 @@ class OrderNetTask(Task):
         }
 
 
-def _make_model(args: OrderNetArguments) -> tuple[OrderNet, dict[str, Any]]:
-    """The network, and the settings of the crops."""
+def _make_model(args: OrderNetArguments) -> OrderNet:
     relations = 3 if args.unrelated or args.answer == "depth" else 2
     if args.pretrained_pipeline:
         pipeline = load_pipeline(args, "pretrained_pipeline", OrderNetPipeline)
@@ -260,7 +263,7 @@ def _make_model(args: OrderNetArguments) -> tuple[OrderNet, dict[str, Any]]:
                     f"`--pretrained_pipeline` {args.pretrained_pipeline!r} has `{name}` {pipeline.model.config[name]}, "
                     f"and `--masks_alone`, `--unrelated` and `--answer` ask for {value}."
                 )
-        return pipeline.model, {"enlarge_box": pipeline.config.enlarge_box}
+        return pipeline.model
     model = OrderNet(
         use_rgb=not args.masks_alone, num_relations=relations, sample_size=args.sample_size,
         hidden_sizes=args.hidden_sizes, depths=args.depths, embedding_size=args.embedding_size,
@@ -268,7 +271,7 @@ def _make_model(args: OrderNetArguments) -> tuple[OrderNet, dict[str, Any]]:
     )  # fmt: skip
     if args.encoder != "none":
         model.load_encoder(args.encoder)
-    return model, {"enlarge_box": default_of(OrderNetPipeline, "enlarge_box")}
+    return model
 
 
 def main(argv: list[str] | None = None) -> None:

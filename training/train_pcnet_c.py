@@ -32,6 +32,7 @@ from trainer.arguments import (
     errors_by_flag,
     flag,
     parse,
+    pipeline_settings,
     source_name,
 )
 from trainer.loop import Task, Validation, train
@@ -163,6 +164,7 @@ class ContentTask(Task):
         if size % self.model.multiple:
             raise ValueError(f"`--sample_size` must be a multiple of {self.model.multiple}, got {size}.")
         self.recipe = RECIPES[args.recipe](size)
+        self.settings = pipeline_settings(args, ContentPipeline, {"seam_margin": args.seam_margin})
         self.perceptual: PerceptualNetwork | None = None
         self.discriminator: nn.Module | None = None
         self.counts: Counts = []
@@ -257,7 +259,7 @@ class ContentTask(Task):
         return Validation(figures, {"held_out": picture} if picture is not None else {})
 
     def build_pipeline(self, model: nn.Module) -> ContentPipeline:
-        return ContentPipeline(model=model, enlarge_box=self.recipe.enlarge_box, seam_margin=self.args.seam_margin)
+        return ContentPipeline(model=model, **self.settings | {"enlarge_box": self.recipe.enlarge_box})
 
     def card(self) -> dict[str, Any]:
         args = self.args

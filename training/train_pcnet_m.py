@@ -23,6 +23,7 @@ from trainer.arguments import (
     flag,
     load_pipeline,
     parse,
+    pipeline_settings,
 )
 from trainer.loop import train
 from trainer.pasted_photos import MaskOrPhotoArguments, PastedPhotos, PhotoFlag, check_photo_flags, check_rgb
@@ -111,6 +112,13 @@ class PCNetMaskTask(SyntheticMaskTask):
                 class_conditioned=args.class_conditioned, use_rgb=args.use_rgb,
             )  # fmt: skip
         super().__init__(args, model, model.config.sample_size)
+        names = ("order_threshold", "mask_threshold", "order_rule", "occluder_rule", "crop", "test_time_flip")
+        self.settings = pipeline_settings(
+            args,
+            PCNetMaskPipeline,
+            {name: getattr(args, name) for name in names} | {"confine_to_occluders": args.confine_to_eraser},
+            {"confine_to_occluders": "confine_to_eraser"},
+        )
 
     def _forward(self, model: nn.Module, batch: OcclusionBatch) -> Tensor:
         return model(mask=batch.mask, eraser=batch.eraser, **self.conditions(batch)).logits
@@ -123,18 +131,7 @@ class PCNetMaskTask(SyntheticMaskTask):
         return self._forward(model, batch).float().softmax(1)[:, 1:]
 
     def build_pipeline(self, model: nn.Module) -> PCNetMaskPipeline:
-        args = self.args
-        return PCNetMaskPipeline(
-            model=model,
-            order_threshold=args.order_threshold,
-            mask_threshold=args.mask_threshold,
-            enlarge_box=self.synthesis.enlarge_box,
-            order_rule=args.order_rule,
-            occluder_rule=args.occluder_rule,
-            crop=args.crop,
-            confine_to_occluders=args.confine_to_eraser,
-            test_time_flip=args.test_time_flip,
-        )
+        return PCNetMaskPipeline(model=model, **self.settings | {"enlarge_box": self.synthesis.enlarge_box})
 
     def card(self) -> dict[str, Any]:
         return {

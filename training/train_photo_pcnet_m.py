@@ -33,6 +33,7 @@ from trainer.arguments import (
     flag,
     load_pipeline,
     parse,
+    pipeline_settings,
     source_name,
 )
 from trainer.loop import Task, Validation, train
@@ -154,6 +155,7 @@ class PhotoPCNetMaskTask(Task):
     def __init__(self, args: PhotoPCNetMaskArguments) -> None:
         self.args = args
         self.others: dict[str, PCNetMask | OrderNet | None] = {}
+        self.settings: dict[str, Any] = {}
         photos = [split_photos(rows, args.validation_fraction) for rows in read_photo_sources(args)]
         self.parts = {"photos": photos} | ({"true": read_true_scenes(args)} if args.true_dataset else {})
         self.model = self._make_model()
@@ -165,6 +167,7 @@ class PhotoPCNetMaskTask(Task):
         args = self.args
         if args.pretrained_pipeline:
             trained: PhotoPCNetMaskPipeline = load_pipeline(args, "pretrained_pipeline", PhotoPCNetMaskPipeline)
+            self.settings = pipeline_settings(args, PhotoPCNetMaskPipeline)
             self.others = {"order_model": trained.order_model, "mask_model": trained.mask_model}
             return self._with_categories(trained.model)
         sizes = {name: getattr(args, name) for name in ("block_out_channels", "patch_size", "sample_size")}
@@ -338,7 +341,7 @@ class PhotoPCNetMaskTask(Task):
         return self._ask(synthesizer, index, count, shares=ONE_QUESTION[question], told=0.0, guess_weight=guess)
 
     def build_pipeline(self, model: nn.Module) -> PhotoPCNetMaskPipeline:
-        return PhotoPCNetMaskPipeline(model=model, **self.others)
+        return PhotoPCNetMaskPipeline(model=model, **self.others, **self.settings)
 
     def card(self) -> dict[str, Any]:
         return {

@@ -25,6 +25,7 @@ from trainer.arguments import (
     flag,
     load_pipeline,
     parse,
+    pipeline_settings,
 )
 from trainer.loop import train
 from trainer.photo_sources import encoder_type, start_image_encoder
@@ -93,6 +94,8 @@ class SingleStageTask(TrueMaskTask):
         self.model = _make_model(args)
         self.needs_photos = self.model.sees_image
         self.flip_probability = args.flip_probability
+        names = ("mask_threshold", "test_time_flip")
+        self.settings = pipeline_settings(args, SingleStagePipeline, {name: getattr(args, name) for name in names})
 
     def read(self, objects: PhotoObjects, crops: PhotoCrops) -> Tensor | None:
         """(N, 3, s, s) in [0, 1], the photo."""
@@ -104,10 +107,7 @@ class SingleStageTask(TrueMaskTask):
         return {"image": normalize_images(torch.cat([images for _, images in prepared]).to(self.device))}
 
     def build_pipeline(self, model: nn.Module) -> SingleStagePipeline:
-        return SingleStagePipeline(
-            model, mask_threshold=self.args.mask_threshold, enlarge_box=self.enlarge_box,
-            test_time_flip=self.args.test_time_flip,
-        )  # fmt: skip
+        return SingleStagePipeline(model, **self.settings | {"enlarge_box": self.enlarge_box})
 
     def card(self) -> dict[str, Any]:
         sees, shown = (

@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -228,6 +229,12 @@ class CheckedModel(ModelMixin):
             reason = " ".join(str(error).split())[:400] or type(error).__name__
             raise ValueError(f"'{place}' cannot be loaded as {cls.__name__}: {reason}") from error
         return (model, info) if output_loading_info else model  # type: ignore[return-value]
+
+    def to_json_string(self) -> str:
+        """The content of `config.json`, without the place that the network was loaded from: it is of one machine."""
+        config = json.loads(super().to_json_string())  # of `ConfigMixin`, which networks have too
+        config.pop("_name_or_path", None)
+        return json.dumps(config, indent=2, sort_keys=True) + "\n"
 
 
 def _check_config(path: Path) -> None:

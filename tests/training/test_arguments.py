@@ -20,6 +20,24 @@ from trainer.arguments import (
 )
 from trainer.loop import make_optimizer, make_scheduler
 
+from amodal_diffusion import (
+    AmodalVAE,
+    AmodalVAEPipeline,
+    ASBUPipeline,
+    ASBUPredictor,
+    ClickSegmenter,
+    ClickSegmenterPipeline,
+    ContentPipeline,
+    OccAmodalPipeline,
+    OccAmodalPredictor,
+    OrderNet,
+    OrderNetPipeline,
+    PCNetContent,
+    PCNetMaskPipeline,
+    SingleStagePipeline,
+)
+from pipeline_helpers import tiny_model
+
 FLAGS = json.loads((Path(__file__).parent / "flags.json").read_text(encoding="utf-8"))
 REQUIRED = {
     "train_occamodal": ["--stage", "occluder"],
@@ -78,6 +96,77 @@ def test_help_tells_every_flag(name, capsys):
     assert all(flag in shown for flag in FLAGS[name])
     for group in ("run:", "optimisation:", "hub:", "data:", "network:"):
         assert group in shown
+
+
+OURS = {
+    "train_pcnet_m": ("PCNetMaskTask", lambda: PCNetMaskPipeline(tiny_model(), mask_threshold=0.4, crop="bilinear")),
+    "train_asbu": (
+        "ASBUTask",
+        lambda: ASBUPipeline(ASBUPredictor((4, 8), sample_size=16), mask_threshold=0.4, occluder_input="both"),
+    ),
+    "train_occamodal": (
+        "OccAmodalTask",
+        lambda: OccAmodalPipeline(
+            predictor(image_feature_stages=(4, 2)), mask_threshold=0.4, crop="bilinear", rim_width=0
+        ),
+    ),
+    "train_single_stage": (
+        "SingleStageTask",
+        lambda: SingleStagePipeline(predictor(image_feature_stages=()), mask_threshold=0.4, crop="bilinear"),
+    ),
+    "train_order_net": (
+        "OrderNetTask",
+        lambda: OrderNetPipeline(
+            OrderNet(hidden_sizes=(4, 8), depths=(1, 1), embedding_size=4, sample_size=32, layer_type="basic"),
+            enlarge_box=2.5,
+            crop="bilinear",
+        ),
+    ),
+    "train_click_segmenter": (
+        "ClickSegmenterTask",
+        lambda: ClickSegmenterPipeline(ClickSegmenter((4,) * 5, 4, 32), side=64, keep_pointed_at=False),
+    ),
+    "train_pcnet_c": (
+        "ContentTask",
+        lambda: ContentPipeline(PCNetContent((4, 4, 4), sample_size=32), seam_margin=0, filler="smooth"),
+    ),
+    "train_amodal_vae": (
+        "AmodalVAETask",
+        lambda: AmodalVAEPipeline(
+            AmodalVAE(sample_size=16, latent_channels=4, block_out_channels=(4, 8)), sample_temperature=2.0
+        ),
+    ),
+}
+
+
+def predictor(**options):
+    sizes = {"block_out_channels": (4, 8), "image_hidden_sizes": (4, 8, 8, 8), "image_embedding_size": 4}
+    return OccAmodalPredictor(mask_channels=1, reduced_channels=4, sample_size=32, **sizes, **options)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_what_is_trained_on_keeps_its_settings_and_says_nothing_of_this_machine(name, tmp_path):
+    kind, make = OURS[name]
+    before = make()
+    before.save_pretrained(tmp_path / "before")
+    given = ["--pretrained_pipeline", tmp_path / "before"] + ["--masks_alone"] * (name == "train_single_stage")
+    stage = (3, None) if name == "train_amodal_vae" else ()
+    task = getattr(importlib.import_module(name), kind)(arguments(name, *given), *stage)
+    after = task.build_pipeline(task.model)
+    assert after.settings == before.settings != type(before)(**before.components).settings
+    after.save_pretrained(tmp_path / "after")
+    for file in (tmp_path / "after").rglob("*.json"):
+        assert "_name_or_path" not in file.read_text() and str(tmp_path) not in file.read_text(), file
+    if hasattr(task.args, "mask_threshold"):
+        task = getattr(importlib.import_module(name), kind)(arguments(name, *given, "--mask_threshold", 0.5))
+        assert task.build_pipeline(task.model).settings == {**before.settings, "mask_threshold": 0.5}
+
+
+def test_flags_that_are_given_are_known_and_those_of_a_recipe():
+    assert arguments("train_pcnet_m").given == {"dataset", "output_dir"}
+    args = arguments("train_occamodal", "--mask_threshold=0.5", "--drop_rim", "--lr_milestones", "--debug")
+    assert args.given == {"dataset", "output_dir", "stage", "mask_threshold", "drop_rim", "lr_milestones"}
+    assert {"recipe", "crop", "use_ema"} <= arguments("train_occamodal", "--recipe", "improved").given
 
 
 def test_switches():

@@ -98,10 +98,12 @@ def test_goes_on_with_a_shipped_pipeline(sources, run, tmp_path, monkeypatch):
     monkeypatch.setattr(EfficientNetLite0, "from_package", classmethod(lambda kind: kind()))
     shipped = AmodalPipeline.from_pretrained(run, torch_dtype=torch.float32)
     shipped.register_modules(order_model=tiny_model(), mask_model=tiny_model())
+    shipped.register_to_config(mask_threshold=0.45, alone_threshold=0.55)
     shipped.save_pretrained(tmp_path / "shipped")
     options = [*sources, *SMALL, "--max_train_steps", "1", "--output_dir", tmp_path / "more"]
     run_main(SCRIPT, *options, "--pretrained_pipeline", tmp_path / "shipped")
     more = AmodalPipeline.from_pretrained(tmp_path / "more")
+    assert more.settings == shipped.settings and more.config.alone_threshold == 0.55
     for network in (more.order_model, more.mask_model):
         for name, value in tiny_model().state_dict().items():
             assert torch.equal(network.state_dict()[name], value)

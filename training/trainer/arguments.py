@@ -19,6 +19,7 @@ from accelerate.utils import LoggerType
 from transformers import HfArgumentParser
 
 from amodal_diffusion import AmodalPipeline
+from amodal_diffusion.hub import read_model_index
 
 Arguments = TypeVar("Arguments")
 
@@ -74,7 +75,13 @@ def parse(kind: type[Arguments], description: str, argv: Sequence[str] | None = 
     parser.set_defaults(**_recipe_defaults(kind, argv))
     parser.add_argument("--debug", action="store_true", help="show the trace of an error")  # see running.py
     found = parser.parse_args(argv)
-    return kind(**{field.name: getattr(found, field.name) for field in made})
+    args = kind(**{field.name: getattr(found, field.name) for field in made})
+    if isinstance(args, TrainingArguments):
+        unset = object()  # which argparse leaves where a flag is not given
+        named = parser.parse_args(argv, argparse.Namespace(**{field.name: unset for field in made}))
+        flags = {field.name for field in made if getattr(named, field.name) is not unset}
+        args.given = frozenset(flags | {*_recipe_defaults(kind, argv)})
+    return args
 
 
 def _recipe_defaults(kind: type, argv: Sequence[str] | None) -> Mapping[str, Any]:
@@ -177,7 +184,14 @@ class HubArguments:
 
 @dataclass(kw_only=True)
 class TrainingArguments(RunArguments, OptimisationArguments, HubArguments):
-    """What the loop wants to know; the arguments of every script derive from it."""
+    """What the loop wants to know; the arguments of every script derive from it.
+
+    Attributes:
+        given: names of the flags on the command line, and of those that its `--recipe` gives; the others have their
+            defaults.
+    """
+
+    given: frozenset[str] = dataclasses.field(default=frozenset(), init=False)
 
 
 @dataclass(kw_only=True)
@@ -229,6 +243,37 @@ def load_pipeline(args: Any, name: str, *kinds: type) -> Any:
         wanted = " or ".join(f"{'an' if kind.__name__[0] in 'AEIO' else 'a'} {kind.__name__}" for kind in kinds)
         raise ValueError(f"`--{name}` {given!r} must be {wanted}, got {type(pipeline).__name__}.")
     return pipeline
+
+
+def pipeline_settings(
+    args: Any, kind: type, settings: Mapping[str, Any] | None = None, flags: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Settings of the pipeline that is saved: those of `--pretrained_pipeline`, but for what flags or a recipe gave.
+
+    Args:
+        args: of the script.
+        kind: class of the pipeline.
+        settings: what the flags say, by the name of the setting; that of its flag where no other is in `flags`.
+        flags: setting → flag.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> from amodal_diffusion import PCNetMaskPipeline
+        >>> args = SimpleNamespace(pretrained_pipeline=None)
+        >>> pipeline_settings(args, PCNetMaskPipeline, {"crop": "bilinear"})
+        {'crop': 'bilinear'}
+    """
+    settings, flags = settings or {}, flags or {}
+    if args.pretrained_pipeline is None:
+        return dict(settings)
+    known = inspect.signature(kind).parameters
+    kept = {
+        name: value
+        for name, value in read_model_index(args.pretrained_pipeline).items()
+        if name in known and not isinstance(value, list | dict)
+    }
+    given = {name: value for name, value in settings.items() if flags.get(name, name) in args.given}
+    return {**settings, **kept, **given}
 
 
 @contextlib.contextmanager
