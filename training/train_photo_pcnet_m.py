@@ -39,6 +39,7 @@ from trainer.arguments import (
 from trainer.loop import Task, Validation, train
 from trainer.photo_sources import (
     Counts,
+    PipelineLabeller,
     TrueSceneArguments,
     check_images,
     count_objects,
@@ -47,6 +48,7 @@ from trainer.photo_sources import (
     make_labeller,
     read_photo_sources,
     read_true_scenes,
+    rows_digest,
 )
 from trainer.pictures import mask_grid
 from trainer.running import run
@@ -137,6 +139,8 @@ def parse_arguments(argv: list[str] | None = None) -> PhotoPCNetMaskArguments:
     check_arguments(args)
     check_validation(args)
     check_images(args)
+    if args.cache_banks is not None and args.streaming:
+        raise ValueError("`--cache_banks` is for data sets that are read whole: leave out `--streaming`.")
     if args.background_regions < 0:
         raise ValueError(f"`--background_regions` must not be negative, got {args.background_regions}.")
     if args.min_category_count is not None and args.min_category_count < 1:
@@ -257,16 +261,16 @@ class PhotoPCNetMaskTask(Task):
         accelerator: Accelerator,
         options: dict[str, Any],
     ) -> PhotoBank:
-        """The objects of some photos, from `--cache_banks` where they are there."""
+        """The objects of some photos; from `--cache_banks` where the same photos, annotations and labeller were met."""
         args = self.args
         most = args.background_regions if "labeller" in options else 0
         shown = [with_background(part, options["labeller"], most=most) for part in rows] if most else rows
         if args.cache_banks is None:
             return make_bank(shown, recipe, accelerator, False, options)
         folder = Path(args.cache_banks)
-        facts = [args.pseudo_labels, args.pseudo_eraser_dilation, self.size, args.min_area]
-        facts += [(len(part), str(part[0]["image_id"])) for part in rows] + ([most] if most else [])
-        facts += [list(self.model.config.categories)] if self.model.config.categories else []
+        labeller: PipelineLabeller | None = options.get("labeller")
+        facts = [self.size, args.min_area, most, list(self.model.config.categories or [])]
+        facts += [*map(rows_digest, rows), labeller and labeller.digest]
         path = folder / f"{name}-{hashlib.sha256(repr(facts).encode()).hexdigest()[:12]}.safetensors"
         if not path.is_file():
             folder.mkdir(parents=True, exist_ok=True)

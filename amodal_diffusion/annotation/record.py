@@ -55,7 +55,7 @@ def run_record(
     record = {
         "version": _VERSION,
         "pipeline": pipeline_name or type(pipeline).__name__,
-        "weights": _pipeline_digest(pipeline),
+        "weights": pipeline_digest(pipeline),
         "dtype": str(next((network.dtype for network in pipeline.networks), "")).removeprefix("torch."),
         "runtime": next((runtime_of(network) for network in pipeline.networks), ""),
         "options": {name: repr(value) for name, value in sorted(call_options.items())},
@@ -176,8 +176,16 @@ def _photo_bytes(photo: Mapping[str, Any] | None) -> int:
         return -1
 
 
-def _pipeline_digest(pipeline: MaskPipeline) -> str:
-    """Digest of the settings and the weights."""
+def pipeline_digest(pipeline: MaskPipeline) -> str:
+    """Digest of the settings and the weights.
+
+    Example:
+        >>> from amodal_diffusion import PCNetMask, PCNetMaskPipeline
+        >>> model = PCNetMask(block_out_channels=(2, 4), sample_size=16)
+        >>> digests = [pipeline_digest(PCNetMaskPipeline(model, crop=crop)) for crop in ("nearest", "bilinear")]
+        >>> len(digests[0]), digests[0] == digests[1]
+        (16, False)
+    """
     settings = {key: value for key, value in dict(pipeline.config).items() if not key.startswith("_")}
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
     for network in pipeline.networks:

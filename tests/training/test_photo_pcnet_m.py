@@ -7,9 +7,12 @@ import re
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
+from PIL import Image
 from safetensors.torch import load_file
 
 from amodal_diffusion import AmodalPipeline, EfficientNetLite0, PhotoPCNetMaskPipeline
+from amodal_diffusion.masks import decode_rle, encode_rle
 from photo_helpers import draw_scene, write_photos
 from pipeline_helpers import tiny_model, tiny_pipeline
 from repository_helpers import ROOT, needs_shared
@@ -82,6 +85,43 @@ def test_resumes_exactly_from_cached_banks(sources, run, tmp_path, monkeypatch):
     whole, _, cut = ends
     trained = [name for name in whole if name.startswith("unet")]
     assert all(torch.equal(whole[name], cut[name]) for name in trained)
+
+
+def test_a_cached_bank_is_of_these_photos_annotations_and_labels(tmp_path, monkeypatch):
+    monkeypatch.setattr(EfficientNetLite0, "from_package", classmethod(lambda kind: kind()))
+    script, banks = importlib.import_module(SCRIPT), tmp_path / "banks"
+    photos, true = write_photos(tmp_path / "photos", images=4, amodal=False), write_photos(tmp_path / "true", images=4)
+    tiny_pipeline(tiny_model(patch_size=2)).save_pretrained(tmp_path / "pcnet-m")
+    network = ["--pseudo_labels", tmp_path / "pcnet-m", "--mask_network", tmp_path / "pcnet-m"]
+    given = ["--dataset", photos, "--true_dataset", true, *network, *SMALL]
+    given += ["--cache_banks", banks, "--output_dir", tmp_path / "out"]
+
+    def new_banks(*more):
+        before = set(banks.glob("*"))
+        task = script.PhotoPCNetMaskTask(script.parse_arguments([*map(str, given), *more]))
+        task.setup(Accelerator())
+        return sorted(path.name.rsplit("-", 1)[0] for path in set(banks.glob("*")) - before)
+
+    both = ["photos-held-out", "photos-training"]
+    assert new_banks() == [*both, "true-held-out", "true-training"] and new_banks() == []
+    labeller = tiny_model(patch_size=2)
+    with torch.no_grad():
+        labeller.conv_in[0].weight.mul_(1.5)
+    tiny_pipeline(labeller).save_pretrained(tmp_path / "pcnet-m")  # the labeller was trained on
+    assert new_banks() == both and new_banks() == []
+    assert new_banks("--pseudo_eraser_dilation", "3") == both
+    content = json.loads(true.read_text())
+    regions = content["annotations"][-1]["regions"]
+    hidden = next(region for region in regions if "visible_mask" in region)
+    shapes = [decode_rle(region["segmentation"]) for region in regions]
+    hidden["segmentation"] = encode_rle(np.any(shapes, axis=0))
+    true.write_text(json.dumps(content))  # a whole mask was corrected
+    assert new_banks() == ["true-training"]
+    whole = Image.open(tmp_path / "true" / "0.png")
+    Image.effect_noise(whole.size, 90).convert("RGB").save(tmp_path / "true" / "0.png")
+    assert new_banks() == ["true-held-out"]
+    with pytest.raises(ValueError, match="`--cache_banks` is for data sets that are read whole"):
+        new_banks("--streaming")
 
 
 def test_regions_of_the_background_join_the_objects(sources, tmp_path, monkeypatch, caplog):

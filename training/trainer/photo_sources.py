@@ -1,5 +1,6 @@
 """What the scripts share that train on photos: reading them, holding some out, samples that are pasted from them."""
 
+import hashlib
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -9,16 +10,18 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
+import pyarrow
+import pyarrow.ipc
 import torch
 from accelerate import Accelerator
 from tqdm.auto import tqdm
 
+from amodal_diffusion.annotation.record import photos_digest, pipeline_digest
 from amodal_diffusion.data import BadRecord, read_annotations
 from amodal_diffusion.data.photos import encoded_photos
 from amodal_diffusion.data.samplers.splits import split_photos
 from amodal_diffusion.data.synthesis import (
     ContentSynthesisConfig,
-    Labeller,
     PhotoBank,
     PhotoOcclusionSynthesizer,
     PhotoSynthesisConfig,
@@ -32,6 +35,8 @@ logger = logging.getLogger(__name__)
 
 # Side of what is kept of a photo around an object, in sides of its crop: room to shift, turn and scale the crop.
 _CONTEXT = 1.5
+
+_DIGEST_BATCH = 1000
 
 NO_IMAGES = "none"
 """What `--images` says for a data set that has its own photos."""
@@ -177,7 +182,50 @@ def split_sources(sources: Sequence[Any], fraction: float) -> tuple[list[Any], l
     return list(training), list(validation)
 
 
-def make_labeller(args: Any, device: torch.device, bf16: bool = False) -> Labeller | None:
+class PipelineLabeller:
+    """Completes photos with visible masks alone by a pipeline; a `Labeller`.
+
+    Args:
+        pipeline: completes masks and predicts their order.
+        eraser_dilation: closes gaps between masks, in pixels.
+        name: of the pipeline, for errors.
+    """
+
+    def __init__(self, pipeline: MaskPipeline, eraser_dilation: int, name: str) -> None:
+        self.pipeline, self.eraser_dilation, self.name = pipeline, eraser_dilation, name
+
+    def __call__(self, image: Any, modal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        output = self.pipeline(image, modal, eraser_dilation=self.eraser_dilation)
+        if output.order is None:
+            raise ValueError(f"`--pseudo_labels` {self.name!r} predicts no order; PCNet-M does.")
+        return output.amodal_masks, output.order
+
+    @property
+    def digest(self) -> str:
+        """Of all that its answers depend on: weights as they compute, settings."""
+        return f"{pipeline_digest(self.pipeline)}-{self.eraser_dilation}"
+
+
+def rows_digest(rows: Any) -> str:
+    """Digest of all columns of a data set but the photos, in order, and of what `photos_digest` says of these.
+
+    Example:
+        >>> from amodal_diffusion.data import read_annotations
+        >>> content = {"images": [{"id": 1, "file_name": "1.jpg", "height": 4, "width": 4}], "annotations": []}
+        >>> len(rows_digest(read_annotations(content)))
+        32
+    """
+    digest = hashlib.sha256(photos_digest(rows).encode())
+    columns = rows.select_columns([name for name in rows.column_names if name != "image"]).with_format("arrow")
+    for table in columns.iter(_DIGEST_BATCH):
+        sink = pyarrow.BufferOutputStream()
+        with pyarrow.ipc.new_stream(sink, table.schema.remove_metadata()) as writer:
+            writer.write_table(table.replace_schema_metadata(None).combine_chunks())
+        digest.update(sink.getvalue())
+    return digest.hexdigest()[:32]
+
+
+def make_labeller(args: Any, device: torch.device, bf16: bool = False) -> PipelineLabeller | None:
     """What completes photos with visible masks alone by a pipeline: `--pseudo_labels`, None without one.
 
     Args:
@@ -203,14 +251,7 @@ def make_labeller(args: Any, device: torch.device, bf16: bool = False) -> Labell
     if bf16:
         pipeline.to(torch.bfloat16)
     pipeline.set_progress_bar_config(disable=True)
-
-    def label(image: Any, modal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        output = pipeline(image, modal, eraser_dilation=args.pseudo_eraser_dilation)
-        if output.order is None:
-            raise ValueError(f"`--pseudo_labels` {name!r} predicts no order; PCNet-M does.")
-        return output.amodal_masks, output.order
-
-    return label
+    return PipelineLabeller(pipeline, args.pseudo_eraser_dilation, name)
 
 
 def check_categories(training: PhotoBank, validation: PhotoBank) -> None:
