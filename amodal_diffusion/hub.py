@@ -19,7 +19,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from .files import atomic_folder, read_json, write_text
+from .files import atomic_folder, check_replaced, read_json, write_text
 
 INDEX_NAME = "model_index.json"
 PIPELINE_FILE_NAME = "pipeline.py"
@@ -33,6 +33,7 @@ HUB_KEYS = ("cache_dir", "force_download", "proxies", "local_files_only", "token
 
 _HUB_ID = re.compile(r"(?:\w[\w.-]*/)?\w[\w.-]*", re.ASCII)
 _FILE_SUFFIXES = (".json", ".parquet")
+_PIPELINE_LINE = re.compile(r"from [\w.]+ import \w+  # noqa: F401\n")  # what `write_pipeline_file` writes
 
 
 # Ids
@@ -343,12 +344,14 @@ def pipeline_output(
     """A temporary folder for a pipeline, whose files take the place of an earlier one's when the block ends well.
 
     Args:
-        folder: made where it lacks; what is no part of a pipeline stays in it.
+        folder: made where it lacks; what is no part of a pipeline stays in it. Where it holds no pipeline yet, so does
+            what is in subfolders of these names, as diffusers has it.
         components: their names, as those of their subfolders.
         variant: of the weights that are written; those of others then stay.
 
     Raises:
         ValueError: `folder` is a file.
+        FileExistsError: `folder` holds no pipeline and a file of such a name, such as another `pipeline.py`.
 
     Example:
         >>> import tempfile
@@ -362,11 +365,23 @@ def pipeline_output(
     folder, names = Path(folder), [*components]
     if folder.is_file():
         raise ValueError(f"`save_directory` must be a folder, but '{folder}' is a file.")
+    is_pipeline = (folder / INDEX_NAME).is_file()
+    if not is_pipeline:
+        own = [name for name in names if (folder / name).is_dir()]
+        own += [PIPELINE_FILE_NAME] if _is_pipeline_file(folder / PIPELINE_FILE_NAME) else []
+        check_replaced(folder, [*names, PIPELINE_FILE_NAME], own)
     with atomic_folder(folder, replaces=(*names, PIPELINE_FILE_NAME, INDEX_NAME)) as staged:
-        for name in names if variant is not None else []:
+        for name in names if variant is not None or not is_pipeline else []:
             if (folder / name).is_dir():
                 shutil.copytree(folder / name, staged / name)
         yield staged
+
+
+def _is_pipeline_file(path: Path) -> bool:
+    try:
+        return _PIPELINE_LINE.fullmatch(path.read_text(encoding="utf-8")) is not None
+    except (OSError, ValueError):
+        return False
 
 
 def write_pipeline_file(folder: str | os.PathLike[str], class_name: str, module: str = "amodal_diffusion") -> Path:

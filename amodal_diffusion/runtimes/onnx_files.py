@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from .. import models
-from ..files import atomic_folder, write_text
+from ..files import atomic_folder, check_replaced, write_text
 from ..hub import ONNX_DESCRIPTION_NAME, find_pipeline_folder
 from .graphs import Graph, export_onnx, graphs_of
 
@@ -29,6 +29,7 @@ def export_pipeline(folder: str | os.PathLike[str], output: str | os.PathLike[st
 
     Raises:
         FileNotFoundError, OSError: as `find_pipeline_folder` says.
+        FileExistsError: `output` holds something under one of these names that no earlier export left there.
         ValueError: a pipeline without networks of its own, as that of a scene, whose parts are exported one by one.
         ImportError: the extra `onnx` is not installed.
 
@@ -47,29 +48,38 @@ def export_pipeline(folder: str | os.PathLike[str], output: str | os.PathLike[st
     settings = {
         name: value for name, value in source.index.items() if name[0] != "_" and not isinstance(value, list | dict)
     }
+    earlier = _earlier_files(output)
+    written = [file for name, network in networks.items() for file in _file_names(name, network).values()]
+    check_replaced(output, (*written, ONNX_DESCRIPTION_NAME), earlier)
     record: dict[str, Any] = {"pipeline": source.class_name, "settings": settings, "networks": {}}
     files = {}
     for name, network in networks.items():
-        graphs, written = graphs_of(network), export_onnx(network)
-        for method, graph in graphs.items():
-            file = f"{name}.onnx" if len(graphs) == 1 else f"{name}_{method}.onnx"
-            files[file] = written[method]
-            record["networks"][file] = {"class": type(network).__name__, "method": method, **_describe(graph)}
-    with atomic_folder(output, replaces=(*files, *_earlier_files(output), ONNX_DESCRIPTION_NAME)) as staged:
+        graphs, contents = graphs_of(network), export_onnx(network)
+        for method, file in _file_names(name, network).items():
+            files[file] = contents[method]
+            description = {"class": type(network).__name__, "method": method, **_describe(graphs[method])}
+            record["networks"][file] = description
+    with atomic_folder(output, replaces=(*files, *earlier, ONNX_DESCRIPTION_NAME)) as staged:
         for file, content in files.items():
             (staged / file).write_bytes(content)
         write_text(staged / ONNX_DESCRIPTION_NAME, json.dumps(record, indent=2) + "\n")
     return [Path(output) / file for file in (*files, ONNX_DESCRIPTION_NAME)]
 
 
+def _file_names(name: str, network: nn.Module) -> dict[str, str]:
+    """The file of each method of a network."""
+    methods = list(graphs_of(network))
+    return {method: f"{name}.onnx" if len(methods) == 1 else f"{name}_{method}.onnx" for method in methods}
+
+
 def _earlier_files(output: str | os.PathLike[str]) -> list[str]:
-    """The files of the export that a folder holds."""
+    """The files of the export that a folder holds, with its description."""
     try:
         record = json.loads((Path(output) / ONNX_DESCRIPTION_NAME).read_text(encoding="utf-8"))
         names = list(record["networks"].keys())
     except (OSError, ValueError, RecursionError, TypeError, KeyError, AttributeError):  # none, or not ours
         return []
-    return [name for name in names if name.endswith(".onnx") and name == Path(name).name]
+    return [name for name in names if name.endswith(".onnx") and name == Path(name).name] + [ONNX_DESCRIPTION_NAME]
 
 
 def _is_ours(entry: Any) -> bool:

@@ -15,6 +15,7 @@ import torch
 from amodal_diffusion import AmodalPipeline, ASBUPipeline, MaskPipeline, PCNetMask, PCNetMaskPipeline, __version__
 from amodal_diffusion.hub import resolve_subfolder, write_pipeline_file
 from fresh_process import run_fresh
+from kill_helpers import tree
 from pipeline_helpers import stacked_bars, tiny_model, tiny_pipeline
 from repository_helpers import ROOT
 
@@ -311,6 +312,21 @@ def test_safetensors_cannot_be_switched_off(saved, pipeline, tmp_path):
     with pytest.raises(ValueError, match="`safe_serialization` must be True"):
         pipeline.save_pretrained(tmp_path / "out", safe_serialization=False)
     assert not (tmp_path / "out").exists()
+
+
+def test_saving_into_a_folder_without_a_pipeline_loses_nothing(pipeline, tmp_path):
+    (tmp_path / "model").mkdir()
+    for name in ("model/notes.txt", "pipeline.py"):
+        (tmp_path / name).write_text("mine")
+    before = tree(tmp_path)
+    with pytest.raises(FileExistsError, match="holds other files, such as 'pipeline.py'; choose a new folder"):
+        pipeline.save_pretrained(tmp_path)
+    assert tree(tmp_path) == before
+    (tmp_path / "pipeline.py").unlink()
+    write_pipeline_file(tmp_path, "ASBUPipeline")  # as of a save that was killed
+    pipeline.save_pretrained(tmp_path)
+    assert (tmp_path / "model" / "notes.txt").read_text() == "mine"
+    assert type(pipeline).from_pretrained(tmp_path).settings == pipeline.settings
 
 
 def test_save_onto_a_file(pipeline, tmp_path):

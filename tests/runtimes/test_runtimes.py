@@ -395,8 +395,14 @@ def test_the_files_of_an_earlier_export_go(tmp_path):
     assert kept.read_text() == "mine"
     for broken in ("{", '{"networks": [1, "mine.onnx"]}'):  # nobody knows which files it was of
         (out / "onnx.json").write_text(broken)
-        export_pipeline(tmp_path / "vae", out)
-        assert {"mine.onnx", "model.onnx", "model_encode.onnx"} < {path.name for path in out.iterdir()}
+        with pytest.raises(FileExistsError, match=r"holds other files, such as 'onnx\.json'; choose a new folder"):
+            export_pipeline(tmp_path / "vae", out)
+        assert not (out / "model_encode.onnx").exists()
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "model.onnx").write_text("mine")
+    with pytest.raises(FileExistsError, match=r"such as 'model\.onnx'"):
+        export_pipeline(tmp_path / "pcnet-m", tmp_path / "new")
+    assert (tmp_path / "new" / "model.onnx").read_text() == "mine"
 
 
 def test_exporting_changes_nothing(tmp_path):

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from ...files import atomic_file, read_json, sweep, write_text
+from ...files import atomic_file, check_replaced, read_json, sweep, write_text
 from ..cards import RecordCounts, dataset_card
 from ..parquet import row_tables
 from ..schema import amodal_features
@@ -252,6 +252,7 @@ def generate_rooms(
 
     Raises:
         ValueError: a number below 1, or a folder that was begun with other settings.
+        FileExistsError: a folder that was not begun by this and holds files where the data set would go.
         FileNotFoundError: no furniture.
 
     Example:
@@ -349,6 +350,7 @@ def _open_manifest(target: Path, settings: RoomSettings) -> dict[str, Any]:
     path = target / MANIFEST
     wanted = json.loads(json.dumps(asdict(settings)))
     if not path.exists():
+        check_replaced(target, ("data", LAYER_FOLDER, PART_FOLDER, "README.md"), ())
         manifest: dict[str, Any] = {"settings": wanted, "items": []}
         write_text(path, json.dumps(manifest, indent=1))
         return manifest

@@ -110,7 +110,7 @@ def write_ground_truth(
 
     Raises:
         FileNotFoundError: no scene, no cameras.
-        FileExistsError: the folder is there and `overwrite` is False.
+        FileExistsError: its data, layers or card are there and `overwrite` is False.
         AnnotationError: a bad object or view (a camera inside an object, nothing in view, no photo, a photo of another
             size) and `on_error` is "raise".
         ValueError: no view is left.
@@ -130,6 +130,8 @@ def write_ground_truth(
     target = Path(folder)
     check_target(target / "data", overwrite)
     check_target(target / LAYER_FOLDER, overwrite, suffix=".zip")
+    if (target / "README.md").exists() and not overwrite:
+        raise FileExistsError(f"{os.fspath(target / 'README.md')!r} exists; pass overwrite=True to replace it")
     records: list[BadRecord] = [] if bad_records is None else bad_records
     objects = read_scene(
         scene,

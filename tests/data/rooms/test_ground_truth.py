@@ -134,6 +134,12 @@ def test_the_command(tmp_path, capsys):
         "48",
     ]
     arguments += ["--intrinsics", "60", "60", "--masks-only", "--with-stuff", "--limit", "1", "--split", "test"]
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "README.md").write_text("mine")
+    assert main(arguments) == 2
+    assert "README.md' exists; pass overwrite=True" in capsys.readouterr().err
+    assert (tmp_path / "out" / "README.md").read_text() == "mine"
+    (tmp_path / "out" / "README.md").unlink()
     assert main(arguments) == 0
     assert "images: 1" in capsys.readouterr().out
     (row,) = load_amodal_dataset(tmp_path / "out", "test")

@@ -192,6 +192,10 @@ def test_a_finished_data_set_grows(furniture, tmp_path):
         (tmp_path / "out" / "rooms.json").write_text(text)
         with pytest.raises(ValueError, match="rooms.json'? is no (valid JSON|manifest of rooms)"):
             generate_rooms(furniture, tmp_path / "out", 2, SETTINGS)
+    (tmp_path / "out" / "rooms.json").unlink()
+    with pytest.raises(FileExistsError, match="holds other files, such as 'README.md'; choose a new folder"):
+        generate_rooms(furniture, tmp_path / "out", 2, SETTINGS)
+    assert not (tmp_path / "out" / "rooms.json").exists()
 
 
 @pytest.mark.parametrize("stride", [7, pytest.param(1, marks=pytest.mark.slow)])
