@@ -14,6 +14,7 @@ from ...masks import BoolArray, dilate, erode, mask_boxes
 from ...scene.render import relations
 from ..planes import box_mean, shrink
 from .borders import settle_borders
+from .framing import reach_frame
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -112,7 +113,8 @@ def soft_outlines(
     if not width or not count:
         return SoftOutlines(photo, modal, amodal, *nothing)
     band = max(2, round(width * max(photo.shape[:2]) / _UNIT))
-    settled, whole = settle_borders(photo, modal, amodal, order, overwrite=overwrite)
+    reached, whole = reach_frame(photo, modal, amodal)
+    settled, whole = settle_borders(photo, reached, whole, order, overwrite=overwrite or whole is not amodal)
     seen = modal.copy() if settled is modal else settled
     whole = amodal.copy() if whole is amodal and not overwrite else whole
     owner = np.full(photo.shape[:2], -1, np.int16)
