@@ -42,7 +42,7 @@ from .loading import COMPONENTS, SETTINGS, index_for_diffusers, load_scene_pipel
 from .matting import soft_outlines
 from .remains import with_remains
 from .repainting import RepaintInputs, on_photo, repainted
-from .shadows import find_shadows, light
+from .shadows import find_shadows, light, with_shadows
 
 _MAX_EDGE = 16  # pixels of a photo whose longer side is 640
 _AT_ONCE = 2_000_000  # pixels of a canvas up to which contents and background are filled at once
@@ -525,7 +525,7 @@ class ScenePipeline(SafePipeline):
         if hard:
             rim = self.content_pipeline.background_rim(*removed.shape[1:])
         else:
-            removed, rim = with_remains(lit, removed, overwrite=overwrite)
+            removed, rim = with_remains(lit, with_shadows(removed, shadows, boxes), overwrite=overwrite)
         background = self.content_pipeline.background(
             lit, removed, unknown=inputs.unknown, replace_rim=hard, **options
         )  # fmt: skip

@@ -17,12 +17,15 @@ FloatArray = npt.NDArray[np.float32]
 
 _SIDE = 96  # pixels of the longer side of an object when its shadow is looked for
 _REACH = 0.4  # how far a shadow may reach beyond the object's box, of its longer side
-_LOWER = 0.45  # share of the object's height, from its top, above which it does not touch the ground
+_LOWER = 0.75  # share of the object's height, from its top, above which nothing lies on the ground that it stands on
 _PLAIN = 0.09  # greatest spread of the ground's brightness, in natural logarithms
 _DARK = 0.07  # least share of the light that a shadow takes
-_DEEP = 0.75  # most of it
+_DEEP = 0.75  # most of it that is told
+_BLACK = 0.97  # from which on it is no shadow
+_COVERED = 0.12  # share of the light taken from which on the ground is painted anew: divided, it shows the shadow's hue
 _GREY = 0.12  # by how much a shadow may take more of one colour than of another
-_TOUCHED = 0.35  # least share of the ground beside the object's foot that is dark
+_CUT = 0.02  # most of a shadow's side that may lie where the search begins: what goes on above is no ground
+_TOUCHED = 0.3  # least share of the ground beside the object's foot that is dark
 _CLEAR = 0.05  # most that the ground may be dark where a shadow has ended
 
 
@@ -95,7 +98,7 @@ def _find_shadow(
     taken = 1 - np.exp(np.log(smooth[0].numpy() + 4) - plane)  # [3, h, w], share of the light of each channel
     dark = taken.mean(axis=0)
     grey = np.ptp(taken, axis=0) < _GREY + 0.25 * dark.clip(0)
-    candidate = ground & (dark > _DARK) & (dark < _DEEP) & grey
+    candidate = ground & (dark > _DARK) & (dark < _BLACK) & grey
     # What hangs together with the dark ground beside the foot.
     reached = candidate & beside
     while True:
@@ -105,6 +108,9 @@ def _find_shadow(
         reached = grown
     foot = beside & candidate
     edge = ground & ~dilate(own, kernel="square", size=2 * (near * 7 // 8) + 1)
+    upper, frame = np.zeros_like(ground), np.zeros_like(ground)
+    frame[[0, -1]] = frame[:, [0, -1]] = True
+    upper[max(first, 0) : max(first, 0) + 2] = first > 0
     inner = reached & dilate(own, kernel="square", size=2 * max(1, near // 4) + 1)
     outer = reached & ~inner
     sure = (
@@ -114,6 +120,8 @@ def _find_shadow(
         and (reached & edge).sum() <= 0.02 * edge.sum()
         and abs(float(dark[edge].mean())) < _CLEAR
         and (not outer.any() or dark[inner].mean() > dark[outer].mean())
+        and (reached & upper).sum() <= _CUT * upper.sum() + 1
+        and (reached & frame).sum() <= 0.2 * reached.sum() ** 0.5
     )
     if not sure:
         return None
@@ -151,6 +159,46 @@ def _fit_plane(logs: FloatArray, where: BoolArray) -> FloatArray | None:
     return np.tensordot(weights.T.astype(np.float32), basis, 1)
 
 
+def with_shadows(
+    places: BoolArray, shadows: Sequence[npt.NDArray[np.uint8] | None], boxes: npt.NDArray[np.int64]
+) -> BoolArray:
+    """What is to be painted where objects leave: the place of each, and what its shadow darkens much.
+
+    Args:
+        places: (N, H, W) bool.
+        shadows: of N objects.
+        boxes: (N, 4) int64 (x, y, w, h), their tiles.
+
+    Returns:
+        (N, H, W) bool; `places` itself where there are no shadows.
+
+    Example:
+        >>> shadow = np.array([[0, 9, 90]], np.uint8).repeat(3, axis=0)
+        >>> with_shadows(np.zeros((1, 3, 6), bool), [shadow], np.array([[2, 1, 1, 1]]))[0, 0].astype(int)
+        array([0, 0, 0, 1, 0, 0])
+    """
+    covered = places
+    for index, (shadow, box) in enumerate(zip(shadows, boxes.tolist(), strict=True)):
+        if shadow is None:
+            continue
+        covered = covered.copy() if covered is places else covered
+        window, part = _on_photo(shadow, box, places.shape[1:])
+        covered[(index, *window)] |= part >= 255 * _COVERED
+    return covered
+
+
+def _on_photo(
+    shadow: npt.NDArray[np.uint8], box: Sequence[int], shape: Sequence[int]
+) -> tuple[tuple[slice, slice], npt.NDArray[np.uint8]]:
+    """The rows and columns of a photo (H, W) on which a shadow lies, and the part of it that does."""
+    x, y, w, _ = box
+    margin = (shadow.shape[1] - w) // 2
+    top, left = y - margin, x - margin
+    part = shadow[max(-top, 0) : shape[0] - top, max(-left, 0) : shape[1] - left]
+    top, left = max(top, 0), max(left, 0)
+    return (slice(top, top + part.shape[0]), slice(left, left + part.shape[1])), part
+
+
 def light(
     photo: npt.NDArray[np.uint8], shadows: Sequence[npt.NDArray[np.uint8] | None], boxes: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.uint8]:
@@ -170,15 +218,12 @@ def light(
         array([100, 201, 201, 201, 201, 100], dtype=uint8)
     """
     lit = photo
-    for shadow, (x, y, w, _) in zip(shadows, boxes.tolist(), strict=True):
+    for shadow, box in zip(shadows, boxes.tolist(), strict=True):
         if shadow is None:
             continue
         lit = lit.copy() if lit is photo else lit
-        margin = (shadow.shape[1] - w) // 2
-        top, left = y - margin, x - margin
-        inside = (slice(max(-top, 0), photo.shape[0] - top), slice(max(-left, 0), photo.shape[1] - left))
-        part = shadow[inside]
-        window = lit[max(top, 0) : max(top, 0) + part.shape[0], max(left, 0) : max(left, 0) + part.shape[1]]
+        where, part = _on_photo(shadow, box, photo.shape[:2])
+        window = lit[where]
         dark = part > 0
         share = 1 - part[dark][:, None] / np.float32(255)
         window[dark] = np.rint((window[dark] / share).clip(0, 255)).astype(np.uint8)

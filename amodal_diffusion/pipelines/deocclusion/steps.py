@@ -29,7 +29,7 @@ from ..segmentation.segmenter import Segmenter
 from .layers import cut_by_front, make_layer, order_with, read_names, split_overlaps, tidy_hidden
 from .matting import SoftOutlines, soft_outlines
 from .remains import with_remains
-from .shadows import find_shadows, light
+from .shadows import find_shadows, light, with_shadows
 
 _MASK_PIPELINE = ComponentSpec("mask_pipeline", MaskPipeline, description="Completes masks and knows who is in front.")
 _CONTENT_PIPELINE = ComponentSpec("content_pipeline", ContentPipeline, description="Paints what is hidden.")
@@ -246,12 +246,13 @@ class PaintStep(_Step):
             clean_seams=fields.edge_width > 0,
         )  # fmt: skip
         fields.contents = found.objects
-        lit = light(fields.photo, fields.object_shadows, mask_boxes(outlines.amodal))
+        boxes = mask_boxes(outlines.amodal)
+        lit = light(fields.photo, fields.object_shadows, boxes)
         removed = outlines.seen
         if fields.edge_width == 0:
             fields.rim = paint.background_rim(*removed.shape[1:])
         else:
-            removed, fields.rim = with_remains(lit, removed)
+            removed, fields.rim = with_remains(lit, with_shadows(removed, fields.object_shadows, boxes))
         fields.background = paint.background(
             lit, removed, replace_rim=fields.edge_width == 0, prompt=fields.background_prompt,
             generator=for_background, filler=fields.background_filler,
