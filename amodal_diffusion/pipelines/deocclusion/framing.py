@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -16,6 +18,7 @@ _NEAR = 5  # radius of their neighbourhood along the frame
 _BESIDE = 12  # pixels along the frame beside the object that say how its surroundings look, radius of their own
 _LIKE = 6.0  # squared distance from the object, in its variances, up to which a pixel is its own
 _SHARE = 0.5  # of a strip that must look like the object
+_AGREED = 4  # radius along the frame of the columns that decide together
 _GRAIN = 0.03  # least spread of colours
 
 
@@ -43,72 +46,66 @@ def reach_frame(photo: npt.NDArray[np.uint8], modal: BoolArray, amodal: BoolArra
     height, width = photo.shape[:2]
     step = strayed_step(height, width)
     anyone: BoolArray = np.logical_or.reduce(modal, axis=0)
-    given: list[tuple[int, BoolArray]] = []
+    seen, whole = modal, amodal
     for index, (x, y, w, h) in enumerate(mask_boxes(modal).tolist()):
-        if not w:
-            continue
-        mask = modal[index]
         for side, gap in enumerate((y, height - y - h, x, width - x - w)):
-            if gap < _GAP * step and gap < (w if side < 2 else h):
-                found = _strip(photo, mask, anyone, side, step)
-                if found.any():
-                    mask = mask | found
-                    anyone = anyone | found
-        if mask is not modal[index]:
-            given.append((index, mask))
-    if not given:
-        return modal, amodal
-    modal, amodal = modal.copy(), amodal.copy()
-    for index, mask in given:
-        modal[index] |= mask
-        amodal[index] |= mask
-    return modal, amodal
+            if not w or gap >= min(_GAP * step, w if side < 2 else h):
+                continue
+            found = _strip(photo, seen[index], anyone, side, step)
+            if not found.any():
+                continue
+            if seen is modal:
+                seen, whole = modal.copy(), amodal.copy()
+            for plane in (seen[index], whole[index], anyone):
+                _from_side(plane, side)[: len(found)] |= found
+    return seen, whole
 
 
 def _strip(photo: npt.NDArray[np.uint8], mask: BoolArray, anyone: BoolArray, side: int, step: int) -> BoolArray:
-    """(H, W) bool, what lies between a mask and the frame at one side (top, bottom, left, right) and is the object's."""
-    found = np.zeros_like(mask)
+    """What lies between a mask and the frame at one side (top, bottom, left, right) and looks like the object.
+
+    Returns:
+        (d, W) or (d, H) bool, the pixels beside that frame, the outermost first.
+    """
     deep = (_GAP + _DEEP) * step
-    own, others, colours, out = (
-        _from_side(plane, side)[:deep] for plane in (mask, anyone & ~mask, photo, found)
-    )  # whose first row is at the frame
-    small = shrink(np.ascontiguousarray(own), step)[0, 0].numpy() > 0.5  # [h, w]
+    own, occupied, colours = (np.ascontiguousarray(_from_side(plane, side)[:deep]) for plane in (mask, anyone, photo))
+    small, others = shrink(own, step)[0, 0].numpy() > 0.5, shrink(occupied & ~own, step)[0, 0].numpy() > 0  # [h, w]
     first = np.where(small.any(axis=0), small.argmax(axis=0), 0)  # the first pixel of the object in each column
     rows = np.arange(len(small))[:, None]
     strip = (rows < first) & (first <= _GAP)
-    strip &= ~(strip & (shrink(np.ascontiguousarray(others), step)[0, 0].numpy() > 0)).any(axis=0)
+    strip &= ~(strip & others).any(axis=0)
     if not strip.any():
-        return found
-    image = shrink(np.ascontiguousarray(colours), step) / 255  # [1, 3, h, w]
-    inner = small & (rows < first + _DEEP)
-    free = ~dilate(small | strip, kernel="square", size=5) & (shrink(np.ascontiguousarray(others), step)[0, 0].numpy() == 0)
-    free &= rows < _GAP
-    mean, spread, known = _look(image, inner, _NEAR)
-    away = ((image[0].numpy() - mean[:, None]) ** 2).sum(axis=0) / spread
-    like = away < _LIKE
-    mean, outer, beside = _look(image, free, _BESIDE)
-    other = ((image[0].numpy() - mean[:, None]) ** 2).sum(axis=0) / outer
-    like &= (beside == 0) | (other - away + 3 * np.log(outer / spread) > 0)
-    like &= known > 0
-    votes = torch.from_numpy(np.stack([like & strip, strip]).sum(axis=1).astype(np.float32))[None, :, None]
-    votes = box_mean(votes, 4)[0, :, 0].numpy()  # [2, w]
-    strip &= votes[0] > _SHARE * votes[1]
-    out |= strip.repeat(step, axis=0).repeat(step, axis=1)[: out.shape[0], : out.shape[1]] & ~own & ~others
-    return found
+        return np.zeros_like(own)
+    image = shrink(colours, step) / 255  # [1, 3, h, w]
+    away, spread, known = _distance(image, small & (rows < first + _DEEP), _NEAR)
+    beside = ~dilate(small | strip, kernel="square", size=5) & ~others & (rows < _GAP)
+    other, wide, around = _distance(image, beside, _BESIDE)
+    like = (away < _LIKE) & known & (~around | (other - away + 3 * np.log(wide / spread) > 0))
+    votes = np.stack([like & strip, strip]).sum(axis=1).astype(np.float32)  # [2, w]
+    agreed, all_of_them = box_mean(torch.from_numpy(votes)[None, :, None], _AGREED)[0, :, 0].numpy()
+    strip &= agreed > _SHARE * all_of_them
+    return strip.repeat(step, axis=0).repeat(step, axis=1)[: own.shape[0], : own.shape[1]] & ~occupied
 
 
-def _from_side(plane: npt.NDArray, side: int) -> npt.NDArray:  # type: ignore[type-arg]
-    """A view whose first row lies at the top, bottom, left or right frame."""
+def _from_side(plane: npt.NDArray[Any], side: int) -> npt.NDArray[Any]:
+    """A view of rows and columns whose first row lies at the top, bottom, left or right frame."""
     turned = plane if side < 2 else plane.swapaxes(0, 1)
     return turned[::-1] if side % 2 else turned
 
 
-def _look(image: torch.Tensor, where: BoolArray, radius: int) -> tuple[npt.NDArray[np.float32], ...]:
-    """Mean colour (3, w), variance and share (w,) of marked pixels of a strip, in neighbourhoods along the frame."""
+def _distance(
+    image: torch.Tensor, where: BoolArray, radius: int
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], BoolArray]:
+    """How far colours lie from those of the marked pixels in a neighbourhood along the frame, in their variances.
+
+    Returns:
+        (h, w) squared distances; (w,) the variances and whether there are any such pixels.
+    """
     weight = torch.from_numpy(where.astype(np.float32))[None, None]
     planes = torch.cat([image * weight, (image * image).sum(dim=1, keepdim=True) * weight, weight], dim=1)
-    sums = box_mean(planes.sum(dim=2, keepdim=True), radius)[0, :, 0].numpy()  # [5, w]
+    sums = box_mean(planes.sum(dim=2, keepdim=True), radius)[0].numpy()  # [5, 1, w]
     share = np.maximum(sums[4], 1e-6)
     mean = sums[:3] / share
     spread = (sums[3] / share - (mean**2).sum(axis=0)).clip(min=0) / 3 + _GRAIN**2
-    return mean, spread, np.where(sums[4] > 1e-3, sums[4], 0)
+    away = ((image[0].numpy() - mean) ** 2).sum(axis=0) / spread
+    return away, spread[0], sums[4, 0] > 1e-3

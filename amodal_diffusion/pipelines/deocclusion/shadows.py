@@ -24,6 +24,8 @@ _DEEP = 0.75  # most of it that is told
 _BLACK = 0.97  # from which on it is no shadow
 _COVERED = 0.12  # share of the light taken from which on the ground is painted anew: divided, it shows the shadow's hue
 _GREY = 0.12  # by how much a shadow may take more of one colour than of another
+_LEAST = 0.06  # least of it, of the object below that height
+_FRAMED = 0.2  # most of its side that may lie at the border of what is looked at
 _CUT = 0.02  # most of a shadow's side that may lie where the search begins: what goes on above is no ground
 _TOUCHED = 0.3  # least share of the ground beside the object's foot that is dark
 _CLEAR = 0.05  # most that the ground may be dark where a shadow has ended
@@ -34,10 +36,11 @@ def find_shadows(
 ) -> list[npt.NDArray[np.uint8] | None]:
     """The shadow of each object, as `Layer` has it.
 
-    The ground around the object's lower half, where no other object is, is compared with its colour further away, for
-    which a plane is fitted to the logarithm of each channel. What is darker by the same share in all channels, touches
-    the foot of the object, is darkest there and ends before the window does is its shadow. On ground that is not plain,
-    on that of another object, and where any of this fails, no shadow is found.
+    The ground around the object's lowest quarter, where no other object is, is compared with its colour further away,
+    for which a plane is fitted to the logarithm of each channel. What is darker by about the same share in all
+    channels, touches the foot of the object, is darkest there and ends on all sides before what is looked at does is
+    its shadow: a dark wall behind the object goes on above. On ground that is not plain, on that of another object, and
+    where any of this fails, no shadow is found.
 
     Args:
         photo: (H, W, 3) uint8.
@@ -70,20 +73,21 @@ def _find_shadow(
     x, y, w, h = box
     height, width = mask.shape
     margin = round(_REACH * max(w, h))
+    step = max(1, round(max(w, h) / _SIDE))
+    lower = int(y + _LOWER * h)
     rows, columns = (
-        slice(max(y - margin, 0), min(y + h + margin, height)),
+        slice(max(lower - 2 * step, 0), min(y + h + margin, height)),
         slice(max(x - margin, 0), min(x + w + margin, width)),
     )
-    step = max(1, round(max(w, h) / _SIDE))
     if min(w, h) < 12 or margin < 4:
         return None
     own = shrink(mask[rows, columns], step)[0, 0].numpy() > 0.25
     ground = shrink(~occupied[rows, columns], step)[0, 0].numpy() > 0.999
     image = shrink(photo[rows, columns], step)[0].numpy()
     logs = np.log(image + 4)  # [3, h, w]
-    # Only beside and below the lower half.
-    first = int((y + _LOWER * h - rows.start) / step)
-    ground[: max(first, 0)] = False
+    # Only beside and below the foot.
+    first = (lower - rows.start) // step
+    ground[:first] = False
     near = max(2, margin // step)
     beside = dilate(own, kernel="square", size=2 * max(1, near // 8) + 1) & ground
     middle = dilate(own, kernel="square", size=2 * (near * 5 // 8) + 1)
@@ -110,18 +114,18 @@ def _find_shadow(
     edge = ground & ~dilate(own, kernel="square", size=2 * (near * 7 // 8) + 1)
     upper, frame = np.zeros_like(ground), np.zeros_like(ground)
     frame[[0, -1]] = frame[:, [0, -1]] = True
-    upper[max(first, 0) : max(first, 0) + 2] = first > 0
+    upper[first : first + 2] = True
     inner = reached & dilate(own, kernel="square", size=2 * max(1, near // 4) + 1)
     outer = reached & ~inner
     sure = (
         foot.sum() >= _TOUCHED * beside.sum()
-        and reached.sum() >= 0.02 * own.sum()
+        and reached.sum() >= _LEAST * own.sum()
         and edge.any()
         and (reached & edge).sum() <= 0.02 * edge.sum()
         and abs(float(dark[edge].mean())) < _CLEAR
         and (not outer.any() or dark[inner].mean() > dark[outer].mean())
         and (reached & upper).sum() <= _CUT * upper.sum() + 1
-        and (reached & frame).sum() <= 0.2 * reached.sum() ** 0.5
+        and (reached & frame).sum() <= _FRAMED * reached.sum() ** 0.5
     )
     if not sure:
         return None

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from amodal_diffusion.masks import mask_boxes
-from amodal_diffusion.pipelines.deocclusion.shadows import find_shadows, light
+from amodal_diffusion.pipelines.deocclusion.shadows import find_shadows, light, with_shadows
 
 GROUND, OBJECT = (180, 160, 140), (60, 90, 160)
 
@@ -72,3 +72,20 @@ def test_nothing():
     assert find_shadows(photo, mask[:0][None][:0].reshape(0, *mask.shape), np.zeros((0, 4), np.int64)) == []
     assert find_shadows(photo, np.zeros_like(mask)[None], np.zeros((1, 4), np.int64)) == [None]
     assert light(photo, [None], np.zeros((1, 4), np.int64)) is photo
+
+
+def test_a_dark_wall_behind_is_no_shadow():
+    # It reaches the ground beside the foot, is darker than the ground further away, and goes on above.
+    photo, _, mask = scene(dark=0)
+    photo[20:140, 66:176] = np.where(mask[20:140, 66:176, None], photo[20:140, 66:176], photo[20:140, 66:176] * 0.6)
+    assert find_shadows(photo, mask[None], mask_boxes(mask[None])) == [None]
+
+
+def test_a_deep_shadow_is_painted_and_its_hue_does_not_stay():
+    photo, _, mask = scene(dark=0.5, tint=(1.1, 1.0, 0.9))
+    boxes = mask_boxes(mask[None])
+    shadows = find_shadows(photo, mask[None], boxes)
+    places = with_shadows(mask[None], shadows, boxes)
+    ground = places[0] & ~mask
+    assert ground[122:128, 110:140].all() and not ground[:60].any() and not ground[:, :60].any()
+    assert with_shadows(mask[None], [None], boxes).shape == mask[None].shape
