@@ -27,6 +27,7 @@ _GREY = 0.12  # by how much a shadow may take more of one colour than of another
 _LEAST = 0.06  # least of it, of the object below that height
 _FRAMED = 0.2  # most of its side that may lie at the border of what is looked at
 _CUT = 0.02  # most of a shadow's side that may lie where the search begins: what goes on above is no ground
+_FOOT = 0.92  # share of the object's height from which on its lowest part alone may be that foot
 _TOUCHED = 0.3  # least share of the ground beside the object's foot that is dark
 _CLEAR = 0.05  # most that the ground may be dark where a shadow has ended
 
@@ -111,6 +112,7 @@ def _find_shadow(
             break
         reached = grown
     foot = beside & candidate
+    lowest = int((y + _FOOT * h - rows.start) / step)
     edge = ground & ~dilate(own, kernel="square", size=2 * (near * 7 // 8) + 1)
     upper, frame = np.zeros_like(ground), np.zeros_like(ground)
     frame[[0, -1]] = frame[:, [0, -1]] = True
@@ -118,7 +120,7 @@ def _find_shadow(
     inner = reached & dilate(own, kernel="square", size=2 * max(1, near // 4) + 1)
     outer = reached & ~inner
     sure = (
-        foot.sum() >= _TOUCHED * beside.sum()
+        any(foot[top:].sum() >= _TOUCHED * beside[top:].sum() > 0 for top in (0, lowest))
         and reached.sum() >= _LEAST * own.sum()
         and edge.any()
         and (reached & edge).sum() <= 0.02 * edge.sum()
