@@ -22,7 +22,14 @@ _AGREED = 4  # radius along the frame of the columns that decide together
 _GRAIN = 0.03  # least spread of colours
 
 
-def reach_frame(photo: npt.NDArray[np.uint8], modal: BoolArray, amodal: BoolArray) -> tuple[BoolArray, BoolArray]:
+def reach_frame(
+    photo: npt.NDArray[np.uint8],
+    modal: BoolArray,
+    amodal: BoolArray,
+    unknown: BoolArray | None = None,
+    *,
+    overwrite: bool = False,
+) -> tuple[BoolArray, BoolArray]:
     """Masks that go on to the frame where what lies between looks like the object and not like what is beside it.
 
     The strip would stay when the object leaves, as a stump at the frame.
@@ -31,6 +38,8 @@ def reach_frame(photo: npt.NDArray[np.uint8], modal: BoolArray, amodal: BoolArra
         photo: (H, W, 3) uint8.
         modal: (N, H, W) bool, no pixel in two masks.
         amodal: (N, H, W) bool, which hold `modal`.
+        unknown: (H, W) bool, what lies beyond the frame of a photo on a larger canvas; None: nothing.
+        overwrite: `amodal` may be changed, which saves a copy of it.
 
     Returns:
         (N, H, W) bool each; the masks themselves where nothing changes.
@@ -43,20 +52,23 @@ def reach_frame(photo: npt.NDArray[np.uint8], modal: BoolArray, amodal: BoolArra
         (array([30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46,
                47, 48, 49]), np.int64(100))
     """
+    where = (slice(None), slice(None)) if unknown is None else _window(~unknown)
+    photo = photo[where]
     height, width = photo.shape[:2]
     step = strayed_step(height, width)
-    anyone: BoolArray = np.logical_or.reduce(modal, axis=0)
+    inner = modal[(slice(None), *where)]
+    anyone: BoolArray = np.logical_or.reduce(inner, axis=0)
     seen, whole = modal, amodal
-    for index, (x, y, w, h) in enumerate(mask_boxes(modal).tolist()):
+    for index, (x, y, w, h) in enumerate(mask_boxes(inner).tolist()):
         for side, gap in enumerate((y, height - y - h, x, width - x - w)):
             if not w or gap >= min(_GAP * step, w if side < 2 else h):
                 continue
-            found = _strip(photo, seen[index], anyone, side, step)
+            found = _strip(photo, seen[(index, *where)], anyone, side, step)
             if not found.any():
                 continue
             if seen is modal:
-                seen, whole = modal.copy(), amodal.copy()
-            for plane in (seen[index], whole[index], anyone):
+                seen, whole = modal.copy(), amodal if overwrite else amodal.copy()
+            for plane in (seen[(index, *where)], whole[(index, *where)], anyone):
                 _from_side(plane, side)[: len(found)] |= found
     return seen, whole
 
@@ -85,6 +97,11 @@ def _strip(photo: npt.NDArray[np.uint8], mask: BoolArray, anyone: BoolArray, sid
     agreed, all_of_them = box_mean(torch.from_numpy(votes)[None, :, None], _AGREED)[0, :, 0].numpy()
     strip &= agreed > _SHARE * all_of_them
     return strip.repeat(step, axis=0).repeat(step, axis=1)[: own.shape[0], : own.shape[1]] & ~occupied
+
+
+def _window(known: BoolArray) -> tuple[slice, slice]:
+    x, y, w, h = mask_boxes(known[None])[0].tolist()
+    return slice(y, y + h), slice(x, x + w)
 
 
 def _from_side(plane: npt.NDArray[Any], side: int) -> npt.NDArray[Any]:

@@ -81,7 +81,8 @@ def soft_outlines(
 ) -> SoftOutlines:
     """Find how far each object reaches into the pixels of its outline, and what colour it has there.
 
-    Where objects touch, pixels on the wrong side of their border change sides first (`settle_borders`), and what a mask
+    Masks that end a few pixels before the frame go on to it first (`reach_frame`), where objects touch, pixels on the
+    wrong side of their border change sides (`settle_borders`), and what a mask
     has left out of an object along its outline is added (`loose_parts`). Around the outline of each
     visible mask lies a band of pixels of which the mask alone does not tell whose they are.
     Their alpha is found by closed-form matting (`solve_alpha`), their colour by `front_colours`. Where alpha is above 0
@@ -113,7 +114,7 @@ def soft_outlines(
     if not width or not count:
         return SoftOutlines(photo, modal, amodal, *nothing)
     band = max(2, round(width * max(photo.shape[:2]) / _UNIT))
-    reached, whole = reach_frame(photo, modal, amodal)
+    reached, whole = reach_frame(photo, modal, amodal, unknown, overwrite=overwrite)
     settled, whole = settle_borders(photo, reached, whole, order, overwrite=overwrite or whole is not amodal)
     seen = modal.copy() if settled is modal else settled
     whole = amodal.copy() if whole is amodal and not overwrite else whole

@@ -521,11 +521,12 @@ class ScenePipeline(SafePipeline):
         if self.config.shadows:
             shadows = find_shadows(inputs.canvas, removed, boxes, inputs.outside)
         lit = light(inputs.canvas, shadows, boxes)
+        removed = with_shadows(removed, shadows, boxes, overwrite=overwrite)
         hard = self.config.edge_width == 0
         if hard:
             rim = self.content_pipeline.background_rim(*removed.shape[1:])
         else:
-            removed, rim = with_remains(lit, with_shadows(removed, shadows, boxes), overwrite=overwrite)
+            removed, rim = with_remains(lit, removed, overwrite=overwrite)
         background = self.content_pipeline.background(
             lit, removed, unknown=inputs.unknown, replace_rim=hard, **options
         )  # fmt: skip

@@ -166,7 +166,11 @@ def _fit_plane(logs: FloatArray, where: BoolArray) -> FloatArray | None:
 
 
 def with_shadows(
-    places: BoolArray, shadows: Sequence[npt.NDArray[np.uint8] | None], boxes: npt.NDArray[np.int64]
+    places: BoolArray,
+    shadows: Sequence[npt.NDArray[np.uint8] | None],
+    boxes: npt.NDArray[np.int64],
+    *,
+    overwrite: bool = False,
 ) -> BoolArray:
     """What is to be painted where objects leave: the place of each, and what its shadow darkens much.
 
@@ -174,6 +178,7 @@ def with_shadows(
         places: (N, H, W) bool.
         shadows: of N objects.
         boxes: (N, 4) int64 (x, y, w, h), their tiles.
+        overwrite: `places` may be changed, which saves a copy of it.
 
     Returns:
         (N, H, W) bool; `places` itself where there are no shadows.
@@ -187,7 +192,7 @@ def with_shadows(
     for index, (shadow, box) in enumerate(zip(shadows, boxes.tolist(), strict=True)):
         if shadow is None:
             continue
-        covered = covered.copy() if covered is places else covered
+        covered = covered.copy() if covered is places and not overwrite else covered
         window, part = _on_photo(shadow, box, places.shape[1:])
         covered[(index, *window)] |= part >= 255 * _COVERED
     return covered

@@ -248,11 +248,11 @@ class PaintStep(_Step):
         fields.contents = found.objects
         boxes = mask_boxes(outlines.amodal)
         lit = light(fields.photo, fields.object_shadows, boxes)
-        removed = outlines.seen
+        removed = with_shadows(outlines.seen, fields.object_shadows, boxes)
         if fields.edge_width == 0:
             fields.rim = paint.background_rim(*removed.shape[1:])
         else:
-            removed, fields.rim = with_remains(lit, with_shadows(removed, fields.object_shadows, boxes))
+            removed, fields.rim = with_remains(lit, removed)
         fields.background = paint.background(
             lit, removed, replace_rim=fields.edge_width == 0, prompt=fields.background_prompt,
             generator=for_background, filler=fields.background_filler,

@@ -61,3 +61,15 @@ def test_nothing():
     assert reach_frame(photo, none, none)[0] is none
     full = np.ones_like(mask)[None]
     assert reach_frame(photo, full, full)[0] is full
+
+
+def test_the_frame_of_a_larger_canvas_is_that_of_the_photo():
+    photo, mask = standing()
+    (expected,), _ = reach_frame(photo, mask[None], mask[None])
+    canvas, unknown = np.zeros((110, 160, 3), np.uint8), np.ones((110, 160), bool)
+    canvas[4:104, 9:149], unknown[4:104, 9:149] = photo, False
+    wide = np.zeros((1, 110, 160), bool)
+    wide[0, 4:104, 9:149] = mask
+    (found,), _ = reach_frame(canvas, wide, wide, unknown)
+    np.testing.assert_array_equal(found[4:104, 9:149], expected)
+    assert not found[unknown].any()
