@@ -15,7 +15,7 @@ from ...masks import BoolArray, block_sums
 from ...models.pull_push import pull_push
 from .joins import blurred, join_copies
 from .lines import Line
-from .materials import continue_materials
+from .materials import continue_materials, detail_strength
 from .shifts import DOWN, MOST_NODES, Level, Matches, Sheet, match
 
 MOST_PIXELS = 6_000
@@ -130,6 +130,7 @@ def fill_hole(
     level = level.with_lines(lines)
     smooth = level.image if low is None else smooth
     found = match(level, generator, nodes, down, lines)
+    strength = None
     if found is None:
         correction = smooth
     else:
@@ -137,8 +138,11 @@ def fill_hole(
         tone = blurred(smooth - rough, target, _DETAIL)
         correction = join_copies(rough, found, level, tone)
         if blend:
-            correction += blurred(smooth - rough - correction, target, _DETAIL)
-    copies = None if found is None else _Copies(found, sheet, correction)
+            shown = rough + correction
+            strength = detail_strength(shown, image, beside, target, _DETAIL)
+            below, wanted = blurred(torch.cat([shown, smooth]), target, _DETAIL).split(3)
+            correction = torch.where(target, wanted + strength * (correction - below), correction)
+    copies = None if found is None else _Copies(found, sheet, correction, strength)
     blocks = block_sums(hole, scale) > 0
     step = max(1, _STRIP // (scale * hole.shape[1]))
     for row in range(0, len(blocks), step):  # no floats of a large photo
@@ -161,11 +165,13 @@ def fill_hole(
 class _Copies:
     """The colours that matches of a coarser level give to the pixels of the full picture.
 
-    `correction` (3, h, w) is added to the copies. It may jump where two of them meet, so that it is mixed with them.
+    They are multiplied with `strength` (h, w), and `correction` (3, h, w) is added. It may jump where two of them meet,
+    so that it is mixed with them.
     """
 
-    def __init__(self, found: Matches, sheet: Sheet, correction: Tensor) -> None:
+    def __init__(self, found: Matches, sheet: Sheet, correction: Tensor, strength: Tensor | None) -> None:
         self.found, self.sheet, self.correction = found, sheet, correction.permute(1, 2, 0).numpy()
+        self.strength = strength
         self.flat = sheet.pixels.reshape(-1, 3)
         wide, scale = sheet.usable.shape[1], sheet.scale
         rows, columns = np.ogrid[: found.index.shape[0], : found.index.shape[1]]
@@ -182,8 +188,9 @@ class _Copies:
         y, x = (np.arange(side.start, side.stop) for side in _pixels(part, scale))
         place = _repeated(self.shifts[part], scale) + (y[:, None] * wide + x)
         copied = self.flat.take(place, axis=0, mode="clip")
+        strength = np.float32(1) if self.strength is None else _enlarged(self.strength[None], part, scale)[0]
         for channel in range(3):
-            colours[channel] += copied[..., channel]
+            colours[channel] += copied[..., channel] * strength
         if scale > 1:
             corners = self.even[part[0].start : part[0].stop + 1, part[1].start : part[1].stop + 1]
             start = scale // 2
@@ -195,6 +202,7 @@ class _Copies:
         """(n, 3) in [0, 255], corrected, of pixels along seams, which mix what the four nearest matches say."""
         (height, width), (rows, columns) = self.found.index.shape, self.sheet.usable.shape
         scale, matched = self.sheet.scale, self.found.matched.numpy()
+        strength = np.ones((height, width), np.float32) if self.strength is None else self.strength.numpy()
         colours, total = np.zeros((len(y), 3), np.float32), np.zeros(len(y), np.float32)
         top, left = (y + 0.5) / scale - 0.5, (x + 0.5) / scale - 0.5
         for low in (0, 1):
@@ -209,7 +217,8 @@ class _Copies:
                 py, px = py.clip(0, rows - 1), px.clip(0, columns - 1)
                 there = matched[cy, cx] & within & self.sheet.usable[py, px]
                 votes = (weight**4 * there + 1e-9).astype(np.float32)
-                colours += (self.sheet.pixels[py, px] + 255 * self.correction[cy, cx]) * votes[:, None]
+                shown = self.sheet.pixels[py, px] * strength[cy, cx, None]
+                colours += (shown + 255 * self.correction[cy, cx]) * votes[:, None]
                 total += votes
         return colours / total[:, None]
 

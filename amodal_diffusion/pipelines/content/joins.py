@@ -51,7 +51,7 @@ def join_copies(copied: Tensor, found: Matches, level: Level, tone: Tensor) -> T
         >>> added.shape
         torch.Size([3, 8, 12])
     """
-    part = _around(found.matched)
+    part = around_mask(found.matched)
     index, matched, inside = found.index[part], found.matched[part], (level.target & found.matched)[part]
     here = copied[:, part[0], part[1]]
     rim = matched & ~inside
@@ -160,12 +160,12 @@ def blurred(image: Tensor, mask: Tensor, width: float) -> Tensor:
     """A Gaussian over the pixels of a mask alone.
 
     Args:
-        image: (3, h, w) float32.
+        image: (C, h, w) float32.
         mask: (h, w) bool.
         width: standard deviation in pixels.
 
     Returns:
-        (3, h, w) float32; 0 far from the mask.
+        (C, h, w) float32; 0 far from the mask.
 
     Example:
         >>> mask = torch.arange(8).expand(6, 8) < 4
@@ -178,17 +178,26 @@ def blurred(image: Tensor, mask: Tensor, width: float) -> Tensor:
     result = torch.zeros_like(image)
     if not bool(mask.any()):
         return result
-    rows, columns = _around(mask, reach)
+    rows, columns = around_mask(mask, reach)
     near = mask[rows, columns]
-    planes = torch.cat([image[:, rows, columns] * near, near[None].float()])[:, None]  # [4, 1, h, w]
+    planes = torch.cat([image[:, rows, columns] * near, near[None].float()])[:, None]  # [C + 1, 1, h, w]
     planes = F.conv2d(planes, kernel.view(1, 1, -1, 1), padding=(reach, 0))
     planes = F.conv2d(planes, kernel.view(1, 1, 1, -1), padding=(0, reach))[:, 0]
-    result[:, rows, columns] = planes[:3] / planes[3:].clamp(min=1e-4)
+    result[:, rows, columns] = planes[:-1] / planes[-1:].clamp(min=1e-4)
     return result
 
 
-def _around(mask: Tensor, reach: int = 0) -> tuple[slice, slice]:
-    """The rows and columns of a mask, which is not empty, and of so many pixels beside it."""
+def around_mask(mask: Tensor, reach: int = 0) -> tuple[slice, slice]:
+    """The rows and columns of a mask, and of so many pixels beside it.
+
+    Args:
+        mask: (h, w) bool, not empty.
+        reach: in pixels.
+
+    Example:
+        >>> around_mask(torch.arange(8).expand(6, 8) == 3, 2)
+        (slice(0, 8, None), slice(1, 6, None))
+    """
     rows, columns = (mask.any(axis).nonzero()[:, 0] for axis in (1, 0))
     return (
         slice(max(0, int(rows[0]) - reach), int(rows[-1]) + 1 + reach),

@@ -1,4 +1,4 @@
-"""An object's hidden part as a few materials that go on: which colours lie where, and what may be copied there."""
+"""An object's hidden part as a few materials that go on: which colours lie where, what may be copied, how strong."""
 
 from math import ceil
 
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ...masks import BoolArray, block_sums, dilate
 from ...models.pull_push import pull_push
+from .joins import around_mask, blurred
 
 _MATERIALS = 4
 _STEPS = 8  # of k-means
@@ -24,6 +25,9 @@ _MOST_RIM = 600  # patches of it
 _USUAL = 0.8  # share of the rim's patches that are as like another one as is usual
 _FACTOR = 1.5  # times the usual distance of two patches, from which on a source shows something else
 _LEAST = 6 / 255  # that is usual
+_STRONG_BESIDE = 12  # pixels beside a hole that say how strong its detail is
+_STRONG_OVER = 3.0  # pixels: standard deviation of the Gaussian over which detail is averaged in the hole
+_STRENGTHS = (0.1, 1.5)  # least and most that copied detail is multiplied by
 _KEPT = 0.3  # share of the sources, or of the hole if it is smaller, that stays in any case: what is most like it
 
 
@@ -78,6 +82,47 @@ def _kinds(colours: Tensor) -> Tensor:
         sums = torch.zeros_like(centres).index_add_(0, kind, colours)
         centres = torch.where(counts[:, None] > 0, sums / counts.clamp(min=1)[:, None], centres)
     return centres
+
+
+def detail_strength(copied: Tensor, image: Tensor, known: Tensor, target: Tensor, width: float) -> Tensor:
+    """By how much to multiply copied detail, so that it is as strong as the detail beside the hole.
+
+    Copies that fit anywhere are plain ones, which leave a hole plainer than what is beside it. And where a copy shows
+    the edge of a thing, of which the low frequencies are taken away, a bright and a dark line are left. How strong
+    detail is beside the hole goes on smoothly over it, as colours do.
+
+    Args:
+        copied: (3, h, w) float32 in [0, 1], what is copied; only the target is looked at.
+        image: (3, h, w) float32 in [0, 1].
+        known: (h, w) bool, pixels of the image that are seen.
+        target: (h, w) bool, the hole; not empty.
+        width: detail is what a Gaussian of this standard deviation in pixels takes away.
+
+    Returns:
+        (h, w) float32 within `_STRENGTHS`; 1 outside of the hole, and everywhere where nothing is known beside it.
+
+    Example:
+        >>> target = torch.arange(60).expand(40, 60) < 20
+        >>> grain = torch.rand(3, 40, 60, generator=torch.Generator().manual_seed(0))
+        >>> strength = detail_strength(0.2 * grain, torch.where(target, 0.0, 0.1 * grain), ~target, target, 2.0)
+        >>> strength[20, [10, 30]].round(decimals=1)
+        tensor([0.5000, 1.0000])
+    """
+    strength = torch.ones(target.shape)
+    rows, columns = around_mask(target, _STRONG_BESIDE)
+    copied, image, known, target = (plane[..., rows, columns] for plane in (copied, image, known, target))
+    beside = known & dilate(target, kernel="square", size=2 * _STRONG_BESIDE + 1)
+    if not bool(beside.any()):
+        return strength
+    shown, there = (
+        (planes - blurred(planes, mask, width)).square().sum(0, keepdim=True) * mask
+        for planes, mask in ((image, beside), (copied, target))
+    )
+    wanted = pull_push(shown[None], beside[None, None].float())[0]
+    found = blurred(there, target, _STRONG_OVER)
+    ratio = (wanted / found.clamp(min=1e-7)).sqrt().clamp(*_STRENGTHS)[0]
+    strength[rows, columns] = torch.where(target, ratio, 1)
+    return strength
 
 
 def like_beside(photo: npt.NDArray[np.uint8], hole: BoolArray, known: BoolArray, usable: BoolArray) -> BoolArray:

@@ -7,7 +7,8 @@ import torch
 from amodal_diffusion import ContentPipeline
 from amodal_diffusion.models.pull_push import pull_push
 from amodal_diffusion.pipelines.content import materials, sources
-from amodal_diffusion.pipelines.content.materials import continue_materials, like_beside
+from amodal_diffusion.pipelines.content.exemplar import fill_hole
+from amodal_diffusion.pipelines.content.materials import continue_materials, detail_strength, like_beside
 from amodal_diffusion.pipelines.content.sources import within_outline
 
 
@@ -121,3 +122,28 @@ def test_likeness_of_a_long_thin_hole_takes_no_more_than_its_window_allows(monke
     found = like_beside(photo, hole, ~hole, ~hole)
     assert len(sides) == 1 and sides[0][0] * sides[0][1] <= 2100
     assert found[90, 200] and not found[40, 330] and not found[hole].any()
+
+
+@pytest.mark.parametrize("most", [6000, 500])
+@pytest.mark.parametrize(("grain", "least", "greatest"), [(8, 1.2, 1.6), (60, 0.2, 0.5)])
+def test_detail_is_as_strong_as_beside_the_hole(most, grain, least, greatest):
+    """Copied from where the grain is finer or coarser than the 12 levels that it has beside the hole."""
+    draws = np.random.default_rng(0)
+    picture = 120 + draws.integers(-6, 7, (64, 128, 1)).repeat(3, axis=2)
+    picture[:, 64:] = 120 + draws.integers(-grain // 2, grain // 2 + 1, (64, 64, 1))
+    hole, usable = np.zeros((2, 64, 128), bool)
+    hole[16:48, 8:40], usable[:, 64:] = True, True
+    filled = fill_hole(picture.astype(np.uint8), hole, ~hole, usable, most=most)
+    strength = filled[20:44, 12:36].std() / picture[:, 64:].std()
+    assert least < strength < greatest
+
+
+def test_an_edge_that_is_copied_leaves_no_lines_where_nothing_beside_the_hole_has_one():
+    image = torch.full((3, 40, 60), 0.5) + 0.02 * torch.rand(3, 40, 60)
+    target = torch.zeros(40, 60, dtype=torch.bool)
+    target[10:30, 10:50] = True
+    copied = torch.where(torch.arange(60) < 30, image, image + 0.4)
+    strength = detail_strength(copied, image, ~target, target, 2.0)
+    assert float(strength[20, 29:31].max()) < 0.3 and float(strength[20, 14]) > 0.7
+    assert bool((strength[~target] == 1).all())
+    assert bool((detail_strength(copied, image, target & False, target, 2.0) == 1).all())
