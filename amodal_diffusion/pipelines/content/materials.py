@@ -21,7 +21,7 @@ _MOST_AROUND = 100_000  # pixels of its window likewise
 _AT_ONCE = 8192  # sources that are compared with the rim at a time
 _RADIUS = 2  # of the patches that are compared there
 _BESIDE = 6  # pixels there, the rim that a source must be like
-_MOST_RIM = 600  # patches of it
+_MOST_RIM = 300  # patches of it
 _USUAL = 0.8  # share of the rim's patches that are as like another one as is usual
 _FACTOR = 1.5  # times the usual distance of two patches, from which on a source shows something else
 _LEAST = 6 / 255  # that is usual
@@ -158,18 +158,23 @@ def like_beside(photo: npt.NDArray[np.uint8], hole: BoolArray, known: BoolArray,
     patches = F.unfold(F.pad(image, (_RADIUS,) * 4, mode="replicate"), 2 * _RADIUS + 1)[0].T  # [n, 75]
     beside = torch.from_numpy(np.flatnonzero(rim))
     beside = beside[:: -(-len(beside) // _MOST_RIM)]
-    apart = torch.cdist(patches[beside], patches[beside]).square() / patches.shape[1]
+    apart = _distances(patches[beside], patches[beside])
     y, x = beside // rim.shape[1], beside % rim.shape[1]
     apart[((y[:, None] - y).abs() <= _RADIUS) & ((x[:, None] - x).abs() <= _RADIUS)] = torch.inf
     own = apart.amin(1)
     own = own[own < torch.inf]
     usual = max(_LEAST**2, float(own.quantile(_USUAL)) if len(own) else 0)
     places = torch.from_numpy(np.flatnonzero(sources))
-    nearest = torch.cat([torch.cdist(patches[some], patches[beside]).amin(1) for some in places.split(_AT_ONCE)])
-    nearest = nearest.square() / patches.shape[1]
+    nearest = torch.cat([_distances(patches[some], patches[beside]).amin(1) for some in places.split(_AT_ONCE)])
     fewest = _KEPT * min(np.count_nonzero(sources), np.count_nonzero(target)) / len(places)
     limit = max(_FACTOR**2 * usual, float(nearest.quantile(min(1, fewest))))
     alike = np.zeros_like(sources)
     alike.ravel()[places.numpy()] = (nearest <= limit).numpy()
     kept: BoolArray = usable & alike.repeat(scale, axis=0).repeat(scale, axis=1)[: hole.shape[0], : hole.shape[1]]
     return kept
+
+
+def _distances(patches: Tensor, others: Tensor) -> Tensor:
+    """(n, m) mean squared differences of patches (n, d) and (m, d)."""
+    lengths = patches.square().sum(1)[:, None] + others.square().sum(1)
+    return torch.addmm(lengths, patches, others.T, alpha=-2).clamp_(min=0) / patches.shape[1]
