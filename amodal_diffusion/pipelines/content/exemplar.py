@@ -138,9 +138,9 @@ def fill_hole(
         tone = blurred(smooth - rough, target, _DETAIL)
         correction = join_copies(rough, found, level, tone)
         if blend:
-            shown = rough + correction
-            strength = detail_strength(shown, image, beside, target, _DETAIL)
-            below, wanted = blurred(torch.cat([shown, smooth]), target, _DETAIL).split(3)
+            joined = rough + correction
+            strength = detail_strength(joined, image, beside, target, _DETAIL)
+            below, wanted = blurred(torch.cat([joined, smooth]), target, _DETAIL).split(3)
             correction = torch.where(target, wanted + strength * (correction - below), correction)
     copies = None if found is None else _Copies(found, sheet, correction, strength)
     blocks = block_sums(hole, scale) > 0
