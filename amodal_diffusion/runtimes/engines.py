@@ -1,6 +1,7 @@
 """Engines that answer for torch: ONNX Runtime and OpenVINO, on the CPU."""
 
 import importlib
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,8 @@ RUNTIMES = ("torch", "onnx", "openvino")
 """What a pipeline can be loaded for: `from_pretrained(folder, runtime="onnx")`."""
 
 _MODULES = {"onnx": "onnxruntime", "openvino": "openvino"}
+_Sizes = tuple[tuple[int, ...], ...]  # of the crops of each input, whose batches may have any
+_making = threading.Lock()  # of sessions and compiled graphs: one that several threads ask for at once is made once
 
 
 def check_runtime(runtime: Any) -> str:
@@ -46,7 +49,7 @@ def use_runtime(network: nn.Module, runtime: str, calls: Mapping[str, Sequence[A
     The network stays what it is: it holds its weights, saves, moves and copies as ever, and its calls take and give
     the same tensors. The engine computes on the CPU with the weights that the network has now, in as many threads as
     torch has at the first call; OpenVINO in bfloat16 where the network is, ONNX Runtime in float32. There are no
-    gradients, and in training mode torch computes.
+    gradients, and in training mode torch computes. As with torch, several threads may call the network at once.
 
     Args:
         network: one of those that `export_onnx` takes.
@@ -119,8 +122,9 @@ class _GraphCall:
         arrays = {name: to_array(value, self.graph.inputs[name].dtype) for name, value in inputs.items()}
         given_in = network.dtype  # diffusers looks through all modules for it
         dtype = given_in if self.runtime == "openvino" else torch.float32
-        if dtype not in self.sessions:
-            self.sessions[dtype] = _SESSIONS[self.runtime](self.onnx, dtype)
+        with _making:
+            if dtype not in self.sessions:
+                self.sessions[dtype] = _SESSIONS[self.runtime](self.onnx, dtype)
         answers = self.sessions[dtype](arrays)
         outputs = zip(self.graph.outputs, answers, strict=True)
         return self.graph.answer(
@@ -160,12 +164,20 @@ class _OnnxRuntimeSession:
         return list(self.session.run(None, arrays))
 
 
+class _Requests(threading.local):
+    """The infer requests of one thread by the sizes of crops: a request holds the answer of one call at a time."""
+
+    def __init__(self) -> None:
+        self.by_sizes: dict[_Sizes, Any] = {}
+
+
 class _OpenVINOSession:
     def __init__(self, onnx: bytes, dtype: torch.dtype) -> None:
         import openvino
 
         self.core, self.onnx = openvino.Core(), onnx
-        self.requests: dict[tuple[tuple[int, ...], ...], Any] = {}
+        self.compiled: dict[_Sizes, Any] = {}
+        self.requests = _Requests()
         self.settings = {
             "INFERENCE_PRECISION_HINT": "bf16" if dtype == torch.bfloat16 else "f32",
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
@@ -175,16 +187,20 @@ class _OpenVINOSession:
 
     def __call__(self, arrays: dict[str, np.ndarray]) -> list[np.ndarray]:
         sizes = tuple(array.shape[1:] for array in arrays.values())
-        if sizes not in self.requests:
-            self.requests[sizes] = self._compile({name: array.shape[1:] for name, array in arrays.items()})
-        results = self.requests[sizes].infer(arrays, share_inputs=True)
-        return [results[output] for output in self.requests[sizes].model_outputs]
+        mine = self.requests.by_sizes
+        if sizes not in mine:
+            with _making:
+                if sizes not in self.compiled:
+                    self.compiled[sizes] = self._compile({name: array.shape[1:] for name, array in arrays.items()})
+            mine[sizes] = self.compiled[sizes].create_infer_request()
+        results = mine[sizes].infer(arrays, share_inputs=True)
+        return [results[output] for output in mine[sizes].model_outputs]
 
     def _compile(self, sizes: dict[str, tuple[int, ...]]) -> Any:
         """The graph for crops of these sizes and batches of any: it cannot infer all that a changing size leads to."""
         model = self.core.read_model(self.onnx, b"")
         model.reshape({name: [-1, *size] for name, size in sizes.items()})
-        return self.core.compile_model(model, "CPU", self.settings).create_infer_request()
+        return self.core.compile_model(model, "CPU", self.settings)
 
 
 _SESSIONS: dict[str, Any] = {"onnx": _OnnxRuntimeSession, "openvino": _OpenVINOSession}

@@ -4,6 +4,8 @@ import copy
 import json
 import pickle
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
 import numpy as np
 import onnx
@@ -229,6 +231,27 @@ def test_copies_answer_too(engine, make_copy):
     use_runtime(network, "torch")
     assert twin.graphs is not None
     torch.testing.assert_close(answers(twin, given), expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("engine", ["torch", *ENGINES])
+def test_threads_that_call_at_once_get_their_own_answers(engine):
+    """Crops of one size and of two, from the first call on, when the engine's graph is made."""
+    network, threads = make("PCNetMask"), 4
+    given = [two(1 + index, 32, 32 + 32 * (index == 3)) for index in range(threads)]
+    for index, planes in enumerate(given):
+        planes["mask"] = planes["mask"].roll(5 * index, 3)
+    expected = [answers(network, planes)[0] for planes in given]
+    use_runtime(network, engine)
+    together = Barrier(threads, timeout=60)
+
+    def furthest(index):
+        together.wait()
+        return max(float((answers(network, given[index])[0] - expected[index]).abs().max()) for _ in range(30))
+
+    with ThreadPoolExecutor(threads) as pool:
+        assert max(pool.map(furthest, range(threads))) < TOLERANCE
+    if engine != "torch":
+        assert len(network.graphs["forward"].sessions) == 1
 
 
 def test_in_training_mode_torch_computes():
