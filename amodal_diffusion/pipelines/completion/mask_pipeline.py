@@ -105,6 +105,7 @@ class ObjectPatches:
         scenes: for each scene, the slice of its objects.
         category_ids: (M,) int64, where the network needs them.
         images: (M, 3, s, s) float32, ImageNet-normalised, where the network needs them.
+        shown: (M,) bool, which objects come with a photo; None where all do, or `images` is None.
 
     Example:
         >>> modal = torch.ones(3, 8, 8, dtype=torch.bool)
@@ -118,6 +119,7 @@ class ObjectPatches:
     scenes: list[slice]
     category_ids: Tensor | None = None
     images: Tensor | None = None
+    shown: Tensor | None = None
 
     __repr__ = short_repr
 
@@ -405,16 +407,21 @@ class MaskPipeline(SafePipeline):
         Args:
             scenes: of the call.
             crop: see `crop_masks`.
-            images: crop the photos too.
+            images: crop the photos too; where only some scenes have one, those of the others are black.
         """
         device, size = self._execution_device, self.sample_size
-        boxes, modal, photos = [], [], []
+        boxes, modal, photos, shown = [], [], [], []
+        images = images and any(scene.photo is not None for scene in scenes)
         for scene in scenes:
             box = crop_boxes(scene.modal.boxes, enlarge_box=self.config.enlarge_box)
             boxes.append(torch.from_numpy(box))  # [N, 4]
             modal.append(crop_masks(scene.modal.tensor(device), boxes[-1], size, rule=crop))  # [N, s, s]
-            if images and scene.photo is not None:
-                photos.append(crop_images(image_to_tensor(scene.photo, torch.uint8).to(device), boxes[-1], size))
+            if images:
+                shown.append(torch.full((len(scene),), scene.photo is not None, device=device))
+                if scene.photo is None:
+                    photos.append(torch.zeros(len(scene), 3, size, size, device=device))
+                else:
+                    photos.append(crop_images(image_to_tensor(scene.photo, torch.uint8).to(device), boxes[-1], size))
         none = self.unknown_category_id
         ids = [np.full(len(one), none) if one.category_ids is None else one.category_ids for one in scenes]
         return ObjectPatches(
@@ -423,6 +430,7 @@ class MaskPipeline(SafePipeline):
             scenes=rows_of([len(scene) for scene in scenes]),
             category_ids=to_device(np.concatenate(ids), device) if self.class_conditioned else None,
             images=normalize_images(torch.cat(photos)) if images else None,
+            shown=torch.cat(shown) if images and any(scene.photo is None for scene in scenes) else None,
         )
 
     # 3.

@@ -194,8 +194,8 @@ class PhotoPCNetMaskPipeline(MaskPipeline):
         """Infer who occludes whom and complete every mask.
 
         Args:
-            image: the photo in any form that `load_image` reads, or a list of these; None for masks without a photo,
-                which the network answers less well.
+            image: the photo in any form that `load_image` reads, or a list of these; None, also within a list, for
+                masks without a photo, which the network answers less well.
             masks: modal masks, one (H, W) or a stack (N, H, W) in any form that `to_mask_stack` reads; a list of stacks
                 where `image` is a list. All scenes of a call go through the network together. A mask that comes alone
                 is completed by the rule "photo".
@@ -286,9 +286,8 @@ class PhotoPCNetMaskPipeline(MaskPipeline):
     # 2.
 
     def crop(self, call: MaskCall) -> ObjectPatches:
-        """Crop every object once, and the photos where every scene has one."""
-        images = all(scene.photo is not None for scene in call.scenes)
-        return self.crop_objects(call.scenes, crop=self.config.crop, images=images)
+        """Crop every object once, and its photo where its scene has one."""
+        return self.crop_objects(call.scenes, crop=self.config.crop, images=True)
 
     # 3.
 
@@ -370,19 +369,20 @@ class PhotoPCNetMaskPipeline(MaskPipeline):
                 }
                 if crops.images is not None:
                     inputs["image"] = crops.images[index]
-                ids = None if crops.category_ids is None else crops.category_ids[index]
-                answer = self._run(inputs, ids)
+                given = {"category_ids": crops.category_ids, "shown": crops.shown}  # which are no planes
+                known = {name: None if value is None else value[index] for name, value in given.items()}
+                answer = self._run(inputs, **known)
                 if self.config.test_time_flip:
                     mirrored = {name: value.flip(-1) for name, value in inputs.items()}
-                    answer = (answer + self._run(mirrored, ids).flip(-1)) / 2
+                    answer = (answer + self._run(mirrored, **known).flip(-1)) / 2
                 planes[index] = answer
                 advance(len(index))
         return planes
 
-    def _run(self, inputs: dict[str, Tensor], category_ids: Tensor | None) -> Tensor:
+    def _run(self, inputs: dict[str, Tensor], category_ids: Tensor | None, shown: Tensor | None) -> Tensor:
         dtype = self.model.dtype  # diffusers looks through all modules for it
         planes = {name: _channels_last(value.to(dtype)) for name, value in inputs.items()}
-        logits = self.model(**planes, category_ids=category_ids).logits.float()
+        logits = self.model(**planes, category_ids=category_ids, shown=shown).logits.float()
         return torch.sigmoid(torch.cat([logits[:, 1:2] - logits[:, :1], logits[:, 2:]], dim=1))
 
     def measure_growth(

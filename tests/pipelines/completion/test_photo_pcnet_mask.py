@@ -37,6 +37,7 @@ class RedIsInFront(PhotoPCNetMask):
         red = torch.zeros_like(mask)
         if image is not None:
             red = ((image[:, :1] > 1.5) & (image[:, 1:2] < 0)).to(mask.dtype)
+            red = red if shown is None else red * shown[:, None, None, None]
         red = torch.maximum(red, front)
         between = mask.cummax(-1).values * mask.flip(-1).cummax(-1).values.flip(-1)
         whole = torch.maximum(mask, between * eraser * red)
@@ -166,6 +167,22 @@ def test_masks_do_without_a_photo():
     photo, _, _ = draw_scene(1, 60, 80)
     mixed = ruled()([photo, None], [modal, modal])
     assert [masks.shape for masks in mixed.amodal_masks] == [modal.shape] * 2
+
+
+@pytest.mark.parametrize("settings", [{}, {"test_time_flip": True}])
+def test_photos_that_are_there_are_seen_beside_some_that_are_not(settings):
+    photo, modal, _ = bars()
+    pipeline = ruled(**settings)
+    calls = [(photo, modal[0]), (None, modal[0]), (photo, modal), (None, modal[:0]), (photo, modal[:0])]
+    for order in (calls, calls[::-1]):
+        together = pipeline(*([call[index] for call in order] for index in (0, 1)), batch_size=4)
+        for (image, masks), found in zip(order, together.probabilities, strict=True):
+            np.testing.assert_allclose(found, pipeline(image, masks).probabilities, atol=1e-6)
+    assert (pipeline(photo, modal[0]).amodal_masks.sum() > pipeline(None, modal[0]).amodal_masks.sum()).all()
+    one = tiny_photo_pcnet(**settings)  # a network that is none of a test
+    mixed = one([photo, None], [modal, modal]).probabilities
+    for image, found in zip((photo, None), mixed, strict=True):
+        np.testing.assert_allclose(found, one(image, modal).probabilities, atol=1e-5)
 
 
 def test_growth_reaches_no_further_than_what_may_hide():
@@ -321,7 +338,12 @@ def test_those_who_call_pipelines_tell_names():
     (scene,) = call_scenes(pipe, [photo], [modal], [[17, 18, None]], names=[names], is_crowd=[[False] * 3])
     np.testing.assert_array_equal(scene.probabilities, expected.probabilities)
     asked = []
-    pipe._run = lambda inputs, ids, run=pipe._run: asked.append(ids.tolist()) or run(inputs, ids)
+
+    def run(inputs, category_ids, shown, run=pipe._run):
+        asked.append(category_ids.tolist())
+        return run(inputs, category_ids, shown)
+
+    pipe._run = run
     content = ContentPipeline(filler="smooth")
     ScenePipeline(pipe, content)(photo, modal, names=["dog", "bird", "cat"], extend_canvas=0.2)
     assert asked and {number for ids in asked for number in ids} == {0, 1, 2}
