@@ -197,8 +197,8 @@ class PhotoPCNetMaskPipeline(MaskPipeline):
             image: the photo in any form that `load_image` reads, or a list of these; None, also within a list, for
                 masks without a photo, which the network answers less well.
             masks: modal masks, one (H, W) or a stack (N, H, W) in any form that `to_mask_stack` reads; a list of stacks
-                where `image` is a list. All scenes of a call go through the network together. A mask that comes alone
-                is completed by the rule "photo".
+                where `image` is a list. All scenes of a call go through the network together. A mask that comes alone,
+                or beside empty ones, is completed by the rule "photo".
             occluder_masks: (H, W) or (N, H, W), what occludes the objects; used instead of the other masks of the call.
             category_ids: N names, None where unknown, or their numbers in `categories`, 0 where unknown; without
                 influence where the network knows no `categories`, and for a name that is not among them.
@@ -340,7 +340,7 @@ class PhotoPCNetMaskPipeline(MaskPipeline):
         """What may hide the objects of a scene is for the photo to say."""
         if scene.occluders is not None:
             return False
-        return call.options["occluder_rule"] == "photo" or (len(scene) == 1 and scene.order is None)
+        return call.options["occluder_rule"] == "photo" or (scene.visible.sum() == 1 and scene.order is None)
 
     def _erasers(self, crops: ObjectPatches, unions: Sequence[PackedUnions | None]) -> Tensor:
         """(M, s, s) bool: what may hide each object, cropped with its box; anything in a scene without unions."""

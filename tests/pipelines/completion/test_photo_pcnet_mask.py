@@ -91,6 +91,25 @@ def test_an_object_alone_is_completed_by_the_photo():
     np.testing.assert_array_equal(kept.amodal_masks[0], modal[1])
 
 
+@pytest.mark.parametrize("output_type", ["np", "compact"])
+def test_a_mask_beside_empty_ones_comes_alone(output_type):
+    photo, modal, _ = bars()
+    for second in (None, gap_filler()):
+        pipeline = ruled(second, second, alone_threshold=0.4)
+        alone = pipeline(photo, modal[0])
+        for place in (0, 1, 2):
+            masks = np.zeros_like(modal)
+            masks[place] = modal[0]
+            output = pipeline(photo, masks, output_type=output_type)
+            for name in ("amodal_masks", "probabilities", "uncertainty", "occluder_masks"):
+                planes = np.asarray(getattr(output, name))
+                np.testing.assert_array_equal(planes[place], getattr(alone, name)[0])
+                assert not np.delete(planes, place, 0).any()
+            assert output.order.tolist() == np.zeros((3, 3), int).tolist()
+    assert not ruled()(photo, np.zeros_like(modal)).amodal_masks.any()
+    assert not ruled()(photo, np.zeros_like(modal[0])).amodal_masks.any()
+
+
 def test_what_the_caller_knows_is_told():
     photo, modal, amodal = bars()
     grey = np.full_like(photo, 90)
