@@ -12,6 +12,10 @@ from torch import nn
 
 _Result = TypeVar("_Result")
 
+_changing = threading.Lock()  # of what the contexts below count
+_held: dict[nn.Module, int] = {}  # modules that were in training mode, and in how many blocks they are held
+_silencing: list[int] = []  # for each block that is under way, the level that the log had before the first
+
 _beside = threading.Lock()
 _threads: list[int] = []  # of torch, when it was first shared: new threads begin with what was set last in any of them
 
@@ -19,6 +23,8 @@ _threads: list[int] = []  # of torch, when it was first shared: new threads begi
 @contextmanager
 def evaluation_mode(*networks: nn.Module) -> Iterator[None]:
     """Batch norm and dropout of the networks behave as at inference inside the block; afterwards each is as it was.
+
+    Blocks may overlap, as those of several threads do: the last one that ends brings back the training mode.
 
     Example:
         >>> layer = nn.Dropout()
@@ -28,14 +34,21 @@ def evaluation_mode(*networks: nn.Module) -> Iterator[None]:
         >>> layer.training
         True
     """
-    training = [module for network in networks for module in network.modules() if module.training]
-    for module in training:
-        module.training = False
+    modules = {module for network in networks for module in network.modules()}
+    with _changing:
+        held = [module for module in modules if module.training or module in _held]
+        for module in held:
+            _held[module] = _held.get(module, 0) + 1
+            module.training = False
     try:
         yield
     finally:
-        for module in training:
-            module.training = True
+        with _changing:
+            for module in held:
+                _held[module] -= 1
+                if not _held[module]:
+                    del _held[module]
+                    module.training = True
 
 
 @contextmanager
@@ -88,15 +101,21 @@ def work_beside(work: Callable[[], _Result], at_once: bool = True) -> Iterator[C
 def warnings_silenced() -> Iterator[None]:
     """Inside the block the pipelines log errors only, and do not warn that an object has no occluder, for example.
 
+    Blocks may overlap, as those of several threads do: the last one that ends brings back the warnings.
+
     Example:
         >>> with warnings_silenced():
         ...     logging.getLogger("amodal_diffusion.pipelines.completion").isEnabledFor(logging.WARNING)
         False
     """
     pipelines = logging.getLogger(__name__.rpartition(".")[0])
-    level = pipelines.level
-    pipelines.setLevel(logging.ERROR)
+    with _changing:
+        _silencing.append(_silencing[0] if _silencing else pipelines.level)
+        pipelines.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        pipelines.setLevel(level)
+        with _changing:
+            level = _silencing.pop()
+            if not _silencing:
+                pipelines.setLevel(level)

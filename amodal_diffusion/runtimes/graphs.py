@@ -3,6 +3,7 @@
 import copy
 import io
 import logging
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -35,6 +36,7 @@ OPSET = 18
 _BATCH = 2  # of the example that a graph is made with
 _CROP = {0: "batch", 2: "height", 3: "width"}
 _ENCODER_STRIDE = 32
+_exporting = threading.Lock()  # torch's exporter, its log and Python's warnings have one state for all threads
 
 
 @dataclass(frozen=True)
@@ -152,7 +154,7 @@ def _export(network: nn.Module, graph: Graph) -> bytes:
     """
     written = io.BytesIO()
     file = cast(Any, written)  # declared for paths alone, but the exporter that traces writes into buffers too
-    with torch.no_grad(), _quiet():
+    with _exporting, torch.no_grad(), _quiet():
         torch.onnx.export(
             _Traced(network, graph).eval(), tuple(graph.inputs.values()), file, dynamo=False, opset_version=OPSET,
             input_names=list(graph.inputs), output_names=list(graph.outputs), dynamic_axes=graph.axes,

@@ -1,12 +1,15 @@
 """Contexts around the calls of pipelines."""
 
+import logging
 import threading
+from contextlib import contextmanager
 
 import pytest
 import torch
+from torch import nn
 
 from amodal_diffusion.pipelines import contexts
-from amodal_diffusion.pipelines.contexts import work_beside
+from amodal_diffusion.pipelines.contexts import evaluation_mode, warnings_silenced, work_beside
 
 
 @pytest.fixture(autouse=True)
@@ -90,3 +93,34 @@ def test_a_broken_block_leaves_the_next_one_free():
         with pytest.raises(ValueError, match="block"), work_beside(threading.current_thread) as result:
             assert result() is not threading.current_thread()
             raise ValueError("block")
+
+
+@contextmanager
+def pipelines_log_at(level):
+    log = logging.getLogger("amodal_diffusion.pipelines")
+    before = log.level
+    log.setLevel(level)
+    yield log
+    log.setLevel(before)
+
+
+@pytest.mark.parametrize("ends", [(0, 1, 2), (2, 1, 0), (1, 0, 2)])
+def test_blocks_that_overlap_leave_things_as_they_were(ends):
+    """Those of threads end in any order; inside of each all holds until the last one ends."""
+    network = nn.Sequential(nn.Dropout(), nn.Sequential(nn.BatchNorm2d(2), nn.Dropout()))
+    network[0].eval()
+    modes = [module.training for module in network.modules()]
+    with pipelines_log_at(logging.INFO) as log:
+        blocks = [(warnings_silenced(), evaluation_mode(*nets)) for nets in ((network,), (network[1],), (network,) * 2)]
+        for block in blocks:
+            for context in block:
+                context.__enter__()
+        for end in ends:
+            assert log.level == logging.ERROR and not network[1][0].training
+            for context in blocks[end]:
+                context.__exit__(None, None, None)
+        assert log.level == logging.INFO and [module.training for module in network.modules()] == modes
+        with warnings_silenced(), evaluation_mode(network):
+            assert log.level == logging.ERROR and not any(module.training for module in network.modules())
+        assert log.level == logging.INFO and [module.training for module in network.modules()] == modes
+    assert not contexts._held and not contexts._silencing
