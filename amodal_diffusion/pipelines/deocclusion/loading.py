@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import diffusers
-from diffusers import DiffusionPipeline
+from diffusers import DiffusionPipeline, ModelMixin
 
 from ...hub import (
     INDEX_NAME,
@@ -136,11 +136,20 @@ def save_scene_pipeline(
 # Plain diffusers
 
 
-class _ComponentLoader(DiffusionPipeline):
+# What of the arguments that diffusers gives to a network goes for a whole component. It finds no `variant` in folders
+# of pipelines, and gives `token`, `cache_dir` and the like to none: a component elsewhere on the Hub is read as the
+# environment says (HF_TOKEN, HF_HOME).
+_HANDED_ON = {"torch_dtype": "dtype", "dtype": "dtype"} | {
+    name: name for name in ("device_map", "max_memory", "use_safetensors", "quantization_config")
+}
+
+
+class _ComponentLoader(DiffusionPipeline, ModelMixin):
     """Stands for a component in the index that plain diffusers reads, which finds no references and no segmenters.
 
     diffusers looks a component's class up by name in the library that the index says, here this module, and gives its
-    `from_pretrained` the component's subfolder, or the scene's folder where there is no such subfolder.
+    `from_pretrained` the component's subfolder, or the scene's folder where there is no such subfolder. It is a
+    `ModelMixin` since diffusers says dtype and device to networks alone.
     """
 
     component: ClassVar[str]
@@ -149,7 +158,8 @@ class _ComponentLoader(DiffusionPipeline):
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any) -> Any:
         path = Path(pretrained_model_name_or_path)
         is_subfolder = path.name == cls.component and Path(path.parent, INDEX_NAME).is_file()
-        return load_component(find_pipeline_folder(path.parent if is_subfolder else path), cls.component)
+        options = {_HANDED_ON[key]: value for key, value in kwargs.items() if key in _HANDED_ON}
+        return load_component(find_pipeline_folder(path.parent if is_subfolder else path), cls.component, **options)
 
 
 class _MaskPipelineLoader(_ComponentLoader):

@@ -240,6 +240,36 @@ def test_diffusers_loads_a_folder_with_references_and_a_segmenter(saved, plain, 
     assert given.mask_pipeline is plain.mask_pipeline
 
 
+def test_what_diffusers_is_told_goes_for_the_components(saved, plain, tmp_path):
+    def load(folder, **options):
+        loaded = DiffusionPipeline.from_pretrained(folder, trust_remote_code=True, **options)
+        return [getattr(loaded, name).dtype for name in ("mask_pipeline", "content_pipeline")]
+
+    halves = [torch.bfloat16] * 2
+    for folder in (saved, refer(saved, tmp_path / "scene", BESIDE)):
+        assert load(folder) == [torch.float32] * 2
+        assert load(folder, dtype=torch.bfloat16) == load(folder, torch_dtype=torch.bfloat16) == halves
+        assert load(folder, dtype={"content_pipeline": torch.bfloat16}) == [torch.float32, torch.bfloat16]
+        with pytest.raises(ValueError, match="`use_safetensors` must be True"):
+            load(folder, use_safetensors=False)
+        given = DiffusionPipeline.from_pretrained(
+            folder, trust_remote_code=True, mask_pipeline=plain.mask_pipeline, dtype=torch.bfloat16
+        )
+        assert given.mask_pipeline.dtype == torch.float32 and given.content_pipeline.dtype == torch.bfloat16
+
+
+def test_a_device_that_diffusers_is_told_goes_for_the_components(saved, monkeypatch):
+    asked = []
+
+    def load(folder, **options):
+        asked.append(options)
+        return tiny_content()
+
+    monkeypatch.setattr("amodal_diffusion.pipelines.deocclusion.loading.ContentPipeline.from_pretrained", load)
+    DiffusionPipeline.from_pretrained(saved, trust_remote_code=True, device_map="cpu")
+    assert [options["device_map"] for options in asked] == ["cpu"]
+
+
 def test_diffusers_names_a_reference_that_leads_nowhere(saved, tmp_path):
     folder = refer(saved, tmp_path / "scene", {**BESIDE, "mask_pipeline": "../nowhere"})
     with pytest.raises(FileNotFoundError, match="`mask_pipeline` refers to '.*nowhere', where there is no folder"):
