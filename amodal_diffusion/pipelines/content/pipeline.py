@@ -21,8 +21,9 @@ from ...images import denormalize_images, normalize_images
 from ...masks import dilate
 from ...models.pcnet_content import PCNetContent
 from ...models.pull_push import pull_push
-from ..base import PipelineCallback, SafePipeline, check_callback
+from ..base import PipelineCallback, check_callback
 from ..inputs import batches, check_choice, check_integer, check_number, to_device
+from ..nested import NestedPipeline
 from ..registry import register_pipeline
 from .cutouts import paste_hidden, paste_window, patch_colours, postprocess, to_pixels, to_planes, visible_tile
 from .fillers import FILLERS, check_filler, read_fillers
@@ -85,7 +86,7 @@ class ContentPatches:
 
 
 @register_pipeline
-class ContentPipeline(SafePipeline):
+class ContentPipeline(NestedPipeline):
     """Fills the hidden parts of objects, and the place of removed objects, with colour.
 
     The colours come from a filler (`fillers.FILLERS`): pixels copied from what is seen, PCNet-C [Z20], or any
@@ -321,6 +322,11 @@ class ContentPipeline(SafePipeline):
     # Devices. Diffusers moves and offloads components that are networks; an inpainter is a pipeline.
 
     @property
+    def pipelines(self) -> list[Any]:
+        """The inpainter, where there is one."""
+        return [] if self.inpainter is None else [self.inpainter]
+
+    @property
     def device(self) -> torch.device:
         """Where the component lies."""
         return super().device if self.inpainter is None else self.inpainter.device
@@ -340,26 +346,6 @@ class ContentPipeline(SafePipeline):
             return super().to(*args, **kwargs)
         self.inpainter.to(*args, **kwargs)
         return self
-
-    def enable_model_cpu_offload(self, *args: Any, **kwargs: Any) -> None:
-        """See `DiffusionPipeline.enable_model_cpu_offload`."""
-        owner: Any = super() if self.inpainter is None else self.inpainter
-        owner.enable_model_cpu_offload(*args, **kwargs)
-
-    def enable_sequential_cpu_offload(self, *args: Any, **kwargs: Any) -> None:
-        """See `DiffusionPipeline.enable_sequential_cpu_offload`."""
-        owner: Any = super() if self.inpainter is None else self.inpainter
-        owner.enable_sequential_cpu_offload(*args, **kwargs)
-
-    def enable_group_offload(self, *args: Any, **kwargs: Any) -> None:
-        """See `DiffusionPipeline.enable_group_offload`."""
-        owner: Any = super() if self.inpainter is None else self.inpainter
-        owner.enable_group_offload(*args, **kwargs)
-
-    def enable_attention_slicing(self, *args: Any, **kwargs: Any) -> None:
-        """See `DiffusionPipeline.enable_attention_slicing`."""
-        owner: Any = super() if self.inpainter is None else self.inpainter
-        owner.enable_attention_slicing(*args, **kwargs)
 
     def set_progress_bar_config(self, **kwargs: Any) -> None:
         """See `DiffusionPipeline.set_progress_bar_config`; goes for the bar of the inpainter's steps too."""

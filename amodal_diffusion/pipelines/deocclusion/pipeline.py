@@ -17,7 +17,7 @@ from ...masks import BoolArray, TileStack, mask_boxes, mask_unions, to_mask_stac
 from ...ordering import ancestors, check_order, order_from_masks
 from ...runtimes import check_runtime
 from ...scene import Layer, Scene
-from ..base import CallInterruptedError, PipelineCallback, SafePipeline
+from ..base import CallInterruptedError, PipelineCallback
 from ..completion.mask_pipeline import MaskPipeline
 from ..content.fillers import check_filler, read_fillers
 from ..content.inpainting import split_generators
@@ -25,6 +25,7 @@ from ..content.inputs import read_photo
 from ..content.pipeline import ContentPipeline
 from ..contexts import work_beside
 from ..inputs import check_integer, check_number, to_numpy
+from ..nested import NestedPipeline
 from ..registry import register_pipeline
 from ..segmentation.segmenter import Segmenter
 from .layers import (
@@ -52,7 +53,7 @@ ProgressCallback = Callable[[str, float], Any]
 
 
 @register_pipeline
-class ScenePipeline(SafePipeline):
+class ScenePipeline(NestedPipeline):
     """Takes a photo apart into a background and whole objects. Source: [Z20].
 
     Args:
@@ -174,6 +175,11 @@ class ScenePipeline(SafePipeline):
         return [*self.mask_pipeline.networks, *self.content_pipeline.networks]
 
     @property
+    def pipelines(self) -> list[Any]:
+        """Both pipelines."""
+        return [self.mask_pipeline, self.content_pipeline]
+
+    @property
     def device(self) -> torch.device:
         """Where the mask pipeline is."""
         return self.mask_pipeline.device
@@ -193,16 +199,6 @@ class ScenePipeline(SafePipeline):
         for part in self._parts():
             part.to(*args, **kwargs)
         return self
-
-    def enable_model_cpu_offload(self, *args: Any, **kwargs: Any) -> None:
-        """Keep the networks of both pipelines in main memory while they do not compute."""
-        self.mask_pipeline.enable_model_cpu_offload(*args, **kwargs)
-        self.content_pipeline.enable_model_cpu_offload(*args, **kwargs)
-
-    def enable_group_offload(self, *args: Any, **kwargs: Any) -> None:
-        """Keep groups of layers in main memory while they do not compute; see `DiffusionPipeline`."""
-        self.mask_pipeline.enable_group_offload(*args, **kwargs)
-        self.content_pipeline.enable_group_offload(*args, **kwargs)
 
     def set_progress_bar_config(self, **kwargs: Any) -> None:
         """Settings of the progress bars of both pipelines, see tqdm."""
