@@ -76,10 +76,12 @@ class AmodalPipeline:
 
         Args:
             pipeline: a pipeline of this package.
-            kwargs: components and settings by name, which take the place of those of `pipeline`.
+            kwargs: components and settings by name, which take the place of those of `pipeline`; and `dtype`, which
+                converts the networks.
 
         Returns:
-            A pipeline of the same class. Its components are the same objects, so no weights are copied.
+            A pipeline of the same class. Its components are the same objects, so no weights are copied, and a `dtype`
+            is then that of `pipeline`, too; see `SafePipeline.from_pipe`.
 
         Raises:
             TypeError: no pipeline of this package.

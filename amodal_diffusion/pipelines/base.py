@@ -73,6 +73,27 @@ def check_callback(callback: Any) -> PipelineCallback | None:
     return cast(PipelineCallback | None, callback)
 
 
+def take_dtype(options: dict[str, Any]) -> torch.dtype | None:
+    """Take `dtype`, or by its older name `torch_dtype`, out of the arguments of `from_pipe`; None where there is none.
+
+    Raises:
+        TypeError: what is no torch.dtype.
+        ValueError: both names.
+
+    Example:
+        >>> options = {"torch_dtype": torch.bfloat16, "mask_threshold": 0.5}
+        >>> take_dtype(options), options
+        (torch.bfloat16, {'mask_threshold': 0.5})
+    """
+    given = {name: options.pop(name, None) for name in ("dtype", "torch_dtype")}
+    chosen = [value for value in given.values() if value is not None]
+    if len(chosen) > 1:
+        raise ValueError("`dtype` must be given by this name or as `torch_dtype`, got both.")
+    if chosen and not isinstance(chosen[0], torch.dtype):
+        raise TypeError(f"`dtype` must be a torch.dtype, got {chosen[0]!r}.")
+    return chosen[0] if chosen else None
+
+
 class SafePipeline(DiffusionPipeline):
     """Base class of the pipelines of this package: a folder of safetensors that loads here and by diffusers itself.
 
@@ -208,18 +229,24 @@ class SafePipeline(DiffusionPipeline):
     def from_pipe(cls, pipeline: Any, **kwargs: Any) -> Self:
         """A pipeline with the components and settings of another one in memory, and other settings where given.
 
-        The components are the same objects, so their weights keep dtype and device.
+        The components are the same objects, so without `dtype` their weights keep dtype and device. With it, the
+        networks of both pipelines are converted, as in diffusers (where they become float32 without it): for two
+        dtypes, give a `copy.deepcopy` of `pipeline`.
 
         Args:
             pipeline: one of this class or of a base class of it.
-            kwargs: components and settings by name, which take the place of those of `pipeline`.
+            kwargs: components and settings by name, which take the place of those of `pipeline`; `dtype` (diffusers'
+                older name, `torch_dtype`, does too).
 
         Raises:
-            TypeError: another pipeline.
+            TypeError: another pipeline, or a `dtype` that is none.
+            ValueError: both names of the dtype.
         """
         if not isinstance(pipeline, SafePipeline) or not issubclass(cls, type(pipeline)):
             raise TypeError(f"`pipeline` must be of {cls.__name__}, got {type(pipeline).__name__}.")
-        return cls(**{**pipeline.components, **pipeline.settings, **kwargs})
+        dtype = take_dtype(kwargs)
+        made = cls(**{**pipeline.components, **pipeline.settings, **kwargs})
+        return made if dtype is None else made.to(dtype=dtype)
 
     @property
     def settings(self) -> dict[str, Any]:

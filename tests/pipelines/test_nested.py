@@ -1,12 +1,14 @@
 """What diffusers does to the networks of a pipeline reaches those of the pipelines in it."""
 
+import copy
+
 import pytest
 import torch
 from diffusers import DiffusionPipeline
 
-from amodal_diffusion import ContentPipeline, ScenePipeline
+from amodal_diffusion import AmodalPipeline, ContentPipeline, ScenePipeline, SDAmodalPipeline
 from content_helpers import tiny_content
-from diffusion_helpers import tiny_stable_diffusion
+from diffusion_helpers import tiny_mask_decoder, tiny_stable_diffusion
 from pipeline_helpers import tiny_pipeline
 
 KINDS = ("enable_", "disable_", "set_", "remove_", "reset_", "maybe_free_")
@@ -20,7 +22,9 @@ def inpainter():
 
 
 def leaves(pipeline):
-    return [leaf for part in pipeline.pipelines for leaf in (getattr(part, "pipelines", None) or [part])]
+    """The pipelines that hold the networks."""
+    inner = getattr(pipeline, "pipelines", None)
+    return [leaf for part in inner for leaf in leaves(part)] if inner else [pipeline]
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -57,3 +61,41 @@ def test_hooks_come_and_go(inpainter, way, painter):
         scene.maybe_free_model_hooks()
         assert hooked() == [True, True]
         scene.remove_all_hooks()
+
+
+def dtypes(pipeline):
+    networks = [value for value in pipeline.components.values() if isinstance(value, torch.nn.Module)]
+    return {network.dtype for network in networks}
+
+
+@pytest.mark.parametrize("name", ["dtype", "torch_dtype"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda options: (mine := tiny_pipeline(), AmodalPipeline.from_pipe(mine, mask_threshold=0.3, **options)),
+        lambda options: (mine := tiny_content(), ContentPipeline.from_pipe(mine, **options)),
+        lambda options: (mine := tiny_stable_diffusion(), ContentPipeline.from_pipe(mine, **options)),
+        lambda options: (
+            mine := tiny_stable_diffusion(),
+            SDAmodalPipeline.from_pipe(mine, decoder=tiny_mask_decoder(), **options),
+        ),
+        lambda options: (
+            mine := ScenePipeline(tiny_pipeline(), tiny_content()),
+            AmodalPipeline.from_pipe(mine, **options),
+        ),
+    ],
+)
+def test_a_dtype_goes_for_what_two_pipelines_share(make, name):
+    """As in diffusers the networks are converted where they are; without a dtype they stay as they are."""
+    first, second = make({name: torch.bfloat16})
+    for leaf in (leaf for pipeline in (first, second) for leaf in leaves(pipeline)):
+        assert dtypes(leaf) == {torch.bfloat16}
+    first, second = make({})
+    assert all(dtypes(leaf) == {torch.float32} for leaf in leaves(second))
+    twin = type(second).from_pipe(copy.deepcopy(second), **{name: torch.bfloat16})
+    assert all(dtypes(leaf) == {torch.bfloat16} for leaf in leaves(twin))
+    assert all(dtypes(leaf) == {torch.float32} for leaf in (*leaves(first), *leaves(second)))
+    with pytest.raises(TypeError, match="`dtype` must be a torch.dtype, got 'bf16'"):
+        make({name: "bf16"})
+    with pytest.raises(ValueError, match="`dtype` must be given by this name or as `torch_dtype`, got both"):
+        make({"dtype": torch.bfloat16, "torch_dtype": torch.bfloat16})

@@ -21,7 +21,7 @@ from ...images import denormalize_images, normalize_images
 from ...masks import dilate
 from ...models.pcnet_content import PCNetContent
 from ...models.pull_push import pull_push
-from ..base import PipelineCallback, check_callback
+from ..base import PipelineCallback, check_callback, take_dtype
 from ..inputs import batches, check_choice, check_integer, check_number, to_device
 from ..nested import NestedPipeline
 from ..registry import register_pipeline
@@ -305,19 +305,21 @@ class ContentPipeline(NestedPipeline):
 
     @classmethod
     def from_pipe(cls, pipeline: Any, **kwargs: Any) -> Self:
-        """Share the components of another pipeline in memory; their weights keep dtype and device.
+        """Share the components of another pipeline in memory; without `dtype` their weights keep dtype and device.
 
         Args:
             pipeline: any diffusers pipeline that `AutoPipelineForInpainting.from_pipe` takes, or one of this class,
                 which gives its settings too.
-            kwargs: settings as for the class.
+            kwargs: settings as for the class; and `dtype`, see `SafePipeline.from_pipe`.
 
         Raises:
-            ValueError, TypeError: as the class says.
+            ValueError, TypeError: as the class and `SafePipeline.from_pipe` say.
         """
-        if not isinstance(pipeline, cls):
-            return cls(inpainter=pipeline, **kwargs)
-        return super().from_pipe(pipeline, **kwargs)
+        if isinstance(pipeline, cls):
+            return super().from_pipe(pipeline, **kwargs)
+        dtype = take_dtype(kwargs)
+        made = cls(inpainter=pipeline, **kwargs)
+        return made if dtype is None else made.to(dtype=dtype)
 
     # Devices. Diffusers moves and offloads components that are networks; an inpainter is a pipeline.
 
@@ -340,7 +342,7 @@ class ContentPipeline(NestedPipeline):
     def _execution_device(self) -> torch.device:
         return super()._execution_device if self.inpainter is None else self.inpainter._execution_device
 
-    def to(self, *args: Any, **kwargs: Any) -> Any:
+    def to(self, *args: Any, **kwargs: Any) -> Self:
         """Move or convert the component; see `DiffusionPipeline.to`."""
         if self.inpainter is None:
             return super().to(*args, **kwargs)

@@ -13,7 +13,7 @@ from ...crops.features import FEATURE_CROPS, crop_features
 from ...hub import HUB_KEYS, PipelineFolder, holds_component
 from ...models.prompt_embedding import PromptEmbedding
 from ...models.sdamodal_decoder import SDAmodalDecoder
-from ..base import PipelineCallback
+from ..base import PipelineCallback, take_dtype
 from ..completion.mask_pipeline import (
     MaskCall,
     MaskPipeline,
@@ -227,18 +227,23 @@ class SDAmodalPipeline(MaskPipeline):
 
         Args:
             pipeline: any diffusers pipeline with `unet`, `vae`, `scheduler`, and `text_encoder` and `tokenizer`. Its
-                weights keep their dtype and device. One of this class gives its decoder and settings too.
-            kwargs: `decoder`, trained on features of this checkpoint, and settings as for the class.
+                weights keep their device, and without `dtype` theirs. One of this class gives its decoder and settings
+                too.
+            kwargs: `decoder`, trained on features of this checkpoint, and settings as for the class; and `dtype`, see
+                `SafePipeline.from_pipe`.
 
         Raises:
-            ValueError: naming the component that is missing; and as the class says.
+            ValueError, TypeError: naming the component that is missing; and as the class and `SafePipeline.from_pipe`
+                say.
         """
+        dtype = take_dtype(kwargs)
         if isinstance(pipeline, cls):
             own = {name: getattr(pipeline, name) for name in ("decoder", "prompt_embedding")}
             kwargs = {**own, **pipeline.settings, **kwargs}
         if kwargs.get("decoder") is None:
             raise ValueError(f"`decoder` must be given: {type(pipeline).__name__} has none.")
-        return cls(**components_of(pipeline), **kwargs)
+        made = cls(**components_of(pipeline), **kwargs)
+        return made if dtype is None else made.to(dtype=dtype)
 
     # Features
 
