@@ -1,12 +1,14 @@
 """What every pipeline of this package does alike: loading, saving, evaluation mode, batch sizes, progress."""
 
+import functools
+import inspect
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeGuard, cast
+from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, Self, TypeGuard, TypeVar, cast
 
 import torch
 from diffusers import DiffusionPipeline
@@ -41,9 +43,10 @@ PipelineCallback = Callable[[Any, str, int, int], Any]
 
 `stage` is "order" while pairs of objects are compared, "pairs" while a second network compares them, "masks" while
 objects are completed, "shapes" while a second network completes them, and "contents" while their hidden parts are
-filled with colour; `done` of `total` crops of that stage have gone through the network. A stage without work is not
-reported: a call without masks, for example, never calls back. A callback that returns False ends the call with
-`CallInterruptedError`.
+filled with colour; `done` of `total` crops of that stage have gone through the network. "background" is told in
+percent, with 100 as `total`. Between the steps of an inpainter it is called, too, with what is done so far. A stage
+without work is not reported: a call without masks, for example, never calls back. A callback that returns False ends
+the call with `CallInterruptedError`.
 """
 
 
@@ -56,6 +59,38 @@ class CallInterruptedError(RuntimeError):
             ...
         amodal_diffusion.pipelines.base.CallInterruptedError: `callback` ended the call at 2 of 9 (masks).
     """
+
+
+_P = ParamSpec("_P")
+_Result = TypeVar("_Result")
+
+
+def named_options(call: Callable[_P, _Result]) -> Callable[_P, _Result]:
+    """Decorate a method whose options are keywords: one that it does not take is refused by what it takes.
+
+    Example:
+        >>> class Painter:
+        ...     @named_options
+        ...     def paint(self, photo, *, colour="red"):
+        ...         return colour
+        >>> Painter().paint(None, color="blue")
+        Traceback (most recent call last):
+        TypeError: Painter.paint takes no `color`; its options are colour.
+    """
+    parameters = inspect.signature(call).parameters.values()
+    options = ", ".join(one.name for one in parameters if one.kind is one.KEYWORD_ONLY)
+    known = {one.name for one in parameters}
+
+    @functools.wraps(call)
+    def checked(*args: _P.args, **kwargs: _P.kwargs) -> _Result:
+        unknown = next((name for name in kwargs if name not in known), None)
+        if unknown is not None:
+            owner = type(args[0]).__name__
+            where = owner if call.__name__ == "__call__" else f"{owner}.{call.__name__}"
+            raise TypeError(f"{where} takes no `{unknown}`; its options are {options}.")
+        return call(*args, **kwargs)
+
+    return checked
 
 
 def check_callback(callback: Any) -> PipelineCallback | None:

@@ -2,7 +2,7 @@
 
 import inspect
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -205,6 +205,7 @@ def inpaint(
     prompts: Sequence[str],
     generators: Sequence[torch.Generator] | None,
     options: Mapping[str, Any],
+    on_step: Callable[[int, int], None] | None = None,
 ) -> Tensor:
     """Fill a batch of holes in one call.
 
@@ -215,6 +216,8 @@ def inpaint(
         prompts: one for each picture.
         generators: one for each picture, or None.
         options: further arguments of the call; a single negative prompt is used for all pictures.
+        on_step: called with the number of denoising steps that are done, and of all, where the pipeline tells them; an
+            error in it ends the call.
 
     Returns:
         (B, 3, h, w) float32 in [0, 1], on the device of `images`: the output for every pixel.
@@ -235,6 +238,8 @@ def inpaint(
     """
     height, width = images.shape[-2:]
     options = dict(options)
+    if on_step is not None and "callback_on_step_end" in _call_arguments(inpainter):
+        options.update(_tell_steps(on_step, options.get("callback_on_step_end")))
     if isinstance(options.get("negative_prompt"), str):
         options["negative_prompt"] = [options["negative_prompt"]] * len(images)
     # PIL images are what every pipeline of diffusers takes a list of.
@@ -258,6 +263,19 @@ def inpaint(
     if answer.shape[-2:] != (height, width):
         answer = F.interpolate(answer, size=(height, width), mode="bilinear", align_corners=False)
     return answer
+
+
+def _tell_steps(on_step: Callable[[int, int], None], theirs: Any) -> dict[str, Any]:
+    """Arguments of an inpainter's call that tell `on_step` of each step, and a user's `callback_on_step_end`, too."""
+
+    def tell(pipeline: Any, step: int, time_step: Any, tensors: dict[str, Any]) -> Any:
+        on_step(step + 1, max(step + 1, int(getattr(pipeline, "num_timesteps", 0) or 0)))
+        return tensors if theirs is None else theirs(pipeline, step, time_step, tensors)
+
+    found: dict[str, Any] = {"callback_on_step_end": tell}
+    if hasattr(theirs, "tensor_inputs"):  # of a `diffusers.callbacks.PipelineCallback`
+        found["callback_on_step_end_tensor_inputs"] = theirs.tensor_inputs
+    return found
 
 
 def _call_arguments(pipeline: Any) -> Mapping[str, Any]:

@@ -2,7 +2,7 @@
 
 import copy
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from math import ceil
@@ -21,7 +21,7 @@ from ...images import denormalize_images, normalize_images
 from ...masks import dilate
 from ...models.pcnet_content import PCNetContent
 from ...models.pull_push import pull_push
-from ..base import PipelineCallback, check_callback, take_dtype
+from ..base import PipelineCallback, check_callback, named_options, take_dtype
 from ..inputs import batches, check_choice, check_integer, check_number, to_device
 from ..nested import NestedPipeline
 from ..registry import register_pipeline
@@ -358,6 +358,7 @@ class ContentPipeline(NestedPipeline):
     # Objects
 
     @torch.no_grad()
+    @named_options
     def __call__(
         self,
         image: Any,
@@ -408,8 +409,8 @@ class ContentPipeline(NestedPipeline):
             batch_size: crops in one pass; None suits it to the device.
             output_type: "np", "pil" or "pt", see `ContentPipelineOutput`.
             return_dict: False returns a tuple of `objects`, `boxes`, `fillers`.
-            callback: called after every batch as `callback(pipeline, "contents", done, total)`; if it returns False,
-                the call ends with `CallInterruptedError`.
+            callback: called after every batch as `callback(pipeline, "contents", done, total)`, and between the steps
+                of an inpainter; if it returns False, the call ends with `CallInterruptedError`.
 
         Returns:
             `ContentPipelineOutput`. Visible pixels equal the photo's. An object without a hidden part is not sent
@@ -472,6 +473,7 @@ class ContentPipeline(NestedPipeline):
                         [scene.prompts[index] for index in chosen],
                         None if generators is None else [generators[index] for index in chosen],
                         options,
+                        None if callback is None else lambda step, steps: advance(0),
                     )  # [B, 3, s, s]
                     for index, patch in zip(chosen, answers, strict=True):
                         if fillers[index] == "blend":
@@ -534,6 +536,7 @@ class ContentPipeline(NestedPipeline):
     # Background
 
     @torch.no_grad()
+    @named_options
     def background(
         self,
         image: Any,
@@ -544,9 +547,10 @@ class ContentPipeline(NestedPipeline):
         avoid: Any = None,
         filler: str | None = None,
         prompt: str = "",
-        generator: torch.Generator | None = None,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
         inpainter_kwargs: Mapping[str, Any] | None = None,
         output_type: str = "np",
+        callback: PipelineCallback | None = None,
     ) -> Any:
         """Remove all objects of a photo and fill their places.
 
@@ -567,9 +571,12 @@ class ContentPipeline(NestedPipeline):
             avoid: (N, H, W), what else must not be copied, such as other objects and shadows.
             filler: what fills the hole, in place of the setting.
             prompt: for an inpainter.
-            generator: of random numbers, as of `__call__`.
+            generator: of random numbers, as of `__call__`; a list may hold the one.
             inpainter_kwargs: see `__call__`.
             output_type: "np" for a (H, W, 3) uint8 array, "pil" for an image, "pt" for a (3, H, W) uint8 tensor.
+            callback: called as `callback(pipeline, "background", done, total)`, in percent of what is to be filled: at
+                the beginning, after every hole, and between the steps of an inpainter; if it returns False, the call
+                ends with `CallInterruptedError`.
 
         Returns:
             The background. Every pixel outside the hole (with `replace_rim`: outside the hole and its rim) is equal to
@@ -580,7 +587,9 @@ class ContentPipeline(NestedPipeline):
 
         Raises:
             ValueError, TypeError: naming the argument, as `__call__` says.
+            CallInterruptedError: by the callback.
         """
+        callback = check_callback(callback)
         photo = read_photo(image)
         size = photo.shape[:2]
         places = [*read_stack("masks", masks, size)]
@@ -598,11 +607,20 @@ class ContentPipeline(NestedPipeline):
         hole = reduce(np.logical_or, places, np.zeros(size, bool))
         if not hole.any():
             return postprocess(result, output_type)
-        low = None
+
+        def tell(share: float) -> None:
+            self.report(callback, "background", round(100 * share), 100)
+
+        tell(0.0)
+        low, filled = None, 0.0
         if self._needs_network(chosen):
-            low = self._paint_background(photo, hole, unknown, replace_rim, prompt, generators, options)
-            if chosen != "blend":
-                return postprocess(self._paste_background(low, photo, hole, replace_rim), output_type)
+            alone = chosen != "blend"
+            on_step = None if callback is None else lambda step, steps: tell(step / (steps + 1) if alone else 0.0)
+            low = self._paint_background(photo, hole, unknown, replace_rim, prompt, generators, options, on_step)
+            if alone:
+                result = self._paste_background(low, photo, hole, replace_rim)
+                tell(1.0)
+                return postprocess(result, output_type)
         margin = self.config.source_margin
         if replace_rim:
             margin, side = 0, 2 * self.background_rim(*size) + 1
@@ -611,13 +629,18 @@ class ContentPipeline(NestedPipeline):
         for place in background_holes(result, places, unknown, avoid, margin):
             suiting = place.suiting_filler(self.network) if chosen == "auto" else chosen
             if low is None and self._needs_network(suiting):
-                low = self._paint_background(photo, hole, unknown, replace_rim, prompt, generators, options)
+                on_step = None if callback is None else lambda step, steps, so_far=filled: tell(so_far)
+                low = self._paint_background(photo, hole, unknown, replace_rim, prompt, generators, options, on_step)
             if low is not None and suiting == self.network:
                 painted = self._paste_background(low, photo, hole, replace_rim)[place.window]
                 np.copyto(result[place.window], painted, where=place.hole[:, :, None])
             else:
                 part = low[:, place.window[0], place.window[1]] if low is not None and suiting == "blend" else None
                 place.fill(suiting, part, None if generators is None else generators[0], out=result[place.window])
+            filled = min(filled + place.share, 1.0)
+            if filled < 1:
+                tell(filled)
+        tell(1.0)
         return postprocess(result, output_type)
 
     def _paint_background(
@@ -629,15 +652,18 @@ class ContentPipeline(NestedPipeline):
         prompt: str,
         generators: Sequence[torch.Generator] | None,
         options: Mapping[str, Any],
+        on_step: Callable[[int, int], None] | None,
     ) -> Tensor:
         """(3, H, W) float32 in [0, 1], the whole photo as the network paints it."""
         size = photo.shape[:2]
         padding, inner = self._background_frame(*size)
-        with self.evaluation_mode():
-            planes = to_planes(photo, unknown, self._execution_device)  # [3, H, W]
-            patches = self.crop_background(planes, hole, padding, inner, replace_rim)
-            filled = self.fill(patches, [prompt], generators, options)  # [1, 3, h, w]
-        self.maybe_free_model_hooks()
+        try:
+            with self.evaluation_mode():
+                planes = to_planes(photo, unknown, self._execution_device)  # [3, H, W]
+                patches = self.crop_background(planes, hole, padding, inner, replace_rim)
+                filled = self.fill(patches, [prompt], generators, options, on_step)  # [1, 3, h, w]
+        finally:  # offloaded networks go back in any case
+            self.maybe_free_model_hooks()
         left, right, above, below = padding
         square = (size[0] + above + below, size[1] + left + right)
         whole = F.interpolate(filled, size=square, mode="bilinear", align_corners=False)[0]
@@ -719,8 +745,9 @@ class ContentPipeline(NestedPipeline):
         prompts: Sequence[str],
         generators: Sequence[torch.Generator] | None,
         options: Mapping[str, Any],
+        on_step: Callable[[int, int], None] | None = None,
     ) -> Tensor:
-        """The colours of a batch of crops, to be used where the photo is not known.
+        """The colours of a batch of crops, to be used where the photo is not known; for `on_step` see `inpaint`.
 
         Returns:
             (B, 3, h, w) float32 in [0, 1].
@@ -739,7 +766,7 @@ class ContentPipeline(NestedPipeline):
             # Under the hole the colours of the object go on, so that nothing of what hides it is left to start from.
             weights = (0.02 + 0.98 * patches.modal.float()) * ~patches.unseen
             start = torch.where(patches.unseen, pull_push(patches.image, weights), patches.image)
-            painted = inpaint(self.inpainter, start, patches.unseen, prompts, generators, options)
+            painted = inpaint(self.inpainter, start, patches.unseen, prompts, generators, options, on_step)
         width = ceil(self.config.feather * max(patches.image.shape[-2:]) / _UNIT)
         return match_seam(painted, patches.image, patches.trusted, patches.known, width)
 

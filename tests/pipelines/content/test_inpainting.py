@@ -9,6 +9,7 @@ import torch
 from diffusers import AutoPipelineForInpainting, StableDiffusionImg2ImgPipeline, StableDiffusionInpaintPipeline
 
 from amodal_diffusion import AmodalPipeline, ContentPipeline, PCNetContent
+from amodal_diffusion.pipelines.base import CallInterruptedError
 from amodal_diffusion.pipelines.content import inpainting
 from amodal_diffusion.pipelines.content.inpainting import trained_size
 from content_helpers import check_tiles, tiny_content, tiny_content_model
@@ -278,6 +279,38 @@ def test_offloading_the_inpainter():
     pipe.enable_model_cpu_offload(device="cpu")
     assert hasattr(pipe.inpainter.unet, "_hf_hook")
     np.testing.assert_array_equal(call(pipe).objects[0], expected)
+
+
+def test_a_call_can_be_ended_between_the_steps_of_the_inpainter():
+    pipe, mine = with_inpainter(), []
+    steps = {"num_inference_steps": 3, "strength": 1.0}
+    modal, amodal = crossing_bars()
+    picture = photo(1, 60, 80)
+    pipe.enable_model_cpu_offload(device="cpu")
+
+    def background(callback=None, **more):
+        options = {**steps, **more}
+        return pipe.background(picture, modal, generator=seeded(), inpainter_kwargs=options, callback=callback)
+
+    def objects(callback=None):
+        return pipe(picture, modal, amodal, generator=seeded(), inpainter_kwargs=steps, callback=callback).objects[0]
+
+    for run, shares in ((background, [0, 25, 50, 75, 100]), (objects, [0, 0, 0, 0, 1])):
+        expected, told = run(), []
+        np.testing.assert_array_equal(run(lambda *said, told=told: told.append(said[1:])), expected)
+        assert [done for _, done, _ in told] == shares
+        for last in (2, 3):
+            calls = iter(range(last))
+            with pytest.raises(CallInterruptedError, match="`callback` ended the call"):
+                run(lambda *said, calls=calls: next(calls, None) is not None)
+        np.testing.assert_array_equal(run(), expected)
+
+    def theirs(_pipeline, step, _time, tensors):
+        mine.append(step)
+        return tensors
+
+    np.testing.assert_array_equal(background(lambda *said: True, callback_on_step_end=theirs), background())
+    assert mine == [0, 1, 2]
 
 
 # folders

@@ -432,3 +432,25 @@ def test_callback_hears_of_every_batch_and_can_end_the_call(monkeypatch):
         np.testing.assert_array_equal(found, tile)
     with pytest.raises(TypeError, match="`callback` must be a function or None, got int"):
         pipe(picture, modal, amodal, callback=3)
+
+
+@pytest.mark.parametrize("filler", ["smooth", "pcnet-c", "blend"])
+def test_the_background_tells_of_every_hole_and_can_be_ended(filler):
+    pipe, picture = painter(), photo(1, 60, 80)
+    places = np.zeros((3, 60, 80), bool)
+    places[0, 10:30, 10:40] = places[1, 10:40, 40:60] = places[2, 45:55, 5:30] = True
+    expected, told = pipe.background(picture, places, filler=filler), []
+    found = pipe.background(picture, places, filler=filler, callback=lambda *said: told.append(said))
+    np.testing.assert_array_equal(found, expected)
+    assert {(one[0], one[1], one[3]) for one in told} == {(pipe, "background", 100)}
+    shares = [one[2] for one in told]
+    assert shares[0] == 0 and shares[-1] == 100 and shares == sorted(shares)
+    assert len(shares) == (2 if filler == "pcnet-c" else 3)  # what touches is filled one after the other
+    for last in shares:
+        with pytest.raises(CallInterruptedError, match=rf"`callback` ended the call at {last} of 100 \(background\)"):
+            pipe.background(picture, places, filler=filler, callback=lambda _, stage, done, total, at=last: done < at)
+    np.testing.assert_array_equal(pipe.background(picture, places, filler=filler), expected)
+    nothing = pipe.background(picture, places[:0], filler=filler, callback=lambda *said: False)  # is never asked
+    np.testing.assert_array_equal(nothing, picture)
+    with pytest.raises(TypeError, match="`callback` must be a function or None, got int"):
+        pipe.background(picture, places, callback=3)
