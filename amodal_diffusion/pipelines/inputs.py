@@ -215,7 +215,7 @@ def read_scenes(
 
 
 def read_generators(generator: Any, scenes: int, batched: bool) -> list[torch.Generator | None]:
-    """The generator of each scene; one generator serves all, scene after scene.
+    """The generator of each scene; one generator serves all, scene after scene, and a list of one a single photo.
 
     Raises:
         ValueError, TypeError: naming `generator`.
@@ -226,8 +226,10 @@ def read_generators(generator: Any, scenes: int, batched: bool) -> list[torch.Ge
         True
     """
     if isinstance(generator, list | tuple):
-        if not batched:
-            raise ValueError("`generator` must be one generator where one photo is given, got a list.")
+        if not batched and len(generator) != 1:
+            raise ValueError(
+                f"`generator` must be one generator where one photo is given, got a list of {len(generator)}."
+            )
         if len(generator) != scenes:
             raise ValueError(
                 f"`generator` must hold one generator for each of the {scenes} photos, got {len(generator)}."
@@ -236,6 +238,20 @@ def read_generators(generator: Any, scenes: int, batched: bool) -> list[torch.Ge
         if item is not None and not isinstance(item, torch.Generator):
             raise TypeError(f"`generator` must be a torch.Generator, or a list of these, got {type(item).__name__}.")
     return list(generator) if isinstance(generator, list | tuple) else [generator] * scenes
+
+
+def read_generator(generator: Any) -> torch.Generator | None:
+    """The generator of a call for one photo, which may be given as a list of one.
+
+    Raises:
+        ValueError, TypeError: naming `generator`.
+
+    Example:
+        >>> generator = torch.Generator()
+        >>> read_generator([generator]) is generator, read_generator(None) is None
+        (True, True)
+    """
+    return read_generators(generator, 1, batched=False)[0]
 
 
 def _is_list_of_stacks(masks: Any) -> bool:

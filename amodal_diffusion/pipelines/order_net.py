@@ -13,7 +13,7 @@ from ..crops import CROP_RULES, crop_boxes, crop_images, crop_masks, join_boxes
 from ..display import short_repr
 from ..images import image_to_tensor, normalize_images
 from ..models.order_net import OrderNet
-from .base import PipelineCallback, SafePipeline, check_callback
+from .base import PipelineCallback, SafePipeline, check_callback, named_options
 from .inputs import MaskInputs, batches, check_choice, check_flag, check_number, read_scenes
 from .registry import register_pipeline
 
@@ -93,6 +93,7 @@ class OrderNetPipeline(SafePipeline):
         return bool(self.model.config.answer == "depth")
 
     @torch.no_grad()
+    @named_options
     def __call__(
         self,
         image: Any,

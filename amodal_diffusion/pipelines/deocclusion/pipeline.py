@@ -1,7 +1,7 @@
 """From a photo and the masks of its objects to a scene whose layers can be edited [Z20]."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Self
@@ -17,14 +17,14 @@ from ...masks import BoolArray, TileStack, mask_boxes, mask_unions, to_mask_stac
 from ...ordering import ancestors, check_order, order_from_masks
 from ...runtimes import check_runtime
 from ...scene import Layer, Scene
-from ..base import CallInterruptedError, PipelineCallback
+from ..base import PipelineCallback, named_options
 from ..completion.mask_pipeline import MaskPipeline
 from ..content.fillers import check_filler, read_fillers
 from ..content.inpainting import split_generators
 from ..content.inputs import read_photo
 from ..content.pipeline import ContentPipeline
 from ..contexts import work_beside
-from ..inputs import check_integer, check_number, to_numpy
+from ..inputs import check_integer, check_number, read_generator, to_numpy
 from ..nested import NestedPipeline
 from ..registry import register_pipeline
 from ..segmentation.segmenter import Segmenter
@@ -41,15 +41,13 @@ from .layers import (
 )
 from .loading import COMPONENTS, SETTINGS, index_for_diffusers, load_scene_pipeline, save_scene_pipeline
 from .matting import soft_outlines
+from .progress import Progress, ProgressCallback
 from .remains import with_remains
 from .repainting import RepaintInputs, on_photo, repainted
 from .shadows import find_shadows, light, with_shadows
 
 _MAX_EDGE = 16  # pixels of a photo whose longer side is 640
 _AT_ONCE = 2_000_000  # pixels of a canvas up to which contents and background are filled at once
-
-ProgressCallback = Callable[[str, float], Any]
-"""Called with what is being done and the share of all work that is done, from 0 to 1; False ends the call."""
 
 
 @register_pipeline
@@ -211,6 +209,7 @@ class ScenePipeline(NestedPipeline):
     # A call
 
     @torch.no_grad()
+    @named_options
     def __call__(
         self,
         image: Any,
@@ -229,7 +228,8 @@ class ScenePipeline(NestedPipeline):
         background_filler: str | None = None,
         eraser_dilation: int | None = None,
         batch_size: int | None = None,
-        generator: torch.Generator | None = None,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
+        callback: PipelineCallback | None = None,
         progress_callback: ProgressCallback | None = None,
     ) -> Scene:
         """Take a photo apart.
@@ -257,11 +257,14 @@ class ScenePipeline(NestedPipeline):
             eraser_dilation: pixels by which masks that hide others grow, to close the gaps between the masks of a
                 segmenter. None: the segmenter's setting where it made the masks, else 0.
             batch_size: objects in one pass through the networks; None suits it to the device.
-            generator: of the random numbers that are drawn, such as in the search for what to copy. None: the same in
-                every call.
+            generator: of the random numbers that are drawn, such as in the search for what to copy; a list may hold
+                the one. None: the same in every call.
+            callback: called as `callback(pipeline, stage, done, total)` as the mask and the content pipeline do, see
+                `PipelineCallback`, and with 0 of 1 when "segment" and "edges" begin. One that returns False ends the
+                call.
             progress_callback: called with a stage ("segment", "masks", "edges", "contents", "background", "done") and
                 the share of all work that is done, which never falls: at the beginning of each stage, and after each
-                batch within "masks" and "contents". One that returns False ends the call.
+                batch within "masks", "contents" and "background". One that returns False ends the call.
 
         Returns:
             A `Scene` with one layer for each object, in the order of `masks`, with ids from 0. An object without
@@ -271,10 +274,11 @@ class ScenePipeline(NestedPipeline):
         Raises:
             ValueError, TypeError: naming the argument: see `MaskPipeline` and `ContentPipeline`; no masks and no
                 segmenter; a number of names that is not that of the masks.
-            CallInterruptedError: `progress_callback` returned False.
+            CallInterruptedError: by `callback` or `progress_callback`.
         """
-        report = _Progress(progress_callback or _silent)
+        report = Progress(self, progress_callback, callback)
         # 1. Check the inputs; find the objects where no masks are given
+        generator = read_generator(generator)
         content = self.content_pipeline
         components = {"model": content.model is not None, "inpainter": content.inpainter is not None}
         if background_filler is not None:
@@ -298,7 +302,7 @@ class ScenePipeline(NestedPipeline):
         amodal = tidy_hidden(amodal, modal, self.config.min_hidden_width)
 
         # 3. Soften the outlines
-        report("edges", 0.35)
+        report.begin("edges", 0.35)
         width = self.config.edge_width
         outlines = soft_outlines(
             inputs.canvas, modal, amodal, relations, width, unknown=inputs.unknown, overwrite=True
@@ -310,7 +314,7 @@ class ScenePipeline(NestedPipeline):
         for_contents, for_background = split_generators(generator, 2) or (None, None)
         options = {
             "prompt": background_prompt, "generator": for_background, "inpainter_kwargs": inpainter_kwargs,
-            "filler": background_filler,
+            "filler": background_filler, "callback": report.within("background", 0.8, 1.0),
         }  # fmt: skip
         at_once = self._works_at_once(inputs.canvas)
         paint = partial(self._paint_background, inputs, outlines.seen, boxes, options, overwrite=not at_once)
@@ -337,7 +341,7 @@ class ScenePipeline(NestedPipeline):
 
             # 6. Find the shadows, fill the background, and put the scene together
             report("background", 0.8)
-            background, rim, shadows = painted()
+            background, rim, shadows = report.wait_for(painted)
         layers = [
             replace(layer, shadow=shadow, is_crowd=bool(flag))
             for layer, shadow, flag in zip(layers, shadows, crowd, strict=True)
@@ -346,6 +350,7 @@ class ScenePipeline(NestedPipeline):
         return Scene(background, tuple(layers), relations, inputs.canvas, rim=rim, replaced=inputs.outside)
 
     @torch.no_grad()
+    @named_options
     def repaint(
         self,
         scene: Scene,
@@ -355,7 +360,8 @@ class ScenePipeline(NestedPipeline):
         prompt: str | None = None,
         category_id: int | None = None,
         inpainter_kwargs: Mapping[str, Any] | None = None,
-        generator: torch.Generator | None = None,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
+        callback: PipelineCallback | None = None,
         progress_callback: ProgressCallback | None = None,
     ) -> Scene:
         """Paint the hidden part of one object anew, such as with another filler.
@@ -370,7 +376,9 @@ class ScenePipeline(NestedPipeline):
             prompt: for an inpainter; None takes the name.
             category_id: for a content pipeline that needs it.
             inpainter_kwargs: further arguments of an inpainter's call, see `ContentPipeline`.
-            generator: of random numbers, see `ContentPipeline`.
+            generator: of random numbers, see `ContentPipeline`; a list may hold the one.
+            callback: called as `callback(pipeline, "contents", done, total)`, see `PipelineCallback`; False ends the
+                call.
             progress_callback: called with "contents" or "done" and the share that is done; False ends the call.
 
         Returns:
@@ -379,9 +387,9 @@ class ScenePipeline(NestedPipeline):
         Raises:
             IndexError, TypeError, ValueError: naming the argument: a scene without a photo, a layer that the photo does
                 not show, such as an added picture or a copy, and as `ContentPipeline` says.
-            CallInterruptedError: `progress_callback` returned False.
+            CallInterruptedError: by `callback` or `progress_callback`.
         """
-        report = _Progress(progress_callback or _silent)
+        report = Progress(self, progress_callback, callback)
         i = _check_layer(scene, i, with_photo=True)
         modal, amodal = _masks_on_photo(scene, i)
         report("contents", 0.0)
@@ -391,6 +399,7 @@ class ScenePipeline(NestedPipeline):
         return self._paint_hidden(scene, i, amodal, options, report)
 
     @torch.no_grad()
+    @named_options
     def reshape(
         self,
         scene: Scene,
@@ -402,7 +411,8 @@ class ScenePipeline(NestedPipeline):
         prompt: str | None = None,
         category_id: int | None = None,
         inpainter_kwargs: Mapping[str, Any] | None = None,
-        generator: torch.Generator | None = None,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
+        callback: PipelineCallback | None = None,
         progress_callback: ProgressCallback | None = None,
     ) -> Scene:
         """Give an object another shape, such as another pose [L20, section 4.4], drawn or a sample of Amodal-VAE.
@@ -421,7 +431,9 @@ class ScenePipeline(NestedPipeline):
             prompt: for an inpainter; None takes the name.
             category_id: for a content pipeline that needs it.
             inpainter_kwargs: further arguments of an inpainter's call, see `ContentPipeline`.
-            generator: of random numbers, see `ContentPipeline`.
+            generator: of random numbers, see `ContentPipeline`; a list may hold the one.
+            callback: called as `callback(pipeline, "contents", done, total)`, see `PipelineCallback`; False ends the
+                call.
             progress_callback: called with "contents" or "done" and the share that is done; False ends the call.
 
         Returns:
@@ -430,9 +442,9 @@ class ScenePipeline(NestedPipeline):
         Raises:
             IndexError, TypeError, ValueError: naming the argument: a mask of another size, or none; with `keep_visible`
                 a scene without a photo or a layer that the photo does not show; and as `ContentPipeline` says.
-            CallInterruptedError: `progress_callback` returned False.
+            CallInterruptedError: by `callback` or `progress_callback`.
         """
-        report = _Progress(progress_callback or _silent)
+        report = Progress(self, progress_callback, callback)
         i = _check_layer(scene, i, with_photo=keep_visible)
         given = to_mask_stack(mask, height=scene.size[1], width=scene.size[0])
         if len(given) != 1:
@@ -471,11 +483,11 @@ class ScenePipeline(NestedPipeline):
             "category_ids": None if category_ids[0] is None else category_ids,
             "inpainter_kwargs": inpainter_kwargs,
             "filler": filler,
-            "generator": generator,
+            "generator": read_generator(generator),
         }
 
     def _paint_hidden(
-        self, scene: Scene, i: int, amodal: BoolArray, options: Mapping[str, Any], report: "_Progress"
+        self, scene: Scene, i: int, amodal: BoolArray, options: Mapping[str, Any], report: Progress
     ) -> Scene:
         """With the hidden part of layer i painted anew, in the shape that the whole object has on the photo, (H, W)."""
         inputs = RepaintInputs.of_scene(scene, i, amodal)
@@ -532,7 +544,7 @@ class ScenePipeline(NestedPipeline):
     # 1.
 
     def _read_inputs(
-        self, image: Any, masks: Any, names: Any, extend_canvas: Any, eraser_dilation: Any, report: ProgressCallback
+        self, image: Any, masks: Any, names: Any, extend_canvas: Any, eraser_dilation: Any, report: Progress
     ) -> SceneInputs:
         photo = read_photo(image)
         height, width = photo.shape[:2]
@@ -541,7 +553,7 @@ class ScenePipeline(NestedPipeline):
         if masks is None:
             if self.segmenter is None:
                 raise ValueError("`masks` must be given: this pipeline has no segmenter that finds the objects.")
-            report("segment", 0.0)
+            report.begin("segment", 0.0)
             found = self.segmenter(photo)
             stack, dilation = found.masks, self.segmenter.eraser_dilation
             names = found.names if names is None else names
@@ -646,31 +658,3 @@ def _is_soft(layer: Layer) -> bool:
     """Whether a layer of the photo has a soft outline."""
     alpha = layer.rgba[..., 3]
     return layer.origin is not None and bool(((alpha > 0) & (alpha < 255)).any())
-
-
-class _Progress:
-    """Tells a callback of stages and of batches within them; the share that is done never falls."""
-
-    def __init__(self, callback: ProgressCallback) -> None:
-        self._callback = callback
-        self._share = 0.0
-
-    def __call__(self, stage: str, share: float) -> None:
-        self._share = max(self._share, share)
-        if self._callback(stage, self._share) is False:
-            raise CallInterruptedError(f"`progress_callback` ended the call at {self._share:.0%} ({stage}).")
-
-    def within(self, stage: str, low: float, high: float) -> PipelineCallback:
-        """A callback of a component, whose batches take the share of the work from `low` to `high`."""
-        middle = (low + high) / 2
-
-        def tell(pipeline: Any, part: str, done: int, total: int) -> None:
-            parts = {"order": (low, middle), "pairs": (middle, middle), "masks": (middle, high), "shapes": (high, high)}
-            begin, end = parts.get(part, (low, high))
-            self(stage, begin + (end - begin) * done / max(1, total))
-
-        return tell
-
-
-def _silent(stage: str, share: float) -> None:
-    """Reports to nobody."""

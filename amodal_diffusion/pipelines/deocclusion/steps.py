@@ -24,7 +24,7 @@ from ...scene import Scene
 from ..completion.mask_pipeline import MaskPipeline
 from ..content.inpainting import split_generators
 from ..content.pipeline import ContentPipeline
-from ..inputs import to_numpy
+from ..inputs import read_generator, to_numpy
 from ..segmentation.segmenter import Segmenter
 from .layers import cut_by_front, make_layer, order_with, read_names, split_overlaps, tidy_hidden
 from .matting import SoftOutlines, soft_outlines
@@ -239,7 +239,7 @@ class PaintStep(_Step):
     def run(self, components: Any, fields: Any) -> None:
         """See the class."""
         paint, outlines = components.content_pipeline, fields.outlines
-        for_contents, for_background = split_generators(fields.generator, 2) or (None, None)
+        for_contents, for_background = split_generators(read_generator(fields.generator), 2) or (None, None)
         found = paint(
             outlines.photo, outlines.seen, outlines.amodal, order=fields.order, names=fields.names,
             prompts=fields.prompts, category_ids=fields.category_ids, generator=for_contents, filler=fields.filler,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ...images import image_to_tensor, normalize_images
 from ...masks import BoolArray, mask_boxes
 from ...models.photo.click_segmenter import CLICK_RADIUS, PLANES, ClickSegmenter, draw_click
-from ..base import SafePipeline
+from ..base import SafePipeline, named_options
 from ..inputs import check_integer, check_number, to_numpy
 from ..registry import register_pipeline
 from .interactive import InteractiveSegmenter, PhotoEmbedding, Prompt, keep_pointed_at, pixels_of
@@ -78,6 +78,7 @@ class ClickSegmenterPipeline(SafePipeline, InteractiveSegmenter):
         return [self.model]
 
     @torch.no_grad()
+    @named_options
     def __call__(
         self, image: Any, points: Any = None, labels: Any = None, *, box: Any = None, mask: Any = None
     ) -> BoolArray:

@@ -303,13 +303,14 @@ class MaskPipelineTesterMixin:
                 self.call(pipeline, *scene, category_ids=wrong)
 
     def test_generator(self, pipeline, scene):
-        first, same, other = (self.call(pipeline, *scene, generator=seeded(seed)) for seed in (1, 1, 2))
+        generators = (seeded(1), [seeded(1)], seeded(2))  # a list may hold the one of a photo
+        first, same, other = (self.call(pipeline, *scene, generator=one) for one in generators)
         assert_alike(first, same, atol=0)
         name = "samples" if "samples" in self.given else "probabilities"
         assert (getattr(first, name) != getattr(other, name)).any() == self.draws
         for wrong, error, message in (
             (7, TypeError, "`generator` must be a torch.Generator, or a list of these, got int"),
-            ([seeded()], ValueError, "`generator` must be one generator where one photo is given"),
+            ([seeded()] * 2, ValueError, "`generator` must be one generator where one photo is given, got a list of 2"),
         ):
             with pytest.raises(error, match=message):
                 self.call(pipeline, *scene, generator=wrong)

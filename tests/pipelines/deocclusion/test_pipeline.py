@@ -1,5 +1,8 @@
 """ScenePipeline: from a photo to a scene."""
 
+import threading
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -406,6 +409,98 @@ def test_a_callback_ends_the_call(pipeline, ended):
     with pytest.raises(CallInterruptedError, match=f"`progress_callback` ended the call at .*{ended}"):
         pipeline(photo_like(modal), modal, progress_callback=lambda stage, share: stage != ended)
     assert pipeline(photo_like(modal), modal).equals(first)
+
+
+def test_the_callback_of_all_pipelines(pipeline):
+    modal, _ = stacked_bars()
+    photo, told = photo_like(modal), []
+    scene = pipeline(photo, modal, callback=lambda *said: told.append(said))
+    assert scene.equals(pipeline(photo, modal)) and {said[0] for said in told} == {pipeline}
+    stages = list(dict.fromkeys(said[1] for said in told))
+    assert stages == ["order", "masks", "edges", "contents", "background"], "those that have work"
+    for stage in stages:
+        done = [said[2] for said in told if said[1] == stage]
+        assert done == sorted(done) and done[0] == 0
+        with pytest.raises(CallInterruptedError, match=rf"`callback` ended the call at .*\({stage}\)"):
+            pipeline(photo, modal, callback=lambda _, at, *count, stage=stage: at != stage)
+    told.clear()
+    pipeline.repaint(scene, 0, callback=lambda *said: told.append(said))
+    pipeline.reshape(scene, 0, np.roll(modal[0], 5, 0), callback=lambda *said: told.append(said))
+    assert [said for said in told if said[2] == 0] == [(pipeline, "contents", 0, 1)] * 2
+    for name in ("callback", "progress_callback"):
+        with pytest.raises(TypeError, match=f"`{name}` must be a function or None, got int"):
+            pipeline(photo, modal, **{name: 3})
+
+
+@pytest.mark.parametrize("form", ["callback", "progress_callback"])
+def test_a_background_in_a_second_thread_ends_with_the_call(form, monkeypatch):
+    pipeline, threads, said, here = scene_pipeline(), torch.get_num_threads(), [], threading.get_ident()
+    modal, _ = crossing_bars()
+    begun, told = threading.Event(), []
+    background = type(pipeline.content_pipeline).background
+
+    def slow(self, *args, callback, **options):
+        begun.set()
+        for done in range(3000):  # until somebody ends it
+            if callback(self, "background", min(done, 99), 100) is False:
+                said.append("ended")
+                raise CallInterruptedError("the background")
+            time.sleep(0.01)
+        return background(self, *args, **options)
+
+    def end(*call):
+        stage = call[0] if form == "progress_callback" else call[1]
+        told.append(threading.get_ident())
+        return not (stage == last and (stage == "background" or begun.wait(20)))
+
+    monkeypatch.setattr(type(pipeline.content_pipeline), "background", slow)
+    try:
+        torch.set_num_threads(2)
+        for last in ("contents", "background"):
+            told.clear()
+            begun.clear()
+            with pytest.raises(CallInterruptedError, match=f"`{form}` ended the call at .*{last}"):
+                pipeline(photo_like(modal), modal, **{form: end})
+            if last == "contents":
+                assert set(told) == {here} and said == ["ended"]
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_one_generator_may_come_in_a_list(pipeline):
+    modal, _ = crossing_bars()
+    photo = photo_like(modal)
+
+    def seeded():
+        return torch.Generator().manual_seed(0)
+
+    assert pipeline(photo, modal, generator=[seeded()]).equals(pipeline(photo, modal, generator=seeded()))
+    scene = pipeline(photo, modal)
+    assert pipeline.repaint(scene, 0, generator=[seeded()]).equals(pipeline.repaint(scene, 0, generator=seeded()))
+    np.testing.assert_array_equal(
+        pipeline.mask_pipeline(photo, modal, generator=[seeded()]).amodal_masks,
+        pipeline.mask_pipeline(photo, modal, generator=seeded()).amodal_masks,
+    )
+    for call in (pipeline, pipeline.mask_pipeline):
+        with pytest.raises(ValueError, match="`generator` must be one generator .* got a list of 2"):
+            call(photo, modal, generator=[seeded()] * 2)
+        with pytest.raises(TypeError, match="`generator` must be a torch.Generator"):
+            call(photo, modal, generator=["seed"])
+
+
+def test_keywords_that_are_none_are_told_by_those_that_are(pipeline):
+    modal, _ = crossing_bars()
+    photo, content = photo_like(modal), pipeline.content_pipeline
+    scene = pipeline(photo, modal)
+    for call, name, first in (
+        (lambda **options: pipeline(photo, modal, **options), "ScenePipeline", "names"),
+        (lambda **options: pipeline.repaint(scene, 0, **options), "ScenePipeline.repaint", "filler"),
+        (lambda **options: pipeline.reshape(scene, 0, modal[0], **options), "ScenePipeline.reshape", "keep_visible"),
+        (lambda **options: content(photo, modal, modal, **options), "ContentPipeline", "order"),
+        (lambda **options: content.background(photo, modal, **options), "ContentPipeline.background", "unknown"),
+    ):
+        with pytest.raises(TypeError, match=f"^{name} takes no `num_samples`; its options are {first}, .*callback"):
+            call(num_samples=3)
 
 
 def test_calls_repeat_and_batches_do_not_matter(pipeline):
