@@ -439,7 +439,11 @@ class Scene(Immutable):
         return formats.load_scene(path)
 
     def equals(self, other: object) -> bool:
-        """Whether all fields of both scenes are the same, pixel by pixel."""
+        """Whether all fields of both scenes are the same, bit for bit, the `uncertainty` of layers, too.
+
+        Networks round otherwise with another number of torch's threads, on another processor or in another batch. Two
+        scenes made so may look alike in every pixel and yet differ here, by 1e-6 in an uncertainty.
+        """
         if not isinstance(other, Scene) or len(self) != len(other):
             return False
         if (self.rim, self.next_id) != (other.rim, other.next_id):

@@ -139,6 +139,10 @@ def test_equals():
     first = layer()
     assert first.equals(layer()) and not first.equals(layer(name="x")) and not first.equals(layer(id=1))
     assert not first.equals(layer(origin=shift(0, 0))) and not first.equals(layer(uncertainty=MASK.astype(np.float32)))
+    doubt = np.full(first.modal.shape, 0.25, np.float32)
+    unsure = layer(uncertainty=doubt)  # another number of threads is enough to change its last bit
+    assert unsure.equals(layer(uncertainty=doubt.copy()))
+    assert not unsure.equals(layer(uncertainty=np.nextafter(doubt, np.float32(1)))) and not unsure.equals(first)
 
 
 def test_no_id_is_given_twice(tmp_path):
