@@ -33,6 +33,7 @@ _MOST_MORE = 12  # others, for what these do not reach
 _DRAWS = 128  # from which each of them is chosen
 _NEAR = 6  # of the hole's side, were it a square: a shift by less than this share tells nothing
 _COLOURS = 0.5  # weight of differences of colours, where those of edges have 1
+_SWEEPS = 2  # of messages between all nodes
 _SEAM_STEPS = 8
 _PRICE = 0.04  # of a seam, for each pair of neighbours, in variances of the colours that may be copied
 _TONE = 0.15  # weight of the distance from the colours that go on smoothly
@@ -416,21 +417,24 @@ def _choose(level: Level, near: Tensor, shifts: Tensor, down: float) -> Tensor:
     some = torch.from_numpy(_numbered(near)[::2, ::2])[near[::2, ::2]]
     if len(some) >= _FEWEST:
         # Seams weigh half: a quarter of the pixels is left, and half of those along a seam.
-        best = _propagate(near[::2, ::2], costs[some], copies[some], _PRICE * spread, 0.5)
+        best = _propagate(near[::2, ::2], costs[some], copies[some], _PRICE * spread, 1, 0.5)
         missed = (costs[:, np.unique(best)] >= _NEVER).all(1)
         kept = np.unique(np.concatenate([best, costs[missed].argmin(1).numpy()]))
         shifts, costs, copies = shifts[kept], costs[:, kept], copies[:, kept]
-    return shifts[_propagate(near, costs, copies, _PRICE * spread)]
+    return shifts[_propagate(near, costs, copies, _PRICE * spread, _SWEEPS)]
 
 
-def _propagate(near: Tensor, costs: Tensor, copies: Tensor, price: float, weight: float = 1) -> npt.NDArray[np.int64]:
-    """The number of the shift of each node, by min-sum belief propagation, along rows and then along columns.
+def _propagate(
+    near: Tensor, costs: Tensor, copies: Tensor, price: float, sweeps: int, weight: float = 1
+) -> npt.NDArray[np.int64]:
+    """The number of the shift of each node, by min-sum belief propagation along rows and columns.
 
     Args:
         near: (h, w) bool, the n nodes.
         costs: (n, K) float32 of each shift.
         copies: (n, K, C) float32, what each node shows with it.
         price: of a seam, for each pair of neighbours.
+        sweeps: of messages, to and fro, along rows and then along columns.
         weight: of seams, their price and how far copies differ there.
 
     Returns:
@@ -448,14 +452,15 @@ def _propagate(near: Tensor, costs: Tensor, copies: Tensor, price: float, weight
     for joint, (_, second, _) in zip(prices, pairs, strict=True):
         joint += joints.take(second, axis=1)
     messages = np.zeros((2, 2, count, shifts), np.float32)  # across and down, forth and back
-    for way, (joint, (first, second, ends)) in enumerate(zip(prices, pairs, strict=True)):
-        belief = known + messages[1 - way].sum(0)
-        for told, sent, got, order in ((messages[way, 0], first, second, 1), (messages[way, 1], second, first, -1)):
-            believed = belief.take(sent, axis=0)
-            for start, stop in ends[::order]:
-                said = believed[start:stop] + told.take(sent[start:stop], axis=0)
-                told[got[start:stop]] = np.minimum.reduce(joint[:, start:stop] + said.T[:, :, None], axis=0)
-            told -= told.min(axis=1, keepdims=True)
+    for _ in range(sweeps):
+        for way, (joint, (first, second, ends)) in enumerate(zip(prices, pairs, strict=True)):
+            belief = known + messages[1 - way].sum(0)
+            for told, sent, got, order in ((messages[way, 0], first, second, 1), (messages[way, 1], second, first, -1)):
+                believed = belief.take(sent, axis=0)
+                for start, stop in ends[::order]:
+                    said = believed[start:stop] + told.take(sent[start:stop], axis=0)
+                    told[got[start:stop]] = np.minimum.reduce(joint[:, start:stop] + said.T[:, :, None], axis=0)
+                told -= told.min(axis=1, keepdims=True)
     found: npt.NDArray[np.int64] = (known + messages.sum((0, 1))).argmin(1)
     return found
 
