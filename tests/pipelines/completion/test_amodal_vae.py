@@ -482,7 +482,7 @@ def test_network_is_fetched_where_it_is_offloaded(modal):
         ({"batch_size": 0}, ValueError, "`batch_size` must be at least 1, got 0"),
         ({"output_type": "tf"}, ValueError, "`output_type` must be one of"),
         ({"generator": 7}, TypeError, "`generator` must be a torch.Generator, or a list of these, got int"),
-        ({"generator": [seeded()]}, ValueError, "`generator` must be one generator where one photo is given"),
+        ({"generator": [seeded()] * 2}, ValueError, "`generator` must be one generator where one photo is given"),
         ({"amodal_box": [[1, 2, 3, 4]]}, ValueError, r"`amodal_box` must have shape \(3, 4\).* got \(1, 4\)"),
         ({"amodal_box": [1, 2, 3, 4]}, ValueError, r"`amodal_box` must have shape \(3, 4\)"),
         ({"amodal_box": [None, [1, 2], None]}, ValueError, r"`amodal_box` must hold boxes \(x, y, width, height\)"),

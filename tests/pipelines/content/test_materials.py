@@ -125,7 +125,7 @@ def test_likeness_of_a_long_thin_hole_takes_no_more_than_its_window_allows(monke
 
 
 @pytest.mark.parametrize("most", [6000, 500])
-@pytest.mark.parametrize(("grain", "least", "greatest"), [(8, 1.2, 1.6), (60, 0.2, 0.5)])
+@pytest.mark.parametrize(("grain", "least", "greatest"), [(8, 1.2, 1.6), (60, 0.1, 0.5)])
 def test_detail_is_as_strong_as_beside_the_hole(most, grain, least, greatest):
     """Copied from where the grain is finer or coarser than the 12 levels that it has beside the hole."""
     draws = np.random.default_rng(0)
