@@ -347,7 +347,7 @@ class ScenePipeline(NestedPipeline):
             for layer, shadow, flag in zip(layers, shadows, crowd, strict=True)
         ]
         report("done", 1.0)
-        return Scene(background, tuple(layers), relations, inputs.canvas, rim=rim, replaced=inputs.outside)
+        return Scene(background, tuple(layers), relations, inputs.canvas, rim=rim, replaced=inputs.unknown)
 
     @torch.no_grad()
     @named_options
@@ -527,7 +527,7 @@ class ScenePipeline(NestedPipeline):
         """
         shadows: list[npt.NDArray[np.uint8] | None] = [None] * len(boxes)
         if self.config.shadows:
-            shadows = find_shadows(inputs.canvas, removed, boxes, inputs.outside)
+            shadows = find_shadows(inputs.canvas, removed, boxes, inputs.unknown)
         lit = light(inputs.canvas, shadows, boxes)
         removed = with_shadows(removed, shadows, boxes, overwrite=overwrite)
         hard = self.config.edge_width == 0
