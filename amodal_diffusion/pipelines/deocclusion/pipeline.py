@@ -347,7 +347,7 @@ class ScenePipeline(NestedPipeline):
             for layer, shadow, flag in zip(layers, shadows, crowd, strict=True)
         ]
         report("done", 1.0)
-        return Scene(background, tuple(layers), relations, inputs.canvas, rim=rim, replaced=inputs.unknown)
+        return Scene(background, tuple(layers), relations, inputs.canvas, rim=rim, replaced=inputs.outside)
 
     @torch.no_grad()
     @named_options
