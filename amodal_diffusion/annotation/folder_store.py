@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..files import PARTIAL, atomic_file, sweep, write_text
+from ..files import PARTIAL, atomic_file, check_replaced, sweep, write_text
 from .record import RECORD, check_same_run, read_record, record_text
 
 if TYPE_CHECKING:
@@ -64,11 +64,8 @@ class AnnotationStore:
             )
             if RECORD in others:  # of a process that started at the same moment
                 found = self._read()
-            elif others:
-                raise FileExistsError(
-                    f"output {folder} holds other files, such as {min(others)!r}; choose a new folder."
-                )
             else:
+                check_replaced(folder, others, ())
                 write_text(folder / RECORD, record_text(self.run, finished=False))
         if found is not None:
             check_same_run(found[0], self.run, folder)

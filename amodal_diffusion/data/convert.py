@@ -13,7 +13,7 @@ from typing import Any, Literal
 from ..files import atomic_folder
 from .cards import RecordCounts, dataset_card
 from .dataset import PHOTO_FOLDER
-from .parquet import SHARD_BYTES, check_target, row_tables, write_shards
+from .parquet import SHARD_BYTES, check_new, check_target, row_tables, write_shards
 from .schema import amodal_features
 
 Photos = Literal["embed", "beside", "none"]
@@ -152,8 +152,7 @@ def _check_splits(splits: Mapping[str, Any]) -> None:
 
 def _check_folder(target: Path, overwrite: bool) -> None:
     check_target(target / "data", overwrite)
-    if (target / _CARD).exists() and not overwrite:
-        raise FileExistsError(f"{os.fspath(target / _CARD)!r} exists; pass overwrite=True to replace it")
+    check_new(target / _CARD, overwrite)
     if (target / PHOTO_FOLDER).exists():
         # They would be taken for photos of the new data set, and may be the only copies that there are.
         raise FileExistsError(f"{os.fspath(target / PHOTO_FOLDER)!r} exists; choose another folder, or move it away")

@@ -97,6 +97,19 @@ def write_shards(
     return names
 
 
+def check_new(path: Path, overwrite: bool) -> None:
+    """Check that a file or folder may be written, before the work.
+
+    Raises:
+        FileExistsError: it is there, without `overwrite`.
+
+    Example:
+        >>> check_new(Path("a card that does not exist"), overwrite=False)
+    """
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{os.fspath(path)!r} exists; pass overwrite=True to replace it")
+
+
 def check_target(target: Path, overwrite: bool, suffix: str = ".parquet") -> None:
     """Check that a folder may be written, before the work.
 
@@ -106,10 +119,9 @@ def check_target(target: Path, overwrite: bool, suffix: str = ".parquet") -> Non
     Example:
         >>> check_target(Path("a folder that does not exist"), overwrite=False)
     """
+    check_new(target, overwrite)
     if not target.exists():
         return
-    if not overwrite:
-        raise FileExistsError(f"{os.fspath(target)!r} exists; pass overwrite=True to replace it")
     others = [target] if target.is_file() else [path for path in target.iterdir() if suffix and path.suffix != suffix]
     if others:
         raise FileExistsError(f"{os.fspath(others[0])!r} is no Parquet file and is not overwritten")

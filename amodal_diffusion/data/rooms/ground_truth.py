@@ -15,7 +15,7 @@ import numpy as np
 from ...files import atomic_folder
 from ...images import image_size
 from ..cards import RecordCounts, dataset_card
-from ..parquet import SHARD_BYTES, check_target, row_tables, write_shards
+from ..parquet import SHARD_BYTES, check_new, check_target, row_tables, write_shards
 from ..readers.records import BadRecord, OnError, RecordLog
 from ..schema import amodal_features
 from .cameras import Camera, Convention, read_cameras
@@ -130,8 +130,7 @@ def write_ground_truth(
     target = Path(folder)
     check_target(target / "data", overwrite)
     check_target(target / LAYER_FOLDER, overwrite, suffix=".zip")
-    if (target / "README.md").exists() and not overwrite:
-        raise FileExistsError(f"{os.fspath(target / 'README.md')!r} exists; pass overwrite=True to replace it")
+    check_new(target / "README.md", overwrite)
     records: list[BadRecord] = [] if bad_records is None else bad_records
     objects = read_scene(
         scene,

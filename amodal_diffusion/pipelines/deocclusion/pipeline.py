@@ -42,9 +42,9 @@ from .layers import (
 from .loading import COMPONENTS, SETTINGS, index_for_diffusers, load_scene_pipeline, save_scene_pipeline
 from .matting import soft_outlines
 from .progress import Progress, ProgressCallback
-from .remains import with_remains
 from .repainting import RepaintInputs, on_photo, repainted
-from .shadows import find_shadows, light, with_shadows
+from .scene_background import paint_background
+from .shadows import find_shadows
 
 _MAX_EDGE = 16  # pixels of a photo whose longer side is 640
 _AT_ONCE = 2_000_000  # pixels of a canvas up to which contents and background are filled at once
@@ -520,23 +520,13 @@ class ScenePipeline(NestedPipeline):
         options: Mapping[str, Any],
         overwrite: bool,
     ) -> tuple[npt.NDArray[np.uint8], int, list[npt.NDArray[np.uint8] | None]]:
-        """(H, W, 3) uint8, what is behind all objects, how many pixels around them are painted too, and their shadows.
-
-        Hard outlines leave a rim of each object, which is painted; soft ones at most what the masks left out.
-        `removed` may be changed with `overwrite`.
-        """
+        """What `paint_background` gives, and the shadows (N,) of the objects; `overwrite` lets `removed` be changed."""
         shadows: list[npt.NDArray[np.uint8] | None] = [None] * len(boxes)
         if self.config.shadows:
             shadows = find_shadows(inputs.canvas, removed, boxes, inputs.unknown)
-        lit = light(inputs.canvas, shadows, boxes)
-        removed = with_shadows(removed, shadows, boxes, overwrite=overwrite)
-        hard = self.config.edge_width == 0
-        if hard:
-            rim = self.content_pipeline.background_rim(*removed.shape[1:])
-        else:
-            removed, rim = with_remains(lit, removed, overwrite=overwrite)
-        background = self.content_pipeline.background(
-            lit, removed, unknown=inputs.unknown, replace_rim=hard, **options
+        background, rim = paint_background(
+            self.content_pipeline, inputs.canvas, removed, shadows, boxes,
+            hard=self.config.edge_width == 0, overwrite=overwrite, unknown=inputs.unknown, **options,
         )  # fmt: skip
         background.flags.writeable = False  # so that the scene keeps it instead of a copy
         return background, rim, shadows

@@ -28,8 +28,8 @@ from ..inputs import read_generator, to_numpy
 from ..segmentation.segmenter import Segmenter
 from .layers import cut_by_front, make_layer, order_with, read_names, split_overlaps, tidy_hidden
 from .matting import SoftOutlines, soft_outlines
-from .remains import with_remains
-from .shadows import find_shadows, light, with_shadows
+from .scene_background import paint_background
+from .shadows import find_shadows
 
 _MASK_PIPELINE = ComponentSpec("mask_pipeline", MaskPipeline, description="Completes masks and knows who is in front.")
 _CONTENT_PIPELINE = ComponentSpec("content_pipeline", ContentPipeline, description="Paints what is hidden.")
@@ -246,16 +246,10 @@ class PaintStep(_Step):
             clean_seams=fields.edge_width > 0,
         )  # fmt: skip
         fields.contents = found.objects
-        boxes = mask_boxes(outlines.amodal)
-        lit = light(fields.photo, fields.object_shadows, boxes)
-        removed = with_shadows(outlines.seen, fields.object_shadows, boxes)
-        if fields.edge_width == 0:
-            fields.rim = paint.background_rim(*removed.shape[1:])
-        else:
-            removed, fields.rim = with_remains(lit, removed)
-        fields.background = paint.background(
-            lit, removed, replace_rim=fields.edge_width == 0, prompt=fields.background_prompt,
-            generator=for_background, filler=fields.background_filler,
+        fields.background, fields.rim = paint_background(
+            paint, fields.photo, outlines.seen, fields.object_shadows, mask_boxes(outlines.amodal),
+            hard=fields.edge_width == 0, prompt=fields.background_prompt, generator=for_background,
+            filler=fields.background_filler,
         )  # fmt: skip
 
 
