@@ -139,8 +139,8 @@ def fill_hole(
         correction = join_copies(rough, found, level, tone)
         if blend:
             joined = rough + correction
-            strength = detail_strength(joined, image, beside, target, _DETAIL)
             below, wanted = blurred(torch.cat([joined, smooth]), target, _DETAIL).split(3)
+            strength = detail_strength(joined - below, image, beside, target, _DETAIL)
             correction = torch.where(target, wanted + strength * (correction - below), correction)
     copies = None if found is None else _Copies(found, sheet, correction, strength)
     blocks = block_sums(hole, scale) > 0

@@ -84,7 +84,7 @@ def _kinds(colours: Tensor) -> Tensor:
     return centres
 
 
-def detail_strength(copied: Tensor, image: Tensor, known: Tensor, target: Tensor, width: float) -> Tensor:
+def detail_strength(detail: Tensor, image: Tensor, known: Tensor, target: Tensor, width: float) -> Tensor:
     """By how much to multiply copied detail, so that it is as strong as the detail beside the hole.
 
     Copies that fit anywhere are plain ones, which leave a hole plainer than what is beside it. And where a copy shows
@@ -92,7 +92,7 @@ def detail_strength(copied: Tensor, image: Tensor, known: Tensor, target: Tensor
     detail is beside the hole goes on smoothly over it, as colours do.
 
     Args:
-        copied: (3, h, w) float32 in [0, 1], what is copied; only the target is looked at.
+        detail: (3, h, w) float32, of what is copied; only the target is looked at.
         image: (3, h, w) float32 in [0, 1].
         known: (h, w) bool, pixels of the image that are seen.
         target: (h, w) bool, the hole; not empty.
@@ -104,19 +104,20 @@ def detail_strength(copied: Tensor, image: Tensor, known: Tensor, target: Tensor
     Example:
         >>> target = torch.arange(60).expand(40, 60) < 20
         >>> grain = torch.rand(3, 40, 60, generator=torch.Generator().manual_seed(0))
-        >>> strength = detail_strength(0.2 * grain, torch.where(target, 0.0, 0.1 * grain), ~target, target, 2.0)
+        >>> detail = 0.2 * (grain - blurred(grain, target, 2.0))
+        >>> strength = detail_strength(detail, torch.where(target, 0.0, 0.1 * grain), ~target, target, 2.0)
         >>> strength[20, [10, 30]].round(decimals=1)
         tensor([0.5000, 1.0000])
     """
     strength = torch.ones(target.shape)
     rows, columns = around_mask(target, _STRONG_BESIDE)
-    copied, image, known, target = (plane[..., rows, columns] for plane in (copied, image, known, target))
+    detail, image, known, target = (plane[..., rows, columns] for plane in (detail, image, known, target))
     beside = known & dilate(target, kernel="square", size=2 * _STRONG_BESIDE + 1)
     if not bool(beside.any()):
         return strength
     shown, there = (
-        (planes - blurred(planes, mask, width)).square().sum(0, keepdim=True) * mask
-        for planes, mask in ((image, beside), (copied, target))
+        planes.square().sum(0, keepdim=True) * mask
+        for planes, mask in ((image - blurred(image, beside, width), beside), (detail, target))
     )
     wanted = pull_push(shown[None], beside[None, None].float())[0]
     found = blurred(there, target, _STRONG_OVER)
