@@ -128,10 +128,8 @@ def stages_of(pipeline: ScenePipeline, photo: np.ndarray, parts: HiddenParts) ->
 
 
 def load(model: Path, device: str, dtype: str) -> ScenePipeline:
-    """The pipeline on a device, silent; `dtype` is a name in `DTYPES`."""
-    pipeline = ScenePipeline.from_pretrained(model, dtype=DTYPES[dtype]).to(device)
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
+    """The pipeline ready on a device, as `deocclude` and the page have it; `dtype` is a name in `DTYPES`."""
+    return ScenePipeline.from_pretrained(model, dtype=DTYPES[dtype]).prepare(device)
 
 
 def measure_growth(

@@ -1,9 +1,11 @@
 """Contexts around calls: networks in evaluation mode, work in two threads, runs without a warning for each photo."""
 
 import logging
+import queue
+import sys
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -11,6 +13,10 @@ import torch
 from torch import nn
 
 _Result = TypeVar("_Result")
+_Item = TypeVar("_Item")
+
+_HAND_OVER = 5e-4
+"""Seconds after which one of two threads lets the other go on; Python's 5 ms are longer than most of their steps."""
 
 _changing = threading.Lock()  # of what the contexts below count
 _held: dict[nn.Module, int] = {}  # modules that were in training mode, and in how many blocks they are held
@@ -18,6 +24,7 @@ _silencing: list[int] = []  # for each block that is under way, the level that t
 
 _beside = threading.Lock()
 _threads: list[int] = []  # of torch, when it was first shared: new threads begin with what was set last in any of them
+_helped: "dict[int, queue.SimpleQueue[Callable[[], None] | None]]" = {}  # by thread, what the one beside it may take
 
 
 @contextmanager
@@ -56,7 +63,8 @@ def work_beside(work: Callable[[], _Result], at_once: bool = True) -> Iterator[C
     """Do some work in another thread while the block runs; each has half of torch's threads.
 
     Many short steps leave most of a processor idle, and threads that share each of them wait for one another: two works
-    side by side are done sooner.
+    side by side are done sooner. When the other thread has done the work, it takes part in what the block spreads
+    (`spread`).
 
     Args:
         work: that does not need what the block makes. The block is not left before it has ended.
@@ -80,21 +88,81 @@ def work_beside(work: Callable[[], _Result], at_once: bool = True) -> Iterator[C
         if _threads != [threads]:
             yield work
             return
-        share = max(1, threads // 2)
+        share, jobs = max(1, threads // 2), queue.SimpleQueue[Callable[[], None] | None]()
+        result: Future[_Result] = Future()
 
-        def alone() -> _Result:
+        def alone() -> None:
             torch.set_num_threads(share)  # of this thread
-            return work()
+            _settle(result, work)
+            while (job := jobs.get()) is not None:
+                job()
 
+        mine, interval = threading.get_ident(), sys.getswitchinterval()
         with ThreadPoolExecutor(1) as pool:
-            result = pool.submit(alone).result
+            pool.submit(alone)
             torch.set_num_threads(share)
+            sys.setswitchinterval(min(interval, _HAND_OVER))
+            _helped[mine] = jobs
             try:
-                yield result
+                yield result.result
             finally:
+                del _helped[mine]
+                jobs.put(None)
+                sys.setswitchinterval(interval)
                 torch.set_num_threads(threads)
     finally:
         _beside.release()
+
+
+def spread(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[tuple[_Item, _Result]]:
+    """Do the same for several items; in a block of `work_beside` the other thread takes some of them when it is free.
+
+    Args:
+        function: of an item, which may be called by two threads at once for different ones.
+        items: in the order in which they are begun.
+
+    Yields:
+        An item and its result, in the order in which they are done; or raises what the function raised. What is left
+        when the caller no longer asks is not begun.
+
+    Example:
+        >>> sorted(spread(abs, [-3, 2]))
+        [(-3, 3), (2, 2)]
+    """
+    left, told = list(items)[::-1], torch.is_grad_enabled()
+    done: queue.SimpleQueue[tuple[_Item, Future[_Result]]] = queue.SimpleQueue()
+    count = len(left)
+
+    def one() -> None:
+        try:
+            item = left.pop()
+        except IndexError:  # the other thread has taken the last one
+            return
+        result: Future[_Result] = Future()
+        with torch.set_grad_enabled(told):
+            _settle(result, lambda: function(item))
+        done.put((item, result))
+
+    jobs = _helped.get(threading.get_ident())
+    if jobs is not None:
+        for _ in range(count - 1):
+            jobs.put(one)
+    try:
+        for _ in range(count):
+            if done.empty():
+                one()
+            item, result = done.get()
+            yield item, result.result()
+    finally:
+        left.clear()
+
+
+def _settle(result: "Future[_Result]", work: Callable[[], _Result]) -> None:
+    """Give a future what some work gives, or what it raises."""
+    try:
+        result.set_result(work())
+    except BaseException as error:  # raised where the result is asked for
+        result.set_exception(error)
 
 
 @contextmanager

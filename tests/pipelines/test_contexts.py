@@ -1,7 +1,9 @@
 """Contexts around the calls of pipelines."""
 
 import logging
+import sys
 import threading
+import time
 from contextlib import contextmanager
 
 import pytest
@@ -9,7 +11,7 @@ import torch
 from torch import nn
 
 from amodal_diffusion.pipelines import contexts
-from amodal_diffusion.pipelines.contexts import evaluation_mode, warnings_silenced, work_beside
+from amodal_diffusion.pipelines.contexts import evaluation_mode, spread, warnings_silenced, work_beside
 
 
 @pytest.fixture(autouse=True)
@@ -93,6 +95,63 @@ def test_a_broken_block_leaves_the_next_one_free():
         with pytest.raises(ValueError, match="block"), work_beside(threading.current_thread) as result:
             assert result() is not threading.current_thread()
             raise ValueError("block")
+
+
+def test_the_thread_beside_takes_part_when_its_work_is_done():
+    interval, both = sys.getswitchinterval(), threading.Barrier(2, timeout=20)
+
+    def meet(number):
+        both.wait()  # which needs two threads
+        return threading.current_thread(), torch.is_grad_enabled(), torch.get_num_threads()
+
+    with work_beside(threading.current_thread) as result:
+        assert sys.getswitchinterval() < interval
+        with torch.no_grad():
+            found = dict(spread(meet, range(6)))
+        threads = {thread for thread, _, _ in found.values()}
+        assert sorted(found) == list(range(6)) and threads == {threading.current_thread(), result()}
+        assert {(grad, count) for _, grad, count in found.values()} == {(False, 2)}
+    assert sys.getswitchinterval() == interval
+
+
+def test_what_is_spread_waits_for_no_work():
+    """The thread beside takes no part while it works, and another thread's block is none of this one's."""
+    begun, asked = threading.Event(), []
+    with work_beside(lambda: begun.wait(20)):
+        mine = [thread for _, thread in spread(lambda _: threading.current_thread(), range(4))]
+        other = threading.Thread(target=lambda: asked.extend(spread(lambda _: threading.current_thread(), range(2))))
+        other.start()
+        other.join()
+        begun.set()
+    assert set(mine) == {threading.current_thread()} and {thread for _, thread in asked} == {other}
+    assert [item for item, _ in spread(abs, [-3, 2])] == [-3, 2] and not list(spread(abs, []))
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_an_error_in_what_is_spread_ends_it(beside):
+    main, done = threading.current_thread(), []
+
+    def one(number):
+        if (threading.current_thread() is main) != beside:
+            raise KeyError(number)
+        time.sleep(0.05)
+        done.append(number)
+
+    with pytest.raises(KeyError), work_beside(lambda: None) as result:
+        result()
+        for _ in spread(one, range(100)):
+            pass
+    assert len(done) < 50 and torch.get_num_threads() == 4
+
+
+def test_what_is_spread_ends_when_nobody_asks_any_more():
+    done = []
+    with pytest.raises(ValueError, match="enough"), work_beside(lambda: None):
+        for _ in spread(lambda number: (time.sleep(0.01), done.append(number)), range(100)):
+            raise ValueError("enough")
+    count = len(done)
+    time.sleep(0.05)
+    assert len(done) == count < 50
 
 
 @contextmanager

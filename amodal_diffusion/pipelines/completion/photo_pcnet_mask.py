@@ -62,6 +62,36 @@ class Growth:
     __repr__ = short_repr
 
 
+class _PhotoFeatures:
+    """What the network sees of the photo in the crops of a call: the same in both passes, so it is found once."""
+
+    def __init__(self, model: PhotoPCNetMask, crops: ObjectPatches) -> None:
+        self.model, self.crops = model, crops
+        self.found: dict[bool, list[Tensor]] = {}  # by whether the crops are mirrored, of all objects
+        self.known = {mirrored: torch.zeros(len(crops.modal), dtype=torch.bool) for mirrored in (False, True)}
+
+    def of(self, index: Tensor, mirrored: bool) -> dict[str, Any]:
+        """Arguments of the network for some objects, (B,) int64: their features, or the photo for what asks for it."""
+        images, shown = self.crops.images, self.crops.shown
+        if images is None:
+            return {}
+        if self.model.graphs is not None:  # which hold the encoder
+            image = images[index].flip(-1) if mirrored else images[index]
+            return {"image": image.to(self.model.dtype), "shown": None if shown is None else shown[index]}
+        known = self.known[mirrored]
+        new = index[~known[index.cpu()].to(index.device)]
+        if len(new):
+            image = images[new].flip(-1) if mirrored else images[new]
+            image = _channels_last(image.to(self.model.dtype))
+            maps = self.model.encode_image(image, None if shown is None else shown[new])
+            if mirrored not in self.found:
+                self.found[mirrored] = [part.new_zeros(len(known), *part.shape[1:]) for part in maps]
+            for kept, part in zip(self.found[mirrored], maps, strict=True):
+                kept[new] = part
+            known[new.cpu()] = True
+        return {"features": [_channels_last(part[index]) for part in self.found[mirrored]]}
+
+
 @register_pipeline
 class PhotoPCNetMaskPipeline(MaskPipeline):
     """Whole masks and order from a photo and modal masks, whatever is known of the neighbours. Source: after [Z20].
@@ -309,7 +339,8 @@ class PhotoPCNetMaskPipeline(MaskPipeline):
         )
         rows = visible & erasers.any(dim=(1, 2))
         first = "masks" if self.config.passes == 1 else "order"
-        planes = self._answer(call, crops, rows, erasers, fronts, first)  # [M, 2, s, s]
+        photos = _PhotoFeatures(self.model, crops)
+        planes = self._answer(call, crops, photos, rows, erasers, fronts, first)  # [M, 2, s, s]
         pairs = self.ask_order_model(call, crops, others, [a or b for a, b in zip(told, alone, strict=True)])
         orders, again = [], torch.zeros_like(rows)
         for index, (scene, where) in enumerate(zip(call.scenes, crops.scenes, strict=True)):
@@ -327,7 +358,7 @@ class PhotoPCNetMaskPipeline(MaskPipeline):
         if self.config.passes == 2 and again.any():
             erasers = self._erasers(crops, unions)
             second = again & erasers.any(dim=(1, 2)) & visible
-            answer = self._answer(call, crops, second, erasers, erasers, "masks")
+            answer = self._answer(call, crops, photos, second, erasers, erasers, "masks")
             planes = torch.where(second[:, None, None, None], answer, planes)
         averaged = self.ask_mask_model(call, unions, rows, planes)
         for index, where in enumerate(crops.scenes):
@@ -354,7 +385,14 @@ class PhotoPCNetMaskPipeline(MaskPipeline):
         return torch.cat(parts)
 
     def _answer(
-        self, call: MaskCall, crops: ObjectPatches, rows: Tensor, erasers: Tensor, fronts: Tensor, stage: str
+        self,
+        call: MaskCall,
+        crops: ObjectPatches,
+        photos: "_PhotoFeatures",
+        rows: Tensor,
+        erasers: Tensor,
+        fronts: Tensor,
+        stage: str,
     ) -> Tensor:
         """(M, 2, s, s) float32: P(object) and P(in front) of the objects at `rows` (M,) bool, 0 for others."""
         planes = torch.zeros(len(rows), 2, *erasers.shape[1:], device=erasers.device)
@@ -367,22 +405,19 @@ class PhotoPCNetMaskPipeline(MaskPipeline):
                     "eraser": erasers[index][:, None],
                     "front": fronts[index][:, None],
                 }
-                if crops.images is not None:
-                    inputs["image"] = crops.images[index]
-                given = {"category_ids": crops.category_ids, "shown": crops.shown}  # which are no planes
-                known = {name: None if value is None else value[index] for name, value in given.items()}
-                answer = self._run(inputs, **known)
+                answer = self._run(inputs, crops, index, photos.of(index, mirrored=False))
                 if self.config.test_time_flip:
                     mirrored = {name: value.flip(-1) for name, value in inputs.items()}
-                    answer = (answer + self._run(mirrored, **known).flip(-1)) / 2
+                    answer = (answer + self._run(mirrored, crops, index, photos.of(index, mirrored=True)).flip(-1)) / 2
                 planes[index] = answer
                 advance(len(index))
         return planes
 
-    def _run(self, inputs: dict[str, Tensor], category_ids: Tensor | None, shown: Tensor | None) -> Tensor:
+    def _run(self, inputs: dict[str, Tensor], crops: ObjectPatches, index: Tensor, photo: dict[str, Any]) -> Tensor:
         dtype = self.model.dtype  # diffusers looks through all modules for it
         planes = {name: _channels_last(value.to(dtype)) for name, value in inputs.items()}
-        logits = self.model(**planes, category_ids=category_ids, shown=shown).logits.float()
+        ids = None if crops.category_ids is None else crops.category_ids[index]
+        logits = self.model(**planes, category_ids=ids, **photo).logits.float()
         return torch.sigmoid(torch.cat([logits[:, 1:2] - logits[:, :1], logits[:, 2:]], dim=1))
 
     def measure_growth(

@@ -22,6 +22,7 @@ from ...masks import dilate
 from ...models.pcnet_content import PCNetContent
 from ...models.pull_push import pull_push
 from ..base import PipelineCallback, check_callback, named_options, take_dtype
+from ..contexts import spread
 from ..inputs import batches, check_choice, check_integer, check_number, to_device
 from ..nested import NestedPipeline
 from ..registry import register_pipeline
@@ -53,6 +54,7 @@ _UNIT = 256
 """Side in pixels of the crops that lengths in the settings refer to."""
 
 _SIZE_STEP = 8
+_AT_ONCE = 2**22  # pixels of the windows of holes that wait to be filled; those of a large photo would take much memory
 _INPAINTER_FOLDER = "inpainter"
 
 
@@ -445,45 +447,60 @@ class ContentPipeline(NestedPipeline):
         fillers = [given if index in rows else None for index, given in enumerate(fillers)]
         boxes = content_boxes(scene.boxes, self.config.enlarge_box)
 
-        # 3. Fill and paste the hidden part: without the network one by one, with it in batches of objects
-        painted: list[int] = []
+        # 3. Fill and paste the hidden parts: with the network in batches of objects, without it one by one
+        photo: list[Tensor] = []  # (3, H, W), where the network looks at it
         holes: dict[int, Hole] = {}
+
+        def copy_pixels(index: int) -> None:
+            source = None if generators is None else generators[index]
+            hole = holes.pop(index)
+            paste_window(tiles[index], hole.fill(str(fillers[index]), None, source), hole.window, scene, index)
+
+        def paint(chosen: list[int]) -> None:
+            answers = self.fill(
+                self.crop_objects(scene, photo[0], chosen, boxes),
+                [scene.prompts[index] for index in chosen],
+                None if generators is None else [generators[index] for index in chosen],
+                options,
+                None if callback is None else lambda step, steps: advance(0),
+            )  # [B, 3, s, s]
+            for index, patch in zip(chosen, answers, strict=True):
+                if fillers[index] == "blend":
+                    hole = holes.pop(index)
+                    low = patch_colours(patch, boxes[index], *hole.window).cpu()
+                    source = None if generators is None else generators[index]
+                    paste_window(tiles[index], hole.fill("blend", low, source), hole.window, scene, index)
+                else:
+                    paste_hidden(tiles[index], patch, boxes[index], scene, index, margin)
+
+        def fill(chosen: list[int]) -> None:
+            if self._needs_network(fillers[chosen[0]]):
+                paint(chosen)
+            else:
+                copy_pixels(chosen[0])
+
         try:
             with self.evaluation_mode(), self.progress("contents", len(rows), callback) as advance:
+                painted: list[int] = []
+                copied: list[int] = []
                 for index in rows:
-                    hole = self._object_hole(scene, index, clean_seams)
+                    if fillers[index] != self.network:
+                        holes[index] = self._object_hole(scene, index, clean_seams)
                     if fillers[index] == "auto":
-                        fillers[index] = hole.suiting_filler(self.network)
-                    if self._needs_network(fillers[index]):
-                        painted.append(index)
-                        holes[index] = hole
+                        fillers[index] = holes[index].suiting_filler(self.network)
+                    (painted if self._needs_network(fillers[index]) else copied).append(index)
+                    if fillers[index] == self.network:
+                        holes.pop(index, None)
+                    if index != rows[-1] and sum(holes[other].hole.size for other in copied) < _AT_ONCE:
                         continue
-                    source = None if generators is None else generators[index]
-                    filled = hole.fill(str(fillers[index]), None, source)
-                    paste_window(tiles[index], filled, hole.window, scene, index)
-                    advance(1)
-                photo: Any = (
-                    to_planes(scene.photo, scene.unknown, self._execution_device) if painted else None
-                )  # [3, H, W]
-                for part in batches(len(painted), batch_size):
-                    chosen = painted[part]
-                    patches = self.crop_objects(scene, photo, chosen, boxes)
-                    answers = self.fill(
-                        patches,
-                        [scene.prompts[index] for index in chosen],
-                        None if generators is None else [generators[index] for index in chosen],
-                        options,
-                        None if callback is None else lambda step, steps: advance(0),
-                    )  # [B, 3, s, s]
-                    for index, patch in zip(chosen, answers, strict=True):
-                        if fillers[index] == "blend":
-                            low = patch_colours(patch, boxes[index], *holes[index].window).cpu()
-                            source = None if generators is None else generators[index]
-                            colours = holes[index].fill("blend", low, source)
-                            paste_window(tiles[index], colours, holes[index].window, scene, index)
-                        else:
-                            paste_hidden(tiles[index], patch, boxes[index], scene, index, margin)
-                    advance(len(chosen))
+                    largest = sorted(copied, key=lambda other: -np.count_nonzero(holes[other].hole))
+                    jobs = [[other] for other in largest]  # so that two threads end at much the same time
+                    if index == rows[-1] and painted:
+                        photo.append(to_planes(scene.photo, scene.unknown, self._execution_device))
+                        jobs = [painted[part] for part in batches(len(painted), batch_size)] + jobs
+                    for done, _ in spread(fill, jobs):
+                        advance(len(done))
+                    copied = []
         finally:  # offloaded networks go back in any case
             self.maybe_free_model_hooks()
 

@@ -30,14 +30,17 @@ class RedIsInFront(PhotoPCNetMask):
 
     seen: list = []
 
-    def forward(self, mask, eraser, front=None, image=None, shown=None, category_ids=None, return_dict=True):
+    def encode_image(self, image, shown=None):
+        return [image if shown is None else image * shown[:, None, None, None]]
+
+    def forward(self, mask, eraser, front=None, category_ids=None, features=None, return_dict=True):
         type(self).seen += [
-            {"eraser": e, "front": f, "image": image is not None} for e, f in zip(eraser, front, strict=True)
+            {"eraser": e, "front": f, "image": features is not None} for e, f in zip(eraser, front, strict=True)
         ]
         red = torch.zeros_like(mask)
-        if image is not None:
+        if features is not None:
+            (image,) = features
             red = ((image[:, :1] > 1.5) & (image[:, 1:2] < 0)).to(mask.dtype)
-            red = red if shown is None else red * shown[:, None, None, None]
         red = torch.maximum(red, front)
         between = mask.cummax(-1).values * mask.flip(-1).cummax(-1).values.flip(-1)
         whole = torch.maximum(mask, between * eraser * red)
@@ -342,6 +345,29 @@ def test_names_mean_nothing_to_a_network_without_categories():
         classes(None, modal, category_ids=["dog", "dog", "cat"])
 
 
+@pytest.mark.parametrize("flip", [False, True])
+def test_the_photo_is_encoded_once_for_both_passes(flip, monkeypatch):
+    photo, modal, _ = draw_scene(1)
+    pipe, encoded = tiny_photo_pcnet(passes=2, test_time_flip=flip), []
+    encode = PhotoPCNetMask.encode_image
+
+    def counted(self, image, shown=None):
+        encoded.append(len(image))
+        return encode(self, image, shown)
+
+    monkeypatch.setattr(PhotoPCNetMask, "encode_image", counted)
+    together = pipe(photo, modal)
+    assert encoded == [3] * (1 + flip)
+    encoded.clear()
+    batched = pipe(photo, modal, batch_size=2)
+    assert encoded == [2] * (1 + flip) + [1] * (1 + flip)
+    np.testing.assert_allclose(batched.probabilities, together.probabilities, atol=1e-5)
+    without, with_photo = pipe([None, photo], [modal, modal]).probabilities
+    np.testing.assert_allclose(with_photo, together.probabilities, atol=1e-5)
+    np.testing.assert_allclose(without, pipe(None, modal).probabilities, atol=1e-5)
+    assert not np.allclose(without, with_photo)
+
+
 def test_those_who_call_pipelines_tell_names():
     """`call_pipeline`, `call_scenes` and scenes give names to a network that knows them, and ids to others."""
     photo, modal, _ = draw_scene(1)
@@ -358,9 +384,9 @@ def test_those_who_call_pipelines_tell_names():
     np.testing.assert_array_equal(scene.probabilities, expected.probabilities)
     asked = []
 
-    def run(inputs, category_ids, shown, run=pipe._run):
-        asked.append(category_ids.tolist())
-        return run(inputs, category_ids, shown)
+    def run(inputs, crops, index, photo, run=pipe._run):
+        asked.append(crops.category_ids[index].tolist())
+        return run(inputs, crops, index, photo)
 
     pipe._run = run
     content = ContentPipeline(filler="smooth")
