@@ -14,5 +14,6 @@ from .pcnet_mask import PhotoPCNetMask as PhotoPCNetMask
 from .photo.click_segmenter import ClickSegmenter as ClickSegmenter
 from .photo.efficientnet_lite import EfficientNetLite0 as EfficientNetLite0
 from .photo.efficientnet_lite import EfficientNetLiteOutput as EfficientNetLiteOutput
+from .photo.thing_net import ThingNet as ThingNet
 from .prompt_embedding import PromptEmbedding as PromptEmbedding
 from .sdamodal_decoder import SDAmodalDecoder as SDAmodalDecoder

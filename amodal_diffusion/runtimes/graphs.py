@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         PCNetMask,
         PhotoPCNetMask,
         SDAmodalDecoder,
+        ThingNet,
     )
 
 OPSET = 18
@@ -314,6 +315,11 @@ def _painted(image: Tensor) -> PCNetContentOutput:
     return PCNetContentOutput(image=image)
 
 
+def _thing_net(network: "ThingNet") -> dict[str, Graph]:
+    side = -(-network.config.sample_size // _ENCODER_STRIDE) * _ENCODER_STRIDE
+    return _forward(_crops({"image": 3}, side), multiple=_ENCODER_STRIDE)
+
+
 def _amodal_vae(network: "AmodalVAE") -> dict[str, Graph]:
     config = network.config
     mask = _crops({"mask": 1}, config.sample_size)
@@ -367,4 +373,5 @@ _GRAPHS: dict[str, Callable[[Any], dict[str, Graph]]] = {
     "SDAmodalDecoder": _sdamodal,
     "AmodalVAE": _amodal_vae,
     "PCNetContent": _pcnet_content,
+    "ThingNet": _thing_net,
 }

@@ -20,6 +20,7 @@ from amodal_diffusion import (
     PhotoPCNetMask,
     PromptEmbedding,
     SDAmodalDecoder,
+    ThingNet,
 )
 
 WIDTHS = {"block_out_channels": (4, 8, 8), "sample_size": 32}
@@ -55,6 +56,7 @@ NETWORKS = {
         lambda: SDAmodalDecoder(feature_channels=(4, 8), feature_sizes=(8, 16), reduced_channels=4, **WIDTHS),
         lambda: (plane(), (plane(4), plane(8))),
     ),
+    "ThingNet": (lambda: ThingNet(decoder_channels=4, sample_size=32), lambda: (plane(3),)),
 }  # fmt: skip
 
 

@@ -24,6 +24,7 @@ from amodal_diffusion import (
     PhotoPCNetMask,
     ScenePipeline,
     SDAmodalDecoder,
+    ThingNet,
 )
 from amodal_diffusion.cli import main as cli
 from amodal_diffusion.models.pull_push import _pull_push
@@ -115,6 +116,7 @@ NETWORKS = {
         ),
         lambda b, h, w: {"mask": plane(b, h, w), **features(b)},
     ),
+    "ThingNet": (lambda: ThingNet(decoder_channels=4, sample_size=32), photo),
     "PCNetContent": (lambda: PCNetContent(**SMALL), painted),
     "PCNetContent, prior": (lambda: PCNetContent(**SMALL, use_prior=True), painted),
     "AmodalVAE": (

@@ -35,6 +35,7 @@ from amodal_diffusion import (
     PCNetContent,
     PCNetMaskPipeline,
     SingleStagePipeline,
+    ThingNet,
 )
 from pipeline_helpers import tiny_model
 
@@ -125,6 +126,10 @@ OURS = {
     "train_click_segmenter": (
         "ClickSegmenterTask",
         lambda: ClickSegmenterPipeline(ClickSegmenter((4,) * 5, 4, 32), side=64, keep_pointed_at=False),
+    ),
+    "train_thing_net": (
+        "ThingNetTask",
+        lambda: ContentPipeline(PCNetContent((4, 4, 4), sample_size=32), thing_model=ThingNet(4, 64), seam_margin=0),
     ),
     "train_pcnet_c": (
         "ContentTask",
@@ -325,6 +330,11 @@ RECIPES = {
         "block_out_channels": (32, 64, 128, 256, 256), "patch_size": 1, "sample_size": 256,
     },
     # Ours, of no paper.
+    "train_thing_net": {
+        "optimizer": "adamw", "learning_rate": 2e-3, "weight_decay": 0.02, "max_grad_norm": 3.0,
+        "train_batch_size": 16, "max_train_steps": 2_000, "lr_scheduler": "warmup_stable_decay",
+        "lr_decay_fraction": 0.7, "decoder_channels": 48, "sample_size": 384, "crop_size": 320,
+    },
     "train_click_segmenter": {
         "optimizer": "adamw", "learning_rate": 2e-3, "weight_decay": 0.01, "lr_scheduler": "warmup_stable_decay",
         "lr_decay_fraction": 0.7, "train_batch_size": 16, "max_train_steps": 20_000, "max_grad_norm": 5.0,

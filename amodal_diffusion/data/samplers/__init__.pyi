@@ -41,6 +41,8 @@ from .splits import CountedRows as CountedRows
 from .splits import split_bank as split_bank
 from .splits import split_photos as split_photos
 from .splits import split_stream as split_stream
+from .things import ThingBatch as ThingBatch
+from .things import ThingSampler as ThingSampler
 from .true_pairs import MixedOcclusion as MixedOcclusion
 from .true_pairs import OcclusionSource as OcclusionSource
 from .true_pairs import TruePairs as TruePairs

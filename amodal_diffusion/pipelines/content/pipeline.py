@@ -12,18 +12,20 @@ import diffusers
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
 
 from ...crops import crop_images, crop_masks
 from ...display import short_repr
 from ...hub import HUB_KEYS, PipelineFolder, holds_component, resolve_subfolder
 from ...images import denormalize_images, normalize_images
-from ...masks import dilate
+from ...masks import BoolArray, dilate
 from ...models.pcnet_content import PCNetContent
+from ...models.photo.thing_net import ThingNet
 from ...models.pull_push import pull_push
 from ..base import PipelineCallback, check_callback, named_options, take_dtype
 from ..contexts import spread
-from ..inputs import batches, check_choice, check_integer, check_number, to_device
+from ..inputs import batches, check_choice, check_integer, check_number, to_device, to_numpy
 from ..nested import NestedPipeline
 from ..registry import register_pipeline
 from .cutouts import paste_hidden, paste_window, patch_colours, postprocess, to_pixels, to_planes, visible_tile
@@ -54,6 +56,7 @@ _UNIT = 256
 """Side in pixels of the crops that lengths in the settings refer to."""
 
 _SIZE_STEP = 8
+_CELL = 32  # pixels of which the sides of what `thing_model` sees are multiples
 _AT_ONCE = 2**22  # pixels of the windows of holes that wait to be filled; those of a large photo would take much memory
 _INPAINTER_FOLDER = "inpainter"
 
@@ -129,6 +132,8 @@ class ContentPipeline(NestedPipeline):
             the component paint them.
         source_margin: width in pixels of the widest rim beside a hole that is taken for a mixture of colours, where the
             photo shows one (`sources.mixed_rim`): it is neither copied nor looked at.
+        thing_model: says what in a photo is a thing, which is not copied into a background unless that lies amid
+            things (`sources.without_things`); None for nobody.
 
     Raises:
         ValueError, TypeError: naming the setting or the component.
@@ -145,16 +150,18 @@ class ContentPipeline(NestedPipeline):
         (24, 32, 3)
     """
 
-    model_cpu_offload_seq = "model"
-    _optional_components = ["model", "inpainter"]
+    model_cpu_offload_seq = "thing_model->model"
+    _optional_components = ["model", "inpainter", "thing_model"]
 
     model: PCNetContent | None
     inpainter: Any
+    thing_model: ThingNet | None
 
     def __init__(
         self,
         model: PCNetContent | None = None,
         inpainter: Any = None,
+        thing_model: ThingNet | None = None,
         *,
         inpainter_id: str | None = None,
         enlarge_box: float = 3.0,
@@ -176,7 +183,9 @@ class ContentPipeline(NestedPipeline):
             check_filler("filler", filler, model=model is not None, inpainter=inpainter is not None)
         if check_choice("blend_prior", blend_prior, ("smooth", "network")) == "network" and model is inpainter:
             raise ValueError("`blend_prior` 'network' needs a `model` or an `inpainter`.")
-        self.register_modules(model=model, inpainter=inpainter)
+        if thing_model is not None and not isinstance(getattr(thing_model, "_orig_mod", thing_model), ThingNet):
+            raise TypeError(f"`thing_model` must be a ThingNet, got {type(thing_model).__name__}.")
+        self.register_modules(model=model, inpainter=inpainter, thing_model=thing_model)
         self.register_to_config(
             inpainter_id=inpainter_id,
             enlarge_box=check_number("enlarge_box", enlarge_box, 1, 100),
@@ -207,8 +216,8 @@ class ContentPipeline(NestedPipeline):
 
     @property
     def networks(self) -> list[nn.Module]:
-        """The network of this package, where the pipeline has one."""
-        return [] if self.model is None else [self.model]
+        """The networks of this package that the pipeline has."""
+        return [network for network in (self.model, self.thing_model) if network is not None]
 
     @property
     def network(self) -> str | None:
@@ -349,6 +358,9 @@ class ContentPipeline(NestedPipeline):
         if self.inpainter is None:
             return super().to(*args, **kwargs)
         self.inpainter.to(*args, **kwargs)
+        if self.thing_model is not None:
+            kwargs.pop("silence_dtype_warnings", None)
+            self.thing_model.to(*args, **kwargs)
         return self
 
     def set_progress_bar_config(self, **kwargs: Any) -> None:
@@ -643,7 +655,8 @@ class ContentPipeline(NestedPipeline):
             margin, side = 0, 2 * self.background_rim(*size) + 1
             places = [dilate(place, kernel="square", size=side) for place in places]
         # The holes hold the rim whose colours are mixed, too, which would stay as an outline.
-        for place in background_holes(result, places, unknown, avoid, margin):
+        things = self._find_things(photo)
+        for place in background_holes(result, places, unknown, avoid, margin, things):
             suiting = place.suiting_filler(self.network) if chosen == "auto" else chosen
             if low is None and self._needs_network(suiting):
                 on_step = None if callback is None else lambda step, steps, so_far=filled: tell(so_far)
@@ -659,6 +672,25 @@ class ContentPipeline(NestedPipeline):
                 tell(filled)
         tell(1.0)
         return postprocess(result, output_type)
+
+    def _find_things(self, photo: np.ndarray) -> BoolArray | None:
+        """(H, W) bool, where a photo shows things; None where nobody knows."""
+        if self.thing_model is None:
+            return None
+        height, width = photo.shape[:2]
+        scale = min(1.0, self.thing_model.config.sample_size / max(height, width))
+        size = [max(_CELL, round(side * scale / _CELL) * _CELL) for side in (width, height)]
+        pixels = np.array(Image.fromarray(photo).resize(tuple(size), Image.Resampling.BILINEAR))
+        image = normalize_images(torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255)
+        device = self._execution_device if self.inpainter is None else self.thing_model.device
+        try:
+            with self.evaluation_mode():
+                image = image.to(device, self.thing_model.dtype)
+                logits = self.thing_model(image.contiguous(memory_format=torch.channels_last)).logits
+        finally:
+            self.maybe_free_model_hooks()
+        planes = F.interpolate(logits.float(), (height, width), mode="bilinear")
+        return to_numpy(planes[0, 0] > 0)
 
     def _paint_background(
         self,

@@ -33,6 +33,10 @@ _SMALL_PLACE = 0.1  # likewise, of the place of an object
 _ENCLOSED = 0.5  # share of a place's border that lies in a larger one, from which on they are filled as one
 _DOWN = 4.0  # in place of `DOWN`, for backgrounds, where ground, wall and sky lie above one another
 _OUTLINE, _UNIT = 4, 640  # width in pixels of an outline that is not copied, where the photo is so large
+_AMID, _MOST_AMID = (
+    10,
+    0.5,
+)  # pixels at that size beside a hole, and the share of them from which on it lies amid things
 _LEAST_INNER = 0.6  # share of what is seen that lies within
 _FEWEST = 200  # visible pixels of another object that are worth a look
 
@@ -260,6 +264,7 @@ def background_holes(
     unknown: BoolArray | None,
     avoid: BoolArray | None,
     margin: int,
+    things: BoolArray | None = None,
 ) -> Iterator[Hole]:
     """The places of removed objects, in turn: what touches is filled one after the other, the larger first.
 
@@ -274,6 +279,7 @@ def background_holes(
         unknown: (H, W) bool, where the photo holds nothing, or None; one of the places.
         avoid: (H, W) bool, what must not be copied, or None.
         margin: width in pixels of the widest rim around the places that can be trimmed (`mixed_rim`).
+        things: (H, W) bool, what is copied into holes amid things alone, see `without_things`; None for nothing.
 
     Yields:
         Holes whose photos are windows of `photo`; none where all places are empty.
@@ -309,16 +315,49 @@ def background_holes(
         if not mine.any():  # rims of others hold it
             continue
         wider = wider & ~mine
-        where = rows, columns = search_window(mine, usable)
+        near = usable if things is None else without_things(usable, things, mine)
+        where = rows, columns = search_window(mine, near)
         known = ~(mine | wider)[where]
         if not last:
             known &= ~dilate(wider[where], kernel="square", size=2 * _RIM + 1)
         share = np.count_nonzero(mine) / total
         yield Hole(
-            photo[where], mine[where], known, usable[where], where,
+            photo[where], mine[where], known, near[where], where,
             textured="exemplar", share=share, down=_DOWN,
             lines=[line.moved(-rows.start, -columns.start) for line in lines],
         )  # fmt: skip
+
+
+def without_things(usable: BoolArray, things: BoolArray, hole: BoolArray) -> BoolArray:
+    """What may be copied into a hole in the background: no things, which would be seen twice.
+
+    Where most of what lies beside the hole is things, such as the table below a cup or a crowd, it goes on behind the
+    hole, and is copied.
+
+    Args:
+        usable: (H, W) bool, what else may be copied.
+        things: (H, W) bool.
+        hole: (H, W) bool, not empty.
+
+    Returns:
+        (H, W) bool; `usable` itself amid things, and where nothing else is usable.
+
+    Example:
+        >>> hole, things = np.zeros((2, 40, 40), bool)
+        >>> hole[10:20, 10:20] = things[:, 30:] = True
+        >>> without_things(~hole, things, hole)[0, [20, 35]]
+        array([ True, False])
+        >>> without_things(~hole, ~hole, hole).all()
+        np.False_
+    """
+    reach = max(4 * _RIM, round(_AMID * max(hole.shape) / _UNIT))
+    x, y, w, h = mask_boxes(hole[None])[0].tolist()
+    where = (slice(max(0, y - reach), y + h + reach), slice(max(0, x - reach), x + w + reach))
+    beside = dilate(hole[where], kernel="square", size=2 * reach + 1) & usable[where]
+    if np.count_nonzero(beside & things[where]) > _MOST_AMID * np.count_nonzero(beside):
+        return usable
+    left: BoolArray = usable & ~dilate(things, kernel="square", size=3)
+    return left if left.any() else usable
 
 
 def _turns(places: Sequence[BoolArray], hole: BoolArray) -> list[BoolArray]:

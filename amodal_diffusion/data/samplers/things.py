@@ -1,0 +1,177 @@
+"""Photos and where they show things, to train a network that tells things from ground, walls and sky.
+
+Needs OpenCV (extra `train`).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ...display import short_repr
+from ...images import normalize_images
+from ...masks import BoolArray, decode_rle
+from ..photos import encoded_photos, load_row_photo
+from ..synthesis import mix_seed
+
+_FILL = (124, 116, 104)  # ImageNet's mean, beside the photo
+_LEAST_SIDE = 0.5  # of a crop, in longer sides of the photo
+_WHOLE = 0.25  # share of the crops that show the whole photo
+
+
+@dataclass
+class ThingBatch:
+    """Crops of photos and where they show things.
+
+    Args:
+        image: (B, 3, S, S) float32, ImageNet-normalised.
+        target: (B, 1, S, S) float32 in {0, 1}, the things.
+        known: (B, 1, S, S) float32 in {0, 1}, where the target is known.
+
+    Example:
+        >>> ThingBatch(torch.zeros(2, 3, 8, 8), torch.zeros(2, 1, 8, 8), torch.ones(2, 1, 8, 8))
+        ThingBatch(image=float32 (2, 3, 8, 8), target=float32 (2, 1, 8, 8), known=float32 (2, 1, 8, 8))
+    """
+
+    image: Tensor
+    target: Tensor
+    known: Tensor
+
+    __repr__ = short_repr
+
+
+class ThingSampler:
+    """Draws batches from the rows of data sets with photos; each is a function of (seed, step, process).
+
+    Things are whatever has a mask, crowds too. Photos are equally likely. A quarter of the crops shows the whole photo,
+    the others a square of half its longer side and more, mirrored and of another brightness at random.
+
+    Args:
+        sources: rows of the schema, with photos, of each data set.
+        complete: for each data set, every thing in its photos has a mask; else what has none is not known.
+        size: side S of the crops.
+        seed, process_index: of all draws.
+        max_side: photos are brought to this longer side before they are cut.
+
+    Raises:
+        ValueError: no photo.
+
+    Example:
+        >>> from PIL import Image
+        >>> from amodal_diffusion.data import read_annotations
+        >>> content = {"images": [{"id": 1, "file_name": "1.png", "height": 40, "width": 40}], "annotations": [{"id": 1,
+        ...     "image_id": 1, "category_id": 1, "segmentation": [[5, 5, 30, 5, 30, 30, 5, 30]], "iscrowd": 0}]}
+        >>> rows = [row | {"image": Image.new("RGB", (40, 40))} for row in read_annotations(content)]
+        >>> batch = ThingSampler([rows, rows], [True, False], size=64).sample(step=0, batch_size=2)
+        >>> batch.image.shape, bool(batch.target.any()), bool(batch.known.all())
+        (torch.Size([2, 3, 64, 64]), True, False)
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Any],
+        complete: Sequence[bool],
+        size: int,
+        *,
+        seed: int = 0,
+        process_index: int = 0,
+        max_side: int = 640,
+    ) -> None:
+        self.sources, self.complete = [encoded_photos(rows) for rows in sources], list(complete)
+        self.size, self.max_side, self.seed, self.process_index = size, max_side, seed, process_index
+        self.photos = [(source, row) for source, rows in enumerate(self.sources) for row in range(len(rows))]
+        if not self.photos:
+            raise ValueError("`sources` must hold a photo.")
+
+    def sample(self, step: int, batch_size: int) -> ThingBatch:
+        """The batch of `step`."""
+        rng = np.random.default_rng(mix_seed(self.seed, step, self.process_index))
+        return self._batch([self.photos[int(rng.integers(len(self.photos)))] for _ in range(batch_size)], rng)
+
+    def whole(self, start: int, count: int) -> ThingBatch:
+        """Some photos in their order, each as a whole."""
+        return self._batch(self.photos[start : start + count], None)
+
+    def _batch(self, chosen: Sequence[tuple[int, int]], rng: np.random.Generator | None) -> ThingBatch:
+        crops = []
+        for source, row in chosen:
+            photo, things = read_things(self.sources[source][row], self.max_side)
+            crops.append(crop_things(photo, things, self.complete[source], self.size, rng))
+        pixels, targets, known = (np.stack(parts) for parts in zip(*crops, strict=True))
+        image = normalize_images(torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255)
+        return ThingBatch(image, *(torch.from_numpy(planes)[:, None].float() for planes in (targets, known)))
+
+
+def read_things(row: Mapping[str, Any], max_side: int) -> tuple[npt.NDArray[np.uint8], BoolArray]:
+    """A photo (H, W, 3) uint8 with its longer side at most at `max_side`, and (H, W) bool, where it shows things.
+
+    Example:
+        >>> from PIL import Image
+        >>> from amodal_diffusion.masks import encode_rle
+        >>> row = {"image_id": 1, "source": "mine", "file_name": "1.png", "height": 40, "width": 40}
+        >>> row |= {"image": Image.new("L", (40, 40)), "objects": [{"modal_mask": encode_rle(np.eye(40, dtype=bool))}]}
+        >>> photo, things = read_things(row, max_side=20)
+        >>> photo.shape, things.shape
+        ((20, 20, 3), (20, 20))
+    """
+    import cv2
+
+    photo = np.asarray(load_row_photo(row))
+    things: BoolArray = np.zeros(photo.shape[:2], bool)
+    for item in row["objects"]:
+        things |= decode_rle(item["modal_mask"])
+    scale = max_side / max(things.shape)
+    if scale < 1:
+        size = (max(1, round(photo.shape[1] * scale)), max(1, round(photo.shape[0] * scale)))
+        photo = cv2.resize(photo, size, interpolation=cv2.INTER_AREA)
+        things = cv2.resize(things.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
+    return photo, things
+
+
+def crop_things(
+    photo: npt.NDArray[np.uint8], things: BoolArray, complete: bool, size: int, rng: np.random.Generator | None
+) -> tuple[npt.NDArray[np.uint8], BoolArray, BoolArray]:
+    """A square of a photo: its pixels, where it shows things, and where that is known.
+
+    Args:
+        photo: (H, W, 3) uint8.
+        things: (H, W) bool.
+        complete: everything else is no thing; False: nobody knows.
+        size: side S of the square.
+        rng: draws it; None shows the whole photo as it is.
+
+    Returns:
+        (S, S, 3) uint8, (S, S) bool, and (S, S) bool, which is not the part beside the photo.
+
+    Example:
+        >>> crop, target, known = crop_things(np.zeros((20, 40, 3), np.uint8), np.ones((20, 40), bool), True, 32, None)
+        >>> crop.shape, int(target.sum()), int(known.sum())
+        ((32, 32, 3), 512, 512)
+    """
+    import cv2
+
+    height, width = things.shape
+    side, middle = float(max(height, width)), np.array([width / 2, height / 2])
+    if rng is not None and rng.random() >= _WHOLE:
+        side *= rng.uniform(_LEAST_SIDE, 1)
+        spare = np.maximum(np.array([width, height]) - side, 0)
+        middle = middle + rng.uniform(-0.5, 0.5, 2) * spare
+    scale = size / side
+    affine = np.hstack([np.eye(2) * scale, (size / 2 - middle * scale)[:, None]])
+    affine[:, 2] += 0.5 * (scale - 1)  # of the middles of pixels
+    if rng is not None and rng.random() < 0.5:
+        affine[0] = [-affine[0, 0], 0, size - 1 - affine[0, 2]]
+    how = cv2.INTER_AREA if scale < 0.5 else cv2.INTER_LINEAR
+    crop = cv2.warpAffine(photo, affine, (size, size), flags=how, borderValue=_FILL)
+    planes = [things, np.ones_like(things) if complete else things]
+    target, known = (
+        cv2.warpAffine(plane.astype(np.uint8), affine, (size, size), flags=cv2.INTER_NEAREST) > 0 for plane in planes
+    )
+    if rng is not None:
+        light = crop.astype(np.float32) * rng.uniform(0.75, 1.25) + rng.uniform(-20, 20)
+        crop = light.clip(0, 255).astype(np.uint8)
+    return crop, target, known
