@@ -72,6 +72,8 @@ SMALL = {
     "--latent_channels 4 --synthesis_size 32 --image_size 32",
     "train_photo_pcnet_m": f"{SHORT} --mask_network runs/pcnet-m --reduced_channels 4 --true_validation_photos 2",
     "train_click_segmenter": f"{SHORT} --decoder_channels 4,4,4,4,4 --embedding_channels 4 --sample_size 64",
+    "train_thing_net": "--max_train_steps 2 --train_batch_size 2 --validation_fraction 0.4 --validation_samples 4 "
+    "--decoder_channels 4 --sample_size 64 --crop_size 64",
     "make-rooms": "--rooms 1 --views 1 --size 64",
     "train_instance_segmenter": "--max_train_steps 2 --train_batch_size 2 --validation_fraction 0.4 --image_size 64 "
     "--hidden_dim 32 --num_queries 6",
