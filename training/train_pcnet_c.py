@@ -159,7 +159,9 @@ class ContentTask(Task):
     def __init__(self, args: ContentArguments) -> None:
         self.args = args
         self.weights = args.loss_weights()
-        self.model = _make_model(args)
+        pretrained = args.pretrained_pipeline and ContentPipeline.from_pretrained(args.pretrained_pipeline)
+        self.model = _make_model(args, pretrained)
+        self.thing_model = pretrained.thing_model if pretrained else None
         size = self.model.config.sample_size
         if size % self.model.multiple:
             raise ValueError(f"`--sample_size` must be a multiple of {self.model.multiple}, got {size}.")
@@ -259,7 +261,8 @@ class ContentTask(Task):
         return Validation(figures, {"held_out": picture} if picture is not None else {})
 
     def build_pipeline(self, model: nn.Module) -> ContentPipeline:
-        return ContentPipeline(model=model, **self.settings | {"enlarge_box": self.recipe.enlarge_box})
+        settings = self.settings | {"enlarge_box": self.recipe.enlarge_box}
+        return ContentPipeline(model=model, thing_model=self.thing_model, **settings)
 
     def card(self) -> dict[str, Any]:
         args = self.args
@@ -338,12 +341,12 @@ def find_perceptual_network(name: str) -> PerceptualNetwork | None:
         return None
 
 
-def _make_model(args: ContentArguments) -> PCNetContent:
-    if not args.pretrained_pipeline:
+def _make_model(args: ContentArguments, pretrained: ContentPipeline | None) -> PCNetContent:
+    if not pretrained:
         size = args.sample_size or default_of(PCNetContent, "sample_size")
         options = {"use_prior": args.use_prior, "class_conditioned": args.class_conditioned}
         return PCNetContent(args.block_out_channels, sample_size=size, **options)
-    model = ContentPipeline.from_pretrained(args.pretrained_pipeline).model
+    model = pretrained.model
     if model is None:
         raise ValueError(f"`--pretrained_pipeline` {args.pretrained_pipeline!r} holds no PCNet-C to train.")
     if args.class_conditioned and not model.config.class_conditioned:

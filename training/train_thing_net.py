@@ -37,7 +37,7 @@ from amodal_diffusion.data.samplers import Prefetcher, ThingBatch, ThingSampler
 
 logger = logging.getLogger(__name__)
 
-_PICTURES = 8  # photos in the picture of a validation
+_PICTURES, _PICTURE_SIDE = 8, 256  # photos in the picture of a validation, and their longer side
 
 
 @dataclass(kw_only=True)
@@ -54,8 +54,10 @@ class NetworkArguments:
     _argument_group_name: ClassVar[str] = "network"
 
     pretrained_pipeline: str | None = flag(None, "ContentPipeline that gets the network; its own one is trained on.")
-    decoder_channels: int = flag(default_of(ThingNet, "decoder_channels"))
-    sample_size: int = flag(default_of(ThingNet, "sample_size"), "Longer side of photos, a multiple of 32.")
+    decoder_channels: int = flag(default_of(ThingNet, "decoder_channels"), "Of a new network.")
+    sample_size: int = flag(
+        default_of(ThingNet, "sample_size"), "Longer side of photos, of a new network; multiple of 32."
+    )
     crop_size: int = flag(320, "Side of the crops, a multiple of 32.")
 
 
@@ -117,7 +119,7 @@ class ThingNetTask(Task):
         complete = [path not in args.incomplete_dataset for path in args.dataset]
         place = {"seed": args.seed, "process_index": accelerator.process_index}
         self.sampler = ThingSampler(training, complete, args.crop_size, **place)
-        self.held_out = ThingSampler(held_out, complete, args.sample_size)
+        self.held_out = ThingSampler(held_out, complete, self.model.config.sample_size)
         self.batches = Prefetcher(self.sampler.sample)
         self.counts = [
             (source_name(path), len(rows), whole)
@@ -138,21 +140,20 @@ class ThingNetTask(Task):
     def validate(self, model: nn.Module, step: int) -> Validation:
         """IoU of things in percent, over the known pixels of whole photos held out where not everything is a thing."""
         photos = len(self.held_out.photos)
-        every = max(1, photos // self.args.validation_samples)
         common, union = 0, 0
-        shown: list[tuple[Tensor, Tensor, Tensor]] = []
-        for start in range(0, photos, every):
-            batch = self._move(self.held_out.whole(start, 1))
+        shown: list[Tensor] = []
+        for index in range(0, photos, max(1, -(-photos // self.args.validation_samples))):
+            batch = self._move(self.held_out.whole(index))
             with self.autocast():
                 logits = model(batch.image).logits.float()
             found, truth, known = logits > 0, batch.target > 0.5, batch.known > 0.5
             if len(shown) < _PICTURES:
-                shown.append((batch.known, batch.target, logits.sigmoid()))
+                shown.append(_in_square(torch.cat([batch.known, batch.target, logits.sigmoid()], 1)))
             if bool((known & ~truth).any()):
                 common += int((found & truth & known).sum())
                 union += int(((found | truth) & known).sum())
-        known, target, likely = (torch.cat(planes) for planes in zip(*shown, strict=True))
-        pictures = {"things": mask_grid(torch.zeros_like(known), known, target, likely)}
+        beside, target, likely = torch.cat(shown).split(1, dim=1)
+        pictures = {"things": mask_grid(torch.zeros_like(beside), beside, target, likely)}
         return Validation({"iou": 100 * common / max(1, union)}, pictures)
 
     def build_pipeline(self, model: nn.Module) -> ContentPipeline:
@@ -173,6 +174,14 @@ class ThingNetTask(Task):
                 for name, count, whole in self.counts
             ],
         }
+
+
+def _in_square(planes: Tensor) -> Tensor:
+    """(1, C, h, w) as (1, C, `_PICTURE_SIDE`, `_PICTURE_SIDE`), 0 beside it."""
+    scale = _PICTURE_SIDE / max(planes.shape[-2:])
+    height, width = (max(1, round(side * scale)) for side in planes.shape[-2:])
+    small = F.interpolate(planes, (height, width), mode="bilinear", antialias=True)
+    return F.pad(small, (0, _PICTURE_SIDE - width, 0, _PICTURE_SIDE - height))
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -14,6 +14,7 @@ class MaskModelOutput(BaseOutput):
 
     Args:
         logits: (B, C, h, w) floating point, at the resolution of the input masks; each network says what C stands for.
+        features: of the photo, where a network was asked to give them back; see `PhotoPCNetMask`.
 
     Example:
         >>> output = MaskModelOutput(logits=torch.zeros(1, 2, 8, 8))
@@ -22,5 +23,6 @@ class MaskModelOutput(BaseOutput):
     """
 
     logits: torch.Tensor
+    features: tuple[torch.Tensor, ...] | None = None
 
     __repr__ = short_repr

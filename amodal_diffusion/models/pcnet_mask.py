@@ -192,24 +192,10 @@ class PhotoPCNetMask(CheckedModel, ConfigMixin):
             last[name][: 2 * pixels] = value
         unet.conv_out.load_state_dict(last)
 
-    def encode_image(self, image: Tensor, shown: Tensor | None = None) -> list[Tensor]:
-        """The feature maps of photos, which no mask changes: they go for any number of calls.
-
-        Args:
-            image: (B, 3, h, w) ImageNet-normalised RGB.
-            shown: (B,) bool, which objects come with a photo: the maps of the others are 0. None for all.
-
-        Returns:
-            (B, C, h / s, w / s) each, deepest level first.
-        """
-        if shown is None or bool(shown.all()):
-            maps = self.image_encoder(image, levels=5).feature_maps
-            return list(maps[::-1][: len(self.unet.reduce_blocks)])
-        features = self._no_features(image)
-        if shown.any():
-            for feature, some in zip(features, self.encode_image(image[shown]), strict=True):
-                feature[shown] = some.to(self.dtype)
-        return features
+    def encode_image(self, image: Tensor) -> list[Tensor]:
+        """(B, 3, h, w) ImageNet-normalised RGB -> its feature maps, deepest level first."""
+        maps = self.image_encoder(image, levels=5).feature_maps
+        return list(maps[::-1][: len(self.unet.reduce_blocks)])
 
     def add_categories(self, features: list[Tensor], category_ids: Tensor | None) -> list[Tensor]:
         """The feature maps of B objects with what the network has learned of their categories, (B,) int64 or None."""
@@ -237,6 +223,7 @@ class PhotoPCNetMask(CheckedModel, ConfigMixin):
         shown: Tensor | None = None,
         category_ids: Tensor | None = None,
         features: Sequence[Tensor] | None = None,
+        return_features: bool = False,
         return_dict: bool = True,
     ) -> MaskModelOutput | tuple[Tensor]:
         """Predict the logits of the completed mask, and of what is in front of the object.
@@ -249,7 +236,8 @@ class PhotoPCNetMask(CheckedModel, ConfigMixin):
             shown: (B,) bool, which objects come with a photo; None for all.
             category_ids: (B,) int64, numbers of `categories` from 1, 0 for an object of another one; None for all 0.
                 Without influence where the network knows no categories.
-            features: what `encode_image` gives, instead of `image` and `shown`.
+            features: of the photo, which an earlier call gave back, instead of `image` and `shown`.
+            return_features: give the features of the photo back, in the `MaskModelOutput`; no mask changes them.
             return_dict: return a `MaskModelOutput` instead of a tuple.
 
         Returns:
@@ -258,12 +246,13 @@ class PhotoPCNetMask(CheckedModel, ConfigMixin):
             of the object. It says something where the eraser is.
 
         Raises:
-            ValueError: where shapes differ, h or w is no multiple of `patch_size`, an id is none of a category, or both
-                `image` and `features` are given.
+            ValueError: where shapes differ, h or w is no multiple of `patch_size`, an id is none of a category, or
+                `features` come with `image` or `shown`.
         """
         check_mask_plane("mask", mask, self.config.patch_size)
-        if image is not None and features is not None:
-            raise ValueError("`image` must be None where `features` are given.")
+        for name, value in (("image", image), ("shown", shown)):
+            if features is not None and value is not None:
+                raise ValueError(f"`{name}` must be None where `features` are given.")
         front = torch.zeros_like(mask) if front is None else front
         for name, plane in (("eraser", eraser), ("front", front)):
             check_mask_plane(name, plane, self.config.patch_size, mask.shape)
@@ -272,14 +261,22 @@ class PhotoPCNetMask(CheckedModel, ConfigMixin):
             raise ValueError(f"`image` must have shape {(batch, 3, height, width)}, got {tuple(image.shape)}.")
         planes = torch.cat([mask, eraser.to(mask.dtype), front.to(mask.dtype)], dim=1)
         if features is None:
-            features = self._no_features(mask) if image is None else self.encode_image(image.to(self.dtype), shown)
+            features = self._features(mask, image, shown)
         logits = self.unet(planes.to(self.dtype), self.add_categories(list(features), category_ids))
-        return MaskModelOutput(logits=logits) if return_dict else (logits,)
+        if not return_dict:
+            return (logits,)
+        return MaskModelOutput(logits=logits, features=tuple(features) if return_features else None)
 
-    def _no_features(self, crops: Tensor) -> list[Tensor]:
-        """The feature maps of no photo, for crops (B, C, h, w): 0."""
-        batch, _, height, width = crops.shape
-        return [
-            crops.new_zeros(batch, channels, -(-height // 2**level), -(-width // 2**level), dtype=self.dtype)
+    def _features(self, mask: Tensor, image: Tensor | None, shown: Tensor | None) -> list[Tensor]:
+        """The feature maps of the photo, deepest level first; 0 for an object without photo."""
+        if image is not None and shown is None:
+            return self.encode_image(image.to(self.dtype))
+        batch, _, height, width = mask.shape
+        features = [
+            mask.new_zeros(batch, channels, -(-height // 2**level), -(-width // 2**level), dtype=self.dtype)
             for level, channels in list(enumerate(EfficientNetLite0.feature_channels, start=1))[::-1]
         ][: len(self.unet.reduce_blocks)]
+        if image is not None and shown is not None and shown.any():
+            for feature, some in zip(features, self.encode_image(image[shown].to(self.dtype)), strict=True):
+                feature[shown] = some.to(self.dtype)
+        return features

@@ -6,7 +6,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TypeVar
 
 import torch
@@ -91,11 +91,14 @@ def work_beside(work: Callable[[], _Result], at_once: bool = True) -> Iterator[C
         share, jobs = max(1, threads // 2), queue.SimpleQueue[Callable[[], None] | None]()
         result: Future[_Result] = Future()
 
+        modes = _modes()
+
         def alone() -> None:
             torch.set_num_threads(share)  # of this thread
-            _settle(result, work)
-            while (job := jobs.get()) is not None:
-                job()
+            with modes():
+                _settle(result, work)
+                while (job := jobs.get()) is not None:
+                    job()
 
         mine, interval = threading.get_ident(), sys.getswitchinterval()
         with ThreadPoolExecutor(1) as pool:
@@ -123,15 +126,15 @@ def spread(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iter
 
     Yields:
         An item and its result, in the order in which they are done; or raises what the function raised. What is left
-        when the caller no longer asks is not begun.
+        when the caller no longer asks is not begun, and what the other thread has begun is waited for.
 
     Example:
         >>> sorted(spread(abs, [-3, 2]))
         [(-3, 3), (2, 2)]
     """
-    left, told = list(items)[::-1], torch.is_grad_enabled()
+    left, modes = list(items)[::-1], _modes()
     done: queue.SimpleQueue[tuple[_Item, Future[_Result]]] = queue.SimpleQueue()
-    count = len(left)
+    waiting = len(left)
 
     def one() -> None:
         try:
@@ -139,22 +142,43 @@ def spread(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iter
         except IndexError:  # the other thread has taken the last one
             return
         result: Future[_Result] = Future()
-        with torch.set_grad_enabled(told):
+        with modes():
             _settle(result, lambda: function(item))
         done.put((item, result))
 
     jobs = _helped.get(threading.get_ident())
     if jobs is not None:
-        for _ in range(count - 1):
+        for _ in left[1:]:
             jobs.put(one)
     try:
-        for _ in range(count):
+        while waiting:
             if done.empty():
                 one()
             item, result = done.get()
+            waiting -= 1
             yield item, result.result()
     finally:
-        left.clear()
+        while left:
+            with suppress(IndexError):  # taken at this moment
+                left.pop()
+                waiting -= 1
+        for _ in range(waiting):  # what the other thread has begun
+            done.get()
+
+
+def _modes() -> Callable[[], ExitStack]:
+    """What brings torch's modes of this thread, which threads have each for themselves, to another one."""
+    inference, grad = torch.is_inference_mode_enabled(), torch.is_grad_enabled()
+    cast, dtype = torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")
+
+    def enter() -> ExitStack:
+        stack = ExitStack()
+        stack.enter_context(torch.inference_mode(inference))
+        stack.enter_context(torch.set_grad_enabled(grad))
+        stack.enter_context(torch.autocast("cpu", dtype=dtype, enabled=cast))
+        return stack
+
+    return enter
 
 
 def _settle(result: "Future[_Result]", work: Callable[[], _Result]) -> None:

@@ -249,6 +249,8 @@ def _photo_pcnet_mask(network: "PhotoPCNetMask") -> dict[str, Graph]:
         return (network.unet(planes, network.add_categories(features, given.get("category_ids"))),)
 
     def read(given: dict[str, Any]) -> dict[str, Tensor]:
+        if given["features"] is not None:
+            raise ValueError("`features` must be None: an engine looks at the photo in every call.")
         mask, image, shown = given["mask"], given["image"], given["shown"]
         if shown is None:
             shown = torch.full(mask.shape[:1], image is not None)

@@ -60,8 +60,10 @@ def test_every_input_matters_and_a_missing_photo_is_none(model):
     torch.testing.assert_close(some[~shown], nothing[~shown])
     torch.testing.assert_close(model(mask, eraser, image=photo(), shown=~shown & shown).logits, nothing)
     for known, answer in ((None, expected), (shown, some), (~shown & shown, nothing)):
-        features = model.encode_image(photo(), known)
-        torch.testing.assert_close(model(mask, eraser, features=features).logits, answer)
+        given = model(mask, eraser, image=photo(), shown=known, return_features=True)
+        torch.testing.assert_close(given.logits, answer)
+        torch.testing.assert_close(model(mask, eraser, features=given.features).logits, answer)
+    assert model(mask, eraser, image=photo()).features is None
     (tensor,) = model(mask, eraser, return_dict=False)
     torch.testing.assert_close(tensor, nothing)
 
@@ -76,8 +78,9 @@ def test_wrong_inputs_are_named(model):
     ):
         with pytest.raises(ValueError, match=message):
             model(*inputs)
-    with pytest.raises(ValueError, match="`image` must be None where `features` are given"):
-        model(mask, eraser, image=photo(), features=model.encode_image(photo()))
+    for name, value in (("image", photo()), ("shown", torch.ones(3, dtype=torch.bool))):
+        with pytest.raises(ValueError, match=f"`{name}` must be None where `features` are given"):
+            model(mask, eraser, features=model.encode_image(photo()), **{name: value})
     with pytest.raises(ValueError, match="`patch_size` must divide `sample_size`"):
         PhotoPCNetMask(patch_size=3, **WIDTHS)
 

@@ -154,6 +154,45 @@ def test_what_is_spread_ends_when_nobody_asks_any_more():
     assert len(done) == count < 50
 
 
+def test_what_is_begun_is_waited_for():
+    begun, told = threading.Event(), []
+    main = threading.current_thread()
+
+    def one(number):
+        if threading.current_thread() is main:
+            assert begun.wait(20)
+            raise KeyError(number)
+        begun.set()
+        time.sleep(0.1)
+        told.append("done")
+
+    with work_beside(lambda: None) as result:
+        result()
+        with pytest.raises(KeyError):
+            list(spread(one, range(2)))
+        told.append("left")
+    assert told == ["done", "left"]
+
+
+@pytest.mark.parametrize("kind", ["inference", "autocast", "grad"])
+def test_the_thread_beside_has_torchs_modes_of_this_one(kind):
+    modes = {
+        "inference": torch.inference_mode(),
+        "autocast": torch.autocast("cpu", dtype=torch.bfloat16),
+        "grad": torch.no_grad(),
+    }
+
+    def told(_=None):
+        product = torch.ones(2, 2) @ torch.ones(2, 2)
+        return product.dtype, torch.is_inference_mode_enabled(), torch.is_grad_enabled()
+
+    both = threading.Barrier(2, timeout=20)
+    with modes[kind], work_beside(told) as result:
+        expected = told()
+        assert result() == expected
+        assert {answer for _, answer in spread(lambda _: (both.wait(), told())[1], range(4))} == {expected}
+
+
 @contextmanager
 def pipelines_log_at(level):
     log = logging.getLogger("amodal_diffusion.pipelines")

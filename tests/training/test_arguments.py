@@ -133,7 +133,9 @@ OURS = {
     ),
     "train_pcnet_c": (
         "ContentTask",
-        lambda: ContentPipeline(PCNetContent((4, 4, 4), sample_size=32), seam_margin=0, filler="smooth"),
+        lambda: ContentPipeline(
+            PCNetContent((4, 4, 4), sample_size=32), thing_model=ThingNet(4, 64), seam_margin=0, filler="smooth"
+        ),
     ),
     "train_amodal_vae": (
         "AmodalVAETask",
@@ -159,6 +161,9 @@ def test_what_is_trained_on_keeps_its_settings_and_says_nothing_of_this_machine(
     task = getattr(importlib.import_module(name), kind)(arguments(name, *given), *stage)
     after = task.build_pipeline(task.model)
     assert after.settings == before.settings != type(before)(**before.components).settings
+    assert {part for part, value in after.components.items() if value is not None} == {
+        part for part, value in before.components.items() if value is not None
+    }
     after.save_pretrained(tmp_path / "after")
     for file in (tmp_path / "after").rglob("*.json"):
         assert "_name_or_path" not in file.read_text() and str(tmp_path) not in file.read_text(), file

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ...display import short_repr
 from ...images import normalize_images
 from ...masks import BoolArray, decode_rle
+from ...models.photo.thing_net import photo_for_things
 from ..photos import encoded_photos, load_row_photo
 from ..synthesis import mix_seed
 
@@ -30,7 +32,8 @@ class ThingBatch:
     Args:
         image: (B, 3, S, S) float32, ImageNet-normalised.
         target: (B, 1, S, S) float32 in {0, 1}, the things.
-        known: (B, 1, S, S) float32 in {0, 1}, where the target is known.
+        known: (B, 1, S, S) float32 in {0, 1}, where the target is known: not beside the photo, and only at the things
+            where not every thing has a mask.
 
     Example:
         >>> ThingBatch(torch.zeros(2, 3, 8, 8), torch.zeros(2, 1, 8, 8), torch.ones(2, 1, 8, 8))
@@ -55,7 +58,6 @@ class ThingSampler:
         complete: for each data set, every thing in its photos has a mask; else what has none is not known.
         size: side S of the crops.
         seed, process_index: of all draws.
-        max_side: photos are brought to this longer side before they are cut.
 
     Raises:
         ValueError: no photo.
@@ -79,10 +81,9 @@ class ThingSampler:
         *,
         seed: int = 0,
         process_index: int = 0,
-        max_side: int = 640,
     ) -> None:
         self.sources, self.complete = [encoded_photos(rows) for rows in sources], list(complete)
-        self.size, self.max_side, self.seed, self.process_index = size, max_side, seed, process_index
+        self.size, self.seed, self.process_index = size, seed, process_index
         self.photos = [(source, row) for source, rows in enumerate(self.sources) for row in range(len(rows))]
         if not self.photos:
             raise ValueError("`sources` must hold a photo.")
@@ -90,23 +91,25 @@ class ThingSampler:
     def sample(self, step: int, batch_size: int) -> ThingBatch:
         """The batch of `step`."""
         rng = np.random.default_rng(mix_seed(self.seed, step, self.process_index))
-        return self._batch([self.photos[int(rng.integers(len(self.photos)))] for _ in range(batch_size)], rng)
-
-    def whole(self, start: int, count: int) -> ThingBatch:
-        """Some photos in their order, each as a whole."""
-        return self._batch(self.photos[start : start + count], None)
-
-    def _batch(self, chosen: Sequence[tuple[int, int]], rng: np.random.Generator | None) -> ThingBatch:
         crops = []
-        for source, row in chosen:
-            photo, things = read_things(self.sources[source][row], self.max_side)
+        for source, row in (self.photos[int(rng.integers(len(self.photos)))] for _ in range(batch_size)):
+            # No crop is then made smaller than it is read by more than half, which would alias.
+            photo, things = read_things(self.sources[source][row], 2 * self.size)
             crops.append(crop_things(photo, things, self.complete[source], self.size, rng))
         pixels, targets, known = (np.stack(parts) for parts in zip(*crops, strict=True))
         image = normalize_images(torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255)
         return ThingBatch(image, *(torch.from_numpy(planes)[:, None].float() for planes in (targets, known)))
 
+    def whole(self, index: int) -> ThingBatch:
+        """One photo as a whole, (1, 3, h, w), as pipelines show it to a network of this `size` (`photo_for_things`)."""
+        source, row = self.photos[index]
+        photo, things = read_things(self.sources[source][row], None)
+        image = photo_for_things(photo, self.size)
+        target = F.interpolate(torch.from_numpy(things)[None, None].float(), image.shape[-2:], mode="nearest-exact")
+        return ThingBatch(image, target, torch.ones_like(target) if self.complete[source] else target)
 
-def read_things(row: Mapping[str, Any], max_side: int) -> tuple[npt.NDArray[np.uint8], BoolArray]:
+
+def read_things(row: Mapping[str, Any], max_side: int | None) -> tuple[npt.NDArray[np.uint8], BoolArray]:
     """A photo (H, W, 3) uint8 with its longer side at most at `max_side`, and (H, W) bool, where it shows things.
 
     Example:
@@ -124,7 +127,7 @@ def read_things(row: Mapping[str, Any], max_side: int) -> tuple[npt.NDArray[np.u
     things: BoolArray = np.zeros(photo.shape[:2], bool)
     for item in row["objects"]:
         things |= decode_rle(item["modal_mask"])
-    scale = max_side / max(things.shape)
+    scale = 1 if max_side is None else max_side / max(things.shape)
     if scale < 1:
         size = (max(1, round(photo.shape[1] * scale)), max(1, round(photo.shape[0] * scale)))
         photo = cv2.resize(photo, size, interpolation=cv2.INTER_AREA)
@@ -133,45 +136,43 @@ def read_things(row: Mapping[str, Any], max_side: int) -> tuple[npt.NDArray[np.u
 
 
 def crop_things(
-    photo: npt.NDArray[np.uint8], things: BoolArray, complete: bool, size: int, rng: np.random.Generator | None
+    photo: npt.NDArray[np.uint8], things: BoolArray, complete: bool, size: int, rng: np.random.Generator
 ) -> tuple[npt.NDArray[np.uint8], BoolArray, BoolArray]:
-    """A square of a photo: its pixels, where it shows things, and where that is known.
+    """A random square of a photo: its pixels, where it shows things, and where that is known.
 
     Args:
         photo: (H, W, 3) uint8.
         things: (H, W) bool.
         complete: everything else is no thing; False: nobody knows.
         size: side S of the square.
-        rng: draws it; None shows the whole photo as it is.
+        rng: draws it, and in a quarter of the cases the whole photo.
 
     Returns:
         (S, S, 3) uint8, (S, S) bool, and (S, S) bool, which is not the part beside the photo.
 
     Example:
-        >>> crop, target, known = crop_things(np.zeros((20, 40, 3), np.uint8), np.ones((20, 40), bool), True, 32, None)
-        >>> crop.shape, int(target.sum()), int(known.sum())
-        ((32, 32, 3), 512, 512)
+        >>> photo, things = np.zeros((20, 40, 3), np.uint8), np.ones((20, 40), bool)
+        >>> crop, target, known = crop_things(photo, things, True, 32, np.random.default_rng(0))
+        >>> crop.shape, target.shape, bool((target == known).all())
+        ((32, 32, 3), (32, 32), True)
     """
     import cv2
 
     height, width = things.shape
     side, middle = float(max(height, width)), np.array([width / 2, height / 2])
-    if rng is not None and rng.random() >= _WHOLE:
+    if rng.random() >= _WHOLE:
         side *= rng.uniform(_LEAST_SIDE, 1)
         spare = np.maximum(np.array([width, height]) - side, 0)
         middle = middle + rng.uniform(-0.5, 0.5, 2) * spare
     scale = size / side
     affine = np.hstack([np.eye(2) * scale, (size / 2 - middle * scale)[:, None]])
     affine[:, 2] += 0.5 * (scale - 1)  # of the middles of pixels
-    if rng is not None and rng.random() < 0.5:
+    if rng.random() < 0.5:
         affine[0] = [-affine[0, 0], 0, size - 1 - affine[0, 2]]
-    how = cv2.INTER_AREA if scale < 0.5 else cv2.INTER_LINEAR
-    crop = cv2.warpAffine(photo, affine, (size, size), flags=how, borderValue=_FILL)
+    crop = cv2.warpAffine(photo, affine, (size, size), flags=cv2.INTER_LINEAR, borderValue=_FILL)
     planes = [things, np.ones_like(things) if complete else things]
     target, known = (
         cv2.warpAffine(plane.astype(np.uint8), affine, (size, size), flags=cv2.INTER_NEAREST) > 0 for plane in planes
     )
-    if rng is not None:
-        light = crop.astype(np.float32) * rng.uniform(0.75, 1.25) + rng.uniform(-20, 20)
-        crop = light.clip(0, 255).astype(np.uint8)
-    return crop, target, known
+    light = crop.astype(np.float32) * rng.uniform(0.75, 1.25) + rng.uniform(-20, 20)
+    return light.clip(0, 255).astype(np.uint8), target, known

@@ -2,15 +2,22 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+import numpy.typing as npt
+import torch
 import torch.nn.functional as F
 from diffusers import ConfigMixin
 from diffusers.configuration_utils import register_to_config
+from PIL import Image
 from torch import Tensor, nn
 
+from ...images import normalize_images
 from ..checks import CheckedModel, check_positive_integers, graph_call
 from ..outputs import MaskModelOutput
 from .efficientnet_lite import EfficientNetLite0
 from .encoders import load_encoder_weights
+
+_STRIDE = 32  # of the deepest features
 
 
 class ThingNet(CheckedModel, ConfigMixin):
@@ -23,7 +30,6 @@ class ThingNet(CheckedModel, ConfigMixin):
         sample_size: longer side in pixels at which photos are looked at.
 
     Example:
-        >>> import torch
         >>> model = ThingNet(decoder_channels=4, sample_size=64).eval()
         >>> model(torch.zeros(1, 3, 64, 96)).logits.shape
         torch.Size([1, 1, 64, 96])
@@ -72,6 +78,27 @@ class ThingNet(CheckedModel, ConfigMixin):
             hidden = up(beside + F.interpolate(hidden, beside.shape[-2:], mode="bilinear"))
         logits = F.interpolate(self.conv_out(hidden).float(), image.shape[-2:], mode="bilinear")
         return MaskModelOutput(logits=logits) if return_dict else (logits,)
+
+
+def photo_for_things(photo: npt.NDArray[np.uint8], side: int) -> Tensor:
+    """A photo as a `ThingNet` looks at it: made smaller where it is larger, both sides multiples of 32.
+
+    Args:
+        photo: (H, W, 3) uint8.
+        side: longer side in pixels, the `sample_size` of the network.
+
+    Returns:
+        (1, 3, h, w) float32, ImageNet-normalised RGB.
+
+    Example:
+        >>> photo_for_things(np.zeros((480, 640, 3), np.uint8), side=384).shape
+        torch.Size([1, 3, 288, 384])
+    """
+    height, width = photo.shape[:2]
+    scale = min(1.0, side / max(height, width))
+    size = [max(_STRIDE, round(length * scale / _STRIDE) * _STRIDE) for length in (width, height)]
+    pixels = np.array(Image.fromarray(photo).resize((size[0], size[1]), Image.Resampling.BILINEAR))
+    return normalize_images(torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255)
 
 
 def _conv_block(before: int, width: int, kernel: int) -> nn.Sequential:

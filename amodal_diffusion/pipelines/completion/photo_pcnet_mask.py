@@ -38,6 +38,9 @@ from .thresholds import EXPECTED_IOU, check_calibration, check_mask_threshold
 _DOUBT = 1e-4
 """What the answer of an `OrderNet` that is sure of a pair leaves to the other network."""
 
+_MOST_KEPT = 2**28
+"""Bytes of features of photos that are kept from one pass to the next: of 150 objects at 128 pixels in float32."""
+
 OCCLUDER_RULES = ("consistent", "ancestors", "neighbours", "photo")
 
 
@@ -63,33 +66,37 @@ class Growth:
 
 
 class _PhotoFeatures:
-    """What the network sees of the photo in the crops of a call: the same in both passes, so it is found once."""
+    """What the network sees of the photo in the crops of a call: the same in both passes, so that one encodes it.
 
-    def __init__(self, model: PhotoPCNetMask, crops: ObjectPatches) -> None:
-        self.model, self.crops = model, crops
-        self.found: dict[bool, list[Tensor]] = {}  # by whether the crops are mirrored, of all objects
-        self.known = {mirrored: torch.zeros(len(crops.modal), dtype=torch.bool) for mirrored in (False, True)}
+    Args:
+        crops: of the call.
+        keep: there is a second pass, and no engine in torch's place.
+    """
 
-    def of(self, index: Tensor, mirrored: bool) -> dict[str, Any]:
-        """Arguments of the network for some objects, (B,) int64: their features, or the photo for what asks for it."""
+    def __init__(self, crops: ObjectPatches, keep: bool) -> None:
+        self.crops, self.left = crops, _MOST_KEPT if keep else 0
+        self.kept: dict[tuple[int, bool], list[Tensor]] = {}  # by object, and whether its crop is mirrored
+
+    def arguments(self, index: Tensor, mirrored: bool, dtype: torch.dtype) -> dict[str, Any]:
+        """The photo of some objects, (B,) int64, or its features where they are known, as the network takes them."""
         images, shown = self.crops.images, self.crops.shown
         if images is None:
             return {}
-        if self.model.graphs is not None:  # which hold the encoder
-            image = images[index].flip(-1) if mirrored else images[index]
-            return {"image": image.to(self.model.dtype), "shown": None if shown is None else shown[index]}
-        known = self.known[mirrored]
-        new = index[~known[index.cpu()].to(index.device)]
-        if len(new):
-            image = images[new].flip(-1) if mirrored else images[new]
-            image = _channels_last(image.to(self.model.dtype))
-            maps = self.model.encode_image(image, None if shown is None else shown[new])
-            if mirrored not in self.found:
-                self.found[mirrored] = [part.new_zeros(len(known), *part.shape[1:]) for part in maps]
-            for kept, part in zip(self.found[mirrored], maps, strict=True):
-                kept[new] = part
-            known[new.cpu()] = True
-        return {"features": [_channels_last(part[index]) for part in self.found[mirrored]]}
+        found = [self.kept.get((row, mirrored)) for row in index.tolist()]
+        known = [features for features in found if features is not None]
+        if known and len(known) == len(found):
+            return {"features": [_channels_last(torch.cat(maps)) for maps in zip(*known, strict=True)]}
+        image = images[index].flip(-1) if mirrored else images[index]
+        given = {"image": _channels_last(image.to(dtype)), "shown": None if shown is None else shown[index]}
+        return given | {"return_features": self.left > 0}
+
+    def keep(self, index: Tensor, mirrored: bool, features: Sequence[Tensor] | None) -> None:
+        """Remember what the network gave back for some objects, as long as it takes little memory."""
+        if features is None:
+            return
+        self.left -= sum(maps.numel() * maps.element_size() for maps in features)
+        for place, row in enumerate(index.tolist()):
+            self.kept[row, mirrored] = [maps[place : place + 1] for maps in features]
 
 
 @register_pipeline
@@ -339,7 +346,7 @@ class PhotoPCNetMaskPipeline(MaskPipeline):
         )
         rows = visible & erasers.any(dim=(1, 2))
         first = "masks" if self.config.passes == 1 else "order"
-        photos = _PhotoFeatures(self.model, crops)
+        photos = _PhotoFeatures(crops, keep=self.config.passes == 2 and self.model.graphs is None)
         planes = self._answer(call, crops, photos, rows, erasers, fronts, first)  # [M, 2, s, s]
         pairs = self.ask_order_model(call, crops, others, [a or b for a, b in zip(told, alone, strict=True)])
         orders, again = [], torch.zeros_like(rows)
@@ -405,19 +412,29 @@ class PhotoPCNetMaskPipeline(MaskPipeline):
                     "eraser": erasers[index][:, None],
                     "front": fronts[index][:, None],
                 }
-                answer = self._run(inputs, crops, index, photos.of(index, mirrored=False))
+                ids = None if crops.category_ids is None else crops.category_ids[index]
+                answer = self._run(inputs, ids, photos, index)
                 if self.config.test_time_flip:
                     mirrored = {name: value.flip(-1) for name, value in inputs.items()}
-                    answer = (answer + self._run(mirrored, crops, index, photos.of(index, mirrored=True)).flip(-1)) / 2
+                    answer = (answer + self._run(mirrored, ids, photos, index, mirrored=True).flip(-1)) / 2
                 planes[index] = answer
                 advance(len(index))
         return planes
 
-    def _run(self, inputs: dict[str, Tensor], crops: ObjectPatches, index: Tensor, photo: dict[str, Any]) -> Tensor:
+    def _run(
+        self,
+        inputs: dict[str, Tensor],
+        category_ids: Tensor | None,
+        photos: _PhotoFeatures,
+        index: Tensor,
+        mirrored: bool = False,
+    ) -> Tensor:
         dtype = self.model.dtype  # diffusers looks through all modules for it
         planes = {name: _channels_last(value.to(dtype)) for name, value in inputs.items()}
-        ids = None if crops.category_ids is None else crops.category_ids[index]
-        logits = self.model(**planes, category_ids=ids, **photo).logits.float()
+        photo = photos.arguments(index, mirrored, dtype)
+        output = self.model(**planes, category_ids=category_ids, **photo)
+        photos.keep(index, mirrored, output.features)
+        logits = output.logits.float()
         return torch.sigmoid(torch.cat([logits[:, 1:2] - logits[:, :1], logits[:, 2:]], dim=1))
 
     def measure_growth(

@@ -74,6 +74,7 @@ def fill_hole(
     down: float = DOWN,
     materials: bool = False,
     lines: Sequence[Line] = (),
+    things: BoolArray | None = None,
     out: npt.NDArray[np.uint8] | None = None,
 ) -> npt.NDArray[np.uint8]:
     """Fill a hole with pixels copied from elsewhere in a picture.
@@ -92,6 +93,7 @@ def fill_hole(
         down: likewise.
         materials: without `low`, the known pixels go on as a few materials (`continue_materials`).
         lines: straight edges that go on across the hole, in pixels.
+        things: (H, W) bool, what is copied only where nothing else fits nearly as well; None: nothing.
         out: (H, W, 3) uint8, where the pixels of the hole are put; None makes a copy of the photo.
 
     Returns:
@@ -109,7 +111,8 @@ def fill_hole(
     scale, count = 1, np.count_nonzero(hole)
     while count > most * scale**2 or hole.size > _MOST_AROUND * scale**2:
         scale += 1
-    photo, hole, known, usable = _whole_blocks(hole, scale, photo, hole, known, usable)
+    dear = np.zeros_like(hole) if things is None else things
+    photo, hole, known, usable, dear = _whole_blocks(hole, scale, photo, hole, known, usable, dear)
     sheet = Sheet.of_picture(photo, usable, scale)
     for other in others:
         sheet = sheet.beside(other.sheet(scale))
@@ -123,6 +126,9 @@ def fill_hole(
     if bool(copied.any()):
         pixels = torch.where(copied > 0, pixels, pull_push(pixels[None], (copied > 0)[None, None].float())[0])
     level = Level(smooth, beside, target, pixels, copied >= 0.75, sheet.places)
+    if things is not None:
+        level.things = torch.zeros(level.usable.shape)  # what may be copied from elsewhere holds none
+        level.things[: target.shape[0], : target.shape[1]] = torch.from_numpy(block_sums(dear, scale) / scale**2)
     if low is not None:
         low = low[None, :, : hole.shape[0], : hole.shape[1]]
         smooth = F.interpolate(low, size=smooth.shape[-2:], mode="bilinear", align_corners=False, antialias=True)[0]

@@ -12,7 +12,6 @@ import diffusers
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor, nn
 
 from ...crops import crop_images, crop_masks
@@ -21,7 +20,7 @@ from ...hub import HUB_KEYS, PipelineFolder, holds_component, resolve_subfolder
 from ...images import denormalize_images, normalize_images
 from ...masks import BoolArray, dilate
 from ...models.pcnet_content import PCNetContent
-from ...models.photo.thing_net import ThingNet
+from ...models.photo.thing_net import ThingNet, photo_for_things
 from ...models.pull_push import pull_push
 from ..base import PipelineCallback, check_callback, named_options, take_dtype
 from ..contexts import spread
@@ -56,9 +55,8 @@ _UNIT = 256
 """Side in pixels of the crops that lengths in the settings refer to."""
 
 _SIZE_STEP = 8
-_CELL = 32  # pixels of which the sides of what `thing_model` sees are multiples
 _AT_ONCE = 2**22  # pixels of the windows of holes that wait to be filled; those of a large photo would take much memory
-_INPAINTER_FOLDER = "inpainter"
+_INPAINTER_FOLDER, _THINGS_FOLDER = "inpainter", "thing_model"
 
 
 @dataclass
@@ -132,8 +130,9 @@ class ContentPipeline(NestedPipeline):
             the component paint them.
         source_margin: width in pixels of the widest rim beside a hole that is taken for a mixture of colours, where the
             photo shows one (`sources.mixed_rim`): it is neither copied nor looked at.
-        thing_model: says what in a photo is a thing, which is not copied into a background unless that lies amid
-            things (`sources.without_things`); None for nobody.
+        thing_model: finds the things in a photo, which are not copied into a background where something else will do,
+            unless that lies amid things (`sources.amid_things`). None: they are copied as anything else. Beside an
+            inpainter it is moved and converted with it, but not offloaded.
 
     Raises:
         ValueError, TypeError: naming the setting or the component.
@@ -269,7 +268,12 @@ class ContentPipeline(NestedPipeline):
             if source is not None:
                 kwargs["inpainter"] = load_inpainter(source, **options, **elsewhere)
         if kwargs.get("inpainter") is not None:
-            kwargs.pop("variant", None)  # nothing is left to load that could have one
+            if "thing_model" not in kwargs and holds_component(index, _THINGS_FOLDER):
+                inner = resolve_subfolder(folder.place, _THINGS_FOLDER, **hub_options)
+                kwargs["thing_model"] = ThingNet.from_pretrained(
+                    inner, torch_dtype=options["dtype"], variant=options["variant"], use_safetensors=True
+                )
+            kwargs.pop("variant", None)  # diffusers looks for one in all folders, and stumbles over the inpainter's
         return super().from_folder(folder, **kwargs)
 
     def save_pretrained(
@@ -354,7 +358,7 @@ class ContentPipeline(NestedPipeline):
         return super()._execution_device if self.inpainter is None else self.inpainter._execution_device
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
-        """Move or convert the component; see `DiffusionPipeline.to`."""
+        """Move or convert the components; see `DiffusionPipeline.to`."""
         if self.inpainter is None:
             return super().to(*args, **kwargs)
         self.inpainter.to(*args, **kwargs)
@@ -460,17 +464,17 @@ class ContentPipeline(NestedPipeline):
         boxes = content_boxes(scene.boxes, self.config.enlarge_box)
 
         # 3. Fill and paste the hidden parts: with the network in batches of objects, without it one by one
-        photo: list[Tensor] = []  # (3, H, W), where the network looks at it
+        planes: dict[str, Tensor] = {}  # "photo" (3, H, W), where the network looks at it
         holes: dict[int, Hole] = {}
 
-        def copy_pixels(index: int) -> None:
+        def copy_pixels(index: int, low: Tensor | None = None) -> None:
             source = None if generators is None else generators[index]
             hole = holes.pop(index)
-            paste_window(tiles[index], hole.fill(str(fillers[index]), None, source), hole.window, scene, index)
+            paste_window(tiles[index], hole.fill(str(fillers[index]), low, source), hole.window, scene, index)
 
         def paint(chosen: list[int]) -> None:
             answers = self.fill(
-                self.crop_objects(scene, photo[0], chosen, boxes),
+                self.crop_objects(scene, planes["photo"], chosen, boxes),
                 [scene.prompts[index] for index in chosen],
                 None if generators is None else [generators[index] for index in chosen],
                 options,
@@ -478,14 +482,11 @@ class ContentPipeline(NestedPipeline):
             )  # [B, 3, s, s]
             for index, patch in zip(chosen, answers, strict=True):
                 if fillers[index] == "blend":
-                    hole = holes.pop(index)
-                    low = patch_colours(patch, boxes[index], *hole.window).cpu()
-                    source = None if generators is None else generators[index]
-                    paste_window(tiles[index], hole.fill("blend", low, source), hole.window, scene, index)
+                    copy_pixels(index, patch_colours(patch, boxes[index], *holes[index].window).cpu())
                 else:
                     paste_hidden(tiles[index], patch, boxes[index], scene, index, margin)
 
-        def fill(chosen: list[int]) -> None:
+        def complete(chosen: list[int]) -> None:
             if self._needs_network(fillers[chosen[0]]):
                 paint(chosen)
             else:
@@ -508,9 +509,9 @@ class ContentPipeline(NestedPipeline):
                     largest = sorted(copied, key=lambda other: -np.count_nonzero(holes[other].hole))
                     jobs = [[other] for other in largest]  # so that two threads end at much the same time
                     if index == rows[-1] and painted:
-                        photo.append(to_planes(scene.photo, scene.unknown, self._execution_device))
+                        planes["photo"] = to_planes(scene.photo, scene.unknown, self._execution_device)
                         jobs = [painted[part] for part in batches(len(painted), batch_size)] + jobs
-                    for done, _ in spread(fill, jobs):
+                    for done, _ in spread(complete, jobs):
                         advance(len(done))
                     copied = []
         finally:  # offloaded networks go back in any case
@@ -597,7 +598,8 @@ class ContentPipeline(NestedPipeline):
                 to the largest.
             unknown: (H, W), pixels without content; they are filled, too.
             replace_rim: also fill a rim of `background_rim` pixels around the hole, where halos and shadows are.
-            avoid: (N, H, W), what else must not be copied, such as other objects and shadows.
+            avoid: (N, H, W), what else must not be copied, such as other objects and shadows. Things that a
+                `thing_model` finds are not copied where something else will do, unless the hole lies amid things.
             filler: what fills the hole, in place of the setting.
             prompt: for an inpainter.
             generator: of random numbers, as of `__call__`; a list may hold the one.
@@ -655,7 +657,7 @@ class ContentPipeline(NestedPipeline):
             margin, side = 0, 2 * self.background_rim(*size) + 1
             places = [dilate(place, kernel="square", size=side) for place in places]
         # The holes hold the rim whose colours are mixed, too, which would stay as an outline.
-        things = self._find_things(photo)
+        things = self._find_things(photo) if chosen != "smooth" else None
         for place in background_holes(result, places, unknown, avoid, margin, things):
             suiting = place.suiting_filler(self.network) if chosen == "auto" else chosen
             if low is None and self._needs_network(suiting):
@@ -674,22 +676,17 @@ class ContentPipeline(NestedPipeline):
         return postprocess(result, output_type)
 
     def _find_things(self, photo: np.ndarray) -> BoolArray | None:
-        """(H, W) bool, where a photo shows things; None where nobody knows."""
+        """(H, W) bool, where a photo shows things; None without a `thing_model`."""
         if self.thing_model is None:
             return None
-        height, width = photo.shape[:2]
-        scale = min(1.0, self.thing_model.config.sample_size / max(height, width))
-        size = [max(_CELL, round(side * scale / _CELL) * _CELL) for side in (width, height)]
-        pixels = np.array(Image.fromarray(photo).resize(tuple(size), Image.Resampling.BILINEAR))
-        image = normalize_images(torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255)
         device = self._execution_device if self.inpainter is None else self.thing_model.device
+        image = photo_for_things(photo, self.thing_model.config.sample_size).to(device, self.thing_model.dtype)
         try:
             with self.evaluation_mode():
-                image = image.to(device, self.thing_model.dtype)
                 logits = self.thing_model(image.contiguous(memory_format=torch.channels_last)).logits
         finally:
             self.maybe_free_model_hooks()
-        planes = F.interpolate(logits.float(), (height, width), mode="bilinear")
+        planes = F.interpolate(logits.float(), photo.shape[:2], mode="bilinear")
         return to_numpy(planes[0, 0] > 0)
 
     def _paint_background(

@@ -39,6 +39,7 @@ _PRICE = 0.04  # of a seam, for each pair of neighbours, in variances of the col
 _TONE = 0.15  # weight of the distance from the colours that go on smoothly
 _TONE_BESIDE = 0.5  # likewise, where the colours are those beside a line
 _AWAY = 0.5  # of a shift by the whole width, in such variances
+_THING = 1.0  # of a pixel of a thing, likewise
 DOWN = 2.0
 """How many times as much as a shift across one down or up by as many pixels costs."""
 
@@ -108,6 +109,7 @@ class Level:
         usable: (h', w') bool.
         places: (h', w', 2) float32, in pixels of this level.
         guide: (h, w) float32 in [0, 1], how far the picture is known in the hole, too: along lines. None: nowhere.
+        things: (h', w') float32 in [0, 1], how much of each pixel of the sheet is a thing: dear. None: nothing.
 
     Example:
         >>> mask = torch.ones(8, 8, dtype=torch.bool)
@@ -123,6 +125,7 @@ class Level:
     usable: Tensor
     places: Tensor
     guide: Tensor | None = None
+    things: Tensor | None = None
 
     __repr__ = short_repr
 
@@ -132,8 +135,10 @@ class Level:
         sheet, share = _shrink(self.sheet, self.usable)
         target = _pool(self.target.float()[None])[0] > 0
         places = _pool(self.places.permute(2, 0, 1))
-        guide = None if self.guide is None else _pool(self.guide[None])[0]
-        return Level(image, (seen > 0) & ~target, target, sheet, share >= 0.75, places.permute(1, 2, 0) / 2, guide)
+        guide, things = (None if plane is None else _pool(plane[None])[0] for plane in (self.guide, self.things))
+        return Level(
+            image, (seen > 0) & ~target, target, sheet, share >= 0.75, places.permute(1, 2, 0) / 2, guide, things
+        )
 
     def with_lines(self, lines: Sequence[Line]) -> "Level":
         """Straight edges go on across the hole, with their colours on both sides, and other colours between them."""
@@ -413,6 +418,8 @@ def _choose(level: Level, near: Tensor, shifts: Tensor, down: float) -> Tensor:
     away = (_rows(level.places.flatten(0, 1), index) - torch.stack([y, x], 1)[:, None]).abs() / max(near.shape)
     costs = level.weights()[y, x][:, None] * misfit + level.tone_weights()[y, x][:, None] * tone
     costs += _AWAY * spread * (down * away[..., 0] + away[..., 1])
+    if level.things is not None:
+        costs += _THING * spread * level.target[y, x][:, None] * level.things.flatten()[index]
     costs[~usable] = _NEVER
     some = torch.from_numpy(_numbered(near)[::2, ::2])[near[::2, ::2]]
     if len(some) >= _FEWEST:

@@ -33,10 +33,8 @@ _SMALL_PLACE = 0.1  # likewise, of the place of an object
 _ENCLOSED = 0.5  # share of a place's border that lies in a larger one, from which on they are filled as one
 _DOWN = 4.0  # in place of `DOWN`, for backgrounds, where ground, wall and sky lie above one another
 _OUTLINE, _UNIT = 4, 640  # width in pixels of an outline that is not copied, where the photo is so large
-_AMID, _MOST_AMID = (
-    10,
-    0.5,
-)  # pixels at that size beside a hole, and the share of them from which on it lies amid things
+_AMID = 10  # pixels at that size beside a hole that say whether it lies amid things
+_MOST_AMID = 0.5  # share of them that are things, from which on it does
 _LEAST_INNER = 0.6  # share of what is seen that lies within
 _FEWEST = 200  # visible pixels of another object that are worth a look
 
@@ -58,6 +56,7 @@ class Hole:
         materials: colours go on as those of a few materials, see `fill_hole`.
         textures: (h, w) bool, the pixels whose texture says which filler suits; None: those that may be copied.
         lines: straight edges that go on across the hole, in pixels of the window.
+        things: (h, w) bool, which are not copied where something else will do, but into parts that lie amid things.
 
     Example:
         >>> photo, hole = np.full((40, 40, 3), 9, np.uint8), np.zeros((40, 40), bool)
@@ -79,6 +78,7 @@ class Hole:
     materials: bool = False
     textures: BoolArray | None = None
     lines: list[Line] = field(default_factory=list)
+    things: BoolArray | None = None
 
     __repr__ = short_repr
 
@@ -99,10 +99,11 @@ class Hole:
         Large parts of the hole that lie apart are filled one by one: each has its own surroundings. `out` may be the
         photo itself, which saves a copy of it.
         """
-        usable = self.usable if filler != "smooth" else np.zeros_like(self.usable)
         total, filled = np.count_nonzero(self.hole), self.photo.copy() if out is None else out
         for part in parts_apart(self.hole, _LEAST_PART / self.share):
             share = self.share * np.count_nonzero(part) / total
+            usable = self.usable if filler != "smooth" else np.zeros_like(self.usable)
+            dear = None if self.things is None or amid_things(usable, self.things, part) else self.things
             rows, columns = where = search_window(part, self.known if filler == "smooth" else usable)
             fill_hole(
                 self.photo[where],
@@ -118,6 +119,7 @@ class Hole:
                 down=self.down,
                 materials=self.materials,
                 lines=[line.moved(-rows.start, -columns.start) for line in self.lines],
+                things=None if dear is None else dear[where],
                 out=filled[where],
             )
         return filled
@@ -279,7 +281,7 @@ def background_holes(
         unknown: (H, W) bool, where the photo holds nothing, or None; one of the places.
         avoid: (H, W) bool, what must not be copied, or None.
         margin: width in pixels of the widest rim around the places that can be trimmed (`mixed_rim`).
-        things: (H, W) bool, what is copied into holes amid things alone, see `without_things`; None for nothing.
+        things: (H, W) bool, which are not copied where something else will do, see `amid_things`; None: nothing.
 
     Yields:
         Holes whose photos are windows of `photo`; none where all places are empty.
@@ -303,6 +305,8 @@ def background_holes(
     # What is narrow between holes is rim: it shows them rather than what lies behind.
     inner = erode(usable, kernel="square", size=4 * _RIM + 1)
     usable = dilate(inner, kernel="square", size=2 * _RIM + 1) if inner.any() else usable
+    others = None if things is None else usable & ~things  # of which there must be enough in a window
+    others = None if others is None or not others.any() else others
     turns, total = _turns(places, hole), np.count_nonzero(wider)
     lines, seen = [], ~wider if unknown is None else ~(wider | unknown)
     for part in parts_apart(wider):
@@ -315,49 +319,39 @@ def background_holes(
         if not mine.any():  # rims of others hold it
             continue
         wider = wider & ~mine
-        near = usable if things is None else without_things(usable, things, mine)
-        where = rows, columns = search_window(mine, near)
+        where = rows, columns = search_window(mine, usable if others is None else others)
         known = ~(mine | wider)[where]
         if not last:
             known &= ~dilate(wider[where], kernel="square", size=2 * _RIM + 1)
         share = np.count_nonzero(mine) / total
         yield Hole(
-            photo[where], mine[where], known, near[where], where,
+            photo[where], mine[where], known, usable[where], where, things=None if things is None else things[where],
             textured="exemplar", share=share, down=_DOWN,
             lines=[line.moved(-rows.start, -columns.start) for line in lines],
         )  # fmt: skip
 
 
-def without_things(usable: BoolArray, things: BoolArray, hole: BoolArray) -> BoolArray:
-    """What may be copied into a hole in the background: no things, which would be seen twice.
+def amid_things(usable: BoolArray, things: BoolArray, hole: BoolArray) -> bool:
+    """Whether most of what lies beside a hole is things, such as the table below a cup, an umbrella or a crowd.
 
-    Where most of what lies beside the hole is things, such as the table below a cup or a crowd, it goes on behind the
-    hole, and is copied.
+    Those go on behind the hole, and are copied into it as anything else. Elsewhere a thing would be seen twice.
 
     Args:
-        usable: (H, W) bool, what else may be copied.
+        usable: (H, W) bool, what may be copied.
         things: (H, W) bool.
         hole: (H, W) bool, not empty.
-
-    Returns:
-        (H, W) bool; `usable` itself amid things, and where nothing else is usable.
 
     Example:
         >>> hole, things = np.zeros((2, 40, 40), bool)
         >>> hole[10:20, 10:20] = things[:, 30:] = True
-        >>> without_things(~hole, things, hole)[0, [20, 35]]
-        array([ True, False])
-        >>> without_things(~hole, ~hole, hole).all()
-        np.False_
+        >>> amid_things(~hole, things, hole), amid_things(~hole, ~hole, hole)
+        (False, True)
     """
     reach = max(4 * _RIM, round(_AMID * max(hole.shape) / _UNIT))
     x, y, w, h = mask_boxes(hole[None])[0].tolist()
     where = (slice(max(0, y - reach), y + h + reach), slice(max(0, x - reach), x + w + reach))
     beside = dilate(hole[where], kernel="square", size=2 * reach + 1) & usable[where]
-    if np.count_nonzero(beside & things[where]) > _MOST_AMID * np.count_nonzero(beside):
-        return usable
-    left: BoolArray = usable & ~dilate(things, kernel="square", size=3)
-    return left if left.any() else usable
+    return bool(np.count_nonzero(beside & things[where]) > _MOST_AMID * np.count_nonzero(beside))
 
 
 def _turns(places: Sequence[BoolArray], hole: BoolArray) -> list[BoolArray]:

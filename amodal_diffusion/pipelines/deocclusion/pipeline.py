@@ -509,7 +509,10 @@ class ScenePipeline(NestedPipeline):
             and canvas.size <= 3 * _AT_ONCE
             and content.inpainter is None
             and content._execution_device.type == "cpu"
-            and not any(network.training or getattr(network, "graphs", None) for network in content.networks)
+            and not any(
+                network.training or getattr(network, "graphs", None) or hasattr(network, "_hf_hook")
+                for network in content.networks
+            )
         )
 
     def _paint_background(

@@ -15,6 +15,7 @@ from amodal_diffusion import (
 )
 from amodal_diffusion.evaluation import call_pipeline, call_scenes
 from amodal_diffusion.models.order_net import OrderNetOutput
+from amodal_diffusion.pipelines.completion import photo_pcnet_mask
 from amodal_diffusion.pipelines.completion.photo_pcnet_mask import Growth
 from photo_helpers import draw_scene, tiny_order_net, tiny_photo_pcnet
 from pipeline_helpers import GapFiller, iou, tiny_model, tiny_pipeline
@@ -30,10 +31,15 @@ class RedIsInFront(PhotoPCNetMask):
 
     seen: list = []
 
-    def encode_image(self, image, shown=None):
-        return [image if shown is None else image * shown[:, None, None, None]]
+    def encode_image(self, image):
+        return [image]
 
-    def forward(self, mask, eraser, front=None, category_ids=None, features=None, return_dict=True):
+    def forward(
+        self, mask, eraser, front=None, image=None, shown=None, category_ids=None, features=None,
+        return_features=False, return_dict=True,
+    ):  # fmt: skip
+        if features is None and image is not None:
+            features = [image if shown is None else image * shown[:, None, None, None]]
         type(self).seen += [
             {"eraser": e, "front": f, "image": features is not None} for e, f in zip(eraser, front, strict=True)
         ]
@@ -45,7 +51,8 @@ class RedIsInFront(PhotoPCNetMask):
         between = mask.cummax(-1).values * mask.flip(-1).cummax(-1).values.flip(-1)
         whole = torch.maximum(mask, between * eraser * red)
         logits = torch.where(whole > 0, 8.0, -8.0)
-        return MaskModelOutput(torch.cat([0 * logits, logits, torch.where(red > 0, 8.0, -8.0)], dim=1))
+        planes = torch.cat([0 * logits, logits, torch.where(red > 0, 8.0, -8.0)], dim=1)
+        return MaskModelOutput(planes, features=features if return_features else None)
 
 
 def ruled(order_model=None, mask_model=None, **settings):
@@ -350,22 +357,41 @@ def test_the_photo_is_encoded_once_for_both_passes(flip, monkeypatch):
     photo, modal, _ = draw_scene(1)
     pipe, encoded = tiny_photo_pcnet(passes=2, test_time_flip=flip), []
     encode = PhotoPCNetMask.encode_image
-
-    def counted(self, image, shown=None):
-        encoded.append(len(image))
-        return encode(self, image, shown)
-
-    monkeypatch.setattr(PhotoPCNetMask, "encode_image", counted)
+    monkeypatch.setattr(
+        PhotoPCNetMask, "encode_image", lambda self, image: (encoded.append(len(image)), encode(self, image))[1]
+    )
     together = pipe(photo, modal)
     assert encoded == [3] * (1 + flip)
     encoded.clear()
     batched = pipe(photo, modal, batch_size=2)
-    assert encoded == [2] * (1 + flip) + [1] * (1 + flip)
+    assert sorted(encoded) == [1] * (1 + flip) + [2] * (1 + flip)
     np.testing.assert_allclose(batched.probabilities, together.probabilities, atol=1e-5)
+    encoded.clear()
+    monkeypatch.setattr(photo_pcnet_mask, "_MOST_KEPT", 0)
+    np.testing.assert_allclose(pipe(photo, modal).probabilities, together.probabilities, atol=1e-5)
+    assert encoded[: 1 + flip] == [3] * (1 + flip) and len(encoded) == 2 * (1 + flip)
     without, with_photo = pipe([None, photo], [modal, modal]).probabilities
     np.testing.assert_allclose(with_photo, together.probabilities, atol=1e-5)
     np.testing.assert_allclose(without, pipe(None, modal).probabilities, atol=1e-5)
     assert not np.allclose(without, with_photo)
+
+
+def test_offloaded_networks_are_brought_before_they_look_at_the_photo(monkeypatch):
+    """An offloading hook goes before `forward`: nothing of the network may be called before it."""
+    photo, modal, _ = draw_scene(1)
+    pipe, calls = tiny_photo_pcnet(passes=2), []
+    expected = pipe(photo, modal).probabilities
+    encode = PhotoPCNetMask.encode_image
+    monkeypatch.setattr(
+        PhotoPCNetMask, "encode_image", lambda self, image: (calls.append("eyes"), encode(self, image))[1]
+    )
+    pipe.enable_model_cpu_offload(device="cpu")
+    bring = pipe.model._hf_hook.pre_forward
+    monkeypatch.setattr(
+        pipe.model._hf_hook, "pre_forward", lambda module, *a, **k: (calls.append("weights"), bring(module, *a, **k))[1]
+    )
+    np.testing.assert_allclose(pipe(photo, modal).probabilities, expected, atol=1e-5)
+    assert calls[:2] == ["weights", "eyes"] and calls.count("eyes") == 1
 
 
 def test_those_who_call_pipelines_tell_names():
@@ -384,9 +410,9 @@ def test_those_who_call_pipelines_tell_names():
     np.testing.assert_array_equal(scene.probabilities, expected.probabilities)
     asked = []
 
-    def run(inputs, crops, index, photo, run=pipe._run):
-        asked.append(crops.category_ids[index].tolist())
-        return run(inputs, crops, index, photo)
+    def run(inputs, category_ids, photos, index, run=pipe._run):
+        asked.append(category_ids.tolist())
+        return run(inputs, category_ids, photos, index)
 
     pipe._run = run
     content = ContentPipeline(filler="smooth")
