@@ -39,7 +39,7 @@ _PRICE = 0.04  # of a seam, for each pair of neighbours, in variances of the col
 _TONE = 0.15  # weight of the distance from the colours that go on smoothly
 _TONE_BESIDE = 0.5  # likewise, where the colours are those beside a line
 _AWAY = 0.5  # of a shift by the whole width, in such variances
-_THING = 1.0  # of a pixel of a thing, likewise
+_THING = 2.0  # of a pixel of a thing, likewise
 DOWN = 2.0
 """How many times as much as a shift across one down or up by as many pixels costs."""
 

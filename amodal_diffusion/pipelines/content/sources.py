@@ -102,9 +102,12 @@ class Hole:
         total, filled = np.count_nonzero(self.hole), self.photo.copy() if out is None else out
         for part in parts_apart(self.hole, _LEAST_PART / self.share):
             share = self.share * np.count_nonzero(part) / total
-            usable = self.usable if filler != "smooth" else np.zeros_like(self.usable)
-            dear = None if self.things is None or amid_things(usable, self.things, part) else self.things
-            rows, columns = where = search_window(part, self.known if filler == "smooth" else usable)
+            usable, around, dear = self.usable, self.usable, self.things
+            if filler == "smooth":
+                usable, around, dear = np.zeros_like(self.usable), self.known, None
+            elif dear is not None and amid_things(usable, dear, part):
+                dear = None
+            where = rows, columns = window_besides(part, around, dear)
             fill_hole(
                 self.photo[where],
                 part[where],
@@ -305,8 +308,6 @@ def background_holes(
     # What is narrow between holes is rim: it shows them rather than what lies behind.
     inner = erode(usable, kernel="square", size=4 * _RIM + 1)
     usable = dilate(inner, kernel="square", size=2 * _RIM + 1) if inner.any() else usable
-    others = None if things is None else usable & ~things  # of which there must be enough in a window
-    others = None if others is None or not others.any() else others
     turns, total = _turns(places, hole), np.count_nonzero(wider)
     lines, seen = [], ~wider if unknown is None else ~(wider | unknown)
     for part in parts_apart(wider):
@@ -319,7 +320,7 @@ def background_holes(
         if not mine.any():  # rims of others hold it
             continue
         wider = wider & ~mine
-        where = rows, columns = search_window(mine, usable if others is None else others)
+        where = rows, columns = window_besides(mine, usable, things)
         known = ~(mine | wider)[where]
         if not last:
             known &= ~dilate(wider[where], kernel="square", size=2 * _RIM + 1)
@@ -352,6 +353,27 @@ def amid_things(usable: BoolArray, things: BoolArray, hole: BoolArray) -> bool:
     where = (slice(max(0, y - reach), y + h + reach), slice(max(0, x - reach), x + w + reach))
     beside = dilate(hole[where], kernel="square", size=2 * reach + 1) & usable[where]
     return bool(np.count_nonzero(beside & things[where]) > _MOST_AMID * np.count_nonzero(beside))
+
+
+def window_besides(hole: BoolArray, usable: BoolArray, things: BoolArray | None) -> tuple[slice, slice]:
+    """Rows and columns in which a hole finds what to copy, and enough of it that is no thing, where there is any.
+
+    Args:
+        hole: (H, W) bool, not empty.
+        usable: (H, W) bool, the pixels that may be copied.
+        things: (H, W) bool; None: nothing.
+
+    Example:
+        >>> hole, things = np.zeros((2, 500, 500), bool)
+        >>> hole[200:210, 200:210] = things[:, :300] = True
+        >>> window_besides(hole, ~hole, None)[1], window_besides(hole, ~hole, things)[1]
+        (slice(152, 258, None), slice(197, 306, None))
+    """
+    where = search_window(hole, usable)
+    if things is None or np.count_nonzero(usable[where] & ~things[where]) >= np.count_nonzero(hole):
+        return where
+    others = usable & ~things
+    return search_window(hole, others) if others.any() else where
 
 
 def _turns(places: Sequence[BoolArray], hole: BoolArray) -> list[BoolArray]:

@@ -6,7 +6,7 @@ import torch
 
 from amodal_diffusion import ContentPipeline, MaskModelOutput, ScenePipeline, ThingNet
 from amodal_diffusion.pipelines.content.exemplar import fill_hole
-from amodal_diffusion.pipelines.content.sources import amid_things, background_holes
+from amodal_diffusion.pipelines.content.sources import amid_things, background_holes, window_besides
 from content_helpers import tiny_content
 from diffusion_helpers import tiny_inpainting
 from pipeline_helpers import tiny_pipeline
@@ -78,14 +78,21 @@ def test_what_lies_beside_a_hole_says_whether_it_is_amid_things():
     assert not amid_things(~hole & ~things, things, hole)  # which may not be copied anyway
 
 
-def test_a_thing_is_copied_where_nothing_else_will_do():
-    """A hole in a pale thing; what is no thing is dark, or may not be copied."""
+def test_a_thing_is_copied_where_nothing_else_may_be():
     photo = np.random.default_rng(0).integers(180, 220, (64, 96, 1)).repeat(3, axis=2).astype(np.uint8)
     hole, things = np.zeros((2, 64, 96), bool)
     hole[20:44, 20:44] = things[:, :80] = True
     photo[:, 80:] = 0
-    for usable in (~hole, ~hole & things):
-        assert fill_hole(photo, hole, ~hole, usable, blend=False, things=things)[hole].min() > 120
+    assert fill_hole(photo, hole, ~hole, ~hole & things, blend=False, things=things)[hole].min() > 120
+
+
+@pytest.mark.parametrize("width", [60, 400])
+def test_what_is_no_thing_is_looked_for_further_away(width):
+    """The window of a hole beside a thing goes on to where enough is none; where all is things, it stays as it is."""
+    hole, things = np.zeros((2, 60, width), bool)
+    hole[20:40, 20:30] = things[:, :200] = True
+    near, wide = (window_besides(hole, ~hole, known) for known in (None, things))
+    assert (wide == near) is (width == 60) and (width == 60 or (~things[wide]).sum() >= hole.sum())
 
 
 def test_each_of_several_holes_has_its_own_surroundings():
