@@ -109,6 +109,6 @@ def test_overfits_a_handful_of_real_photos(tmp_path):
 
     given = ["--dataset", few, "--images", folder, "--output_dir", tmp_path / "out", "--sample_size", 96]
     given += ["--crop_size", 96, "--decoder_channels", 24, "--train_batch_size", 8, "--validation_fraction", 0.2]
-    given += ["--validation_steps", 0, "--learning_rate", 3e-3, "--max_train_steps", 120, "--use_ema", False]
+    given += ["--validation_steps", 0, "--learning_rate", 3e-3, "--max_train_steps", 300, "--use_ema", False]
     figures = script.train(Known, script.parse_arguments(list(map(str, given)))).state.history[-1]
     assert figures["iou"] >= 75, figures
