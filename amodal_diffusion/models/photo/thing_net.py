@@ -97,7 +97,8 @@ def photo_for_things(photo: npt.NDArray[np.uint8], side: int) -> Tensor:
     height, width = photo.shape[:2]
     scale = min(1.0, side / max(height, width))
     size = [max(_STRIDE, round(length * scale / _STRIDE) * _STRIDE) for length in (width, height)]
-    pixels = np.array(Image.fromarray(photo).resize((size[0], size[1]), Image.Resampling.BILINEAR))
+    reduced = Image.fromarray(photo).resize((size[0], size[1]), Image.Resampling.BILINEAR, reducing_gap=3.0)
+    pixels = np.array(reduced)
     return normalize_images(torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255)
 
 

@@ -111,8 +111,8 @@ def fill_hole(
     scale, count = 1, np.count_nonzero(hole)
     while count > most * scale**2 or hole.size > _MOST_AROUND * scale**2:
         scale += 1
-    dear = np.zeros_like(hole) if things is None else things
-    photo, hole, known, usable, dear = _whole_blocks(hole, scale, photo, hole, known, usable, dear)
+    things = None if things is None else _whole_blocks(hole, scale, things)[0]
+    photo, hole, known, usable = _whole_blocks(hole, scale, photo, hole, known, usable)
     sheet = Sheet.of_picture(photo, usable, scale)
     for other in others:
         sheet = sheet.beside(other.sheet(scale))
@@ -128,7 +128,7 @@ def fill_hole(
     level = Level(smooth, beside, target, pixels, copied >= 0.75, sheet.places)
     if things is not None:
         level.things = torch.zeros(level.usable.shape)  # what may be copied from elsewhere holds none
-        level.things[: target.shape[0], : target.shape[1]] = torch.from_numpy(block_sums(dear, scale) / scale**2)
+        level.things[: target.shape[0], : target.shape[1]] = torch.from_numpy(block_sums(things, scale) / scale**2)
     if low is not None:
         low = low[None, :, : hole.shape[0], : hole.shape[1]]
         smooth = F.interpolate(low, size=smooth.shape[-2:], mode="bilinear", align_corners=False, antialias=True)[0]

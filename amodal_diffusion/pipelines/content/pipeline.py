@@ -12,6 +12,7 @@ import diffusers
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
 
 from ...crops import crop_images, crop_masks
@@ -686,8 +687,10 @@ class ContentPipeline(NestedPipeline):
                 logits = self.thing_model(image.contiguous(memory_format=torch.channels_last)).logits
         finally:
             self.maybe_free_model_hooks()
-        planes = F.interpolate(logits.float(), photo.shape[:2], mode="bilinear")
-        return to_numpy(planes[0, 0] > 0)
+        likely = Image.fromarray(to_numpy((255 * logits[0, 0].float().sigmoid()).round().to(torch.uint8)))
+        # As bytes: floats of a large photo would take four times as much memory.
+        things: BoolArray = np.asarray(likely.resize(photo.shape[1::-1], Image.Resampling.BILINEAR)) > 127
+        return things
 
     def _paint_background(
         self,

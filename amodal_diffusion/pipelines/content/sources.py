@@ -348,6 +348,10 @@ def amid_things(usable: BoolArray, things: BoolArray, hole: BoolArray) -> bool:
         >>> amid_things(~hole, things, hole), amid_things(~hole, ~hole, hole)
         (False, True)
     """
+    step = max(1, max(hole.shape) // _UNIT)  # of the rows and columns that are looked at
+    hole, usable, things = (plane[::step, ::step] for plane in (hole, usable, things))
+    if not hole.any():  # between them
+        return False
     reach = max(4 * _RIM, round(_AMID * max(hole.shape) / _UNIT))
     x, y, w, h = mask_boxes(hole[None])[0].tolist()
     where = (slice(max(0, y - reach), y + h + reach), slice(max(0, x - reach), x + w + reach))
@@ -370,7 +374,7 @@ def window_besides(hole: BoolArray, usable: BoolArray, things: BoolArray | None)
         (slice(152, 258, None), slice(197, 306, None))
     """
     where = search_window(hole, usable)
-    if things is None or np.count_nonzero(usable[where] & ~things[where]) >= np.count_nonzero(hole):
+    if things is None or np.count_nonzero(usable[where] > things[where]) >= np.count_nonzero(hole):
         return where
     others = usable & ~things
     return search_window(hole, others) if others.any() else where
