@@ -19,6 +19,7 @@ from trainer.arguments import (
     PhotoArguments,
     TrainingArguments,
     check_arguments,
+    check_multiples_of_32,
     check_validation,
     default_of,
     flag,
@@ -87,8 +88,7 @@ def parse_arguments(argv: list[str] | None = None) -> ClickSegmenterArguments:
     check_images(args)
     if args.streaming:
         raise ValueError("`--streaming` does not go with clicks: objects are drawn at random.")
-    if args.sample_size < 32 or args.sample_size % 32:
-        raise ValueError(f"`--sample_size` must be a positive multiple of 32, got {args.sample_size}.")
+    check_multiples_of_32(args, "sample_size")
     blocks = EfficientNetLite0.num_blocks
     if not 0 <= args.trained_encoder_blocks <= blocks:
         raise ValueError(f"`--trained_encoder_blocks` must lie in [0, {blocks}], got {args.trained_encoder_blocks}.")

@@ -25,6 +25,7 @@ from trainer.arguments import (
     PhotoArguments,
     TrainingArguments,
     check_arguments,
+    check_multiples_of_32,
     check_validation,
     flag,
     parse,
@@ -85,10 +86,7 @@ def parse_arguments(argv: list[str] | None = None) -> SegmenterArguments:
     args = parse(SegmenterArguments, __doc__.split("\n")[0], argv)
     check_arguments(args)
     check_images(args)
-    if args.image_size < 32 or args.image_size % 32:
-        raise ValueError(f"`--image_size` must be a positive multiple of 32, got {args.image_size}.")
-    if args.hidden_dim < 32 or args.hidden_dim % 32:  # the network normalises groups of 32 channels
-        raise ValueError(f"`--hidden_dim` must be a positive multiple of 32, got {args.hidden_dim}.")
+    check_multiples_of_32(args, "image_size", "hidden_dim")  # the network normalises groups of 32 channels
     if args.validation_images is not None and len(args.validation_images) != len(args.validation_dataset or ()):
         raise ValueError(
             f"`--validation_images` must have one folder for each of the {len(args.validation_dataset or ())} of "

@@ -19,6 +19,7 @@ from trainer.arguments import (
     PhotoArguments,
     TrainingArguments,
     check_arguments,
+    check_multiples_of_32,
     check_validation,
     default_of,
     flag,
@@ -84,10 +85,7 @@ def parse_arguments(argv: list[str] | None = None) -> ThingNetArguments:
     check_images(args)
     if args.streaming:
         raise ValueError("`--streaming` does not go with things: photos are drawn at random.")
-    for name in ("sample_size", "crop_size"):
-        size = getattr(args, name)
-        if size < 32 or size % 32:
-            raise ValueError(f"`--{name}` must be a positive multiple of 32, got {size}.")
+    check_multiples_of_32(args, "sample_size", "crop_size")
     for path in args.incomplete_dataset:
         if path not in args.dataset:
             raise ValueError(f"`--incomplete_dataset` must name data sets of `--dataset`, got {path!r}.")
@@ -100,15 +98,14 @@ class ThingNetTask(Task):
     def __init__(self, args: ThingNetArguments) -> None:
         self.args = args
         self.components: dict[str, Any] = {}
+        self.settings: dict[str, Any] = {"filler": "auto"}
         if args.pretrained_pipeline:
-            pipeline = load_pipeline(args, "pretrained_pipeline", ContentPipeline)
-            self.components = {"model": pipeline.model, "inpainter": pipeline.inpainter}
-        self.model: ThingNet | None = pipeline.thing_model if args.pretrained_pipeline else None
-        if self.model is None:
-            self.model = ThingNet(args.decoder_channels, args.sample_size)
+            self.components = dict(load_pipeline(args, "pretrained_pipeline", ContentPipeline).components)
+            self.settings = pipeline_settings(args, ContentPipeline)
+        trained = self.components.pop("thing_model", None)
+        self.model: ThingNet = trained or ThingNet(args.decoder_channels, args.sample_size)
+        if trained is None:
             self.model.load_image_encoder()
-        default = {} if args.pretrained_pipeline else {"filler": "auto"}
-        self.settings = {**default, **pipeline_settings(args, ContentPipeline)}
         self.model.image_encoder.requires_grad_(False)
 
     def setup(self, accelerator: Accelerator) -> None:

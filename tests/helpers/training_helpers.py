@@ -93,6 +93,22 @@ def run_main(name, *arguments):
         reset_accelerate()
 
 
+def run_whole_and_cut(name, folder, *arguments):
+    """One run from beginning to end, in `whole`, and one that stops after two updates and goes on, in `cut`."""
+    for run, stop in (("whole", []), ("cut", ["--stop_after_steps", "2"]), ("cut", [])):
+        run_main(name, *arguments, "--output_dir", folder / run, *stop, "--resume_from_checkpoint", "latest")
+
+
+def check_whole_and_cut(folder, network):
+    """Both runs left the same weights of a network, of four updates, and its encoder is as it was."""
+    whole, cut = (saved_weights(folder / name, network) for name in ("whole", "cut"))
+    trained = [name for name in whole if not name.startswith("image_encoder")]
+    assert all(torch.equal(whole[name], cut[name]) for name in trained)
+    first, last = (load_file(folder / "whole" / f"checkpoint-{step}" / "model.safetensors") for step in (2, 4))
+    changed = {name for name in first if not torch.equal(first[name], last[name])}
+    assert changed and not any(name.startswith("image_encoder") for name in changed)
+
+
 def reset_accelerate():
     """Accelerate keeps what the first run of a process was; the next one is to start as the first."""
     AcceleratorState._reset_state(reset_partial_state=True)

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from amodal_diffusion import AmodalPipeline, ClickSegmenterPipeline, EfficientNetLite0
 from photo_helpers import draw_scene, write_photos
 from repository_helpers import needs_shared
-from training_helpers import run_main, write_few_objects
+from training_helpers import check_whole_and_cut, run_main, run_whole_and_cut, write_few_objects
 
 SCRIPT = "train_click_segmenter"
 SMALL = [
@@ -32,11 +32,7 @@ def runs(photos, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(EfficientNetLite0, "from_package", classmethod(lambda kind: kind()))
-        for name, stop in (("whole", []), ("cut", ["--stop_after_steps", "2"]), ("cut", [])):
-            run_main(
-                SCRIPT, "--dataset", photos, *SMALL, "--output_dir", folder / name, *stop, "--resume_from_checkpoint",
-                "latest",
-            )  # fmt: skip
+        run_whole_and_cut(SCRIPT, folder, "--dataset", photos, *SMALL)
     return folder
 
 
@@ -53,13 +49,7 @@ def test_leaves_a_pipeline_its_card_and_its_curve(runs):
 
 
 def test_resumes_exactly_and_leaves_the_encoder_alone(runs):
-    weights = "model/diffusion_pytorch_model.safetensors"
-    whole, cut = (load_file(runs / name / weights) for name in ("whole", "cut"))
-    trained = [name for name in whole if not name.startswith("image_encoder")]
-    assert all(torch.equal(whole[name], cut[name]) for name in trained)
-    first, last = (load_file(runs / "whole" / f"checkpoint-{step}" / "model.safetensors") for step in (2, 4))
-    changed = {name for name in first if not torch.equal(first[name], last[name])}
-    assert changed and not any(name.startswith("image_encoder") for name in changed)
+    check_whole_and_cut(runs, "model")
 
 
 def test_the_deepest_blocks_of_the_encoder_are_trained_at_their_own_rate(photos, tmp_path, monkeypatch):

@@ -374,6 +374,18 @@ def check_validation(args: SourceArguments) -> None:
         raise ValueError(f"`--validation_fraction` must lie in (0, 1), got {args.validation_fraction}.")
 
 
+def check_multiples_of_32(args: Any, *names: str) -> None:
+    """Refuse numbers, by the names of their flags, that are no positive multiples of 32.
+
+    Raises:
+        ValueError: naming the flag.
+    """
+    for name in names:
+        number = getattr(args, name)
+        if number < 32 or number % 32:
+            raise ValueError(f"`--{name}` must be a positive multiple of 32, got {number}.")
+
+
 def parse_size_list(text: str) -> tuple[int, ...]:
     """`"32,64,128"` -> (32, 64, 128), for flags that take channel widths."""
     try:

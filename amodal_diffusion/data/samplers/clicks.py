@@ -19,8 +19,8 @@ from ...masks import BoolArray, decode_rle, mask_boxes
 from ...models.photo.click_segmenter import PLANES, draw_click
 from ..photos import encoded_photos, load_row_photo
 from ..synthesis import mix_seed
+from .photo_crops import shrink_photo, warp_square
 
-_FILL = (124, 116, 104)  # ImageNet's mean, beside the photo
 _LEAST_PIXELS = 40  # of an object in its crop
 
 
@@ -166,16 +166,8 @@ def read_object(row: Mapping[str, Any], place: int, max_side: int) -> tuple[npt.
         >>> photo.shape, mask.shape
         ((20, 20, 3), (20, 20))
     """
-    import cv2
-
     photo = np.asarray(load_row_photo(row))
-    mask = decode_rle(row["objects"][place]["modal_mask"])
-    scale = max_side / max(photo.shape[:2])
-    if scale < 1:
-        size = (max(1, round(photo.shape[1] * scale)), max(1, round(photo.shape[0] * scale)))
-        photo = cv2.resize(photo, size, interpolation=cv2.INTER_AREA)
-        mask = cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
-    return photo, mask
+    return shrink_photo(photo, decode_rle(row["objects"][place]["modal_mask"]), max_side)
 
 
 def crop_object(
@@ -193,8 +185,6 @@ def crop_object(
         >>> crop.shape, bool(target.any())
         ((32, 32, 3), True)
     """
-    import cv2
-
     height, width = mask.shape
     x, y, w, h = mask_boxes(mask[None])[0].tolist()
     whole, tight = float(max(height, width)), 1.15 * max(w, h)
@@ -205,13 +195,8 @@ def crop_object(
         middle = np.array([x + w / 2, y + h / 2]) + rng.uniform(-0.5, 0.5, 2) * max(0.0, side - tight)
     scale = size / side
     affine = np.hstack([np.eye(2) * scale, (size / 2 - middle * scale)[:, None]])
-    if rng.random() < 0.5:
-        affine[0] = [-affine[0, 0], 0, size - 1 - affine[0, 2]]
-    how = cv2.INTER_AREA if scale < 0.5 else cv2.INTER_LINEAR
-    crop = cv2.warpAffine(photo, affine, (size, size), flags=how, borderValue=_FILL)
-    target = cv2.warpAffine(mask.astype(np.uint8), affine, (size, size), flags=cv2.INTER_NEAREST)
-    light = crop.astype(np.float32) * rng.uniform(0.75, 1.25) + rng.uniform(-20, 20)
-    return light.clip(0, 255).astype(np.uint8), target > 0
+    crop, (target,) = warp_square(photo, [mask], affine, size, rng)
+    return crop, target
 
 
 def first_prompt(target: BoolArray, rng: np.random.Generator) -> npt.NDArray[np.float32]:

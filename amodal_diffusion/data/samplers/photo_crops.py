@@ -1,16 +1,20 @@
 """Objects cropped from their photos, as the pipelines crop them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from ...crops import crop_boxes, crop_images, crop_masks
 from ...display import short_repr
 from ...images import image_to_tensor
-from ...masks import mask_boxes
+from ...masks import BoolArray, mask_boxes
 from .photo_objects import Photo, PhotoObjects
+
+_FILL = (124, 116, 104)  # ImageNet's mean, beside the photo
 
 
 @dataclass
@@ -164,3 +168,60 @@ def mirror(crops: Tensor, which: Tensor | None) -> Tensor:
     if which is None:
         return crops
     return torch.where(which.view(-1, *[1] * (crops.ndim - 1)), crops.flip(-1), crops)
+
+
+def shrink_photo(
+    photo: npt.NDArray[np.uint8], mask: BoolArray, max_side: int
+) -> tuple[npt.NDArray[np.uint8], BoolArray]:
+    """A photo (H, W, 3) and a mask (H, W) with their longer side at most at `max_side`; needs OpenCV.
+
+    Example:
+        >>> photo, mask = shrink_photo(np.zeros((40, 30, 3), np.uint8), np.ones((40, 30), bool), max_side=20)
+        >>> photo.shape, mask.shape, mask.dtype
+        ((20, 15, 3), (20, 15), dtype('bool'))
+    """
+    import cv2
+
+    scale = max_side / max(mask.shape)
+    if scale >= 1:
+        return photo, mask
+    size = (max(1, round(mask.shape[1] * scale)), max(1, round(mask.shape[0] * scale)))
+    smaller = cv2.resize(photo, size, interpolation=cv2.INTER_AREA).astype(np.uint8)
+    return smaller, cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
+
+
+def warp_square(
+    photo: npt.NDArray[np.uint8],
+    masks: Sequence[BoolArray],
+    affine: npt.NDArray[np.float64],
+    size: int,
+    rng: np.random.Generator,
+) -> tuple[npt.NDArray[np.uint8], list[BoolArray]]:
+    """A square of a photo and of masks, mirrored and of another brightness at random; needs OpenCV.
+
+    Args:
+        photo: (H, W, 3) uint8; beside it the square has ImageNet's mean.
+        masks: (H, W) bool each; beside the photo they are False.
+        affine: (2, 3), from pixels (x, y, 1) of the photo to those of the square.
+        size: side S in pixels.
+        rng: draws whether it is mirrored, and the brightness.
+
+    Returns:
+        (S, S, 3) uint8, and (S, S) bool each.
+
+    Example:
+        >>> square, (mask,) = warp_square(
+        ...     np.zeros((8, 8, 3), np.uint8), [np.eye(8, dtype=bool)], np.eye(2, 3), 8, np.random.default_rng(0)
+        ... )
+        >>> square.shape, int(mask.sum())
+        ((8, 8, 3), 8)
+    """
+    import cv2
+
+    affine = affine.copy()
+    if rng.random() < 0.5:
+        affine[0] = [-affine[0, 0], 0, size - 1 - affine[0, 2]]
+    crop = cv2.warpAffine(photo, affine, (size, size), flags=cv2.INTER_LINEAR, borderValue=_FILL)
+    found = [cv2.warpAffine(mask.astype(np.uint8), affine, (size, size), flags=cv2.INTER_NEAREST) > 0 for mask in masks]
+    light = crop.astype(np.float32) * rng.uniform(0.75, 1.25) + rng.uniform(-20, 20)
+    return light.clip(0, 255).astype(np.uint8), found

@@ -19,8 +19,8 @@ from ...masks import BoolArray, decode_rle
 from ...models.photo.thing_net import photo_for_things
 from ..photos import encoded_photos, load_row_photo
 from ..synthesis import mix_seed
+from .photo_crops import shrink_photo, warp_square
 
-_FILL = (124, 116, 104)  # ImageNet's mean, beside the photo
 _LEAST_SIDE = 0.5  # of a crop, in longer sides of the photo
 _WHOLE = 0.25  # share of the crops that show the whole photo
 
@@ -121,18 +121,11 @@ def read_things(row: Mapping[str, Any], max_side: int | None) -> tuple[npt.NDArr
         >>> photo.shape, things.shape
         ((20, 20, 3), (20, 20))
     """
-    import cv2
-
     photo = np.asarray(load_row_photo(row))
     things: BoolArray = np.zeros(photo.shape[:2], bool)
     for item in row["objects"]:
         things |= decode_rle(item["modal_mask"])
-    scale = 1 if max_side is None else max_side / max(things.shape)
-    if scale < 1:
-        size = (max(1, round(photo.shape[1] * scale)), max(1, round(photo.shape[0] * scale)))
-        photo = cv2.resize(photo, size, interpolation=cv2.INTER_AREA)
-        things = cv2.resize(things.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
-    return photo, things
+    return (photo, things) if max_side is None else shrink_photo(photo, things, max_side)
 
 
 def crop_things(
@@ -156,8 +149,6 @@ def crop_things(
         >>> crop.shape, target.shape, bool((target == known).all())
         ((32, 32, 3), (32, 32), True)
     """
-    import cv2
-
     height, width = things.shape
     side, middle = float(max(height, width)), np.array([width / 2, height / 2])
     if rng.random() >= _WHOLE:
@@ -167,12 +158,7 @@ def crop_things(
     scale = size / side
     affine = np.hstack([np.eye(2) * scale, (size / 2 - middle * scale)[:, None]])
     affine[:, 2] += 0.5 * (scale - 1)  # of the middles of pixels
-    if rng.random() < 0.5:
-        affine[0] = [-affine[0, 0], 0, size - 1 - affine[0, 2]]
-    crop = cv2.warpAffine(photo, affine, (size, size), flags=cv2.INTER_LINEAR, borderValue=_FILL)
-    planes = [things, np.ones_like(things) if complete else things]
-    target, known = (
-        cv2.warpAffine(plane.astype(np.uint8), affine, (size, size), flags=cv2.INTER_NEAREST) > 0 for plane in planes
+    crop, (target, known) = warp_square(
+        photo, [things, np.ones_like(things) if complete else things], affine, size, rng
     )
-    light = crop.astype(np.float32) * rng.uniform(0.75, 1.25) + rng.uniform(-20, 20)
-    return light.clip(0, 255).astype(np.uint8), target, known
+    return crop, target, known
