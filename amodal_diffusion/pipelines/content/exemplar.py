@@ -13,7 +13,7 @@ from torch import Tensor
 from ...display import short_repr
 from ...masks import BoolArray, block_sums
 from ...models.pull_push import pull_push
-from .joins import blurred, join_copies
+from .joins import blurred, join_copies, soften_seams
 from .lines import Line
 from .materials import continue_materials, detail_strength
 from .shifts import DOWN, MOST_NODES, Level, Matches, Sheet, match
@@ -23,6 +23,7 @@ MOST_PIXELS = 6_000
 
 _MOST_AROUND = 200_000  # pixels of its window likewise
 _STRIP = 2**18  # pixels that are worked on at a time
+_SHARP = 8  # power of the share of blocks: how sharp the seam between two copies is
 _DETAIL = 2.0  # pixels at the level of matching: detail is what a Gaussian of this width takes away
 
 
@@ -143,6 +144,7 @@ def fill_hole(
         rough = _copied(found, level)
         tone = blurred(smooth - rough, target, _DETAIL)
         correction = join_copies(rough, found, level, tone)
+        correction = correction + soften_seams(rough + correction, found, level)
         if blend:
             joined = rough + correction
             below, wanted = blurred(torch.cat([joined, smooth]), target, _DETAIL).split(3)
@@ -184,8 +186,8 @@ class _Copies:
         down, across = np.divmod(found.index.numpy(), wide // scale)
         # By how many pixels of the flat sheet each block is shifted; where the four blocks nearest to a pixel agree.
         self.shifts = scale * ((down - rows) * wide + across - columns)
-        around = np.pad(self.shifts, 1, mode="edge")
-        corners = [around[:-1, :-1], around[:-1, 1:], around[1:, :-1], around[1:, 1:]]
+        self.around = np.pad(self.shifts, 1, mode="edge")
+        corners = [self.around[:-1, :-1], self.around[:-1, 1:], self.around[1:, :-1], self.around[1:, 1:]]
         self.even = np.all([corner == corners[0] for corner in corners[1:]], axis=0)
 
     def add_to(self, colours: npt.NDArray[np.float32], part: tuple[slice, slice], inside: BoolArray) -> None:
@@ -205,12 +207,18 @@ class _Copies:
             colours[:, mixed[0], mixed[1]] = self._mixed(y[mixed[0]], x[mixed[1]]).T
 
     def _mixed(self, y: npt.NDArray[np.int64], x: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-        """(n, 3) in [0, 255], corrected, of pixels along seams, which mix what the four nearest matches say."""
+        """(n, 3) in [0, 255], corrected, of pixels along seams, which mix what the four nearest matches say.
+
+        Each counts by how many of the nine around a pixel say the same, so that seams of blocks become curves.
+        """
         (height, width), (rows, columns) = self.found.index.shape, self.sheet.usable.shape
         scale, matched = self.sheet.scale, self.found.matched.numpy()
         strength = np.ones((height, width), np.float32) if self.strength is None else self.strength.numpy()
         colours, total = np.zeros((len(y), 3), np.float32), np.zeros(len(y), np.float32)
         top, left = (y + 0.5) / scale - 0.5, (x + 0.5) / scale - 0.5
+        (py, down), (px, across) = ((side // scale, _spline((side % scale + 0.5) / scale)) for side in (y, x))
+        around = [self.around[py + dy, px + dx] for dy in range(3) for dx in range(3)]
+        shares = [one * other for one in down for other in across]
         for low in (0, 1):
             for right in (0, 1):
                 cy, cx = np.floor(top).astype(np.int64) + low, np.floor(left).astype(np.int64) + right
@@ -222,11 +230,18 @@ class _Copies:
                 within = (py >= 0) & (py < rows) & (px >= 0) & (px < columns)
                 py, px = py.clip(0, rows - 1), px.clip(0, columns - 1)
                 there = matched[cy, cx] & within & self.sheet.usable[py, px]
-                votes = (weight**4 * there + 1e-9).astype(np.float32)
+                same = self.shifts[cy, cx]
+                alike = sum(share * (shift == same) for shift, share in zip(around, shares, strict=True))
+                votes = (weight * alike**_SHARP * there + 1e-30).astype(np.float32)
                 shown = self.sheet.pixels[py, px] * strength[cy, cx, None]
                 colours += (shown + 255 * self.correction[cy, cx]) * votes[:, None]
                 total += votes
         return colours / total[:, None]
+
+
+def _spline(place: npt.NDArray[np.floating[Any]]) -> tuple[npt.NDArray[np.floating[Any]], ...]:
+    """Weights of the block before, of its own, and of the next one, at a place in [0, 1] of a block: quadratic."""
+    return (1 - place) ** 2 / 2, 0.75 - (place - 0.5) ** 2, place**2 / 2
 
 
 def _repeated(array: npt.NDArray[Any], scale: int) -> npt.NDArray[Any]:

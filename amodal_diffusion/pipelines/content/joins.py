@@ -16,6 +16,14 @@ _FALL = 3  # how steeply the trust in the rim falls there: what little is left w
 _REACH = 20.0  # pixels likewise: over which the photo's colours reach into the hole
 _BREAK = 0.25  # distance of colours from which on two copies are thought to show different things
 _GRAIN = 3.0  # times the usual difference of neighbours, below which what two copies say is grain
+_SOFT_AROUND = 24  # pixels beside the hole that are looked at
+_SOFT_NEAR = 8  # pixels around a seam, which should be no sharper than what is seen there
+_LEAST_SLOPE = 2 / 255  # between neighbours, that no seam must be below
+_SOFT_LEAST, _SOFT_WIDEST = (
+    1.5,
+    16.0,
+)  # width in pixels that a seam should have, from which on it is softened, and at most
+_SOFT_SPREAD = 0.6  # standard deviation of the Gaussian, in such widths
 _STEPS = 20
 _STEADY = 1e-5  # share of the diagonal that is added to it: the equation of the cells need not be exact
 _CELL, _MOST_CELLS = 6, 300  # side in pixels of the cells that are solved as one, and about how many there are at most
@@ -72,6 +80,67 @@ def join_copies(copied: Tensor, found: Matches, level: Level, tone: Tensor) -> T
     correction = torch.zeros_like(copied)
     correction[:, part[0], part[1]] = _solved(wanted, own, links)
     return correction
+
+
+def soften_seams(joined: Tensor, found: Matches, level: Level) -> Tensor:
+    """Colours to add to joined copies, so that no seam between them is sharper than what is seen near it.
+
+    In a part of a photo that is out of focus, or plain, a sharp border would be seen to be none of the photo's.
+
+    Args:
+        joined: (3, h, w) float32 in [0, 1], the picture with its hole filled.
+        found: where it comes from.
+        level: the picture and the sheet.
+
+    Returns:
+        (3, h, w) float32; 0 outside of the hole and far from seams.
+
+    Example:
+        >>> known = torch.arange(60).expand(40, 60) < 20
+        >>> joined = 0.2 + 0.4 * (torch.arange(60) > 39).float().expand(3, 40, 60)
+        >>> level = Level(joined, known, ~known, joined, known, torch.zeros(40, 60, 2))
+        >>> shifts = torch.where(torch.arange(60) > 39, 30, 20)
+        >>> found = Matches(torch.arange(2400).view(40, 60) - shifts, ~known)
+        >>> (joined + soften_seams(joined, found, level))[0, 20, [30, 39, 40, 50]].round(decimals=1)
+        tensor([0.2000, 0.4000, 0.4000, 0.6000])
+    """
+    rows, columns = around_mask(level.target, _SOFT_AROUND)
+    index, matched = found.index[rows, columns], found.matched[rows, columns]
+    target, known = level.target[rows, columns], level.known[rows, columns]
+    near = torch.where(level.target, joined, level.image)[:, rows, columns]
+    shown = target | known
+    jumps, slopes = torch.zeros(target.shape), torch.zeros(target.shape)  # across seams, and elsewhere
+    for axis, stride in ((0, level.usable.shape[1]), (1, 1)):
+        size = target.shape[axis] - 1
+        (inside, other_inside), (there, other_there), (copied, other_copied) = (
+            (mask.narrow(axis, 0, size), mask.narrow(axis, 1, size)) for mask in (target, shown, matched)
+        )
+        apart = near.diff(dim=axis + 1).square().sum(0).sqrt()
+        seam = copied & other_copied & (index.diff(dim=axis) != stride) & (inside | other_inside)
+        for start in (0, 1):
+            for most, pairs in ((jumps, seam), (slopes, there & other_there & ~seam)):
+                part = most.narrow(axis, start, size)
+                torch.maximum(part, apart * pairs, out=part)
+    slopes *= jumps == 0
+    width = jumps / _highest(slopes, _SOFT_NEAR).clamp(min=_LEAST_SLOPE)
+    soft, size = near.clone(), 1
+    while size <= _SOFT_WIDEST / 2 and bool((wide := width > max(_SOFT_LEAST, size)).any()):
+        high, across = around_mask(wide, 4 * size)
+        share = _highest(wide[high, across].float(), 2 * size)
+        share = F.avg_pool2d(share[None], 2 * size + 1, 1, size, count_include_pad=False)[0]
+        blurry = blurred(near[:, high, across], shown[high, across], _SOFT_SPREAD * size)
+        soft[:, high, across] = torch.lerp(soft[:, high, across], blurry, share)
+        size *= 2
+    added = torch.zeros_like(joined)
+    added[:, rows, columns] = (soft - near) * target
+    return added
+
+
+def _highest(plane: Tensor, reach: int) -> Tensor:
+    """(h, w), the highest value of a plane in the square of so many pixels to each side."""
+    for kernel, padding in (((2 * reach + 1, 1), (reach, 0)), ((1, 2 * reach + 1), (0, reach))):
+        plane = F.max_pool2d(plane[None], kernel, 1, padding)[0]
+    return plane
 
 
 def _said(level: Level, index: Tensor, axis: int) -> Tensor:

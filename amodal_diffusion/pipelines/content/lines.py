@@ -1,4 +1,4 @@
-"""Straight edges that a hole hides a piece of: where a line leaves on one side and goes on on the other."""
+"""Straight edges that a hole hides a piece of: where a line comes out on the other side, or how far it may go on."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +21,8 @@ _FITS = 2
 _MOST_PEAKS = 40  # lines that are looked at
 _REACH = 16  # pixels on each side of the hole over which an edge is followed
 _LEAST_LENGTH = 5  # of them
+_LEAST_OPEN = 10  # likewise, where it is seen on one side alone
+_OPEN_REACH = 2  # times as far as it is seen, such an edge is thought to go on
 _LEAST_FRAMED = 14  # likewise, where the hole goes on to the frame
 _MOST_FRAMED = 80  # pixels of such a hole
 _LEVEL = 0.35  # most that such a line falls, by pixel
@@ -41,9 +43,10 @@ class Line:
         start: (y, x), where it goes into the hole.
         stop: (y, x), where it comes out.
         strength: contrast, and how well it is seen on both sides.
-        profiles: (2, 2 * WIDTH + 1, 3) float32 in [0, 1], colours across it, from its dark to its light side, before
-            the hole and after it.
+        profiles: (2, 2 * WIDTH + 1, 3) float32 in [0, 1], colours across it, from its right to its left as seen by who
+            goes from start to stop, before the hole and after it.
         unit: how far apart the colours of a profile lie, in pixels.
+        open: it is seen on one side alone, before `start`, and counts the less the nearer to `stop`.
 
     Example:
         >>> line = Line((0.0, 3.0), (4.0, 3.0), 0.5, np.zeros((2, 13, 3), np.float32))
@@ -56,6 +59,7 @@ class Line:
     strength: float
     profiles: npt.NDArray[np.float32]
     unit: float = 1.0
+    open: bool = False
 
     __repr__ = short_repr
 
@@ -101,12 +105,13 @@ def photo_lines(photo: npt.NDArray[np.uint8], known: BoolArray, target: BoolArra
 
 
 def find_lines(image: npt.NDArray[np.float32], known: BoolArray, target: BoolArray) -> list[Line]:
-    """Straight edges that are seen on two sides of a hole, the strongest first; none of them cross.
+    """Straight edges that are seen on two sides of a hole, the strongest first, then those seen on one; none cross.
 
     Pixels on edges vote for lines [Duda and Hart, "Use of the Hough Transformation to Detect Lines and Curves", 1972],
     in the directions of their own edges. A line counts where it is an edge on both sides of the hole up to its border,
     with the same colours on its left and right. Where the hole goes on to the frame one side is enough, if it is seen
-    longer and is about level, as horizons and the feet of walls are.
+    longer and is about level, as horizons and the feet of walls are. What is seen long enough on one side goes on into
+    the hole for twice as far, but may end before that.
 
     Args:
         image: (3, h, w) in [0, 1].
@@ -128,13 +133,13 @@ def find_lines(image: npt.NDArray[np.float32], known: BoolArray, target: BoolArr
     found: list[Line] = []
     for angle, offset in edges.peaks(target):
         found += edges.crossings(angle, offset, target)
-    found.sort(key=lambda line: -line.strength)
+    found.sort(key=lambda line: (line.open, -line.strength))
     chosen: list[Line] = []
     for line in found:
-        if not any(_clash(line, other) for other in chosen):
+        if sum(other.open == line.open for other in chosen) < _MOST_LINES and not any(
+            _clash(line, other) for other in chosen
+        ):
             chosen.append(line)
-        if len(chosen) == _MOST_LINES:
-            break
     return chosen
 
 
@@ -203,7 +208,7 @@ class _Edges:
         return list(zip(angle[crossed].tolist(), distance[crossed].tolist(), strict=True))
 
     def crossings(self, angle: float, offset: float, target: BoolArray) -> list[Line]:
-        """Where a line crosses the hole and is an edge on both sides of it."""
+        """Where a line crosses the hole and is an edge on both sides of it, or goes into it from one side."""
         height, width = target.shape
         normal = np.array([np.sin(angle), np.cos(angle)])  # (y, x)
         normal, offset = self._fitted(normal, offset, self._supporters(normal, offset))
@@ -236,32 +241,48 @@ class _Edges:
             ]
             parts = [self._followed(side, there, hidden) for side in sides]
             framed = first == 0 or last == len(steps)  # it goes on to the frame
-            if framed:
-                if abs(along[0]) > _LEVEL or last - first > _MOST_FRAMED:
-                    continue
+            seen = parts
+            if framed and abs(along[0]) <= _LEVEL and last - first <= _MOST_FRAMED:
                 parts = [max(parts, key=len)] * 2
-            if min(map(len, parts)) < (_LEAST_FRAMED if framed else _LEAST_LENGTH):
+            contrast, alike = 0.0, False
+            if min(map(len, parts)) >= (_LEAST_FRAMED if framed else _LEAST_LENGTH):
+                contrast, alike = _compared([self._colours(places[part], normal) for part in parts])
+            if alike:
+                finer, distance, exact = self._finer(normal, offset, np.concatenate(parts), marks, near)
+                shown = min(map(len, parts)) / _REACH * exact
+                begin, end = (_moved_to(place, finer, distance) for place in places[[first, last - 1]])
+                profiles = np.stack([self._profile(places[part], normal) for part in parts])
+                found.append(Line(begin, end, float(np.sqrt(contrast * shown)), profiles))
                 continue
-            colours = [self._colours(places[part], normal) for part in parts]
-            contrasts = [light - dark for dark, light in colours]
-            contrast = min(float(np.square(one).sum()) for one in contrasts)
-            apart = max(float(np.square(one - other).sum()) for one, other in zip(*colours, strict=True))
-            if contrast < (2 * _LEAST_STEP) ** 2 or apart > _ALIKE * contrast:
-                continue
-            shown = min(map(len, parts)) / _REACH
-            beside = np.zeros(len(steps), bool)
-            beside[np.concatenate(parts)] = True
-            finer, distance, here = normal, offset, beside[marks]
-            for _ in range(_FITS):
-                finer, distance = self._fitted(finer, distance, self._supporters(finer, distance) & here)
-            exact = np.abs(self.points[here & near] @ finer - distance) < 0.5
-            shown *= min(1.0, np.count_nonzero(exact) / np.count_nonzero(beside))
-            begin, end = (
-                tuple((place - (place @ finer - distance) * finer).tolist()) for place in places[[first, last - 1]]
-            )
-            profiles = np.stack([self._profile(places[part], normal) for part in parts])
-            found.append(Line(begin, end, float(np.sqrt(contrast * shown)), profiles))
+            ways = [(part, way) for part, way in zip(seen, (1, -1), strict=True) if len(part) >= _LEAST_OPEN]
+            for part, way in ways:
+                contrast, distinct = _compared([self._colours(places[part], normal)])
+                if not distinct:
+                    continue
+                gap = last - first if len(ways) == 1 else (last - first) // 2 - _LEAST_GAP  # they end apart
+                length = min(gap, _OPEN_REACH * len(part)) - 1
+                if length < 1:
+                    continue
+                start = first if way == 1 else last - 1
+                finer, distance, exact = self._finer(normal, offset, part, marks, near)
+                begin, end = (_moved_to(places[step], finer, distance) for step in (start, start + way * length))
+                profiles = self._profile(places[part], normal)[None, ::way].repeat(2, axis=0)
+                strength = float(np.sqrt(contrast * len(part) / _REACH * exact))
+                found.append(Line(begin, end, strength, profiles, open=True))
         return found
+
+    def _finer(
+        self, normal: npt.NDArray[np.float64], offset: float, steps: npt.NDArray[np.int64],
+        marks: npt.NDArray[np.int64], near: BoolArray,
+    ) -> tuple[npt.NDArray[np.float64], float, float]:  # fmt: skip
+        """A line fitted to what is seen of it at some steps, and the share of these that lie on it exactly."""
+        beside = np.zeros(marks.max() + steps.max() + 1, bool)
+        beside[steps] = True
+        here, finer, distance = beside[marks], normal, offset
+        for _ in range(_FITS):
+            finer, distance = self._fitted(finer, distance, self._supporters(finer, distance) & here)
+        exact = np.abs(self.points[here & near] @ finer - distance) < 0.5
+        return finer, distance, min(1.0, np.count_nonzero(exact) / np.count_nonzero(beside))
 
     def _fitted(
         self, normal: npt.NDArray[np.float64], offset: float, near: BoolArray
@@ -295,13 +316,13 @@ class _Edges:
     def _colours(
         self, places: npt.NDArray[np.float64], normal: npt.NDArray[np.float64]
     ) -> list[npt.NDArray[np.float32]]:
-        """Means (3,) on the darker and on the lighter side of some places on the line."""
+        """Means (3,) on the darker and on the lighter side of some places on the line, NaN where nothing is seen."""
         means = []
         for side in (-2, 2):
             y, x = np.rint(places + side * normal).astype(np.int64).T
             y, x = y.clip(0, self.known.shape[0] - 1), x.clip(0, self.known.shape[1] - 1)
             shown = self.known[y, x]
-            means.append(self.image[:, y[shown], x[shown]].mean(1) if shown.any() else np.full(3, 9, np.float32))
+            means.append(self.image[:, y[shown], x[shown]].mean(1) if shown.any() else np.full(3, np.nan, np.float32))
         return means
 
     def _profile(self, places: npt.NDArray[np.float64], normal: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
@@ -319,7 +340,7 @@ class _Edges:
         return means.astype(np.float32)
 
 
-def draw_lines(lines: Sequence[Line], target: BoolArray) -> tuple[npt.NDArray[np.float32], BoolArray]:
+def draw_lines(lines: Sequence[Line], target: BoolArray) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """The colours along lines in a hole, between those on both sides of it.
 
     Args:
@@ -327,7 +348,8 @@ def draw_lines(lines: Sequence[Line], target: BoolArray) -> tuple[npt.NDArray[np
         target: (h, w) bool, the hole.
 
     Returns:
-        (3, h, w) float32, and (h, w) bool, the pixels that hold them.
+        (3, h, w) float32, and (h, w) float32 in [0, 1], which pixels hold them: 1, but for open lines, where it falls
+        along the line.
 
     Example:
         >>> profile = np.linspace(0, 1, 2 * WIDTH + 1, dtype=np.float32)[:, None].repeat(3, axis=1)
@@ -336,20 +358,38 @@ def draw_lines(lines: Sequence[Line], target: BoolArray) -> tuple[npt.NDArray[np
         >>> int(drawn[:, 5].sum()), colours[0, [1, 4, 7, 10, 13], 5]
         (13, array([1.  , 0.75, 0.5 , 0.25, 0.  ], dtype=float32))
     """
-    colours, drawn = np.zeros((3, *target.shape), np.float32), np.zeros_like(target)
+    colours, drawn = np.zeros((3, *target.shape), np.float32), np.zeros(target.shape, np.float32)
     y, x = np.nonzero(target)
     for line in lines:
         dy, dx = line.direction
         along = (y - line.start[0]) * dy + (x - line.start[1]) * dx
         away = ((x - line.start[1]) * dy - (y - line.start[0]) * dx) / line.unit
-        near = (np.abs(away) <= WIDTH) & (along >= -0.5) & (along <= line.length + 0.5) & ~drawn[y, x]
+        near = (np.abs(away) <= WIDTH) & (along >= -0.5) & (along <= line.length + 0.5) & (drawn[y, x] == 0)
         share = (along[near] / max(line.length, 1e-6)).clip(0, 1)[:, None].astype(np.float32)
         low = np.floor(away[near]).astype(np.int64).clip(-WIDTH, WIDTH - 1) + WIDTH
         rest = (away[near] + WIDTH - low)[:, None].astype(np.float32)
         before, after = ((1 - rest) * profile[low] + rest * profile[low + 1] for profile in line.profiles)
         colours[:, y[near], x[near]] = ((1 - share) * before + share * after).T
-        drawn[y[near], x[near]] = True
+        drawn[y[near], x[near]] = np.maximum(1 - share[:, 0], 0.01) if line.open else 1
     return colours, drawn
+
+
+def _moved_to(place: npt.NDArray[np.float64], normal: npt.NDArray[np.float64], offset: float) -> tuple[float, float]:
+    """The place on a line that is nearest to another one."""
+    y, x = place - (place @ normal - offset) * normal
+    return float(y), float(x)
+
+
+def _compared(colours: Sequence[Sequence[npt.NDArray[np.float32]]]) -> tuple[float, bool]:
+    """The least contrast of an edge, squared, and whether it is one, with the same colours on all sides of a hole.
+
+    Args:
+        colours: of its dark and its light side (3,), NaN where they are not seen, for each side of the hole.
+    """
+    sides = np.array(colours)  # [S, 2, 3]
+    contrast = float(np.square(sides[:, 1] - sides[:, 0]).sum(axis=1).min())
+    apart = float(np.square(sides - sides[0]).sum(axis=2).max())
+    return contrast, contrast >= (2 * _LEAST_STEP) ** 2 and apart <= _ALIKE * contrast
 
 
 def _clash(line: Line, other: Line) -> bool:

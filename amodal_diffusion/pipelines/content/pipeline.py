@@ -49,7 +49,7 @@ from .inputs import (
     read_stack,
 )
 from .output import ContentPipelineOutput
-from .seams import continue_photo, match_seam, trusted_photo, trusted_rim
+from .seams import continue_photo, erase_outline, match_seam, trusted_photo, trusted_rim
 from .sources import Hole, background_holes, object_hole
 
 _UNIT = 256
@@ -644,7 +644,7 @@ class ContentPipeline(NestedPipeline):
             self.report(callback, "background", round(100 * share), 100)
 
         tell(0.0)
-        low, filled = None, 0.0
+        low, filled, painted_over = None, 0.0, np.zeros(size, bool)
         if self._needs_network(chosen):
             alone = chosen != "blend"
             on_step = None if callback is None else lambda step, steps: tell(step / (steps + 1) if alone else 0.0)
@@ -670,9 +670,11 @@ class ContentPipeline(NestedPipeline):
             else:
                 part = low[:, place.window[0], place.window[1]] if low is not None and suiting == "blend" else None
                 place.fill(suiting, part, None if generators is None else generators[0], out=result[place.window])
+            painted_over[place.window] |= place.hole
             filled = min(filled + place.share, 1.0)
             if filled < 1:
                 tell(filled)
+        erase_outline(result, photo, hole, painted_over, margin, avoid)
         tell(1.0)
         return postprocess(result, output_type)
 

@@ -1,11 +1,12 @@
-"""Seams between a photo and what a network painted: a smooth correction that makes the colours meet."""
+"""Seams between a photo and what fills a hole: colours that meet, and no outline of what was removed."""
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...masks import dilate
+from ...masks import BoolArray, dilate, erode, mask_boxes
 from ...models.pull_push import pull_push
 
 # Weight of a pixel that is believed only where nothing better is near.
@@ -13,6 +14,13 @@ _DOUBTFUL = 1e-3
 # Weight of a pixel of the photo that is not of the object.
 _OTHERS = 1e-3
 _STEPS = 32
+
+_LINE_BESIDE = 5  # pixels around one beside a hole: of what lies on both sides
+_LINE_ALONG = 3  # likewise, of the line that it may belong to
+_ODD_LINE, _ODD_PIXEL = (1.2, 4.0), (2.5, 8.0)  # difference from both sides: standard deviations, and of 255
+_TOWARDS = 0.7  # cosine between that and the difference of what was removed from what lies around it
+_AT_ONCE = 4096  # pixels that are looked at at a time
+_FEW = 4  # pixels that say nothing of a colour
 
 
 def nearness(mask: Tensor, width: int) -> Tensor:
@@ -137,3 +145,89 @@ def trusted_photo(own: np.ndarray, hole: np.ndarray, margin: int) -> Tensor:
     """
     far = ~dilate(hole, kernel="square", size=2 * margin + 1) if margin else ~hole
     return torch.from_numpy(np.where(own, np.float32(1), np.float32(_OTHERS)) * far)
+
+
+def erase_outline(
+    filled: npt.NDArray[np.uint8],
+    photo: npt.NDArray[np.uint8],
+    removed: BoolArray,
+    hole: BoolArray,
+    margin: int,
+    avoid: BoolArray | None = None,
+) -> None:
+    """Take the lines along a filled hole out of a picture that show the outline of what was removed.
+
+    Sharpening draws a bright line around what is dark, and a mask that ends too early leaves a line of the object: it
+    differs from what lies on both sides of it, towards the colours of the object or away from them.
+
+    Args:
+        filled: (H, W, 3) uint8, the photo with its hole filled; changed in place.
+        photo: (H, W, 3) uint8, the photo.
+        removed: (H, W) bool, what was removed.
+        hole: (H, W) bool, what was filled: that, and what of its rim was filled with it.
+        margin: pixels around what was removed that are looked at.
+        avoid: (H, W) bool, what belongs to others, or None.
+
+    Example:
+        >>> photo, hole = np.full((40, 40, 3), 90, np.uint8), np.zeros((40, 40), bool)
+        >>> photo[10:30, 10:30], hole[11:29, 11:29] = 160, True
+        >>> filled = np.where(hole[..., None], np.uint8([[[95]]]), photo)
+        >>> photo[11:29, 11:29] = 20
+        >>> erase_outline(filled, photo, hole, hole, 2)
+        >>> filled[20, 8:13, 0]
+        array([90, 90, 92, 95, 95], dtype=uint8)
+    """
+    reach = margin + _LINE_BESIDE
+    if not margin or not hole.any():
+        return
+    x, y, w, h = mask_boxes(hole[None])[0].tolist()
+    where = (slice(max(0, y - reach), y + h + reach), slice(max(0, x - reach), x + w + reach))
+    filled, photo, removed, hole = filled[where], photo[where], removed[where], hole[where]
+    free = ~hole if avoid is None else ~(hole | dilate(avoid[where], kernel="square", size=3))
+    reached = dilate(removed, kernel="square", size=2 * margin + 1)
+    further, core = free & ~reached, erode(removed, kernel="square", size=3)
+    across, along = 3 * np.arange(-(reach // 3), reach // 3 + 1), np.arange(-_LINE_ALONG, _LINE_ALONG + 1)
+    changes, inside = [], hole
+    for _ in range(margin):
+        wider = dilate(inside, kernel="square", size=3)
+        ring = wider & ~inside & reached & free
+        inside = wider
+        y, x = np.nonzero(ring)
+        for start in range(0, len(y), _AT_ONCE):
+            here = y[start : start + _AT_ONCE], x[start : start + _AT_ONCE]
+            outer, spread = _colours_near(photo, further, here, across)
+            odd = ((photo[here] - outer) ** 2).sum(axis=1) > _ODD_PIXEL[0] ** 2 * spread + 3 * _ODD_PIXEL[1] ** 2
+            here, outer, spread = (here[0][odd], here[1][odd]), outer[odd], spread[odd]
+            inner, spread_inner = _colours_near(filled, hole, here, across)
+            front, known = _colours_near(photo, core, here, across)
+            spread = np.maximum(spread, spread_inner)
+            line = _colours_near(photo, ring, here, along)[0]
+            differs = np.isfinite(spread) & np.isfinite(known)
+            for shown, (times, least) in ((line, _ODD_LINE), (photo[here].astype(np.float32), _ODD_PIXEL)):
+                alike = ((shown - outer) * (shown - inner)).sum(axis=1)
+                differs &= alike > times**2 * spread + 3 * least**2
+            towards, step = front - outer, line - outer
+            lengths = np.sqrt((towards**2).sum(axis=1) * (step**2).sum(axis=1))
+            differs &= np.abs((towards * step).sum(axis=1)) > _TOWARDS * lengths
+            changes.append(((here[0][differs], here[1][differs]), (outer + inner)[differs] / 2))
+    for places, colours in changes:
+        filled[places] = np.rint(colours)
+
+
+def _colours_near(
+    photo: npt.NDArray[np.uint8],
+    mask: BoolArray,
+    places: tuple[npt.NDArray[np.intp], ...],
+    steps: npt.NDArray[np.int64],
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Mean (n, 3) and variance (n,) of a mask's colours at some steps around places; infinite where there are few."""
+    y, x = places[0][:, None, None] + steps[:, None], places[1][:, None, None] + steps
+    inside = (y >= 0) & (y < mask.shape[0]) & (x >= 0) & (x < mask.shape[1])
+    y, x = y.clip(0, mask.shape[0] - 1), x.clip(0, mask.shape[1] - 1)
+    weights = (mask[y, x] & inside).astype(np.float32)
+    counts = weights.sum(axis=(1, 2))
+    weights /= np.maximum(counts, 1)[:, None, None]
+    colours = photo[y, x].astype(np.float32)
+    mean = np.einsum("nyx,nyxc->nc", weights, colours)
+    square = np.einsum("nyx,nyxc,nyxc->n", weights, colours, colours)
+    return mean, np.where(counts < _FEW, np.inf, np.maximum(square - np.square(mean).sum(axis=1), 0))

@@ -35,6 +35,10 @@ _NEAR = 6  # of the hole's side, were it a square: a shift by less than this sha
 _COLOURS = 0.5  # weight of differences of colours, where those of edges have 1
 _SWEEPS = 2  # of messages between all nodes
 _SEAM_STEPS = 8
+_AROUND = ((0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1))  # those beside a pixel come first
+_CUTS = np.array([2**0.5 - 1] * 4 + [1 - 0.5**0.5] * 4, np.float32)
+"""Weight of each of these pairs, with which a seam of any direction costs about its length, and corners are cut."""
+
 _PRICE = 0.04  # of a seam, for each pair of neighbours, in variances of the colours that may be copied
 _TONE = 0.15  # weight of the distance from the colours that go on smoothly
 _TONE_BESIDE = 0.5  # likewise, where the colours are those beside a line
@@ -141,14 +145,17 @@ class Level:
         )
 
     def with_lines(self, lines: Sequence[Line]) -> "Level":
-        """Straight edges go on across the hole, with their colours on both sides, and other colours between them."""
+        """Straight edges go on across the hole, with their colours on both sides, and other colours between them.
+
+        Open ones are the fainter the further they go.
+        """
         colours, drawn = draw_lines(lines, self.target.numpy())
         if not drawn.any():
             return self
         guide = torch.from_numpy(drawn)
-        image = torch.where(guide, torch.from_numpy(colours), self.image)
-        smooth = pull_push(image[None], (guide | self.known)[None, None].float())[0]
-        return replace(self, image=torch.where(self.target & ~guide, smooth, image), guide=guide.float())
+        image = torch.where(guide > 0, torch.from_numpy(colours), self.image)
+        smooth = pull_push(image[None], torch.maximum(guide, self.known.float())[None, None])[0]
+        return replace(self, image=torch.where(self.target & (guide < 1), smooth, image), guide=guide)
 
     def weights(self) -> Tensor:
         """(h, w) float32, how much of a difference between the picture and a copy counts."""
@@ -203,7 +210,7 @@ def match(
         level: the finest level.
         generator: of random samples.
         nodes: pixels of the level at which shifts are chosen, at most.
-        down: how many times as much as a shift across one down or up by as many pixels costs.
+        down: how many times as much as a shift across one down or up by as many pixels costs, but along lines.
         lines: straight edges that go on across the hole, in pixels of the finest level; see `Level.with_lines`.
 
     Returns:
@@ -225,7 +232,7 @@ def match(
     if int(level.usable.sum()) < _FEWEST:
         return None
     near, coarse = _nodes(levels[-1]), [line.scaled(0.5 ** (len(levels) - 1)) for line in lines]
-    chosen = _choose(levels[-1], near, _candidates(levels[-1], near, generator, nodes, coarse), down)
+    chosen = _choose(levels[-1], near, *_candidates(levels[-1], near, generator, nodes, coarse), down)
     shifts = torch.zeros(*near.shape, 2, dtype=torch.int64)
     shifts[near] = _move_seams(levels[-1], near, chosen)
     for current in reversed(levels[:-1]):
@@ -282,8 +289,13 @@ def _mean(planes: Tensor) -> Tensor:
     return F.avg_pool2d(planes[None], size, 1, RADIUS, count_include_pad=False)[0].flatten(1).T.contiguous()
 
 
-def _candidates(level: Level, near: Tensor, generator: torch.Generator, nodes: int, lines: Sequence[Line]) -> Tensor:
-    """(K, 2) shifts: the dominant ones, those to either side and along lines, and more where these bring nothing."""
+def _candidates(
+    level: Level, near: Tensor, generator: torch.Generator, nodes: int, lines: Sequence[Line]
+) -> tuple[Tensor, Tensor]:
+    """(K, 2) shifts: the dominant ones, those to either side and along lines, and more where these bring nothing.
+
+    And (K,) bool, which of them go along lines.
+    """
     (height, width), (rows, columns) = level.target.shape, level.usable.shape
     y, x = near.nonzero(as_tuple=True)
     counts = torch.zeros(rows + height, columns + width)
@@ -323,7 +335,7 @@ def _candidates(level: Level, near: Tensor, generator: torch.Generator, nodes: i
         apart = (_rows(mean, index) - smooth[y * width + x][:, None]).square().sum(2) / _spread(level)
         best = (usable / (0.1 + apart)).sum(0).argmax()
         shifts, missed = torch.cat([shifts, drawn[best][None]]), ~usable[:, best]
-    return shifts
+    return shifts, (shifts[:, None] == along).all(2).any(1)
 
 
 def _level_shifts(level: Level, near: Tensor, least: int) -> Tensor:
@@ -348,18 +360,20 @@ def _level_shifts(level: Level, near: Tensor, least: int) -> Tensor:
 
 def _line_shifts(level: Level, lines: Sequence[Line]) -> Tensor:
     """(k, 2) shifts along straight edges, by about as much as the hole is wide there or a part of it."""
-    if not lines or level.guide is None:
+    if not lines:
         return torch.zeros(0, 2, dtype=torch.int64)
-    y, x = ((level.guide > 0) & level.target).nonzero(as_tuple=True)
+    colours, drawn = (torch.from_numpy(planes) for planes in draw_lines(lines, level.target.numpy()))
+    image = torch.where(drawn > 0, colours, level.image)
+    y, x = drawn.nonzero(as_tuple=True)
     direction = torch.tensor([line.direction for line in lines])
     length = torch.tensor([line.length for line in lines]) + 2 * RADIUS
     parts = torch.arange(-_PARTS, _PARTS + 1) / _PARTS
     shifts = (length[:, None, None] * parts[:, None] * direction[:, None]).round().long().flatten(0, 1).unique(dim=0)
     shifts = shifts[shifts.abs().amax(1) > RADIUS]
     index, usable = _sources(level, y[:, None], x[:, None], shifts)
-    wanted = _detail(level.image)[y * level.target.shape[1] + x]
+    wanted = _detail(image)[y * level.target.shape[1] + x]
     misfit = (_rows(_detail(level.sheet), index) - wanted[:, None]).square().sum(2)
-    suits = usable * level.guide[y, x][:, None] / (0.1 + misfit / _spread(level))
+    suits = usable * drawn[y, x][:, None] / (0.1 + misfit / _spread(level))
     return shifts[_best_together(suits, _MOST_ALONG)]
 
 
@@ -408,7 +422,7 @@ def _similar(level: Level, queries: Tensor, wanted: Tensor, sources: Tensor, fea
     return torch.from_numpy(found)
 
 
-def _choose(level: Level, near: Tensor, shifts: Tensor, down: float) -> Tensor:
+def _choose(level: Level, near: Tensor, shifts: Tensor, along: Tensor, down: float) -> Tensor:
     """(n, 2) the shift of each node; which ones are wanted at all is found on every second row and column."""
     y, x = near.nonzero(as_tuple=True)
     index, usable = _sources(level, y[:, None], x[:, None], shifts)  # [n, K]
@@ -417,7 +431,8 @@ def _choose(level: Level, near: Tensor, shifts: Tensor, down: float) -> Tensor:
     tone = (_rows(_mean(level.sheet), index) - level.image.flatten(1).T[place][:, None]).square().sum(2)
     away = (_rows(level.places.flatten(0, 1), index) - torch.stack([y, x], 1)[:, None]).abs() / max(near.shape)
     costs = level.weights()[y, x][:, None] * misfit + level.tone_weights()[y, x][:, None] * tone
-    costs += _AWAY * spread * (down * away[..., 0] + away[..., 1])
+    away[..., 0] *= torch.where(along, 1, down)  # where a line leads to is as near as what is beside
+    costs += _AWAY * spread * away.sum(2)
     if level.things is not None:
         costs += _THING * spread * level.target[y, x][:, None] * level.things.flatten()[index]
     costs[~usable] = _NEVER
@@ -521,7 +536,7 @@ def _move_copies(level: Level, near: Tensor, shifts: Tensor) -> Tensor:
 def _move_seams(level: Level, near: Tensor, shifts: Tensor) -> Tensor:
     """(n, 2) shifts: along the seams pixels take those of neighbours, where the seam shows less then.
 
-    Pixels of the two colours of a chessboard change in turn.
+    Every second pixel of every second row changes at a time: no two of them are neighbours.
     """
     y, x = near.nonzero(as_tuple=True)
     count, (height, width) = len(y), near.shape
@@ -532,26 +547,28 @@ def _move_seams(level: Level, near: Tensor, shifts: Tensor) -> Tensor:
     nodes = np.full((height + 2, width + 2), count)
     nodes[1:-1, 1:-1][near.numpy()] = np.arange(count)
     down, across = (place.numpy() + 1 for place in (y, x))
-    beside = np.stack([nodes[down + dy, across + dx] for dy, dx in ((0, 1), (0, -1), (1, 0), (-1, 0))], 1)  # [n, 4]
-    there = beside < count
-    beside = np.where(there, beside, np.arange(count)[:, None])
-    chosen, odd, unchanged = kind.numpy().copy(), (down + across) % 2, 0
+    beside = np.stack([nodes[down + dy, across + dx] for dy, dx in _AROUND], 1)  # [n, 8]
+    cuts = (beside < count) * _CUTS
+    beside = np.where(cuts > 0, beside, np.arange(count)[:, None])
+    chosen, turn, unchanged = kind.numpy().copy(), down % 2 + 2 * (across % 2), 0
     for step in range(_SEAM_STEPS):
-        part = np.flatnonzero((chosen[beside] != chosen[:, None]).any(1) & (odd == step % 2))
-        around = beside[part]
-        offered = np.concatenate([chosen[part][:, None], chosen[around]], 1)  # [m, 5]
+        part = np.flatnonzero((chosen[beside[:, :4]] != chosen[:, None]).any(1) & (turn == step % 4))
+        around, own = beside[part], chosen[part, None]
+        given = chosen[around]  # [m, 8]
+        offered = np.concatenate([own, given[:, :4]], 1)  # [m, 5]
         here = sheet.take(sources[part[:, None], offered], axis=0)  # [m, 5, 9]
         costs = _squares(here - photo[part][:, None]) * rim[part][:, None]
         costs += np.float32(_NEVER) * ~usable[part[:, None], offered]
-        # Over there: what each neighbour would show with each of the shifts; its own is that of its number.
-        theirs = sheet.take(sources[around[:, :, None], offered[:, None]], axis=0)  # [m, 4, 5, 9]
-        own = theirs[:, np.arange(4), np.arange(1, 5)]  # [m, 4, 9]
-        apart = _squares(here[:, None] - here[:, 1:, None]) + _squares(theirs - own[:, :, None])
-        other = (offered[:, None] != offered[:, 1:, None]) & there[part][:, :, None]
+        # What the shift of each neighbour shows here, and what each shift shows there.
+        beyond = sheet.take(sources[part[:, None], given], axis=0)  # [m, 8, 9]
+        there_now = sheet.take(sources[around, given], axis=0)  # [m, 8, 9]
+        there_then = sheet.take(sources[around[:, :, None], offered[:, None]], axis=0)  # [m, 8, 5, 9]
+        apart = _squares(here[:, None] - beyond[:, :, None]) + _squares(there_then - there_now[:, :, None])
+        other = (offered[:, None] != given[:, :, None]) * cuts[part][:, :, None]
         costs += ((apart + price) * other).sum(1)
         found = offered[np.arange(len(part)), costs.argmin(1)]
         unchanged = 0 if (found != chosen[part]).any() else unchanged + 1
-        if unchanged == 2:  # neither colour
+        if unchanged == 4:  # of all pixels
             break
         chosen[part] = found
     return kinds[torch.from_numpy(chosen)]

@@ -21,6 +21,7 @@ from .materials import like_beside
 from .shifts import DOWN, MOST_NODES, RADIUS
 
 _MIXED = 0.1  # share of what hides a hole in the colours beside it that is seen
+_OVERSHOT = 0.25  # likewise, away from its colours, as sharpening leaves it
 _RIM_SAMPLE = 250  # pixels of a rim that are looked at
 _PLENTY = 2.0  # pixels of an object for each of its hidden part, above which nothing else is copied
 _MOST_SIBLINGS = 2
@@ -34,6 +35,7 @@ _ENCLOSED = 0.5  # share of a place's border that lies in a larger one, from whi
 _DOWN = 4.0  # in place of `DOWN`, for backgrounds, where ground, wall and sky lie above one another
 _OUTLINE, _UNIT = 4, 640  # width in pixels of an outline that is not copied, where the photo is so large
 _AMID = 10  # pixels at that size beside a hole that say whether it lies amid things
+_LOOKED = 24  # pixels at that size of an edge that say whether it is a thing's
 _MOST_AMID = 0.5  # share of them that are things, from which on it does
 _LEAST_INNER = 0.6  # share of what is seen that lies within
 _FEWEST = 200  # visible pixels of another object that are worth a look
@@ -312,7 +314,10 @@ def background_holes(
     lines, seen = [], ~wider if unknown is None else ~(wider | unknown)
     for part in parts_apart(wider):
         rows, columns = where = search_window(part, usable)
-        lines += [line.moved(rows.start, columns.start) for line in photo_lines(photo[where], seen[where], part[where])]
+        found = [line.moved(rows.start, columns.start) for line in photo_lines(photo[where], seen[where], part[where])]
+        amid = things is not None and amid_things(usable, things, part)
+        lines += [line for line in found if not line.open or amid or not edge_of_thing(line, things)]
+    lines.sort(key=lambda line: (line.open, -line.strength))
     del hole, beside, inner, seen  # a large photo has no room for what is not needed while holes are filled
     for number, turn in enumerate(turns):
         last = number == len(turns) - 1
@@ -357,6 +362,33 @@ def amid_things(usable: BoolArray, things: BoolArray, hole: BoolArray) -> bool:
     where = (slice(max(0, y - reach), y + h + reach), slice(max(0, x - reach), x + w + reach))
     beside = dilate(hole[where], kernel="square", size=2 * reach + 1) & usable[where]
     return bool(np.count_nonzero(beside & things[where]) > _MOST_AMID * np.count_nonzero(beside))
+
+
+def edge_of_thing(line: Line, things: BoolArray | None) -> bool:
+    """Whether what is seen of an open line may be the edge of a thing, which ends somewhere, and not of the ground.
+
+    Args:
+        line: in pixels of the photo.
+        things: (H, W) bool; None where nobody knows, and any edge may be one of a thing.
+
+    Example:
+        >>> things = np.zeros((20, 40), bool)
+        >>> things[10:, :15] = True
+        >>> line = Line((9.5, 15.0), (9.5, 30.0), 1.0, np.zeros((2, 13, 3), np.float32), open=True)
+        >>> edge_of_thing(line, things), edge_of_thing(line, np.zeros_like(things))
+        (True, False)
+    """
+    if things is None:
+        return True
+    scale = max(1.0, max(things.shape) / _UNIT)
+    back, rim = np.arange(1, _LOOKED + 1) * scale, round(_RIM * scale)
+    y, x = (
+        np.rint(start - step * back).astype(np.int64).clip(0, side - 1)
+        for start, step, side in zip(line.start, line.direction, things.shape, strict=True)
+    )
+    top, left = max(0, y.min() - rim), max(0, x.min() - rim)
+    near = dilate(things[top : y.max() + rim + 1, left : x.max() + rim + 1], kernel="square", size=2 * rim + 1)
+    return bool(2 * np.count_nonzero(near[y - top, x - left]) > len(back))
 
 
 def window_besides(hole: BoolArray, usable: BoolArray, things: BoolArray | None) -> tuple[slice, slice]:
@@ -506,6 +538,7 @@ def mixed_rim(photo: npt.NDArray[np.uint8], hole: BoolArray, beside: BoolArray, 
     """How many pixels beside a hole hold colours of what lies in it, as the photo shows.
 
     Each pixel of a rim is taken for a mixture of the mean colours near it, inside of the hole and further outside.
+    Where sharpening has drawn a line of the opposite colour around an object, its share is below 0.
 
     Args:
         photo: (H, W, 3) uint8, with what hides the rest in the hole.
@@ -543,7 +576,8 @@ def mixed_rim(photo: npt.NDArray[np.uint8], hole: BoolArray, beside: BoolArray, 
             return width
         front, back = ((colours * share).sum((1, 2))[known] / share.sum((1, 2))[known] for share in shares)
         across, step = front - back, photo[y, x][known] - back
-        if (step * across).sum() <= _MIXED * (across**2).sum():
+        share = (step * across).sum() / max((across**2).sum(), 1e-6)
+        if -_OVERSHOT <= share <= _MIXED:
             return width
     return most
 

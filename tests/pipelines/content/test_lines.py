@@ -29,6 +29,11 @@ def middle(height=90, width=120, side=30):
     return target
 
 
+def closed(lines):
+    """Those that are seen on both sides of the hole."""
+    return [line for line in lines if not line.open]
+
+
 def off(line, away):
     """The largest distance of an end of a line from the edge, in pixels."""
     return max(abs(away[round(y), round(x)]) for y, x in (line.start, line.stop))
@@ -57,10 +62,67 @@ def test_an_edge_that_ends_or_turns_at_the_hole_does_not_go_on():
     image, away = two_sides(np.pi / 2, noise=0.0)
     target = middle()
     image[:, :, 60:] = DARK[:, None, None]  # nothing on the right
-    assert not find_lines(image, ~target, target)
+    assert not closed(find_lines(image, ~target, target))
     image, _ = two_sides(np.pi / 2, noise=0.0)
     image[:, :, 60:] = image[:, ::-1, 60:]  # light above, there
-    assert not find_lines(image, ~target, target)
+    assert not closed(find_lines(image, ~target, target))
+
+
+@pytest.mark.parametrize("degrees", [60, 90, 120, 240, 270, 300])
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_an_edge_that_is_seen_on_one_side_goes_on_as_an_open_line(degrees, mirrored):
+    """It starts at the hole, keeps its light side, and its colours fade where it goes on."""
+    image, away = two_sides(np.radians(degrees), noise=0.005)
+    target = middle(side=40)
+    image[:, :, 62:] = (DARK[:, None, None] + LIGHT[:, None, None]) / 2  # nothing on the right
+    if mirrored:
+        image, away = np.ascontiguousarray(image[:, :, ::-1]), away[:, ::-1]
+    [line] = find_lines(image, ~target, target)
+    assert line.open and off(line, away) <= 1 and line.length <= 2 * 16
+    assert abs(abs(line.start[1] - 59.5) - 20) <= 1.5 and abs(line.stop[1] - 59.5) < 20
+    colours, shares = draw_lines([line], target)
+    for side, color in ((-4, DARK), (4, LIGHT)):
+        there = (shares > 0) & (np.abs(away - side) < 1)
+        assert np.abs(colours[:, there] - color[:, None]).max() < 0.1
+    along = np.hypot(*(np.nonzero(shares) - np.array(line.start)[:, None]))
+    assert np.corrcoef(along, shares[shares > 0])[0, 1] < -0.8 and shares.max() <= 1
+
+
+def test_different_edges_on_both_sides_go_on_to_the_middle():
+    image, away = two_sides(np.pi / 2, noise=0.0)
+    image[:, 45:, :60] = np.array([0.8, 0.1, 0.1])[:, None, None]
+    image[:, 45:, 60:] = np.array([0.1, 0.1, 0.9])[:, None, None]
+    target = np.zeros((90, 120), bool)
+    target[:, 45:75] = True
+    lines = find_lines(image, ~target, target)
+    assert len(lines) == 2 and all(line.open and line.length <= 15 and off(line, away) <= 1.5 for line in lines)
+    assert sorted(round(line.start[1]) for line in lines) == [45, 74]
+
+
+def test_an_edge_that_hides_its_own_side_does_not_go_on():
+    """The hole runs along it, so that nobody knows the colour of that side."""
+    image, _ = two_sides(np.pi / 2, noise=0.0)
+    target = np.zeros((90, 120), bool)
+    target[47:60, 20:60] = target[20:80, 60:100] = True
+    image[:, :, 90:] = 0.5
+    assert all(line.strength < 1 for line in find_lines(image, ~target, target))
+
+
+@pytest.mark.parametrize("amid", [False, True])
+def test_the_edge_of_a_thing_goes_on_amid_things_alone(amid):
+    """A table top from the left that ends behind the hole."""
+    photo = np.full((120, 160, 3), 90, np.uint8)
+    photo[50:60, :60] = 200
+    photo += np.random.default_rng(0).integers(0, 4, photo.shape, np.uint8)
+    hole, things = np.zeros((2, 120, 160), bool)
+    hole[30:80, 50:110] = True
+    things[45:65, :50] = True
+    if amid:
+        things[:] = True
+    [turn] = sources.background_holes(photo, [hole], None, None, 0, things)
+    assert bool(turn.lines) == amid and all(line.open for line in turn.lines)
+    [turn] = sources.background_holes(photo, [hole], None, None, 0)  # nobody knows what is a thing
+    assert not turn.lines
 
 
 @pytest.mark.parametrize(("degrees", "found"), [(90, 1), (80, 1), (40, 0), (0, 0)])
@@ -71,7 +133,7 @@ def test_where_a_hole_goes_on_to_the_frame_level_edges_do(degrees, found):
     if degrees < 80:  # it would come out of the lower frame
         target[:] = False
         target[50:, :110] = True
-    lines = find_lines(image, ~target, target)
+    lines = closed(find_lines(image, ~target, target))
     assert len(lines) == found
     assert all(off(line, away) <= 3 for line in lines)
 
@@ -79,7 +141,7 @@ def test_where_a_hole_goes_on_to_the_frame_level_edges_do(degrees, found):
 def test_an_edge_goes_on_behind_each_of_two_things():
     image, away = two_sides(np.radians(80))
     target = np.roll(middle(side=16), -35, axis=1) | np.roll(middle(side=16), 35, axis=1)
-    lines = find_lines(image, ~target, target)
+    lines = closed(find_lines(image, ~target, target))
     assert len(lines) == 2 and max(off(line, away) for line in lines) <= 1.5
 
 
