@@ -550,9 +550,11 @@ def _move_seams(level: Level, near: Tensor, shifts: Tensor) -> Tensor:
     beside = np.stack([nodes[down + dy, across + dx] for dy, dx in _AROUND], 1)  # [n, 8]
     cuts = (beside < count) * _CUTS
     beside = np.where(cuts > 0, beside, np.arange(count)[:, None])
-    chosen, turn, unchanged = kind.numpy().copy(), down % 2 + 2 * (across % 2), 0
+    chosen, turn, waiting = kind.numpy().copy(), down % 2 + 2 * (across % 2), np.ones(count, bool)
     for step in range(_SEAM_STEPS):
-        part = np.flatnonzero((chosen[beside[:, :4]] != chosen[:, None]).any(1) & (turn == step % 4))
+        part = np.flatnonzero(waiting & (turn == step % 4))
+        part = part[(chosen[beside[part, :4]] != chosen[part, None]).any(1)]
+        waiting[turn == step % 4] = False  # until one beside it changes
         around, own = beside[part], chosen[part, None]
         given = chosen[around]  # [m, 8]
         offered = np.concatenate([own, given[:, :4]], 1)  # [m, 5]
@@ -567,9 +569,7 @@ def _move_seams(level: Level, near: Tensor, shifts: Tensor) -> Tensor:
         other = (offered[:, None] != given[:, :, None]) * cuts[part][:, :, None]
         costs += ((apart + price) * other).sum(1)
         found = offered[np.arange(len(part)), costs.argmin(1)]
-        unchanged = 0 if (found != chosen[part]).any() else unchanged + 1
-        if unchanged == 4:  # of all pixels
-            break
+        waiting[beside[part[found != chosen[part]]]] = True
         chosen[part] = found
     return kinds[torch.from_numpy(chosen)]
 
