@@ -576,6 +576,7 @@ class ContentPipeline(NestedPipeline):
         unknown: Any = None,
         replace_rim: bool = False,
         avoid: Any = None,
+        things: Any = None,
         filler: str | None = None,
         prompt: str = "",
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
@@ -601,6 +602,7 @@ class ContentPipeline(NestedPipeline):
             replace_rim: also fill a rim of `background_rim` pixels around the hole, where halos and shadows are.
             avoid: (N, H, W), what else must not be copied, such as other objects and shadows. Things that a
                 `thing_model` finds are not copied where something else will do, unless the hole lies amid things.
+            things: (H, W), what `find_things` says of the photo, where that is known; None asks it.
             filler: what fills the hole, in place of the setting.
             prompt: for an inpainter.
             generator: of random numbers, as of `__call__`; a list may hold the one.
@@ -634,6 +636,7 @@ class ContentPipeline(NestedPipeline):
         generators = split_generators(generator, 1)
         check_choice("output_type", output_type, ("np", "pt", "pil"))
         avoid = None if avoid is None else read_mask("avoid", avoid, size)
+        things = None if things is None else read_mask("things", things, size)
         chosen = self._fillers(filler, [None])[0]
         result = photo.copy()
         hole = reduce(np.logical_or, places, np.zeros(size, bool))
@@ -658,7 +661,7 @@ class ContentPipeline(NestedPipeline):
             margin, side = 0, 2 * self.background_rim(*size) + 1
             places = [dilate(place, kernel="square", size=side) for place in places]
         # The holes hold the rim whose colours are mixed, too, which would stay as an outline.
-        things = self._find_things(photo) if chosen != "smooth" else None
+        things = self.find_things(photo, chosen) if things is None else things
         for place in background_holes(result, places, unknown, avoid, margin, things):
             suiting = place.suiting_filler(self.network) if chosen == "auto" else chosen
             if low is None and self._needs_network(suiting):
@@ -678,9 +681,24 @@ class ContentPipeline(NestedPipeline):
         tell(1.0)
         return postprocess(result, output_type)
 
-    def _find_things(self, photo: np.ndarray) -> BoolArray | None:
-        """(H, W) bool, where a photo shows things; None without a `thing_model`."""
-        if self.thing_model is None:
+    @torch.no_grad()
+    def find_things(self, image: Any, filler: str | None = None) -> BoolArray | None:
+        """Where a photo shows things, which backgrounds copy only where nothing else will do.
+
+        Args:
+            image: the photo in any form that `load_image` reads.
+            filler: of the background, in place of the setting.
+
+        Returns:
+            (H, W) bool; None without a `thing_model`, and for a filler that copies nothing.
+
+        Example:
+            >>> pipe = ContentPipeline(filler="exemplar", thing_model=ThingNet(4, 64))
+            >>> pipe.find_things(np.zeros((20, 30, 3), np.uint8)).shape
+            (20, 30)
+        """
+        photo = read_photo(image)
+        if self.thing_model is None or self._fillers(filler, [None])[0] not in ("auto", "blend", "exemplar"):
             return None
         device = self._execution_device if self.inpainter is None else self.thing_model.device
         image = photo_for_things(photo, self.thing_model.config.sample_size).to(device, self.thing_model.dtype)

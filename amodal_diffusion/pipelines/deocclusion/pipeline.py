@@ -1,7 +1,7 @@
 """From a photo and the masks of its objects to a scene whose layers can be edited [Z20]."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Self
@@ -301,12 +301,14 @@ class ScenePipeline(NestedPipeline):
         amodal[crowd] = modal[crowd]
         amodal = tidy_hidden(amodal, modal, self.config.min_hidden_width)
 
-        # 3. Soften the outlines
+        # 3. Soften the outlines; meanwhile the things in the photo can be found, which the background does not copy
         report.begin("edges", 0.35)
-        width = self.config.edge_width
-        outlines = soft_outlines(
-            inputs.canvas, modal, amodal, relations, width, unknown=inputs.unknown, overwrite=True
-        )  # fmt: skip
+        width, at_once = self.config.edge_width, self._works_at_once(inputs.canvas)
+        find = partial(self.content_pipeline.find_things, inputs.canvas, background_filler)
+        with work_beside(find if modal.any() else lambda: None, at_once=at_once) as things:
+            outlines = soft_outlines(
+                inputs.canvas, modal, amodal, relations, width, unknown=inputs.unknown, overwrite=True
+            )  # fmt: skip
         del modal, amodal
         boxes = mask_boxes(outlines.amodal)
 
@@ -316,8 +318,7 @@ class ScenePipeline(NestedPipeline):
             "prompt": background_prompt, "generator": for_background, "inpainter_kwargs": inpainter_kwargs,
             "filler": background_filler, "callback": report.within("background", 0.8, 1.0),
         }  # fmt: skip
-        at_once = self._works_at_once(inputs.canvas)
-        paint = partial(self._paint_background, inputs, outlines.seen, boxes, options, overwrite=not at_once)
+        paint = partial(self._paint_background, inputs, outlines.seen, boxes, things, options, overwrite=not at_once)
         with work_beside(paint, at_once=at_once) as painted:
             # 4. Complete the contents
             report("contents", 0.4)
@@ -520,6 +521,7 @@ class ScenePipeline(NestedPipeline):
         inputs: SceneInputs,
         removed: BoolArray,
         boxes: npt.NDArray[np.int64],
+        find_things: Callable[[], BoolArray | None],
         options: Mapping[str, Any],
         overwrite: bool,
     ) -> tuple[npt.NDArray[np.uint8], int, list[npt.NDArray[np.uint8] | None]]:
@@ -529,7 +531,8 @@ class ScenePipeline(NestedPipeline):
             shadows = find_shadows(inputs.canvas, removed, boxes, inputs.unknown)
         background, rim = paint_background(
             self.content_pipeline, inputs.canvas, removed, shadows, boxes,
-            hard=self.config.edge_width == 0, overwrite=overwrite, unknown=inputs.unknown, **options,
+            hard=self.config.edge_width == 0, overwrite=overwrite, unknown=inputs.unknown, things=find_things(),
+            **options,
         )  # fmt: skip
         background.flags.writeable = False  # so that the scene keeps it instead of a copy
         return background, rim, shadows

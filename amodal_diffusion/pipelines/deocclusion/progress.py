@@ -44,6 +44,7 @@ class Progress:
         self._share = 0.0
         self._thread = threading.get_ident()
         self._waiting = self._ended = False
+        self._missed: list[Callable[[], None]] = []
 
     def __call__(self, stage: str, share: float) -> None:
         """Tell `progress_callback` of a stage and the share of all work that is done.
@@ -65,23 +66,30 @@ class Progress:
         """A callback of a component, whose batches take the share of the work from `low` to `high`.
 
         In a thread beside that of the call it tells nothing unless the call waits for it (`wait_for`), so that a user
-        is never called by two threads at once; and it ends the work where the call has been ended.
+        is never called by two threads at once; where it began and how far it came is told then. It ends the work where
+        the call has been ended.
         """
         middle = (low + high) / 2
 
         def tell(pipeline: Any, part: str, done: int, total: int) -> bool:
-            if self._thread != threading.get_ident() and not self._waiting:
-                return not self._ended
+            def now() -> None:
+                self(stage, begin + (end - begin) * done / max(1, total))
+                self._report(part, done, total)
+
             parts = {"order": (low, middle), "pairs": (middle, middle), "masks": (middle, high), "shapes": (high, high)}
             begin, end = parts.get(part, (low, high))
-            self(stage, begin + (end - begin) * done / max(1, total))
-            self._report(part, done, total)
+            if self._thread != threading.get_ident() and not self._waiting:
+                self._missed = [*self._missed[:1], now]
+                return not self._ended
+            now()
             return True
 
         return tell
 
     def wait_for(self, work: Callable[[], _Result]) -> _Result:
         """What `work` gives, which may be under way in another thread."""
+        for tell in self._missed:
+            tell()
         self._waiting = True
         try:
             return work()

@@ -249,7 +249,7 @@ class PaintStep(_Step):
         fields.background, fields.rim = paint_background(
             paint, fields.photo, outlines.seen, fields.object_shadows, mask_boxes(outlines.amodal),
             hard=fields.edge_width == 0, prompt=fields.background_prompt, generator=for_background,
-            filler=fields.background_filler,
+            filler=fields.background_filler, things=paint.find_things(fields.photo, fields.background_filler),
         )  # fmt: skip
 
 

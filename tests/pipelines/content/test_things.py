@@ -52,6 +52,34 @@ def test_things_are_not_copied_into_a_background(filler):
     assert BlueIsAThing.seen == [(1, 3, 64, 64)]
 
 
+def test_things_that_are_known_are_not_sought_again():
+    photo, place = street()
+    pipe = ContentPipeline(filler="exemplar", thing_model=blue_things())
+    things = pipe.find_things(photo)
+    assert np.array_equal(pipe.background(photo, place, things=things), pipe.background(photo, place))
+    assert len(BlueIsAThing.seen) == 2
+    alone = ContentPipeline(filler="exemplar")
+    assert np.array_equal(alone.background(photo, place, things=things), pipe.background(photo, place, things=things))
+    with pytest.raises(ValueError, match="`things`"):
+        alone.background(photo, place, things=things[1:])
+    assert alone.find_things(photo) is None and pipe.find_things(photo, "smooth") is None
+    with pytest.raises(ValueError, match="`filler`"):
+        pipe.find_things(photo, "paint")
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_scene_finds_its_things_once(threads, monkeypatch):
+    """The same scene in one thread and in two; without an object nobody looks."""
+    photo, place = street()
+    pipe = ScenePipeline(tiny_pipeline(), ContentPipeline(filler="exemplar", thing_model=blue_things()))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    assert not blue(pipe(photo, place[None]).background)[place].any()
+    assert BlueIsAThing.seen == [(1, 3, 64, 64)]
+    pipe(photo, place[None] & False)
+    pipe(photo, place[None], background_filler="smooth")
+    assert len(BlueIsAThing.seen) == 1
+
+
 def test_amid_things_they_are_copied():
     photo, place = street()
     photo[~place] = (20, 20, 250)

@@ -92,7 +92,7 @@ def test_contents_and_background_at_once_give_the_same_scene(seed, monkeypatch):
         second = pipeline(photo, modal, generator=generator())
     finally:
         torch.set_num_threads(threads)
-    assert ways == [True, False]
+    assert ways == [True, True, False, False]  # for what is a thing, and for the background
     np.testing.assert_array_equal(first.background, second.background)
     for one, two in zip(first.layers, second.layers, strict=True):
         np.testing.assert_array_equal(one.rgba, two.rgba)
