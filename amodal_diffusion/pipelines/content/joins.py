@@ -19,10 +19,8 @@ _GRAIN = 3.0  # times the usual difference of neighbours, below which what two c
 _SOFT_AROUND = 24  # pixels beside the hole that are looked at
 _SOFT_NEAR = 8  # pixels around a seam, which should be no sharper than what is seen there
 _LEAST_SLOPE = 2 / 255  # between neighbours, that no seam must be below
-_SOFT_LEAST, _SOFT_WIDEST = (
-    1.5,
-    16.0,
-)  # width in pixels that a seam should have, from which on it is softened, and at most
+_SOFT_LEAST = 1.5  # width in pixels that a seam should have, from which on it is softened
+_SOFT_MOST = 8  # widths of 1, 2, 4 and so on that are told apart, at most
 _SOFT_SPREAD = 0.6  # standard deviation of the Gaussian, in such widths
 _STEPS = 20
 _STEADY = 1e-5  # share of the diagonal that is added to it: the equation of the cells need not be exact
@@ -124,7 +122,7 @@ def soften_seams(joined: Tensor, found: Matches, level: Level) -> Tensor:
     slopes *= jumps == 0
     width = jumps / _highest(slopes, _SOFT_NEAR).clamp(min=_LEAST_SLOPE)
     soft, size = near.clone(), 1
-    while size <= _SOFT_WIDEST / 2 and bool((wide := width > max(_SOFT_LEAST, size)).any()):
+    while size <= _SOFT_MOST and bool((wide := width > max(_SOFT_LEAST, size)).any()):
         high, across = around_mask(wide, 4 * size)
         share = _highest(wide[high, across].float(), 2 * size)
         share = F.avg_pool2d(share[None], 2 * size + 1, 1, size, count_include_pad=False)[0]

@@ -677,7 +677,7 @@ class ContentPipeline(NestedPipeline):
             filled = min(filled + place.share, 1.0)
             if filled < 1:
                 tell(filled)
-        erase_outline(result, photo, hole, painted_over, margin, avoid)
+        erase_outline(result, photo, hole if unknown is None else hole & ~unknown, painted_over, margin, avoid)
         tell(1.0)
         return postprocess(result, output_type)
 

@@ -302,10 +302,11 @@ def background_holes(
         return
     rows, columns = search_window(hole, ~hole)
     beside = ~hole[rows, columns] if unknown is None else ~(hole | unknown)[rows, columns]
-    rim = mixed_rim(photo[rows, columns], hole[rows, columns], beside, margin)
-    wider = dilate(hole, kernel="square", size=2 * rim + 1)
+    removed = hole if unknown is None else hole & ~unknown  # beyond the frame is no object that has a rim
+    rim = mixed_rim(photo[rows, columns], removed[rows, columns], beside, margin)
+    wider = dilate(removed, kernel="square", size=2 * rim + 1)
     if unknown is not None:
-        wider = wider & (hole | ~unknown)
+        wider = hole | (wider & ~unknown)
     usable = ~wider if avoid is None else ~wider & ~dilate(avoid, kernel="square", size=3)
     # What is narrow between holes is rim: it shows them rather than what lies behind.
     inner = erode(usable, kernel="square", size=4 * _RIM + 1)
@@ -318,7 +319,7 @@ def background_holes(
         amid = things is not None and amid_things(usable, things, part)
         lines += [line for line in found if not line.open or amid or not edge_of_thing(line, things)]
     lines.sort(key=lambda line: (line.open, -line.strength))
-    del hole, beside, inner, seen  # a large photo has no room for what is not needed while holes are filled
+    del hole, removed, beside, inner, seen  # a large photo has no room for what is not needed while holes are filled
     for number, turn in enumerate(turns):
         last = number == len(turns) - 1
         mine = wider if last else dilate(turn, kernel="square", size=2 * rim + 1) & wider

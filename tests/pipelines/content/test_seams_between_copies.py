@@ -176,3 +176,14 @@ def test_an_edge_of_the_photo_along_a_hole_stays():
     found = filled.copy()
     erase_outline(found, photo, mask, mask, 2)
     assert np.array_equal(found, filled)
+
+
+def test_the_frame_of_a_photo_has_no_outline():
+    """Beyond it the canvas is unknown and black; a bright line along it is the photo's."""
+    photo = np.full((60, 80, 3), 140, np.uint8)
+    photo += np.random.default_rng(0).integers(0, 6, photo.shape, np.uint8)
+    photo[:, 40], photo[:, 41:] = 240, 0
+    unknown, mask = np.zeros((2, 60, 80), bool)
+    unknown[:, 41:] = mask[20:30, 10:20] = True
+    found = ContentPipeline(filler="smooth").background(photo, mask, unknown=unknown)
+    assert np.array_equal(found[:, 40], photo[:, 40])
