@@ -692,13 +692,16 @@ class ContentPipeline(NestedPipeline):
         Returns:
             (H, W) bool; None without a `thing_model`, and for a filler that copies nothing.
 
+        Raises:
+            ValueError, TypeError: naming the argument, as `__call__` says.
+
         Example:
             >>> pipe = ContentPipeline(filler="exemplar", thing_model=ThingNet(4, 64))
             >>> pipe.find_things(np.zeros((20, 30, 3), np.uint8)).shape
             (20, 30)
         """
-        photo = read_photo(image)
-        if self.thing_model is None or self._fillers(filler, [None])[0] not in ("auto", "blend", "exemplar"):
+        photo, chosen = read_photo(image), self._fillers(filler, [None])[0]
+        if self.thing_model is None or chosen not in ("auto", "blend", "exemplar"):
             return None
         device = self._execution_device if self.inpainter is None else self.thing_model.device
         image = photo_for_things(photo, self.thing_model.config.sample_size).to(device, self.thing_model.dtype)

@@ -15,6 +15,7 @@ _DOUBTFUL = 1e-3
 _OTHERS = 1e-3
 _STEPS = 32
 
+_MOST_AWAY = 6  # pixels from what was removed that are looked at
 _LINE_BESIDE = 5  # pixels around one beside a hole: of what lies on both sides
 _LINE_ALONG = 3  # likewise, of the line that it may belong to
 _ODD_LINE, _ODD_PIXEL = (1.2, 4.0), (2.5, 8.0)  # difference from both sides: standard deviations, and of 255
@@ -165,7 +166,7 @@ def erase_outline(
         photo: (H, W, 3) uint8, the photo.
         removed: (H, W) bool, what was removed.
         hole: (H, W) bool, what was filled: that, and what of its rim was filled with it.
-        margin: pixels around what was removed that are looked at.
+        margin: pixels around what was removed that are looked at, at most 6.
         avoid: (H, W) bool, what belongs to others, or None.
 
     Example:
@@ -177,6 +178,7 @@ def erase_outline(
         >>> filled[20, 8:13, 0]
         array([90, 90, 92, 95, 95], dtype=uint8)
     """
+    margin = min(margin, _MOST_AWAY)
     reach = margin + _LINE_BESIDE
     if not margin or not hole.any():
         return

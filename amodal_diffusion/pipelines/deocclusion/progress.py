@@ -1,7 +1,9 @@
 """How far the call of a scene pipeline is, told in both forms that callbacks have."""
 
 import threading
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from ..base import CallInterruptedError, PipelineCallback, SafePipeline, check_callback
@@ -44,7 +46,7 @@ class Progress:
         self._share = 0.0
         self._thread = threading.get_ident()
         self._waiting = self._ended = False
-        self._missed: list[Callable[[], None]] = []
+        self._missed: deque[Callable[[], None]] = deque()
 
     def __call__(self, stage: str, share: float) -> None:
         """Tell `progress_callback` of a stage and the share of all work that is done.
@@ -53,9 +55,9 @@ class Progress:
             CallInterruptedError: where it returns False.
         """
         self._share = max(self._share, share)
-        if self._progress_callback is not None and self._progress_callback(stage, self._share) is False:
-            self._ended = True
-            raise CallInterruptedError(f"`progress_callback` ended the call at {self._share:.0%} ({stage}).")
+        with self._ending():
+            if self._progress_callback is not None and self._progress_callback(stage, self._share) is False:
+                raise CallInterruptedError(f"`progress_callback` ended the call at {self._share:.0%} ({stage}).")
 
     def begin(self, stage: str, share: float) -> None:
         """Tell both callbacks that a stage begins which no component reports."""
@@ -66,8 +68,8 @@ class Progress:
         """A callback of a component, whose batches take the share of the work from `low` to `high`.
 
         In a thread beside that of the call it tells nothing unless the call waits for it (`wait_for`), so that a user
-        is never called by two threads at once; where it began and how far it came is told then. It ends the work where
-        the call has been ended.
+        is never called by two threads at once; what it had to tell is told then. It ends the work where the call has
+        been ended.
         """
         middle = (low + high) / 2
 
@@ -79,8 +81,9 @@ class Progress:
             parts = {"order": (low, middle), "pairs": (middle, middle), "masks": (middle, high), "shapes": (high, high)}
             begin, end = parts.get(part, (low, high))
             if self._thread != threading.get_ident() and not self._waiting:
-                self._missed = [*self._missed[:1], now]
+                self._missed.append(now)
                 return not self._ended
+            self._tell_missed()
             now()
             return True
 
@@ -88,17 +91,28 @@ class Progress:
 
     def wait_for(self, work: Callable[[], _Result]) -> _Result:
         """What `work` gives, which may be under way in another thread."""
-        for tell in self._missed:
-            tell()
-        self._waiting = True
+        self._tell_missed()
+        self._waiting = True  # what the other thread puts down at this moment is told before what comes next
         try:
-            return work()
+            result = work()
         finally:
             self._waiting = False
+        self._tell_missed()
+        return result
 
     def _report(self, stage: str, done: int, total: int) -> None:
-        try:
+        with self._ending():
             self._pipeline.report(self._callback, stage, done, total)
-        except CallInterruptedError:
+
+    @contextmanager
+    def _ending(self) -> Iterator[None]:
+        """What a callback raises ends the work of the other thread, too."""
+        try:
+            yield
+        except BaseException:
             self._ended = True
             raise
+
+    def _tell_missed(self) -> None:
+        while self._missed:
+            self._missed.popleft()()

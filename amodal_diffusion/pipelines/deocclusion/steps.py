@@ -246,10 +246,11 @@ class PaintStep(_Step):
             clean_seams=fields.edge_width > 0,
         )  # fmt: skip
         fields.contents = found.objects
+        things = paint.find_things(fields.photo, fields.background_filler) if outlines.seen.any() else None
         fields.background, fields.rim = paint_background(
             paint, fields.photo, outlines.seen, fields.object_shadows, mask_boxes(outlines.amodal),
             hard=fields.edge_width == 0, prompt=fields.background_prompt, generator=for_background,
-            filler=fields.background_filler, things=paint.find_things(fields.photo, fields.background_filler),
+            filler=fields.background_filler, things=things,
         )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from amodal_diffusion import ContentPipeline, MaskModelOutput, ScenePipeline, ThingNet
+from amodal_diffusion.pipelines import SceneBlocks
 from amodal_diffusion.pipelines.content.exemplar import fill_hole
 from amodal_diffusion.pipelines.content.sources import amid_things, background_holes, window_besides
 from content_helpers import tiny_content
@@ -63,8 +64,9 @@ def test_things_that_are_known_are_not_sought_again():
     with pytest.raises(ValueError, match="`things`"):
         alone.background(photo, place, things=things[1:])
     assert alone.find_things(photo) is None and pipe.find_things(photo, "smooth") is None
-    with pytest.raises(ValueError, match="`filler`"):
-        pipe.find_things(photo, "paint")
+    for each in (pipe, alone):
+        with pytest.raises(ValueError, match="`filler`"):
+            each.find_things(photo, "paint")
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -77,7 +79,12 @@ def test_a_scene_finds_its_things_once(threads, monkeypatch):
     assert BlueIsAThing.seen == [(1, 3, 64, 64)]
     pipe(photo, place[None] & False)
     pipe(photo, place[None], background_filler="smooth")
+    blocks = SceneBlocks().init_pipeline()
+    blocks.update_components(mask_pipeline=pipe.mask_pipeline, content_pipeline=pipe.content_pipeline)
+    blocks(image=photo, masks=place[None] & False, output="scene")
     assert len(BlueIsAThing.seen) == 1
+    blocks(image=photo, masks=place[None], output="scene")
+    assert len(BlueIsAThing.seen) == 2
 
 
 def test_amid_things_they_are_copied():

@@ -28,6 +28,7 @@ from amodal_diffusion.pipelines.deocclusion.layers import (
     split_overlaps,
     tidy_hidden,
 )
+from amodal_diffusion.pipelines.deocclusion.progress import Progress
 from pipeline_helpers import crossing_bars, gap_filler, iou, stacked_bars, tiny_pipeline
 from scene_helpers import photo_like, pixels, tiny_content
 from segmenter_helpers import PHOTO, mask2former_pipeline
@@ -409,6 +410,48 @@ def test_a_callback_ends_the_call(pipeline, ended):
     with pytest.raises(CallInterruptedError, match=f"`progress_callback` ended the call at .*{ended}"):
         pipeline(photo_like(modal), modal, progress_callback=lambda stage, share: stage != ended)
     assert pipeline(photo_like(modal), modal).equals(first)
+
+
+def test_nothing_that_the_other_thread_says_is_lost():
+    """The background says something before the call waits for it, while the callback is slow, and afterwards."""
+    said, first, slow = [], threading.Event(), threading.Event()
+
+    def callback(_, stage, done, total):
+        said.append(done)
+        slow.set()
+        first.wait(0.2) if done == 59 else None
+
+    report = Progress(ContentPipeline(filler="smooth"), None, callback)
+    tell = report.within("background", 0.8, 1.0)
+
+    def work():
+        for done in (0, 59):
+            tell(None, "background", done, 100)
+        first.set()
+        slow.wait()
+        for done in (80, 100):
+            tell(None, "background", done, 100)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    first.wait()
+    report.wait_for(thread.join)
+    assert said == [0, 59, 80, 100]
+
+
+@pytest.mark.parametrize("way", ["callback", "progress_callback"])
+def test_an_error_in_a_callback_ends_the_other_thread(way):
+    def fails(*_):
+        raise RuntimeError("mine")
+
+    report = Progress(ContentPipeline(filler="smooth"), *((None, fails) if way == "callback" else (fails, None)))
+    tell, told = report.within("background", 0.8, 1.0), []
+    with pytest.raises(RuntimeError, match="mine"):
+        report.begin("contents", 0.4)
+    thread = threading.Thread(target=lambda: told.append(tell(None, "background", 1, 2)))
+    thread.start()
+    thread.join()
+    assert told == [False]
 
 
 def test_the_callback_of_all_pipelines(pipeline):
