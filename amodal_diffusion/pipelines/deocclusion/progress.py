@@ -83,7 +83,8 @@ class Progress:
             if self._thread != threading.get_ident() and not self._waiting:
                 self._missed.append(now)
                 return not self._ended
-            self._tell_missed()
+            if self._waiting:
+                self._tell_missed()
             now()
             return True
 

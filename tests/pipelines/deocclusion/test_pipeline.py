@@ -428,15 +428,17 @@ def test_nothing_that_the_other_thread_says_is_lost():
         for done in (0, 59):
             tell(None, "background", done, 100)
         first.set()
-        slow.wait()
+        while 0 not in said:
+            slow.wait(0.01)
         for done in (80, 100):
             tell(None, "background", done, 100)
 
     thread = threading.Thread(target=work)
     thread.start()
     first.wait()
+    report.within("contents", 0.4, 0.8)(None, "contents", 7, 8)  # which comes first
     report.wait_for(thread.join)
-    assert said == [0, 59, 80, 100]
+    assert said == [7, 0, 59, 80, 100]
 
 
 @pytest.mark.parametrize("way", ["callback", "progress_callback"])
