@@ -216,8 +216,8 @@ class _Copies:
         strength = np.ones((height, width), np.float32) if self.strength is None else self.strength.numpy()
         colours, total = np.zeros((len(y), 3), np.float32), np.zeros(len(y), np.float32)
         top, left = (y + 0.5) / scale - 0.5, (x + 0.5) / scale - 0.5
-        (py, down), (px, across) = ((side // scale, _spline((side % scale + 0.5) / scale)) for side in (y, x))
-        around = [self.around[py + dy, px + dx] for dy in range(3) for dx in range(3)]
+        (row, down), (column, across) = ((side // scale, _spline((side % scale + 0.5) / scale)) for side in (y, x))
+        around = [self.around[row + dy, column + dx] for dy in range(3) for dx in range(3)]
         shares = [one * other for one in down for other in across]
         for low in (0, 1):
             for right in (0, 1):

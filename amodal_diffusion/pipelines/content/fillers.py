@@ -20,6 +20,9 @@ FILLERS = ("auto", "blend", "exemplar", "smooth", "pcnet-c", "inpainter")
 - "inpainter": the diffusers pipeline of the component `inpainter`
 """
 
+COPYING = ("auto", "blend", "exemplar")
+"""Those of them that may copy what is seen."""
+
 _FEWEST = 64  # pixels to copy from; with fewer every copy would be seen to be one
 _LEAST_SHARE = 0.05  # of the pixels to fill
 _PLAIN, _PLAIN_GROUND = 1.5, 1.0  # of 255: mean difference of neighbours below which there is nothing to copy at all

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...masks import dilate
 from .shifts import Level, Matches
 
 _TRUSTED = 1.0  # pixels of the level: the rim is compared by means of this width
@@ -120,11 +121,11 @@ def soften_seams(joined: Tensor, found: Matches, level: Level) -> Tensor:
                 part = most.narrow(axis, start, size)
                 torch.maximum(part, apart * pairs, out=part)
     slopes *= jumps == 0
-    width = jumps / _highest(slopes, _SOFT_NEAR).clamp(min=_LEAST_SLOPE)
+    width = jumps / dilate(slopes, kernel="square", size=2 * _SOFT_NEAR + 1).clamp(min=_LEAST_SLOPE)
     soft, size = near.clone(), 1
     while size <= _SOFT_MOST and bool((wide := width > max(_SOFT_LEAST, size)).any()):
         high, across = around_mask(wide, 4 * size)
-        share = _highest(wide[high, across].float(), 2 * size)
+        share = dilate(wide[high, across].float(), kernel="square", size=4 * size + 1)
         share = F.avg_pool2d(share[None], 2 * size + 1, 1, size, count_include_pad=False)[0]
         blurry = blurred(near[:, high, across], shown[high, across], _SOFT_SPREAD * size)
         soft[:, high, across] = torch.lerp(soft[:, high, across], blurry, share)
@@ -132,13 +133,6 @@ def soften_seams(joined: Tensor, found: Matches, level: Level) -> Tensor:
     added = torch.zeros_like(joined)
     added[:, rows, columns] = (soft - near) * target
     return added
-
-
-def _highest(plane: Tensor, reach: int) -> Tensor:
-    """(h, w), the highest value of a plane in the square of so many pixels to each side."""
-    for kernel, padding in (((2 * reach + 1, 1), (reach, 0)), ((1, 2 * reach + 1), (0, reach))):
-        plane = F.max_pool2d(plane[None], kernel, 1, padding)[0]
-    return plane
 
 
 def _said(level: Level, index: Tensor, axis: int) -> Tensor:

@@ -29,7 +29,7 @@ from ..inputs import batches, check_choice, check_integer, check_number, to_devi
 from ..nested import NestedPipeline
 from ..registry import register_pipeline
 from .cutouts import paste_hidden, paste_window, patch_colours, postprocess, to_pixels, to_planes, visible_tile
-from .fillers import FILLERS, check_filler, read_fillers
+from .fillers import COPYING, FILLERS, check_filler, read_fillers
 from .inpainting import (
     check_inpainter_kwargs,
     inpaint,
@@ -701,7 +701,7 @@ class ContentPipeline(NestedPipeline):
             (20, 30)
         """
         photo, chosen = read_photo(image), self._fillers(filler, [None])[0]
-        if self.thing_model is None or chosen not in ("auto", "blend", "exemplar"):
+        if self.thing_model is None or chosen not in COPYING:
             return None
         device = self._execution_device if self.inpainter is None else self.thing_model.device
         image = photo_for_things(photo, self.thing_model.config.sample_size).to(device, self.thing_model.dtype)

@@ -3,7 +3,6 @@
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ...masks import BoolArray, dilate, erode, mask_boxes
@@ -44,8 +43,7 @@ def nearness(mask: Tensor, width: int) -> Tensor:
     near = mask.float()
     total = near.clone()
     for _ in range(count):
-        near = F.max_pool2d(near, (2 * step + 1, 1), stride=1, padding=(step, 0))
-        near = F.max_pool2d(near, (1, 2 * step + 1), stride=1, padding=(0, step))
+        near = dilate(near, kernel="square", size=2 * step + 1)
         total += near
     share = total / (count + 1)
     return share * share * (3 - 2 * share)
@@ -123,8 +121,8 @@ def trusted_rim(rim: Tensor, core: Tensor, width: int) -> Tensor:
         tensor([0.0000, 0.0010, 0.0010, 1.0000])
     """
     reach = (width + 1) // 2
-    beside = F.max_pool2d(core.float(), 2 * reach + 1, stride=1, padding=reach)
-    return rim.float() * torch.where(beside > 0, _DOUBTFUL, 1.0)
+    beside = dilate(core, kernel="square", size=2 * reach + 1)
+    return rim.float() * torch.where(beside, _DOUBTFUL, 1.0)
 
 
 def trusted_photo(own: np.ndarray, hole: np.ndarray, margin: int) -> Tensor:

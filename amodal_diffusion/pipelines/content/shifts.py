@@ -167,7 +167,7 @@ class Level:
         weights = _TONE * self.target
         if self.guide is None:
             return weights
-        beside = F.max_pool2d(self.guide[None], 4 * RADIUS + 1, 1, 2 * RADIUS)[0]
+        beside = dilate(self.guide, kernel="square", size=4 * RADIUS + 1)
         return weights + (_TONE_BESIDE - _TONE) * beside * self.target
 
 

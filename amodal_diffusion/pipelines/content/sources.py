@@ -316,8 +316,10 @@ def background_holes(
     for part in parts_apart(wider):
         rows, columns = where = search_window(part, usable)
         found = [line.moved(rows.start, columns.start) for line in photo_lines(photo[where], seen[where], part[where])]
-        amid = things is not None and amid_things(usable, things, part)
-        lines += [line for line in found if not line.open or amid or not edge_of_thing(line, things)]
+        doubtful = [line.open and edge_of_thing(line, things) for line in found]
+        if any(doubtful) and (things is None or not amid_things(usable, things, part)):
+            found = [line for line, left_out in zip(found, doubtful, strict=True) if not left_out]
+        lines += found
     lines.sort(key=lambda line: (line.open, -line.strength))
     del hole, removed, beside, inner, seen  # a large photo has no room for what is not needed while holes are filled
     for number, turn in enumerate(turns):
