@@ -162,9 +162,9 @@ def paste_patches(
     # Weights in half precision would shift edges by whole pixels, so an enclosing autocast is switched off.
     with torch.autocast(device.type, enabled=False):
         for part, top, bottom, left, right in _windows(boxes, height, width, max(size, width), device):
-            rows = _linear_weights(boxes[part, 1], boxes[part, 2], top, bottom, size)
             columns = _linear_weights(boxes[part, 0], boxes[part, 2], left, right, size)
-            pasted = rows.to(device) @ patches[part].float() @ columns.to(device).mT  # [n, bottom - top, right - left]
+            strips = patches[part].float() @ columns.to(device).mT  # [n, size, right - left]
+            pasted = _blend_rows(strips, *_linear_places(boxes[part, 1], boxes[part, 2], top, bottom, size))
             frames[part, top:bottom, left:right] = pasted if threshold is None else pasted > threshold
     return frames
 
@@ -201,12 +201,15 @@ def crop_images(image: torch.Tensor, boxes: Boxes, size: int) -> torch.Tensor:
     patches = torch.zeros((len(boxes), channels, size, size), dtype=torch.float32, device=image.device)
     with torch.autocast(image.device.type, enabled=False):
         for part, top, bottom, left, right in _windows(boxes, height, width, channels * max(size, width), image.device):
-            rows = _cubic_weights(boxes[part, 1], boxes[part, 2], top, bottom, size).to(image.device)
-            columns = _cubic_weights(boxes[part, 0], boxes[part, 2], left, right, size).to(image.device)
-            window = image[:, top:bottom, left:right].float()
+            seen_rows, rows = _pixels_with_weight(_cubic_weights(boxes[part, 1], boxes[part, 2], top, bottom, size))
+            seen_columns, columns = _pixels_with_weight(
+                _cubic_weights(boxes[part, 0], boxes[part, 2], left, right, size)
+            )
+            window = image[:, top:bottom, left:right]
+            window = window[:, seen_rows][:, :, seen_columns].float()
             window = window.div_(255) if in_bytes else window
-            strips = rows[:, None] @ window  # [n, C, size, right - left]
-            patches[part] = strips @ columns[:, None].mT
+            strips = rows.to(image.device)[:, None] @ window  # [n, C, size, columns]
+            patches[part] = strips @ columns.to(image.device)[:, None].mT
     return patches
 
 
@@ -426,16 +429,38 @@ def _nearest_offsets(sides: torch.Tensor, size: int) -> torch.Tensor:
     return torch.minimum(offsets, sides[:, None] - 1)
 
 
+def _linear_places(
+    starts: torch.Tensor, sides: torch.Tensor, low: int, high: int, size: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where the frame pixels of [low, high) lie between the centres of the `size` pixels of a patch.
+
+    Returns:
+        (n, high - low) float32 in [0, size - 1], and (n, high - low) bool, which of them lie inside the box.
+    """
+    offsets = torch.arange(low, high) - starts[:, None]
+    inside = (offsets >= 0) & (offsets < sides[:, None])
+    centres = (offsets + 0.5) / _scale(sides, size)[:, None] - 0.5
+    return centres.to(torch.float32).clamp(0, size - 1), inside
+
+
 def _linear_weights(starts: torch.Tensor, sides: torch.Tensor, low: int, high: int, size: int) -> torch.Tensor:
     """Weight of each of `size` patch pixels in each frame pixel of [low, high): (n, high - low, size) float32.
 
     Frame pixels outside the box have none.
     """
-    offsets = torch.arange(low, high) - starts[:, None]
-    inside = (offsets >= 0) & (offsets < sides[:, None])
-    centres = ((offsets + 0.5) / _scale(sides, size)[:, None] - 0.5).to(torch.float32).clamp(0, size - 1)
+    centres, inside = _linear_places(starts, sides, low, high, size)
     hat = (1 - (centres[:, :, None] - torch.arange(size, dtype=torch.float32)).abs()).clamp_(min=0)
     return hat.mul_(inside[:, :, None])
+
+
+def _blend_rows(strips: torch.Tensor, centres: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
+    """Rows between those of `strips` (n, size, w), at the places of `_linear_places`: (n, h, w), 0 outside the box."""
+    above = centres.long()
+    share = (centres - above).to(strips.device)
+    box = torch.arange(len(strips))[:, None]
+    upper, lower = strips[box, above], strips[box, (above + 1).clamp_(max=strips.shape[1] - 1)]
+    rows = upper.lerp_(lower, share[:, :, None])
+    return rows if bool(inside.all()) else rows.masked_fill_(~inside[:, :, None].to(strips.device), 0)
 
 
 def _cubic_weights(starts: torch.Tensor, sides: torch.Tensor, low: int, high: int, size: int) -> torch.Tensor:
@@ -454,3 +479,15 @@ def _cubic_weights(starts: torch.Tensor, sides: torch.Tensor, low: int, high: in
     weights = torch.where(distance <= 1, near, far) * (inside & (sides > 0)[:, None, None])
     dense = torch.zeros((len(sides), size, high - low), dtype=torch.float32)
     return dense.scatter_add_(2, taps, weights.to(torch.float32))
+
+
+def _pixels_with_weight(weights: torch.Tensor) -> tuple[torch.Tensor | slice, torch.Tensor]:
+    """Which photo pixels have a weight at all, as an index, and the weights of these, (N, size, n).
+
+    A kernel of four pixels leaves out most of a box that is many times as large as the patch, and nearly nothing of
+    one that is less than four times as large.
+    """
+    if weights.shape[2] < 4 * weights.shape[1]:
+        return slice(None), weights
+    seen = weights.any(dim=0).any(dim=0).nonzero()[:, 0]
+    return seen, weights[:, :, seen]

@@ -26,8 +26,12 @@ def block_sums(pixels: npt.NDArray[Any], step: int, *, repeat_edge: bool = False
         array([[4, 4]], dtype=uint32)
     """
     # Rows first: they lie beside each other in memory, and few are left for the columns.
-    down = _strided_sums(pixels, step, repeat_edge, np.uint16 if 255 * step < 2**16 else np.uint32)
-    return _strided_sums(down.swapaxes(0, 1), step, repeat_edge, np.uint32).swapaxes(0, 1)
+    largest = step * (1 if pixels.dtype == bool else 255)
+    lines = pixels.view(np.uint8) if pixels.dtype == bool else pixels
+    down = _strided_sums(lines, step, repeat_edge, np.min_scalar_type(largest))
+    # Channels apart, so that what is added in one go is a line of pixels and not the three values of one.
+    columns = np.moveaxis(down, -1, 0).copy().T if down.ndim == 3 else down.T  # [W, h, C] or [W, h]
+    return np.ascontiguousarray(_strided_sums(columns, step, repeat_edge, np.uint32).swapaxes(0, 1))
 
 
 def _strided_sums(lines: npt.NDArray[Any], step: int, repeat_edge: bool, dtype: npt.DTypeLike) -> npt.NDArray[Any]:

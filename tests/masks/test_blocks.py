@@ -22,3 +22,8 @@ def test_sums_are_those_of_the_padded_picture(step, repeat_edge, shape):
     if pixels.ndim == 2 and not repeat_edge:
         mask = pixels > 100
         assert np.array_equal(block_sums(mask, step), block_sums(mask.view(np.uint8), step))
+
+
+def test_steps_that_hold_more_than_a_byte_counts():
+    assert block_sums(np.ones((600, 300), bool), 300).tolist() == [[90_000], [90_000]]
+    assert block_sums(np.full((300, 300, 3), 255, np.uint8), 300).tolist() == [[[90_000 * 255] * 3]]

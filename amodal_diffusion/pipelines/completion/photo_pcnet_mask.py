@@ -546,6 +546,11 @@ class PhotoPCNetMaskPipeline(MaskPipeline):
 
     # 4.
 
+    @property
+    def confines_to_occluders(self) -> bool:
+        """Always: what may hide an object is known, or nothing is."""
+        return True
+
     def paste(self, call: MaskCall, crops: ObjectPatches, index: int, prediction: ScenePrediction) -> dict[str, Any]:
         """The results of the scene at `index`: nothing grows but under what may hide it."""
         scene = call.scenes[index]
@@ -557,7 +562,6 @@ class PhotoPCNetMaskPipeline(MaskPipeline):
         result = super().paste(call, crops, index, only)
         if prediction.occluders is not None:
             occluders = prediction.occluders.tensor(modal.device)
-            confine(result, modal | occluders, ["probabilities"])
             occluders = occluders & _inside(crops.boxes[crops.scenes[index]].to(modal.device), *scene.size)
         else:
             _, occluders = frames(prediction.channels[:, 1], 0.5)
@@ -566,7 +570,7 @@ class PhotoPCNetMaskPipeline(MaskPipeline):
             grown = likely > (0.5 if threshold == EXPECTED_IOU else threshold)  # [K, s, s]
             around = beyond_rim(grown, crops.modal[crops.scenes[index]][prediction.rows], self.config.rim_width)
             confine(result, modal | frames(around.float(), 0.0)[1], ["probabilities"])
-        self.decide(call, result)
+            self.decide(call, result)
         likely = result["probabilities"]
         doubt = (likely * (1 - likely)).clamp_(min=0).sqrt_()
         return result | {"uncertainty": doubt, "occluder_masks": occluders & ~modal}

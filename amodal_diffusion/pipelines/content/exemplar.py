@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
+from numpy.lib.stride_tricks import as_strided
 from torch import Tensor
 
 from ...display import short_repr
@@ -180,21 +181,21 @@ class _Copies:
     def __init__(self, found: Matches, sheet: Sheet, correction: Tensor, strength: Tensor | None) -> None:
         self.found, self.sheet, self.correction = found, sheet, correction.permute(1, 2, 0).numpy()
         self.strength = strength
-        self.flat = sheet.pixels.reshape(-1, 3)
-        wide, scale = sheet.usable.shape[1], sheet.scale
+        self.flat, self.row = _row_after_row(sheet.pixels)
+        scale = sheet.scale
         rows, columns = np.ogrid[: found.index.shape[0], : found.index.shape[1]]
-        down, across = np.divmod(found.index.numpy(), wide // scale)
+        down, across = np.divmod(found.index.numpy(), sheet.usable.shape[1] // scale)
         # By how many pixels of the flat sheet each block is shifted; where the four blocks nearest to a pixel agree.
-        self.shifts = scale * ((down - rows) * wide + across - columns)
+        self.shifts = scale * ((down - rows) * self.row + across - columns)
         self.around = np.pad(self.shifts, 1, mode="edge")
         corners = [self.around[:-1, :-1], self.around[:-1, 1:], self.around[1:, :-1], self.around[1:, 1:]]
         self.even = np.all([corner == corners[0] for corner in corners[1:]], axis=0)
 
     def add_to(self, colours: npt.NDArray[np.float32], part: tuple[slice, slice], inside: BoolArray) -> None:
         """Add them, in [0, 255], to the correction (3, h, w) of some blocks; only pixels `inside` are looked at."""
-        scale, wide = self.sheet.scale, self.sheet.usable.shape[1]
+        scale = self.sheet.scale
         y, x = (np.arange(side.start, side.stop) for side in _pixels(part, scale))
-        place = _repeated(self.shifts[part], scale) + (y[:, None] * wide + x)
+        place = _repeated(self.shifts[part], scale) + (y[:, None] * self.row + x)
         copied = self.flat.take(place, axis=0, mode="clip")
         strength = np.float32(1) if self.strength is None else _enlarged(self.strength[None], part, scale)[0]
         for channel in range(3):
@@ -242,6 +243,18 @@ class _Copies:
 def _spline(place: npt.NDArray[np.floating[Any]]) -> tuple[npt.NDArray[np.floating[Any]], ...]:
     """Weights of the block before, of its own, and of the next one, at a place in [0, 1] of a block: quadratic."""
     return (1 - place) ** 2 / 2, 0.75 - (place - 0.5) ** 2, place**2 / 2
+
+
+def _row_after_row(pixels: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint8], int]:
+    """The pixels (H, W, 3) of a picture as one line (n, 3), and how many there are from one row to the next.
+
+    A part of a picture is not copied: its line goes through what lies beside it.
+    """
+    height, width, _ = pixels.shape
+    if pixels.strides[1:] != (3, 1) or pixels.strides[0] % 3 or pixels.strides[0] < 3 * width:
+        pixels = np.ascontiguousarray(pixels)
+    row = pixels.strides[0] // 3
+    return as_strided(pixels, ((height - 1) * row + width, 3), (3, 1), writeable=False), row
 
 
 def _repeated(array: npt.NDArray[Any], scale: int) -> npt.NDArray[Any]:

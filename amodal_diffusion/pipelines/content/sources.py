@@ -606,10 +606,10 @@ def search_window(hole: BoolArray, around: BoolArray, least: int = 48) -> tuple[
     reach = max(least, max(w, h) // 4)
     left, top, wide, high = mask_boxes((around | hole)[None])[0].tolist()
     left, top, right, bottom = left - RADIUS, top - RADIUS, left + wide + RADIUS, top + high + RADIUS
-    wanted = min(4 * int(hole.sum()), int(around.sum()))
+    wanted = min(4 * np.count_nonzero(hole), np.count_nonzero(around))
     while True:
         rows = slice(max(0, top, y - reach), min(height, bottom, y + h + reach))
         columns = slice(max(0, left, x - reach), min(width, right, x + w + reach))
-        if around[rows, columns].sum() >= wanted:
+        if np.count_nonzero(around[rows, columns]) >= wanted:
             return rows, columns
         reach *= 2

@@ -119,11 +119,12 @@ def soft_outlines(
     seen = modal.copy() if settled is modal else settled
     whole = amodal.copy() if whole is amodal and not overwrite else whole
     owner = np.full(photo.shape[:2], -1, np.int16)
-    for index, mask in enumerate(seen):
-        owner[mask] = index
+    boxes = mask_boxes(seen)
+    for index, (x, y, w, h) in enumerate(boxes.tolist()):
+        where = slice(y, y + h), slice(x, x + w)
+        owner[where][seen[(index, *where)]] = index
     step = max(1, round(max(photo.shape[:2]) / _LOOSE_STEP))
     position, front = relations(order)
-    boxes = mask_boxes(seen)
     clean, (pixels, alphas) = photo.copy(), nothing
     taken = np.zeros(photo.shape[:2], bool) if unknown is None else unknown.copy()
     for index in np.argsort(-position):  # the foremost takes its rim first

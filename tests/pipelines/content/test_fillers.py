@@ -491,3 +491,16 @@ def test_a_hole_is_filled_whatever_blocks_its_window_has(height, bottom):
     filled = fill_hole(picture, hole, ~hole, ~hole, most=100, blend=False)
     assert filled[hole].astype(int)[:, 1].min() > 60
     np.testing.assert_array_equal(filled[~hole], picture[~hole])
+
+
+@pytest.mark.parametrize("blend", [False, True])
+def test_part_of_a_picture_is_filled_as_its_copy(blend):
+    picture = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
+    hole = np.zeros((60, 70), bool)
+    hole[20:40, 25:45] = True
+    options = {"most": 60, "blend": blend}  # matched in blocks, so that pixels are copied row after row
+    parts = [picture[10:70, 30:100], picture[:60, :140:2], np.flip(picture, 1)[5:65, 8:78]]
+    for part in (part[:60, :70] for part in parts):
+        inside = hole[: part.shape[0], : part.shape[1]]
+        copy = fill_hole(part.copy(), inside, ~inside, ~inside, **options)
+        np.testing.assert_array_equal(fill_hole(part, inside, ~inside, ~inside, **options), copy)
