@@ -172,3 +172,19 @@ def test_goes_with_an_inpainter_where_that_goes():
     assert pipe.to(torch.float32).thing_model.dtype == torch.float32
     photo, place = street()
     assert not blue(pipe.background(photo, place, filler="exemplar"))[place].any() and BlueIsAThing.seen
+
+
+def test_a_thing_beside_the_hole_does_not_shine_into_it():
+    """A pink box on a wall of about its brightness, whose lower half is hidden by what is removed."""
+    wall = (150 + np.random.default_rng(0).integers(-6, 7, (90, 120, 1)) + np.zeros(3)).astype(np.uint8)
+    hole, things = np.zeros((2, 90, 120), bool)
+    hole[45:75, 40:80] = things[25:45, 50:70] = True
+    wall[things] = (180, 135, 150)
+    below = slice(46, 52), slice(52, 68)
+    found = {
+        told: fill_hole(wall, hole, ~hole, ~(hole | things), blend=False, things=things if told else None)
+        for told in (False, True)
+    }
+    pink = {told: float(np.ptp(picture[below].mean((0, 1)))) for told, picture in found.items()}
+    assert pink[True] < 0.5 * pink[False], pink
+    np.testing.assert_array_equal(found[True][things], wall[things])
