@@ -14,6 +14,7 @@ from ..masks.packed import IntArray
 _CHUNK = 2**24
 """Values in the largest temporary of a batched operation: bounds memory, not results."""
 
+_ROWS_CHUNK = 2**22  # likewise where rows are blended
 _CUBIC = -0.75  # the parameter of OpenCV's bicubic kernel
 
 CROP_RULES = ("nearest", "bilinear")
@@ -455,12 +456,15 @@ def _linear_weights(starts: torch.Tensor, sides: torch.Tensor, low: int, high: i
 
 def _blend_rows(strips: torch.Tensor, centres: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
     """Rows between those of `strips` (n, size, w), at the places of `_linear_places`: (n, h, w), 0 outside the box."""
-    above = centres.long()
-    share = (centres - above).to(strips.device)
-    box = torch.arange(len(strips))[:, None]
-    upper, lower = strips[box, above], strips[box, (above + 1).clamp_(max=strips.shape[1] - 1)]
-    rows = upper.lerp_(lower, share[:, :, None])
-    return rows if bool(inside.all()) else rows.masked_fill_(~inside[:, :, None].to(strips.device), 0)
+    count, size, width = strips.shape
+    box, above = torch.arange(count)[:, None], centres.long()
+    below, share = (above + 1).clamp_(max=size - 1), (centres - above)[:, :, None].to(strips.device)
+    step = max(1, _ROWS_CHUNK // (count * width))
+    parts = []
+    for above, below, share in zip(above.split(step, 1), below.split(step, 1), share.split(step, 1), strict=True):
+        parts.append(strips[box, above].lerp_(strips[box, below], share))
+    blended = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+    return blended if bool(inside.all()) else blended.masked_fill_(~inside[:, :, None].to(strips.device), 0)
 
 
 def _cubic_weights(starts: torch.Tensor, sides: torch.Tensor, low: int, high: int, size: int) -> torch.Tensor:
@@ -484,10 +488,10 @@ def _cubic_weights(starts: torch.Tensor, sides: torch.Tensor, low: int, high: in
 def _pixels_with_weight(weights: torch.Tensor) -> tuple[torch.Tensor | slice, torch.Tensor]:
     """Which photo pixels have a weight at all, as an index, and the weights of these, (N, size, n).
 
-    A kernel of four pixels leaves out most of a box that is many times as large as the patch, and nearly nothing of
-    one that is less than four times as large.
+    A kernel of four pixels leaves out most of a window that is many times as large as the patch. Up to eight times it
+    is faster to take them all.
     """
-    if weights.shape[2] < 4 * weights.shape[1]:
+    if weights.shape[2] < 8 * weights.shape[1]:
         return slice(None), weights
     seen = weights.any(dim=0).any(dim=0).nonzero()[:, 0]
     return seen, weights[:, :, seen]

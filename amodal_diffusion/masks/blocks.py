@@ -12,7 +12,7 @@ def block_sums(pixels: npt.NDArray[Any], step: int, *, repeat_edge: bool = False
     """Sums over squares of pixels, without a float or a padded copy of the whole picture.
 
     Args:
-        pixels: (H, W) or (H, W, C), bool or uint8.
+        pixels: (H, W) or (H, W, C), bool, whose True is the byte 1 as numpy makes it, or uint8.
         step: side of a square.
         repeat_edge: beyond the last row and column these are repeated; else there is nothing, 0.
 
@@ -25,11 +25,12 @@ def block_sums(pixels: npt.NDArray[Any], step: int, *, repeat_edge: bool = False
         >>> block_sums(np.ones((2, 3), bool), 2, repeat_edge=True)
         array([[4, 4]], dtype=uint32)
     """
-    # Rows first: they lie beside each other in memory, and few are left for the columns.
-    largest = step * (1 if pixels.dtype == bool else 255)
+    if step == 1:
+        return pixels.astype(np.uint32)
+    # Rows first, which lie beside each other in memory: few are left for the columns. Of these each channel by itself,
+    # so that what is added in one go is a line of pixels and not the three values of one.
     lines = pixels.view(np.uint8) if pixels.dtype == bool else pixels
-    down = _strided_sums(lines, step, repeat_edge, np.min_scalar_type(largest))
-    # Channels apart, so that what is added in one go is a line of pixels and not the three values of one.
+    down = _strided_sums(lines, step, repeat_edge, np.min_scalar_type(step * (1 if pixels.dtype == bool else 255)))
     columns = np.moveaxis(down, -1, 0).copy().T if down.ndim == 3 else down.T  # [W, h, C] or [W, h]
     return np.ascontiguousarray(_strided_sums(columns, step, repeat_edge, np.uint32).swapaxes(0, 1))
 

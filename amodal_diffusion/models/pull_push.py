@@ -56,8 +56,14 @@ def _pull_push(values: Tensor, weights: Tensor, levels: int | None) -> Tensor:
 
 
 def _all_known(weights: Tensor) -> bool:
-    """Whether a smaller picture would change nothing. Not asked of an accelerator, whose answer takes longer."""
-    return weights.device.type == "cpu" and bool((weights >= 1).all())
+    """Whether a smaller picture would change nothing.
+
+    Not asked of an accelerator, which would have to be waited for, nor where a graph or gradients are wanted, which
+    must not depend on values.
+    """
+    if weights.device.type != "cpu" or weights.requires_grad or torch.compiler.is_compiling():
+        return False
+    return bool((weights >= 1).all())
 
 
 def _halve(planes: Tensor) -> Tensor:

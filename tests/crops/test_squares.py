@@ -5,7 +5,15 @@ import numpy as np
 import pytest
 import torch
 
-from amodal_diffusion.crops import clip_boxes, crop_boxes, crop_masks, join_boxes, meet_boxes, paste_patches
+from amodal_diffusion.crops import (
+    clip_boxes,
+    crop_boxes,
+    crop_images,
+    crop_masks,
+    join_boxes,
+    meet_boxes,
+    paste_patches,
+)
 from amodal_diffusion.crops import squares as _patches
 from amodal_diffusion.masks import mask_boxes
 from mask_helpers import random_masks
@@ -258,3 +266,27 @@ def test_clip_boxes():
     boxes = np.array([[-9, 4, 31, 31], [30, 20, 64, 64], [0, 0, 0, 0], [90, 0, 5, 5], [-50, -50, 200, 200]])
     clipped = [[0, 4, 22, 31], [30, 20, 30, 20], [0] * 4, [0] * 4, [0, 0, 60, 40]]
     assert clip_boxes(boxes, 40, 60).tolist() == clipped
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_boxes_many_times_as_large_as_the_patch_show_what_they_hold(window_rule, dtype):
+    """Most of their pixels are not read; two boxes side by side read different ones."""
+    draws = torch.Generator().manual_seed(0)
+    photo = torch.randint(0, 256, (3, 150, 260), generator=draws, dtype=torch.uint8)
+    photo = photo if dtype == torch.uint8 else photo / 255
+    boxes = [[0, 3, 101, 101], [131, -20, 117, 117], [90, 100, 100, 100]]
+    patches = crop_images(photo, torch.tensor(boxes), 6)
+    for (x, y, side, _), patch in zip(boxes, patches, strict=True):
+        crop = padded_crop(
+            (photo if dtype == torch.float32 else photo / 255).permute(1, 2, 0).numpy(), (x, y, side, side)
+        )
+        expected = cv2.resize(crop, (6, 6), interpolation=cv2.INTER_CUBIC)
+        np.testing.assert_allclose(patch.permute(1, 2, 0), expected, atol=2e-5)
+
+
+def test_rows_are_blended_in_parts_alike(window_rule, monkeypatch):
+    patches = torch.rand(2, 9, 9, generator=torch.Generator().manual_seed(2))
+    boxes = torch.tensor([[3, -4, 70, 70], [20, 10, 40, 40]])
+    whole = paste_patches(patches, boxes, 60, 80)
+    monkeypatch.setattr(_patches, "_ROWS_CHUNK", 500)
+    torch.testing.assert_close(paste_patches(patches, boxes, 60, 80), whole, rtol=0, atol=0)

@@ -19,11 +19,12 @@ def test_sums_are_those_of_the_padded_picture(step, repeat_edge, shape):
     else:
         expected = np.zeros((-(-shape[0] // step), 0), np.uint32)
     np.testing.assert_array_equal(block_sums(pixels, step, repeat_edge=repeat_edge), expected)
-    if pixels.ndim == 2 and not repeat_edge:
-        mask = pixels > 100
-        assert np.array_equal(block_sums(mask, step), block_sums(mask.view(np.uint8), step))
+    mask = pixels > 100
+    sums = (block_sums(kind, step, repeat_edge=repeat_edge) for kind in (mask, mask.astype(np.uint8)))
+    np.testing.assert_array_equal(*sums)
 
 
 def test_steps_that_hold_more_than_a_byte_counts():
-    assert block_sums(np.ones((600, 300), bool), 300).tolist() == [[90_000], [90_000]]
+    for step in (255, 256, 300):
+        assert block_sums(np.ones((2 * step, step), bool), step).tolist() == [[step**2], [step**2]]
     assert block_sums(np.full((300, 300, 3), 255, np.uint8), 300).tolist() == [[[90_000 * 255] * 3]]

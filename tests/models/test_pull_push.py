@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from amodal_diffusion import PCNetContent
 from amodal_diffusion.models import pull_push as module
 from amodal_diffusion.models.pull_push import pull_push
 
@@ -20,7 +21,27 @@ def test_stopping_where_all_is_known_changes_nothing(size, share, monkeypatch):
     assert torch.equal(early[known], values[known])
 
 
-def test_less_than_full_trust_is_no_reason_to_stop():
-    values, weights = torch.zeros(1, 1, 4, 4), torch.full((1, 1, 4, 4), 0.5)
+@pytest.mark.parametrize("trust", [0.5, 0.9])
+def test_less_than_full_trust_is_no_reason_to_stop(trust):
+    values, weights = torch.zeros(1, 1, 4, 4), torch.full((1, 1, 4, 4), trust)
     values[..., 0, 0] = 1
     assert 0 < float(pull_push(values, weights)[0, 0, 0, 1]) < 1
+
+
+def test_values_and_weights_have_gradients():
+    values, weights = torch.rand(1, 2, 5, 5, requires_grad=True), torch.ones(1, 1, 5, 5, requires_grad=True)
+    pull_push(values, weights).square().sum().backward()
+    assert values.grad.abs().sum() > 0 and weights.grad is not None
+
+
+def test_compiled_without_a_break():
+    network = PCNetContent(block_out_channels=(2, 4, 4), sample_size=16, use_prior=True).eval()
+    inputs = {
+        "image": torch.rand(1, 3, 16, 16),
+        "visible": torch.rand(1, 1, 16, 16).round(),
+        "mask": torch.ones(1, 1, 16, 16),
+    }
+    with torch.no_grad():
+        expected = network(**inputs).image
+        network.compile(fullgraph=True, backend="eager")
+        torch.testing.assert_close(network(**inputs).image, expected)

@@ -441,10 +441,15 @@ class MaskPipeline(SafePipeline):
 
     # 4.
 
+    @property
+    def grows_under_occluders_alone(self) -> bool:
+        """Whether an object grows only where it may be hidden, if it is known by what: `confine_to_occluders`."""
+        return bool(self.config.get("confine_to_occluders"))
+
     def paste(self, call: MaskCall, crops: Any, index: int, prediction: Any) -> dict[str, Any]:
         """The results of the scene at `index` by their names in the output.
 
-        Nothing grows outside of what may hide an object with the setting `confine_to_occluders`, and visible pixels are
+        Nothing grows outside of what may hide an object where `grows_under_occluders_alone`, and visible pixels are
         kept with `keep_modal`.
         """
         scene, threshold = call.scenes[index], call.options["mask_threshold"]
@@ -455,7 +460,7 @@ class MaskPipeline(SafePipeline):
         result = {"amodal_masks": masks, "probabilities": probabilities}
         if prediction.channels.shape[1] > 1:
             result["uncertainty"], _ = frames(prediction.channels[:, 1])
-        if self.confines_to_occluders and prediction.occluders is not None:
+        if self.grows_under_occluders_alone and prediction.occluders is not None:
             confine(result, modal | prediction.occluders.tensor(modal.device))
         if self.config.keep_modal:
             result["amodal_masks"] |= modal
@@ -464,11 +469,6 @@ class MaskPipeline(SafePipeline):
                 result["uncertainty"].masked_fill_(modal, 0.0)
         self.decide(call, result)
         return result | {"order": prediction.order}
-
-    @property
-    def confines_to_occluders(self) -> bool:
-        """Whether objects grow only where something may hide them, if it is known what does."""
-        return bool(self.config.get("confine_to_occluders"))
 
     def calibrated(self, probabilities: Tensor) -> Tensor:
         """P(object) by the settings `calibration_slope` and `calibration_offset`, where the pipeline has them."""
@@ -488,7 +488,7 @@ class MaskPipeline(SafePipeline):
             return {name: _from_dense(value) for name, value in self.paste(call, crops, index, prediction).items()}
         tiles, boxes, others = defaultdict(list), defaultdict(list), defaultdict(list)
         windows, occluders = self.object_windows(crops, index, scene), getattr(prediction, "occluders", None)
-        if self.confines_to_occluders and occluders is not None:  # nothing of an object is elsewhere
+        if self.grows_under_occluders_alone and occluders is not None:  # nothing of an object is elsewhere
             windows = np.maximum(meet_boxes(windows, join_boxes(scene.modal.boxes, occluders.boxes)), [0, 0, 1, 1])
         for row, window in enumerate(windows.tolist()):
             alone = self.paste(*self.cut_object(call, crops, index, prediction, row, window))

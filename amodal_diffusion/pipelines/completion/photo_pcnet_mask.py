@@ -547,8 +547,8 @@ class PhotoPCNetMaskPipeline(MaskPipeline):
     # 4.
 
     @property
-    def confines_to_occluders(self) -> bool:
-        """Always: what may hide an object is known, or nothing is."""
+    def grows_under_occluders_alone(self) -> bool:
+        """True: there is no setting for it here. An object of which nobody knows what may hide it grows anywhere."""
         return True
 
     def paste(self, call: MaskCall, crops: ObjectPatches, index: int, prediction: ScenePrediction) -> dict[str, Any]:

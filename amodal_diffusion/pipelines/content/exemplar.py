@@ -24,6 +24,7 @@ MOST_PIXELS = 6_000
 
 _MOST_AROUND = 200_000  # pixels of its window likewise
 _STRIP = 2**18  # pixels that are worked on at a time
+_PARTLY = np.iinfo(np.int64).min  # in the place of a shift: of a block that may be copied in part
 _SHARP = 8  # power of the share of blocks: how sharp the seam between two copies is
 _DETAIL = 2.0  # pixels at the level of matching: detail is what a Gaussian of this width takes away
 
@@ -95,7 +96,8 @@ def fill_hole(
         down: likewise.
         materials: without `low`, the known pixels go on as a few materials (`continue_materials`).
         lines: straight edges that go on across the hole, in pixels.
-        things: (H, W) bool, what is copied only where nothing else fits nearly as well; None: nothing.
+        things: (H, W) bool, what is copied only where nothing else fits nearly as well, and shines less into the hole;
+            None: nothing.
         out: (H, W, 3) uint8, where the pixels of the hole are put; None makes a copy of the photo.
 
     Returns:
@@ -151,7 +153,7 @@ def fill_hole(
             below, wanted = blurred(torch.cat([joined, smooth]), target, _DETAIL).split(3)
             strength = detail_strength(joined - below, image, beside, target, _DETAIL)
             correction = torch.where(target, wanted + strength * (correction - below), correction)
-    copies = None if found is None else _Copies(found, sheet, correction, strength)
+    copies = None if found is None else _Copies(found, sheet, level.sheet, copied >= 1, correction, strength)
     blocks = block_sums(hole, scale) > 0
     step = max(1, _STRIP // (scale * hole.shape[1]))
     for row in range(0, len(blocks), step):  # no floats of a large photo
@@ -175,11 +177,21 @@ class _Copies:
     """The colours that matches of a coarser level give to the pixels of the full picture.
 
     They are multiplied with `strength` (h, w), and `correction` (3, h, w) is added. It may jump where two of them meet,
-    so that it is mixed with them.
+    so that it is mixed with them. In blocks of the sheet that are not `whole` (h', w'), pixels that may not be copied
+    are as the mean of the others, of `means` (3, h', w').
     """
 
-    def __init__(self, found: Matches, sheet: Sheet, correction: Tensor, strength: Tensor | None) -> None:
+    def __init__(
+        self,
+        found: Matches,
+        sheet: Sheet,
+        means: Tensor,
+        whole: Tensor,
+        correction: Tensor,
+        strength: Tensor | None,
+    ) -> None:
         self.found, self.sheet, self.correction = found, sheet, correction.permute(1, 2, 0).numpy()
+        self.means = 255 * means.flatten(1).T[found.index].numpy()  # [h, w, 3]
         self.strength = strength
         self.flat, self.row = _row_after_row(sheet.pixels)
         scale = sheet.scale
@@ -188,8 +200,10 @@ class _Copies:
         # By how many pixels of the flat sheet each block is shifted; where the four blocks nearest to a pixel agree.
         self.shifts = scale * ((down - rows) * self.row + across - columns)
         self.around = np.pad(self.shifts, 1, mode="edge")
-        corners = [self.around[:-1, :-1], self.around[:-1, 1:], self.around[1:, :-1], self.around[1:, 1:]]
-        self.even = np.all([corner == corners[0] for corner in corners[1:]], axis=0)
+        told = np.where(whole.flatten()[found.index].numpy(), self.shifts, _PARTLY)
+        told = np.pad(told, 1, mode="edge")
+        corners = [told[:-1, :-1], told[:-1, 1:], told[1:, :-1], told[1:, 1:]]
+        self.even = np.all([corner == corners[0] for corner in corners[1:]], axis=0) & (corners[0] != _PARTLY)
 
     def add_to(self, colours: npt.NDArray[np.float32], part: tuple[slice, slice], inside: BoolArray) -> None:
         """Add them, in [0, 255], to the correction (3, h, w) of some blocks; only pixels `inside` are looked at."""
@@ -234,7 +248,8 @@ class _Copies:
                 same = self.shifts[cy, cx]
                 alike = sum(share * (shift == same) for shift, share in zip(around, shares, strict=True))
                 votes = (weight * alike**_SHARP * there + 1e-30).astype(np.float32)
-                shown = self.sheet.pixels[py, px] * strength[cy, cx, None]
+                shown = np.where(there[:, None], self.sheet.pixels[py, px], self.means[cy, cx])
+                shown *= strength[cy, cx, None]
                 colours += (shown + 255 * self.correction[cy, cx]) * votes[:, None]
                 total += votes
         return colours / total[:, None]
@@ -251,6 +266,8 @@ def _row_after_row(pixels: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint8]
     A part of a picture is not copied: its line goes through what lies beside it.
     """
     height, width, _ = pixels.shape
+    if not pixels.size:
+        return pixels.reshape(-1, 3), width
     if pixels.strides[1:] != (3, 1) or pixels.strides[0] % 3 or pixels.strides[0] < 3 * width:
         pixels = np.ascontiguousarray(pixels)
     row = pixels.strides[0] // 3

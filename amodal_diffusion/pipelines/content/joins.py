@@ -13,7 +13,7 @@ from .shifts import Level, Matches
 _TRUSTED = 1.0  # pixels of the level: the rim is compared by means of this width
 _DOUBTED = 2.0  # times what is usual: distance of colours from which on the rim is thought to show something else
 _LEAST = 0.08  # that is usual
-_THING_DOUBTED = 9  # times as much, squared, where it shows a thing
+_THING_DOUBTED = 3.0  # times sooner where the rim shows a thing
 _FALL = 3  # how steeply the trust in the rim falls there: what little is left would still shine far into the hole
 _REACH = 20.0  # pixels likewise: over which the photo's colours reach into the hole
 _BREAK = 0.25  # distance of colours from which on two copies are thought to show different things
@@ -35,9 +35,9 @@ def join_copies(copied: Tensor, found: Matches, level: Level, tone: Tensor) -> T
     A screened Poisson equation [Perez et al., "Poisson Image Editing", 2003; Bhat et al., 2008]: neighbours differ as
     they do in their copy. Across a seam they differ as the one of both copies says in which the difference is smaller,
     of what may be copied, but for grain; the other may have the edge of a thing there that is not copied along. Far
-    from the photo the copies keep their own colours. Where the photo differs much from them, and the sooner the more
-    it shows a thing, it shows something else, which is not to shine into the hole, and neither are copies of different
-    things mixed.
+    from the photo the copies keep their own colours. Where the photo differs much from the copies it is taken to show
+    something else, which is not to shine into the hole; where it shows a thing, a third of that difference is enough.
+    Copies of different things are not mixed either.
 
     Args:
         copied: (3, h, w) float32 in [0, 1], what is copied; the picture where nothing is.
@@ -70,7 +70,7 @@ def join_copies(copied: Tensor, found: Matches, level: Level, tone: Tensor) -> T
     doubt = apart / usual
     if level.things is not None:
         things = level.things[: level.target.shape[0], : level.target.shape[1]]
-        doubt = doubt * (1 + (_THING_DOUBTED - 1) * things[part])
+        doubt = doubt * (1 + (_THING_DOUBTED**2 - 1) * things[part])
     trust = rim / (1 + doubt**_FALL)
     tone = tone[:, part[0], part[1]]
     tone = tone / (1 + tone.square().sum(0) / usual)

@@ -602,7 +602,8 @@ class ContentPipeline(NestedPipeline):
             replace_rim: also fill a rim of `background_rim` pixels around the hole, where halos and shadows are.
             avoid: (N, H, W), what else must not be copied, such as other objects and shadows. Things that a
                 `thing_model` finds are not copied where something else will do, unless the hole lies amid things.
-            things: (H, W), what `find_things` says of the photo, where that is known; None asks it.
+            things: (H, W), what `find_things` says of the photo, where that is known; None asks it. Their colours shine
+                less into the hole, too.
             filler: what fills the hole, in place of the setting.
             prompt: for an inpainter.
             generator: of random numbers, as of `__call__`; a list may hold the one.
@@ -683,7 +684,7 @@ class ContentPipeline(NestedPipeline):
 
     @torch.no_grad()
     def find_things(self, image: Any, filler: str | None = None) -> BoolArray | None:
-        """Where a photo shows things, which backgrounds copy only where nothing else will do.
+        """Where a photo shows things, which backgrounds copy only where nothing else will do, and which shine less there.
 
         Args:
             image: the photo in any form that `load_image` reads.

@@ -14,6 +14,7 @@ from amodal_diffusion import (
     ScenePipeline,
 )
 from amodal_diffusion.evaluation import call_pipeline, call_scenes
+from amodal_diffusion.masks import mask_boxes
 from amodal_diffusion.models.order_net import OrderNetOutput
 from amodal_diffusion.pipelines.completion import photo_pcnet_mask
 from amodal_diffusion.pipelines.completion.photo_pcnet_mask import Growth
@@ -118,6 +119,23 @@ def test_a_mask_beside_empty_ones_comes_alone(output_type):
             assert output.order.tolist() == np.zeros((3, 3), int).tolist()
     assert not ruled()(photo, np.zeros_like(modal)).amodal_masks.any()
     assert not ruled()(photo, np.zeros_like(modal[0])).amodal_masks.any()
+
+
+def test_objects_are_pasted_where_they_can_grow(monkeypatch):
+    photo, modal, _ = bars()
+    pipeline, sizes = ruled(), []
+    paste = type(pipeline).paste
+
+    def watched(self, call, *args):
+        sizes.append(call.scenes[0].size)
+        return paste(self, call, *args)
+
+    monkeypatch.setattr(type(pipeline), "paste", watched)
+    found = pipeline(photo, modal, output_type="compact")
+    for (height, width), mask, occluders in zip(sizes, modal, [modal[[1, 2]], modal[[0]], modal[[0]]], strict=True):
+        _, _, wide, high = mask_boxes((mask | occluders.any(0))[None])[0]
+        assert height <= high and width <= wide
+    np.testing.assert_array_equal(np.asarray(found.amodal_masks), pipeline(photo, modal).amodal_masks)
 
 
 def test_what_the_caller_knows_is_told():

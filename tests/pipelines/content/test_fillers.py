@@ -7,7 +7,7 @@ from PIL import Image
 
 from amodal_diffusion import ContentPipeline
 from amodal_diffusion.masks import dilate, erode
-from amodal_diffusion.pipelines.content import shifts, sources
+from amodal_diffusion.pipelines.content import exemplar, shifts, sources
 from amodal_diffusion.pipelines.content.exemplar import fill_hole
 from amodal_diffusion.pipelines.content.fillers import choose_filler
 from amodal_diffusion.pipelines.content.shifts import Level, Sheet, match
@@ -493,14 +493,51 @@ def test_a_hole_is_filled_whatever_blocks_its_window_has(height, bottom):
     np.testing.assert_array_equal(filled[~hole], picture[~hole])
 
 
+def parts_of_a_picture():
+    """(60, 70, 3) each, of which the pixels do not lie row after row."""
+    picture = np.random.default_rng(0).integers(0, 256, (90, 150, 4), dtype=np.uint8)
+    colours = np.ascontiguousarray(picture[..., :3])
+    return {
+        "window": colours[10:70, 30:100],
+        "upside down": colours[69:9:-1, 30:100],
+        "mirrored": colours[10:70, 99:29:-1],
+        "every other column": colours[10:70, :140:2],
+        "with transparency": picture[10:70, 30:100, :3],
+        "one row for all": np.broadcast_to(colours[:1, :70], (60, 70, 3)),
+        "padded rows": np.lib.stride_tricks.as_strided(colours, (60, 70, 3), (70 * 3 + 1, 3, 1)),
+        "whole": colours[:60, :70].copy(),
+    }
+
+
+@pytest.mark.parametrize("name", parts_of_a_picture())
+def test_pixels_row_after_row_are_those_of_the_part(name):
+    part = parts_of_a_picture()[name]
+    flat, row = exemplar._row_after_row(part)
+    np.testing.assert_array_equal(flat[(np.arange(60)[:, None] * row + np.arange(70))], part)
+    assert np.shares_memory(flat, part) == (name in ("window", "whole"))
+    for empty in (part[:0], part[:, :0]):
+        assert exemplar._row_after_row(empty)[0].shape == (0, 3)
+
+
 @pytest.mark.parametrize("blend", [False, True])
-def test_part_of_a_picture_is_filled_as_its_copy(blend):
-    picture = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
+@pytest.mark.parametrize("name", ["window", "mirrored"])
+def test_part_of_a_picture_is_filled_as_its_copy_also_in_place(name, blend, monkeypatch):
+    monkeypatch.setattr(exemplar, "_STRIP", 300)  # so that pixels are put in place before others are read
+    part = parts_of_a_picture()[name].copy() if name == "mirrored" else parts_of_a_picture()[name]
+    hole, usable = np.zeros((2, 60, 70), bool)
+    hole[20:41, 25:46] = True
+    usable[~hole] = np.random.default_rng(1).random(np.count_nonzero(~hole)) < 0.97
+    options = {"most": 60, "blend": blend}
+    expected = fill_hole(part.copy(), hole, ~hole, usable, **options)
+    np.testing.assert_array_equal(fill_hole(part, hole, ~hole, usable, out=part, **options), expected)
+
+
+def test_single_pixels_that_may_not_be_copied_are_not():
+    """They lie within blocks of which most may be."""
+    picture = textured((120, 120, 120), 60, 70)
     hole = np.zeros((60, 70), bool)
-    hole[20:40, 25:45] = True
-    options = {"most": 60, "blend": blend}  # matched in blocks, so that pixels are copied row after row
-    parts = [picture[10:70, 30:100], picture[:60, :140:2], np.flip(picture, 1)[5:65, 8:78]]
-    for part in (part[:60, :70] for part in parts):
-        inside = hole[: part.shape[0], : part.shape[1]]
-        copy = fill_hole(part.copy(), inside, ~inside, ~inside, **options)
-        np.testing.assert_array_equal(fill_hole(part, inside, ~inside, ~inside, **options), copy)
+    hole[20:41, 25:46] = True
+    usable = ~hole & (np.random.default_rng(1).random(hole.shape) < 0.95)
+    picture[~usable & ~hole] = (255, 0, 255)
+    found = fill_hole(picture, hole, ~hole, usable, most=60, blend=False)
+    assert np.ptp(found[hole].astype(int), axis=1).max() < 60

@@ -64,7 +64,8 @@ def test_the_seam_of_blocks_is_a_curve_in_pixels(scale, slope):
     sheet = Sheet.of_picture(pixels, np.ones(pixels.shape[:2], bool), scale)
     index = rows * 48 + np.where(white, 40, 8)
     found = Matches(torch.from_numpy(index), torch.ones(24, 48, dtype=torch.bool))
-    copies = _Copies(found, sheet, torch.zeros(3, 24, 48), None)
+    whole, nothing = torch.ones(24, 48, dtype=torch.bool), torch.zeros(3, 24, 48)
+    copies = _Copies(found, sheet, nothing, whole, nothing, None)
     # So that each block has a shift of its own but for those beside it, the copies are of one column.
     colours = np.zeros((3, *pixels.shape[:2]), np.float32)
     copies.shifts = np.where(white, 1, 0)
@@ -105,7 +106,7 @@ def test_unusable_copies_take_no_part_in_a_seam():
     index = torch.tensor([[12, 14, 16], [13, 10, 15], [15, 13, 14]])
     copies = _Copies(
         Matches(index, torch.ones(3, 3, dtype=torch.bool)), Sheet.of_picture(pixels, usable, scale),
-        torch.zeros(3, 3, 3), None,
+        torch.zeros(3, 3, 9), torch.arange(27).view(3, 9) != 10, torch.zeros(3, 3, 3), None,
     )  # fmt: skip
     y, x = (side.ravel() for side in np.mgrid[scale : 2 * scale, scale : 2 * scale])
     assert copies._mixed(y, x).min() > 199

@@ -174,7 +174,7 @@ def test_goes_with_an_inpainter_where_that_goes():
     assert not blue(pipe.background(photo, place, filler="exemplar"))[place].any() and BlueIsAThing.seen
 
 
-def test_a_thing_beside_the_hole_does_not_shine_into_it():
+def test_a_thing_beside_the_hole_shines_less_into_it():
     """A pink box on a wall of about its brightness, whose lower half is hidden by what is removed."""
     wall = (150 + np.random.default_rng(0).integers(-6, 7, (90, 120, 1)) + np.zeros(3)).astype(np.uint8)
     hole, things = np.zeros((2, 90, 120), bool)
