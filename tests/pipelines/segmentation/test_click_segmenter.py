@@ -6,6 +6,7 @@ import torch
 
 from amodal_diffusion import AmodalPipeline, ClickSegmenter, ClickSegmenterPipeline
 from amodal_diffusion.models.photo.click_segmenter import draw_click
+from diffusion_helpers import offload
 from photo_helpers import draw_scene
 from repository_helpers import ROOT
 
@@ -144,3 +145,14 @@ def test_the_shipped_folder_marks_simple_objects():
         mask = pipe.click(embedding, (columns.mean(), rows.mean()))
         found.append((mask & modal[2]).sum() / (mask | modal[2]).sum())
     assert np.median(found) > 0.5
+
+
+def test_an_offloaded_network_is_brought_before_it_encodes_the_photo(monkeypatch):
+    pipe = ClickSegmenterPipeline(ClickSegmenter((2, 2, 2, 2, 2), embedding_channels=2, sample_size=32), side=64)
+    expected, done = pipe.click(PHOTO, (42, 30)), []
+    offload(pipe, sequential=False)
+    hook, bring = pipe.model._hf_hook, pipe.model._hf_hook.pre_forward
+    monkeypatch.setattr(hook, "pre_forward", lambda *args, **planes: done.append("brought") or bring(*args, **planes))
+    pipe.model.image_encoder.register_forward_pre_hook(lambda module, args: done.append("encoded"))
+    np.testing.assert_array_equal(pipe.click(PHOTO, (42, 30)), expected)
+    assert done[:2] == ["brought", "encoded"]
