@@ -27,6 +27,23 @@ def slow_down(visitor, milliseconds):
     return lambda: devtools.send("Network.emulateNetworkConditions", {**conditions, "latency": 0})
 
 
+SLOW_PAINTING = """
+import time
+from amodal_diffusion import ScenePipeline
+
+paint = ScenePipeline.repaint
+
+
+def painted_later(*args, **kwargs):
+    time.sleep(2)
+    return paint(*args, **kwargs)
+
+
+ScenePipeline.repaint = painted_later
+"""
+"""Run by a server's Python as it starts, as its `sitecustomize`."""
+
+
 SIZES = pytest.mark.parametrize(("width", "height"), [(1440, 900), (390, 844)], ids=["desktop", "phone"])
 
 
@@ -334,12 +351,13 @@ def test_a_server_that_was_started_anew_wipes_nothing(open_page, own_server):
     visitor.wait_mode("edit")
 
 
-def test_nothing_is_done_beside_long_work(open_page):
-    visitor = open_page(start="coffee")
+def test_nothing_is_done_beside_long_work(open_page, start_server, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(SLOW_PAINTING, encoding="utf-8")
+    server = start_server(tmp_path, PYTHONPATH=str(tmp_path))
+    visitor = open_page(at=server.url, start="coffee")
     visitor.choose("saucer")
     panel = visitor.page.locator("#edit-panel")
     late = visitor.work.locator("button").element_handle()
-    visitor.page.get_by_label("Fill the hidden part with").select_option("pcnet-c")  # takes seconds
     panel.get_by_role("button", name="Paint the hidden part of saucer anew").click()
     expect(visitor.work).to_be_visible()
     panel.get_by_role("button", name="Show spoon", exact=True).dispatch_event("click")
