@@ -457,13 +457,12 @@ def _linear_weights(starts: torch.Tensor, sides: torch.Tensor, low: int, high: i
 def _blend_rows(strips: torch.Tensor, centres: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
     """Rows between those of `strips` (n, size, w), at the places of `_linear_places`: (n, h, w), 0 outside the box."""
     count, size, width = strips.shape
-    box, places = torch.arange(count)[:, None], centres.long()
-    shares = (centres - places)[:, :, None].to(strips.device)
-    step, parts = max(1, _ROWS_CHUNK // (count * width)), []
-    for above, share in zip(places.split(step, 1), shares.split(step, 1), strict=True):
-        below = (above + 1).clamp(max=size - 1)
-        parts.append(strips[box, above].lerp_(strips[box, below], share))
-    blended = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+    box, above = torch.arange(count)[:, None], centres.long()
+    below, share = (above + 1).clamp_(max=size - 1), (centres - above)[:, :, None].to(strips.device)
+    blended = strips[box, above]
+    step = max(1, _ROWS_CHUNK // (count * width))
+    for rows in (slice(start, start + step) for start in range(0, blended.shape[1], step)):
+        blended[:, rows].lerp_(strips[box, below[:, rows]], share[:, rows])
     return blended if bool(inside.all()) else blended.masked_fill_(~inside[:, :, None].to(strips.device), 0)
 
 

@@ -279,7 +279,7 @@ class OccAmodalPipeline(MaskPipeline):
         occluders = occluders & ~modal
         result = super().paste(call, crops, index, prediction)
         # The uncertainty is the network's own, also where the masks may not grow.
-        if self.config.confine_to_occluders:
+        if self.grows_under_occluders_alone:
             confine(result, modal | occluders, ["probabilities"])
         if self.config.rim_width is not None:
             threshold = call.options["mask_threshold"]

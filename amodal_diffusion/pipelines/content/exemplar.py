@@ -140,20 +140,19 @@ def fill_hole(
     level = level.with_lines(lines)
     smooth = level.image if low is None else smooth
     found = match(level, generator, nodes, down, lines)
-    strength = None
-    if found is None:
-        correction = smooth
-    else:
+    copies, correction = None, smooth
+    if found is not None:
         rough = _copied(found, level)
         tone = blurred(smooth - rough, target, _DETAIL)
         correction = join_copies(rough, found, level, tone)
         correction = correction + soften_seams(rough + correction, found, level)
+        strength = None
         if blend:
             joined = rough + correction
             below, wanted = blurred(torch.cat([joined, smooth]), target, _DETAIL).split(3)
             strength = detail_strength(joined - below, image, beside, target, _DETAIL)
             correction = torch.where(target, wanted + strength * (correction - below), correction)
-    copies = None if found is None else _Copies(found, sheet, level.sheet, copied >= 1, correction, strength)
+        copies = _Copies(found, sheet, rough, copied >= 1, correction, strength)
     blocks = block_sums(hole, scale) > 0
     step = max(1, _STRIP // (scale * hole.shape[1]))
     for row in range(0, len(blocks), step):  # no floats of a large photo
@@ -178,20 +177,20 @@ class _Copies:
 
     They are multiplied with `strength` (h, w), and `correction` (3, h, w) is added. It may jump where two of them meet,
     so that it is mixed with them. In blocks of the sheet that are not `whole` (h', w'), pixels that may not be copied
-    are as the mean of the others, of `means` (3, h', w').
+    are as what is copied at the level of matching, `rough` (3, h, w): the mean of the others.
     """
 
     def __init__(
         self,
         found: Matches,
         sheet: Sheet,
-        means: Tensor,
+        rough: Tensor,
         whole: Tensor,
         correction: Tensor,
         strength: Tensor | None,
     ) -> None:
         self.found, self.sheet, self.correction = found, sheet, correction.permute(1, 2, 0).numpy()
-        self.means = 255 * means.flatten(1).T[found.index].numpy()  # [h, w, 3]
+        self.rough = 255 * rough.permute(1, 2, 0).numpy()
         self.strength = strength
         self.flat, self.row = _row_after_row(sheet.pixels)
         scale = sheet.scale
@@ -248,7 +247,7 @@ class _Copies:
                 same = self.shifts[cy, cx]
                 alike = sum(share * (shift == same) for shift, share in zip(around, shares, strict=True))
                 votes = (weight * alike**_SHARP * there + 1e-30).astype(np.float32)
-                shown = np.where(there[:, None], self.sheet.pixels[py, px], self.means[cy, cx])
+                shown = np.where(there[:, None], self.sheet.pixels[py, px], self.rough[cy, cx])
                 shown *= strength[cy, cx, None]
                 colours += (shown + 255 * self.correction[cy, cx]) * votes[:, None]
                 total += votes

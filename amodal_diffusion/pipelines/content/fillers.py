@@ -129,8 +129,8 @@ def choose_filler(
         >>> choose_filler(np.zeros_like(photo), hole, ~hole, None)
         'smooth'
     """
-    count = int(usable.sum())
-    if count < max(_FEWEST, _LEAST_SHARE * hole.sum()):
+    count = np.count_nonzero(usable)
+    if count < max(_FEWEST, _LEAST_SHARE * np.count_nonzero(hole)):
         return network or "smooth"
     grey = photo[..., 1]
     steps = np.concatenate(_steps(grey, usable))

@@ -234,7 +234,7 @@ def object_hole(scene: ContentScene, index: int, margin: int, *, clean_seams: bo
     textures = own_sources(inner, min(margin, 1))
     usable = like_beside(photo, hole, known, textures)
     place = Hole(photo, hole, known, usable, (rows, columns), materials=True, textures=textures)
-    if usable.sum() < _PLENTY * hole.sum():
+    if np.count_nonzero(usable) < _PLENTY * np.count_nonzero(hole):
         place.others = [_mirrored(photo, usable), *_siblings(scene, index, place, margin)]
     return place
 
@@ -251,7 +251,7 @@ def _siblings(scene: ContentScene, index: int, place: Hole, margin: int) -> list
     """The largest visible parts of objects of the same name, laid over this one."""
     name = scene.names[index]
     others = [other for other, known in enumerate(scene.names) if name and known == name and other != index]
-    areas = {other: int(scene.modal[(other, *window(scene.boxes[other]))].sum()) for other in others}
+    areas = {other: np.count_nonzero(scene.modal[(other, *window(scene.boxes[other]))]) for other in others}
     found = []
     x, y, w, h = scene.boxes[index].tolist()
     for other in sorted(others, key=lambda one: -areas[one])[:_MOST_SIBLINGS]:

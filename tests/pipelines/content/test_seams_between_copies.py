@@ -106,7 +106,7 @@ def test_unusable_copies_take_no_part_in_a_seam():
     index = torch.tensor([[12, 14, 16], [13, 10, 15], [15, 13, 14]])
     copies = _Copies(
         Matches(index, torch.ones(3, 3, dtype=torch.bool)), Sheet.of_picture(pixels, usable, scale),
-        torch.zeros(3, 3, 9), torch.arange(27).view(3, 9) != 10, torch.zeros(3, 3, 3), None,
+        torch.zeros(3, 3, 3), torch.arange(27).view(3, 9) != 10, torch.zeros(3, 3, 3), None,
     )  # fmt: skip
     y, x = (side.ravel() for side in np.mgrid[scale : 2 * scale, scale : 2 * scale])
     assert copies._mixed(y, x).min() > 199
