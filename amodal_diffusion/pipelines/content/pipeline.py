@@ -684,7 +684,7 @@ class ContentPipeline(NestedPipeline):
 
     @torch.no_grad()
     def find_things(self, image: Any, filler: str | None = None) -> BoolArray | None:
-        """Where a photo shows things: backgrounds copy them only where nothing else will do, and take less colour of them.
+        """Where a photo shows things: backgrounds copy them only where nothing else will do, and dim their colours.
 
         Args:
             image: the photo in any form that `load_image` reads.
