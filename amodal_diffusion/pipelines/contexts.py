@@ -6,14 +6,32 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
-from typing import TypeVar
+from contextlib import contextmanager, suppress
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import torch
 from torch import nn
 
 _Result = TypeVar("_Result")
+_Given = TypeVar("_Given", covariant=True)
 _Item = TypeVar("_Item")
+
+if TYPE_CHECKING:
+    Calls = queue.SimpleQueue[Callable[[], None] | None]
+    """What one thread leaves for another to do; None ends it."""
+
+
+class Asked(Protocol[_Given]):
+    """Gives the result of work that `work_beside` has begun or left, or raises what the work raised.
+
+    Args:
+        calls: what this thread does while it waits, as the other one puts it there.
+    """
+
+    def __call__(self, calls: "Calls | None" = None) -> _Given:
+        """Wait for the work to end, or do it now."""
+
 
 _HAND_OVER = 5e-4
 """Seconds after which one of two threads lets the other go on; Python's 5 ms are longer than most of their steps."""
@@ -24,7 +42,7 @@ _silencing: list[int] = []  # for each block that is under way, the level that t
 
 _beside = threading.Lock()
 _threads: list[int] = []  # of torch, when it was first shared: new threads begin with what was set last in any of them
-_helped: "dict[int, queue.SimpleQueue[Callable[[], None] | None]]" = {}  # by thread, what the one beside it may take
+_helped: "dict[int, Calls]" = {}  # by thread, what the one beside it may take
 
 
 @contextmanager
@@ -59,12 +77,12 @@ def evaluation_mode(*networks: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def work_beside(work: Callable[[], _Result], at_once: bool = True) -> Iterator[Callable[[], _Result]]:
+def work_beside(work: Callable[[], _Result], at_once: bool = True) -> Iterator[Asked[_Result]]:
     """Do some work in another thread while the block runs; each has half of torch's threads.
 
     Many short steps leave most of a processor idle, and threads that share each of them wait for one another: two works
     side by side are done sooner. When the other thread has done the work, it takes part in what the block spreads
-    (`spread`).
+    (`spread`). Context variables and torch's modes are in both threads what they are in this one.
 
     Args:
         work: that does not need what the block makes. The block is not left before it has ended.
@@ -72,33 +90,40 @@ def work_beside(work: Callable[[], _Result], at_once: bool = True) -> Iterator[C
             are under way already, or this thread has another number of torch's threads than the first that came here.
 
     Yields:
-        What gives the result, or raises what the work raised.
+        What gives the result, or raises what the work raised, see `Asked`.
 
     Example:
         >>> with work_beside(lambda: sum(range(4))) as result:
         ...     result()
         6
     """
+
+    def later(calls: "Calls | None" = None) -> _Result:
+        return work()
+
     if not at_once or not _beside.acquire(blocking=False):
-        yield work
+        yield later
         return
     try:
         threads = torch.get_num_threads()
         _threads[:] = _threads or [threads]
         if _threads != [threads]:
-            yield work
+            yield later
             return
-        share, jobs = max(1, threads // 2), queue.SimpleQueue[Callable[[], None] | None]()
-        result: Future[_Result] = Future()
-
-        modes = _modes()
+        share, result = max(1, threads // 2), Future[_Result]()
+        jobs: Calls = queue.SimpleQueue()
+        work_here = _as_here(work)
 
         def alone() -> None:
             torch.set_num_threads(share)  # of this thread
-            with modes():
-                _settle(result, work)
-                while (job := jobs.get()) is not None:
-                    job()
+            _settle(result, work_here)
+            _do_all(jobs)
+
+        def now(calls: "Calls | None" = None) -> _Result:
+            if calls is not None:
+                result.add_done_callback(lambda _: calls.put(None))
+                _do_all(calls)
+            return result.result()
 
         mine, interval = threading.get_ident(), sys.getswitchinterval()
         with ThreadPoolExecutor(1) as pool:
@@ -107,7 +132,7 @@ def work_beside(work: Callable[[], _Result], at_once: bool = True) -> Iterator[C
             sys.setswitchinterval(min(interval, _HAND_OVER))
             _helped[mine] = jobs
             try:
-                yield result.result
+                yield now
             finally:
                 del _helped[mine]
                 jobs.put(None)
@@ -132,7 +157,7 @@ def spread(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iter
         >>> sorted(spread(abs, [-3, 2]))
         [(-3, 3), (2, 2)]
     """
-    left, modes = list(items)[::-1], _modes()
+    left = list(items)[::-1]
     done: queue.SimpleQueue[tuple[_Item, Future[_Result]]] = queue.SimpleQueue()
     waiting = len(left)
 
@@ -142,14 +167,13 @@ def spread(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iter
         except IndexError:  # the other thread has taken the last one
             return
         result: Future[_Result] = Future()
-        with modes():
-            _settle(result, lambda: function(item))
+        _settle(result, lambda: function(item))
         done.put((item, result))
 
     jobs = _helped.get(threading.get_ident())
     if jobs is not None:
         for _ in left[1:]:
-            jobs.put(one)
+            jobs.put(_as_here(one))
     try:
         while waiting:
             if done.empty():
@@ -166,19 +190,27 @@ def spread(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iter
             done.get()
 
 
-def _modes() -> Callable[[], ExitStack]:
-    """What brings torch's modes of this thread, which threads have each for themselves, to another one."""
+def _as_here(work: Callable[[], _Result]) -> Callable[[], _Result]:
+    """The work with the context variables and torch's modes of this thread, which threads have each for themselves."""
+    context = copy_context()
     inference, grad = torch.is_inference_mode_enabled(), torch.is_grad_enabled()
     cast, dtype = torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")
 
-    def enter() -> ExitStack:
-        stack = ExitStack()
-        stack.enter_context(torch.inference_mode(inference))
-        stack.enter_context(torch.set_grad_enabled(grad))
-        stack.enter_context(torch.autocast("cpu", dtype=dtype, enabled=cast))
-        return stack
+    def as_here() -> _Result:
+        with (
+            torch.inference_mode(inference),
+            torch.set_grad_enabled(grad),
+            torch.autocast("cpu", dtype=dtype, enabled=cast),
+        ):
+            return context.run(work)
 
-    return enter
+    return as_here
+
+
+def _do_all(calls: "Calls") -> None:
+    """Do what another thread leaves to be done, until it leaves None."""
+    while (call := calls.get()) is not None:
+        call()
 
 
 def _settle(result: "Future[_Result]", work: Callable[[], _Result]) -> None:

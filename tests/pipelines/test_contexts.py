@@ -1,10 +1,12 @@
 """Contexts around the calls of pipelines."""
 
 import logging
+import queue
 import sys
 import threading
 import time
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 import pytest
 import torch
@@ -191,6 +193,42 @@ def test_the_thread_beside_has_torchs_modes_of_this_one(kind):
         expected = told()
         assert result() == expected
         assert {answer for _, answer in spread(lambda _: (both.wait(), told())[1], range(4))} == {expected}
+
+
+def test_the_thread_beside_has_the_context_variables_of_this_one():
+    visitor, both = ContextVar("visitor", default="nobody"), threading.Barrier(2, timeout=20)
+    visitor.set("ann")
+
+    def told(_=None):
+        name = visitor.get()
+        visitor.set("somebody else")  # in the other thread only
+        return name, threading.get_ident()
+
+    with work_beside(told) as result:
+        assert result()[0] == "ann" and visitor.get() == "ann"
+        mine = threading.get_ident()
+        answers = [
+            answer for _, answer in spread(lambda _: (both.wait(), visitor.get(), threading.get_ident()), "abcd")
+        ]
+    assert {name for _, name, _ in answers} == {"ann"} and len({thread for *_, thread in answers} | {mine}) == 2
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_this_thread_does_what_the_work_leaves_to_it(at_once):
+    calls, done = queue.SimpleQueue(), []
+
+    def work():
+        for number in range(3):
+            calls.put(lambda number=number: done.append((number, threading.get_ident())))
+            time.sleep(0.01)
+        return "ended"
+
+    with work_beside(work, at_once) as result:
+        assert result(calls) == "ended"
+    assert done == ([(number, threading.get_ident()) for number in range(3)] if at_once else [])
+    with pytest.raises(ValueError, match="call"), work_beside(work) as result:
+        calls.put(lambda: int("call"))
+        result(calls)
 
 
 @contextmanager

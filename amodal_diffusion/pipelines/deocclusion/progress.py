@@ -1,12 +1,13 @@
 """How far the call of a scene pipeline is, told in both forms that callbacks have."""
 
+import queue
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from ..base import CallInterruptedError, PipelineCallback, SafePipeline, check_callback
+from ..contexts import Asked
 
 _Result = TypeVar("_Result")
 
@@ -45,8 +46,8 @@ class Progress:
         self._callback = check_callback(callback)
         self._share = 0.0
         self._thread = threading.get_ident()
-        self._waiting = self._ended = False
-        self._missed: deque[Callable[[], None]] = deque()
+        self._ended = False
+        self._missed: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
 
     def __call__(self, stage: str, share: float) -> None:
         """Tell `progress_callback` of a stage and the share of all work that is done.
@@ -67,9 +68,9 @@ class Progress:
     def within(self, stage: str, low: float, high: float) -> PipelineCallback:
         """A callback of a component, whose batches take the share of the work from `low` to `high`.
 
-        In a thread beside that of the call it tells nothing unless the call waits for it (`wait_for`), so that a user
-        is never called by two threads at once; what it had to tell is told then. It ends the work where the call has
-        been ended.
+        In a thread beside that of the call it leaves what it has to tell to that of the call, which tells it when it
+        waits (`wait_for`): a user is called by the thread that made the call, and by no other. It ends the work where
+        the call has been ended.
         """
         middle = (low + high) / 2
 
@@ -80,26 +81,17 @@ class Progress:
 
             parts = {"order": (low, middle), "pairs": (middle, middle), "masks": (middle, high), "shapes": (high, high)}
             begin, end = parts.get(part, (low, high))
-            if self._thread != threading.get_ident() and not self._waiting:
-                self._missed.append(now)
+            if self._thread != threading.get_ident():
+                self._missed.put(now)
                 return not self._ended
-            if self._waiting:
-                self._tell_missed()
             now()
             return True
 
         return tell
 
-    def wait_for(self, work: Callable[[], _Result]) -> _Result:
-        """What `work` gives, which may be under way in another thread."""
-        self._tell_missed()
-        self._waiting = True  # what the other thread puts down at this moment is told before what comes next
-        try:
-            result = work()
-        finally:
-            self._waiting = False
-        self._tell_missed()
-        return result
+    def wait_for(self, work: Asked[_Result]) -> _Result:
+        """What the work gives that `work_beside` has begun; meanwhile, what it has to tell is told."""
+        return work(self._missed)
 
     def _report(self, stage: str, done: int, total: int) -> None:
         with self._ending():
@@ -113,7 +105,3 @@ class Progress:
         except BaseException:
             self._ended = True
             raise
-
-    def _tell_missed(self) -> None:
-        while self._missed:
-            self._missed.popleft()()

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from contextvars import ContextVar
 
 import numpy as np
 import pytest
@@ -43,6 +44,15 @@ def scene_pipeline(mask_pipeline=None, **components):
 @pytest.fixture(scope="module")
 def pipeline():
     return scene_pipeline()
+
+
+@pytest.fixture
+def two_threads(monkeypatch):
+    monkeypatch.setattr(contexts, "_threads", [])
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
 
 
 def test_scene_of_crossing_bars(pipeline):
@@ -412,12 +422,12 @@ def test_a_callback_ends_the_call(pipeline, ended):
     assert pipeline(photo_like(modal), modal).equals(first)
 
 
-def test_nothing_that_the_other_thread_says_is_lost():
+def test_the_thread_of_the_call_tells_what_the_other_one_has_to_say(two_threads):
     """The background says something before the call waits for it, and while what was missed is told."""
     said, first, begun = [], threading.Event(), threading.Event()
 
     def callback(_, stage, done, total):
-        said.append(done)
+        said.append((done, threading.get_ident()))
         if done == 0:
             begun.set()
 
@@ -428,16 +438,16 @@ def test_nothing_that_the_other_thread_says_is_lost():
         for done in (0, 59):
             tell(None, "background", done, 100)
         first.set()
-        begun.wait(10)
+        assert begun.wait(10)
         for done in (80, 100):
             tell(None, "background", done, 100)
+        return threading.get_ident()
 
-    thread = threading.Thread(target=work)
-    thread.start()
-    first.wait()
-    report.within("contents", 0.4, 0.8)(None, "contents", 7, 8)  # which comes first
-    report.wait_for(thread.join)
-    assert said == [7, 0, 59, 80, 100]
+    with contexts.work_beside(work) as result:
+        first.wait()
+        report.within("contents", 0.4, 0.8)(None, "contents", 7, 8)  # which comes first
+        other = report.wait_for(result)
+    assert said == [(done, threading.get_ident()) for done in (7, 0, 59, 80, 100)] and other != threading.get_ident()
 
 
 @pytest.mark.parametrize("way", ["callback", "progress_callback"])
@@ -477,8 +487,8 @@ def test_the_callback_of_all_pipelines(pipeline):
 
 
 @pytest.mark.parametrize("form", ["callback", "progress_callback"])
-def test_a_background_in_a_second_thread_ends_with_the_call(form, monkeypatch):
-    pipeline, threads, said, here = scene_pipeline(), torch.get_num_threads(), [], threading.get_ident()
+def test_a_background_in_a_second_thread_ends_with_the_call(form, monkeypatch, two_threads):
+    pipeline, said, here = scene_pipeline(), [], threading.get_ident()
     modal, _ = crossing_bars()
     begun, told = threading.Event(), []
     background = type(pipeline.content_pipeline).background
@@ -498,17 +508,29 @@ def test_a_background_in_a_second_thread_ends_with_the_call(form, monkeypatch):
         return not (stage == last and (stage == "background" or begun.wait(20)))
 
     monkeypatch.setattr(type(pipeline.content_pipeline), "background", slow)
-    try:
-        torch.set_num_threads(2)
-        for last in ("contents", "background"):
-            told.clear()
-            begun.clear()
-            with pytest.raises(CallInterruptedError, match=f"`{form}` ended the call at .*{last}"):
-                pipeline(photo_like(modal), modal, **{form: end})
-            if last == "contents":
-                assert set(told) == {here} and said == ["ended"]
-    finally:
-        torch.set_num_threads(threads)
+    for last in ("contents", "background"):
+        told.clear()
+        said.clear()
+        begun.clear()
+        with pytest.raises(CallInterruptedError, match=f"`{form}` ended the call at .*{last}"):
+            pipeline(photo_like(modal), modal, **{form: end})
+        assert set(told) == {here} and said == ["ended"]
+
+
+def test_context_variables_reach_the_other_thread_and_the_callbacks(two_threads, monkeypatch):
+    """A page keeps its visitor in one, numpy what it does about errors."""
+    visitor, pipeline, seen = ContextVar("visitor"), scene_pipeline(), []
+    background, (modal, _) = type(pipeline.content_pipeline).background, crossing_bars()
+
+    def slow(self, *args, **options):
+        time.sleep(0.3)  # the call waits for it
+        seen.append((visitor.get(), threading.get_ident()))
+        return background(self, *args, **options)
+
+    monkeypatch.setattr(type(pipeline.content_pipeline), "background", slow)
+    visitor.set("ann")
+    pipeline(photo_like(modal), modal, progress_callback=lambda *_: seen.append((visitor.get(), threading.get_ident())))
+    assert {name for name, _ in seen} == {"ann"} and len({thread for _, thread in seen}) == 2
 
 
 def test_one_generator_may_come_in_a_list(pipeline):
