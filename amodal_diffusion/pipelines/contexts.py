@@ -27,6 +27,12 @@ class Asked(Protocol[_Given]):
 
     Args:
         calls: what this thread does while it waits, as the other one puts it there.
+
+    Example:
+        >>> calls = queue.SimpleQueue()  # the work may put functions there
+        >>> with work_beside(lambda: sum(range(4))) as result:
+        ...     result(calls)
+        6
     """
 
     def __call__(self, calls: "Calls | None" = None) -> _Given:
