@@ -118,10 +118,12 @@ def work_beside(work: Callable[[], _Result], at_once: bool = True) -> Iterator[A
             return
         share, result = max(1, threads // 2), Future[_Result]()
         jobs: Calls = queue.SimpleQueue()
-        work_here = _as_here(work)
+        work_here, halved = _as_here(work), threading.Event()
 
         def alone() -> None:
+            torch.get_num_threads()  # at the first, a thread takes what was set last in any; that must come before
             torch.set_num_threads(share)  # of this thread
+            halved.set()
             _settle(result, work_here)
             _do_all(jobs)
 
@@ -133,15 +135,17 @@ def work_beside(work: Callable[[], _Result], at_once: bool = True) -> Iterator[A
 
         mine, interval = threading.get_ident(), sys.getswitchinterval()
         with ThreadPoolExecutor(1) as pool:
-            pool.submit(alone)
-            torch.set_num_threads(share)
-            sys.setswitchinterval(min(interval, _HAND_OVER))
-            _helped[mine] = jobs
-            try:
+            try:  # all of it: the other thread waits for the None below, also where Ctrl-C comes before the block
+                sys.setswitchinterval(min(interval, _HAND_OVER))
+                pool.submit(alone)
+                torch.set_num_threads(share)
+                halved.wait()
+                _let_threads_begin_with(threads)
+                _helped[mine] = jobs
                 yield now
             finally:
-                del _helped[mine]
                 jobs.put(None)
+                _helped.pop(mine, None)
                 sys.setswitchinterval(interval)
                 torch.set_num_threads(threads)
     finally:
@@ -211,6 +215,13 @@ def _as_here(work: Callable[[], _Result]) -> Callable[[], _Result]:
             return context.run(work)
 
     return as_here
+
+
+def _let_threads_begin_with(count: int) -> None:
+    """Have threads that begin from now on this number of torch's threads: what was set last in any thread."""
+    thread = threading.Thread(target=torch.set_num_threads, args=(count,))
+    thread.start()
+    thread.join()
 
 
 def _do_all(calls: "Calls") -> None:

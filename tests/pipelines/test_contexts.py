@@ -69,7 +69,7 @@ def test_a_block_that_fails_waits_for_the_work():
 
 
 def test_others_meanwhile_and_threads_with_fewer_of_torch_do_one_after_the_other():
-    """A server's threads: those that begin meanwhile have half of torch's threads for good, and must not pass it on."""
+    """A server's threads: those that begin meanwhile keep what they begin with, which is all of torch's threads."""
 
     def another(told):
         told.append(torch.get_num_threads())
@@ -82,11 +82,10 @@ def test_others_meanwhile_and_threads_with_fewer_of_torch_do_one_after_the_other
         thread = threading.Thread(target=another, args=(meanwhile,))
         thread.start()
         thread.join()
-        torch.set_num_threads(3)  # what a thread would have kept that begins meanwhile
         begun.set()
     torch.set_num_threads(3)
     another(later)
-    assert meanwhile[1] and later == [3, True, 3]
+    assert meanwhile == [4, True, 4] and later == [3, True, 3]
     torch.set_num_threads(4)
     with work_beside(threading.current_thread) as result:
         assert result() is not threading.current_thread()
@@ -97,6 +96,31 @@ def test_a_broken_block_leaves_the_next_one_free():
         with pytest.raises(ValueError, match="block"), work_beside(threading.current_thread) as result:
             assert result() is not threading.current_thread()
             raise ValueError("block")
+
+
+@pytest.mark.parametrize("where", ["setswitchinterval", "set_num_threads", "_let_threads_begin_with"])
+def test_ctrl_c_while_a_block_begins_leaves_no_thread_behind(monkeypatch, where):
+    """The other thread, which would wait for its end for good, ends; and the next block has one again."""
+    owner = {"setswitchinterval": sys, "set_num_threads": torch, "_let_threads_begin_with": contexts}[where]
+    real, main, interval, raised = getattr(owner, where), threading.current_thread(), sys.getswitchinterval(), []
+
+    def interrupted(*arguments):
+        if threading.current_thread() is not thread or raised:
+            return real(*arguments)
+        raised.append(KeyboardInterrupt())
+        raise raised[0]
+
+    def block():
+        with pytest.raises(KeyboardInterrupt), work_beside(lambda: None):
+            pass
+
+    monkeypatch.setattr(owner, where, interrupted)
+    thread = threading.Thread(target=block, daemon=True)
+    thread.start()
+    thread.join(20)
+    assert not thread.is_alive() and raised and sys.getswitchinterval() == interval
+    with work_beside(threading.current_thread) as result:
+        assert result() is not main
 
 
 def test_the_thread_beside_takes_part_when_its_work_is_done():

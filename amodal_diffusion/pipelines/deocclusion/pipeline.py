@@ -319,7 +319,7 @@ class ScenePipeline(NestedPipeline):
             "filler": background_filler, "callback": report.within("background", 0.8, 1.0),
         }  # fmt: skip
         paint = partial(self._paint_background, inputs, outlines.seen, boxes, things, options, overwrite=not at_once)
-        with work_beside(paint, at_once=at_once) as painted:
+        with work_beside(paint, at_once=at_once) as painted, report.ending():
             # 4. Complete the contents
             report("contents", 0.4)
             contents: Any = self.content_pipeline(

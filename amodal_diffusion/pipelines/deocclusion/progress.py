@@ -56,7 +56,7 @@ class Progress:
             CallInterruptedError: where it returns False.
         """
         self._share = max(self._share, share)
-        with self._ending():
+        with self.ending():
             if self._progress_callback is not None and self._progress_callback(stage, self._share) is False:
                 raise CallInterruptedError(f"`progress_callback` ended the call at {self._share:.0%} ({stage}).")
 
@@ -94,12 +94,12 @@ class Progress:
         return work(self._missed)
 
     def _report(self, stage: str, done: int, total: int) -> None:
-        with self._ending():
+        with self.ending():
             self._pipeline.report(self._callback, stage, done, total)
 
     @contextmanager
-    def _ending(self) -> Iterator[None]:
-        """What a callback raises ends the work of the other thread, too."""
+    def ending(self) -> Iterator[None]:
+        """What is raised in the block, as by a callback or by Ctrl-C, ends the work of the other thread, too."""
         try:
             yield
         except BaseException:

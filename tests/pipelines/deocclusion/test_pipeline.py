@@ -517,6 +517,30 @@ def test_a_background_in_a_second_thread_ends_with_the_call(form, monkeypatch, t
         assert set(told) == {here} and said == ["ended"]
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_a_background_in_a_second_thread_ends_with_what_fails_here(error, monkeypatch, two_threads):
+    pipeline, begun, said = scene_pipeline(), threading.Event(), []
+
+    def slow(self, *args, callback, **options):
+        begun.set()
+        for done in range(3000):  # until somebody ends it
+            said.append(callback(self, "background", min(done, 99), 100))
+            if said[-1] is False:
+                raise CallInterruptedError("the background")
+            time.sleep(0.01)
+
+    def fails(*_, **__):
+        assert begun.wait(20)
+        raise error("mine")
+
+    monkeypatch.setattr(type(pipeline.content_pipeline), "background", slow)
+    monkeypatch.setattr(type(pipeline.content_pipeline), "__call__", fails)
+    modal, _ = crossing_bars()
+    with pytest.raises(error, match="mine"):
+        pipeline(photo_like(modal), modal)
+    assert said[-1] is False
+
+
 def test_context_variables_reach_the_other_thread_and_the_callbacks(two_threads, monkeypatch):
     """A page keeps its visitor in one, numpy what it does about errors."""
     visitor, pipeline, seen = ContextVar("visitor"), scene_pipeline(), []
