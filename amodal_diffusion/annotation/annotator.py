@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -133,9 +134,14 @@ class AmodalAnnotator:
         import torch
         from diffusers.utils import logging
 
-        logging.disable_progress_bar()
         device = self._device or ("cuda" if torch.cuda.is_available() else "cpu")
-        return load_pipeline(self._pipeline, device=device, dtype=self._dtype or torch.float32)
+        with_bars = logging.is_progress_bar_enabled()
+        logging.disable_progress_bar()
+        try:
+            return load_pipeline(self._pipeline, device=device, dtype=self._dtype or torch.float32)
+        finally:
+            if with_bars:
+                logging.enable_progress_bar()
 
     def __call__(self, batch: Any) -> Any:
         """Complete a batch.
@@ -151,13 +157,17 @@ class AmodalAnnotator:
         return done
 
     def stream(self, batches: Iterable[Any]) -> Iterator[Any]:
-        """Complete batch after batch; the first photos of the next one are decoded while the network has this one."""
+        """Complete batch after batch; the first photos of the next one are decoded while the network has this one.
+
+        The batches are asked for in a thread of their own, which has the context variables of the caller.
+        """
         # A pipeline is loaded here, not in the thread that reads.
         needs_photos = not isinstance(self._pipeline, MaskBaseline) and self.pipeline.needs_image
-        with warnings_silenced(), ThreadPoolExecutor(1, "decode") as reader:
+        with ThreadPoolExecutor(1, "decode") as reader:
             rows: list[dict[str, Any]] = []
             for scenes, batch in _one_ahead(self._read(batches, needs_photos), reader):
-                rows += self._complete(scenes)
+                with warnings_silenced():  # not where the caller has the rows
+                    rows += self._complete(scenes)
                 if batch is not None:  # these were its last
                     yield _as_given(rows, batch)
                     rows = []
@@ -272,10 +282,10 @@ class _Scene:
 
 def _one_ahead(items: Iterator[Any], reader: ThreadPoolExecutor) -> Iterator[Any]:
     """The items of an iterator, each of which `reader` makes while the one before it is in use."""
-    ended = object()
-    coming: Future[Any] = reader.submit(next, items, ended)
+    ended, context = object(), copy_context()
+    coming: Future[Any] = reader.submit(context.run, next, items, ended)
     while (item := coming.result()) is not ended:
-        coming = reader.submit(next, items, ended)
+        coming = reader.submit(context.run, next, items, ended)
         yield item
 
 

@@ -1,11 +1,14 @@
 """`AmodalAnnotator`: batches in, batches out, and what cannot be completed costs its row alone."""
 
+import logging
 import pickle
 import threading
+from contextvars import ContextVar
 
 import numpy as np
 import pyarrow
 import pytest
+from diffusers.utils import logging as diffusers_logging
 from PIL import Image
 
 from amodal_diffusion.annotation import BASELINES, AmodalAnnotator, annotation_features
@@ -91,6 +94,29 @@ def test_what_comes_next_is_read_meanwhile(rows, pipeline, monkeypatch):
     with pytest.raises(RuntimeError):  # no answer for a scene
         list(AmodalAnnotator(pipeline).stream(batches()))
     assert called == [True]
+
+
+def test_what_is_the_callers_stays_so(rows, pipeline, tmp_path):
+    """Context variables reach what makes the batches; warnings and progress bars are off for the work alone."""
+    visitor, seen, log = ContextVar("visitor", default="nobody"), [], logging.getLogger("amodal_diffusion.pipelines")
+    level, table = log.level, rows.with_format("arrow")[:2]
+
+    def batches():
+        for _ in range(4):
+            seen.append(visitor.get())
+            yield table
+
+    visitor.set("ann")
+    stream = AmodalAnnotator(pipeline).stream(batches())
+    next(stream)
+    assert log.level == level and set(seen) == {"ann"}
+    assert sum(1 for _ in stream) == 3 and seen == ["ann"] * 4 and log.level == level
+    pipeline.save_pretrained(tmp_path / "model")
+    diffusers_logging.enable_progress_bar()  # which commands of other tests have disabled
+    AmodalAnnotator(tmp_path / "model", device="cpu")(table)
+    with pytest.raises(OSError, match="nowhere"):
+        AmodalAnnotator(tmp_path / "nowhere", device="cpu")(table)
+    assert diffusers_logging.is_progress_bar_enabled()
 
 
 def test_pickled_by_name_it_is_small_and_does_the_same(rows, pipeline, done, tmp_path):

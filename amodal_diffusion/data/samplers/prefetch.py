@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from typing import Generic, TypeVar
 
 Prepared = TypeVar("Prepared")
@@ -10,7 +11,8 @@ Prepared = TypeVar("Prepared")
 class Prefetcher(Generic[Prepared]):
     """Runs `prepare(step, batch_size)` for the next step in a thread while the device works on this one.
 
-    What it returns is that of `prepare`, in whatever order the steps are asked for.
+    What it returns is that of `prepare`, in whatever order the steps are asked for. Context variables are in the thread
+    what they are where a step is asked for.
 
     Example:
         >>> batches = Prefetcher(lambda step, batch_size: [step] * batch_size)
@@ -31,6 +33,9 @@ class Prefetcher(Generic[Prepared]):
         else:
             if ahead is not None:
                 ahead[1].cancel()
-            prepared = self._thread.submit(self._prepare, step, batch_size).result()
-        self._ahead = ((step + 1, batch_size), self._thread.submit(self._prepare, step + 1, batch_size))
+            prepared = self._begin(step, batch_size).result()
+        self._ahead = ((step + 1, batch_size), self._begin(step + 1, batch_size))
         return prepared
+
+    def _begin(self, step: int, batch_size: int) -> Future[Prepared]:
+        return self._thread.submit(copy_context().run, self._prepare, step, batch_size)

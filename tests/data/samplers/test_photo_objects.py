@@ -1,5 +1,8 @@
 """Samplers of objects on photos: reading objects with their photos, drawing batches, cropping."""
 
+import threading
+from contextvars import ContextVar
+
 import numpy as np
 import pytest
 import torch
@@ -318,6 +321,14 @@ def test_moved_boxes_stay_within_their_bounds(folder):
     assert 0.17 < moves.abs().max() < 0.22
     again = cropper(photo, photo.objects, np.random.default_rng(99)).boxes
     assert torch.equal(again, boxes)
+
+
+def test_what_is_prefetched_has_the_context_variables_of_who_asks():
+    visitor = ContextVar("visitor", default="nobody")
+    fetch = Prefetcher(lambda step, batch_size: (visitor.get(), threading.get_ident()))
+    visitor.set("ann")
+    found = [fetch(step, 1) for step in (0, 1, 2, 9)]
+    assert {name for name, _ in found} == {"ann"} and threading.get_ident() not in {thread for _, thread in found}
 
 
 def test_prefetching_changes_nothing():
