@@ -16,9 +16,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from posixpath import basename, dirname, join, relpath
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from ..data import RecordCounts, amodal_features
 from ..evaluation import MaskBaseline, load_pipeline
+from ..files import PARTIAL
 from .annotator import AmodalAnnotator, annotation_features
 from .folder_run import annotation_card
 from .record import RECORD, check_same_run, read_record, record_text, run_record
@@ -140,11 +142,11 @@ class _Place:
         return bytes(self.files.cat_file(path)) if self.files.exists(path) else None
 
     def write(self, name: str, text: str) -> None:
-        """Whole: by a rename on a disk, by one request to an object store."""
-        path = self.inside(name)
+        """Whole: beside its place first, where a killed program leaves a file that is in nobody's way."""
+        beside = self.inside(f"{PARTIAL}{uuid4().hex}")
         self.files.makedirs(self.path, exist_ok=True)
-        self.files.pipe_file(f"{path}.new", text.encode())
-        self.files.mv(f"{path}.new", path)
+        self.files.pipe_file(beside, text.encode())
+        self.files.mv(beside, self.inside(name))
 
 
 def _find_parquet(place: _Place) -> list[tuple[_Place, str, int]]:
@@ -187,10 +189,11 @@ def _begin(place: _Place, run: dict[str, Any]) -> bool:
         found, finished = read_record(text, f"{place.name}/{RECORD}")
         check_same_run(found, run, place.name)
         return finished
-    others = place.files.ls(place.path, detail=False) if place.files.exists(place.path) else []
+    paths = place.files.ls(place.path, detail=False) if place.files.exists(place.path) else []
+    names = [basename(path.rstrip("/")) for path in paths]
+    others = [name for name in names if not name.startswith(PARTIAL)]
     if others:
-        name = basename(min(others).rstrip("/"))
-        raise FileExistsError(f"output {place.name} holds other files, such as {name!r}; choose a new folder.")
+        raise FileExistsError(f"output {place.name} holds other files, such as {min(others)!r}; choose a new folder.")
     place.write(RECORD, record_text(run, finished=False))
     return False
 

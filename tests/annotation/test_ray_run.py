@@ -81,6 +81,21 @@ def test_a_baseline_in_the_place_of_a_pipeline(source, model, tmp_path, without_
             annotate_with_ray(source, other, tmp_path / "out")
 
 
+@pytest.mark.parametrize("url", [False, True])
+def test_a_kill_amid_the_first_record_is_gone_on_from(source, model, tmp_path, without_cluster, monkeypatch, url):
+    place = f"file://{tmp_path}/out" if url else tmp_path / "out"
+
+    def kill(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("fsspec.implementations.local.LocalFileSystem.mv", kill)
+        annotate_with_ray(source, model, place)
+    assert len(list((tmp_path / "out").iterdir())) == 1  # what was written beside its place
+    assert annotate_with_ray(source, model, place) == 0
+    assert len(load_amodal_dataset(tmp_path / "out")) == IMAGES
+
+
 def test_ids_that_occur_twice_are_seen(source, model, tmp_path, without_cluster, monkeypatch):
     monkeypatch.setattr(ray_run, "_count_rows", lambda place, errors=False: IMAGES - 1)
     with pytest.raises(RuntimeError, match="has 39 rows, the source has 40: `image_id` must differ in all rows"):

@@ -260,10 +260,10 @@ class FeatureCache:
         if self.folder.exists() and not self.folder.is_dir():
             raise FeatureCacheError(f"`folder` must be a folder, but {self.folder} is a file.")
         self.folder.mkdir(parents=True, exist_ok=True)
-        if path.exists():
+        others = [] if path.exists() else [item.name for item in self.folder.iterdir() if item.name[0] != "."]
+        if path.exists():  # looked at once more: a process that started at the same moment may have made it
             self._compare(path)
             return
-        others = [item.name for item in self.folder.iterdir() if not item.name.startswith(".")]
         if others:
             raise FeatureCacheError(
                 f"`folder` {self.folder} has no {_INDEX} but holds {sorted(others)[0]}: it is no feature "

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -137,6 +138,21 @@ cache.fill(list("123456"), names("123456"), slow, show_progress=False, shard_byt
     fill(cache, missing)
     for key in "123456":
         assert torch.equal(cache.read(key)[1], maps_of(key)[1].bfloat16())
+
+
+def test_two_runs_that_start_at_one_moment_make_one_cache(make, tmp_path, monkeypatch):
+    """The other one makes the cache after this one has looked for it, and before it looks what else is there."""
+    exists = Path.exists
+
+    def look(path):
+        found = exists(path)
+        if path.name == "cache.json" and not found:
+            monkeypatch.undo()
+            fill(make(), "1")
+        return found
+
+    monkeypatch.setattr(Path, "exists", look)
+    assert "1" in make() and [path.name for path in (tmp_path / "cache").glob("*.json")] == ["cache.json"]
 
 
 def test_two_runs_fill_one_folder(make):
