@@ -1,10 +1,12 @@
-"""Reading published checkpoints without running any code that they hold."""
+"""Reading published checkpoints without running any code that they hold, and without what their readers warn of."""
 
 import os
 import pickle  # nosec B403 - for the name of an exception; nothing is unpickled with it
 import re
+import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ _PICKLE = b"\x80"
 _ENTRIES = ("state_dict", "model")
 _PREFIX = "module."
 _GLOBAL = re.compile(r"GLOBAL\s+([\w.]+)")
+
+_ignoring = threading.RLock()  # Python's warnings have one state for all threads
 
 
 def load_published_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
@@ -62,8 +66,7 @@ def load_published_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]
 
 def _load_torch(path: Path) -> Any:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of the unpickler, about protocols that it then refuses
+        with warnings_ignored(UserWarning):  # of the unpickler, about protocols that it then refuses
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         # The message of torch is not passed on: it advises to load the file unsafely.
@@ -76,6 +79,21 @@ def _load_torch(path: Path) -> Any:
     except (RuntimeError, EOFError, LookupError, ValueError, AttributeError, TypeError, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"The checkpoint '{path}' is truncated or damaged: {reason}") from error
+
+
+@contextmanager
+def warnings_ignored(category: type[Warning] = Warning) -> Iterator[None]:
+    """Inside the block, which one thread has at a time, Python's warnings of a category are not shown.
+
+    Of blocks of `warnings.catch_warnings` that overlap, the last one to end would leave what another one ignores.
+
+    Example:
+        >>> with warnings_ignored(UserWarning):
+        ...     warnings.warn("nobody sees this")
+    """
+    with _ignoring, warnings.catch_warnings():
+        warnings.simplefilter("ignore", category)
+        yield
 
 
 def _load_safetensors(path: Path) -> Any:

@@ -4,7 +4,6 @@ import copy
 import io
 import logging
 import threading
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..checkpoints import warnings_ignored
 from ..models.amodal_vae import DiagonalGaussian
 from ..models.order_net import OrderNetOutput
 from ..models.outputs import MaskModelOutput
@@ -37,7 +37,7 @@ OPSET = 18
 _BATCH = 2  # of the example that a graph is made with
 _CROP = {0: "batch", 2: "height", 3: "width"}
 _ENCODER_STRIDE = 32
-_exporting = threading.Lock()  # torch's exporter, its log and Python's warnings have one state for all threads
+_exporting = threading.Lock()  # torch's exporter and its log have one state for all threads
 
 
 @dataclass(frozen=True)
@@ -170,8 +170,7 @@ def _quiet() -> Iterator[None]:
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings_ignored():
             yield
     finally:
         logger.setLevel(level)

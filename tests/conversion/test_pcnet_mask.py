@@ -3,6 +3,8 @@
 import collections
 import os
 import pickle
+import threading
+import warnings
 
 import pytest
 import torch
@@ -24,6 +26,29 @@ from pipeline_helpers import crossing_bars, published_weights, tiny_model, tiny_
 def published():
     """Published keys, an eighth of the published widths."""
     return published_weights(scale=8)
+
+
+def test_threads_that_read_at_once_leave_the_warnings_as_they_were(tmp_path, monkeypatch):
+    path, load, before = tmp_path / "weights.pth", torch.load, list(warnings.filters)
+    torch.save({"weight": torch.ones(2)}, path)
+    begun = [threading.Event(), threading.Event()]
+
+    def slowly(*arguments, **options):
+        number = int(threading.current_thread().name)
+        begun[number].set()
+        threads[0].join(20) if number else begun[1].wait(0.5)  # the thread that began later ends later
+        return load(*arguments, **options)
+
+    threads = [
+        threading.Thread(target=load_published_state_dict, args=(path,), name=str(number)) for number in range(2)
+    ]
+    monkeypatch.setattr(torch, "load", slowly)
+    threads[0].start()
+    assert begun[0].wait(20)
+    threads[1].start()
+    for thread in threads:
+        thread.join(20)
+    assert begun[1].is_set() and list(warnings.filters) == before
 
 
 def checkpoint(weights, prefix="module."):
