@@ -404,18 +404,28 @@ def _stop_after(blocks: nn.ModuleList, wanted: Sequence[int]) -> Iterator[dict[i
             handle.remove()
 
 
+_upcasting = threading.Lock()  # a VAE that changes its dtype is one for all threads
+
+
 @contextmanager
 def _upcast(vae: Any) -> Iterator[torch.dtype]:
-    """The dtype to encode in: float32 for a float16 VAE that would overflow, which is brought back afterwards."""
-    needed = vae.dtype == torch.float16 and getattr(vae.config, "force_upcast", False)
-    if not needed:
+    """The dtype to encode in: float32 for a float16 VAE that would overflow, which is brought back afterwards.
+
+    Several threads may have the VAE; with one that may have to change, one thread encodes at a time.
+    """
+    if not getattr(vae.config, "force_upcast", False):
         yield vae.dtype
         return
-    vae.to(torch.float32)
-    try:
-        yield torch.float32
-    finally:
-        vae.to(torch.float16)
+    with _upcasting:
+        needed = vae.dtype == torch.float16
+        if not needed:
+            yield vae.dtype
+            return
+        vae.to(torch.float32)
+        try:
+            yield torch.float32
+        finally:
+            vae.to(torch.float16)
 
 
 def check_time_step(time_step: Any, steps: int) -> int:

@@ -295,6 +295,35 @@ def test_vae_that_would_overflow_works_in_float32(dtype, upcast, force_upcast):
     assert components["vae"].dtype == dtype
 
 
+def test_threads_that_share_a_vae_that_would_overflow():
+    components = tiny_components(vae=tiny_vae(force_upcast=True))
+    for name in ("unet", "vae", "text_encoder"):
+        components[name].to(torch.float16)
+    extractor, begun, found = tiny_extractor(components), threading.Event(), {}
+    expected = extractor([photo()])[0]
+
+    def run():
+        found[threading.current_thread().name] = extractor([photo()])[0]
+
+    threads = [threading.Thread(target=run, name=str(number)) for number in range(2)]
+
+    def wait(*_):
+        if threading.current_thread() is threads[1]:
+            begun.set()
+            threads[0].join(20)
+        else:
+            begun.wait(0.5)  # where the other thread may begin: the one that began later ends later
+
+    components["vae"].encoder.register_forward_pre_hook(wait)
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(40)
+    assert sorted(found) == ["0", "1"] and components["vae"].dtype == torch.float16
+    for one in found.values():
+        assert_same(one, expected)
+
+
 def test_autocast_around_changes_nothing(extractor, features):
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert_same(extractor([photo()])[0], features)
