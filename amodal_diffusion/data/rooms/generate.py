@@ -297,10 +297,13 @@ def _run(make: Callable[[int], None], missing: list[int], workers: int) -> Itera
             yield
         return
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        waiting = [pool.submit(make, number) for number in missing]
-        for future in as_completed(waiting):
-            future.result()
-            yield
+        try:
+            for future in as_completed([pool.submit(make, number) for number in missing]):
+                future.result()
+                yield
+        except BaseException:  # an error in a shard or in what the caller does with it, or Ctrl-C
+            pool.shutdown(wait=False, cancel_futures=True)  # what has not begun is left
+            raise
 
 
 @lru_cache(maxsize=2)

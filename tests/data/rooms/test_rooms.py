@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import time
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +22,7 @@ from amodal_diffusion.data.rooms import (
 )
 from amodal_diffusion.data.rooms.furnishing import role_of
 from amodal_diffusion.data.rooms.furnishing.layouts import RoomPlan, boxes_meet, surfaces_meet
-from amodal_diffusion.data.rooms.generate import split_items
+from amodal_diffusion.data.rooms.generate import _run, split_items
 from kill_helpers import killed_at_every_step
 from room_helpers import box, write_library
 
@@ -245,3 +248,20 @@ def test_settings(options, message):
 def test_no_rooms(furniture, tmp_path):
     with pytest.raises(ValueError, match="rooms and workers must be at least 1, got 0 and 1"):
         generate_rooms(furniture, tmp_path / "out", 0)
+
+
+def leave_trace(folder, broken, number):
+    """A shard that takes a moment; one of them fails. At the module's level, so that processes can be given it."""
+    if number == broken:
+        raise OSError("the disk is full")
+    time.sleep(0.05)
+    (Path(folder) / str(number)).touch()
+
+
+@pytest.mark.parametrize("fails", ["a shard", "the caller"])
+def test_what_has_not_begun_is_left_where_something_fails(tmp_path, fails):
+    with pytest.raises((OSError, KeyboardInterrupt)):
+        for _ in _run(partial(leave_trace, tmp_path, 0 if fails == "a shard" else None), list(range(60)), 2):
+            if fails == "the caller":
+                raise KeyboardInterrupt
+    assert len(list(tmp_path.iterdir())) < 30
