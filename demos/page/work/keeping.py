@@ -13,6 +13,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from weakref import WeakValueDictionary
@@ -21,6 +22,11 @@ from amodal_diffusion.files import atomic_folder, remove_folder
 from page.work.desk import Desk
 from page.work.files.works import DOCUMENT, read_work, write_work
 from page.work.session import PageError, Session
+
+try:
+    import fcntl
+except ImportError:  # on Windows, where a folder is for one server
+    fcntl = None
 
 LOGGER = logging.getLogger("amodal_diffusion.demo")
 TOKEN = re.compile(r"[A-Za-z0-9_-]{43,86}")
@@ -67,6 +73,7 @@ class Keeper:
         self._at: WeakValueDictionary[str, Desk] = WeakValueDictionary()  # who wrote or opened a work last
         self._wake = threading.Condition()
         self._disk = threading.RLock()
+        self._blocks = 0  # of `_alone`, one in another
         self._thread: threading.Thread | None = None
 
     # Saving
@@ -144,11 +151,11 @@ class Keeper:
         """Write a work in the place of what was kept of it."""
         if session.photo is None:
             return
-        with self._disk:
-            home = self._home(token)
-            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            if self.folder.stat().st_uid != os.getuid():
-                raise PermissionError(f"{self.folder} is of another user.")
+        home = self._home(token)
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if hasattr(os, "getuid") and self.folder.stat().st_uid != os.getuid():
+            raise PermissionError(f"{self.folder} is of another user.")
+        with self._alone():
             home.mkdir(exist_ok=True, mode=0o700)
             with atomic_folder(home / work) as folder:
                 write_work(session, folder)
@@ -167,7 +174,7 @@ class Keeper:
 
     def open(self, kept: Kept, session: Session) -> Session:
         """The session of a work, for the visitor who has another now."""
-        with self._disk:
+        with self._alone():
             try:
                 return read_work(kept.folder, session)
             except (OSError, ValueError, LookupError, TypeError) as error:
@@ -176,12 +183,12 @@ class Keeper:
 
     def discard(self, kept: Kept) -> None:
         """Delete a work."""
-        with self._disk:
+        with self._alone():
             remove_folder(kept.folder)
 
     def sweep(self) -> None:
         """Delete what is older than the stated time, and the oldest of what is more than there is room for."""
-        with self._disk:
+        with self._alone():
             homes = [home for home in self.folder.glob("*") if HOME.fullmatch(home.name) and home.is_dir()]
             works = [(path.stat().st_mtime, path) for home in homes for path in self._folders(home)]
             too_old = time.time() - 3600 * self.hours
@@ -195,6 +202,21 @@ class Keeper:
                 if not any(home.iterdir()):
                     home.rmdir()
 
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Nobody else works in the folder: no other thread, and no other server of this machine."""
+        with self._disk, ExitStack() as stack:
+            if fcntl is not None and not self._blocks and self.folder.is_dir():
+                handle = os.open(self.folder, os.O_RDONLY)
+                stack.callback(os.close, handle)
+                with suppress(OSError):  # not every file system locks
+                    fcntl.flock(handle, fcntl.LOCK_EX)
+            self._blocks += 1
+            try:
+                yield
+            finally:
+                self._blocks -= 1
+
     def _home(self, token: str) -> Path:
         if not TOKEN.fullmatch(token):
             raise ValueError("`token` must be one of `new_token`.")
@@ -202,9 +224,11 @@ class Keeper:
 
     def _folders(self, home: Path) -> Iterator[Path]:
         """The works of a browser: folders with the document that each has from its first moment."""
-        if home.is_dir():
-            names = (path for path in home.iterdir() if not path.name.startswith("."))
-            yield from (path for path in names if (path / DOCUMENT).is_file())
+        try:
+            paths = list(home.iterdir()) if home.is_dir() else []
+        except FileNotFoundError:  # swept at this moment
+            return
+        yield from (path for path in paths if not path.name.startswith(".") and (path / DOCUMENT).is_file())
 
 
 def about(folder: Path) -> Kept | None:

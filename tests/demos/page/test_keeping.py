@@ -7,6 +7,7 @@ import threading
 import time
 import warnings
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -133,6 +134,45 @@ def test_works_are_private_and_bounded(tmp_path, marked):
     assert small.kept(other) == [] and not any(small.folder.iterdir())
     with pytest.raises(ValueError, match="token"):
         keeper.save("short", "a", marked)
+
+
+def test_two_servers_may_keep_works_in_one_folder(tmp_path, blank, monkeypatch):
+    """As two that one user starts on a machine: each deletes works, too, and none of the other's while it writes."""
+    folder, failed = tmp_path / "kept", []
+    monkeypatch.setattr(keeping_module, "write_work", lambda session, place: (place / "work.json").write_text("{}"))
+
+    def serve():
+        keeper = Keeper(folder, total_works=2)
+        for _ in range(15):
+            try:
+                keeper.save(new_token(), "work", blank)
+            except OSError as error:
+                failed.append(error)
+
+    servers = [threading.Thread(target=serve) for _ in range(2)]
+    for server in servers:
+        server.start()
+    for server in servers:
+        server.join(60)
+    assert not failed and len(list(folder.glob("*/work"))) == 2
+
+
+def test_who_asks_while_a_browsers_last_work_goes_is_told_of_none(keeper, marked, monkeypatch):
+    token = new_token()
+    keeper.save(token, "work", marked)
+    (kept,) = keeper.kept(token)
+    is_dir = Path.is_dir
+
+    def look(path):
+        found = is_dir(path)
+        if path == kept.folder.parent and found:
+            monkeypatch.undo()
+            keeper.discard(kept)
+            keeper.sweep()
+        return found
+
+    monkeypatch.setattr(Path, "is_dir", look)
+    assert keeper.kept(token) == []
 
 
 def test_works_end_after_the_stated_time(tmp_path, marked):
