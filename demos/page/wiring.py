@@ -51,6 +51,8 @@ STAGES = {
     "done": "Drawing",
 }
 _desk: ContextVar[Desk] = ContextVar("desk")
+_gone: ContextVar[threading.Event | None] = ContextVar("gone", default=None)
+"""In long work, set when nobody waits for it any more: the desk may have other work by the time it looks."""
 
 
 def give_memory_back(desk: Desk | None = None) -> None:
@@ -113,13 +115,14 @@ def long_work(step: Callable[..., Any]) -> Callable[..., Any]:
         if not desk.waits and not desk.todo:
             desk.cancelled.clear()  # a cancel that came after the end of other work
         outcome: list[Any] = []
-        done = threading.Event()
+        done, gone = threading.Event(), threading.Event()
+        desk.told = ("Getting ready", 0.0)
 
         def work() -> None:
             try:
                 _check_open(desk)
                 with _at(desk):
-                    report("Getting ready", 0.0)
+                    _gone.set(gone)
                     if not desk.todo:  # otherwise `is_begun` looks, so that other work spends no cancel
                         desk.waits = False
                         _check_going(desk)
@@ -140,6 +143,7 @@ def long_work(step: Callable[..., Any]) -> Callable[..., Any]:
                     shown = desk.told
                     yield {self.page.work: work_value(*shown)}
         except GeneratorExit:  # the visitor has gone
+            gone.set()
             desk.cancelled.set()
             raise
         if isinstance(outcome[0], dict):  # `gr.skip()`: other work may wait, with its bar, and be cancelled already
@@ -158,8 +162,9 @@ def long_work(step: Callable[..., Any]) -> Callable[..., Any]:
 def report(stage: str, share: float) -> bool:
     """Say on the page what long work is at; False where it is to end, which is what pipelines ask."""
     desk = _desk.get()
-    desk.told = (STAGES.get(stage, stage), share)
-    return not desk.cancelled.is_set()
+    if not _is_gone():
+        desk.told = (STAGES.get(stage, stage), share)
+    return not _is_cancelled(desk)
 
 
 def work_value(text: str, share: float | None) -> dict[str, Any]:
@@ -172,8 +177,17 @@ def _check_open(desk: Desk) -> None:
         raise PageError(LOST)
 
 
+def _is_gone() -> bool:
+    gone = _gone.get()
+    return gone is not None and gone.is_set()
+
+
+def _is_cancelled(desk: Desk) -> bool:
+    return desk.cancelled.is_set() or _is_gone()
+
+
 def _check_going(desk: Desk) -> None:
-    if desk.cancelled.is_set():
+    if _is_cancelled(desk):
         raise CallInterruptedError("cancelled")
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from demo_helpers import edit, mark
+from page import wiring
 from page.layout import Page
 from page.wiring import begin, current_desk, guarded, is_begun, long_work, report, shown
 from page.work.actions import act
@@ -93,8 +94,13 @@ class Step:
     def __init__(self):
         self.begun, self.go = threading.Event(), threading.Event()
 
+    @guarded
+    def begin(self, session):
+        begin("")
+
     @long_work
     def work(self, session):
+        self.thread = threading.current_thread()
         self.begun.set()
         self.go.wait(20)
         if not report("masks", 0.5):
@@ -112,6 +118,30 @@ def test_long_work_tells_how_far_it_is(completed):
     *_, last = told
     assert last[0] is desk and last[-1] is None and desk.session.scene.present.layers[0].name == "crate"
     assert last[1]["stamp"] == desk.session.stamp and desk.session.view == "look"
+
+
+def test_work_that_nobody_waits_for_ends_whatever_is_asked_for_next(completed):
+    desk, step = Desk(completed), Step()
+    told = step.work(desk)
+    next(told)
+    assert step.begun.wait(20)
+    told.close()  # the connection is gone
+    step.begin(desk)  # and here again, with other work, whose bar is its own
+    step.go.set()
+    step.thread.join(20)
+    assert desk.session is completed and desk.told == ("Getting ready", 0.0)
+
+
+def test_the_bar_of_work_that_begins_late_is_its_own(completed, monkeypatch):
+    """As on a machine that has much else to do."""
+    desk, step = Desk(completed), Step()
+    desk.told = ("Drawing", 1.0)  # by the work before
+    late = SimpleNamespace(start=lambda: None)
+    with monkeypatch.context() as patch:
+        patch.setattr(wiring.threading, "Thread", lambda **_: late)
+        told = step.work(desk)
+        assert next(told) == {"bar": {"text": "Getting ready", "share": 0.0}}
+    told.close()
 
 
 def test_long_work_can_be_cancelled(completed, models, marked):
