@@ -283,9 +283,13 @@ class _Scene:
 def _one_ahead(items: Iterator[Any], reader: ThreadPoolExecutor) -> Iterator[Any]:
     """The items of an iterator, each of which `reader` makes while the one before it is in use."""
     ended, context = object(), copy_context()
-    coming: Future[Any] = reader.submit(context.run, next, items, ended)
+
+    def read() -> Any:
+        return next(items, ended)
+
+    coming: Future[Any] = reader.submit(context.run, read)
     while (item := coming.result()) is not ended:
-        coming = reader.submit(context.run, next, items, ended)
+        coming = reader.submit(context.run, read)
         yield item
 
 
