@@ -155,7 +155,9 @@ def test_the_processor_says_the_precision_once_for_all_processes(source, model, 
     monkeypatch.setattr(multiprocessing, "get_context", lambda method: asked.append(method) or ask(method))
     monkeypatch.setattr("amodal_diffusion.runtimes.preferred_dtype", lambda device, runtime: torch.bfloat16)
     arguments = ["annotate", source, "--model", model, "--output", tmp_path / "out", "--num-workers", "2"]
+    threads = torch.get_num_threads()
     assert main([str(part) for part in arguments]) in (0, None)
+    torch.set_num_threads(threads)  # for other tests: the command has shared them out
     assert json.loads((tmp_path / "out" / "annotation.json").read_text())["run"]["dtype"] == "bfloat16"
     assert capsys.readouterr().err.count("computing in bfloat16") == 1 and asked == ["spawn"]
 

@@ -158,7 +158,7 @@ def test_long_work_can_be_cancelled(completed, models, marked):
     assert values[-1] == {"bar": None} and error.value.visible is False
     assert desk.session is completed and not desk.cancelled.is_set()
     page = Page(models)
-    page.complete.page, desk = Step.page, Desk(marked)
+    page.complete.page, page.work, desk = Step.page, Step.page.work, Desk(marked)  # where it takes long
     desk.waits = True
     desk.cancelled.set()  # while it waits for its turn
     with pytest.raises(gr.Error, match="as it was"):
