@@ -21,6 +21,7 @@ from .options import (
     given_options,
     import_rooms,
     load_model,
+    named_place,
     write_bad_records,
     write_out,
 )
@@ -57,13 +58,17 @@ def add_annotate(commands: Any, parents: list[Any]) -> None:
     """
     text = "Complete every object of a data set of visible masks."
     parser = add_command(commands, "annotate", _run_annotate, text, _EXAMPLES, parents)
-    parser.add_argument("annotations", metavar="ANNOTATIONS", help="annotation file, folder of Parquet, or Hub id")
-    parser.add_argument("--images", metavar="DIR", help="folder of the photos, for a model that looks at them")
+    parser.add_argument(
+        "annotations", type=named_place, metavar="ANNOTATIONS", help="annotation file, folder of Parquet, or Hub id"
+    )
+    parser.add_argument(
+        "--images", type=named_place, metavar="DIR", help="folder of the photos, for a model that looks at them"
+    )
     parser.add_argument("--split", help="of Parquet that has several")
     completed = parser.add_mutually_exclusive_group(required=True)
-    completed.add_argument("--model", metavar="PIPELINE", help="folder or Hub id of a mask pipeline")
+    completed.add_argument("--model", type=named_place, metavar="PIPELINE", help="folder or Hub id of a mask pipeline")
     completed.add_argument("--method", choices=_METHODS, help="a baseline in its place: nothing, or the convex hull")
-    parser.add_argument("--output", required=True, metavar="DIR", help="folder of the result")
+    parser.add_argument("--output", type=named_place, required=True, metavar="DIR", help="folder of the result")
     parser.add_argument("--shard-rows", type=int, default=32, metavar="N", help="images a piece of the work (32)")
     parser.add_argument("--num-workers", type=int, default=1, metavar="N", help="processes, of Ray actors (1)")
     parser.add_argument(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__, evaluation, io, visualization
@@ -16,6 +15,8 @@ from .options import (
     import_rooms,
     infer_order,
     load_model,
+    local_path,
+    named_place,
     seed,
     write_bad_records,
     write_out,
@@ -66,14 +67,20 @@ def add_complete(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
     """
     text = "Complete the objects of one photo from their visible masks."
     parser = add_command(commands, "complete", _run_complete, text, _EXAMPLES, parents)
-    parser.add_argument("photo", nargs="?", type=Path, metavar="PHOTO", help="the photo; see --no-photo")
+    parser.add_argument("photo", nargs="?", type=local_path, metavar="PHOTO", help="the photo; see --no-photo")
     parser.add_argument(
         "--no-photo", action="store_true", help="take the size from the masks; for models without image"
     )
-    parser.add_argument("--masks", nargs="+", type=Path, required=True, metavar="PATH", help="visible masks, see below")
-    parser.add_argument("--model", required=True, metavar="MODEL", help="folder or Hub id of a pipeline")
-    parser.add_argument("--order-model", metavar="MODEL", help="folder or Hub id of an OrderNetPipeline, see below")
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the result")
+    parser.add_argument(
+        "--masks", nargs="+", type=local_path, required=True, metavar="PATH", help="visible masks, see below"
+    )
+    parser.add_argument(
+        "--model", type=named_place, required=True, metavar="MODEL", help="folder or Hub id of a pipeline"
+    )
+    parser.add_argument(
+        "--order-model", type=named_place, metavar="MODEL", help="folder or Hub id of an OrderNetPipeline, see below"
+    )
+    parser.add_argument("--output", type=local_path, required=True, metavar="DIR", help="folder of the result")
     parser.add_argument("--no-order-graph", action="store_true", help="draw no order graph")
     parser.add_argument("--num-samples", type=int, metavar="K", help="completions to draw of each object, see below")
     parser.add_argument(

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from .. import conversion
 from ..files import check_output_folder
-from .options import add_command, check_given, write_out
+from .options import add_command, check_given, local_path, write_out
 
 _EXAMPLES = """\
 examples:
@@ -73,8 +72,8 @@ def _add_system(
     parser: argparse.ArgumentParser = systems.add_parser(name, help=title, description=text, parents=parents)
     for file, what in files.items():
         metavar = "CKPT" if file == "checkpoint" else file.upper()
-        parser.add_argument(file, type=Path, metavar=metavar, help=what)
-    parser.add_argument("output", type=Path, metavar="OUT", help="folder to make")
+        parser.add_argument(file, type=local_path, metavar=metavar, help=what)
+    parser.add_argument("output", type=local_path, metavar="OUT", help="folder to make")
     parser.add_argument(
         "--sample-size", type=int, metavar="PX", help="side of the crops it was trained on (as published)"
     )

@@ -13,8 +13,17 @@ from typing import Any
 
 from .. import data
 from ..data import reviews
-from ..files import check_output_file, check_output_folder, write_text
-from .options import add_command, check_given, check_output_picture, write_bad_records, write_out
+from ..files import check_output_folder, write_text
+from .options import (
+    add_command,
+    check_given,
+    check_output_picture,
+    check_reports,
+    local_path,
+    named_place,
+    write_bad_records,
+    write_out,
+)
 
 SPLIT = re.compile(r"(?:(?P<split>[A-Za-z]\w*)=)?(?P<place>.+)", re.ASCII)
 
@@ -122,12 +131,12 @@ def add_dataset(commands: Any, parents: list[Any]) -> None:
     _add_outputs(convert)
     text = "Write the objects of a data set that people accepted (demos/review.py)."
     accept = add_command(actions, "accept", _run_dataset_accept, text, _ACCEPT_EXAMPLES, parents)
-    accept.add_argument("dataset", metavar="DATASET", help="folder, Parquet file or Hub id")
+    accept.add_argument("dataset", type=named_place, metavar="DATASET", help="folder, Parquet file or Hub id")
     accept.add_argument("--split", metavar="NAME", help="where there are several")
-    accept.add_argument("--images", type=Path, metavar="DIR", help="photos of a data set that has none in it")
-    accept.add_argument("--reviews", type=Path, required=True, metavar="FILE", help="answers, JSON lines")
+    accept.add_argument("--images", type=local_path, metavar="DIR", help="photos of a data set that has none in it")
+    accept.add_argument("--reviews", type=local_path, required=True, metavar="FILE", help="answers, JSON lines")
     accept.add_argument("--rounds", type=int, choices=(1, 2), default=2, help="that must have accepted an object (2)")
-    accept.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the result")
+    accept.add_argument("--output", type=local_path, required=True, metavar="DIR", help="folder of the result")
     accept.add_argument("--overwrite", action="store_true", help="replace shards and card that are there")
     accept.add_argument("--license", metavar="NAME", help="the Hub's name of the licence, for the card")
     _add_export(actions, parents)
@@ -137,21 +146,25 @@ def add_dataset(commands: Any, parents: list[Any]) -> None:
 def _add_export(actions: Any, parents: list[Any]) -> None:
     text = "Write a data set as the file of an annotation tool or of a published data set."
     export = add_command(actions, "export", _run_dataset_export, text, _EXPORT_EXAMPLES, parents)
-    export.add_argument("dataset", metavar="DATASET", help="folder, Parquet file, Hub id, or an annotation file")
+    export.add_argument(
+        "dataset", type=named_place, metavar="DATASET", help="folder, Parquet file, Hub id, or an annotation file"
+    )
     export.add_argument("--to", required=True, choices=TOOLS, help="see below")
     export.add_argument("--split", metavar="NAME", help="where there are several")
-    export.add_argument("--output", type=Path, required=True, metavar="FILE", help="the file to write")
+    export.add_argument("--output", type=local_path, required=True, metavar="FILE", help="the file to write")
 
 
 def _add_stats(actions: Any, parents: list[Any]) -> None:
     text = "Tell what a data set holds, with a picture."
     stats = add_command(actions, "stats", _run_dataset_stats, text, _STATS_EXAMPLES, parents)
-    stats.add_argument("dataset", metavar="DATASET", help="folder, Parquet file, Hub id, or an annotation file")
+    stats.add_argument(
+        "dataset", type=named_place, metavar="DATASET", help="folder, Parquet file, Hub id, or an annotation file"
+    )
     stats.add_argument("--split", metavar="NAME", help="where there are several")
     stats.add_argument("--format", choices=FORMATS[:-2], default="auto", help="of an annotation file (auto)")
     stats.add_argument("--scene", metavar="REGEX", help="finds the scene of a photo in its file name")
-    stats.add_argument("--output", type=Path, metavar="FILE", help="also write all of it, JSON")
-    stats.add_argument("--picture", type=Path, metavar="FILE", help="also draw it")
+    stats.add_argument("--output", type=local_path, metavar="FILE", help="also write all of it, JSON")
+    stats.add_argument("--picture", type=local_path, metavar="FILE", help="also draw it")
     stats.add_argument(
         "--scenes", type=_most_scenes, metavar="N", help="scenes in the picture, the largest, or all (20)"
     )
@@ -168,11 +181,15 @@ def _most_scenes(text: str) -> int:
 
 def _add_inputs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "annotations", nargs="+", metavar="[SPLIT=]ANNOTATIONS", help="file, folder or Hub id of a split (train)"
+        "annotations",
+        nargs="+",
+        type=named_place,
+        metavar="[SPLIT=]ANNOTATIONS",
+        help="file, folder or Hub id of a split (train)",
     )
     parser.add_argument("--format", choices=FORMATS, default="auto", help="see below (auto)")
     parser.add_argument(
-        "--images", nargs="+", type=Path, metavar="DIR", help="folder of the photos: one for all, or one a split"
+        "--images", nargs="+", type=local_path, metavar="DIR", help="folder of the photos: one for all, or one a split"
     )
     parser.add_argument("--columns", nargs="+", metavar="KEY=COLUMN", help="of --format columns, see below")
     parser.add_argument("--config", metavar="NAME", help="of a Hub data set of --format columns that has several")
@@ -183,7 +200,10 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
         help="category ids by names, which may share one; objects of other names lose theirs (as they are)",
     )
     parser.add_argument(
-        "--detections", metavar="FILE", help="put what a segmenter found in the place of the objects, see below"
+        "--detections",
+        type=named_place,
+        metavar="FILE",
+        help="put what a segmenter found in the place of the objects, see below",
     )
     parser.add_argument("--min-score", type=float, default=0.5, metavar="P", help="of what it found (0.5)")
     parser.add_argument("--source", metavar="NAME", help="what the rows call the data set (the format, or the file)")
@@ -193,7 +213,7 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_outputs(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the result")
+    parser.add_argument("--output", type=local_path, required=True, metavar="DIR", help="folder of the result")
     parser.add_argument(
         "--photos", choices=PHOTOS, default="embed", help="in the shards, in a folder beside them, or left out (embed)"
     )
@@ -416,7 +436,7 @@ def _run_dataset_accept(options: argparse.Namespace) -> None:
 def _run_dataset_export(options: argparse.Namespace) -> None:
     """Run `amodal-diffusion dataset export`."""
     check_given(places=[options.dataset])
-    check_output_file(options.output)
+    check_reports({"--output": options.output}, [options.dataset])
     from .. import interop
 
     for path in interop.export_dataset(_bare_rows(options.dataset, options.split), options.to, options.output):
@@ -426,8 +446,7 @@ def _run_dataset_export(options: argparse.Namespace) -> None:
 def _run_dataset_stats(options: argparse.Namespace) -> None:
     """Run `amodal-diffusion dataset stats`."""
     check_given(places=[options.dataset])
-    if options.output is not None:
-        check_output_file(options.output)
+    check_reports({"--output": options.output, "--picture": options.picture}, [options.dataset])
     if options.picture is not None:
         check_output_picture(options.picture)
     elif options.scenes is not None:

@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import evaluation, io, pipelines
@@ -21,6 +20,8 @@ from .options import (
     given_options,
     import_rooms,
     infer_order,
+    local_path,
+    named_place,
     seed,
     write_out,
 )
@@ -79,14 +80,22 @@ def add_deocclude(commands: Any, parents: list[argparse.ArgumentParser]) -> None
     """
     text = "Take a photo apart into a background and whole objects in layers."
     parser = add_command(commands, "deocclude", _run_deocclude, text, _EXAMPLES, parents)
-    parser.add_argument("photo", type=Path, metavar="PHOTO", help="the photo; before --masks")
-    parser.add_argument("--masks", nargs="+", type=Path, metavar="PATH", help="visible masks, see below")
-    parser.add_argument("--output", type=Path, required=True, metavar="PATH", help="folder or file, see below")
-    parser.add_argument("--model", metavar="MODEL", help="folder or Hub id of a scene pipeline")
-    parser.add_argument("--mask-model", metavar="MODEL", help="of a mask pipeline, in place of the model's")
-    parser.add_argument("--content-model", metavar="MODEL", help="of a content pipeline, in place of the model's")
-    parser.add_argument("--order-model", metavar="MODEL", help="of an OrderNetPipeline, which tells who is in front")
-    parser.add_argument("--segmenter", metavar="MODEL", help="of a segmentation model, in place of the model's")
+    parser.add_argument("photo", type=local_path, metavar="PHOTO", help="the photo; before --masks")
+    parser.add_argument("--masks", nargs="+", type=local_path, metavar="PATH", help="visible masks, see below")
+    parser.add_argument("--output", type=local_path, required=True, metavar="PATH", help="folder or file, see below")
+    parser.add_argument("--model", type=named_place, metavar="MODEL", help="folder or Hub id of a scene pipeline")
+    parser.add_argument(
+        "--mask-model", type=named_place, metavar="MODEL", help="of a mask pipeline, in place of the model's"
+    )
+    parser.add_argument(
+        "--content-model", type=named_place, metavar="MODEL", help="of a content pipeline, in place of the model's"
+    )
+    parser.add_argument(
+        "--order-model", type=named_place, metavar="MODEL", help="of an OrderNetPipeline, which tells who is in front"
+    )
+    parser.add_argument(
+        "--segmenter", type=named_place, metavar="MODEL", help="of a segmentation model, in place of the model's"
+    )
     parser.add_argument("--names", nargs="+", metavar="NAME", help="of the objects, in the order of the masks")
     parser.add_argument(
         "--remove",

@@ -11,15 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import data, evaluation
-from ..files import atomic_file, check_output_file
+from ..files import atomic_file
 from .options import (
     add_command,
     check_given,
     check_output_picture,
+    check_reports,
     find_device,
     find_dtype,
     given_options,
     import_rooms,
+    local_path,
+    named_place,
     write_out,
 )
 
@@ -116,9 +119,9 @@ def add_evaluate(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
     parser.add_argument("--table", metavar="NAME", help="table of a paper, see below; list names them")
     _add_inputs(parser)
     _add_settings(parser)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the metrics as JSON")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="also write the tables as Markdown")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help=f"picture of the curves of --table {FIGURE}")
+    parser.add_argument("--json", type=local_path, metavar="FILE", help="also write the metrics as JSON")
+    parser.add_argument("--markdown", type=local_path, metavar="FILE", help="also write the tables as Markdown")
+    parser.add_argument("--plot", type=local_path, metavar="FILE", help=f"picture of the curves of --table {FIGURE}")
     parser.add_argument(
         "--push-to-hub",
         "--push_to_hub",
@@ -130,10 +133,13 @@ def add_evaluate(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
 
 def _add_inputs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--annotations", metavar="FILE", help="file of any known format, Parquet, or Hub id of a data set"
+        "--annotations",
+        type=named_place,
+        metavar="FILE",
+        help="file of any known format, Parquet, or Hub id of a data set",
     )
     parser.add_argument("--format", choices=("auto", *FORMATS), default="auto", help="of the annotations (auto)")
-    parser.add_argument("--images", type=Path, metavar="DIR", help="folder of the photos of annotations without")
+    parser.add_argument("--images", type=local_path, metavar="DIR", help="folder of the photos of annotations without")
     parser.add_argument("--split", metavar="NAME", help="split of Parquet or Hub data")
     parser.add_argument("--streaming", action="store_true", help="read row by row; nothing is stored on disk")
     parser.add_argument(
@@ -151,14 +157,22 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
         "--fid", nargs="?", const="", metavar="WEIGHTS", help="with --content: the Inception distance too, see below"
     )
     parser.add_argument(
-        "--nearest-masks", nargs="+", metavar="FILE", help=f"annotations of the bank of {NEAREST_MASK}, see below"
+        "--nearest-masks",
+        nargs="+",
+        type=named_place,
+        metavar="FILE",
+        help=f"annotations of the bank of {NEAREST_MASK}, see below",
     )
     parser.add_argument(
         "--nearest-limit", type=int, default=100_000, metavar="N", help="pairs of masks in that bank at most (100,000)"
     )
-    parser.add_argument("--detections", metavar="FILE", help="predicted modal masks, for some tables, see below")
+    parser.add_argument(
+        "--detections", type=named_place, metavar="FILE", help="predicted modal masks, for some tables, see below"
+    )
     parser.add_argument("--results", nargs="+", metavar="NAME=FILE", help="predicted amodal masks, for tables of AP")
-    parser.add_argument("--preferences", metavar="FILE", help="answers of demos/preference.py, for the table l20-6")
+    parser.add_argument(
+        "--preferences", type=named_place, metavar="FILE", help="answers of demos/preference.py, for the table l20-6"
+    )
     parser.add_argument("--scene", metavar="PATTERN", help="what of a photo's file name is its scene, for z24-2")
     parser.add_argument(
         "--min-score", type=float, default=0.0, metavar="P", help="of predictions that are used at all (0)"
@@ -281,9 +295,10 @@ def _check(options: argparse.Namespace) -> evaluation.PaperTable | None:
         raise ValueError(f"--plot is of --table {FIGURE} alone.")
     if options.resamples < 0:
         raise ValueError(f"--resamples must be at least 0, got {options.resamples}.")
-    for path in (options.json, options.markdown):
-        if path is not None:
-            check_output_file(path)
+    results = [text.partition("=")[2] for text in options.results or ()]
+    read = [options.annotations, options.images, options.detections, options.preferences, *results]
+    reports = {"--json": options.json, "--markdown": options.markdown, "--plot": options.plot}
+    check_reports(reports, [*read, *(options.nearest_masks or ())])
     if options.plot is not None:
         check_output_picture(options.plot)
     return table

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from .. import runtimes
 from ..files import check_output_folder
-from .options import add_command, check_given, write_out
+from .options import add_command, check_given, local_path, named_place, write_out
 
 _EXAMPLES = """\
 examples:
@@ -31,8 +30,8 @@ def add_export(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="FORMAT", title="formats")
     text = "ONNX files of a pipeline's networks, and onnx.json, which says what they take and give."
     onnx = actions.add_parser("onnx", help="ONNX files", description=text, parents=parents)
-    onnx.add_argument("folder", metavar="FOLDER", help="folder or Hub id of a pipeline")
-    onnx.add_argument("output", type=Path, metavar="OUT", help="folder to make")
+    onnx.add_argument("folder", type=named_place, metavar="FOLDER", help="folder or Hub id of a pipeline")
+    onnx.add_argument("output", type=local_path, metavar="OUT", help="folder to make")
 
 
 def _run_export(options: argparse.Namespace) -> None:

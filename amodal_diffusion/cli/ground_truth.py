@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..data import rooms
 from ..files import check_output_folder
-from .options import add_command, check_given, seed, write_bad_records, write_out
+from .options import add_command, check_given, local_path, seed, write_bad_records, write_out
 
 if TYPE_CHECKING:
     from ..data import BadRecord
@@ -63,10 +62,10 @@ def add_ground_truth(commands: Any, parents: list[Any]) -> None:
     """
     text = "Whole masks, order and depth of every object of a 3D scene, as cameras see them."
     parser = add_command(commands, "ground-truth", _run_ground_truth, text, _EXAMPLES, parents)
-    parser.add_argument("scene", type=Path, metavar="SCENE", help="file or folder, see below")
-    parser.add_argument("--cameras", type=Path, required=True, metavar="PATH", help="file or folder, see below")
-    parser.add_argument("--photos", type=Path, metavar="DIR", help="the real photos, by the cameras' file names")
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the result")
+    parser.add_argument("scene", type=local_path, metavar="SCENE", help="file or folder, see below")
+    parser.add_argument("--cameras", type=local_path, required=True, metavar="PATH", help="file or folder, see below")
+    parser.add_argument("--photos", type=local_path, metavar="DIR", help="the real photos, by the cameras' file names")
+    parser.add_argument("--output", type=local_path, required=True, metavar="DIR", help="folder of the result")
     parser.add_argument("--format", choices=("auto", *SCENE_FORMATS), default="auto", help="of the scene (auto)")
     parser.add_argument("--size", nargs=2, type=int, metavar=("W", "H"), help="of photos, where no file says it")
     parser.add_argument(
@@ -92,8 +91,8 @@ def add_ground_truth(commands: Any, parents: list[Any]) -> None:
 def _add_make_rooms(commands: Any, parents: list[Any]) -> None:
     text = "Render furnished rooms with ground truth, for training and for testing."
     parser = add_command(commands, "make-rooms", _run_make_rooms, text, _ROOM_EXAMPLES, parents)
-    parser.add_argument("furniture", type=Path, metavar="FURNITURE", help="folder of furniture libraries")
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the data set")
+    parser.add_argument("furniture", type=local_path, metavar="FURNITURE", help="folder of furniture libraries")
+    parser.add_argument("--output", type=local_path, required=True, metavar="DIR", help="folder of the data set")
     parser.add_argument("--rooms", type=int, required=True, metavar="N", help="rooms to have in the end")
     parser.add_argument("--views", type=int, default=2, metavar="N", help="photos of each room (2)")
     parser.add_argument("--split", choices=("train", "test"), default="train", help="which furniture (train)")
@@ -105,7 +104,9 @@ def _add_make_rooms(commands: Any, parents: list[Any]) -> None:
     parser.add_argument("--rooms-per-shard", type=int, default=25, metavar="N", help="rooms in a file (25)")
     parser.add_argument("--seed", type=seed, default=0, metavar="S", help="another number, other rooms (0)")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes (1)")
-    parser.add_argument("--cache", type=Path, metavar="DIR", help="keep models as arrays there, which load far faster")
+    parser.add_argument(
+        "--cache", type=local_path, metavar="DIR", help="keep models as arrays there, which load far faster"
+    )
     parser.add_argument("--license", metavar="NAME", help="the Hub's name of the licence, for the card")
 
 

@@ -11,6 +11,7 @@ import logging
 import os
 import pickle
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -49,7 +50,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(_checked_arguments(arguments))
     logging.basicConfig(level=logging.INFO if options.verbose else logging.WARNING, format="%(levelname)s: %(message)s")
     try:
-        options.run(options)
+        with warnings.catch_warnings():
+            # Pillow's word on photos from 90 megapixels; those that are too large to be safe are errors.
+            warnings.filterwarnings("ignore", message="Image size .* exceeds limit")
+            options.run(options)
     except _USER_ERRORS as error:
         if options.debug:
             raise

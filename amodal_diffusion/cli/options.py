@@ -139,6 +139,33 @@ def seed(text: str) -> int:
     return int(text)
 
 
+def local_path(text: str) -> Path:
+    """The path of a file or folder of this machine that stands in `text`, for `add_argument(type=local_path)`.
+
+    Raises:
+        ArgumentTypeError: nothing, which would mean the current folder, or a URL, which is no such path.
+
+    Example:
+        >>> local_path("photo.jpg").suffix
+        '.jpg'
+    """
+    if "://" in text:
+        raise argparse.ArgumentTypeError(f"expected a path on this machine, got the URL {text[:200]!r}; download it")
+    return Path(named_place(text))
+
+
+def named_place(text: str) -> str:
+    """A path, URL or Hub id, for `add_argument(type=named_place)`; ArgumentTypeError where it is empty.
+
+    Example:
+        >>> named_place("pipelines/pcnet-m")
+        'pipelines/pcnet-m'
+    """
+    if not text.strip():
+        raise argparse.ArgumentTypeError(f"expected a path, got {text!r}; the current folder is '.'")
+    return text
+
+
 def _mask_threshold(text: str) -> float | str:
     """A number, or the name of a rule, which the pipeline checks."""
     try:
@@ -203,9 +230,10 @@ def find_device(name: str) -> torch.device:
         )
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
+        torch.zeros(1, device=device).cpu()  # which the device "meta", without values, cannot
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ValueError(f"--device {name!r} cannot be used here: {str(error).splitlines()[0]}") from error
+        reason = str(error).partition("\n")[0].partition(". ")[0]  # torch goes on with all devices that it has
+        raise ValueError(f"--device {name!r} cannot be used here: {reason}") from error
     return device
 
 
@@ -367,13 +395,16 @@ def check_given(
         read_model_index(model)
 
 
-def check_inputs_survive(output: Path, results: Iterable[Path], inputs: Iterable[Path]) -> None:
+def check_inputs_survive(
+    output: Path, results: Iterable[Path], inputs: Iterable[Path | str | None], *, option: str = "--output"
+) -> None:
     """Refuse an output whose results would replace a file that the run reads, or a folder that it lies in.
 
     Args:
         output: what the user gave.
         results: paths that the run may write.
-        inputs: paths that it reads.
+        inputs: paths that it reads; None, URLs and Hub ids are passed over.
+        option: by which the output was given.
 
     Raises:
         ValueError: naming the input.
@@ -381,15 +412,42 @@ def check_inputs_survive(output: Path, results: Iterable[Path], inputs: Iterable
     Example:
         >>> out = Path("out")
         >>> check_inputs_survive(out, [out / "overlay.png"], [Path("photo.png")])
-        >>> check_inputs_survive(out, [out / "overlay.png"], [Path("out/overlay.png")])
+        >>> check_inputs_survive(Path("/"), [Path("/")], [Path("/")])
         Traceback (most recent call last):
             ...
-        ValueError: --output out would replace out/overlay.png, which this run reads; choose another.
+        ValueError: --output / would replace /, which this run reads; choose another.
     """
     written = {path.resolve() for path in results}
-    for path in inputs:
-        if not written.isdisjoint([path.resolve(), *path.resolve().parents]):
-            raise ValueError(f"--output {output} would replace {path}, which this run reads; choose another.")
+    for given in inputs:
+        if given is None or not Path(given).exists():
+            continue
+        source = Path(given).resolve()
+        if not written.isdisjoint([source, *source.parents]):
+            raise ValueError(f"{option} {output} would replace {given}, which this run reads; choose another.")
+
+
+def check_reports(reports: Mapping[str, Path | None], inputs: Iterable[Path | str | None]) -> None:
+    """Refuse files of a report, by their options, where they cannot be written, two are one, or one is an input.
+
+    Raises:
+        ValueError: naming the option and the file.
+        OSError: as `check_output_file` says.
+
+    Example:
+        >>> check_reports({"--json": Path("a.json"), "--markdown": Path("a.json")}, [])
+        Traceback (most recent call last):
+            ...
+        ValueError: --markdown a.json is the file of --json, too; choose another.
+    """
+    read, taken = list(inputs), dict[Path, str]()
+    for option, file in reports.items():
+        if file is None:
+            continue
+        check_output_file(file)
+        check_inputs_survive(file, [file], read, option=option)
+        other = taken.setdefault(file.resolve(), option)
+        if other != option:
+            raise ValueError(f"{option} {file} is the file of {other}, too; choose another.")
 
 
 def write_bad_records(records: Sequence[object]) -> None:

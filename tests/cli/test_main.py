@@ -1,5 +1,6 @@
 """The command line: what it writes, and one line for every error."""
 
+import argparse
 import inspect
 import json
 import os
@@ -638,3 +639,106 @@ def test_the_module_of_the_command_runs_it():
     command = [sys.executable, "-m", "amodal_diffusion.cli.main", "--version"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0 and done.stdout.startswith("amodal-diffusion ")
+
+
+def _options_of(parser, name=""):
+    """All options of a command and of the commands below it, with the name of the command."""
+    for action in parser._actions:
+        below = action.choices if isinstance(action, argparse._SubParsersAction) else None
+        if below is None:
+            yield name, action
+        else:
+            for command, child in below.items():
+                yield from _options_of(child, f"{name} {command}".strip())
+
+
+PLACES = (
+    "ANNOTATIONS",
+    "CKPT",
+    "DATASET",
+    "DIR",
+    "FILE",
+    "FOLDER",
+    "FURNITURE",
+    "MODEL",
+    "OUT",
+    "PATH",
+    "PHOTO",
+    "SCENE",
+)
+
+
+def test_nothing_is_no_path_and_a_url_is_no_file():
+    """An empty variable of a shell would mean the current folder, also that a result replaces what is there."""
+    found = 0
+    for command, action in _options_of(cli.build_parser()):
+        if not isinstance(action.metavar, str) or action.metavar.rpartition("]")[2] not in PLACES:
+            continue
+        found += 1
+        for text in ("", " "):
+            with pytest.raises(argparse.ArgumentTypeError, match="expected a path, got"):
+                action.type(text)
+        assert isinstance(action.type("a b/c.png"), str | Path), (command, action.dest)
+        if action.type is cli_options.local_path:
+            with pytest.raises(argparse.ArgumentTypeError, match="got the URL 'https://example.org/a.jpg'"):
+                action.type("https://example.org/a.jpg")
+    assert found > 40
+
+
+def test_empty_output_is_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (4, 4)).save("photo.png")
+    with pytest.raises(SystemExit) as end:
+        cli.main(["complete", "photo.png", "--masks", "photo.png", "--model", "m", "--output", ""])
+    line = capsys.readouterr().err
+    assert end.value.code == 2
+    assert line.count("\n") == 1 and "argument --output: expected a path, got ''" in line
+    assert os.listdir() == ["photo.png"]
+
+
+@pytest.mark.parametrize("device", ["meta", "nowhere", "cuda:99"])
+def test_device_without_values_is_one_short_line(device):
+    with pytest.raises(ValueError, match=f"^--device '{device}' cannot be used here: ") as caught:
+        cli_options.find_device(device)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "evaluate --annotations data.json --methods raw --json data.json",
+        "evaluate --annotations data.json --methods raw --markdown ./data.json",
+        "evaluate --annotations other.json --methods raw --nearest-masks data.json --markdown data.json",
+        "evaluate --annotations data.json --methods raw --json link.json",
+        "evaluate --annotations data.json --methods raw --json new --markdown new",
+        "dataset stats data.json --output data.json",
+        "dataset stats data.json --picture data.json",
+        "dataset stats data.json --output new.png --picture new.png",
+        "dataset export data.json --to kins --output data.json",
+        "dataset export data.json --to label-studio --output link.json",
+    ],
+)
+def test_reports_replace_nothing_that_is_read(command, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    photo = {"id": 1, "file_name": "a.png", "height": 4, "width": 6}
+    whole = {"size": [4, 6], "counts": [4, 8, 12]}
+    objects = [{"id": 1, "image_id": 1, "category_id": 1, "visible_mask": whole, "segmentation": whole}]
+    text = json.dumps({"images": [photo], "annotations": objects})
+    for name in ("data.json", "other.json"):
+        Path(name).write_text(text)
+    Path("link.json").symlink_to("data.json")
+    assert cli.main(command.split()) == 2
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1 and ("which this run reads; choose another" in line or "is the file of" in line)
+    assert Path("data.json").read_text() == text
+    assert sorted(os.listdir()) == ["data.json", "link.json", "other.json"]
+
+
+def test_a_large_photo_is_no_warning(tmp_path, monkeypatch, capsys, recwarn):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40_000)  # Pillow warns from here, and refuses twice as many
+    Image.new("L", (240, 200), 1).save(tmp_path / "mask.png")
+    Image.new("RGB", (240, 200)).save(tmp_path / "photo.png")
+    paths = [str(tmp_path / "photo.png"), "--masks", str(tmp_path / "mask.png"), "--output", str(tmp_path / "out")]
+    assert cli.main(["complete", *paths, "--model", make_model(tmp_path / "model"), "--dtype", "fp32"]) == 0
+    assert capsys.readouterr().err == ""
+    assert not [warning for warning in recwarn if "exceeds limit" in str(warning.message)]
