@@ -207,6 +207,25 @@ def remove_folder(folder: PathLike) -> None:
         os.rename(folder, place / _GONE / folder.name)
 
 
+def check_path(path: PathLike, name: str = "path") -> Path:
+    """A path that a user gave.
+
+    Raises:
+        TypeError: neither a text nor a path.
+        ValueError: an empty text, which would mean the current folder, or one with NUL, which no path has.
+
+    Example:
+        >>> check_path("scene.ora").suffix
+        '.ora'
+    """
+    text = os.fspath(path) if isinstance(path, str | os.PathLike) else None
+    if not isinstance(text, str):
+        raise TypeError(f"`{name}` must be a path, got {path!r}.")
+    if not text.strip() or "\0" in text:
+        raise ValueError(f"`{name}` must be a path, got {text[:200]!r}.")
+    return Path(text)
+
+
 def check_output_folder(folder: PathLike) -> None:
     """Refuse a folder that cannot be made or written to, before the work whose results it should hold.
 

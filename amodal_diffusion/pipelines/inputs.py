@@ -352,7 +352,10 @@ def read_category_ids(
     """
     if categories is not None and not isinstance(category_ids, Tensor):
         category_ids = _numbered(np.atleast_1d(np.asarray(category_ids, object)).tolist(), categories)
-    ids = to_numpy(category_ids)
+    try:
+        ids = to_numpy(category_ids)
+    except ValueError as error:
+        raise ValueError(f"`category_ids{suffix}` must have shape ({count},), one for each object: {error}") from error
     if ids.ndim == 0:
         ids = ids[None]
     if ids.shape != (count,):
@@ -360,6 +363,8 @@ def read_category_ids(
     if count and (not np.issubdtype(ids.dtype, np.integer) or ids.min() < lowest):
         kind = "positive integers" if lowest == 1 else f"integers of at least {lowest}"
         raise ValueError(f"`category_ids{suffix}` must be {kind}, got {ids.tolist()[:8]} of dtype {ids.dtype}.")
+    if count and ids.max() > np.iinfo(np.int64).max:  # of uint64
+        raise ValueError(f"`category_ids{suffix}` must fit 64 bits with a sign, got {int(ids.max())}.")
     return ids.astype(np.int64)
 
 
@@ -437,15 +442,15 @@ def check_integer(name: str, value: Any, low: int) -> int:
 
 
 def check_flag(name: str, value: Any) -> bool:
-    """`value` where it is True or False; TypeError naming it otherwise.
+    """`value`, True or False of Python or numpy; TypeError naming it otherwise.
 
     Example:
         >>> check_flag("return_dict", True)
         True
     """
-    if not isinstance(value, bool):
+    if not isinstance(value, bool | np.bool_):
         raise TypeError(f"`{name}` must be True or False, got {value!r}.")
-    return value
+    return bool(value)
 
 
 def check_choice(name: str, value: Any, choices: Sequence[str]) -> str:

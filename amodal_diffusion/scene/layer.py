@@ -9,10 +9,14 @@ from typing import Any, Self, cast
 import numpy as np
 import numpy.typing as npt
 
+from ..display import describe
+
 FloatArray = npt.NDArray[np.float64]
 
 # Differences of coordinates below this, in pixels, are rounding errors of composed maps.
 _SAME = 1e-6
+# Of the 2x2 part of a map: far beyond what a canvas can show, and well within 32-bit floats.
+_MOST, _LEAST_AREA = 1e12, 1e-24
 
 
 class Immutable:
@@ -61,7 +65,7 @@ class Layer(Immutable):
 
     Raises:
         TypeError, ValueError: naming the argument: another shape or dtype, values that are not finite, a transform
-            that cannot be inverted, an opacity outside of [0, 1].
+            that cannot be inverted, or enlarges by more than 1e12, an opacity outside of [0, 1].
 
     Example:
         >>> tile = np.full((2, 3, 4), 255, np.uint8)
@@ -109,19 +113,18 @@ class Layer(Immutable):
                     f"{shadow.shape[1]}x{shadow.shape[0]}."
                 )
         if not isinstance(self.name, str):
-            raise TypeError(f"`name` must be a string, got {self.name!r}.")
+            raise TypeError(f"`name` must be a string, got {describe(self.name)}.")
         if isinstance(self.id, bool) or not isinstance(self.id, int | np.integer):
-            raise TypeError(f"`id` must be an integer, got {self.id!r}.")
+            raise TypeError(f"`id` must be an integer, got {describe(self.id)}.")
         if self.id < 0:
             raise ValueError(f"`id` must be at least 0, got {self.id}.")
         fields["id"] = int(self.id)
         for name in ("is_crowd", "visible", "locked"):
-            if not isinstance(getattr(self, name), bool):
-                raise TypeError(f"`{name}` must be True or False, got {getattr(self, name)!r}.")
+            fields[name] = read_flag(name, getattr(self, name))
         if isinstance(self.opacity, bool) or not isinstance(self.opacity, int | float | np.integer | np.floating):
-            raise TypeError(f"`opacity` must be a number, got {self.opacity!r}.")
+            raise TypeError(f"`opacity` must be a number, got {describe(self.opacity)}.")
         if not 0 <= self.opacity <= 1:
-            raise ValueError(f"`opacity` must be from 0 to 1, got {self.opacity!r}.")
+            raise ValueError(f"`opacity` must be from 0 to 1, got {describe(self.opacity)}.")
         fields["opacity"] = float(self.opacity)
         for name, value in fields.items():
             object.__setattr__(self, name, value)
@@ -219,6 +222,18 @@ def _stays(array: Any) -> bool:
             return False
         array = array.base
     return array is None or isinstance(array, bytes)
+
+
+def read_flag(name: str, value: Any) -> bool:
+    """`value`, True or False of Python or numpy; TypeError naming it otherwise.
+
+    Example:
+        >>> read_flag("visible", np.True_)
+        True
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"`{name}` must be True or False, got {describe(value)}.")
+    return bool(value)
 
 
 def same_array(first: npt.NDArray[Any] | None, second: npt.NDArray[Any] | None) -> bool:
@@ -321,9 +336,17 @@ def integer_shift(affine: FloatArray, reach: float) -> tuple[int, int] | None:
 
 
 def _affine(name: str, value: Any) -> FloatArray:
-    array = frozen_array(name, np.asarray(value, np.float64), np.float64, (2, 3))
+    try:
+        numbers = np.asarray(value, np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"`{name}` must be a (2, 3) matrix of numbers, got {describe(value)}.") from error
+    array = frozen_array(name, numbers, np.float64, (2, 3))
     if not np.isfinite(array).all():
         raise ValueError(f"`{name}` must be finite, got {array.tolist()}.")
-    if not abs(np.linalg.det(array[:, :2])) > 0:
-        raise ValueError(f"`{name}` must be invertible, got {array.tolist()}.")
+    if (np.abs(array[:, :2]) > _MOST).any() or not abs(np.linalg.det(array[:, :2])) > _LEAST_AREA:
+        raise ValueError(
+            f"`{name}` must be invertible, with at most {_MOST:g} pixels for one and an area of more than "
+            f"{_LEAST_AREA:g}, got {array.tolist()}."
+        )
     return array

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -17,10 +18,11 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
+from ..display import describe
 from ..images import ImageInput, OutputType, load_rgba
 from ..ordering import check_order, reachable
 from .carrying import carries
-from .layer import Immutable, Layer, about, compose, frozen_array, same_array, translation
+from .layer import Immutable, Layer, about, compose, frozen_array, read_flag, same_array, translation
 from .render import composite, leave, place_layer, relations, render_layers, stacking, to_bytes
 from .reshaping import behind_outline, fit_shape, shape_on_canvas
 
@@ -86,7 +88,10 @@ class Scene(Immutable):
         background = frozen_array("background", self.background, np.uint8, (None, None, 3))
         if not background.size:
             raise ValueError(f"`background` must have pixels, got shape {background.shape}.")
-        layers = tuple(self.layers)
+        given: Any = self.layers
+        if isinstance(given, str) or not isinstance(given, Iterable):
+            raise TypeError(f"`layers` must be a list of `Layer` objects, got {describe(given)}.")
+        layers = tuple(given)
         for layer in layers:
             if not isinstance(layer, Layer):
                 raise TypeError(f"`layers` must hold `Layer` objects, got {type(layer).__name__}.")
@@ -122,8 +127,11 @@ class Scene(Immutable):
         """The place in `layers` of the layer with this name or id.
 
         Raises:
+            TypeError: where it is neither.
             ValueError: where none has it, or several have the name.
         """
+        if isinstance(name_or_id, bool) or not isinstance(name_or_id, str | int | np.integer):
+            raise TypeError(f"`name_or_id` must be the name or the id of a layer, got {describe(name_or_id)}.")
         key = "name" if isinstance(name_or_id, str) else "id"
         found = [index for index, layer in enumerate(self.layers) if getattr(layer, key) == name_or_id]
         if len(found) == 1:
@@ -200,7 +208,7 @@ class Scene(Immutable):
                 (4, H, W).
         """
         layer = self.layers[self._check_index("i", i)]
-        if not canvas:
+        if not read_flag("canvas", canvas):
             return _as_output(layer.rgba, output_type)
         height, width = self.background.shape[:2]
         placed = place_layer(layer, layer.transform, height, width)
@@ -239,7 +247,9 @@ class Scene(Immutable):
 
     def move(self, i: int, dx: float = 0, dy: float = 0, *, carried: bool = False) -> Scene:
         """Shift layer i and its shadow by (dx, dy) pixels, right and down. Whole pixels keep colours bit for bit."""
-        return self._transformed(i, translation(_finite("dx", dx), _finite("dy", dy)), carried=carried)
+        shift = translation(_finite("dx", dx), _finite("dy", dy))
+        with _refused("dx, dy", (dx, dy)):
+            return self._transformed(i, shift, carried=carried)
 
     def place(self, i: int, x: float, y: float, *, carried: bool = False) -> Scene:
         """Move layer i so that the top left corner of its `box` comes to (x, y)."""
@@ -250,7 +260,8 @@ class Scene(Immutable):
         """Scale layer i by `factor` > 0, keeping the point `about` (x, y); None keeps its centre."""
         if not _finite("factor", factor) > 0:
             raise ValueError(f"`factor` must be above 0, got {factor!r}.")
-        return self._transformed(i, [[factor, 0], [0, factor]], about, carried=carried)
+        with _refused("factor", factor):
+            return self._transformed(i, [[factor, 0], [0, factor]], about, carried=carried)
 
     def stretch(self, i: int, width: float = 1, height: float = 1) -> Scene:
         """Scale layer i by `width` > 0 and `height` > 0 along the sides of its own tile, also where it is turned.
@@ -263,7 +274,8 @@ class Scene(Immutable):
                 raise ValueError(f"`{name}` must be above 0, got {factor!r}.")
         layer = self.layers[i]
         inner = about([[width, 0], [0, height]], layer.size[0] / 2, layer.size[1] / 2)
-        return self._with_layer(i, replace(layer, transform=compose(layer.transform, inner)))
+        with _refused("width, height", (width, height)):
+            return self._with_layer(i, replace(layer, transform=compose(layer.transform, inner)))
 
     def rotate(
         self, i: int, degrees: float, about: tuple[float, float] | None = None, *, carried: bool = False
@@ -275,7 +287,8 @@ class Scene(Immutable):
 
     def flip(self, i: int, horizontal: bool = True, *, carried: bool = False) -> Scene:
         """Mirror layer i in place, left to right, or top to bottom with `horizontal=False`."""
-        return self._transformed(i, [[-1, 0], [0, 1]] if horizontal else [[1, 0], [0, -1]], carried=carried)
+        change = [[-1, 0], [0, 1]] if read_flag("horizontal", horizontal) else [[1, 0], [0, -1]]
+        return self._transformed(i, change, carried=carried)
 
     def reshape(self, i: int, mask: npt.ArrayLike, *, paint: Painter | None = None) -> Scene:
         """Give layer i another shape, such as another pose [L20, section 4.4].
@@ -468,7 +481,7 @@ class Scene(Immutable):
     def _group(self, i: int, carried: bool) -> list[int]:
         """Layer i, and what it carries where that is asked for."""
         i = self._check_index("i", i)
-        return [i, *self.carried(i)] if carried else [i]
+        return [i, *self.carried(i)] if read_flag("carried", carried) else [i]
 
     def _with_each(self, group: Sequence[int], change: Callable[[Layer], Layer]) -> Scene:
         layers = [change(layer) if place in group else layer for place, layer in enumerate(self.layers)]
@@ -516,7 +529,7 @@ def _check_relations(layers: Sequence[Layer], order: Any, evidence: Any) -> dict
 
 def _count(name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise TypeError(f"`{name}` must be an integer, got {value!r}.")
+        raise TypeError(f"`{name}` must be an integer, got {describe(value)}.")
     if value < 0:
         raise ValueError(f"`{name}` must be at least 0, got {value}.")
     return int(value)
@@ -524,10 +537,26 @@ def _count(name: str, value: Any) -> int:
 
 def _finite(name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
-        raise TypeError(f"`{name}` must be a number, got {value!r}.")
-    if not math.isfinite(value):
-        raise ValueError(f"`{name}` must be finite, got {value!r}.")
-    return float(value)
+        raise TypeError(f"`{name}` must be a number, got {describe(value)}.")
+    try:
+        number = float(value)
+    except OverflowError:  # an integer of hundreds of digits
+        number = math.inf
+    if not math.isfinite(number):
+        raise ValueError(f"`{name}` must be finite, got {describe(value)}.")
+    return number
+
+
+@contextmanager
+def _refused(name: str, value: Any) -> Iterator[None]:
+    """Say which argument of an edit it was where a layer refuses the transform that comes of it."""
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):  # what is no longer finite is refused
+            yield
+    except ValueError as error:
+        if not str(error).startswith("`transform`"):
+            raise
+        raise ValueError(f"`{name}` is too far from what the layer is now, got {value!r}: {error}") from error
 
 
 def _check_point(point: Any) -> tuple[float, float]:

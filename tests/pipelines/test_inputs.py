@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from amodal_diffusion import PCNetMaskPipeline
-from amodal_diffusion.pipelines.inputs import read_category_ids, to_device
+from amodal_diffusion.pipelines.inputs import check_flag, read_category_ids, to_device
 from pipeline_helpers import crossing_bars, tiny_model, tiny_pipeline
 
 MODAL = crossing_bars()[0]
@@ -87,6 +87,20 @@ def test_read_only_masks_give_no_warning():
     tensor = to_device(array, torch.device("cpu"))
     tensor += 1
     assert array.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("ids", [[2**63, 1], np.array([1, 2**64 - 1], np.uint64), [[1], [1, 2]], [[1, 2]], "cup", {}])
+@pytest.mark.parametrize("categories", [None, ["cup"]])
+def test_category_ids_that_are_none(ids, categories):
+    with pytest.raises(ValueError, match=r"^`category_ids\[3\]` must "):
+        read_category_ids(ids, 2, "[3]", categories=categories)
+
+
+def test_flags_of_numpy():
+    assert check_flag("return_dict", np.True_) is True and check_flag("return_dict", np.False_) is False
+    for wrong in (0, 1, None, "no", np.int64(1)):
+        with pytest.raises(TypeError, match="`return_dict` must be True or False, got"):
+            check_flag("return_dict", wrong)
 
 
 def test_names_of_categories_in_other_letters():

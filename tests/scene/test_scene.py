@@ -41,6 +41,11 @@ def two_layers(**fields):
         ({"transform": shift(np.inf, 0)}, ValueError, "`transform` must be finite"),
         ({"transform": np.zeros((2, 3))}, ValueError, "`transform` must be invertible"),
         ({"origin": np.zeros((2, 3))}, ValueError, "`origin` must be invertible"),
+        ({"transform": [[1e300, 0, 0], [0, 1e-300, 0]]}, ValueError, "`transform` must be invertible, with at most"),
+        ({"transform": "x"}, ValueError, r"`transform` must be a \(2, 3\) matrix of numbers, got 'x'"),
+        ({"transform": [[1, 0], [0, 1, 2]]}, ValueError, "`transform` must be a"),
+        ({"transform": 10**400}, ValueError, "`transform` must be a"),
+        ({"origin": {"a": 1}}, TypeError, "`origin` must be a"),
         ({"name": 3}, TypeError, "`name` must be a string, got 3"),
         ({"id": 1.0}, TypeError, "`id` must be an integer, got 1.0"),
         ({"id": True}, TypeError, "`id` must be an integer"),
@@ -191,6 +196,18 @@ def test_edits_refuse_indices(edit):
     ("edit", "arguments", "error", "message"),
     [
         ("move", (0, np.nan), ValueError, "`dx` must be finite"),
+        ("move", (0, 10**400), ValueError, "`dx` must be finite"),
+        ("scale", (0, 1e-300), ValueError, "`factor` is too far from what the layer is now, got 1e-300: `transform`"),
+        ("scale", (0, 1e300), ValueError, "`factor` is too far from what the layer is now"),
+        ("stretch", (0, 1e-200, 1e-200), ValueError, "`width, height` is too far"),
+        ("flip", (0, "no"), TypeError, "`horizontal` must be True or False, got 'no'"),
+        ("flip", (0, None), TypeError, "`horizontal` must be True or False, got None"),
+        ("index", (True,), TypeError, "`name_or_id` must be the name or the id of a layer, got True"),
+        ("index", (1.0,), TypeError, "`name_or_id` must be the name or the id of a layer, got 1.0"),
+        ("save", (None,), TypeError, "`path` must be a path, got None"),
+        ("save", (b"a.ora",), TypeError, "`path` must be a path, got b'a.ora'"),
+        ("save", ("",), ValueError, "`path` must be a path, got ''"),
+        ("save", ("a\0.ora",), ValueError, "`path` must be a path, got 'a"),
         ("move", (0, 0, "3"), TypeError, "`dy` must be a number, got '3'"),
         ("place", (0, 1, np.inf), ValueError, "`y` must be finite"),
         ("scale", (0, 0), ValueError, "`factor` must be above 0, got 0"),
@@ -284,6 +301,35 @@ def test_restack_puts_a_layer_where_it_is_wanted_and_changes_no_other_pair(seed)
         if not any(scene.in_front(j, k) and before.index(j) < before.index(k) for j in range(5) for k in range(5)):
             assert moved.stacking() == wanted  # without cycles
         scene = moved
+
+
+@pytest.mark.filterwarnings("error")
+def test_edits_far_away_give_no_warning_and_say_what_is_too_far():
+    scene = two_layers().move(0, 1.7e308)
+    assert scene.render(output_type="np").shape == (8, 10, 3)
+    with pytest.raises(ValueError, match="`dx, dy` is too far from what the layer is now"):
+        scene.move(0, 1.7e308)
+
+
+@pytest.mark.parametrize("edit", ["remove", "move", "flip", "bring_to_front", "set_visible"])
+@pytest.mark.parametrize("flag", ["no", 1, None])
+def test_carried_is_a_flag(edit, flag):
+    with pytest.raises(TypeError, match="`carried` must be True or False, got"):
+        getattr(two_layers(), edit)(0, carried=flag)
+    assert getattr(two_layers(), edit)(0, carried=np.True_).equals(getattr(two_layers(), edit)(0, carried=True))
+
+
+def test_flags_of_numpy(tmp_path):
+    scene = two_layers().set_visible(0, np.False_).set_locked(1, np.True_)
+    assert [type(layer.visible) for layer in scene.layers] == [bool, bool]
+    scene.save(tmp_path / "scene.ora")
+    assert Scene.load(tmp_path / "scene.ora").equals(two_layers().set_visible(0, False).set_locked(1))
+
+
+@pytest.mark.parametrize("layers", [5, None, "ab"])
+def test_layers_that_are_none(layers):
+    with pytest.raises(TypeError, match="`layers` must be a list of `Layer` objects, got"):
+        Scene(BACKGROUND, layers)
 
 
 def test_restack_of_unrelated_layers():

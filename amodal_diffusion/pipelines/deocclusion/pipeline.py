@@ -24,7 +24,7 @@ from ..content.inpainting import split_generators
 from ..content.inputs import read_photo
 from ..content.pipeline import ContentPipeline
 from ..contexts import work_beside
-from ..inputs import check_integer, check_number, read_generator, to_numpy
+from ..inputs import check_flag, check_integer, check_number, read_generator, to_numpy
 from ..nested import NestedPipeline
 from ..registry import register_pipeline
 from ..segmentation.segmenter import Segmenter
@@ -109,7 +109,7 @@ class ScenePipeline(NestedPipeline):
         self.register_to_config(
             min_hidden_width=check_integer("min_hidden_width", min_hidden_width, 0),
             edge_width=check_number("edge_width", edge_width, 0, _MAX_EDGE),
-            shadows=bool(shadows),
+            shadows=check_flag("shadows", shadows),
         )
 
     # Loading and saving

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...files import PathLike, check_output_file
+from ...files import PathLike, check_output_file, check_path
 from ..scene import Scene
 from .coco import check_coco_output, files_folder, load_coco_amodal, save_coco_amodal
 from .document import DOCUMENT, check_pixels
@@ -70,7 +70,7 @@ def scene_format(path: PathLike, format: str | None = None) -> SceneFormat:  # n
         if format not in FORMATS:
             raise ValueError(f"`format` must be one of {', '.join(FORMATS)}, got {format!r}.")
         return FORMATS[format]
-    path = Path(path)
+    path = check_path(path)
     suffix = "" if path.is_dir() else path.suffix.lower()
     found = [entry for entry in FORMATS.values() if entry.suffix == suffix]
     if not found:
@@ -88,7 +88,7 @@ def save_scene(scene: Scene, path: PathLike, format: str | None = None) -> None:
         format: "folder", "ora", "psd" or "coco", whatever the suffix is.
 
     Raises:
-        TypeError, ValueError: for an unknown format, or a scene larger than `load_scene` takes in.
+        TypeError, ValueError: for an unknown format, what is no path, or a scene larger than `load_scene` takes in.
         FileExistsError: where a folder holds other files under the names of those of a scene.
         OSError: where the file cannot be written.
 
@@ -100,6 +100,7 @@ def save_scene(scene: Scene, path: PathLike, format: str | None = None) -> None:
         >>> load_scene(path)
         Scene(6x4, 0 layers)
     """
+    path = check_path(path)
     scene_format(path, format).save(scene, path)
 
 
@@ -111,7 +112,7 @@ def load_scene(path: PathLike) -> Scene:
 
     Raises:
         FileNotFoundError: where there is nothing at `path`, or no scene.json in the folder.
-        ValueError: beginning with the path and naming what is wrong in it.
+        TypeError, ValueError: what is no path; else beginning with the path and naming what is wrong in it.
 
     Example:
         >>> load_scene("nowhere.ora")
@@ -119,12 +120,15 @@ def load_scene(path: PathLike) -> Scene:
         ...
         FileNotFoundError: scene nowhere.ora does not exist.
     """
-    path = Path(path)
+    path = check_path(path)
     if not path.exists():
         raise FileNotFoundError(f"scene {path} does not exist.")
     if path.is_dir() and not (path / DOCUMENT).is_file():
         raise FileNotFoundError(f"folder {path} holds no {DOCUMENT}.")
     load = scene_format(path).load
+    if load is load_png_folder and not path.is_dir():
+        known = ", ".join(entry.suffix for entry in FORMATS.values() if entry.suffix)
+        raise ValueError(f"{path} is a file without the ending of a scene, one of {known}.")
     try:
         return load(path)
     except ValueError as error:
@@ -155,6 +159,7 @@ def check_scene_output(
         ...
         ValueError: a .psd file may have sides of 30000 pixels at most, got 40000x300.
     """
+    path = check_path(path)
     chosen = scene_format(path, format)
     chosen.check(path)
     if size is not None:

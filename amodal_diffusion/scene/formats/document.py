@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from ...display import describe
 from ...files import file_stem
 from ...images import why_unreadable
 from ..scene import Layer, Scene
@@ -118,9 +119,11 @@ def check_document(document: Mapping[str, Any], keys: set[str]) -> None:
         ValueError: `format` must be 'amodal_diffusion.scene', got 'other'; this holds no scene.
     """
     if document.get("format") != FORMAT:
-        raise ValueError(f"`format` must be {FORMAT!r}, got {document.get('format')!r}; this holds no scene.")
+        raise ValueError(f"`format` must be {FORMAT!r}, got {describe(document.get('format'))}; this holds no scene.")
     if document.get("version") != VERSION:
-        raise ValueError(f"`version` must be {VERSION}, got {document.get('version')!r}; a newer library may read it.")
+        raise ValueError(
+            f"`version` must be {VERSION}, got {describe(document.get('version'))}; a newer library may read it."
+        )
     _check_keys(document, {"format", "version", "scene", "layers"}, {"format", "version", "scene", "layers", *keys}, "")
     if not isinstance(document["scene"], dict):
         raise ValueError("`scene` must be an object.")
@@ -168,7 +171,9 @@ def check_pixels(width: int, height: int, what: str) -> None:
         ValueError: the canvas must have 1 to 67108864 pixels, got 0x4.
     """
     if width < 1 or height < 1 or width * height > MAX_PICTURE_PIXELS:
-        raise ValueError(f"{what} must have 1 to {MAX_PICTURE_PIXELS} pixels, got {width}x{height}.")
+        raise ValueError(
+            f"{what} must have 1 to {MAX_PICTURE_PIXELS} pixels, got {describe(width)}x{describe(height)}."
+        )
 
 
 def check_layer_count(count: int) -> None:
@@ -272,14 +277,14 @@ def _decode(value: Any, key: str, read: ReadFile) -> Any:
     _check_keys(value, {"dtype", "shape", "file"}, {"dtype", "shape", "file"}, f"{key}.")
     kind = _kind(str(dtype), shape)
     if kind is None:
-        raise ValueError(f"`{key}` has dtype {dtype!r} and shape {list(shape)}, which is no picture.")
+        raise ValueError(f"`{key}` has dtype {describe(dtype)} and shape {list(shape)}, which is no picture.")
     check_pixels(shape[1], shape[0], f"`{key}`")
     return _read_picture(value["file"], kind, shape, key, read)
 
 
 def _read_picture(name: Any, kind: _Kind, shape: tuple[int, ...], key: str, read: ReadFile) -> npt.NDArray[Any]:
     if not isinstance(name, str) or not _PICTURE_NAME.fullmatch(name):
-        raise ValueError(f"`{key}.file` must be a relative name such as layers/000_rgba.png, got {name!r}.")
+        raise ValueError(f"`{key}.file` must be a relative name such as layers/000_rgba.png, got {describe(name)}.")
     try:
         content = read(name)
     except FileNotFoundError as error:
@@ -295,7 +300,7 @@ def _read_picture(name: Any, kind: _Kind, shape: tuple[int, ...], key: str, read
 
 def _inline_array(values: Any, dtype: Any, shape: tuple[int, ...], key: str) -> npt.NDArray[Any]:
     if dtype not in _INLINE_DTYPES:
-        raise ValueError(f"`{key}.dtype` must be one of {', '.join(_INLINE_DTYPES)}, got {dtype!r}.")
+        raise ValueError(f"`{key}.dtype` must be one of {', '.join(_INLINE_DTYPES)}, got {describe(dtype)}.")
     expected: type | tuple[type, ...] = bool if dtype == "bool" else int if "int" in dtype else (int, float)
     right = isinstance(values, list) and all(
         isinstance(value, expected) and isinstance(value, bool) == (dtype == "bool") for value in values
@@ -311,7 +316,7 @@ def _inline_array(values: Any, dtype: Any, shape: tuple[int, ...], key: str) -> 
 def _shape(value: Any, key: str) -> tuple[int, ...]:
     right = isinstance(value, list) and len(value) <= 3
     if not right or not all(type(side) is int and 0 <= side <= MAX_PICTURE_PIXELS for side in value):
-        raise ValueError(f"`{key}.shape` must be a list of at most 3 lengths, got {value!r}.")
+        raise ValueError(f"`{key}.shape` must be a list of at most 3 lengths, got {describe(value)}.")
     return tuple(value)
 
 
@@ -331,7 +336,7 @@ def _array_bytes(part: Any) -> int:
 def _check_counts(layers: int, size: int) -> None:
     check_layer_count(layers)
     if size > MAX_BYTES:
-        raise ValueError(f"the arrays of a scene may take {MAX_BYTES} bytes at most, got {size}.")
+        raise ValueError(f"the arrays of a scene may take {MAX_BYTES} bytes at most, got {describe(size)}.")
 
 
 def _check_fields(entries: Mapping[str, Any], kind: type, prefix: str, without: set[str] | None = None) -> None:

@@ -2,7 +2,9 @@
 
 import io
 import json
+import math
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,10 +13,11 @@ from psd_tools import PSDImage
 from psd_tools.api.layers import Group, PixelLayer
 from psd_tools.constants import BlendMode, Tag
 
+from amodal_diffusion import Layer, Scene
 from amodal_diffusion.scene import formats as scene_formats
 from amodal_diffusion.scene.formats import archive as _archive
+from amodal_diffusion.scene.formats import check_scene_output, load_scene, save_scene
 from amodal_diffusion.scene.formats import document as _codec
-from amodal_diffusion.scene.formats import load_scene, save_scene
 from scene_format_helpers import HEIGHT, WIDTH, make_scene
 
 
@@ -121,6 +124,55 @@ def test_broken_documents_are_refused_by_name(folder, change, message):
     edit(folder, change)
     with pytest.raises(ValueError, match=rf"scene: .*{message}"):
         load_scene(folder)
+
+
+WRONG = [
+    *(None, -1, 1.5, "x", "x" * 5000, [], {}, True, math.nan, 1e308, 10**30, 10**400, [None], "../../a.png"),
+    {"dtype": "float64", "shape": [2, 3], "values": [1e308] * 6},
+    {"dtype": "float64", "shape": [2, 3], "values": [1e-308] * 6},
+    {"dtype": "uint8", "shape": [4, 4, 4], "file": "/etc/passwd"},
+]
+
+
+def _places(value, place=()):
+    """The keys that lead to each value of a document; of lists to the first two."""
+    entries = value.items() if isinstance(value, dict) else enumerate(value[:2]) if isinstance(value, list) else ()
+    for key, inner in entries:
+        yield (*place, key)
+        yield from _places(inner, (*place, key))
+
+
+@pytest.mark.filterwarnings("error")
+def test_any_wrong_value_gives_a_scene_or_one_short_line(tmp_path):
+    """As people who edit the document by hand write it: at every place, every value."""
+    folder = tmp_path / "scene"
+    layer = Layer(np.full((3, 4, 4), 255, np.uint8), np.ones((3, 4), bool), np.ones((3, 4), bool), name="cup")
+    save_scene(Scene(np.zeros((6, 8, 3), np.uint8), [replace(layer, origin=layer.transform)]), folder)
+    text = (folder / "scene.json").read_text()
+    for place in _places(json.loads(text)):
+        for value in WRONG:
+            (folder / "scene.json").write_text(text)
+            edit(folder, put(*place, value=value))
+            try:
+                load_scene(folder).render()
+            except ValueError as error:
+                message = str(error)
+                assert message.startswith(f"{folder}: ") and "\n" not in message, (place, value)
+                assert len(message) < len(str(folder)) + 300, (place, value)
+
+
+def test_a_file_without_an_ending_is_no_scene(tmp_path):
+    (tmp_path / "scene").write_text("{}")
+    with pytest.raises(ValueError, match=r"scene is a file without the ending of a scene, one of \.ora, \.psd, \.json"):
+        load_scene(tmp_path / "scene")
+
+
+@pytest.mark.parametrize("path", ["", " ", "a\0.ora", None, 5, b"a.ora"])
+def test_what_is_no_path_is_refused(path):
+    scene = Scene(np.zeros((4, 6, 3), np.uint8))
+    for call in (lambda: save_scene(scene, path), lambda: load_scene(path), lambda: check_scene_output(path)):
+        with pytest.raises((TypeError, ValueError), match="^`path` must be a path, got "):
+            call()
 
 
 @pytest.mark.parametrize(
