@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import json
 import os
 import re
@@ -33,6 +34,7 @@ except ImportError:  # on Windows, where only age tells what was left behind
     fcntl = cast(Any, None)
 
 _LOCKS: Any = fcntl
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 PathLike = str | os.PathLike[str]
 
@@ -129,7 +131,7 @@ def atomic_file(path: PathLike) -> Iterator[Path]:
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder, expected the path of a file.")
     target = _linked_file(path)
-    with _workplace(target.parent) as place:
+    with _names_full_disk(path), _workplace(target.parent) as place:
         temporary = place / _NEW / path.name
         yield temporary
         _sync(temporary)
@@ -167,7 +169,7 @@ def atomic_folder(path: PathLike, *, replaces: Sequence[str] | None = None) -> I
     _check_no_file(Path(path))
     folder = Path(path).resolve()
     within = _must_stay(folder)
-    with _workplace(folder if within else folder.parent) as place:
+    with _names_full_disk(Path(path)), _workplace(folder if within else folder.parent) as place:
         staged = place / _NEW / (folder.name or "root")
         staged.mkdir()
         yield staged
@@ -176,6 +178,38 @@ def atomic_folder(path: PathLike, *, replaces: Sequence[str] | None = None) -> I
             _replace_entries(folder, staged, replaces, place / _GONE)
         else:
             _replace_folder(folder, staged, replaces, place / _OLD)
+
+
+@contextlib.contextmanager
+def one_writer(folder: PathLike) -> Iterator[None]:
+    """Let one process or thread at a time into the block, for a folder that is made where it lacks.
+
+    Others wait. Where the system or the file system knows no locks nobody does. A folder that was made and is empty at
+    the end is removed.
+
+    Example:
+        >>> folder = Path(tempfile.mkdtemp()) / "result"
+        >>> with one_writer(folder):
+        ...     folder.is_dir()
+        True
+        >>> folder.exists()
+        False
+    """
+    folder = Path(folder)
+    made = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = None if _LOCKS is None else os.open(folder, os.O_RDONLY)
+    try:
+        if handle is not None:
+            with contextlib.suppress(OSError):
+                _LOCKS.flock(handle, _LOCKS.LOCK_EX)
+        yield
+    finally:
+        if made:
+            with contextlib.suppress(OSError):  # not empty
+                folder.rmdir()
+        if handle is not None:
+            os.close(handle)
 
 
 def write_text(path: PathLike, text: str) -> None:
@@ -340,6 +374,17 @@ def sweep(parent: PathLike) -> None:
 
 
 # Temporary folders
+
+
+@contextlib.contextmanager
+def _names_full_disk(path: Path) -> Iterator[None]:
+    """Let the error of a full disk say what could not be written, which the system's does not."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL and error.filename is None:
+            raise OSError(error.errno, f"{path} cannot be written: {error.strerror}") from error
+        raise
 
 
 @contextlib.contextmanager

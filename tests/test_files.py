@@ -67,7 +67,7 @@ class TestFile:
             raise OSError(28, "No space left on device")
 
         monkeypatch.setattr(os, "fsync", full)
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(OSError, match="report.json cannot be written: No space left"):
             write_text(tmp_path / "report.json", "new")
         assert tree(tmp_path) == {"report.json": b"old"}
 

@@ -87,7 +87,8 @@ def read_object_masks(
             chooses among the images of a COCO JSON. Only its header is read.
         size: (height, width) in pixels of the upright photo, in place of `photo`; None takes that of the source.
         file_name: name of the photo, in place of that of `photo`.
-        on_error: "raise" refuses the first bad mask; "skip" leaves it out.
+        on_error: "raise" refuses the first bad mask, and an entry of a COCO JSON that is no object; "skip" leaves it
+            out. Annotations of images that a COCO JSON does not list are left out in any case, with one warning.
         bad_records: list to which the skipped masks are appended.
 
     Raises:
@@ -249,14 +250,14 @@ def _read_coco(
     path: Path, size: tuple[int, int] | None, file_name: str | None, on_error: OnError, bad_records: list[BadRecord]
 ) -> ObjectMasks:
     content = read_json(path)
-    if isinstance(content, list):
-        document = _wrap_results(path, content, size, file_name)
-    elif isinstance(content, dict) and isinstance(content.get("annotations"), list):
-        document = _one_image(path, content, size, file_name)
-    else:
-        raise ValueError(f"{path} is no COCO JSON: expected a list of results, or an object with `annotations`.")
     skipped: list[BadRecord] = []
     try:
+        if isinstance(content, list):
+            document = _wrap_results(path, content, size, file_name)
+        elif isinstance(content, dict) and isinstance(content.get("annotations"), list):
+            document = _one_image(path, content, size, file_name, RecordLog(os.fspath(path), on_error, skipped))
+        else:
+            raise ValueError(f"{path} is no COCO JSON: expected a list of results, or an object with `annotations`.")
         reader = iter_cocoa if detect_format(document) == "cocoa" else iter_coco
         row = next(iter(reader(AnnotationFile(document, os.fspath(path)), on_error=on_error, bad_records=skipped)))
         masks, _ = record_masks(row)
@@ -286,21 +287,35 @@ def _scores(path: Path, records: Sequence[Mapping[str, Any]], things: Sequence[M
 
 
 def _one_image(
-    path: Path, content: dict[str, Any], size: tuple[int, int] | None, file_name: str | None
+    path: Path, content: dict[str, Any], size: tuple[int, int] | None, file_name: str | None, log: RecordLog
 ) -> dict[str, Any]:
     """The document with the photo's entry of `images` alone, and its annotations."""
-    image = dict(_choose_image(path, content.get("images"), file_name))
+    listed = content.get("images")
+    images = _objects(listed if isinstance(listed, list) else [], "image", log)
+    image = dict(_choose_image(path, list(images.values()), file_name))
     if size is not None and image.get("height") is None and image.get("width") is None:
         image["height"], image["width"] = size
-    records = [record for record in content["annotations"] if isinstance(record, dict)]
-    records = [record for record in records if str(record.get("image_id")) == str(image.get("id"))]
+    own, known = str(image.get("id")), {str(entry.get("id")) for entry in images.values()}
+    found = list(_objects(content["annotations"], "annotation", log).values())
+    records = [record for record in found if str(record.get("image_id")) == own]
+    strays = [record for record in found if str(record.get("image_id")) not in known]
+    if strays:  # one of a JSON that was cut down to a photo, or an object of the photo with a wrong id
+        text = "%s: left out %d of %d annotations, of images that it does not list, such as image_id %.40s"
+        logger.warning(text, path, len(strays), len(found), strays[0].get("image_id"))
     if size is not None and (image.get("height"), image.get("width")) == size:
         _check_run_lengths(path, records, size)
     return {**content, "images": [image], "annotations": _numbered(records)}
 
 
-def _choose_image(path: Path, images: Any, file_name: str | None) -> dict[str, Any]:
-    images = [image for image in images if isinstance(image, dict)] if isinstance(images, list) else []
+def _objects(entries: Sequence[Any], kind: str, log: RecordLog) -> dict[int, dict[str, Any]]:
+    """The entries by their places, without those that are no JSON objects, which are bad records."""
+    for index, entry in enumerate(entries):
+        if not isinstance(entry, dict):
+            log.bad(f"{kind} at index {index}", ValueError(f"expected an object, got {type(entry).__name__}"))
+    return {index: entry for index, entry in enumerate(entries) if isinstance(entry, dict)}
+
+
+def _choose_image(path: Path, images: Sequence[dict[str, Any]], file_name: str | None) -> dict[str, Any]:
     if not images:
         raise ValueError(f"{path} lists no `images`.")
     if len(images) == 1:

@@ -4,12 +4,14 @@ import contextlib
 import io
 import json
 import os
+from functools import partial
 
 import numpy as np
 import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
+from amodal_diffusion.data import iter_coco
 from amodal_diffusion.io import (
     RESULTS,
     ObjectMasks,
@@ -232,6 +234,26 @@ def test_bad_annotation_is_named(tmp_path, document, change, message):
     with pytest.raises(ValueError, match=message) as info:
         read_object_masks(write(tmp_path / "bad.json", document), file_name="photo.jpg")
     assert "bad.json" in str(info.value)
+
+
+@pytest.mark.parametrize("key", ["annotations", "images"])
+@pytest.mark.parametrize("wrong", [None, 3, "x", []])
+def test_entries_that_are_no_objects_are_bad_as_in_a_data_set(tmp_path, document, key, wrong):
+    path, found = write(tmp_path / "a.json", {**document, key: [*document[key], wrong]}), []
+    place = rf"a.json: {key[:-1]} at index {len(document[key])}: expected an object"
+    for read in (partial(read_object_masks, path, file_name="photo.jpg"), lambda: list(iter_coco(path))):
+        with pytest.raises(ValueError, match=place):
+            read()
+    objects = read_object_masks(path, file_name="photo.jpg", on_error="skip", bad_records=found)
+    assert len(objects.masks) == 2 and [record.reason[:18] for record in found] == ["expected an object"]
+
+
+@pytest.mark.parametrize("image_id", [99, None, "x", [7]])
+def test_annotations_of_images_that_are_not_listed_are_told(tmp_path, document, caplog, image_id):
+    document["annotations"][1]["image_id"] = image_id
+    objects = read_object_masks(write(tmp_path / "a.json", document), file_name="photo.jpg")
+    assert len(objects.masks) == 1 and len(caplog.messages) == 1
+    assert "a.json: left out 1 of 3 annotations, of images that it does not list, such as image_id" in caplog.text
 
 
 def test_image_of_the_json_must_be_clear(tmp_path, document):

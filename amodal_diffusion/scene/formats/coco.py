@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from ...files import PathLike, check_output_file, check_output_folder, parse_json_object, write_text
+from ...files import PathLike, check_output_file, check_output_folder, one_writer, parse_json_object, write_text
 from ...io import ObjectMasks, coco_document
 from ..scene import Scene
 from .document import DOCUMENT, FORMAT, check_document, decode_scene, dump_document, encode_scene, png_bytes
@@ -59,10 +59,11 @@ def save_coco_amodal(scene: Scene, path: PathLike) -> None:
     name = f"{folder.name}/{version}/{RENDERED}"
     coco = coco_document(objects, whole, scene.order, file_name=name, info={"format": FORMAT})
     coco[SCENE_KEY] = {**document, FILES_KEY: version}
-    had_no_versions = _earlier_version(path) == ""
-    write_folder(folder / version, files)
-    write_text(path, dump_document(coco).decode("ascii"))
-    _remove_other_versions(folder, version, NAMES if had_no_versions else ())
+    with one_writer(folder):  # or one would remove the pictures that another is about to name
+        had_no_versions = _earlier_version(path) == ""
+        write_folder(folder / version, files)
+        write_text(path, dump_document(coco).decode("ascii"))
+        _remove_other_versions(folder, version, NAMES if had_no_versions else ())
 
 
 def check_coco_output(path: PathLike) -> None:

@@ -3,7 +3,9 @@
 import io
 import json
 import os
+import time
 import zipfile
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -150,6 +152,33 @@ def test_coco_of_an_earlier_release_has_its_pictures_in_the_folder_itself(tmp_pa
     assert load_scene(path).equals(scenes["moved"])
     save_scene(scenes["untouched"], path)
     assert load_scene(path).equals(scenes["untouched"]) and len(os.listdir(tmp_path / "scene_files")) == 1
+
+
+def test_coco_saved_twice_at_a_time_is_one_of_both_scenes(tmp_path, monkeypatch):
+    """The first writer is slow to remove old pictures; the second has its own there by then, and names them next."""
+    path, removes, second = tmp_path / "scene.json", scene_formats.coco._remove_other_versions, []
+    scenes = [make_scene(seed, count=1) for seed in (1, 2)]
+
+    def removes_late(*arguments):
+        if not second:
+            second.append(Thread(target=save_scene, args=(scenes[1], path)))
+            second[0].start()
+            time.sleep(0.4)
+        removes(*arguments)
+
+    writes = scene_formats.coco.write_text
+
+    def writes_late(*arguments):
+        if second:  # of the second scene
+            time.sleep(0.6)
+        writes(*arguments)
+
+    monkeypatch.setattr(scene_formats.coco, "_remove_other_versions", removes_late)
+    monkeypatch.setattr(scene_formats.coco, "write_text", writes_late)
+    save_scene(scenes[0], path)
+    second[0].join()
+    assert load_scene(path).equals(scenes[1])
+    assert len(os.listdir(tmp_path / "scene_files")) == 1
 
 
 @pytest.mark.parametrize("name", PATHS)
