@@ -19,7 +19,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from .files import atomic_folder, check_replaced, read_json, write_text
+from .files import atomic_folder, check_path, check_replaced, read_json, write_text
 
 INDEX_NAME = "model_index.json"
 PIPELINE_FILE_NAME = "pipeline.py"
@@ -350,7 +350,7 @@ def pipeline_output(
         variant: of the weights that are written; those of others then stay.
 
     Raises:
-        ValueError: `folder` is a file.
+        TypeError, ValueError: `folder` is no path, or a file.
         FileExistsError: `folder` holds no pipeline and a file of such a name, such as another `pipeline.py`.
 
     Example:
@@ -362,7 +362,7 @@ def pipeline_output(
         >>> sorted(path.name for path in folder.iterdir())
         ['model', 'notes.txt']
     """
-    folder, names = Path(folder), [*components]
+    folder, names = check_path(folder, "save_directory"), [*components]
     if folder.is_file():
         raise ValueError(f"`save_directory` must be a folder, but '{folder}' is a file.")
     is_pipeline = (folder / INDEX_NAME).is_file()

@@ -19,7 +19,7 @@ from PIL import Image
 from ..data import AnnotationError, BadRecord, detect_format, iter_coco, iter_cocoa, record_masks
 from ..data.readers.records import AnnotationFile, OnError, RecordLog, file_parts
 from ..display import short_repr
-from ..files import PathLike, read_json
+from ..files import PathLike, check_path, read_json
 from ..images import ImageInput, image_size
 from ..masks import labelled_objects, one_object, picture_planes
 from ..masks.rle import read_size
@@ -92,6 +92,7 @@ def read_object_masks(
         bad_records: list to which the skipped masks are appended.
 
     Raises:
+        TypeError: `sources` that are no paths.
         ValueError: for an unreadable, empty or unknown file, masks of another size, or a photo that the JSON lacks;
             the message names the file. `photo` and `size` together.
         FileNotFoundError: for a path that does not exist.
@@ -104,11 +105,14 @@ def read_object_masks(
         >>> read_object_masks(path).names
         ['label 1', 'label 2']
     """
+    given: Any = [sources] if isinstance(sources, str | os.PathLike) else sources
+    if not isinstance(given, list | tuple):
+        raise TypeError(f"`sources` must be a path or a list of paths, got {type(given).__name__}.")
+    paths = [check_path(path, "sources") for path in given]
     if photo is not None:
         if size is not None:
             raise ValueError(f"`size` must be None where `photo` is given, got {size}.")
         size, file_name = image_size(photo), file_name or _name_of(photo)
-    paths = [Path(sources)] if isinstance(sources, str | os.PathLike) else [Path(source) for source in sources]
     if not paths:
         raise ValueError("`sources` must name at least one file or folder, got none.")
     for path in paths:

@@ -170,6 +170,7 @@ class SafePipeline(DiffusionPipeline):
 
         Raises:
             FileNotFoundError: where there is no such folder, or it holds no `model_index.json`.
+            TypeError: a `dtype` that is none.
             ValueError: where the index is broken or of another pipeline, or `use_safetensors` is False.
             OSError: where the Hub does not give the files.
             ImportError: where the runtime is not installed.
@@ -192,6 +193,9 @@ class SafePipeline(DiffusionPipeline):
         if kwargs.pop("use_safetensors", None) is False:
             raise ValueError("`use_safetensors` must be True: pickled weights can run code when they are loaded.")
         runtime = check_runtime(kwargs.pop("runtime", "torch"))
+        for name in ("dtype", "torch_dtype"):
+            if not isinstance(kwargs.get(name), torch.dtype | dict | None):  # of which diffusers makes float32
+                raise TypeError(f"`{name}` must be a torch.dtype, or a dictionary of them, got {kwargs[name]!r}.")
         cls._check_components(folder, kwargs)
         token = _INDEX.set(folder.index)
         try:

@@ -256,6 +256,14 @@ def test_annotations_of_images_that_are_not_listed_are_told(tmp_path, document, 
     assert "a.json: left out 1 of 3 annotations, of images that it does not list, such as image_id" in caplog.text
 
 
+@pytest.mark.parametrize(
+    "sources", [None, 5, b"x", "", " ", [""], [None], [5], {"a": 1}, Image.new("L", (2, 2)), "a\0b"]
+)
+def test_sources_that_are_no_paths(sources):
+    with pytest.raises((TypeError, ValueError), match="^`sources` must be a path"):
+        read_object_masks(sources)
+
+
 def test_image_of_the_json_must_be_clear(tmp_path, document):
     path = write(tmp_path / "a.json", document)
     with pytest.raises(ValueError, match="lists no image named cat.jpg; it has 2, such as other.jpg, val/photo.jpg"):

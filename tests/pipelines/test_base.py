@@ -100,6 +100,23 @@ def test_dtype(saved, dtype):
     assert loaded(None, stacked_bars()[0]).probabilities.dtype == np.float32
 
 
+@pytest.mark.parametrize("name", ["dtype", "torch_dtype"])
+@pytest.mark.parametrize("dtype", ["float16", 16, np.float16])
+def test_a_dtype_that_is_none_is_refused(saved, name, dtype):
+    """Of which diffusers makes float32, with a line in the log."""
+    for load in (PCNetMaskPipeline.from_pretrained, AmodalPipeline.from_pretrained):
+        with pytest.raises(TypeError, match=f"^`{name}` must be a torch.dtype, or a dictionary of them, got"):
+            load(saved, **{name: dtype})
+
+
+@pytest.mark.parametrize("folder", ["", None, 5, b"x", "a\0b"])
+def test_pipelines_are_saved_into_named_folders(pipeline, folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises((TypeError, ValueError), match="^`save_directory` must be a path, got "):
+        pipeline.save_pretrained(folder)
+    assert not list(tmp_path.iterdir())
+
+
 def test_variant(pipeline, expected, tmp_path):
     pipeline.save_pretrained(tmp_path, variant="ema")
     check(AmodalPipeline.from_pretrained(tmp_path, variant="ema"), expected)

@@ -25,7 +25,7 @@ from ...models.photo.thing_net import ThingNet, photo_for_things
 from ...models.pull_push import pull_push
 from ..base import PipelineCallback, check_callback, named_options, take_dtype
 from ..contexts import spread
-from ..inputs import batches, check_choice, check_integer, check_number, to_device, to_numpy
+from ..inputs import batches, check_choice, check_flag, check_integer, check_number, to_device, to_numpy
 from ..nested import NestedPipeline
 from ..registry import register_pipeline
 from .cutouts import paste_hidden, paste_window, patch_colours, postprocess, to_pixels, to_planes, visible_tile
@@ -195,7 +195,7 @@ class ContentPipeline(NestedPipeline):
             inpainter_size=None if inpainter_size is None else check_integer("inpainter_size", inpainter_size, 8),
             feather=check_number("feather", feather, 0, _UNIT),
             seam_margin=None if seam_margin is None else check_integer("seam_margin", seam_margin, 0),
-            erase_occluders=None if erase_occluders is None else bool(erase_occluders),
+            erase_occluders=None if erase_occluders is None else check_flag("erase_occluders", erase_occluders),
             filler=filler,
             blend_prior=blend_prior,
             source_margin=check_integer("source_margin", source_margin, 0),
@@ -454,7 +454,11 @@ class ContentPipeline(NestedPipeline):
         callback = check_callback(callback)
         if self.class_conditioned and scene.category_ids is None:
             raise ValueError("`category_ids` must be given: the network is class-conditioned.")
-        margin = 0 if clean_seams and self.config.seam_margin is not None else self.config.seam_margin
+        margin = (
+            0
+            if check_flag("clean_seams", clean_seams) and self.config.seam_margin is not None
+            else self.config.seam_margin
+        )
 
         fillers: list[str | None] = [*self._fillers(filler, scene.names)]
 
@@ -631,6 +635,7 @@ class ContentPipeline(NestedPipeline):
         unknown = None if unknown is None else read_mask("unknown", unknown, size)
         if unknown is not None:
             places.append(unknown)
+        check_flag("replace_rim", replace_rim)
         if not isinstance(prompt, str):
             raise TypeError(f"`prompt` must be a text, got {type(prompt).__name__}.")
         options = check_inpainter_kwargs(self.inpainter, inpainter_kwargs)

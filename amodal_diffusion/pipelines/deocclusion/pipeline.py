@@ -20,11 +20,11 @@ from ...scene import Layer, Scene
 from ..base import PipelineCallback, named_options
 from ..completion.mask_pipeline import MaskPipeline
 from ..content.fillers import check_filler, read_fillers
-from ..content.inpainting import split_generators
+from ..content.inpainting import check_inpainter_kwargs, split_generators
 from ..content.inputs import read_photo
 from ..content.pipeline import ContentPipeline
 from ..contexts import work_beside
-from ..inputs import check_flag, check_integer, check_number, read_generator, to_numpy
+from ..inputs import check_flag, check_integer, check_number, named, read_generator, to_numpy
 from ..nested import NestedPipeline
 from ..registry import register_pipeline
 from ..segmentation.segmenter import Segmenter
@@ -281,6 +281,7 @@ class ScenePipeline(NestedPipeline):
         generator = read_generator(generator)
         content = self.content_pipeline
         components = {"model": content.model is not None, "inpainter": content.inpainter is not None}
+        _check_text("background_prompt", background_prompt)
         if background_filler is not None:
             check_filler("background_filler", background_filler, **components)
         inputs = self._read_inputs(image, masks, names, extend_canvas, eraser_dilation, report)
@@ -393,10 +394,10 @@ class ScenePipeline(NestedPipeline):
         report = Progress(self, progress_callback, callback)
         i = _check_layer(scene, i, with_photo=True)
         modal, amodal = _masks_on_photo(scene, i)
+        options = self._paint_options(prompt, category_id, inpainter_kwargs, filler, generator)
         report("contents", 0.0)
         if not (amodal & ~modal).any():
             return scene
-        options = self._paint_options([prompt], [category_id], inpainter_kwargs, filler, generator)
         return self._paint_hidden(scene, i, amodal, options, report)
 
     @torch.no_grad()
@@ -446,11 +447,12 @@ class ScenePipeline(NestedPipeline):
             CallInterruptedError: by `callback` or `progress_callback`.
         """
         report = Progress(self, progress_callback, callback)
-        i = _check_layer(scene, i, with_photo=keep_visible)
-        given = to_mask_stack(mask, height=scene.size[1], width=scene.size[0])
+        i = _check_layer(scene, i, with_photo=check_flag("keep_visible", keep_visible))
+        with named("mask", ""):
+            given = to_mask_stack(mask, height=scene.size[1], width=scene.size[0])
         if len(given) != 1:
             raise ValueError(f"`mask` must be one mask, got {len(given)}.")
-        options = self._paint_options([prompt], [category_id], inpainter_kwargs, filler, generator)
+        options = self._paint_options(prompt, category_id, inpainter_kwargs, filler, generator)
         if keep_visible:
             modal, amodal = _masks_on_photo(scene, i)
             whole = tidy_hidden(given | modal, modal[None], self.config.min_hidden_width)[0]
@@ -476,13 +478,20 @@ class ScenePipeline(NestedPipeline):
         return reshaped
 
     def _paint_options(
-        self, prompts: list[Any], category_ids: list[Any], inpainter_kwargs: Any, filler: Any, generator: Any
+        self, prompt: Any, category_id: Any, inpainter_kwargs: Any, filler: Any, generator: Any
     ) -> dict[str, Any]:
-        """Arguments of the content pipeline that goes for one object."""
+        """Arguments of the content pipeline for one object, checked also where there is nothing to paint."""
+        content = self.content_pipeline
+        if filler is not None:
+            check_filler("filler", filler, model=content.model is not None, inpainter=content.inpainter is not None)
+        if prompt is not None:
+            _check_text("prompt", prompt)
+        if category_id is not None:
+            check_integer("category_id", category_id, 1)
         return {
-            "prompts": None if prompts[0] is None else prompts,
-            "category_ids": None if category_ids[0] is None else category_ids,
-            "inpainter_kwargs": inpainter_kwargs,
+            "prompts": None if prompt is None else [prompt],
+            "category_ids": None if category_id is None else [category_id],
+            "inpainter_kwargs": check_inpainter_kwargs(content.inpainter, inpainter_kwargs),
             "filler": filler,
             "generator": read_generator(generator),
         }
@@ -624,6 +633,11 @@ class ScenePipeline(NestedPipeline):
         # The probabilities are not needed, and would be the largest part of a dense output.
         taken["output_type"] = "compact"
         return self.mask_pipeline(Image.fromarray(photo), masks, occluder_masks=occluder_masks, **taken)
+
+
+def _check_text(name: str, value: Any) -> None:
+    if not isinstance(value, str):
+        raise TypeError(f"`{name}` must be a text, got {type(value).__name__}.")
 
 
 def _check_layer(scene: Any, i: Any, with_photo: bool) -> int:

@@ -190,3 +190,47 @@ def test_shapes_refused(pipeline, scene, arguments, error, message):
     given = {"scene": scene.insert(tile((1, 2, 3))), "i": 0, "mask": np.ones((60, 80), bool), **arguments}
     with pytest.raises(error, match=message):
         pipeline.reshape(given.pop("scene"), given.pop("i"), given.pop("mask"), **given)
+
+
+@pytest.mark.parametrize("place", [0, 1], ids=["with a hidden part", "without"])
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"filler": "x"}, ValueError),
+        ({"filler": 5}, ValueError),
+        ({"prompt": 5}, TypeError),
+        ({"category_id": "x"}, TypeError),
+        ({"category_id": 0}, ValueError),
+        ({"inpainter_kwargs": "x"}, TypeError),
+        ({"inpainter_kwargs": {"strength": 1}}, ValueError),
+        ({"generator": 5}, TypeError),
+    ],
+)
+def test_options_are_checked_also_where_nothing_is_painted(pipeline, scene, place, options, error):
+    (name,) = options
+    for call in (
+        lambda: pipeline.repaint(scene, place, **options),
+        lambda: pipeline.reshape(scene, place, scene.layer_mask(place), **options),
+    ):
+        with pytest.raises(error, match=f"^`{name}` "):
+            call()
+
+
+@pytest.mark.parametrize("mask", [None, 5, "x", np.zeros((3, 3), bool), np.full((3, 3), np.nan)])
+def test_reshape_names_its_mask(pipeline, scene, mask):
+    with pytest.raises((TypeError, ValueError), match="^`mask`"):
+        pipeline.reshape(scene, 0, mask)
+
+
+def test_flags_and_texts_are_no_others(pipeline, scene):
+    photo, masks = scene.render(), scene.layer_mask(0)
+    for call, name in [
+        (lambda: pipeline.reshape(scene, 0, masks, keep_visible="no"), "keep_visible"),
+        (lambda: pipeline(photo, masks, background_prompt=5), "background_prompt"),
+        (lambda: pipeline.content_pipeline.background(photo, masks, replace_rim="no"), "replace_rim"),
+        (lambda: pipeline.content_pipeline(photo, masks, masks, clean_seams="no"), "clean_seams"),
+        (lambda: ContentPipeline(filler="blend", erase_occluders="no"), "erase_occluders"),
+        (lambda: ScenePipeline(pipeline.mask_pipeline, pipeline.content_pipeline, shadows="no"), "shadows"),
+    ]:
+        with pytest.raises(TypeError, match=f"^`{name}` must be"):
+            call()
