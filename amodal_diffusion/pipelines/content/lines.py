@@ -47,6 +47,7 @@ class Line:
             goes from start to stop, before the hole and after it.
         unit: how far apart the colours of a profile lie, in pixels.
         open: it is seen on one side alone, before `start`, and counts the less the nearer to `stop`.
+        framed: likewise, but it goes on to the frame, and counts as much there.
 
     Example:
         >>> line = Line((0.0, 3.0), (4.0, 3.0), 0.5, np.zeros((2, 13, 3), np.float32))
@@ -60,6 +61,7 @@ class Line:
     profiles: npt.NDArray[np.float32]
     unit: float = 1.0
     open: bool = False
+    framed: bool = False
 
     __repr__ = short_repr
 
@@ -241,8 +243,8 @@ class _Edges:
             ]
             parts = [self._followed(side, there, hidden) for side in sides]
             framed = first == 0 or last == len(steps)  # it goes on to the frame
-            seen = parts
-            if framed and abs(along[0]) <= _LEVEL and last - first <= _MOST_FRAMED:
+            seen, once = parts, framed and abs(along[0]) <= _LEVEL and last - first <= _MOST_FRAMED
+            if once:
                 parts = [max(parts, key=len)] * 2
             contrast, alike = 0.0, False
             if min(map(len, parts)) >= (_LEAST_FRAMED if framed else _LEAST_LENGTH):
@@ -252,7 +254,9 @@ class _Edges:
                 shown = min(map(len, parts)) / _REACH * exact
                 begin, end = (_moved_to(place, finer, distance) for place in places[[first, last - 1]])
                 profiles = np.stack([self._profile(places[part], normal) for part in parts])
-                found.append(Line(begin, end, float(np.sqrt(contrast * shown)), profiles))
+                if once and first == 0:  # from where it is seen
+                    begin, end, profiles = end, begin, profiles[::-1, ::-1]
+                found.append(Line(begin, end, float(np.sqrt(contrast * shown)), profiles, framed=once))
                 continue
             ways = [(part, way) for part, way in zip(seen, (1, -1), strict=True) if len(part) >= _LEAST_OPEN]
             for part, way in ways:

@@ -316,7 +316,9 @@ def background_holes(
     for part in parts_apart(wider):
         rows, columns = where = search_window(part, usable)
         found = [line.moved(rows.start, columns.start) for line in photo_lines(photo[where], seen[where], part[where])]
-        doubtful = [line.open and edge_of_thing(line, things) for line in found]
+        doubtful = [
+            (line.open or (line.framed and things is not None)) and edge_of_thing(line, things) for line in found
+        ]
         if any(doubtful) and (things is None or not amid_things(usable, things, part)):
             found = [line for line, left_out in zip(found, doubtful, strict=True) if not left_out]
         lines += found
@@ -368,7 +370,7 @@ def amid_things(usable: BoolArray, things: BoolArray, hole: BoolArray) -> bool:
 
 
 def edge_of_thing(line: Line, things: BoolArray | None) -> bool:
-    """Whether what is seen of an open line may be the edge of a thing, which ends somewhere, and not of the ground.
+    """Whether what is seen of a line on one side may be the edge of a thing, which ends, and not of the ground.
 
     Args:
         line: in pixels of the photo.

@@ -125,6 +125,24 @@ def test_the_edge_of_a_thing_goes_on_amid_things_alone(amid):
     assert not turn.lines
 
 
+@pytest.mark.parametrize("left", [True, False])
+@pytest.mark.parametrize("shown", ["ground", "thing", "nobody knows"])
+def test_the_edge_of_a_thing_does_not_go_on_to_the_frame(left, shown):
+    """What is held into the photo is removed, and the rim of what was held is level where it was held."""
+    photo = np.full((100, 160, 3), 60, np.uint8)
+    photo[50:] = 180
+    hole, things = np.zeros((2, 100, 160), bool)
+    hole[20:90, 105:], things[50:60, :105] = True, shown == "thing"
+    if left:
+        photo, hole, things = (plane[:, ::-1].copy() for plane in (photo, hole, things))
+    [turn] = sources.background_holes(photo, [hole], None, None, 0, None if shown == "nobody knows" else things)
+    assert len(turn.lines) == (shown != "thing")
+    for line in turn.lines:
+        assert line.framed and not line.open and line.start[1] == pytest.approx(54 if left else 105, abs=2)
+        dark, light = line.profiles[:, [0, -1], 0].mean(0) if left else line.profiles[:, [-1, 0], 0].mean(0)
+        assert dark == pytest.approx(60 / 255, abs=0.02) and light == pytest.approx(180 / 255, abs=0.02)
+
+
 @pytest.mark.parametrize(("degrees", "found"), [(90, 1), (80, 1), (40, 0), (0, 0)])
 def test_where_a_hole_goes_on_to_the_frame_level_edges_do(degrees, found):
     image, away = two_sides(np.radians(degrees))
