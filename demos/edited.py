@@ -12,10 +12,10 @@ from amodal_diffusion.images import save_image
 
 REMOVED = "coffee"
 """What was hidden beneath shows: the inside of the cup."""
-MOVED, OFFSET = "cup", (34, -12)
-"""To the right and up, in pixels; what the saucer had hidden beneath shows."""
-SHOWN = ("saucer", "cup")
-"""Those whose whole pictures are drawn. The spoon's is left out: its mask takes the handle for a leaf."""
+MOVED, OFFSET = "cup", (-60, -10)
+"""To the left and up, in pixels; what the saucer and the spoon had hidden beneath shows."""
+SHOWN = ("saucer", "cup", "spoon")
+"""Those whose whole pictures are drawn."""
 
 _SQUARE = 12  # of the checkerboard, in pixels
 
@@ -38,6 +38,11 @@ def load_scene_pipeline(folder: str | Path, content_model: str | Path | None) ->
         ) from error
     pipe.set_progress_bar_config(disable=True)
     return pipe
+
+
+def give_shape(pipe: ScenePipeline, scene: Scene, name: str, mask: np.ndarray) -> Scene:
+    """With another whole mask (H, W) of an object, whose hidden part is painted anew."""
+    return pipe.reshape(scene, scene.index(name), mask, keep_visible=True)
 
 
 def edit(scene: Scene) -> Scene:

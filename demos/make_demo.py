@@ -1,8 +1,8 @@
 """Complete the objects of one photo and draw what was found: `make demo`, or `python demos/make_demo.py --help`.
 
-First all objects together, each of which can be hidden by the others; where ASBU is unsure of them; then one of them
-from the photo and its mask alone; and several shapes that it may have. At last the photo as layers in colour, one of
-them removed and one moved.
+First all objects together, each of which can be hidden by the others; where ASBU is unsure of them; several shapes that
+one of them may have; and one from the photo and its mask alone. At last the photo as layers in colour, one of them
+removed and one moved.
 
 The photo is scikit-image's coffee.png (CC0, by Rachel Michetti); the visible masks were drawn by hand.
 """
@@ -22,12 +22,13 @@ from amodal_diffusion.io import ObjectMasks, check_completion_output, coco_docum
 from amodal_diffusion.masks import mask_unions
 from amodal_diffusion.ordering import ancestors, order_pairs
 from amodal_diffusion.visualization import draw_order_graph, draw_overlay, draw_samples, draw_uncertainty
-from edited import draw_objects, edit, load_scene_pipeline, write_scene
+from edited import draw_objects, edit, give_shape, load_scene_pipeline, write_scene
 from woven import paint, woven
 
 HERE = Path(__file__).parent
-BESIDE = "spoon"
-"""It hides others, but its own whole mask is not shown: every network here joins the ends of its handle by a leaf."""
+ALONE = "spoon"
+"""It hides others, but is completed from the photo and its mask alone: told that the cup hides it, every network here
+joins the ends of its handle by a leaf as wide as what the cup leaves of it."""
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -54,13 +55,13 @@ def load(model: str | Path, **settings: Any) -> MaskPipeline:
 
 def complete_one_mask(
     model: str | Path, photo: Image.Image, mask: np.ndarray, name: str
-) -> tuple[Image.Image, Image.Image, float]:
-    """The mask that is given, what the pipeline makes of it, and the share of the object that is hidden."""
+) -> tuple[Image.Image, Image.Image, np.ndarray]:
+    """The mask that is given, what the pipeline makes of it, and the whole mask (H, W) bool."""
     out = load(model)(photo, mask)
     whole, occluder = out.amodal_masks[0], out.occluder_masks[0]
     given = draw_overlay(photo, mask, mask, names=[name])
     found = draw_overlay(photo, [mask, occluder], [whole, occluder], names=[name, "what hides it, as predicted"])
-    return given, found, float((whole & ~mask).sum() / max(1, whole.sum()))
+    return given, found, whole
 
 
 def show_uncertainty(model: str | Path, photo: Image.Image, masks: np.ndarray, shown: list[int]) -> Image.Image:
@@ -102,6 +103,11 @@ def side_by_side(pictures: list[Image.Image], width: int = 1600, gap: int = 24) 
     return strip.resize((width, round(strip.height * width / strip.width)), Image.Resampling.LANCZOS)
 
 
+def hidden_share(modal: np.ndarray, amodal: np.ndarray) -> float:
+    """The share of a whole mask (H, W) bool that is not visible."""
+    return float((amodal & ~modal).sum() / max(1, amodal.sum()))
+
+
 def main() -> int:
     args = parse_arguments()
     try:
@@ -114,7 +120,8 @@ def main() -> int:
     except ImportError as error:
         sys.exit(f"the demo needs the extra `demo` ({error})")
     photo, every = example.image, ObjectMasks(example.masks, names=example.names)
-    shown = [index for index, name in enumerate(every.names) if name != BESIDE]
+    single = every.names.index(ALONE)
+    shown = [index for index in range(len(every.names)) if index != single]
     objects = ObjectMasks(every.masks[shown], names=[every.names[index] for index in shown])
 
     found = load(args.model)(photo, every.masks)
@@ -132,13 +139,13 @@ def main() -> int:
     overlay = draw_overlay(photo, objects.masks, amodal_masks, names=objects.names)
     graph = draw_order_graph(order, names=objects.names, masks=objects.masks, image=photo)
     written = save_completion(args.output, document, amodal_masks, overlay=overlay, order_graph=graph)
-    given, alone, hidden_alone = complete_one_mask(args.one_mask_model, photo, objects.masks[0], objects.names[0])
+    given, alone, whole_alone = complete_one_mask(args.one_mask_model, photo, every.masks[single], ALONE)
     pictures = {
         "one_mask": alone,
         "uncertainty": show_uncertainty(args.uncertainty_model, photo, every.masks, shown),
         "samples": draw_several(args.samples_model, photo, every.masks, found.order),
     }
-    scene = scene_pipe(photo, every.masks, names=every.names)
+    scene = give_shape(scene_pipe, scene_pipe(photo, every.masks, names=every.names), ALONE, whole_alone)
     edited = edit(scene)
     pictures["whole_objects"] = draw_objects(scene)
     written += write_scene(edited, args.output)
@@ -161,11 +168,11 @@ def main() -> int:
             written.append(args.docs / f"{name}.jpg")
 
     for name, modal, amodal in zip(objects.names, objects.masks, amodal_masks, strict=True):
-        hidden = (amodal & ~modal).sum() / max(1, amodal.sum())
-        sys.stdout.write(f"{name}: {hidden:.0%} hidden\n")
+        sys.stdout.write(f"{name}: {hidden_share(modal, amodal):.0%} hidden\n")
     for front, behind in order_pairs(order):
         sys.stdout.write(f"{objects.names[front]} is in front of {objects.names[behind]}\n")
-    sys.stdout.write(f"{objects.names[0]} from the photo and its mask alone: {hidden_alone:.0%} hidden\n")
+    share = hidden_share(every.masks[single], whole_alone)
+    sys.stdout.write(f"{ALONE} from the photo and its mask alone: {share:.0%} hidden\n")
     sys.stdout.write("".join(f"wrote {path}\n" for path in written))
     return 0
 

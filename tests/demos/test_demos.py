@@ -118,8 +118,9 @@ def check_edited_scene(out, objects):
     np.testing.assert_array_equal(picture, scene.render(output_type="np"))
     assert [layer.name for layer in scene.layers] == ["saucer", "cup", "spoon"]
     assert [layer.at_home for layer in scene.layers] == [True, False, True]
-    cup = scene.layers[1]
-    assert (cup.transform - cup.origin).tolist() == [[0, 0, 34], [0, 0, -12]]
+    _, cup, spoon = scene.layers
+    assert spoon.amodal[spoon.modal].all()  # in a shape of its own
+    assert (cup.transform - cup.origin).tolist() == [[0, 0, -60], [0, 0, -10]]
     photo, coffee = skimage_data.coffee(), dict(zip(objects.names, objects.masks, strict=True))["coffee"]
     assert (picture != photo).any(axis=2)[coffee].mean() > 0.9
 
