@@ -13,7 +13,7 @@ from PIL import Image
 
 from amodal_diffusion import AmodalPipeline, Layer, MaskPipeline, Scene, ScenePipeline
 from page.segmenters import Segmenters
-from page.work.completed import canvas_masks, unlike
+from page.work.completed import canvas_masks, may_be_hidden, unlike
 from page.work.edits import current_scene, find_layer, with_scene
 from page.work.marks import draw_stroke
 from page.work.poses import with_pose
@@ -23,6 +23,8 @@ SCENE_FOLDER = "deocclusion"
 SAMPLES_FOLDER = "amodal-vae"
 PHOTO_FOLDER = "pcnet-m-photo"
 """The mask pipeline that sees the photo and all marked objects at once."""
+ALONE_FOLDER = "occamodal"
+"""The one that sees the photo and one object alone, and is not told what hides it."""
 
 
 @dataclass(frozen=True)
@@ -255,20 +257,26 @@ class Models:
         kept = unlike(out.samples[0])
         return out.samples[0][kept], out.sample_scores[0][kept]
 
-    def shape_by_photo(self, scene: Scene, index: int) -> np.ndarray | None:
-        """The shape (H, W) bool of one object of a scene as it was completed, by the network that sees the photo.
+    def shapes_by_photo(self, scene: Scene, index: int) -> list[tuple[str, np.ndarray]]:
+        """Shapes (H, W) bool of one object of a scene as it was completed, by the networks that see the photo.
 
-        What is in front of what stays as the scene has it. None where there is no such network.
+        Each with the words that say what it goes by: all objects, where what is in front of what stays as the scene has
+        it, and the object on its own. Those that are alike are left out, and those whose network is not there.
         """
-        if not self.has(PHOTO_FOLDER) or scene.photo is None:
-            return None
-        pipe = self.mask_pipeline(PHOTO_FOLDER)
-        modal, _ = canvas_masks(scene)
+        if scene.photo is None:
+            return []
+        photo, (modal, _) = Image.fromarray(scene.photo), canvas_masks(scene)
+        found = []
         with self._lock, torch.inference_mode():
-            out = pipe(
-                Image.fromarray(scene.photo), modal, order=scene.order, category_ids=[one.name for one in scene.layers]
-            )
-        return np.asarray(out.amodal_masks[index], dtype=bool)
+            if self.has(PHOTO_FOLDER):
+                names = [layer.name for layer in scene.layers]
+                out = self.mask_pipeline(PHOTO_FOLDER)(photo, modal, order=scene.order, category_ids=names)
+                found.append(("From the photo", np.asarray(out.amodal_masks[index], dtype=bool)))
+            if self.has(ALONE_FOLDER):
+                out = self.mask_pipeline(ALONE_FOLDER)(photo, modal[index])
+                whole = np.asarray(out.amodal_masks[0], dtype=bool) & may_be_hidden(scene, index)
+                found.append(("On its own", whole | modal[index]))
+        return [found[number] for number in unlike(np.array([shape for _, shape in found], dtype=bool))]
 
     def use_shape(
         self, session: Session, chosen: int | None, progress: Progress | None = None, pose: bool = False

@@ -132,13 +132,12 @@ class CompleteStep:
         modal, amodal = canvas_masks(session.completed)
         photo = session.completed.photo
         count = int(min(max(count, 2), 12))
-        seen = self.models.shape_by_photo(session.completed, index)
-        count -= seen is not None
+        seen = self.models.shapes_by_photo(session.completed, index)
+        count = max(1, count - len(seen))
         samples, fits = self.models.shapes(photo, modal[index], may_be_hidden(session.completed, index), count)
         words = _agreement(len(samples), count)
         said = [f"fits {100 * float(fit):.0f}%" for fit in fits]
-        if seen is not None:
-            samples, said = np.concatenate([seen[None], samples]), ["From the photo", *said]
+        samples, said = np.array([*(shape for _, shape in seen), *samples]), [*(by for by, _ in seen), *said]
         pictures = draw_shapes(photo, modal[index], amodal[index], samples, said)
         drawn = session.step(samples=samples, samples_of=number, shape=None)
         gallery = gr.Gallery(value=pictures, selected_index=None, visible=True)

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -83,7 +84,7 @@ def test_another_shape_takes_the_place_of_the_first(completed, models):
 
 
 def test_the_network_that_sees_the_photo_comes_first(completed, models, folder, tmp_path):
-    assert models.shape_by_photo(completed.completed, 0) is None  # there is none
+    assert models.shapes_by_photo(completed.completed, 0) == []  # there is none
     shutil.copytree(folder, tmp_path / "all")
     tiny_photo_pcnet().save_pretrained(tmp_path / "all" / "pcnet-m-photo")
     every = Models(tmp_path / "all")
@@ -91,7 +92,8 @@ def test_the_network_that_sees_the_photo_comes_first(completed, models, folder, 
     assert "Looks at the photo" in every.choices[0].label
     number = completed.completed.layers[0].id
     modal, _ = canvas_masks(completed.completed)
-    seen = every.shape_by_photo(completed.completed, 0)
+    [(by, seen)] = every.shapes_by_photo(completed.completed, 0)
+    assert by == "From the photo"
     assert seen.shape == modal[0].shape and (seen >= modal[0]).all()
     page = Page(every)
     page.build()
@@ -101,6 +103,30 @@ def test_the_network_that_sees_the_photo_comes_first(completed, models, folder, 
     assert len(drawn.samples) == len(words) == 4 and (drawn.samples[0] == seen).all()
     shipped = Models(ROOT / "pipelines")
     assert shipped.choices[0].key == shipped.usual == "pcnet-m-photo"
+
+
+def test_a_network_that_sees_the_object_alone_has_a_shape_of_its_own(completed, folder, tmp_path, monkeypatch):
+    shutil.copytree(folder, tmp_path / "all")
+    tiny_photo_pcnet().save_pretrained(tmp_path / "all" / "pcnet-m-photo")
+    shutil.copytree(folder / "pcnet-m", tmp_path / "all" / "occamodal")  # looked for, and not asked
+    every, scene, asked = Models(tmp_path / "all"), completed.completed, []
+    modal, _ = canvas_masks(scene)
+    hidden = may_be_hidden(scene, 0)
+    pipeline = every.mask_pipeline
+
+    def whole_photo(photo, masks):
+        asked.append(masks)
+        return SimpleNamespace(amodal_masks=np.ones((1, *masks.shape), bool))
+
+    monkeypatch.setattr(every, "mask_pipeline", lambda key: whole_photo if key == "occamodal" else pipeline(key))
+    (first, _), (second, shape) = every.shapes_by_photo(scene, 0)
+    assert (first, second) == ("From the photo", "On its own") and (asked[0] == modal[0]).all()
+    np.testing.assert_array_equal(shape, modal[0] | hidden)  # nowhere else than the scene has room for it
+    page = Page(every)
+    page.build()
+    *_, (drawn, _, gallery, *_) = page.complete.on_shapes(completed, scene.layers[0].id, 2)
+    words = [item["caption"] for item in gallery.value]
+    assert [word.split(",")[0].split(" ")[0] for word in words] == ["From", "On", "fits"] and len(drawn.samples) == 3
 
 
 def test_shapes_differ_where_the_object_may_be_hidden(completed, models):
