@@ -19,6 +19,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from .display import describe
 from .files import atomic_folder, check_path, check_replaced, read_json, write_text
 
 INDEX_NAME = "model_index.json"
@@ -338,9 +339,7 @@ def _what_else(folder: str) -> str:
 
 
 @contextmanager
-def pipeline_output(
-    folder: str | os.PathLike[str], components: Iterable[str], variant: str | None = None
-) -> Iterator[Path]:
+def pipeline_output(folder: str | os.PathLike[str], components: Iterable[str], variant: Any = None) -> Iterator[Path]:
     """A temporary folder for a pipeline, whose files take the place of an earlier one's when the block ends well.
 
     Args:
@@ -350,7 +349,7 @@ def pipeline_output(
         variant: of the weights that are written; those of others then stay.
 
     Raises:
-        TypeError, ValueError: `folder` is no path, or a file.
+        TypeError, ValueError: `folder` is no path, or a file; `variant` is none.
         FileExistsError: `folder` holds no pipeline and a file of such a name, such as another `pipeline.py`.
 
     Example:
@@ -363,6 +362,7 @@ def pipeline_output(
         ['model', 'notes.txt']
     """
     folder, names = check_path(folder, "save_directory"), [*components]
+    check_variant(variant)
     if folder.is_file():
         raise ValueError(f"`save_directory` must be a folder, but '{folder}' is a file.")
     is_pipeline = (folder / INDEX_NAME).is_file()
@@ -375,6 +375,25 @@ def pipeline_output(
             if (folder / name).is_dir():
                 shutil.copytree(folder / name, staged / name)
         yield staged
+
+
+def check_variant(variant: Any) -> str | None:
+    """`variant` where it can be a part of the names of weights, as "fp16", or None.
+
+    Raises:
+        TypeError, ValueError: otherwise, naming it.
+
+    Example:
+        >>> check_variant("fp16")
+        'fp16'
+    """
+    if variant is None:
+        return None
+    if not isinstance(variant, str):
+        raise TypeError(f"`variant` must be a text such as 'fp16', or None, got {describe(variant)}.")
+    if not re.fullmatch(r"[\w.+-]+", variant):
+        raise ValueError(f"`variant` must be of letters, digits and '_.+-', such as 'fp16', got {describe(variant)}.")
+    return variant
 
 
 def _is_pipeline_file(path: Path) -> bool:

@@ -4,7 +4,7 @@ import functools
 import inspect
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -21,6 +21,7 @@ from ..hub import (
     PIPELINE_FILE_NAME,
     PipelineFolder,
     check_model_index,
+    check_variant,
     find_pipeline_folder,
     pipeline_output,
     write_pipeline_file,
@@ -34,6 +35,8 @@ from .registry import find_pipeline
 # in cheap memory: larger batches are slower there, smaller ones too.
 _POSITIONS_CPU = 2 * 256**2
 _POSITIONS_ACCELERATOR = 64 * 256**2
+
+SAVE_OPTIONS = ("variant", "max_shard_size")
 
 # The index of the pipeline that is being loaded, so that it is read once.
 _INDEX: ContextVar[dict[str, Any] | None] = ContextVar("index", default=None)
@@ -129,6 +132,23 @@ def take_dtype(options: dict[str, Any]) -> torch.dtype | None:
     return chosen[0] if chosen else None
 
 
+def check_save_options(owner: str, given: Mapping[str, Any], options: Sequence[str]) -> None:
+    """Refuse what `save_pretrained` of the class `owner` does not take.
+
+    Raises:
+        TypeError: naming it, and the `options`.
+
+    Example:
+        >>> check_save_options("AmodalVAEPipeline", {"shard": 1}, ["variant"])
+        Traceback (most recent call last):
+        TypeError: AmodalVAEPipeline.save_pretrained takes no `shard`; its options are variant.
+    """
+    unknown = next((name for name in given if name not in options), None)
+    if unknown is not None:
+        names = ", ".join(options)
+        raise TypeError(f"{owner}.save_pretrained takes no `{unknown}`; its options are {names}.")
+
+
 class SafePipeline(DiffusionPipeline):
     """Base class of the pipelines of this package: a folder of safetensors that loads here and by diffusers itself.
 
@@ -170,7 +190,7 @@ class SafePipeline(DiffusionPipeline):
 
         Raises:
             FileNotFoundError: where there is no such folder, or it holds no `model_index.json`.
-            TypeError: a `dtype` that is none.
+            TypeError: a `dtype` or `variant` that is none.
             ValueError: where the index is broken or of another pipeline, or `use_safetensors` is False.
             OSError: where the Hub does not give the files.
             ImportError: where the runtime is not installed.
@@ -193,6 +213,7 @@ class SafePipeline(DiffusionPipeline):
         if kwargs.pop("use_safetensors", None) is False:
             raise ValueError("`use_safetensors` must be True: pickled weights can run code when they are loaded.")
         runtime = check_runtime(kwargs.pop("runtime", "torch"))
+        check_variant(kwargs.get("variant"))
         for name in ("dtype", "torch_dtype"):
             if not isinstance(kwargs.get(name), torch.dtype | dict | None):  # of which diffusers makes float32
                 raise TypeError(f"`{name}` must be a torch.dtype, or a dictionary of them, got {kwargs[name]!r}.")
@@ -308,9 +329,12 @@ class SafePipeline(DiffusionPipeline):
 
         Raises:
             ValueError: where `safe_serialization` is False or `save_directory` is a file.
+            TypeError: an option that diffusers does not take, which it would pass over in silence.
         """
         if not safe_serialization:
             raise ValueError("`safe_serialization` must be True: pickled weights can run code when they are loaded.")
+        if not kwargs.get("push_to_hub"):
+            check_save_options(type(self).__name__, kwargs, (*SAVE_OPTIONS, "push_to_hub"))
         package = type(self).__module__.split(".")[0]
         module = package if package == __name__.split(".")[0] else type(self).__module__
         with pipeline_output(save_directory, self.components, kwargs.get("variant")) as staged:

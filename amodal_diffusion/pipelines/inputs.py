@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..crops import crop_masks
 from ..display import short_repr
@@ -451,6 +451,22 @@ def check_flag(name: str, value: Any) -> bool:
     if not isinstance(value, bool | np.bool_):
         raise TypeError(f"`{name}` must be True or False, got {value!r}.")
     return bool(value)
+
+
+def check_network(name: str, network: Any, *kinds: type[nn.Module]) -> Any:
+    """`network` where it is of one of the kinds, or compiled of one by `torch.compile`.
+
+    Raises:
+        TypeError: naming it otherwise, also where it is None.
+
+    Example:
+        >>> check_network("model", nn.Identity(), nn.Identity)
+        Identity()
+    """
+    if not isinstance(getattr(network, "_orig_mod", network), kinds):
+        given = "None" if network is None else type(network).__name__
+        raise TypeError(f"`{name}` must be of {' or '.join(kind.__name__ for kind in kinds)}, got {given}.")
+    return network
 
 
 def check_choice(name: str, value: Any, choices: Sequence[str]) -> str:

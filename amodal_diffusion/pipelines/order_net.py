@@ -14,7 +14,7 @@ from ..display import short_repr
 from ..images import image_to_tensor, normalize_images
 from ..models.order_net import OrderNet
 from .base import PipelineCallback, SafePipeline, check_callback, named_options
-from .inputs import MaskInputs, batches, check_choice, check_flag, check_number, read_scenes
+from .inputs import MaskInputs, batches, check_choice, check_flag, check_network, check_number, read_scenes
 from .registry import register_pipeline
 
 
@@ -72,7 +72,7 @@ class OrderNetPipeline(SafePipeline):
 
     def __init__(self, model: OrderNet, *, enlarge_box: float = 2.0, crop: str = "nearest") -> None:
         super().__init__()
-        self.register_modules(model=model)
+        self.register_modules(model=check_network("model", model, OrderNet))
         self.register_to_config(
             enlarge_box=check_number("enlarge_box", enlarge_box, 1, 100), crop=check_choice("crop", crop, CROP_RULES)
         )

@@ -22,6 +22,7 @@ from ..inputs import (
     batches,
     check_choice,
     check_integer,
+    check_network,
     check_number,
     rows_of,
     to_device,
@@ -172,7 +173,7 @@ class AmodalVAEPipeline(MaskPipeline):
         sample_temperature: float = 1.0,
     ) -> None:
         super().__init__()
-        self.register_modules(model=model)
+        self.register_modules(model=check_network("model", model, AmodalVAE))
         self.register_to_config(
             mask_threshold=check_number("mask_threshold", mask_threshold, 0, 1),
             rim_width=None if rim_width is None else check_integer("rim_width", rim_width, 0),

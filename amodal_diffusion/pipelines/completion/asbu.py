@@ -12,7 +12,7 @@ from ...masks import BoolArray
 from ...models.asbu import OCCLUDER_INPUTS, ASBUPredictor, occluder_plane
 from ...ordering import reachable
 from ..base import PipelineCallback
-from ..inputs import check_choice, check_integer
+from ..inputs import check_choice, check_integer, check_network
 from ..output import AmodalPipelineOutput
 from ..registry import register_pipeline
 from .dual_completion import DualCompletionPipeline
@@ -92,7 +92,7 @@ class ASBUPipeline(DualCompletionPipeline):
         order_rule: str = "count",
     ) -> None:
         super().__init__()
-        self.register_modules(model=model)
+        self.register_modules(model=check_network("model", model, ASBUPredictor))
         if check_integer("boundary_size", boundary_size, 1) % 2 == 0:
             raise ValueError(f"`boundary_size` must be odd, got {boundary_size}.")
         self.register_to_config(

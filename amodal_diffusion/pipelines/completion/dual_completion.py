@@ -15,7 +15,17 @@ from ...crops import CROP_RULES, crop_masks
 from ...display import short_repr
 from ...masks import BoolArray, dilate
 from ...ordering import occlusion_evidence, order_from_increments
-from ..inputs import MaskInputs, PackedUnions, SceneMasks, batches, check_choice, check_integer, check_number, to_device
+from ..inputs import (
+    MaskInputs,
+    PackedUnions,
+    SceneMasks,
+    batches,
+    check_choice,
+    check_flag,
+    check_integer,
+    check_number,
+    to_device,
+)
 from .mask_pipeline import MaskCall, MaskPipeline, ObjectPatches, ScenePrediction, check_crop
 from .thresholds import check_calibration, check_mask_threshold
 
@@ -137,10 +147,10 @@ class DualCompletionPipeline(MaskPipeline):
             **check_calibration(settings["calibration_slope"], settings["calibration_offset"]),
             **check_crop("nearest", settings["enlarge_box"], settings["paste"]),
             "crop": crop,
-            "keep_modal": bool(settings["keep_modal"]),
+            "keep_modal": check_flag("keep_modal", settings["keep_modal"]),
             "occluder_rule": check_choice("occluder_rule", settings["occluder_rule"], self.occluder_rules),
-            "confine_to_occluders": bool(settings["confine_to_occluders"]),
-            "test_time_flip": bool(settings["test_time_flip"]),
+            "confine_to_occluders": check_flag("confine_to_occluders", settings["confine_to_occluders"]),
+            "test_time_flip": check_flag("test_time_flip", settings["test_time_flip"]),
             "order_rule": check_choice("order_rule", settings["order_rule"], ORDER_RULES),
         }
 
@@ -150,7 +160,7 @@ class DualCompletionPipeline(MaskPipeline):
         """The options that both pipelines take."""
         rule = self.config.occluder_rule if options["occluder_rule"] is None else options["occluder_rule"]
         return {
-            "return_order": bool(options["return_order"]),
+            "return_order": check_flag("return_order", options["return_order"]),
             "occluder_rule": check_choice("occluder_rule", rule, self.occluder_rules),
             "eraser_dilation": check_integer("eraser_dilation", options["eraser_dilation"], 0),
             "order_threshold": self._threshold("order_threshold", options["order_threshold"]),

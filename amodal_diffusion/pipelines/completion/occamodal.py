@@ -13,7 +13,7 @@ from ...crops import crop_masks
 from ...masks import occlusion_boundary
 from ...models.occamodal_predictor import OccAmodalPredictor
 from ..base import PipelineCallback
-from ..inputs import MaskInputs, batches, check_integer, check_number
+from ..inputs import MaskInputs, batches, check_flag, check_integer, check_network, check_number
 from ..output import AmodalPipelineOutput
 from ..registry import register_pipeline
 from .mask_pipeline import (
@@ -113,10 +113,10 @@ class OccAmodalPipeline(MaskPipeline):
             occluder_threshold=check_number("occluder_threshold", occluder_threshold, 0, 1),
             mask_threshold=check_mask_threshold(mask_threshold),
             **check_crop(crop, enlarge_box, paste),
-            keep_modal=bool(keep_modal),
-            confine_to_occluders=bool(confine_to_occluders),
+            keep_modal=check_flag("keep_modal", keep_modal),
+            confine_to_occluders=check_flag("confine_to_occluders", confine_to_occluders),
             rim_width=None if rim_width is None else check_integer("rim_width", rim_width, 0),
-            test_time_flip=bool(test_time_flip),
+            test_time_flip=check_flag("test_time_flip", test_time_flip),
         )
 
     @mask_call
@@ -291,16 +291,17 @@ class OccAmodalPipeline(MaskPipeline):
 
 
 def _check_networks(occluder_predictor: OccAmodalPredictor, amodal_predictor: OccAmodalPredictor | None) -> None:
-    for name, network, planes in (
-        ("occluder_predictor", occluder_predictor, 1),
-        ("amodal_predictor", amodal_predictor, 2),
-    ):
-        if network is not None and (network.config.mask_channels != planes or network.config.out_channels != 2):
+    given = [("occluder_predictor", occluder_predictor, 1)]
+    if amodal_predictor is not None:
+        given.append(("amodal_predictor", amodal_predictor, 2))
+    for name, network, planes in given:
+        check_network(name, network, OccAmodalPredictor)
+        if network.config.mask_channels != planes or network.config.out_channels != 2:
             raise ValueError(
                 f"`{name}` must have {planes} mask plane(s) in and 2 logits out, "
                 f"got {network.config.mask_channels} and {network.config.out_channels}."
             )
-        if network is not None and not network.sees_image:
+        if not network.sees_image:
             raise ValueError(f"`{name}` must look at the photo: its `image_feature_stages` must not be ().")
     if amodal_predictor is not None and amodal_predictor.config.sample_size != occluder_predictor.config.sample_size:
         raise ValueError(

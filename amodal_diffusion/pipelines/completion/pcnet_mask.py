@@ -11,6 +11,7 @@ from ...masks import BoolArray
 from ...models.pcnet_mask import PCNetMask
 from ...ordering import ancestors
 from ..base import PipelineCallback
+from ..inputs import check_network
 from ..output import AmodalPipelineOutput
 from ..registry import register_pipeline
 from .dual_completion import DualCompletionPipeline
@@ -81,7 +82,7 @@ class PCNetMaskPipeline(DualCompletionPipeline):
         order_rule: str = "count",
     ) -> None:
         super().__init__()
-        self.register_modules(model=model)
+        self.register_modules(model=check_network("model", model, PCNetMask))
         self.register_to_config(
             **self.check_settings(
                 order_threshold=order_threshold,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...crops import crop_masks
 from ...display import short_repr
@@ -17,7 +17,16 @@ from ...models.order_net import OrderNet
 from ...models.pcnet_mask import PCNetMask, PhotoPCNetMask
 from ...ordering import ancestors, occlusion_evidence, order_from_increments
 from ..base import PipelineCallback
-from ..inputs import MaskInputs, PackedUnions, SceneMasks, batches, check_integer, check_number
+from ..inputs import (
+    MaskInputs,
+    PackedUnions,
+    SceneMasks,
+    batches,
+    check_flag,
+    check_integer,
+    check_network,
+    check_number,
+)
 from ..order_net import OrderNetPipeline
 from ..output import AmodalPipelineOutput
 from ..registry import register_pipeline
@@ -187,8 +196,10 @@ class PhotoPCNetMaskPipeline(MaskPipeline):
         test_time_flip: bool = False,
     ) -> None:
         super().__init__()
+        check_network("model", model, PhotoPCNetMask)
         _check_order_model(model, order_model)
-        _check_sees_masks_alone("mask_model", mask_model)
+        if mask_model is not None:
+            _check_sees_masks_alone("mask_model", mask_model, PCNetMask)
         self.register_modules(model=model, order_model=order_model, mask_model=mask_model)
         if passes not in (1, 2):
             raise ValueError(f"`passes` must be 1 or 2, got {passes!r}.")
@@ -200,12 +211,12 @@ class PhotoPCNetMaskPipeline(MaskPipeline):
             else check_mask_threshold(alone_threshold, "alone_threshold"),
             **check_calibration(calibration_slope, calibration_offset),
             **check_crop(crop, enlarge_box, paste),
-            keep_modal=bool(keep_modal),
+            keep_modal=check_flag("keep_modal", keep_modal),
             occluder_rule=_check_rule(occluder_rule),
             passes=passes,
             front_weight=check_number("front_weight", front_weight, 0, 10),
             rim_width=check_integer("rim_width", rim_width, 0),
-            test_time_flip=bool(test_time_flip),
+            test_time_flip=check_flag("test_time_flip", test_time_flip),
         )
 
     @mask_call
@@ -301,7 +312,7 @@ class PhotoPCNetMaskPipeline(MaskPipeline):
         """The checked options."""
         rule = options["occluder_rule"]
         return {
-            "return_order": bool(options["return_order"]),
+            "return_order": check_flag("return_order", options["return_order"]),
             "occluder_rule": self.config.occluder_rule if rule is None else _check_rule(rule),
             "eraser_dilation": check_integer("eraser_dilation", options["eraser_dilation"], 0),
             "order_threshold": self._threshold("order_threshold", options["order_threshold"]),
@@ -477,7 +488,7 @@ class PhotoPCNetMaskPipeline(MaskPipeline):
         if self.order_model is None or not any(wanted):
             return [None] * len(wanted)
         call = self._as_stage(call, "pairs")
-        if isinstance(self.order_model, OrderNet):
+        if isinstance(getattr(self.order_model, "_orig_mod", self.order_model), OrderNet):
             pairwise = OrderNetPipeline(self.order_model)
             pairwise.set_progress_bar_config(**getattr(self, "_progress_bar_config", {}))
             return [
@@ -579,9 +590,9 @@ class PhotoPCNetMaskPipeline(MaskPipeline):
 def _check_order_model(model: PhotoPCNetMask, order_model: PCNetMask | OrderNet | None) -> None:
     if order_model is None:
         return
-    _check_sees_masks_alone("order_model", order_model)
+    _check_sees_masks_alone("order_model", order_model, PCNetMask, OrderNet)
     config = order_model.config
-    if isinstance(order_model, OrderNet):
+    if isinstance(getattr(order_model, "_orig_mod", order_model), OrderNet):  # of torch.compile
         if config.answer != "occlusion":
             raise ValueError("`order_model` must answer occlusion, and this OrderNet tells who is closer.")
         return
@@ -590,8 +601,9 @@ def _check_order_model(model: PhotoPCNetMask, order_model: PCNetMask | OrderNet 
         raise ValueError(f"`order_model` must have the `sample_size` of `model`, {size}, got {config.sample_size}.")
 
 
-def _check_sees_masks_alone(name: str, network: PCNetMask | OrderNet | None) -> None:
-    if network is not None and (network.config.use_rgb or network.config.get("class_conditioned")):
+def _check_sees_masks_alone(name: str, network: PCNetMask | OrderNet, *kinds: type[nn.Module]) -> None:
+    check_network(name, network, *kinds)
+    if network.config.use_rgb or network.config.get("class_conditioned"):
         raise ValueError(f"`{name}` must see masks alone, without `use_rgb` and `class_conditioned`.")
 
 

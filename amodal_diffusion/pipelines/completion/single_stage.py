@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ...models.occamodal_predictor import OccAmodalPredictor
 from ..base import PipelineCallback
-from ..inputs import batches
+from ..inputs import batches, check_flag, check_network
 from ..output import AmodalPipelineOutput
 from ..registry import register_pipeline
 from .mask_pipeline import MaskCall, MaskPipeline, ObjectPatches, ScenePrediction, check_crop, mask_call
@@ -65,6 +65,7 @@ class SingleStagePipeline(MaskPipeline):
         test_time_flip: bool = False,
     ) -> None:
         super().__init__()
+        check_network("model", model, OccAmodalPredictor)
         planes, logits = model.config.mask_channels, model.config.out_channels
         if (planes, logits) != (1, 2):
             raise ValueError(f"`model` must have 1 mask plane in and 2 logits out, got {planes} and {logits}.")
@@ -72,8 +73,8 @@ class SingleStagePipeline(MaskPipeline):
         self.register_to_config(
             mask_threshold=check_mask_threshold(mask_threshold),
             **check_crop(crop, enlarge_box, paste),
-            keep_modal=bool(keep_modal),
-            test_time_flip=bool(test_time_flip),
+            keep_modal=check_flag("keep_modal", keep_modal),
+            test_time_flip=check_flag("test_time_flip", test_time_flip),
         )
 
     @mask_call

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ...hub import INDEX_NAME, check_hub_id
 from ...models.pcnet_content import PCNetContent
+from ..inputs import check_network
 
 # What this package decides itself in a call of an inpainting pipeline.
 _OWN_ARGUMENTS = (
@@ -113,9 +114,7 @@ def read_components(model: Any, inpainter: Any, inpainter_id: Any) -> tuple[Any,
             f"given, got {'neither' if model is None else 'both'}."
         )
     if inpainter is None:
-        if not isinstance(getattr(model, "_orig_mod", model), PCNetContent):  # of torch.compile
-            raise TypeError(f"`model` must be a PCNetContent, got {type(model).__name__}.")
-        return model, None, None
+        return check_network("model", model, PCNetContent), None, None
     if isinstance(inpainter, str | os.PathLike):
         return None, load_inpainter(inpainter), inpainter_id
     return None, check_inpainter(inpainter), inpainter_id

@@ -25,7 +25,7 @@ from ...models.photo.thing_net import ThingNet, photo_for_things
 from ...models.pull_push import pull_push
 from ..base import PipelineCallback, check_callback, named_options, take_dtype
 from ..contexts import spread
-from ..inputs import batches, check_choice, check_flag, check_integer, check_number, to_device, to_numpy
+from ..inputs import batches, check_choice, check_flag, check_integer, check_network, check_number, to_device, to_numpy
 from ..nested import NestedPipeline
 from ..registry import register_pipeline
 from .cutouts import paste_hidden, paste_window, patch_colours, postprocess, to_pixels, to_planes, visible_tile
@@ -183,8 +183,8 @@ class ContentPipeline(NestedPipeline):
             check_filler("filler", filler, model=model is not None, inpainter=inpainter is not None)
         if check_choice("blend_prior", blend_prior, ("smooth", "network")) == "network" and model is inpainter:
             raise ValueError("`blend_prior` 'network' needs a `model` or an `inpainter`.")
-        if thing_model is not None and not isinstance(getattr(thing_model, "_orig_mod", thing_model), ThingNet):
-            raise TypeError(f"`thing_model` must be a ThingNet, got {type(thing_model).__name__}.")
+        if thing_model is not None:
+            check_network("thing_model", thing_model, ThingNet)
         self.register_modules(model=model, inpainter=inpainter, thing_model=thing_model)
         self.register_to_config(
             inpainter_id=inpainter_id,

@@ -17,7 +17,7 @@ from ...masks import BoolArray, TileStack, mask_boxes, mask_unions, to_mask_stac
 from ...ordering import ancestors, check_order, order_from_masks
 from ...runtimes import check_runtime
 from ...scene import Layer, Scene
-from ..base import PipelineCallback, named_options
+from ..base import SAVE_OPTIONS, PipelineCallback, check_save_options, named_options
 from ..completion.mask_pipeline import MaskPipeline
 from ..content.fillers import check_filler, read_fillers
 from ..content.inpainting import check_inpainter_kwargs, split_generators
@@ -156,11 +156,13 @@ class ScenePipeline(NestedPipeline):
 
         Raises:
             ValueError: where `safe_serialization` is False or `save_directory` is a file.
+            TypeError: another keyword.
         """
         if not safe_serialization:
             raise ValueError("`safe_serialization` must be True: pickled weights can run code when they are loaded.")
         if kwargs.pop("push_to_hub", False):
             raise ValueError("`push_to_hub` is no argument here: call the method `push_to_hub(repo_id)`.")
+        check_save_options(type(self).__name__, kwargs, SAVE_OPTIONS)
         components = {name: getattr(self, name) for name in COMPONENTS}
         settings = {name: self.config[name] for name in SETTINGS}
         save_scene_pipeline(save_directory, type(self).__name__, components, settings, **kwargs)

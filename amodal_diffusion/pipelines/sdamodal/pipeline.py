@@ -23,7 +23,7 @@ from ..completion.mask_pipeline import (
     mask_call,
 )
 from ..completion.thresholds import check_mask_threshold
-from ..inputs import MaskInputs, batches, check_choice, check_integer
+from ..inputs import MaskInputs, batches, check_choice, check_flag, check_integer, check_network
 from ..output import AmodalPipelineOutput
 from ..registry import register_pipeline
 from .components import COMPONENTS, components_of, load_components
@@ -114,6 +114,7 @@ class SDAmodalPipeline(MaskPipeline):
         draw_batch_size: int | None = None,
     ) -> None:
         super().__init__()
+        check_network("decoder", decoder, SDAmodalDecoder)
         if decoder.config.out_channels != 2:
             raise ValueError(f"`decoder` must give 2 logits (background, object), got {decoder.config.out_channels}.")
         self.register_modules(
@@ -131,7 +132,7 @@ class SDAmodalPipeline(MaskPipeline):
             mask_threshold=check_mask_threshold(mask_threshold),
             **check_crop(crop, enlarge_box, paste),
             feature_crop=check_choice("feature_crop", feature_crop, FEATURE_CROPS),
-            keep_modal=bool(keep_modal),
+            keep_modal=check_flag("keep_modal", keep_modal),
             stable_diffusion=stable_diffusion,
             time_step=check_integer("time_step", time_step, 0),
             num_draws=check_integer("num_draws", num_draws, 1),
@@ -423,7 +424,9 @@ class SDAmodalPipeline(MaskPipeline):
             if value is not None and given and all(found is not None for found in given):
                 raise ValueError(f"`{name}` has no influence on given `features`; pass it to `encode_image`.")
         draws = self.config.num_draws if num_draws is None else check_integer("num_draws", num_draws, 1)
-        if return_uncertainty and any(getattr(found, "num_draws", draws) < 2 for found in given):
+        if check_flag("return_uncertainty", return_uncertainty) and any(
+            getattr(found, "num_draws", draws) < 2 for found in given
+        ):
             raise ValueError(
                 "`return_uncertainty` needs two draws at least: `num_draws` of 2 or more, or `features` made with "
                 "`encode_image(..., keep_draws=True)`."
@@ -480,7 +483,7 @@ class SDAmodalPipeline(MaskPipeline):
         where = crops.scenes[index]
         modal, boxes = crops.modal[where], crops.boxes[where]
         rows = modal.any(dim=2).any(dim=1).nonzero()[:, 0]  # [K]
-        spread = bool(call.options["return_uncertainty"])
+        spread = call.options["return_uncertainty"]
         channels = torch.empty(len(rows), 2 if spread else 1, *modal.shape[1:], device=modal.device)
         if features is None:  # no object is visible
             return ScenePrediction(rows, channels)

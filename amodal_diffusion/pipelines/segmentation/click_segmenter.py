@@ -12,7 +12,7 @@ from ...images import image_to_tensor, normalize_images
 from ...masks import BoolArray, mask_boxes
 from ...models.photo.click_segmenter import CLICK_RADIUS, PLANES, ClickSegmenter, draw_click
 from ..base import SafePipeline, named_options
-from ..inputs import check_integer, check_number, to_numpy
+from ..inputs import check_flag, check_integer, check_network, check_number, to_numpy
 from ..registry import register_pipeline
 from .interactive import InteractiveSegmenter, PhotoEmbedding, Prompt, keep_pointed_at, pixels_of
 
@@ -62,13 +62,13 @@ class ClickSegmenterPipeline(SafePipeline, InteractiveSegmenter):
         keep_pointed_at: bool = True,
     ) -> None:
         super().__init__()
-        self.register_modules(model=model)
+        self.register_modules(model=check_network("model", model, ClickSegmenter))
         self.register_to_config(
             side=check_integer("side", side, _CELL),
             crop_side=check_integer("crop_side", crop_side, 0),
             crop_margin=check_number("crop_margin", crop_margin, 1, 10),
             crop_below=check_number("crop_below", crop_below, 0, 10),
-            keep_pointed_at=bool(keep_pointed_at),
+            keep_pointed_at=check_flag("keep_pointed_at", keep_pointed_at),
         )
         self.model.eval()
 

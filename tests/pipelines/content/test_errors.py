@@ -86,7 +86,7 @@ WRONG_SETTINGS = {
     "inpainter_id": ({"inpainter_id": 3}, TypeError, "`inpainter_id` must be a Hub id or the path of a folder, got 3"),
     "neither": ({"model": None}, ValueError, "Exactly one of `model` .* got neither"),
     "both": ({"inpainter": "a/b"}, ValueError, "Exactly one of `model` .* got both"),
-    "model": ({"model": torch.nn.Linear(1, 1)}, TypeError, "`model` must be a PCNetContent, got Linear"),
+    "model": ({"model": torch.nn.Linear(1, 1)}, TypeError, "`model` must be of PCNetContent, got Linear"),
 }
 
 

@@ -162,7 +162,7 @@ def test_is_saved_loaded_moved_and_refused(tmp_path):
         part.save_pretrained(tmp_path / type(part.inpainter).__name__, variant="fp16")
         again = ContentPipeline.from_pretrained(tmp_path / type(part.inpainter).__name__, variant="fp16")
         assert (again.thing_model is None, again.model is None) == (False, part.model is None)
-    with pytest.raises(TypeError, match="`thing_model` must be a ThingNet, got PCNetContent"):
+    with pytest.raises(TypeError, match="`thing_model` must be of ThingNet, got PCNetContent"):
         ContentPipeline(filler="auto", thing_model=pipe.model)
 
 
