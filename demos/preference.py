@@ -24,10 +24,11 @@ from amodal_diffusion.data.reviews import review_keys
 from amodal_diffusion.evaluation import PipelineMethod, TrueBoxMethod, load_methods, make_sample
 from amodal_diffusion.images import load_image, save_image
 from amodal_diffusion.masks import mask_boxes
-from asking import encoded, outlines_of
+from asking import encoded, outlines_of, read_choice, read_text
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 TRUTH = "truth"
+SIDES = ("left", "right")
 
 
 class Study:
@@ -51,14 +52,14 @@ class Study:
         """PNG of the pixels alone, so that no file tells where it is from."""
         if name not in self.file.names:
             raise ValueError(f"no pair is named {name!r}")
-        result = self.file.sides(person, name)[("left", "right").index(side)]
+        result = self.file.sides(person, name)[SIDES.index(side)]
         return encoded(load_image(self.folders[result] / name), "PNG")
 
     def answer(self, person, name, side):
         """Keep which side a person prefers, "left", "right" or "none"."""
         choice = side
         if side != "none":
-            choice = self.file.sides(person, name)[("left", "right").index(side)]
+            choice = self.file.sides(person, name)[SIDES.index(side)]
         self.file.answer(name, person, choice)
 
 
@@ -66,18 +67,20 @@ def make_server(study, host="127.0.0.1", port=0):
     """A server that is bound and not started; port 0 takes a free one."""
 
     def state(content):
-        return study.state(str(content["person"]))
+        return study.state(read_text(content, "person"))
 
     def answer(content):
-        study.answer(str(content["person"]), str(content["name"]), str(content["side"]))
+        side = read_choice(content, "side", (*SIDES, "none"))
+        study.answer(read_text(content, "person"), read_text(content, "name"), side)
         return state(content)
 
     def undo(content):
-        study.file.undo(str(content["person"]))
+        study.file.undo(read_text(content, "person"))
         return state(content)
 
     def picture(query):
-        return study.picture(query["person"], query["name"], query["side"]), "image/png"
+        side = read_choice(query, "side", SIDES)
+        return study.picture(read_text(query, "person"), read_text(query, "name"), side), "image/png"
 
     gets = {"/next": state, "/picture": picture}
     return asking.make_server("preference.html", gets, {"/answer": answer, "/undo": undo}, host, port)

@@ -18,8 +18,9 @@ from PIL import Image
 import asking
 from amodal_diffusion.data import load_amodal_dataset, record_masks
 from amodal_diffusion.data.reviews import ReviewFile, ReviewKey, agreement, review_keys
+from amodal_diffusion.display import describe
 from amodal_diffusion.images import load_image
-from asking import encoded, outlines_of
+from asking import encoded, outlines_of, read_choice, read_number, read_text
 
 _LOCK = threading.Lock()
 
@@ -35,6 +36,8 @@ class Review:
         self.row = lru_cache(maxsize=16)(self._row)
 
     def _row(self, image_id):
+        if image_id not in self.places:
+            raise ValueError(f"`image_id` must be that of a photo, got {describe(image_id)}")
         with _LOCK:  # an Arrow table is read by one thread at a time
             return self.dataset[self.places[image_id]]
 
@@ -60,6 +63,8 @@ class Review:
     def outlines(self, image_id, index):
         """Those of an object, see `outlines_of`."""
         modal, amodal = record_masks(self.row(image_id))
+        if index >= len(modal):
+            raise ValueError(f"`index` must be that of one of {len(modal)} objects, got {index}")
         return encoded(Image.fromarray(outlines_of(modal[index], amodal[index])), "PNG")
 
 
@@ -67,21 +72,25 @@ def make_server(review, host="127.0.0.1", port=0):
     """A server that is bound and not started; port 0 takes a free one."""
 
     def state(query):
-        return review.state(query["person"], int(query["round"]))
+        return review.state(read_text(query, "person"), read_number(query, "round"))
 
     def answer(content):
-        key = ReviewKey(str(content["image_id"]), int(content["index"]))
-        review.file.answer(key, int(content["round"]), str(content["person"]), content["accepted"] is True)
-        return state({**content, "person": str(content["person"])})
+        key = ReviewKey(read_text(content, "image_id"), read_number(content, "index"))
+        accepted = read_choice(content, "accepted", (True, False))
+        review.file.answer(key, read_number(content, "round"), read_text(content, "person"), accepted)
+        return state(content)
 
     def undo(content):
-        review.file.undo(str(content["person"]), int(content["round"]))
-        return state({**content, "person": str(content["person"])})
+        review.file.undo(read_text(content, "person"), read_number(content, "round"))
+        return state(content)
 
     gets = {
         "/next": state,
-        "/photo": lambda query: (review.photo(query["image_id"]), "image/jpeg"),
-        "/outlines": lambda query: (review.outlines(query["image_id"], int(query["index"])), "image/png"),
+        "/photo": lambda query: (review.photo(read_text(query, "image_id")), "image/jpeg"),
+        "/outlines": lambda query: (
+            review.outlines(read_text(query, "image_id"), read_number(query, "index")),
+            "image/png",
+        ),
     }
     return asking.make_server("review.html", gets, {"/answer": answer, "/undo": undo}, host, port)
 

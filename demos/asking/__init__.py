@@ -10,6 +10,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 
+from amodal_diffusion.display import describe
+
 FOLDER = Path(__file__).parent
 KINDS = {
     ".html": "text/html; charset=utf-8",
@@ -49,7 +51,13 @@ def make_server(page, gets, posts, host="127.0.0.1", port=0):
             # A page of another site can send a form, but not this type, without the browser asking us first.
             if self.headers.get_content_type() != "application/json":
                 raise ValueError("the content must be application/json")
-            content = json.loads(self.rfile.read(min(int(self.headers["Content-Length"]), LARGEST_CONTENT)))
+            length = self.headers["Content-Length"] or ""
+            if not (length.isascii() and length.isdecimal() and int(length[:9]) <= LARGEST_CONTENT):
+                raise ValueError(f"the content must have a Content-Length of at most {LARGEST_CONTENT}")
+            try:
+                content = json.loads(self.rfile.read(int(length)))
+            except (ValueError, RecursionError):
+                raise ValueError("the content must be JSON") from None
             if not isinstance(content, dict):
                 raise ValueError("the content must be a JSON object")
             return content
@@ -84,6 +92,34 @@ def make_server(page, gets, posts, host="127.0.0.1", port=0):
             pass
 
     return ThreadingHTTPServer((host, port), Handler)
+
+
+def read_text(content, name):
+    """A text that was sent; ValueError naming it where it is none, or is missing."""
+    value = content.get(name)
+    if not isinstance(value, str):
+        raise ValueError(f"`{name}` must be a text, got {describe(value)}")
+    if any("\ud800" <= letter <= "\udfff" for letter in value):  # halves of letters, which no file can hold
+        raise ValueError(f"`{name}` must be a text of whole letters, got {describe(value)}")
+    return value
+
+
+def read_number(content, name):
+    """A whole number from 0 that was sent, in a query as its digits; ValueError naming it otherwise."""
+    value = content.get(name)
+    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 10:
+        return int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(f"`{name}` must be a whole number from 0, got {describe(value)}")
+    return value
+
+
+def read_choice(content, name, choices):
+    """One of `choices` that was sent; ValueError naming it otherwise."""
+    value = content.get(name)
+    if not any(value is choice or (isinstance(value, str) and value == choice) for choice in choices):
+        raise ValueError(f"`{name}` must be one of {', '.join(map(json.dumps, choices))}, got {describe(value)}")
+    return value
 
 
 def serve(server, what):

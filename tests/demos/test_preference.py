@@ -1,7 +1,9 @@
 """The page of the user study: blind sides, answers that are kept, pictures of a data set."""
 
+import http.client
 import json
 import urllib.error
+import urllib.request
 from io import BytesIO
 
 import numpy as np
@@ -85,23 +87,51 @@ def test_people_share_the_pairs(folders, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("path", "content"),
+    ("path", "content", "named"),
     [
-        ("/answer", {"person": "ann", "name": "9.jpg", "side": "left"}),
-        ("/answer", {"person": "ann", "name": "0.png", "side": "up"}),
-        ("/answer", {"person": " ", "name": "0.png", "side": "left"}),
-        ("/answer", ["ann"]),
-        ("/undo", {}),
-        ("/picture?person=ann&name=../second/0.png&side=left", None),
-        ("/picture?person=ann&name=first%20alone.png&side=left", None),
-        ("/next?person=", None),
+        ("/answer", {"person": "ann", "name": "9.jpg", "side": "left"}, "`name`"),
+        ("/answer", {"person": "ann", "name": ["0.png"], "side": "left"}, "`name`"),
+        ("/answer", {"person": "ann", "name": "0.png", "side": "up"}, "`side`"),
+        ("/answer", {"person": "ann", "name": "0.png", "side": 1}, "`side`"),
+        ("/answer", {"person": " ", "name": "0.png", "side": "left"}, "`person`"),
+        ("/answer", {"person": {"ann": 1}, "name": "0.png", "side": "left"}, "`person`"),
+        ("/answer", {"person": None, "name": "0.png", "side": "left"}, "`person`"),
+        ("/answer", {"person": "\ud800", "name": "0.png", "side": "left"}, "`person`"),
+        ("/answer", ["ann"], "JSON object"),
+        ("/undo", {}, "`person`"),
+        ("/picture?person=ann&name=../second/0.png&side=left", None, "../second/0.png"),
+        ("/picture?person=ann&name=first%20alone.png&side=left", None, "first alone.png"),
+        ("/picture?person=ann&name=0.png&side=up", None, "`side`"),
+        ("/next?person=", None, "`person`"),
     ],
 )
-def test_what_is_wrong_is_refused(study, tmp_path, path, content):
+def test_what_is_wrong_is_refused_by_name(study, tmp_path, path, content, named):
     with serving(preference.make_server(study)) as url, pytest.raises(urllib.error.HTTPError) as caught:
         get(url + path) if content is None else post(url + path, content)
-    assert caught.value.code == 400 and "error" in json.loads(caught.value.read())
+    assert caught.value.code == 400 and named in json.loads(caught.value.read())["error"]
     assert not (tmp_path / "answers.jsonl").exists()
+
+
+@pytest.mark.parametrize("length", ["-1", "x", "", "65537", "9" * 5000, None])
+def test_content_of_no_known_length_is_not_waited_for(study, length):
+    with serving(preference.make_server(study)) as url:
+        connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=20)
+        connection.putrequest("POST", "/undo")
+        connection.putheader("Content-Type", "application/json")
+        if length is not None:
+            connection.putheader("Content-Length", length)
+        connection.endheaders()
+        answer = connection.getresponse()
+        assert answer.status == 400 and b"Content-Length" in answer.read()
+        connection.close()
+
+
+def test_json_of_too_many_levels_is_refused(study):
+    with serving(preference.make_server(study)) as url, pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(
+            urllib.request.Request(url + "/undo", b"[" * 30000, {"Content-Type": "application/json"}), timeout=20
+        )
+    assert caught.value.code == 400 and b"must be JSON" in caught.value.read()
 
 
 def test_texts_with_the_letters_of_nan_come_as_they_are():

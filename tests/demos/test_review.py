@@ -61,12 +61,42 @@ def test_pictures(server):
 
 @pytest.mark.parametrize(
     ("path", "code"),
-    [("/next?person=ann", 400), ("/next?person=&round=1", 400), ("/photo?image_id=9", 400), ("/other", 404)],
+    [
+        ("/next?person=ann", 400),
+        ("/next?person=&round=1", 400),
+        ("/photo?image_id=9", 400),
+        ("/outlines?image_id=0&index=-1", 400),
+        ("/outlines?image_id=0&index=1", 400),
+        ("/other", 404),
+    ],
 )
 def test_wrong_addresses(server, path, code):
     with pytest.raises(urllib.error.HTTPError) as caught:
         get(server + path)
     assert caught.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("accepted", "yes"),
+        ("accepted", 1),
+        ("accepted", None),
+        ("round", 1.7),
+        ("round", True),
+        ("index", -1),
+        ("index", "0.0"),
+        ("image_id", 0),
+        ("person", None),
+        ("person", ["ann"]),
+    ],
+)
+def test_answers_that_are_none_are_refused_by_name(server, tmp_path, name, value):
+    answer = {"person": "ann", "round": 1, "image_id": "0", "index": 0, "accepted": True}
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        post(server + "/answer", answer | {name: value})
+    assert caught.value.code == 400 and f"`{name}`" in json.loads(caught.value.read())["error"]
+    assert not (tmp_path / "reviews.jsonl").exists()
 
 
 def test_a_form_of_another_site_is_refused(server):
