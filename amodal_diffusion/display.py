@@ -50,7 +50,10 @@ def describe(value: Any) -> str:
     if isinstance(entries, list | tuple) and any(_is_large(entry) for entry in entries):
         kinds = {type(entry).__name__ for entry in entries if entry is not None}
         return f"[{len(entries)} x {' or '.join(sorted(kinds))}]"
-    return _SHORT.repr(value)
+    try:
+        return _SHORT.repr(value)
+    except ValueError:  # integers of thousands of digits, which Python does not write
+        return f"{type(value).__name__} of too many digits"
 
 
 def plain_name(name: str, limit: int = 255) -> str:

@@ -138,7 +138,7 @@ class Scene(Immutable):
             return found[0]
         known = [getattr(layer, key) for layer in self.layers]
         problem = "no layer has" if not found else f"layers {found} all have"
-        raise ValueError(f"`name_or_id`: {problem} the {key} {name_or_id!r}; there are {known}.")
+        raise ValueError(f"`name_or_id`: {problem} the {key} {describe(name_or_id)}; there are {known}.")
 
     def stacking(self) -> list[int]:
         """All layers back to front, as one list that agrees with the order as far as its cycles allow."""
@@ -316,6 +316,8 @@ class Scene(Immutable):
         if shape is None:
             return self
         colours = shape.smooth
+        if paint is not None and not callable(paint):
+            raise TypeError(f"`paint` must be a function or None, got {describe(paint)}.")
         if paint is not None and shape.new.any():
             colours = frozen_array("paint", paint(colours, shape.seen, shape.new), np.uint8, colours.shape)
         old, replaced, evidence = self.layers[i], self.replaced.copy(), self.evidence.copy()
@@ -470,9 +472,9 @@ class Scene(Immutable):
 
     def _check_index(self, name: str, index: Any) -> int:
         if isinstance(index, bool) or not isinstance(index, int | np.integer):
-            raise TypeError(f"`{name}` must be the index of a layer, got {index!r}.")
+            raise TypeError(f"`{name}` must be the index of a layer, got {describe(index)}.")
         if not 0 <= index < len(self):
-            raise IndexError(f"`{name}` must be the index of one of {len(self)} layers, got {index}.")
+            raise IndexError(f"`{name}` must be the index of one of {len(self)} layers, got {describe(index)}.")
         return int(index)
 
     def _with_layer(self, i: int, layer: Layer) -> Scene:
@@ -531,7 +533,7 @@ def _count(name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise TypeError(f"`{name}` must be an integer, got {describe(value)}.")
     if value < 0:
-        raise ValueError(f"`{name}` must be at least 0, got {value}.")
+        raise ValueError(f"`{name}` must be at least 0, got {describe(value)}.")
     return int(value)
 
 
@@ -560,8 +562,8 @@ def _refused(name: str, value: Any) -> Iterator[None]:
 
 
 def _check_point(point: Any) -> tuple[float, float]:
-    if not isinstance(point, Sequence | np.ndarray) or len(point) != 2:
-        raise ValueError(f"`about` must be a point (x, y), got {point!r}.")
+    if not isinstance(point, Sequence | np.ndarray) or np.ndim(point) == 0 or len(point) != 2:
+        raise ValueError(f"`about` must be a point (x, y), got {describe(point)}.")
     return _finite("about", point[0]), _finite("about", point[1])
 
 
@@ -580,4 +582,4 @@ def _as_output(picture: npt.NDArray[np.uint8], output_type: str) -> Any:
         return Image.fromarray(picture)
     if output_type == "pt":
         return torch.from_numpy(picture.transpose(2, 0, 1).copy())
-    raise ValueError(f"`output_type` must be 'np', 'pt' or 'pil', got {output_type!r}.")
+    raise ValueError(f"`output_type` must be 'np', 'pt' or 'pil', got {describe(output_type)}.")

@@ -3,10 +3,13 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageColor, ImageDraw, ImageFilter, ImageFont
+
+from ..display import describe
 
 Colour = tuple[int, int, int]
 BoolArray = npt.NDArray[np.bool_]
@@ -18,6 +21,7 @@ INK: Colour = (32, 36, 44)
 PAPER: Colour = (255, 255, 255)
 SUPERSAMPLING = 3
 _THUMBNAIL = 160
+_LARGEST = 16384  # pixels of a side, of which the drawing takes some gigabytes
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,7 @@ class Frame:
     @classmethod
     def for_photo(cls, photo_size: tuple[int, int], size: int | None) -> "Frame":
         longer = max(photo_size)
-        size = longer if size is None else size
+        size = longer if size is None else check_size(size)
         if size < 64:
             raise ValueError(f"size must be at least 64 pixels, got {size}")
         scale = size / longer
@@ -40,6 +44,51 @@ class Frame:
 
     def font(self, units: float) -> Font:
         return ImageFont.load_default(max(8.0, units * self.unit))
+
+
+def check_integer(name: str, value: Any) -> int:
+    """`value` where it is an integer; TypeError naming it otherwise."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"{name} must be an integer, got {describe(value)}")
+    return int(value)
+
+
+def check_size(size: Any) -> int:
+    """`size` where it is a number of pixels that a picture may have; TypeError or ValueError otherwise."""
+    if check_integer("size", size) > _LARGEST:
+        raise ValueError(f"size must be at most {_LARGEST} pixels, got {describe(size)}")
+    return int(size)
+
+
+def check_number(name: str, value: Any) -> float:
+    """`value` where it is a number, NaN and infinities among them; TypeError naming it otherwise."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        raise TypeError(f"{name} must be a number, got {describe(value)}")
+    try:
+        return float(value)
+    except OverflowError:  # an integer of hundreds of digits
+        return math.inf
+
+
+def check_alpha(alpha: Any) -> float:
+    """`alpha` where it is a share; TypeError or ValueError otherwise."""
+    if not 0 <= check_number("alpha", alpha) <= 1:
+        raise ValueError(f"alpha must be in [0, 1], got {describe(alpha)}")
+    return float(alpha)
+
+
+def check_flag(name: str, value: Any) -> bool:
+    """`value`, True or False of Python or numpy; TypeError naming it otherwise."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be True or False, got {describe(value)}")
+    return bool(value)
+
+
+def check_text(name: str, value: Any) -> str:
+    """`value` where it is a text; TypeError naming it otherwise."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a text, got {describe(value)}")
+    return value
 
 
 def signed_depth(mask: BoolArray, frame: Frame) -> tuple[Window, FloatArray]:
@@ -204,13 +253,13 @@ def draw_tags(picture: Image.Image, tags: Sequence[tuple[Tag, float, float]]) ->
 _OKABE_ITO = ("#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#F0E442", "#0072B2", "#D55E00")
 
 
-def check_names(names: Sequence[str] | None, count: int) -> list[str]:
-    """`names` as N strings, "" for none; ValueError for another number of them."""
+def check_names(names: Any, count: int) -> list[str]:
+    """`names` as N strings, "" for none; ValueError for another number of them, TypeError for what is no text."""
     if names is None:
         return [""] * count
-    if isinstance(names, str) or len(names) != count:
-        raise ValueError(f"names must be a sequence of {count} strings, one for each object, got {names!r}")
-    return [str(name) for name in names]
+    if isinstance(names, str) or not hasattr(names, "__len__") or len(names) != count:
+        raise ValueError(f"names must be a sequence of {count} strings, one for each object, got {describe(names)}")
+    return ["" if name is None else check_text("names", name) for name in names]
 
 
 def palette(n: int) -> list[Colour]:
@@ -227,7 +276,7 @@ def palette(n: int) -> list[Colour]:
     Raises:
         ValueError: `n` is negative.
     """
-    if n < 0:
+    if check_integer("n", n) < 0:
         raise ValueError(f"n must be at least 0, got {n}")
     colours = []
     for index in range(n):

@@ -7,7 +7,20 @@ from collections.abc import Mapping
 
 from PIL import Image, ImageDraw
 
-from ._drawing import INK, PAPER, SUPERSAMPLING, Font, Frame, mix, palette, scaled_font, text_width
+from ..display import describe
+from ._drawing import (
+    INK,
+    PAPER,
+    SUPERSAMPLING,
+    Font,
+    Frame,
+    check_number,
+    check_text,
+    mix,
+    palette,
+    scaled_font,
+    text_width,
+)
 
 _ROW, _TITLE, _GAP = 30, 56, 24  # heights in thousandths of the width
 _BAR = 0.66  # height of a bar in rows
@@ -32,11 +45,14 @@ def draw_bars(charts: Mapping[str, Mapping[str, float]], *, size: int = 1000) ->
         >>> picture.mode, picture.width
         ('RGB', 300)
     """
-    if not charts or not all(charts.values()):
+    if not charts or not isinstance(charts, Mapping) or not all(charts.values()):
         raise ValueError("`charts` must have at least one chart, and each at least one bar.")
     for title, values in charts.items():
+        if not isinstance(values, Mapping):
+            raise TypeError(f"chart {check_text('charts', title)!r} must be a dictionary, got {describe(values)}.")
         for name, value in values.items():
-            if not (math.isfinite(value) and value >= 0):
+            check_text(f"bar of {check_text('charts', title)!r}", name)
+            if not 0 <= check_number(f"bar {name!r} of {title!r}", value) < math.inf:
                 raise ValueError(f"bar {name!r} of {title!r} must be a number of at least 0, got {value}.")
     frame = Frame.for_photo((1, 1), size)
     unit = frame.unit * SUPERSAMPLING

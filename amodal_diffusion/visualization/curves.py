@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 from PIL import Image, ImageDraw
 
-from ..display import short_repr
-from ._drawing import INK, PAPER, SUPERSAMPLING, Frame, mix, palette, scaled_font, text_width
+from ..display import describe, short_repr
+from ._drawing import INK, PAPER, SUPERSAMPLING, Frame, check_number, check_text, mix, palette, scaled_font, text_width
 
 _BAR = 0.6  # half the width of a bar, in units of the axis
 _MARKS = ("disc", "square", "diamond", "triangle")
@@ -38,6 +38,10 @@ class Curve:
     __repr__ = short_repr
 
     def __post_init__(self) -> None:
+        check_text("name of a curve", self.name)
+        for name in ("x", "y", "intervals"):
+            if not hasattr(getattr(self, name), "__len__"):
+                raise TypeError(f"curve {self.name!r}: `{name}` must be a list, got {describe(getattr(self, name))}")
         if len(self.x) != len(self.y) or len(self.intervals) not in (0, len(self.x)):
             raise ValueError(
                 f"curve {self.name!r} must have as many values and intervals as positions, got {len(self.x)} "
@@ -65,9 +69,10 @@ def draw_curves(curves: Sequence[Curve], *, x_label: str, y_label: str, size: in
         >>> picture.mode, picture.width
         ('RGB', 300)
     """
+    check_text("x_label", x_label), check_text("y_label", y_label)
     for curve in curves:
         for number in (*curve.x, *curve.y):
-            if not 0 <= number <= 100:
+            if not 0 <= check_number(f"curve {curve.name!r}", number) <= 100:
                 raise ValueError(f"curve {curve.name!r} must lie between 0 and 100, got {number}")
     frame = Frame.for_photo((3, 2), size)
     plot = _Plot(frame)

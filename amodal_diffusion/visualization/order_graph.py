@@ -20,7 +20,9 @@ from ._drawing import (
     Frame,
     Tag,
     blend,
+    check_flag,
     check_names,
+    check_size,
     deepest_points,
     draw_tags,
     ink_on,
@@ -73,7 +75,7 @@ def draw_order_graph(
     matrix = np.asarray(order)
     count = matrix.shape[0] if matrix.ndim else 0
     matrix = check_order(matrix, count)
-    titles = check_names(names, count)
+    titles, size, legend = check_names(names, count), check_size(size), check_flag("legend", legend)
     if image is not None and masks is None:
         raise ValueError("masks must be given with image: the nodes are placed on the objects")
     photo = None if image is None else load_image(image)

@@ -20,6 +20,8 @@ from ._drawing import (
     Colour,
     Frame,
     Tag,
+    check_alpha,
+    check_flag,
     check_names,
     deepest_points,
     draw_tags,
@@ -78,8 +80,7 @@ def draw_overlay(
     if len(modal) != len(amodal):
         raise ValueError(f"amodal_masks must hold as many masks as modal_masks, {len(modal)}, got {len(amodal)}")
     titles = check_names(names, len(modal))
-    if not 0 <= alpha <= 1:
-        raise ValueError(f"alpha must be in [0, 1], got {alpha}")
+    alpha, legend = check_alpha(alpha), check_flag("legend", legend)
     frame = Frame.for_photo(photo.size, size)
     colours = palette(len(modal))
 

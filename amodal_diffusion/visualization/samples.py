@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
+from ..display import describe
 from ..images import load_image
 from ..masks import MaskInput, mask_boxes, to_mask_stack
 from ._drawing import (
@@ -22,6 +23,11 @@ from ._drawing import (
     Frame,
     Tag,
     blend,
+    check_alpha,
+    check_flag,
+    check_integer,
+    check_number,
+    check_size,
     draw_tags,
     fill_hidden,
     fill_visible,
@@ -84,13 +90,16 @@ def draw_samples(
     stack = to_mask_stack(samples, height=photo.height, width=photo.width)
     if not len(stack):
         raise ValueError("samples must hold at least one mask, got none")
-    if scores is not None and len(scores) != len(stack):
-        raise ValueError(f"scores must hold one number for each of the {len(stack)} samples, got {len(scores)}")
-    columns = min(4, len(stack)) if columns is None else columns
+    if scores is not None:
+        found = np.asarray(scores).tolist()
+        count = len(found) if isinstance(found, list) else describe(scores)
+        if count != len(stack):
+            raise ValueError(f"scores must hold one number for each of the {len(stack)} samples, got {count}")
+        scores = [check_number("scores", score) for score in found]
+    columns, size = min(4, len(stack)) if columns is None else check_integer("columns", columns), check_size(size)
     if columns < 1:
         raise ValueError(f"columns must be at least 1, got {columns}")
-    if not 0 <= alpha <= 1:
-        raise ValueError(f"alpha must be in [0, 1], got {alpha}")
+    alpha = check_alpha(alpha)
     gap = max(2, size // 200)
     width = (size - (columns - 1) * gap) // columns
     if width < 64:
@@ -149,8 +158,9 @@ def draw_uncertainty(
     values = _highest_of_objects(uncertainty, photo.height, photo.width)
     if highest is None:
         highest = float(values.max(initial=0)) or 1.0
-    elif not 0 < highest < math.inf:
-        raise ValueError(f"highest must be a number above 0, got {highest}")
+    elif not 0 < check_number("highest", highest) < math.inf:
+        raise ValueError(f"highest must be a number above 0, got {describe(highest)}")
+    legend = check_flag("legend", legend)
     stack = None if masks is None else to_mask_stack(masks, height=photo.height, width=photo.width)
     frame = Frame.for_photo(photo.size, size)
     grey = muted(photo.resize(frame.size, Image.Resampling.LANCZOS), colour=0.1)
@@ -159,7 +169,7 @@ def draw_uncertainty(
     )  # so that the dark end stands out on a dark photo
     canvas = np.asarray(faded, dtype=np.float32).copy()
     scaled = Image.fromarray(values).resize(frame.size, Image.Resampling.BILINEAR)
-    _blend_heat(canvas, (np.asarray(scaled) / highest).clip(0, 1))
+    _blend_heat(canvas, (np.asarray(scaled, np.float64) / highest).clip(0, 1))
     for mask in () if stack is None else stack:
         window, depth = signed_depth(mask, frame)
         blend(canvas, window, outline(depth, 2.0 * frame.unit), PAPER, 0.8)
@@ -193,7 +203,10 @@ def _sample_panel(canvas: FloatArray, frame: Frame, modal: BoolArray, sample: Bo
 
 
 def _highest_of_objects(uncertainty: npt.ArrayLike, height: int, width: int) -> FloatArray:
-    values = np.asarray(uncertainty, dtype=np.float32)
+    try:
+        values = np.asarray(uncertainty, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"uncertainty must hold numbers: {error}") from error
     if values.ndim not in (2, 3) or values.shape[-2:] != (height, width):
         raise ValueError(
             f"uncertainty must have shape ({height}, {width}) or (N, {height}, {width}), the size of the photo, "

@@ -13,6 +13,7 @@ from comfy_api.latest import ComfyExtension, io
 from amodal_diffusion import AmodalPipeline, ScenePipeline
 from amodal_diffusion.masks import mask_unions, to_mask_stack
 from amodal_diffusion.ordering import ancestors, order_pairs
+from amodal_diffusion.pipelines import MaskPipeline
 from amodal_diffusion.scene import Scene
 from amodal_diffusion.visualization import draw_order_graph
 
@@ -73,9 +74,15 @@ class CompleteMasks(io.ComfyNode):
 
     @classmethod
     def execute(cls, pipeline: Any, image: torch.Tensor, masks: torch.Tensor) -> io.NodeOutput:
+        completes = getattr(pipeline, "mask_pipeline", pipeline)
+        if not isinstance(completes, MaskPipeline):
+            raise TypeError(
+                f"`pipeline` must be a mask pipeline (pipelines/pcnet-m) or a scene pipeline, got "
+                f"{type(pipeline).__name__}."
+            )
         photo = _photo(image)
         visible = _masks(masks, photo)
-        output = getattr(pipeline, "mask_pipeline", pipeline)(photo, visible)
+        output = completes(photo, visible)
         whole = np.asarray(output.amodal_masks)
         order = np.zeros((len(visible),) * 2, np.int8) if output.order is None else output.order
         planes = (whole, whole & ~visible, output.probabilities)
@@ -286,6 +293,8 @@ def _photo(image: torch.Tensor) -> np.ndarray:
     """The one photo of a batch, (H, W, 3) uint8."""
     if image.ndim != 4 or len(image) != 1:
         raise ValueError(f"`image` must be a batch of one photo (1, H, W, 3), got {tuple(image.shape)}.")
+    if image.isnan().any():
+        raise ValueError("`image` must hold numbers from 0 to 1, and has NaN in it.")
     return (image[0, ..., :3].clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
 
 

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 import comfy_stub
-from amodal_diffusion import PCNetContent, Scene, ScenePipeline
+from amodal_diffusion import OrderNetPipeline, PCNetContent, Scene, ScenePipeline
 from amodal_diffusion.pipelines import ContentPipeline
 from interop_helpers import FakeSegmenter
+from photo_helpers import tiny_order_net
 from pipeline_helpers import gap_filler, tiny_pipeline
 from repository_helpers import ROOT
 
@@ -130,6 +131,11 @@ def test_errors(nodes, image, masks):
         comfy_stub.run(complete, pipeline=gap_filler(), image=image.repeat(2, 1, 1, 1), masks=masks)
     with pytest.raises(ValueError, match=r"`masks` must have the size of the image, \(12, 16\), got \(12, 8\)"):
         comfy_stub.run(complete, pipeline=gap_filler(), image=image, masks=masks[..., :8])
+    with pytest.raises(ValueError, match="`image` must hold numbers from 0 to 1, and has NaN in it"):
+        comfy_stub.run(complete, pipeline=gap_filler(), image=image * np.nan, masks=masks)
+    for other in (OrderNetPipeline(tiny_order_net()), ContentPipeline(filler="smooth")):
+        with pytest.raises(TypeError, match=f"`pipeline` must be a mask pipeline .*, got {type(other).__name__}"):
+            comfy_stub.run(complete, pipeline=other, image=image, masks=masks)
     with pytest.raises(TypeError, match="`pipeline` must be a scene pipeline"):
         comfy_stub.run(apart, pipeline=gap_filler(), image=image, masks=masks)
     empty = Scene(np.zeros((4, 6, 3), np.uint8))

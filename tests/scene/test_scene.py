@@ -223,6 +223,12 @@ def test_edits_refuse_indices(edit):
         ("set_visible", (0, 1), TypeError, "`visible` must be True or False, got 1"),
         ("rotate", (0, True), TypeError, "`degrees` must be a number"),
         ("rotate", (0, 5, 3), ValueError, "`about` must be a point"),
+        ("rotate", (0, 5, np.array(3.0)), ValueError, "`about` must be a point .*, got 3.0"),
+        ("reshape", (0, np.ones((8, 10), bool)), TypeError, "`paint` must be a function or None, got 3"),
+        ("remove", (10**5000,), IndexError, "`i` must be the index of one of 2 layers, got int of too many digits"),
+        ("index", (10**5000,), ValueError, "`name_or_id`: no layer has the id int of too many digits"),
+        ("move", (0, 10**5000), ValueError, "`dx` must be finite"),
+        ("rename", (0, 10**5000), TypeError, "`name` must be a string"),
         ("swap_order", (0, 2), IndexError, "`j` must be the index"),
         ("swap_order", (1, 1), ValueError, "`j` must be another layer"),
         ("duplicate", (0, np.nan), ValueError, "`dx` must be finite"),
@@ -236,8 +242,9 @@ def test_edits_refuse_indices(edit):
     ],
 )
 def test_edits_refuse_values(edit, arguments, error, message):
+    options = {"paint": 3} if edit == "reshape" else {}
     with pytest.raises(error, match=message):
-        getattr(two_layers(), edit)(*arguments)
+        getattr(two_layers(), edit)(*arguments, **options)
 
 
 def test_boxes():
