@@ -354,6 +354,7 @@ class SafePipeline(DiffusionPipeline):
 
         Raises:
             ValueError: another name; a calibration without an engine, or one that does not reach every network.
+            TypeError: a calibration that is no function.
             ImportError: naming the extra that is not installed.
         """
         check_runtime(runtime)
@@ -361,6 +362,8 @@ class SafePipeline(DiffusionPipeline):
             for network in self.networks:
                 use_runtime(network, runtime)
             return self
+        if not callable(calibration):
+            raise TypeError(f"`calibration` must be a function or None, got {type(calibration).__name__}.")
         if runtime == "torch":
             raise ValueError("`calibration` must be None where torch computes.")
         with recorded_calls(self.networks) as found:

@@ -351,6 +351,8 @@ def test_a_calibration_without_calls_or_engine_is_refused():
     pipeline = tiny_pipeline()
     with pytest.raises(ValueError, match="`calibration` must call the pipeline so that PCNetMask is asked"):
         pipeline.use_runtime("onnx", calibration=lambda: None)
+    with pytest.raises(TypeError, match="`calibration` must be a function or None, got str"):
+        pipeline.use_runtime("onnx", calibration="photos")
     with pytest.raises(ValueError, match="`calibration` must be None where torch computes"):
         pipeline.use_runtime("torch", calibration=lambda: None)
     assert pipeline.model.graphs is None

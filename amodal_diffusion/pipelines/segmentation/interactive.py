@@ -7,9 +7,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ...display import short_repr
+from ...display import describe, short_repr
 from ...images import load_image
 from ...masks import BoolArray, to_mask_stack
+from ..inputs import named
 
 
 @dataclass(frozen=True)
@@ -234,7 +235,7 @@ def _check_points(
         if labels is not None:
             raise ValueError("`labels` must be None where there are no `points`.")
         return np.zeros((0, 2)), np.zeros(0, np.int64)
-    where = np.atleast_2d(np.asarray(points, np.float64))
+    where = np.atleast_2d(_numbers("points", points))
     if where.ndim != 2 or where.shape[1] != 2 or not len(where):
         raise ValueError(f"`points` must have shape (P, 2), (x, y) each, got {np.shape(points)}.")
     inside = (where >= 0).all() and (where <= (width, height)).all()
@@ -248,8 +249,15 @@ def _check_points(
     return where, which.astype(np.int64)
 
 
+def _numbers(name: str, values: Any) -> npt.NDArray[np.float64]:
+    try:
+        return np.asarray(values, np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"`{name}` must hold numbers, got {describe(values)}: {error}") from error
+
+
 def _check_box(box: Any, width: int, height: int) -> npt.NDArray[np.float64]:
-    values = np.asarray(box, np.float64)
+    values = _numbers("box", box)
     if values.shape != (4,) or not np.isfinite(values).all() or (values[2:] <= 0).any():
         raise ValueError(f"`box` must be (x, y, w, h) with a positive width and height, got {box!r}.")
     low = np.clip(values[:2], 0, (width, height))
@@ -260,7 +268,8 @@ def _check_box(box: Any, width: int, height: int) -> npt.NDArray[np.float64]:
 
 
 def _check_mask(mask: Any, height: int, width: int) -> BoolArray:
-    stack = to_mask_stack(mask, height=height, width=width)
+    with named("mask", ""):
+        stack = to_mask_stack(mask, height=height, width=width)
     if len(stack) != 1:
         raise ValueError(f"`mask` must be one mask, got {len(stack)}.")
     return stack[0]

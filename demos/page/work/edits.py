@@ -229,7 +229,7 @@ def scene_event(session: Session, event: Event) -> Session:
         return session.step(layer=event.get("id") if known else None)
     if kind == "carry":
         return session.step(carry=bool(event.get("on")))
-    if kind not in EDITS:
+    if not isinstance(kind, str) or kind not in EDITS:
         raise PageError("There is no such action.")
     index = find_layer(scene, event.get("id"))
     if scene.layers[index].locked and kind not in FREE:

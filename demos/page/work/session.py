@@ -281,7 +281,7 @@ def check_name(name: Any) -> str:
 def check_number(name: str, value: Any, low: float, high: float) -> float:
     try:
         number = float(value)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise PageError(f"The number for {name} cannot be read.") from error
     if not (math.isfinite(number) and low <= number <= high):
         raise PageError(f"The number for {name} must be between {low:g} and {high:g}.")

@@ -69,7 +69,11 @@ def test_prompts():
         ({"box": (1, 2, 0, 3)}, "`box` must be .*positive width and height"),
         ({"box": (1, np.nan, 3, 3)}, "`box` must be"),
         ({"box": (80, 2, 3, 3)}, "`box` must lie on the photo of 70 x 48 pixels"),
-        ({"mask": np.zeros((48, 69), bool)}, "has size"),
+        ({"mask": np.zeros((48, 69), bool)}, "`mask`: .* has size"),
+        ({"points": "a"}, "`points` must hold numbers, got 'a'"),
+        ({"points": [[1, 2], [3]]}, "`points` must hold numbers"),
+        ({"box": "a"}, "`box` must hold numbers, got 'a'"),
+        ({"box": (1, 2, None, {})}, "`box` must hold numbers"),
         ({"mask": np.zeros((2, 48, 70), bool)}, "`mask` must be one mask, got 2"),
     ],
 )
