@@ -80,16 +80,20 @@ def check_hub_id(path_or_id: str | os.PathLike[str], expected: str = "the folder
         raise FileNotFoundError(f"There is no folder '{text}', and it is no Hub id of the form 'organisation/name'.")
 
 
-def check_repo_id(repo_id: str) -> None:
+def check_repo_id(repo_id: str, *, with_owner: bool = True) -> None:
     """Refuse what is no id of a repository to publish to.
 
+    Args:
+        repo_id: "user/name".
+        with_owner: False takes a "name" alone too, in one's own namespace.
+
     Raises:
-        ValueError: not of the form "user/name".
+        ValueError: not of that form.
 
     Example:
         >>> check_repo_id("me/cups")
     """
-    if not isinstance(repo_id, str) or "/" not in repo_id or _HUB_ID.fullmatch(repo_id) is None:
+    if not isinstance(repo_id, str) or ("/" not in repo_id and with_owner) or _HUB_ID.fullmatch(repo_id) is None:
         raise ValueError(f"`repo_id` must be of the form 'user/name', got {repo_id!r}.")
 
 
@@ -473,8 +477,7 @@ def push_folder(
             ...
         ValueError: `repo_id` must be of the form 'user/name', got 'me/my cups'.
     """
-    if _HUB_ID.fullmatch(repo_id) is None:
-        check_repo_id(repo_id)
+    check_repo_id(repo_id, with_owner=False)
     api = HfApi(token=token)
     full_id = api.create_repo(repo_id, repo_type=repo_type, private=private, exist_ok=True).repo_id
     commit = api.upload_folder(

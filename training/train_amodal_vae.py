@@ -304,6 +304,7 @@ class AmodalVAETask(Task):
             )
         return largest
 
+    @errors_by_flag({"`bits` holds": "`--dataset` holds", "`source_weights`": "`--dataset_weights`"})
     def setup(self, accelerator: Accelerator) -> None:
         args, device = self.args, accelerator.device
         self.size = self.model.config.sample_size

@@ -22,6 +22,7 @@ from trainer.arguments import (
     check_multiples_of_32,
     check_validation,
     default_of,
+    errors_by_flag,
     flag,
     load_pipeline,
     parse,
@@ -117,6 +118,7 @@ class ClickSegmenterTask(Task):
     def learning_rate_scale(self, name: str) -> float:
         return self.args.encoder_lr_scale if name.startswith("image_encoder.") else 1.0
 
+    @errors_by_flag({"`rows`": "`--dataset`"})
     def setup(self, accelerator: Accelerator) -> None:
         args = self.args
         self.device, self.autocast = accelerator.device, accelerator.autocast

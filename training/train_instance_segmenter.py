@@ -86,6 +86,8 @@ def parse_arguments(argv: list[str] | None = None) -> SegmenterArguments:
     args = parse(SegmenterArguments, __doc__.split("\n")[0], argv)
     check_arguments(args)
     check_images(args)
+    if not 0 <= args.score_threshold <= 1:
+        raise ValueError(f"`--score_threshold` must lie in [0, 1], got {args.score_threshold}.")
     check_multiples_of_32(args, "image_size", "hidden_dim")  # the network normalises groups of 32 channels
     if args.validation_images is not None and len(args.validation_images) != len(args.validation_dataset or ()):
         raise ValueError(

@@ -49,6 +49,7 @@ from trainer.photo_sources import (
     read_photo_sources,
     read_true_scenes,
     rows_digest,
+    split_sources,
 )
 from trainer.pictures import mask_grid
 from trainer.running import run
@@ -61,7 +62,7 @@ from amodal_diffusion import (
     PhotoPCNetMaskPipeline,
 )
 from amodal_diffusion.data import read_annotations
-from amodal_diffusion.data.samplers import OccluderQuestions, ask_of_masks, ask_of_photos, split_bank, split_photos
+from amodal_diffusion.data.samplers import OccluderQuestions, ask_of_masks, ask_of_photos, split_bank
 from amodal_diffusion.data.synthesis import (
     MaskBank,
     OcclusionSynthesizer,
@@ -160,8 +161,8 @@ class PhotoPCNetMaskTask(Task):
         self.args = args
         self.others: dict[str, PCNetMask | OrderNet | None] = {}
         self.settings: dict[str, Any] = {}
-        photos = [split_photos(rows, args.validation_fraction) for rows in read_photo_sources(args)]
-        self.parts = {"photos": photos} | ({"true": read_true_scenes(args)} if args.true_dataset else {})
+        photos = zip(*split_sources(read_photo_sources(args), args.validation_fraction), strict=True)
+        self.parts = {"photos": list(photos)} | ({"true": read_true_scenes(args)} if args.true_dataset else {})
         self.model = self._make_model()
         self.model.image_encoder.requires_grad_(False)
         self.size = self.model.config.sample_size
@@ -215,6 +216,7 @@ class PhotoPCNetMaskTask(Task):
         if args.mask_dataset:
             self._add_masks(accelerator, place)
 
+    @errors_by_flag({"`bits` holds": "`--mask_dataset` holds", "`source_weights`": "`--mask_dataset_weights`"})
     def _add_masks(self, accelerator: Accelerator, place: dict[str, int]) -> None:
         args, device, recipe = self.args, accelerator.device, SynthesisConfig.crowded(self.size)
         rows = [
@@ -239,15 +241,17 @@ class PhotoPCNetMaskTask(Task):
     ) -> None:
         """Cut the photos of a source, those for training and those held out, and draw from them."""
         args, device, parts = self.args, accelerator.device, self.parts[name]
+        flag = "--dataset" if name == "photos" else "--true_dataset"
         numbers = {category: number for number, category in enumerate(self.model.config.categories, start=1)}
         options = {
             "min_area": args.min_area, "with_instances": True,
             "category_of": lambda item: numbers.get(item["name"], 0), **options,
         }  # fmt: skip
-        bank, held_out = (
-            self._bank(f"{name}-{part}", rows, recipe, accelerator, options)
-            for part, rows in zip(("training", "held-out"), zip(*parts, strict=True), strict=True)
-        )
+        with errors_by_flag({"`pixels` holds": f"`{flag}` holds"}):
+            bank, held_out = (
+                self._bank(f"{name}-{part}", rows, recipe, accelerator, options)
+                for part, rows in zip(("training", "held-out"), zip(*parts, strict=True), strict=True)
+            )
         self.counts += count_objects(paths, [training for training, _ in parts], bank)
         logger.info("%s: %d objects for training, %d held out", name, len(bank), len(held_out))
         self.photos[name] = PhotoOcclusionSynthesizer(bank.to(device), recipe, seed=args.seed, **place)

@@ -240,6 +240,47 @@ def test_bad_flags_are_named(given, message, capsys):
     assert message in capsys.readouterr().err.replace("/--block-out-channels", "")
 
 
+@pytest.mark.parametrize("name", sorted(FLAGS))
+def test_no_flag_takes_what_is_no_number_or_no_text(name):
+    checked = 0
+    for key, value in ((key[2:], value) for key, value in FLAGS[name].items() if "choices" not in value):
+        bad = {"float": ["nan", "inf"], "str": ["", " "]}.get(value["type"], [])
+        for given in bad:
+            with pytest.raises(ValueError, match=rf"^`--{key}` must (be finite, got {given}|not be empty)\.$"):
+                arguments(name, f"--{key}", *[given] * (value["nargs"] if isinstance(value.get("nargs"), int) else 1))
+            checked += 1
+    assert checked > 20
+
+
+@pytest.mark.parametrize("name", sorted(FLAGS))
+def test_no_flag_takes_what_is_too_small(name):
+    least = {
+        "min_area": 1,
+        "validation_samples": 1,
+        "validation_draws": 1,
+        "true_validation_photos": 1,
+        "num_queries": 1,
+    }
+    least |= {"pseudo_eraser_dilation": 0, "guess_weight": 0, "front_factor": 0, "inside_weight": 0, "true_share": 0.1}
+    least |= {"num_queries": 1, "score_threshold": 0, "max_truncation": 0}
+    for key, smallest in least.items():
+        if f"--{key}" in FLAGS[name]:
+            with pytest.raises(ValueError, match=rf"^`--{key}` must .*, got {int(smallest) - 1}(\.0)?\.$"):
+                arguments(name, f"--{key}", int(smallest) - 1)
+
+
+def test_what_a_push_or_a_tracker_would_refuse_is_refused_before_training(monkeypatch):
+    with pytest.raises(ValueError, match="^`--hub_model_id` must be of the form 'user/name', got 'a/b/c'"):
+        arguments("train_pcnet_m", "--push_to_hub", "--hub_model_id", "a/b/c")
+    with pytest.raises(ValueError, match="^`--hub_model_id` must be of the form 'user/name', got 'my run'"):
+        arguments("train_pcnet_m", "--push_to_hub", "--output_dir", "runs/my run")
+    assert arguments("train_pcnet_m", "--push_to_hub", "--output_dir", "runs/mine").push_to_hub
+    monkeypatch.setattr("trainer.arguments.get_available_trackers", lambda: ["tensorboard"])
+    with pytest.raises(ValueError, match="^`--report_to` wandb needs its package, which is not installed here"):
+        arguments("train_pcnet_m", "--report_to", "wandb")
+    assert arguments("train_pcnet_m", "--report_to", "all").report_to == "all"
+
+
 def test_what_is_required_is_named(capsys):
     with pytest.raises(SystemExit):
         importlib.import_module("train_pcnet_m").parse_arguments([])

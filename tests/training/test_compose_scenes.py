@@ -66,7 +66,7 @@ def test_objects_lie_on_each_other_as_a_stack():
         (["--validation_fraction", "0.1", "0.2"], "`--validation_fraction` must have one share for each of the 1 data"),
         (["--validation_fraction", "1.5"], r"`--validation_fraction` must lie in \[0, 1\), got 1.5"),
         (["--validation_fraction", "-0.1"], r"`--validation_fraction` must lie in \[0, 1\), got -0.1"),
-        (["--validation_fraction", "nan"], r"`--validation_fraction` must lie in \[0, 1\), got nan"),
+        (["--validation_fraction", "nan"], "`--validation_fraction` must be finite, got nan"),
         (["--seed", "-1"], "`--seed` must not be negative, got -1"),
         (["--scenes", "0"], "`--scenes` must be at least 1, got 0"),
         (["--min_area", "100000"], "`--dataset` has no photo with 2 to 14 masks of 100000 pixels"),

@@ -91,6 +91,23 @@ def test_schedules(name):
     assert rates[-1] == pytest.approx(last) if last is not None else rates[-1] < 0.2
 
 
+@pytest.mark.parametrize("name", ["one_cycle", "cosine"])
+@pytest.mark.parametrize("fraction", [0.0, 0.05, 0.1, 0.5, 0.99])
+def test_a_rise_of_any_length_can_be_stepped_through(name, fraction):
+    """Also one of a single step, by whose length less one torch divides."""
+    for updates in range(1, 41):
+        args = Namespace(
+            optimizer="sgd", learning_rate=1.0, momentum=0.9, weight_decay=0.0, lr_scheduler=name,
+            lr_warmup_fraction=fraction, max_train_steps=updates,
+        )  # fmt: skip
+        optimizer = make_optimizer(nn.Linear(1, 1), args)
+        scheduler = make_scheduler(optimizer, args)
+        for _ in range(updates):
+            assert 0 < scheduler.get_last_lr()[0] <= 1
+            optimizer.step()
+            scheduler.step()
+
+
 def test_plateau_rises_from_the_first_update_and_falls_to_the_last():
     """Which transformers' get_wsd_schedule does not: its first rate is 0, and ranges that overlap add up."""
     args = Namespace(

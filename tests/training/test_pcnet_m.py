@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from amodal_diffusion import AmodalPipeline
 from repository_helpers import needs_shared
@@ -75,6 +76,20 @@ def test_a_resumed_run_ends_with_the_same_weights(finished, coco, tmp_path):
     expected = saved_weights(finished)
     for name, value in saved_weights(folder).items():
         assert torch.equal(value, expected[name]), name
+
+
+@pytest.mark.parametrize("average", [[], ["--use_ema"]])
+def test_lost_weights_push_no_checkpoint_out(coco, tmp_path, average):
+    """Between two log lines nobody looks at the loss."""
+    small = [part for part in SMALL if part != "--use_ema"]
+    arguments = ["--dataset", coco, *small, *average, "--logging_steps", "100", "--checkpointing_steps", "1"]
+    arguments += ["--output_dir", tmp_path, "--checkpoints_total_limit", "1", "--optimizer", "sgd"]
+    arguments += ["--lr_scheduler", "multistep", "--lr_milestones", "2", "--learning_rate", "1e-3"]
+    with pytest.raises(FloatingPointError, match=r"no longer finite at step \d \(`.+`\): lower `--learning_rate`"):
+        run_main("train_pcnet_m", *arguments, "--lr_gamma", "1e38")
+    (kept,) = tmp_path.glob("checkpoint-*")
+    weights = load_file(kept / "model.safetensors").values()
+    assert all(torch.isfinite(weight).all() for weight in weights)
 
 
 def test_a_killed_run_resumes_to_the_same_weights(finished, coco, tmp_path):
@@ -200,7 +215,7 @@ def test_starts_from_another_pipeline_and_pushes(finished, coco, tmp_path, train
         (["--validation_fraction", "1.5"], r"`--validation_fraction` must lie in \(0, 1\), got 1.5"),
         (["--ema_decay", "1"], r"`--ema_decay` must lie in \(0, 1\), got 1.0"),
         (["--checkpoints_total_limit", "0"], "`--checkpoints_total_limit` must be at least 1"),
-        (["--learning_rate", "nan"], "`--learning_rate` must be positive and finite, got nan"),
+        (["--learning_rate", "nan"], "`--learning_rate` must be finite, got nan"),
         (["--lr_gamma", "-1"], "`--lr_gamma` must be positive and finite"),
         (["--max_grad_norm", "0"], "`--max_grad_norm` must be positive and finite"),
         (["--weight_decay", "-1"], "`--weight_decay` must not be negative"),
@@ -209,7 +224,7 @@ def test_starts_from_another_pipeline_and_pushes(finished, coco, tmp_path, train
         (["--momentum", "1"], r"`--momentum` must lie in \[0, 1\), got 1.0"),
         (["--seed", "-1"], r"`--seed` must lie in \[0, 2\*\*32\), got -1"),
         (["--validation_samples", "0"], "`--validation_samples` must be at least 1, got 0"),
-        (["--dataset_weights", "nan"], "`--dataset_weights` must be 1 non-negative numbers, not all 0"),
+        (["--dataset_weights", "nan"], "`--dataset_weights` must be finite, got nan"),
         (["--dataset_weights", "0"], "`--dataset_weights` must be 1 non-negative numbers, not all 0"),
         (["--dataset_weights", "1", "2"], "`--dataset_weights` must be 1 non-negative numbers"),
         (["--report_to", "paper"], "`--report_to` must be one of none, all, .*tensorboard"),

@@ -1,10 +1,14 @@
 """How a script ends: a user's error is one line and exit code 2, ours keeps its trace."""
 
 import importlib
+import json
 import sys
 
 import pytest
+import torch
 
+from amodal_diffusion import EfficientNetLite0
+from photo_helpers import write_photos
 from repository_helpers import ROOT
 from training_helpers import write_coco
 
@@ -46,6 +50,24 @@ def test_a_users_error_is_one_line(name, monkeypatch, capsys, tmp_path):
     assert not list(tmp_path.iterdir())  # what was refused leaves nothing behind
 
 
+def test_memory_that_does_not_suffice_is_one_line(monkeypatch, capsys):
+    running = importlib.import_module("trainer.running")
+    monkeypatch.setattr(sys, "argv", ["training/train_pcnet_m.py"])
+
+    def lack(error):
+        raise error
+
+    for ask in (
+        lambda: torch.empty(2**60),
+        lambda: lack(MemoryError()),
+        lambda: lack(torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2 GiB")),
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            running.run(ask)
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("train_pcnet_m.py: error: out of memory; a smaller `--train_batch_size`")
+
+
 def test_faults_of_ours_keep_their_trace(monkeypatch):
     run = importlib.import_module("trainer.running").run
     monkeypatch.setattr(sys, "argv", ["script.py"])
@@ -67,6 +89,24 @@ PHOTO_SCRIPTS = [
     "train_single_stage",
     "train_instance_segmenter",
 ]
+
+
+@pytest.mark.parametrize("name", [*PHOTO_SCRIPTS, "train_click_segmenter", "train_photo_pcnet_m", "train_pcnet_m"])
+@pytest.mark.parametrize("images", [1, 2])
+def test_data_without_objects_is_named_by_its_flag(name, images, monkeypatch, capsys, tmp_path):
+    """One photo, of which none can be held out, and photos without a mask."""
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    monkeypatch.setattr(EfficientNetLite0, "from_package", classmethod(lambda kind: kind()))
+    data = write_photos(tmp_path, images=images)
+    if images == 2:
+        content = json.loads(data.read_text())
+        parts = [{**part, "regions": []} for part in content["annotations"]]
+        data.write_text(json.dumps({**content, "annotations": parts}))
+    more = {"train_photo_pcnet_m": [], "train_instance_segmenter": ["--hidden_dim", "32"]}
+    more |= {"train_pcnet_m": ["--min_area", 10**6], "train_order_net": ["--encoder", "none"]}
+    given = ["--dataset", data, "--output_dir", tmp_path / "out", *more.get(name, MORE.get(name, []))]
+    said, code = ended(monkeypatch, capsys, name, given)
+    assert code == 2 and ("--dataset" in said or "--validation_fraction" in said or "annotations.json" in said)
 
 
 @pytest.mark.parametrize("name", PHOTO_SCRIPTS)

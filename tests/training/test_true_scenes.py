@@ -46,7 +46,7 @@ def test_learns_from_both_and_resumes_exactly(script, sources, tmp_path):
         (["--use_rgb"], "`--true_dataset` does not go with `--use_rgb`"),
         (["--class_conditioned"], "`--true_dataset` does not go with `--class_conditioned`"),
         (["--true_validation_photos", "5"], "`--true_validation_photos` must lie in .1, 4. for the 5 photos of"),
-        (["--true_validation_photos", "-1"], "`--true_validation_photos` must lie in .1, 4. for the 5 photos of"),
+        (["--true_validation_photos", "-1"], "`--true_validation_photos` must be at least 1, got -1"),
     ],
 )
 def test_refused_flags(script, flags, message, sources, tmp_path):

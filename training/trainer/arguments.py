@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
+from accelerate.tracking import get_available_trackers
 from accelerate.utils import LoggerType
 from transformers import HfArgumentParser
 
 from amodal_diffusion import AmodalPipeline
-from amodal_diffusion.hub import read_model_index
+from amodal_diffusion.hub import check_repo_id, read_model_index
 
 Arguments = TypeVar("Arguments")
 
@@ -53,6 +54,9 @@ def parse(kind: type[Arguments], description: str, argv: Sequence[str] | None = 
         kind: derives from groups, which are the dataclasses that have an `_argument_group_name` of their own.
         description: what `--help` says first.
         argv: None takes that of the process.
+
+    Raises:
+        ValueError: naming a flag whose number is not finite, or whose text is empty.
     """
     groups: list[type] = []
     for base in kind.__mro__:
@@ -76,12 +80,23 @@ def parse(kind: type[Arguments], description: str, argv: Sequence[str] | None = 
     parser.add_argument("--debug", action="store_true", help="show the trace of an error")  # see running.py
     found = parser.parse_args(argv)
     args = kind(**{field.name: getattr(found, field.name) for field in made})
+    for field in made:
+        _check_given(field.name, getattr(args, field.name))
     if isinstance(args, TrainingArguments):
         unset = object()  # which argparse leaves where a flag is not given
         named = parser.parse_args(argv, argparse.Namespace(**{field.name: unset for field in made}))
         flags = {field.name for field in made if getattr(named, field.name) is not unset}
         args.given = frozenset(flags | {*_recipe_defaults(kind, argv)})
     return args
+
+
+def _check_given(name: str, value: Any) -> None:
+    """Refuse what no flag takes: a number that is not finite, and "", which would be the current folder or nothing."""
+    for part in value if isinstance(value, list | tuple) else [value]:
+        if isinstance(part, float) and not math.isfinite(part):
+            raise ValueError(f"`--{name}` must be finite, got {part}.")
+        if isinstance(part, str) and not part.strip():
+            raise ValueError(f"`--{name}` must not be empty.")
 
 
 def _recipe_defaults(kind: type, argv: Sequence[str] | None) -> Mapping[str, Any]:
@@ -312,8 +327,11 @@ def check_arguments(args: TrainingArguments) -> None:
             raise ValueError(f"`--{name}` must be at least 1, got {value}.")
     if args.validation_steps < 0:
         raise ValueError(f"`--validation_steps` must not be negative, got {args.validation_steps}.")
-    if getattr(args, "validation_samples", 1) < 1:
-        raise ValueError(f"`--validation_samples` must be at least 1, got {args.validation_samples}.")
+    for name in ("validation_samples", "validation_draws", "min_area", "true_validation_photos", "num_queries"):
+        if getattr(args, name, 1) < 1:
+            raise ValueError(f"`--{name}` must be at least 1, got {getattr(args, name)}.")
+    if not 0 <= getattr(args, "max_truncation", 1.0) <= 1:
+        raise ValueError(f"`--max_truncation` must lie in [0, 1], got {args.max_truncation}.")
     _check_sizes(args)
     if not 0 <= args.seed < 2**32:
         raise ValueError(f"`--seed` must lie in [0, 2**32), got {args.seed}.")
@@ -323,8 +341,9 @@ def check_arguments(args: TrainingArguments) -> None:
             raise ValueError(f"`--{name}` must be positive and finite, got {value}.")
     if not 0 <= args.weight_decay < math.inf:
         raise ValueError(f"`--weight_decay` must not be negative, got {args.weight_decay}.")
-    if not 0 <= getattr(args, "inside_weight", 0.0) < math.inf:
-        raise ValueError(f"`--inside_weight` must not be negative, got {args.inside_weight}.")
+    for name in ("inside_weight", "front_factor", "guess_weight", "pseudo_eraser_dilation"):
+        if getattr(args, name, 0) < 0:
+            raise ValueError(f"`--{name}` must not be negative, got {getattr(args, name)}.")
     if min(args.lr_milestones, default=0) < 0:
         raise ValueError(f"`--lr_milestones` must not be negative, got {args.lr_milestones}.")
     if not 0 <= args.momentum < 1:
@@ -337,6 +356,11 @@ def check_arguments(args: TrainingArguments) -> None:
     trackers = ["none", *map(str, LoggerType)]
     if args.report_to not in trackers:
         raise ValueError(f"`--report_to` must be one of {', '.join(trackers)}, got {args.report_to!r}.")
+    if args.report_to not in ("none", "all", *map(str, get_available_trackers())):
+        raise ValueError(f"`--report_to` {args.report_to} needs its package, which is not installed here.")
+    if args.push_to_hub:  # what the Hub would refuse when training is over
+        with errors_by_flag({"`repo_id`": "`--hub_model_id`"}):
+            check_repo_id(args.hub_model_id or Path(args.output_dir).resolve().name, with_owner=False)
     if not 0 <= args.lr_warmup_fraction < 1:
         raise ValueError(f"`--lr_warmup_fraction` must lie in [0, 1), got {args.lr_warmup_fraction}.")
     if not 0 < args.lr_decay_fraction <= 1:
@@ -351,7 +375,7 @@ def _check_sizes(args: TrainingArguments) -> None:
     Raises:
         ValueError: naming the flag.
     """
-    for name in ("sample_size", "image_size", "synthesis_size"):
+    for name in ("sample_size", "image_size", "synthesis_size", "crop_size", "resolution"):
         size = getattr(args, name, None)
         if size is not None and not MIN_SIZE <= size <= MAX_SIZE:
             raise ValueError(f"`--{name}` must lie in [{MIN_SIZE}, {MAX_SIZE}], got {size}.")

@@ -199,6 +199,18 @@ class Run:
         self.accelerator.log(figures, step=self.state.step)
         return figures
 
+    def check_weights(self) -> None:
+        """Refuse to keep a network that is lost, so that the checkpoints before it stay.
+
+        Raises:
+            FloatingPointError: a weight, or the average of one, is not finite.
+        """
+        for name, value in (*self.model.state_dict().items(), *self.weights().state_dict().items()):
+            if value.is_floating_point() and not torch.isfinite(value).all():
+                raise FloatingPointError(
+                    f"the weights are no longer finite at step {self.state.step} (`{name}`): lower `--learning_rate`."
+                )
+
     def validate(self) -> None:
         """Score the weights on the main process, write pictures, and keep the figures in the history."""
         if self.accelerator.is_main_process:
@@ -286,6 +298,8 @@ def train(make_task: Callable[[Any], Task], args: TrainingArguments) -> Run:
             if step % args.logging_steps == 0 or step == last:
                 bar.set_postfix({name: f"{value:.4g}" for name, value in run.log(logs).items()})
             run.state.seconds = time.monotonic() - started
+            if step == last or step % args.checkpointing_steps == 0:
+                run.check_weights()
             if step == last or (args.validation_steps and step % args.validation_steps == 0):
                 run.validate()
             if step == last or step % args.checkpointing_steps == 0:
@@ -317,10 +331,13 @@ def make_scheduler(optimizer: torch.optim.Optimizer, args: TrainingArguments) ->
         return ConstantLR(optimizer, factor=1.0, total_iters=0)
     if args.lr_scheduler == "warmup_stable_decay":
         return LambdaLR(optimizer, _warmup_stable_decay(args))
-    # OneCycleLR cycles the momentum too, which is what one_cycle means and cosine does not.
+    # OneCycleLR cycles the momentum too, which is what one_cycle means and cosine does not. It divides by the length of
+    # the rise less one step, so a rise of a step is none.
+    total = args.max_train_steps + 1
+    rise = args.lr_warmup_fraction if args.lr_warmup_fraction * total != 1 else 0.0
     return OneCycleLR(
-        optimizer, max_lr=[group["lr"] for group in optimizer.param_groups], total_steps=args.max_train_steps + 1,
-        pct_start=args.lr_warmup_fraction, cycle_momentum=args.lr_scheduler == "one_cycle",
+        optimizer, max_lr=[group["lr"] for group in optimizer.param_groups], total_steps=total,
+        pct_start=rise, cycle_momentum=args.lr_scheduler == "one_cycle",
     )  # fmt: skip
 
 

@@ -36,6 +36,7 @@ def check_photo_flags(args: Any, refused: Sequence[tuple[Any, str, str]] = ()) -
     Raises:
         ValueError: naming the flag and the reason.
     """
+    check_true_share(args)
     if args.true_dataset:
         _check_true_scenes(args)
     if not args.use_rgb:
@@ -54,7 +55,6 @@ def check_photo_flags(args: Any, refused: Sequence[tuple[Any, str, str]] = ()) -
 
 
 def _check_true_scenes(args: Any) -> None:
-    check_true_share(args)
     for name in ("use_rgb", "class_conditioned"):
         if getattr(args, name):
             raise ValueError(f"`--true_dataset` does not go with `--{name}`: its scenes are drawn as masks alone.")

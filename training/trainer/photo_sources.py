@@ -68,12 +68,12 @@ class TrueShareArguments(TrueSceneArguments):
 
 
 def check_true_share(args: TrueShareArguments) -> None:
-    """Refuse a share that is none, where there are true scenes.
+    """Refuse a share that is none.
 
     Raises:
         ValueError: naming the flag.
     """
-    if args.true_dataset and not 0 < args.true_share < 1:
+    if not 0 < args.true_share < 1:
         raise ValueError(f"`--true_share` must lie between 0 and 1, got {args.true_share}.")
 
 
