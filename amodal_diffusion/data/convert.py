@@ -13,7 +13,7 @@ from typing import Any, Literal
 from ..files import atomic_folder
 from .cards import RecordCounts, dataset_card
 from .dataset import PHOTO_FOLDER
-from .parquet import SHARD_BYTES, check_new, check_target, row_tables, write_shards
+from .parquet import SHARD_BYTES, check_new, check_shard_bytes, check_splits, check_target, row_tables, write_shards
 from .schema import amodal_features
 
 Photos = Literal["embed", "beside", "none"]
@@ -86,9 +86,8 @@ def convert_dataset(
     """
     if photos not in PHOTOS:
         raise ValueError(f"photos must be one of {list(PHOTOS)}, got {photos!r}")
-    if max_shard_bytes < 1:
-        raise ValueError(f"max_shard_bytes must be positive, got {max_shard_bytes}")
-    _check_splits(splits)
+    check_shard_bytes(max_shard_bytes)
+    check_splits(splits)
     target = Path(folder)
     _check_folder(target, overwrite)
     counts = {split: RecordCounts() for split in splits}
@@ -140,14 +139,6 @@ def with_category_ids(rows: Iterable[Mapping[str, Any]], ids: Mapping[str, int])
     """
     for row in rows:
         yield {**row, "objects": [{**item, "category_id": ids.get(item["name"])} for item in row["objects"]]}
-
-
-def _check_splits(splits: Mapping[str, Any]) -> None:
-    if not splits:
-        raise ValueError("splits must have at least one split")
-    for split in splits:
-        if not (split.isidentifier() and split.isascii()):
-            raise ValueError(f"a split must be a word of letters, digits and _, got {split!r}")
 
 
 def _check_folder(target: Path, overwrite: bool) -> None:

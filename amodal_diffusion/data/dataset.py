@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -12,14 +13,15 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from ..files import atomic_folder
 from ..hub import check_repo_id, is_hub_id, push_folder
 from .cards import dataset_card
-from .parquet import SHARD_BYTES, check_target, dataset_tables, write_shards
+from .parquet import SHARD_BYTES, check_shard_bytes, check_splits, check_target, dataset_tables, write_shards
 from .photos import photo_in
 from .schema import amodal_features, has_depth
 
 if TYPE_CHECKING:
-    from datasets import Dataset, DatasetDict, IterableDataset
+    from datasets import Dataset, DatasetDict, Features, IterableDataset
 
-SHARD_NAME = re.compile(r"(?P<split>\w+)-\d{5}-of-\d{5}\.parquet")
+SHARD_NAME = re.compile(r"(?P<split>\w+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.parquet")
+_CHECKED_ROWS = 1000
 PHOTO_FOLDER = "photos"
 """Folder of a converted data set whose photos lie beside the shards, with a folder for each split."""
 
@@ -37,7 +39,8 @@ def save_parquet(
     what `load_amodal_dataset` reads and what the Hub shows as a data set.
 
     Args:
-        dataset: rows of `amodal_features`; a `Dataset` without split is written as "train".
+        dataset: rows of `amodal_features`; types that stand for these, as `Dataset.from_list` makes them, are cast. A
+            `Dataset` without split is written as "train", one of a part of a split ("train[:100]") as that split.
         folder: created if missing; other files in it stay.
         overwrite: replace the shards that are there, those of other splits too.
         max_shard_bytes: about how large a shard is before compression.
@@ -47,7 +50,8 @@ def save_parquet(
 
     Raises:
         FileExistsError: `data` is there and `overwrite` is False, or it holds other files than Parquet.
-        ValueError: the data set lacks columns of the schema, or a split has no rows.
+        ValueError: the data set lacks columns of the schema, or their types or values are others; a split has no rows,
+            or a name that is no word; there is no split.
 
     Example:
         >>> from amodal_diffusion.data import read_annotations
@@ -57,13 +61,9 @@ def save_parquet(
         ['train-00000-of-00001.parquet']
     """
     target = Path(folder) / "data"
-    if max_shard_bytes < 1:
-        raise ValueError(f"max_shard_bytes must be positive, got {max_shard_bytes}")
+    check_shard_bytes(max_shard_bytes)
     check_target(target, overwrite)
-    splits = _splits(dataset)
-    for split, part in splits.items():
-        _check_columns(part.column_names, f"split {split!r}")
-        splits[split] = part.select_columns([name for name in amodal_features(True) if name in part.column_names])
+    splits = {split: _as_schema(part, f"split {split!r}") for split, part in _splits(dataset).items()}
     with atomic_folder(target) as beside:
         names = [
             name
@@ -118,8 +118,10 @@ def load_amodal_dataset(
     Raises:
         FileNotFoundError: no such file or folder, and no Hub id either; a folder without Parquet files.
         NotADirectoryError: `images` is no folder.
-        ValueError: the split is not there, or must be named; a file that is no whole Parquet; the data set is not of
-            the schema; `images` for a data set that has its photos in it, or a file name that leads out of that folder.
+        ValueError: the split is not there, or must be named; a file that is no whole Parquet, or shards that lack, by
+            the numbers in their names; the data set is not of the schema, or lacks a value that every row has (of a
+            stream only the columns are looked at); `images` for a data set that has its photos in it, or a file name
+            that leads out of that folder.
 
     Example:
         >>> from amodal_diffusion.data import read_annotations
@@ -143,7 +145,7 @@ def load_amodal_dataset(
         split = next(iter(parts))
     if split not in parts:
         raise ValueError(f"split must be one of {sorted(parts)} of {os.fspath(path_or_id)!r}, got {split!r}")
-    part = _as_schema(parts[split], os.fspath(path_or_id))
+    part = _as_schema(parts[split], repr(os.fspath(path_or_id)))
     beside = Path(path_or_id) / PHOTO_FOLDER / str(split)
     if images is None and "image" not in part.column_names and beside.is_dir():
         images = beside
@@ -246,11 +248,25 @@ def _parquet_files(path: Path) -> dict[str, list[str]]:
     found = [path] if path.is_file() else _files_below(path)
     if not found:
         raise FileNotFoundError(f"folder {os.fspath(path)!r} has no Parquet files")
+    if path.is_dir():
+        _check_whole(found)
     files: dict[str, list[str]] = {}
     for file in found:
         match = SHARD_NAME.fullmatch(file.name)
         files.setdefault(match["split"] if match else "train", []).append(os.fspath(file))
     return files
+
+
+def _check_whole(files: Sequence[Path]) -> None:
+    """Refuse a folder of which some shards lack, by the numbers in their names."""
+    found: dict[tuple[Path, str, int], set[int]] = {}
+    for file in files:
+        if match := SHARD_NAME.fullmatch(file.name):
+            found.setdefault((file.parent, match["split"], int(match["count"])), set()).add(int(match["number"]))
+    for (folder, split, count), numbers in found.items():
+        if lacks := sorted(set(range(count)) - numbers):
+            name = f"{split}-{lacks[0]:05d}-of-{count:05d}.parquet"
+            raise ValueError(f"folder {os.fspath(folder)!r} lacks {len(lacks)} of {count} shards, such as {name!r}")
 
 
 def _check_parquet(file: str) -> None:
@@ -274,10 +290,14 @@ def _splits(dataset: Dataset | DatasetDict) -> dict[str, Dataset]:
     from datasets import Dataset, DatasetDict
 
     if isinstance(dataset, DatasetDict):
+        check_splits(map(str, dataset))
         return {str(split): part for split, part in dataset.items()}
     if not isinstance(dataset, Dataset):
         raise TypeError(f"dataset must be a datasets.Dataset or DatasetDict, got {type(dataset).__name__}")
-    return {str(dataset.split or "train"): dataset}
+    # A part of a split is called by an expression, such as "train[:100]" or "train+test".
+    split = re.split(r"[[+]", str(dataset.split or "train"), maxsplit=1)[0]
+    check_splits([split])
+    return {split: dataset}
 
 
 def _check_columns(names: list[str] | None, what: str) -> None:
@@ -286,11 +306,47 @@ def _check_columns(names: list[str] | None, what: str) -> None:
         raise ValueError(f"{what} is not an amodal data set: it lacks the columns {missing}")
 
 
-def _as_schema(part: Any, name: str) -> Any:
-    _check_columns(part.column_names, repr(name))
+def _as_schema(part: Any, what: str) -> Any:
+    """The columns of the schema, as it has them; `what` stands for the data set in errors."""
+    from datasets import Dataset
+
+    _check_columns(part.column_names, what)
     features = amodal_features(with_image="image" in part.column_names, with_depth=has_depth(part.features))
     part = part.select_columns(list(features))
-    return part if part.features == features else part.cast(features)
+    if part.features != features:
+        part = _cast(part, features, what)
+    if isinstance(part, Dataset):
+        _check_values(part, what)
+    return part
+
+
+def _cast(part: Any, features: Features, what: str) -> Any:
+    from datasets import Dataset
+    from datasets.table import CastError
+    from pyarrow import ArrowException
+
+    if not isinstance(part, Dataset):
+        return part.cast(features)
+    try:
+        return part.cast(features)
+    except (ArrowException, CastError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"{what} is not an amodal data set: its columns have other types: {reason}") from error
+
+
+def _check_values(part: Dataset, what: str) -> None:
+    """Refuse rows that lack what every row has, or whose frame is none."""
+    import pyarrow.compute as compute
+
+    shown = part.select_columns(["image_id", "file_name", "height", "width", "objects", "source"])
+    for table in shown.with_format("arrow").iter(_CHECKED_ROWS):
+        for name in table.column_names:
+            if lacks := table[name].null_count:
+                raise ValueError(f"{what}: the column {name!r} has no value in {lacks} of {table.num_rows} rows")
+        for name in ("height", "width"):
+            least = compute.min(table[name]).as_py()
+            if least < 1:
+                raise ValueError(f"{what}: the column {name!r} must be positive, got {least}")
 
 
 def _with_photos(part: Any, folder: Path) -> Any:

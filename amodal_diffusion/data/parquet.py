@@ -97,6 +97,33 @@ def write_shards(
     return names
 
 
+def check_shard_bytes(max_shard_bytes: int) -> None:
+    """Refuse a size of shards that is none.
+
+    Example:
+        >>> check_shard_bytes(SHARD_BYTES)
+    """
+    if not max_shard_bytes >= 1:
+        raise ValueError(f"max_shard_bytes must be positive, got {max_shard_bytes}")
+
+
+def check_splits(names: Iterable[str]) -> None:
+    """Check the names of splits, by which their files are found again.
+
+    Raises:
+        ValueError: there are none, or one is no word.
+
+    Example:
+        >>> check_splits(["train", "test"])
+    """
+    names = list(names)
+    if not names:
+        raise ValueError("splits must have at least one split")
+    for name in names:
+        if not (name.isidentifier() and name.isascii()):
+            raise ValueError(f"a split must be a word of letters, digits and _, got {name!r}")
+
+
 def check_new(path: Path, overwrite: bool) -> None:
     """Check that a file or folder may be written, before the work.
 

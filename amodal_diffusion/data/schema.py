@@ -132,7 +132,8 @@ def record_masks(row: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray | None]
         masks are None unless every object has one.
 
     Raises:
-        ValueError: naming the object whose mask has another size than the row, or run lengths that do not fill it.
+        ValueError: naming the object whose mask has another size than the row, or run lengths that do not fill it; a
+            row without height and width.
 
     Example:
         >>> from amodal_diffusion.masks import encode_rle
@@ -141,13 +142,18 @@ def record_masks(row: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray | None]
         >>> modal.astype(int), amodal.astype(int)
         (array([[[0, 1, 0]]]), array([[[0, 1, 1]]]))
     """
-    objects = row["objects"]
-    height, width = int(row["height"]), int(row["width"])
+    objects, (height, width) = row["objects"], _frame(row)
     modal = decode_masks([item["modal_mask"] for item in objects], height, width, name="visible mask of object")
     amodal = [item["amodal_mask"] for item in objects]
     if any(rle is None or rle["counts"] is None for rle in amodal):
         return modal, None
     return modal, decode_masks(amodal, height, width, name="whole mask of object")
+
+
+def _frame(row: Mapping[str, Any]) -> tuple[int, int]:
+    if row["height"] is None or row["width"] is None:
+        raise ValueError(f"height and width must be positive, got {row['height']} x {row['width']}")
+    return int(row["height"]), int(row["width"])
 
 
 def record_order(row: Mapping[str, Any]) -> np.ndarray | None:
@@ -175,6 +181,8 @@ def record_order(row: Mapping[str, Any]) -> np.ndarray | None:
     order = np.zeros((count, count), dtype=np.int8)
     if not relations:
         return order
+    if any(relation is None or None in (relation["front"], relation["behind"]) for relation in relations):
+        raise ValueError(f"order_relations: indices must be from 0 to {count - 1}, got {short(relations)}")
     front = np.array([relation["front"] for relation in relations])
     behind = np.array([relation["behind"] for relation in relations])
     if min(front.min(), behind.min()) < 0 or max(front.max(), behind.max()) >= count:
@@ -190,7 +198,7 @@ def has_depth(features: Features) -> bool:
         >>> has_depth(amodal_features()), has_depth(amodal_features(with_depth=True))
         (False, True)
     """
-    return "depth" in features["objects"].feature
+    return "depth" in (getattr(features["objects"], "feature", None) or {})
 
 
 def record_depths(row: Mapping[str, Any]) -> np.ndarray | None:

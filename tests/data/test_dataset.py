@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pyarrow.parquet as parquet
 import pytest
-from datasets import Dataset, DatasetDict, IterableDataset, load_dataset
+from datasets import Dataset, DatasetDict, IterableDataset, NamedSplit, load_dataset
 from huggingface_hub import DatasetCard
 
 from amodal_diffusion.data import (
@@ -114,6 +114,85 @@ def test_splits(tmp_path):
         read_annotations(tmp_path / "out", split="test")
 
 
+@pytest.mark.parametrize(("given", "written"), [("train[:2]", "train"), ("test+train", "test")])
+def test_a_part_of_a_split_is_written_as_that_split(tmp_path, given, written):
+    part = Dataset(many(2).data, info=many(2).info, split=NamedSplit(given))
+    (path,) = save_parquet(part, tmp_path)
+    assert path.name == f"{written}-00000-of-00001.parquet"
+    assert load_amodal_dataset(tmp_path, written).to_list() == part.to_list()
+
+
+@pytest.mark.parametrize("name", ["my-split", "a/b", "", "..", "1st"])
+def test_a_split_whose_files_would_not_be_found_is_refused(tmp_path, name):
+    with pytest.raises(ValueError, match="a split must be a word of letters, digits and _, got"):
+        save_parquet(DatasetDict({name: many(1)}), tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_splits_replace_nothing(tmp_path):
+    save_parquet(many(3), tmp_path)
+    with pytest.raises(ValueError, match="splits must have at least one split"):
+        save_parquet(DatasetDict(), tmp_path, overwrite=True)
+    assert len(load_amodal_dataset(tmp_path)) == 3
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("lost", [0, 1, 3])
+def test_a_shard_that_lacks_is_named(tmp_path, monkeypatch, streaming, lost):
+    monkeypatch.setattr(data_shards, "ROW_BATCH", 1)
+    paths = save_parquet(DatasetDict(train=many(4), test=many(2)), tmp_path, max_shard_bytes=1)
+    paths[lost].unlink()
+    with pytest.raises(ValueError, match=f"lacks 1 of 4 shards, such as '{paths[lost].name}'"):
+        load_amodal_dataset(tmp_path, "test", streaming=streaming)
+    assert len(list(load_amodal_dataset(paths[2], streaming=streaming))) == 1  # a file by itself
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("height", None, "the column 'height' has no value in 1 of 2 rows"),
+        ("objects", None, "the column 'objects' has no value in 1 of 2 rows"),
+        ("image_id", None, "the column 'image_id' has no value"),
+        ("width", 0, "the column 'width' must be positive, got 0"),
+        ("height", "tall", "its columns have other types: .*'tall'"),
+        ("height", 96.5, "its columns have other types: Float value 96.5"),
+        ("width", 2**40, "its columns have other types: .*not in range"),
+        ("objects", "none", "its columns have other types: Couldn't cast"),
+        ("order_relations", "none", "its columns have other types: Couldn't cast"),
+    ],
+)
+def test_values_that_are_not_of_the_schema_are_named(tmp_path, column, value, message):
+    rows = many(2).to_list()
+    rows[1][column] = value
+    for row in rows if isinstance(value, str) else []:
+        row[column] = value
+    table = Dataset.from_list(rows)
+    table.to_parquet(tmp_path / "rows.parquet")
+    with pytest.raises(ValueError, match=f"rows.parquet'.*{message}"):
+        load_amodal_dataset(tmp_path / "rows.parquet")
+    with pytest.raises(ValueError, match=f"split 'train'.*{message}"):
+        save_parquet(table, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_rows_of_plain_python_are_written_as_the_schema(tmp_path):
+    """`Dataset.from_list` gives null types to columns without a value, and 64 bits to all whole numbers."""
+    dataset = read_annotations(cocoa_content())
+    save_parquet(Dataset.from_list(dataset.to_list()), tmp_path)
+    loaded = load_amodal_dataset(tmp_path)
+    assert parquet.read_schema(next((tmp_path / "data").iterdir())) == amodal_features().arrow_schema
+    assert loaded.to_list() == dataset.to_list()
+
+
+def test_rows_without_a_size_or_with_half_a_relation():
+    row = many(2)[1]
+    with pytest.raises(ValueError, match="height and width must be positive, got None x 16"):
+        record_masks({**row, "height": None})
+    for relation in (None, {"front": None, "behind": 0}, {"front": 0, "behind": None}):
+        with pytest.raises(ValueError, match="order_relations: indices must be from 0 to 1"):
+            record_order({**row, "order_relations": [relation]})
+
+
 def test_selected_and_renamed_rows(tmp_path):
     dataset = many(9)
     extra = dataset.select([5, 1]).add_column("score", [1, 2])
@@ -175,6 +254,8 @@ def test_failed_write_leaves_what_was_there(tmp_path):
 def test_bad_arguments(tmp_path):
     with pytest.raises(ValueError, match="max_shard_bytes must be positive, got 0"):
         save_parquet(many(1), tmp_path / "out", max_shard_bytes=0)
+    with pytest.raises(ValueError, match="max_shard_bytes must be positive, got nan"):
+        save_parquet(many(1), tmp_path / "out", max_shard_bytes=float("nan"))
     with pytest.raises(TypeError, match="dataset must be a datasets.Dataset or DatasetDict, got list"):
         save_parquet([{}], tmp_path / "out")
     with pytest.raises(
