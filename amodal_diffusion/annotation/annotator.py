@@ -87,7 +87,8 @@ class AmodalAnnotator:
 
     Raises:
         TypeError: at the first call, naming an option that the pipeline does not take; at once, with a baseline.
-        ValueError: a baseline that completes no masks.
+        ValueError: at the first call, a value of an option that the pipeline does not take; a baseline that completes
+            no masks.
 
     Example:
         >>> from amodal_diffusion import PCNetMask, PCNetMaskPipeline
@@ -128,6 +129,8 @@ class AmodalAnnotator:
         if self._loaded is None:
             self._loaded = self._load() if self._named else self._pipeline
             self._loaded.check_options(self._call_options)
+            if self._call_options:
+                self._loaded([], [], **self._call_options)  # refuses their values; completes nothing
         return self._loaded
 
     def _load(self) -> MaskPipeline:
@@ -152,6 +155,10 @@ class AmodalAnnotator:
 
         Returns:
             The same rows in the same order, of `annotation_features`, in the form that was given.
+
+        Raises:
+            TypeError: neither of these.
+            ValueError: a batch that lacks columns of `amodal_features`, or whose columns differ in length.
         """
         (done,) = self.stream([batch])
         return done
@@ -191,10 +198,12 @@ class AmodalAnnotator:
     def _read_scene(self, row: dict[str, Any], needs_photo: bool) -> _Scene:
         row = {**row, "objects": row["objects"] or []}
         try:
+            masks: list[Any] = []
             for index, obj in enumerate(row["objects"]):
-                if not obj["modal_mask"] or not obj["modal_mask"]["counts"]:
+                mask = obj.get("modal_mask") if isinstance(obj, Mapping) else None
+                if not isinstance(mask, Mapping) or not mask.get("counts"):
                     raise ValueError(f"object {index} has no visible mask.")
-            masks = [obj["modal_mask"] for obj in row["objects"]]
+                masks.append(mask)
             modal = decode_masks(masks, row["height"], row["width"], name="visible mask of object")
             if not needs_photo:
                 return _Scene(row, modal)
@@ -294,9 +303,24 @@ def _one_ahead(items: Iterator[Any], reader: ThreadPoolExecutor) -> Iterator[Any
 
 
 def _rows_of(batch: Any) -> list[dict[str, Any]]:
-    if not isinstance(batch, Mapping):
+    import pyarrow
+
+    if isinstance(batch, pyarrow.Table | pyarrow.RecordBatch):
+        _check_columns(batch.column_names)
         return list(batch.to_pylist())
+    if not isinstance(batch, Mapping):
+        raise TypeError(f"a batch must be an Arrow table or a dictionary of columns, got {type(batch).__name__}.")
+    _check_columns(batch)
+    lengths = {name: len(values) for name, values in batch.items()}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"the columns of a batch must have the same length, got {lengths}.")
     return [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
+
+
+def _check_columns(names: Iterable[str]) -> None:
+    lacks = sorted({*_KEPT, "objects"}.difference(names))
+    if lacks:
+        raise ValueError(f"a batch must have the columns of `amodal_features`, and lacks {', '.join(lacks)}.")
 
 
 def _as_given(rows: list[dict[str, Any]], batch: Any) -> Any:
@@ -325,7 +349,8 @@ def _text(error: Exception) -> str:
 def _failed_row(row: Mapping[str, Any], error: str) -> dict[str, Any]:
     """A row of `annotation_features` with visible masks alone."""
     unknown = {"amodal_mask": None, "amodal_box": None, "occlusion_rate": None}
-    objects = [{**obj, **unknown} for obj in row["objects"]]
+    # What is no object, of rows that another program wrote, stays null.
+    objects = [{**obj, **unknown} if isinstance(obj, Mapping) else None for obj in row["objects"]]
     return {
         **{key: row[key] for key in _KEPT},
         "objects": objects,

@@ -50,13 +50,22 @@ def write_coco_files(files: Sequence[Path], folder: Path, info: Mapping[str, Any
     ids, categories = _scan(files)
     groups = [[path] for path in files] if one_each else [files]
     written, image, first = [], 0, 1
-    for number, group in enumerate(groups):
-        stem, suffix = Path(AMODAL_JSON).stem, Path(AMODAL_JSON).suffix
-        name = f"{stem}-{number:05d}-of-{len(files):05d}{suffix}" if one_each else AMODAL_JSON
+    for name, group in zip(coco_names(len(files), one_each=one_each), groups, strict=True):
         with atomic_file(folder / name) as beside:
             image, first = _write_document(beside, group, info, ids, image, first, categories)
         written.append(folder / name)
     return written
+
+
+def coco_names(files: int, *, one_each: bool) -> list[str]:
+    """The names of the documents of so many Parquet files.
+
+    Example:
+        >>> coco_names(2, one_each=True)
+        ['amodal-00000-of-00002.json', 'amodal-00001-of-00002.json']
+    """
+    stem, suffix = Path(AMODAL_JSON).stem, Path(AMODAL_JSON).suffix
+    return [f"{stem}-{number:05d}-of-{files:05d}{suffix}" for number in range(files)] if one_each else [AMODAL_JSON]
 
 
 def _scan(files: Sequence[Path]) -> tuple[IntArray, CategoryIds]:

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..data import RecordCounts, dataset_card, write_shards
+from ..data.dataset import check_rows, lacking_shards
 from ..data.photos import encoded_photos
 from ..evaluation import MaskBaseline
 from ..files import atomic_folder, write_text
 from .annotator import AmodalAnnotator, annotation_features
-from .coco_files import write_coco_files
+from .coco_files import coco_names, write_coco_files
 from .folder_store import AnnotationStore
 from .record import dataset_digest, photos_digest, run_record
 
@@ -72,9 +73,10 @@ def annotate_dataset(
         The folder. Without `shard` the whole result is in it; a run that is finished already returns at once.
 
     Raises:
-        ValueError: a data set without rows, or without photos for a pipeline that looks at them; another run in the
-            folder; a piece that something else broke; a finished run whose result something removed; options that the
-            pipeline refuses.
+        TypeError: a stream.
+        ValueError: a data set that is not of the schema or without rows, or without photos for a pipeline that looks at
+            them; another run in the folder; a piece that something else broke; a finished run of whose result something
+            is gone; options that the pipeline refuses.
         FileExistsError, NotADirectoryError: `folder` holds other files, or is one.
 
     Example:
@@ -90,11 +92,16 @@ def annotate_dataset(
         >>> sorted(path.name for path in folder.iterdir())
         ['README.md', 'amodal.json', 'annotation.json', 'data']
     """
-    if shard_rows < 1:
-        raise ValueError(f"`shard_rows` must be at least 1, got {shard_rows}.")
+    if not isinstance(shard_rows, int) or shard_rows < 1:
+        raise ValueError(f"`shard_rows` must be at least 1, and whole, got {shard_rows}.")
     first, step = shard or (0, 1)
     if not 0 <= first < step:
         raise ValueError(f"`shard` must be (i, n) with i from 0 to n - 1, got {shard}.")
+    if not hasattr(dataset, "__len__"):
+        raise TypeError(
+            f"`dataset` must be a datasets.Dataset, got {type(dataset).__name__}; an `AmodalAnnotator` maps a stream."
+        )
+    check_rows(dataset, "`dataset`")
     if not len(dataset):
         raise ValueError("`dataset` must have at least one row.")
     needs_photos = not isinstance(pipeline, MaskBaseline) and pipeline.needs_image
@@ -107,11 +114,8 @@ def annotate_dataset(
     )  # fmt: skip
     store = AnnotationStore(Path(folder), run, count=-(-len(dataset) // shard_rows))
     report = on_progress or (lambda done: None)
-    if store.is_finished() and not any((store.folder / "data").glob("*.parquet")):
-        raise ValueError(
-            f"output {store.folder} says that it is finished, but its Parquet files are gone; delete the folder "
-            "and start the same command again."
-        )
+    if store.is_finished():
+        _check_result(store)
     try:
         if not store.is_finished():
             annotator, share = AmodalAnnotator(pipeline, **call_options), range(first, store.count, step)
@@ -153,6 +157,20 @@ def _rows_of(pieces: set[int], shard_rows: int, count: int) -> int:
 
 
 # Joining the pieces
+
+
+def _check_result(store: AnnotationStore) -> None:
+    """Refuse a finished run of whose result something is gone."""
+    files = sorted((store.folder / "data").glob("*.parquet"))
+    documents = coco_names(len(files), one_each=store.run["coco_shards"])
+    lacks = lacking_shards(files)
+    lacks += [name for name in (*documents, "README.md") if not (store.folder / name).is_file()]
+    if not files or lacks:
+        gone = f"{lacks[0]} is gone" if files else "its Parquet files are gone"
+        raise ValueError(
+            f"output {store.folder} says that it is finished, but {gone}; delete the folder and start the same command "
+            "again."
+        )
 
 
 def _join(store: AnnotationStore) -> None:

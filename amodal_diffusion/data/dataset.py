@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -248,8 +248,9 @@ def _parquet_files(path: Path) -> dict[str, list[str]]:
     found = [path] if path.is_file() else _files_below(path)
     if not found:
         raise FileNotFoundError(f"folder {os.fspath(path)!r} has no Parquet files")
-    if path.is_dir():
-        _check_whole(found)
+    if path.is_dir() and (lacks := lacking_shards(found)):
+        more = f" and {len(lacks) - 1} more" if len(lacks) > 1 else ""
+        raise ValueError(f"folder {os.fspath(path)!r} lacks the shard {lacks[0]!r}{more}")
     files: dict[str, list[str]] = {}
     for file in found:
         match = SHARD_NAME.fullmatch(file.name)
@@ -257,16 +258,22 @@ def _parquet_files(path: Path) -> dict[str, list[str]]:
     return files
 
 
-def _check_whole(files: Sequence[Path]) -> None:
-    """Refuse a folder of which some shards lack, by the numbers in their names."""
+def lacking_shards(files: Iterable[Path]) -> list[str]:
+    """Names of the shards that are not among some files, by the numbers in their names.
+
+    Example:
+        >>> lacking_shards([Path("data/train-00000-of-00003.parquet"), Path("data/train-00002-of-00003.parquet")])
+        ['train-00001-of-00003.parquet']
+    """
     found: dict[tuple[Path, str, int], set[int]] = {}
     for file in files:
         if match := SHARD_NAME.fullmatch(file.name):
             found.setdefault((file.parent, match["split"], int(match["count"])), set()).add(int(match["number"]))
-    for (folder, split, count), numbers in found.items():
-        if lacks := sorted(set(range(count)) - numbers):
-            name = f"{split}-{lacks[0]:05d}-of-{count:05d}.parquet"
-            raise ValueError(f"folder {os.fspath(folder)!r} lacks {len(lacks)} of {count} shards, such as {name!r}")
+    return [
+        f"{split}-{number:05d}-of-{count:05d}.parquet"
+        for (_, split, count), numbers in found.items()
+        for number in sorted(set(range(count)) - numbers)
+    ]
 
 
 def _check_parquet(file: str) -> None:
@@ -295,7 +302,7 @@ def _splits(dataset: Dataset | DatasetDict) -> dict[str, Dataset]:
     if not isinstance(dataset, Dataset):
         raise TypeError(f"dataset must be a datasets.Dataset or DatasetDict, got {type(dataset).__name__}")
     # A part of a split is called by an expression, such as "train[:100]" or "train+test".
-    split = re.split(r"[[+]", str(dataset.split or "train"), maxsplit=1)[0]
+    split = re.split(r"[\[+]", str(dataset.split or "train"), maxsplit=1)[0]
     check_splits([split])
     return {split: dataset}
 
@@ -316,7 +323,7 @@ def _as_schema(part: Any, what: str) -> Any:
     if part.features != features:
         part = _cast(part, features, what)
     if isinstance(part, Dataset):
-        _check_values(part, what)
+        check_rows(part, what)
     return part
 
 
@@ -334,10 +341,26 @@ def _cast(part: Any, features: Features, what: str) -> Any:
         raise ValueError(f"{what} is not an amodal data set: its columns have other types: {reason}") from error
 
 
-def _check_values(part: Dataset, what: str) -> None:
-    """Refuse rows that lack what every row has, or whose frame is none."""
+def check_rows(part: Dataset, what: str) -> None:
+    """Refuse rows without a column of the schema or without what every row has, or whose frame is none.
+
+    Args:
+        part: of whatever columns; of the types of the schema.
+        what: stands for it in errors.
+
+    Raises:
+        ValueError: naming the column.
+
+    Example:
+        >>> from datasets import Dataset
+        >>> check_rows(Dataset.from_dict({name: [None] for name in amodal_features()}), "`rows`")
+        Traceback (most recent call last):
+            ...
+        ValueError: `rows`: the column 'image_id' has no value in 1 of 1 rows
+    """
     import pyarrow.compute as compute
 
+    _check_columns(part.column_names, what)
     shown = part.select_columns(["image_id", "file_name", "height", "width", "objects", "source"])
     for table in shown.with_format("arrow").iter(_CHECKED_ROWS):
         for name in table.column_names:

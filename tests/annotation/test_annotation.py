@@ -149,6 +149,38 @@ def test_a_finished_run_without_its_result_says_so(source, model, result, tmp_pa
     assert "its Parquet files are gone; delete the folder" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("coco_shards", [False, True])
+def test_a_finished_run_of_whose_result_a_part_lacks_says_so(source, tmp_path, monkeypatch, coco_shards):
+    monkeypatch.setattr("amodal_diffusion.annotation.folder_run._SHARD_BYTES", 1)
+    monkeypatch.setattr("amodal_diffusion.annotation.folder_run._JOINED_ROWS", 4)
+    rows, pipeline, folder = read_annotations(source), tiny_pipeline(), tmp_path / "out"
+    options = {"shard_rows": 4, "coco_shards": coco_shards}
+    annotate_dataset(rows, pipeline, folder, **options)
+    assert annotate_dataset(rows, pipeline, folder, **options) == folder
+    parts = [path for path in folder.rglob("*") if path.is_file() and path.name != "annotation.json"]
+    assert len(parts) == (7 if coco_shards else 5)
+    for part in parts:
+        part.rename(tmp_path / "away")
+        with pytest.raises(ValueError, match=f"says that it is finished, but {part.name} is gone; delete the folder"):
+            annotate_dataset(rows, pipeline, folder, **options)
+        (tmp_path / "away").rename(part)
+
+
+def test_what_is_no_data_set_of_the_schema_is_refused_before_anything_is_written(source, tmp_path):
+    rows, pipeline = read_annotations(source), tiny_pipeline()
+    with pytest.raises(TypeError, match="`dataset` must be a datasets.Dataset, got IterableDataset"):
+        annotate_dataset(rows.to_iterable_dataset(), pipeline, tmp_path / "out")
+    with pytest.raises(ValueError, match=r"`dataset` is not an amodal data set: it lacks the columns \['source'\]"):
+        annotate_dataset(rows.remove_columns("source"), pipeline, tmp_path / "out")
+    nameless = rows.map(lambda row, index: {"image_id": None if index else "1"}, with_indices=True)
+    with pytest.raises(ValueError, match="`dataset`: the column 'image_id' has no value in 9 of 10 rows"):
+        annotate_dataset(nameless, pipeline, tmp_path / "out")
+    for size in (0, 1.5, float("nan"), "2"):
+        with pytest.raises(ValueError, match=f"`shard_rows` must be at least 1, and whole, got {size}"):
+            annotate_dataset(rows, pipeline, tmp_path / "out", shard_rows=size)
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_processor_says_the_precision_once_for_all_processes(source, model, tmp_path, monkeypatch, capsys):
     """Its helper is a fresh interpreter, since this process has used torch."""
     asked, ask = [], multiprocessing.get_context
@@ -467,7 +499,7 @@ def test_foreign_folders_are_left_alone(source, model, tmp_path, capsys):
         (["--engine", "ray", "--coco-shards"], "--coco-shards is of --engine folder"),
         (["--engine", "ray", "--runtime", "onnx"], "--runtime is of --engine folder"),
         (["--shard", "0/2", "--push-to-hub", "me/x"], "--push-to-hub needs a whole result"),
-        (["--shard-rows", "0"], "`shard_rows` must be at least 1"),
+        (["--shard-rows", "0"], "`shard_rows` must be at least 1, and whole"),
         (["--push-to-hub", "x"], "`repo_id` must be of the form"),
         (["--split", "test"], "split must be None for an annotation file"),
     ],

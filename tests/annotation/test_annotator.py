@@ -188,6 +188,11 @@ def spoil(row, kind):
         objects[1]["modal_mask"] = {"size": [3, 3], "counts": "9"}
     elif kind == "broken":
         objects[1]["modal_mask"] = {"size": [120, 160], "counts": "242"}
+    elif kind == "null":
+        objects[1] = None
+        return {**row, "objects": objects}
+    elif kind == "no height":
+        return {**row, "height": None}
     elif kind == "no pixels":
         return {**row, "height": 0, "width": 0, "objects": []}
     return {**row, "objects": objects}
@@ -197,6 +202,11 @@ def spoil(row, kind):
     ("kind", "message"),
     [
         ("no mask", "object 1 has no visible mask."),
+        ("null", "object 1 has no visible mask."),
+        (
+            "no height",
+            "visible mask of object 0: run lengths have size [120, 160], the image has [height, width] [None",
+        ),
         ("another size", "visible mask of object 1: run lengths have size [3, 3]"),
         ("broken", "visible mask of object 1: counts cover 8 pixels, the image has 19200"),
         ("no pixels", "a mask must have at least one pixel"),
@@ -214,9 +224,28 @@ def test_a_bad_row_costs_itself_alone(rows, pipeline, done, kind, message):
         assert found[2]["error"] is None and found[2]["objects"] == []
         return
     assert message in found[2]["error"]
-    assert [obj["modal_mask"] for obj in found[2]["objects"]] == [obj["modal_mask"] for obj in spoiled[2]["objects"]]
-    assert all(obj["amodal_mask"] is None for obj in found[2]["objects"]) and found[2]["order_relations"] is None
+    there, kept = ([obj and obj["modal_mask"] for obj in row["objects"]] for row in (spoiled[2], found[2]))
+    assert kept == there
+    assert (
+        all(obj is None or obj["amodal_mask"] is None for obj in found[2]["objects"])
+        and found[2]["order_relations"] is None
+    )
     assert len(found[2]["predictions"]) == len(found[2]["objects"])
+
+
+def test_what_is_no_batch_is_named(rows, pipeline):
+    annotate, columns = AmodalAnnotator(pipeline), rows[:]
+    lacking = {name: values for name, values in columns.items() if name not in ("source", "objects")}
+    for batch in (lacking, rows.remove_columns(["source", "objects"]).with_format("arrow")[:]):
+        with pytest.raises(ValueError, match="must have the columns of `amodal_features`, and lacks objects, source"):
+            annotate(batch)
+    with pytest.raises(ValueError, match=r"must have the same length, got .*'height': 1"):
+        annotate({**columns, "height": [4]})
+    for batch in (None, [columns], rows):
+        with pytest.raises(TypeError, match="must be an Arrow table or a dictionary of columns, got"):
+            annotate(batch)
+    with pytest.raises(ValueError, match=r"`mask_threshold` must lie in \[0, 1\), got 7"):
+        AmodalAnnotator(pipeline, mask_threshold=7)(columns)  # which is no fault of its rows
 
 
 def test_what_the_pipeline_refuses(rows, done):
