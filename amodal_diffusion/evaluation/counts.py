@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -117,8 +118,11 @@ def skipped_image(index: int) -> ImageScores:
 
 def _score(sample: Sample, method: Method, class_aware: bool) -> MethodScores:
     start = time.perf_counter()
-    prediction = method(sample)
+    prediction: Any = method(sample)  # of a class of the user's, perhaps
     seconds = time.perf_counter() - start
+    if not isinstance(prediction, Prediction):
+        kind = type(prediction).__name__
+        raise TypeError(f"method {method.name!r} gave {kind} for image {sample.image_id}, expected a `Prediction`.")
     for what, given, expected in (
         ("masks", prediction.masks, sample.modal.shape),
         ("order", prediction.order, sample.order.shape),
@@ -127,7 +131,7 @@ def _score(sample: Sample, method: Method, class_aware: bool) -> MethodScores:
         ("widths", prediction.widths, sample.modal.shape[:1]),
     ):
         if given is not None:
-            check_shape(method.name, sample, what, given.shape, expected)
+            check_shape(method.name, sample, what, np.shape(given), expected)
     masks, order, occluders = prediction.masks, prediction.order, prediction.occluders
     return MethodScores(
         seconds,

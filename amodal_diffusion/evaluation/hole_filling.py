@@ -22,7 +22,7 @@ from ..metrics import FillMetrics, ObjectFID, difference_intervals, percentile_i
 from ..metrics.bootstrap import FloatArray, check_bootstrap
 from ..pipelines import AmodalPipeline, ContentPipeline
 from .report import Cell, Difference, Intervals, Table, format_markdown, format_table, json_values
-from .samples import make_sample
+from .samples import check_limit, make_sample
 
 MIN_HOLE = 30
 """Pixels of a hole that is scored: of fewer, the edges of masks decide."""
@@ -390,10 +390,9 @@ def evaluate_fills(
         raise ValueError(f"`methods` must have names of their own, got {names}.")
     if reference is not None and reference not in names:
         raise ValueError(f"`reference` must be one of {', '.join(names)}, got {reference!r}.")
-    if limit is not None and limit < 1:
-        raise ValueError(f"`limit` must be at least 1, got {limit}.")
+    check_limit(limit)
     if resamples:
-        check_bootstrap(resamples, confidence)
+        check_bootstrap(resamples, confidence, seed)
     terms: dict[str, list[FloatArray]] = {name: [] for name in names}
     seconds = dict.fromkeys(names, 0.0)
     distances = {} if make_fid is None else {name: make_fid() for name in names}

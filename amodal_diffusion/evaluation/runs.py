@@ -11,7 +11,7 @@ from ..pipelines.contexts import warnings_silenced
 from .counts import ImageScores, score_sample, skipped_image
 from .methods import METHODS, AloneMethod
 from .report import GROUP_KINDS, TRUTH_MARK, EvaluationReport, GroupKind
-from .samples import ORDER_SOURCES, Method, OrderSource, Sample, make_sample
+from .samples import ORDER_SOURCES, Method, OrderSource, Sample, check_limit, make_sample
 from .summary import summarize
 
 ORDER_BASELINES = ("area-smaller", "y-axis", "hull")
@@ -69,10 +69,12 @@ def evaluate_methods(
             resamples for both.
 
     Raises:
-        ValueError: for a repeated method name, an unknown order source, a limit below 1, a data set in which no image
-            has amodal masks, an image without annotated order where that is the source, a prediction of the wrong
-            shape, or, without occluders, a method that predicts no masks; edges, resamples or confidence out of range;
-            `class_aware` without `use_categories`; an unknown kind of group; a reference that is none of the methods.
+        TypeError: a method that answers with something else than a `Prediction`.
+        ValueError: for a repeated method name, an unknown order source, a limit that is no whole number from 1 on, a
+            data set in which no image has amodal masks, an image without annotated order where that is the source, a
+            prediction of the wrong shape, or, without occluders, a method that predicts no masks; edges, resamples,
+            seed or confidence out of range; `class_aware` without `use_categories`; an unknown kind of group; a
+            reference that is none of the methods.
 
     Example:
         >>> import numpy as np
@@ -93,12 +95,11 @@ def evaluate_methods(
     """
     if order_source not in ORDER_SOURCES:
         raise ValueError(f"`order_source` must be one of {', '.join(ORDER_SOURCES)}, got {order_source!r}.")
-    if limit is not None and limit < 1:
-        raise ValueError(f"`limit` must be at least 1, got {limit}.")
+    check_limit(limit)
     if class_aware and not use_categories:
         raise ValueError("`class_aware` needs `use_categories`: AP by class cannot do without the classes.")
     if resamples:
-        check_bootstrap(resamples, confidence)
+        check_bootstrap(resamples, confidence, seed)
     _check_edges(occlusion_bins)
     unknown = [kind for kind in groups if kind not in GROUP_KINDS]
     if unknown:

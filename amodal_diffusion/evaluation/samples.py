@@ -172,6 +172,23 @@ class Method(Protocol):
         ...
 
 
+def check_limit(limit: int | None) -> None:
+    """Refuse a number of images that is none.
+
+    Raises:
+        ValueError: below 1, or no whole number.
+
+    Example:
+        >>> check_limit(None)
+    """
+    if limit is None:
+        return
+    if not isinstance(limit, int | np.integer):
+        raise ValueError(f"`limit` must be a whole number, got {limit}.")
+    if limit < 1:
+        raise ValueError(f"`limit` must be at least 1, got {limit}.")
+
+
 def make_sample(
     row: Mapping[str, Any], *, order_source: OrderSource = "masks", use_categories: bool = True
 ) -> Sample | None:

@@ -236,7 +236,7 @@ class AmodalAP:
         Raises:
             ValueError: as `bootstrap_intervals`.
         """
-        check_bootstrap(resamples, confidence)
+        check_bootstrap(resamples, confidence, seed)
         return percentile_intervals(self.resampled(resamples=resamples, seed=seed), confidence)
 
     def resampled(self, *, resamples: int = 1000, seed: int = 0) -> dict[str, FloatArray]:

@@ -77,7 +77,7 @@ def bootstrap_intervals(
         Metric → (low, high); (NaN, NaN) where there is nothing to draw from: fewer than two images.
 
     Raises:
-        ValueError: `resamples` below 1, or `confidence` outside of (0, 1).
+        ValueError: `resamples` below 1, `seed` below 0, or either no whole number; `confidence` outside of (0, 1).
 
     Example:
         >>> terms = np.array([[1, 2], [2, 2], [1, 4]])  # intersection and union of three images
@@ -86,7 +86,7 @@ def bootstrap_intervals(
         >>> 0.25 <= low < high <= 1
         True
     """
-    check_bootstrap(resamples, confidence)
+    check_bootstrap(resamples, confidence, seed)
     return percentile_intervals(resampled_metrics(terms, metrics, resamples=resamples, seed=seed), confidence)
 
 
@@ -145,7 +145,7 @@ def difference_intervals(
     return percentile_intervals(shared, confidence)
 
 
-def check_bootstrap(resamples: int, confidence: float) -> None:
+def check_bootstrap(resamples: int, confidence: float, seed: int = 0) -> None:
     """Raise ValueError naming the argument that is out of range.
 
     Example:
@@ -155,7 +155,10 @@ def check_bootstrap(resamples: int, confidence: float) -> None:
             ...
         ValueError: `resamples` must be at least 1, got 0
     """
-    if resamples < 1:
-        raise ValueError(f"`resamples` must be at least 1, got {resamples}")
+    for name, value, least in (("resamples", resamples, 1), ("seed", seed, 0)):
+        if not isinstance(value, int | np.integer):
+            raise ValueError(f"`{name}` must be a whole number, got {value}")
+        if value < least:
+            raise ValueError(f"`{name}` must be at least {least}, got {value}")
     if not 0 < confidence < 1:
         raise ValueError(f"`confidence` must be between 0 and 1, got {confidence}")

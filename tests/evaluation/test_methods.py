@@ -157,6 +157,10 @@ def test_bad_arguments_are_named(dataset):
     for arguments, message in (
         ({"order_source": "guess"}, "`order_source` must be one of masks, annotated, got 'guess'"),
         ({"limit": 0}, "`limit` must be at least 1, got 0"),
+        ({"limit": 1.5}, "`limit` must be a whole number, got 1.5"),
+        ({"limit": float("nan")}, "`limit` must be a whole number, got nan"),
+        ({"resamples": 2.5}, "`resamples` must be a whole number, got 2.5"),
+        ({"resamples": 5, "seed": -1}, "`seed` must be at least 0, got -1"),
         ({"order_methods": ["size"]}, "`order_methods` holds 'size', known names are raw"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -183,6 +187,13 @@ def test_bad_arguments_are_named(dataset):
 def test_wrong_predictions_are_named(dataset, method, message):
     with pytest.raises(ValueError, match=message):
         evaluate_methods(dataset, [method])
+
+
+def test_what_is_no_prediction_is_named(dataset):
+    for answer in (None, np.zeros((2, 24, 32), bool)):
+        bare = type("Bare", (), {"name": "bare", "__call__": lambda self, sample, answer=answer: answer})()
+        with pytest.raises(TypeError, match="method 'bare' gave .* for image 4, expected a `Prediction`"):
+            evaluate_methods(dataset, [bare], order_methods=[])
 
 
 def test_unknown_methods_are_named(tmp_path):
