@@ -196,20 +196,31 @@ def one_writer(folder: PathLike) -> Iterator[None]:
         False
     """
     folder = Path(folder)
-    made = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = None if _LOCKS is None else os.open(folder, os.O_RDONLY)
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    handle = _locked(folder)
     try:
-        if handle is not None:
-            with contextlib.suppress(OSError):
-                _LOCKS.flock(handle, _LOCKS.LOCK_EX)
         yield
     finally:
-        if made:
+        for place in made:
             with contextlib.suppress(OSError):  # not empty
-                folder.rmdir()
+                place.rmdir()
         if handle is not None:
             os.close(handle)
+
+
+def _locked(folder: Path) -> int | None:
+    """A folder that is made where it lacks, locked for this process; None where the system knows no locks."""
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        if _LOCKS is None:
+            return None
+        handle = os.open(folder, os.O_RDONLY)
+        with contextlib.suppress(OSError):
+            _LOCKS.flock(handle, _LOCKS.LOCK_EX)
+        with contextlib.suppress(FileNotFoundError):  # the one before it may have removed the folder
+            if os.path.samestat(os.fstat(handle), os.stat(folder)):
+                return handle
+        os.close(handle)
 
 
 def write_text(path: PathLike, text: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
+from collections import Counter
 from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
@@ -250,7 +251,7 @@ def _parquet_files(path: Path) -> dict[str, list[str]]:
         raise FileNotFoundError(f"folder {os.fspath(path)!r} has no Parquet files")
     if path.is_dir() and (lacks := lacking_shards(found)):
         more = f" and {len(lacks) - 1} more" if len(lacks) > 1 else ""
-        raise ValueError(f"folder {os.fspath(path)!r} lacks the shard {lacks[0]!r}{more}")
+        raise ValueError(f"folder {os.fspath(path)!r} lacks the shard {lacks[0]!r}{more}; name a file to read it alone")
     files: dict[str, list[str]] = {}
     for file in found:
         match = SHARD_NAME.fullmatch(file.name)
@@ -362,14 +363,17 @@ def check_rows(part: Dataset, what: str) -> None:
 
     _check_columns(part.column_names, what)
     shown = part.select_columns(["image_id", "file_name", "height", "width", "objects", "source"])
+    lacks, least = Counter[str](), dict.fromkeys(("height", "width"), 1)
     for table in shown.with_format("arrow").iter(_CHECKED_ROWS):
-        for name in table.column_names:
-            if lacks := table[name].null_count:
-                raise ValueError(f"{what}: the column {name!r} has no value in {lacks} of {table.num_rows} rows")
-        for name in ("height", "width"):
-            least = compute.min(table[name]).as_py()
-            if least < 1:
-                raise ValueError(f"{what}: the column {name!r} must be positive, got {least}")
+        lacks.update({name: table[name].null_count for name in table.column_names})
+        for name, value in least.items():
+            least[name] = min(value, compute.min(table[name].fill_null(1)).as_py())
+    for name, count in lacks.items():
+        if count:
+            raise ValueError(f"{what}: the column {name!r} has no value in {count} of {len(part)} rows")
+    for name, value in least.items():
+        if value < 1:
+            raise ValueError(f"{what}: the column {name!r} must be positive, got {value}")
 
 
 def _with_photos(part: Any, folder: Path) -> Any:

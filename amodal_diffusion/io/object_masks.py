@@ -106,7 +106,7 @@ def read_object_masks(
         ['label 1', 'label 2']
     """
     given: Any = [sources] if isinstance(sources, str | os.PathLike) else sources
-    if not isinstance(given, list | tuple):
+    if isinstance(given, bytes | Mapping) or not isinstance(given, Iterable):
         raise TypeError(f"`sources` must be a path or a list of paths, got {type(given).__name__}.")
     paths = [check_path(path, "sources") for path in given]
     if photo is not None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
+import numpy as np
 import torch
 from diffusers import ModelMixin
 from safetensors import SafetensorError
@@ -44,7 +45,7 @@ def check_positive_integers(**values: int | Sequence[int]) -> None:
 
 
 def check_flags(**values: bool) -> None:
-    """Raise an error unless all switches of a configuration are True or False.
+    """Raise an error unless all switches of a configuration are True or False, of Python or numpy.
 
     Raises:
         TypeError: naming the first that is not.
@@ -57,7 +58,7 @@ def check_flags(**values: bool) -> None:
         TypeError: `class_conditioned` must be True or False, got 'text'.
     """
     for name, value in values.items():
-        if not isinstance(value, bool):
+        if not isinstance(value, bool | np.bool_):
             raise TypeError(f"`{name}` must be True or False, got {value!r}.")
 
 

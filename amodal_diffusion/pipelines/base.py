@@ -37,6 +37,7 @@ _POSITIONS_CPU = 2 * 256**2
 _POSITIONS_ACCELERATOR = 64 * 256**2
 
 SAVE_OPTIONS = ("variant", "max_shard_size")
+_PUSH_OPTIONS = "push_to_hub", "repo_id", "commit_message", "private", "create_pr", "token"  # as diffusers has them
 
 # The index of the pipeline that is being loaded, so that it is read once.
 _INDEX: ContextVar[dict[str, Any] | None] = ContextVar("index", default=None)
@@ -132,17 +133,18 @@ def take_dtype(options: dict[str, Any]) -> torch.dtype | None:
     return chosen[0] if chosen else None
 
 
-def check_save_options(owner: str, given: Mapping[str, Any], options: Sequence[str]) -> None:
-    """Refuse what `save_pretrained` of the class `owner` does not take.
+def check_save_options(owner: str, given: Mapping[str, Any]) -> None:
+    """Refuse what `save_pretrained` of the class `owner` does not take, as diffusers has it.
 
     Raises:
-        TypeError: naming it, and the `options`.
+        TypeError: naming it, and the options.
 
     Example:
-        >>> check_save_options("AmodalVAEPipeline", {"shard": 1}, ["variant"])
+        >>> check_save_options("AmodalVAEPipeline", {"shard": 1})
         Traceback (most recent call last):
-        TypeError: AmodalVAEPipeline.save_pretrained takes no `shard`; its options are variant.
+        TypeError: AmodalVAEPipeline.save_pretrained takes no `shard`; its options are variant, max_shard_size, ...
     """
+    options = (*SAVE_OPTIONS, *_PUSH_OPTIONS)
     unknown = next((name for name in given if name not in options), None)
     if unknown is not None:
         names = ", ".join(options)
@@ -333,8 +335,7 @@ class SafePipeline(DiffusionPipeline):
         """
         if not safe_serialization:
             raise ValueError("`safe_serialization` must be True: pickled weights can run code when they are loaded.")
-        if not kwargs.get("push_to_hub"):
-            check_save_options(type(self).__name__, kwargs, (*SAVE_OPTIONS, "push_to_hub"))
+        check_save_options(type(self).__name__, kwargs)
         package = type(self).__module__.split(".")[0]
         module = package if package == __name__.split(".")[0] else type(self).__module__
         with pipeline_output(save_directory, self.components, kwargs.get("variant")) as staged:

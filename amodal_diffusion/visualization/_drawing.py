@@ -259,7 +259,14 @@ def check_names(names: Any, count: int) -> list[str]:
         return [""] * count
     if isinstance(names, str) or not hasattr(names, "__len__") or len(names) != count:
         raise ValueError(f"names must be a sequence of {count} strings, one for each object, got {describe(names)}")
-    return ["" if name is None else check_text("names", name) for name in names]
+    return ["" if name is None else _as_name(name) for name in names]
+
+
+def _as_name(name: Any) -> str:
+    """A text, or an integer such as a category's id as one."""
+    if isinstance(name, int | np.integer) and not isinstance(name, bool):
+        return describe(int(name))
+    return check_text("names", name)
 
 
 def palette(n: int) -> list[Colour]:

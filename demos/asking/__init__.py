@@ -52,7 +52,7 @@ def make_server(page, gets, posts, host="127.0.0.1", port=0):
             if self.headers.get_content_type() != "application/json":
                 raise ValueError("the content must be application/json")
             length = self.headers["Content-Length"] or ""
-            if not (length.isascii() and length.isdecimal() and int(length[:9]) <= LARGEST_CONTENT):
+            if not (length.isascii() and length.isdecimal() and len(length) < 10 and int(length) <= LARGEST_CONTENT):
                 raise ValueError(f"the content must have a Content-Length of at most {LARGEST_CONTENT}")
             try:
                 content = json.loads(self.rfile.read(int(length)))

@@ -175,7 +175,7 @@ def test_what_is_no_data_set_of_the_schema_is_refused_before_anything_is_written
     nameless = rows.map(lambda row, index: {"image_id": None if index else "1"}, with_indices=True)
     with pytest.raises(ValueError, match="`dataset`: the column 'image_id' has no value in 9 of 10 rows"):
         annotate_dataset(nameless, pipeline, tmp_path / "out")
-    for size in (0, 1.5, float("nan"), "2"):
+    for size in (0, 1.5, float("nan"), "2", True):
         with pytest.raises(ValueError, match=f"`shard_rows` must be at least 1, and whole, got {size}"):
             annotate_dataset(rows, pipeline, tmp_path / "out", shard_rows=size)
     assert not (tmp_path / "out").exists()

@@ -130,3 +130,6 @@ def test_an_option_of_saving_that_is_none(tmp_path, is_scene):
     with pytest.raises(TypeError, match="save_pretrained takes no `varient`; its options are variant, max_shard_size"):
         pipe.save_pretrained(tmp_path / "new", varient="fp16")
     assert not (tmp_path / "new").exists()
+    # As training scripts of diffusers have it: what is for the Hub does nothing where it is not wanted.
+    pipe.save_pretrained(tmp_path / "new", push_to_hub=False, repo_id="me/mine", token=None, private=True)
+    assert (tmp_path / "new" / "model_index.json").is_file()

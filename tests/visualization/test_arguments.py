@@ -31,7 +31,8 @@ WRONG = {
     "alpha": [("a", TypeError), (None, TypeError), (True, TypeError), (2, ValueError), (10**400, ValueError)],
     "legend": [("no", TypeError), (None, TypeError), (1, TypeError)],
     "names": [
-        (["a", 2], TypeError),
+        (["a", 2.5], TypeError),
+        (["a", True], TypeError),
         ([b"a", "b"], TypeError),
         ("ab", ValueError),
         (3, ValueError),
@@ -94,3 +95,4 @@ def test_a_darkest_value_near_zero():
 def test_what_numpy_gives_and_no_names():
     assert draw_overlay(PHOTO, MASKS, MASKS, size=np.int64(64), legend=np.False_, alpha=np.float32(0.5)).width == 64
     assert draw_overlay(PHOTO, MASKS, MASKS, size=64, names=[None, np.str_("cup")]).width == 64
+    assert draw_overlay(PHOTO, MASKS, MASKS, size=64, names=range(2)).width == 64  # ids of categories

@@ -302,7 +302,7 @@ def _run(make: Callable[[int], None], missing: list[int], workers: int) -> Itera
                 future.result()
                 yield
         except BaseException:  # an error in a shard or in what the caller does with it, or Ctrl-C
-            pool.shutdown(wait=False, cancel_futures=True)  # what has not begun is left
+            pool.shutdown(wait=True, cancel_futures=True)  # what has not begun is left
             raise
 
 

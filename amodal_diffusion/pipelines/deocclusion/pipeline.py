@@ -162,10 +162,11 @@ class ScenePipeline(NestedPipeline):
             raise ValueError("`safe_serialization` must be True: pickled weights can run code when they are loaded.")
         if kwargs.pop("push_to_hub", False):
             raise ValueError("`push_to_hub` is no argument here: call the method `push_to_hub(repo_id)`.")
-        check_save_options(type(self).__name__, kwargs, SAVE_OPTIONS)
+        check_save_options(type(self).__name__, kwargs)
+        options = {name: value for name, value in kwargs.items() if name in SAVE_OPTIONS}
         components = {name: getattr(self, name) for name in COMPONENTS}
         settings = {name: self.config[name] for name in SETTINGS}
-        save_scene_pipeline(save_directory, type(self).__name__, components, settings, **kwargs)
+        save_scene_pipeline(save_directory, type(self).__name__, components, settings, **options)
 
     # Devices: what diffusers does to networks is done to those of the components
 
@@ -488,8 +489,10 @@ class ScenePipeline(NestedPipeline):
             check_filler("filler", filler, model=content.model is not None, inpainter=content.inpainter is not None)
         if prompt is not None:
             _check_text("prompt", prompt)
+        if isinstance(category_id, torch.Tensor) and category_id.ndim == 0:
+            category_id = category_id.item()
         if category_id is not None:
-            check_integer("category_id", category_id, 1)
+            category_id = check_integer("category_id", category_id, 1 if content.class_conditioned else 0)
         return {
             "prompts": None if prompt is None else [prompt],
             "category_ids": None if category_id is None else [category_id],

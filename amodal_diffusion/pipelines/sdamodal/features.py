@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -404,7 +405,8 @@ def _stop_after(blocks: nn.ModuleList, wanted: Sequence[int]) -> Iterator[dict[i
             handle.remove()
 
 
-_upcasting = threading.Lock()  # a VAE that changes its dtype is one for all threads
+_looking = threading.Lock()
+_upcasting: "WeakKeyDictionary[nn.Module, threading.Lock]" = WeakKeyDictionary()  # one VAE changes for all threads
 
 
 @contextmanager
@@ -416,7 +418,9 @@ def _upcast(vae: Any) -> Iterator[torch.dtype]:
     if not getattr(vae.config, "force_upcast", False):
         yield vae.dtype
         return
-    with _upcasting:
+    with _looking:
+        alone = _upcasting.setdefault(vae, threading.Lock())
+    with alone:
         needed = vae.dtype == torch.float16
         if not needed:
             yield vae.dtype

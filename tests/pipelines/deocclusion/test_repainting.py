@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from amodal_diffusion import ContentPipeline, Scene, ScenePipeline
 from amodal_diffusion.pipelines.base import CallInterruptedError
@@ -200,7 +201,7 @@ def test_shapes_refused(pipeline, scene, arguments, error, message):
         ({"filler": 5}, ValueError),
         ({"prompt": 5}, TypeError),
         ({"category_id": "x"}, TypeError),
-        ({"category_id": 0}, ValueError),
+        ({"category_id": -1}, ValueError),
         ({"inpainter_kwargs": "x"}, TypeError),
         ({"inpainter_kwargs": {"strength": 1}}, ValueError),
         ({"generator": 5}, TypeError),
@@ -234,3 +235,9 @@ def test_flags_and_texts_are_no_others(pipeline, scene):
     ]:
         with pytest.raises(TypeError, match=f"^`{name}` must be"):
             call()
+
+
+@pytest.mark.parametrize("given", [0, 3, np.int64(3), torch.tensor(3)])
+def test_a_category_is_taken_as_the_whole_scene_takes_it(pipeline, scene, given):
+    """0 stands for one that nobody knows, where the network does not ask."""
+    assert pipeline.repaint(scene, 0, category_id=given).equals(pipeline.repaint(scene, 0))
