@@ -81,7 +81,7 @@ def read_object_masks(
     Args:
         sources: a COCO JSON (data set or list of results), a folder of mask files, one mask or map of labels, or
             several mask files, one object each. What a picture shows is told as in `masks.pictures`; every page of a
-            TIFF is an object. A map of labels may come with a JSON of their names: `["labels.png", "names.json"]`, with
+            TIFF is an object. The one object of a file has the file's name. A map of labels may come with a JSON of their names: `["labels.png", "names.json"]`, with
             `{"1": "cup", "2": "saucer"}` in the latter; other labels stay "label 3".
         photo: the photo, upright by its EXIF data: its size is that of the masks, and its name, where it has one,
             chooses among the images of a COCO JSON. Only its header is read.
@@ -207,7 +207,8 @@ def _read_one_file(
     known = label_names or {}
     if known and not known.keys() & set(labels):
         raise ValueError(f"label map {path} has the labels {str(labels)[1:-1][:80]}, of which none is named.")
-    return ObjectMasks(stack, names=[known.get(label, f"label {label}") for label in labels])
+    alone = path.stem if len(labels) == 1 else None  # a mask, as those of a folder are named
+    return ObjectMasks(stack, names=[known.get(label, alone or f"label {label}") for label in labels])
 
 
 def _named(path: Path, read: Any, plane: npt.NDArray[Any]) -> Any:

@@ -77,10 +77,10 @@ def test_label_map_gives_one_object_for_each_value(tmp_path, masks, dtype):
     assert objects.category_ids == [None] * 3 and objects.scores == [1.0, 1.0, 1.0]
 
 
-def test_a_mask_of_one_bit_is_label_1(tmp_path, masks):
+def test_a_mask_of_one_bit_has_the_files_name(tmp_path, masks):
     Image.fromarray(masks[0]).save(tmp_path / "mask.png")
     objects = read_object_masks(tmp_path / "mask.png")
-    assert objects.names == ["label 1"] and (objects.masks[0] == masks[0]).all()
+    assert objects.names == ["mask"] and (objects.masks[0] == masks[0]).all()
 
 
 def test_palette_label_map_counts_indices_not_colours(tmp_path):
@@ -522,7 +522,7 @@ def test_soft_edges_pages_and_palettes_of_files(tmp_path, masks, document):
     np.testing.assert_array_equal(read_object_masks(tmp_path / "white.png").masks, masks[:1])
     one = Image.fromarray(masks[0])
     one.save(tmp_path / "one.png")
-    assert read_object_masks(tmp_path / "one.png").names == ["label 1"]
+    assert read_object_masks(tmp_path / "one.png").names == ["one"]
     faint = Image.fromarray((np.asarray(soft[0]) * 0.4).astype(np.uint8))
     faint.save(tmp_path / "faint.png")
     with pytest.raises(ValueError, match=r"mask file .*faint.png is a soft mask of at most 0.4"):
