@@ -81,8 +81,9 @@ def read_object_masks(
     Args:
         sources: a COCO JSON (data set or list of results), a folder of mask files, one mask or map of labels, or
             several mask files, one object each. What a picture shows is told as in `masks.pictures`; every page of a
-            TIFF is an object. The one object of a file has the file's name. A map of labels may come with a JSON of their names: `["labels.png", "names.json"]`, with
-            `{"1": "cup", "2": "saucer"}` in the latter; other labels stay "label 3".
+            TIFF is an object. The one object of a file has the file's name. A map of labels may come with a JSON of
+            their names: `["labels.png", "names.json"]`, with `{"1": "cup", "2": "saucer"}` in the latter; other labels
+            stay "label 3".
         photo: the photo, upright by its EXIF data: its size is that of the masks, and its name, where it has one,
             chooses among the images of a COCO JSON. Only its header is read.
         size: (height, width) in pixels of the upright photo, in place of `photo`; None takes that of the source.
