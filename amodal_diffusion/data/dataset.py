@@ -366,8 +366,11 @@ def check_rows(part: Dataset, what: str) -> None:
     lacks, least = Counter[str](), dict.fromkeys(("height", "width"), 1)
     for table in shown.with_format("arrow").iter(_CHECKED_ROWS):
         lacks.update({name: table[name].null_count for name in table.column_names})
-        for name, value in least.items():
-            least[name] = min(value, compute.min(table[name].fill_null(1)).as_py())
+        least |= {
+            name: min(value, compute.min(table[name]).as_py())
+            for name, value in least.items()
+            if not table[name].null_count
+        }
     for name, count in lacks.items():
         if count:
             raise ValueError(f"{what}: the column {name!r} has no value in {count} of {len(part)} rows")
