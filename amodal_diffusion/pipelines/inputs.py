@@ -453,6 +453,16 @@ def check_flag(name: str, value: Any) -> bool:
     return bool(value)
 
 
+def is_network(network: Any, *kinds: type[nn.Module]) -> bool:
+    """Whether `network` is of one of the kinds, or compiled of one by `torch.compile`.
+
+    Example:
+        >>> is_network(nn.Identity(), nn.Identity), is_network(None, nn.Identity)
+        (True, False)
+    """
+    return isinstance(getattr(network, "_orig_mod", network), kinds)
+
+
 def check_network(name: str, network: Any, *kinds: type[nn.Module]) -> Any:
     """`network` where it is of one of the kinds, or compiled of one by `torch.compile`.
 
@@ -463,7 +473,7 @@ def check_network(name: str, network: Any, *kinds: type[nn.Module]) -> Any:
         >>> check_network("model", nn.Identity(), nn.Identity)
         Identity()
     """
-    if not isinstance(getattr(network, "_orig_mod", network), kinds):
+    if not is_network(network, *kinds):
         given = "None" if network is None else type(network).__name__
         raise TypeError(f"`{name}` must be of {' or '.join(kind.__name__ for kind in kinds)}, got {given}.")
     return network

@@ -7,8 +7,18 @@ import torch
 
 import parity
 from amodal_diffusion import MaskModelOutput, PCNetMask, PCNetMaskPipeline
+from amodal_diffusion.pipelines import contexts
 from amodal_diffusion.pipelines.completion.mask_pipeline import MaskCall
 from repository_helpers import PARITY
+
+
+def torchs_threads(monkeypatch, count):
+    """For a fixture: torch has so many threads, and `work_beside` has not counted others before."""
+    monkeypatch.setattr(contexts, "_threads", [])
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    yield
+    torch.set_num_threads(before)
 
 
 def published_weights(scale=None):

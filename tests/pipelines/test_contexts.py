@@ -14,15 +14,12 @@ from torch import nn
 
 from amodal_diffusion.pipelines import contexts
 from amodal_diffusion.pipelines.contexts import evaluation_mode, spread, warnings_silenced, work_beside
+from pipeline_helpers import torchs_threads
 
 
 @pytest.fixture(autouse=True)
 def four_threads(monkeypatch):
-    monkeypatch.setattr(contexts, "_threads", [])
-    before = torch.get_num_threads()
-    torch.set_num_threads(4)
-    yield
-    torch.set_num_threads(before)
+    yield from torchs_threads(monkeypatch, 4)
 
 
 def test_two_works_side_by_side_with_half_of_the_threads_each():

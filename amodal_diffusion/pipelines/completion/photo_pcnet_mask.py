@@ -26,6 +26,7 @@ from ..inputs import (
     check_integer,
     check_network,
     check_number,
+    is_network,
 )
 from ..order_net import OrderNetPipeline
 from ..output import AmodalPipelineOutput
@@ -488,7 +489,7 @@ class PhotoPCNetMaskPipeline(MaskPipeline):
         if self.order_model is None or not any(wanted):
             return [None] * len(wanted)
         call = self._as_stage(call, "pairs")
-        if isinstance(getattr(self.order_model, "_orig_mod", self.order_model), OrderNet):
+        if is_network(self.order_model, OrderNet):
             pairwise = OrderNetPipeline(self.order_model)
             pairwise.set_progress_bar_config(**getattr(self, "_progress_bar_config", {}))
             return [
@@ -592,7 +593,7 @@ def _check_order_model(model: PhotoPCNetMask, order_model: PCNetMask | OrderNet 
         return
     _check_sees_masks_alone("order_model", order_model, PCNetMask, OrderNet)
     config = order_model.config
-    if isinstance(getattr(order_model, "_orig_mod", order_model), OrderNet):  # of torch.compile
+    if is_network(order_model, OrderNet):
         if config.answer != "occlusion":
             raise ValueError("`order_model` must answer occlusion, and this OrderNet tells who is closer.")
         return

@@ -454,11 +454,9 @@ class ContentPipeline(NestedPipeline):
         callback = check_callback(callback)
         if self.class_conditioned and scene.category_ids is None:
             raise ValueError("`category_ids` must be given: the network is class-conditioned.")
-        margin = (
-            0
-            if check_flag("clean_seams", clean_seams) and self.config.seam_margin is not None
-            else self.config.seam_margin
-        )
+        margin = self.config.seam_margin
+        if check_flag("clean_seams", clean_seams) and margin is not None:
+            margin = 0
 
         fillers: list[str | None] = [*self._fillers(filler, scene.names)]
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from ...hub import check_hub_id
+from ..inputs import is_network
 
 COMPONENTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 PLAIN_CHANNELS = 4
@@ -170,7 +171,7 @@ def check_components(unet: Any, vae: Any, scheduler: Any) -> None:
     if not isinstance(unet, UNet2DConditionModel):
         raise TypeError(f"`unet` must be a UNet2DConditionModel (Stable Diffusion 1.x/2.x), got {type(unet).__name__}.")
     check_unet_config(unet.config, "`unet`")
-    if not isinstance(getattr(vae, "_orig_mod", vae), AutoencoderKL):
+    if not is_network(vae, AutoencoderKL):
         raise TypeError(f"`vae` must be an AutoencoderKL (Stable Diffusion 1.x/2.x), got {type(vae).__name__}.")
     if vae.config.latent_channels != PLAIN_CHANNELS:
         raise ValueError(

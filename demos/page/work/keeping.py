@@ -13,20 +13,15 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from weakref import WeakValueDictionary
 
-from amodal_diffusion.files import atomic_folder, remove_folder
+from amodal_diffusion.files import atomic_folder, one_writer, remove_folder
 from page.work.desk import Desk
 from page.work.files.works import DOCUMENT, read_work, write_work
 from page.work.session import PageError, Session
-
-try:
-    import fcntl
-except ImportError:  # on Windows, where a folder is for one server
-    fcntl = None
 
 LOGGER = logging.getLogger("amodal_diffusion.demo")
 TOKEN = re.compile(r"[A-Za-z0-9_-]{43,86}")
@@ -206,11 +201,8 @@ class Keeper:
     def _alone(self) -> Iterator[None]:
         """Nobody else works in the folder: no other thread, and no other server of this machine."""
         with self._disk, ExitStack() as stack:
-            if fcntl is not None and not self._blocks and self.folder.is_dir():
-                handle = os.open(self.folder, os.O_RDONLY)
-                stack.callback(os.close, handle)
-                with suppress(OSError):  # not every file system locks
-                    fcntl.flock(handle, fcntl.LOCK_EX)
+            if not self._blocks and self.folder.is_dir():
+                stack.enter_context(one_writer(self.folder))
             self._blocks += 1
             try:
                 yield

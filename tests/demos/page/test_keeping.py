@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from amodal_diffusion import files
 from demo_helpers import edit, mark
 from page.wiring import guarded
 from page.work import keeping as keeping_module
@@ -136,7 +137,7 @@ def test_works_are_private_and_bounded(tmp_path, marked):
         keeper.save("short", "a", marked)
 
 
-@pytest.mark.skipif(keeping_module.fcntl is None, reason="the system knows no locks of folders")
+@pytest.mark.skipif(files._LOCKS is None, reason="the system knows no locks of folders")
 def test_two_servers_may_keep_works_in_one_folder(tmp_path, blank, monkeypatch):
     """As two that one user starts on a machine: each deletes works, too, and none of the other's while it writes."""
     folder, failed = tmp_path / "kept", []

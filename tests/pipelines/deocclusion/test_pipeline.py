@@ -30,7 +30,7 @@ from amodal_diffusion.pipelines.deocclusion.layers import (
     tidy_hidden,
 )
 from amodal_diffusion.pipelines.deocclusion.progress import Progress
-from pipeline_helpers import crossing_bars, gap_filler, iou, stacked_bars, tiny_pipeline
+from pipeline_helpers import crossing_bars, gap_filler, iou, stacked_bars, tiny_pipeline, torchs_threads
 from scene_helpers import photo_like, pixels, tiny_content
 from segmenter_helpers import PHOTO, mask2former_pipeline
 
@@ -48,11 +48,7 @@ def pipeline():
 
 @pytest.fixture
 def two_threads(monkeypatch):
-    monkeypatch.setattr(contexts, "_threads", [])
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
+    yield from torchs_threads(monkeypatch, 2)
 
 
 def test_scene_of_crossing_bars(pipeline):
