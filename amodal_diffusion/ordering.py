@@ -225,7 +225,9 @@ def occlusion_evidence(
         raise ValueError(f"`increments` must have shape {(len(packed), len(packed))}, got {growth.shape}")
     size = np.sqrt(np.maximum(packed.areas, 1))[None, :]
     # The offset, in pixels per pixel of length, keeps one witness that saw nothing from overruling the other.
-    evidence = (growth / size + 0.02) * (_hull_increments(packed) / size + 0.02) ** hull_weight
+    evidence = growth / size + 0.02
+    if hull_weight:  # hulls of a large photo take time
+        evidence *= (_hull_increments(packed) / size + 0.02) ** hull_weight
     return np.where((growth > 0) | (growth.T > 0), evidence, 0.0)
 
 

@@ -3,10 +3,13 @@
 The published flow [Z20] is written plainly below: crops are made one at a time with OpenCV, and the network answers one
 ordered pair, then one object, per forward pass in fp32. Figures: the ratio on a scene with 19 objects and 46 ordered
 pairs, agreement of the results, and how time grows with the number of objects. Ours runs in several ways (`WAYS`), so
-that it shows what each step gains: batches alone, the memory layout, the precision, the engine.
+that it shows what each step gains: batches alone, the memory layout, the precision, the engine. The ways "one-pass"
+ask another network, the one of `--one-pass-model`, once for each object with all its neighbours at once (`passes=1`),
+and read the order off where it grew; their results are not those of the published flow.
 
     python benchmarks/scene_speed.py --model pipelines/pcnet-m
     python benchmarks/scene_speed.py --objects --ways batches fp32 openvino --clock cpu --threads 1
+    python benchmarks/scene_speed.py --objects --ways bf16 one-pass one-pass-bf16 --threads 2
     python benchmarks/scene_speed.py --model published.pth.tar --repeats 7 --json scene_speed.json
 """
 
@@ -22,7 +25,7 @@ import numpy as np
 import torch
 from common import environment, format_environment, median_ratio, time_in_turn, write_json
 
-from amodal_diffusion import PCNetMaskPipeline
+from amodal_diffusion import AmodalPipeline, PCNetMaskPipeline
 from amodal_diffusion.conversion import convert_pcnet_mask
 from amodal_diffusion.ordering import neighbours
 from amodal_diffusion.runtimes import check_runtime, has_fast_bf16
@@ -44,6 +47,7 @@ WAYS = {
     "onnx-int8": (torch.float32, "onnx", True),
     "openvino-int8": (torch.float32, "openvino", True),
 }
+ONE_PASS = {"one-pass": torch.float32, "one-pass-bf16": torch.bfloat16}
 CALIBRATION = (10, 100)  # objects and seed of another scene, for the ranges of int8
 
 
@@ -188,6 +192,15 @@ def load_pipeline(
     return pipeline.to(device)
 
 
+def load_one_pass(model: Path, dtype: torch.dtype, device: str) -> Any:
+    """The network of a `PhotoPCNetMaskPipeline` without those beside it, asked once for each object; no photo."""
+    alone = {"passes": 1, "order_model": None, "mask_model": None}
+    pipeline: Any = AmodalPipeline.from_pretrained(model, dtype=dtype, **alone)
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.model.to(memory_format=torch.channels_last)
+    return pipeline.to(device)
+
+
 def usual_ways(device: str) -> list[str]:
     """The ways that suit this machine: bf16 where the processor has units for it, engines that are installed."""
     suitable = []
@@ -223,12 +236,16 @@ def run(
     objects: list[int],
     clock: str = "wall",
     ways: list[str] | None = None,
+    one_pass_model: Path | None = None,
     **options: Any,
 ) -> dict[str, Any]:
     reference = load_pipeline(model, torch.float32, device, channels_last=False, **options)  # as published
     published = PublishedFlow(reference.model.eval(), reference.model.config.sample_size, 0.1, 0.2)
-    pipelines = {}
+    pipelines: dict[str, Any] = {}
     for name in ways or usual_ways(device):
+        if name in ONE_PASS:
+            pipelines[name] = load_one_pass(one_pass_model, ONE_PASS[name], device)
+            continue
         dtype, runtime, layout = WAYS[name]
         pipeline = load_pipeline(model, dtype, device, channels_last=layout, **options)
         typical = make_scene(CALIBRATION[0], None, CALIBRATION[1]) if name.endswith("int8") else None
@@ -289,9 +306,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--ways",
         nargs="+",
-        choices=tuple(WAYS),
+        choices=(*WAYS, *ONE_PASS),
         metavar="WAY",
-        help=f"of running ours, those that suit of {', '.join(WAYS)}",
+        help=f"of running ours: those that suit of {', '.join(WAYS)}; also {', '.join(ONE_PASS)}",
+    )
+    parser.add_argument(
+        "--one-pass-model",
+        type=Path,
+        default=Path("pipelines/pcnet-m-photo"),
+        help="folder of a PhotoPCNetMaskPipeline, for the ways one-pass",
     )
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="cpu: for a machine that others use")
     parser.add_argument("--threads", type=int, help="torch and OpenCV threads")
@@ -299,14 +322,23 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if not options.model.exists():
         parser.error(f"--model {options.model} does not exist")
+    if set(options.ways or []) & set(ONE_PASS) and not options.one_pass_model.is_dir():
+        parser.error(f"--one-pass-model {options.one_pass_model} is no folder")
     if options.threads:
         torch.set_num_threads(options.threads)
         cv2.setNumThreads(options.threads)
     shown = environment(options.device) | {"opencv": cv2.__version__, "clock": options.clock}
     sys.stdout.write(format_environment(shown) + "\n\n")
-    settings = {"size": options.sample_size, "own_settings": options.own_settings}
     record = run(
-        options.model, options.device, options.repeats, options.objects, options.clock, options.ways, **settings
+        options.model,
+        options.device,
+        options.repeats,
+        options.objects,
+        options.clock,
+        options.ways,
+        options.one_pass_model,
+        size=options.sample_size,
+        own_settings=options.own_settings,
     )
     if options.json:
         write_json(options.json, record)

@@ -20,6 +20,7 @@ from .stacks import MaskInput as MaskInput
 from .stacks import mask_areas as mask_areas
 from .stacks import mask_boxes as mask_boxes
 from .stacks import mask_overlaps as mask_overlaps
+from .stacks import mask_pixels as mask_pixels
 from .stacks import mask_unions as mask_unions
 from .stacks import occlusion_boundary as occlusion_boundary
 from .stacks import tensor_to_array as tensor_to_array

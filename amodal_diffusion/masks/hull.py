@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .packed import BoolArray, IntArray, PackedMasks, Words, unpack
-from .stacks import to_mask_stack
+from .stacks import mask_pixels, to_mask_stack
 
 _WORD = 64
 _BELOW = np.array([2**bits - 1 for bits in range(_WORD + 1)], np.uint64)
@@ -46,8 +46,8 @@ def hull_words(masks: PackedMasks) -> Words:
         array([[[7]]], dtype=uint64)
     """
     count, height, width = masks.stack.shape
-    filled = masks.words.any(axis=2)
-    places = np.nonzero(filled)
+    filled: BoolArray = np.logical_or.reduce(masks.words, axis=2)
+    places = mask_pixels(filled)
     lines = masks.stack[places]
     # The left side of a hull is the right side of its mirror image, whose columns are negative.
     ends = np.zeros((2, count, height), np.int64)

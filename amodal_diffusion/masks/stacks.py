@@ -195,6 +195,17 @@ def mask_boxes(masks: npt.NDArray[Any]) -> IntArray:
     return boxes
 
 
+def mask_pixels(mask: BoolArray) -> tuple[IntArray, IntArray]:
+    """Find the rows and the columns of the pixels of a mask (H, W), row by row, as `np.nonzero` does but much faster.
+
+    Example:
+        >>> mask_pixels(np.array([[False, True], [True, False]]))
+        (array([0, 1]), array([1, 0]))
+    """
+    rows, columns = np.divmod(np.flatnonzero(mask), max(1, mask.shape[1]))  # of one line numpy has a way of its own
+    return rows, columns
+
+
 def _is_polygons(masks: Sequence[Any]) -> bool:
     """Whether a list is the polygons of one object: numbers, or lists of numbers."""
     if not masks:

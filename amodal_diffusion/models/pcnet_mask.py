@@ -271,12 +271,12 @@ class PhotoPCNetMask(CheckedModel, ConfigMixin):
         """The feature maps of the photo, deepest level first; 0 for an object without photo."""
         if image is not None and shown is None:
             return self.encode_image(image.to(self.dtype))
-        batch, _, height, width = mask.shape
+        (batch, _, height, width), dtype = mask.shape, self.dtype
         features = [
-            mask.new_zeros(batch, channels, -(-height // 2**level), -(-width // 2**level), dtype=self.dtype)
+            mask.new_zeros(batch, channels, -(-height // 2**level), -(-width // 2**level), dtype=dtype)
             for level, channels in list(enumerate(EfficientNetLite0.feature_channels, start=1))[::-1]
         ][: len(self.unet.reduce_blocks)]
         if image is not None and shown is not None and shown.any():
-            for feature, some in zip(features, self.encode_image(image[shown].to(self.dtype)), strict=True):
-                feature[shown] = some.to(self.dtype)
+            for feature, some in zip(features, self.encode_image(image[shown].to(dtype)), strict=True):
+                feature[shown] = some.to(dtype)
         return features

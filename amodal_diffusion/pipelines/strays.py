@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..masks import BoolArray, dilate, erode
+from ..masks import BoolArray, dilate, erode, mask_pixels
 from .planes import box_mean, shrink
 
 _SIDE = 640  # longer side in pixels of the photo on which borders are looked at, at most
@@ -54,7 +54,7 @@ def strayed(photo: npt.NDArray[np.uint8], mask: BoolArray, others: BoolArray, st
     own, foreign = shrink(mask, step)[0, 0].numpy() > 0.5, shrink(others, step)[0, 0].numpy() > 0.5
     near = dilate(own, kernel="square", size=2 * _REACH + 1)
     core, beyond = erode(own, kernel="square", size=3), foreign & ~near
-    rows, columns = np.nonzero(near & foreign)
+    rows, columns = mask_pixels(near & foreign)
     if not len(rows) or not core.any() or not beyond.any():
         return np.zeros_like(mask)
     image = shrink(photo, step) / 255  # [1, 3, h, w]

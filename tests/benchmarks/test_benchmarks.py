@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import parity
-from amodal_diffusion import PCNetMask, PCNetMaskPipeline
+from amodal_diffusion import PCNetMask, PCNetMaskPipeline, PhotoPCNetMask, PhotoPCNetMaskPipeline
 from amodal_diffusion.crops import crop_boxes
 from amodal_diffusion.masks import mask_boxes
 from amodal_diffusion.ordering import neighbours
@@ -77,6 +77,21 @@ def test_benchmark_runs_and_writes_json(tmp_path, capsys, monkeypatch):
     assert "published" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         scene_speed.main(["--model", str(tmp_path / "none")])
+
+
+def test_one_pass_runs_beside_the_published_flow(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(scene_speed, "OBJECTS", 3)
+    monkeypatch.setattr(scene_speed, "PAIRS", None)
+    torch.manual_seed(0)
+    PCNetMaskPipeline(PCNetMask(block_out_channels=(2, 4), sample_size=16)).save_pretrained(tmp_path / "pairs")
+    model = PhotoPCNetMask(block_out_channels=(2, 4), reduced_channels=2, sample_size=16)
+    PhotoPCNetMaskPipeline(model).save_pretrained(tmp_path / "photo")
+    arguments = ["--model", str(tmp_path / "pairs"), "--repeats", "1", "--objects", "--ways", "one-pass"]
+    assert scene_speed.main([*arguments, "--one-pass-model", str(tmp_path / "photo")]) == 0
+    assert "one-pass" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        scene_speed.main([*arguments, "--one-pass-model", str(tmp_path / "none")])
+    assert f"--one-pass-model {tmp_path / 'none'} is no folder" in capsys.readouterr().err
 
 
 def test_published_flow_gives_the_published_results():

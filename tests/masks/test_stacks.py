@@ -15,6 +15,7 @@ from amodal_diffusion.masks import (
     mask_areas,
     mask_boxes,
     mask_overlaps,
+    mask_pixels,
     mask_unions,
     to_mask_stack,
 )
@@ -294,3 +295,11 @@ class TestCropBoxes:
     def test_errors(self, boxes, options, message):
         with pytest.raises(ValueError, match=message):
             crop_boxes(boxes, **options)
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (1, 9), (9, 1), (0, 4), (4, 0)])
+def test_pixels_of_a_mask_are_those_of_nonzero(shape):
+    mask = np.random.RandomState(3).rand(*shape) > 0.6
+    for view in (mask, mask.T, mask[::2, ::-1]):
+        for mine, numpys in zip(mask_pixels(view), np.nonzero(view), strict=True):
+            np.testing.assert_array_equal(mine, numpys)

@@ -584,7 +584,7 @@ class PhotoPCNetMaskPipeline(MaskPipeline):
             confine(result, modal | frames(around.float(), 0.0)[1], ["probabilities"])
             self.decide(call, result)
         likely = result["probabilities"]
-        doubt = (likely * (1 - likely)).clamp_(min=0).sqrt_()
+        doubt = torch.addcmul(likely, likely, likely, value=-1).clamp_(min=0).sqrt_()  # of p (1 - p)
         return result | {"uncertainty": doubt, "occluder_masks": occluders & ~modal}
 
 

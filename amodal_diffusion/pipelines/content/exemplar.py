@@ -12,7 +12,7 @@ from numpy.lib.stride_tricks import as_strided
 from torch import Tensor
 
 from ...display import short_repr
-from ...masks import BoolArray, block_sums
+from ...masks import BoolArray, block_sums, mask_pixels
 from ...models.pull_push import pull_push
 from .joins import blurred, join_copies, soften_seams
 from .lines import Line
@@ -217,7 +217,7 @@ class _Copies:
             corners = self.even[part[0].start : part[0].stop + 1, part[1].start : part[1].stop + 1]
             start = scale // 2
             even = _repeated(corners, scale)[start : start + len(y), start : start + len(x)]
-            mixed = np.nonzero(inside & ~even)
+            mixed = mask_pixels(inside & ~even)
             colours[:, mixed[0], mixed[1]] = self._mixed(y[mixed[0]], x[mixed[1]]).T
 
     def _mixed(self, y: npt.NDArray[np.int64], x: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
@@ -305,7 +305,7 @@ def _shrunk(
     counts = block_sums(mask, scale)
     height, width = counts.shape
     planes = np.ascontiguousarray(sums.transpose(2, 0, 1), np.float32)
-    partly = np.nonzero((counts > 0) & (counts < scale**2))
+    partly = mask_pixels((counts > 0) & (counts < scale**2))
     blocks = pixels.reshape(height, scale, width, scale, 3).swapaxes(1, 2)[partly]  # (n, s, s, 3)
     there = mask.reshape(height, scale, width, scale).swapaxes(1, 2)[partly]
     planes[:, partly[0], partly[1]] = np.einsum("nyxc,nyx->cn", blocks, there, dtype=np.float32)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...display import short_repr
-from ...masks import BoolArray, block_sums, dilate
+from ...masks import BoolArray, block_sums, dilate, mask_pixels
 
 _MOST_PIXELS = 50_000  # of a photo, in which lines are sought
 _LEAST_STEP = 0.02  # difference of neighbours, of colours in [0, 1], from which on a pixel may lie on an edge
@@ -173,7 +173,7 @@ class _Edges:
         before = size[(rows - step_y).clip(0, len(size) - 1), (columns - step_x).clip(0, size.shape[1] - 1)]
         after = size[(rows + step_y).clip(0, len(size) - 1), (columns + step_x).clip(0, size.shape[1] - 1)]
         beside = dilate(~known, kernel="square", size=2 * (_REACH + WIDTH) + 1)
-        self.y, self.x = np.nonzero(inside & beside & (size >= least) & (size >= before) & (size >= after))
+        self.y, self.x = mask_pixels(inside & beside & (size >= least) & (size >= before) & (size >= after))
         self.angle, self.step = angle[self.y, self.x], size[self.y, self.x]
         self.sine, self.cosine = np.sin(self.angle), np.cos(self.angle)
         # Where between the pixels the edge lies, by a parabola through three of its steps.
@@ -363,7 +363,7 @@ def draw_lines(lines: Sequence[Line], target: BoolArray) -> tuple[npt.NDArray[np
         (13, array([1.  , 0.75, 0.5 , 0.25, 0.  ], dtype=float32))
     """
     colours, drawn = np.zeros((3, *target.shape), np.float32), np.zeros(target.shape, np.float32)
-    y, x = np.nonzero(target)
+    y, x = mask_pixels(target)
     for line in lines:
         dy, dx = line.direction
         along = (y - line.start[0]) * dy + (x - line.start[1]) * dx

@@ -5,7 +5,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ...masks import BoolArray, dilate, erode, mask_boxes
+from ...masks import BoolArray, dilate, erode, mask_boxes, mask_pixels
 from ...models.pull_push import pull_push
 
 # Weight of a pixel that is believed only where nothing better is near.
@@ -192,7 +192,7 @@ def erase_outline(
         wider = dilate(inside, kernel="square", size=3)
         ring = wider & ~inside & reached & free
         inside = wider
-        y, x = np.nonzero(ring)
+        y, x = mask_pixels(ring)
         for start in range(0, len(y), _AT_ONCE):
             here = y[start : start + _AT_ONCE], x[start : start + _AT_ONCE]
             outer, spread = _colours_near(photo, further, here, across)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...display import short_repr
-from ...masks import BoolArray, dilate
+from ...masks import BoolArray, dilate, mask_pixels
 from ...models.pull_push import pull_push
 from .lines import Line, draw_lines
 
@@ -415,7 +415,7 @@ def _similar(level: Level, queries: Tensor, wanted: Tensor, sources: Tensor, fea
     table[down + reach, across + reach] = np.arange(count)
     steps = np.arange(2 * reach + 1)
     near = table[y[:, None, None] + steps[:, None], x[:, None, None] + steps].reshape(len(y), steps.size**2)
-    rows, places = np.nonzero(near < count)
+    rows, places = mask_pixels(near < count)
     apart[rows, near[rows, places]] = np.inf
     best = apart.argmin(1)
     found = np.stack([down[best] - y, across[best] - x], 1)[apart[np.arange(len(y)), best] < np.inf]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ...display import short_repr
-from ...masks import BoolArray, block_sums, dilate, erode, mask_boxes
+from ...masks import BoolArray, block_sums, dilate, erode, mask_boxes, mask_pixels
 from ..strays import strayed, strayed_step
 from .exemplar import MOST_PIXELS, Source, fill_hole
 from .fillers import choose_filler
@@ -569,7 +569,7 @@ def mixed_rim(photo: npt.NDArray[np.uint8], hole: BoolArray, beside: BoolArray, 
     inside = hole
     for width in range(most):
         wider = dilate(inside, kernel="square", size=3)
-        y, x = (wider & ~inside & beside).nonzero()
+        y, x = mask_pixels(wider & ~inside & beside)
         inside = wider
         some = slice(None, None, max(1, len(y) // _RIM_SAMPLE))
         y, x = y[some], x[some]

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from ...display import short_repr
-from ...masks import BoolArray, dilate, erode, mask_boxes
+from ...masks import BoolArray, dilate, erode, mask_boxes, mask_pixels
 from ...scene.render import relations
 from ..planes import box_mean, shrink
 from .borders import settle_borders
@@ -252,7 +252,7 @@ def _soft_rim(
     blocked = (dilate(front, kernel="square", size=size) & ~own) | (shrink(covered, step)[0, 0].numpy() > 0)
     core = erode(own | blocked, kernel="square", size=size) & own  # what something hides goes on behind it
     unknown = dilate(own, kernel="square", size=size) & ~core & ~blocked
-    rows, columns = blocks = np.nonzero(unknown)
+    rows, columns = blocks = mask_pixels(unknown)
     if step > 1:  # the pixels of these blocks
         parts = (rows[:, None, None] * step + np.arange(step)[:, None], columns[:, None, None] * step + np.arange(step))
         rows, columns = (np.broadcast_to(part, (len(rows), step, step)).ravel() for part in parts)

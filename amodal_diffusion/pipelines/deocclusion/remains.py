@@ -7,7 +7,7 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
-from ...masks import BoolArray, block_sums, dilate
+from ...masks import BoolArray, block_sums, dilate, mask_pixels
 from ..planes import box_mean, shrink
 
 _SIDE = 640  # longer side in pixels of the photo on which remains are looked for, at most
@@ -61,7 +61,7 @@ def remains(photo: npt.NDArray[np.uint8], seen: BoolArray) -> BoolArray:
     if not own.any() or near.all():
         return np.zeros_like(seen)
     image = shrink(photo, step) / 255  # [1, 3, h, w]
-    rows, columns = np.nonzero(near & ~own)
+    rows, columns = mask_pixels(near & ~own)
     colours = image[0, :, rows, columns].numpy()  # (3, n)
     away, spreads, known = [], [], []
     for sure, radius in ((own, _NEAR), (~near, _AROUND)):
