@@ -11,6 +11,10 @@ The baseline beside it is what any network gives: how near P(object) is to one h
 errors by the area under the ROC curve (50 % is chance); a pipeline whose uncertainty is sqrt(p (1 - p)) ranks pixels as
 the baseline does. Beside the error rate stands the root of the mean squared difference of P(object) and the truth,
 which is what the uncertainty means to be: of a pipeline that knows how unsure it is, both columns are the same.
+
+Then P(object) itself, over the same pixels: its mean and the share of pixels that are the object's, by how much of the
+object is hidden in truth, and the slope and the offset of its log-odds that fit best [Platt, 1999], which are the
+settings `calibration_slope` and `calibration_offset`, with the log loss before and after.
 """
 
 import argparse
@@ -33,6 +37,11 @@ from amodal_diffusion.masks import mask_boxes, mask_unions
 from amodal_diffusion.ordering import neighbours
 
 DECILES = 10
+HIDDEN_SHARES = (0.0, 0.1, 0.3, 0.5, 0.7, 1.0)
+"""Bounds of the groups of objects by their hidden share; those of which nothing is hidden are a group of their own."""
+
+LEAST_PROBABILITY = 1e-4  # below it, and above its complement, log-odds are cut off
+NEWTON_STEPS = 50
 Pipeline = ASBUPipeline | PhotoPCNetMaskPipeline  # which know how unsure they are, with and without a photo
 
 
@@ -46,7 +55,11 @@ def decided_pixels(pipe: Pipeline, modal: np.ndarray, amodal: np.ndarray, image:
     inside &= (rows >= boxes[:, 1]) & (rows < boxes[:, 1] + boxes[:, 3])
     chosen = inside & mask_unions(modal, neighbours(modal)) & ~modal
     probability = output.probabilities[chosen]
+    share = 1 - modal.sum(axis=(1, 2)) / np.maximum(amodal.sum(axis=(1, 2)), 1)
     return {
+        "probability": probability,
+        "truth": amodal[chosen],
+        "share": np.broadcast_to(share[:, None, None], chosen.shape)[chosen],
         "uncertainty": output.uncertainty[chosen],
         "doubt": 0.5 - np.abs(probability - 0.5),
         "error": output.amodal_masks[chosen] != amodal[chosen],
@@ -101,6 +114,51 @@ def error_detection(values: np.ndarray, error: np.ndarray) -> float:
     return float((wrong * (below + right / 2)).sum() / (wrong.sum() * right.sum()))
 
 
+def by_hidden_share(pixels: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+    """P(object) and what is found, of the objects of which so much is hidden; groups without a pixel are left out."""
+    groups = [("nothing", pixels["share"] <= 0)]
+    for low, high in zip(HIDDEN_SHARES, HIDDEN_SHARES[1:], strict=False):
+        groups.append((f"{100 * low:.0f} to {100 * high:.0f} %", (pixels["share"] > low) & (pixels["share"] <= high)))
+    return [
+        {
+            "hidden": name,
+            "pixels": int(inside.sum()),
+            "probability": _mean(pixels["probability"][inside]),
+            "found": _mean(pixels["truth"][inside]),
+            "unsure": _mean(np.square(pixels["uncertainty"][inside])) ** 0.5,
+            "wrong": _mean(pixels["squared"][inside]) ** 0.5,
+        }
+        for name, inside in groups
+        if inside.any()
+    ]
+
+
+def fit_calibration(probability: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    """Slope and offset of the log-odds with the least log loss, by Newton's method, and the log loss before and after.
+
+    NaN where all pixels are the object's, or none.
+    """
+    names = ("slope", "offset", "log_loss", "log_loss_fitted")
+    if truth.all() or not truth.any():
+        return dict.fromkeys(names, float("nan"))
+    clipped = probability.astype(np.float64).clip(LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
+    planes = np.stack([np.log(clipped / (1 - clipped)), np.ones(len(clipped))])  # [2, P]
+    fitted, damping = np.array([1.0, 0.0]), 1e-6 * np.eye(2)
+    for _ in range(NEWTON_STEPS):
+        likely = 1 / (1 + np.exp(-fitted @ planes))
+        curvature = (planes * likely * (1 - likely)) @ planes.T
+        step = np.linalg.solve(curvature + damping, planes @ (truth - likely))
+        fitted += step.clip(-1, 1)
+        if np.abs(step).max() < 1e-6:
+            break
+    losses = (_log_loss(clipped, truth), _log_loss(1 / (1 + np.exp(-fitted @ planes)), truth))
+    return dict(zip(names, (*map(float, fitted), *losses), strict=True))
+
+
+def _log_loss(likely: np.ndarray, truth: np.ndarray) -> float:
+    return float(-np.log(np.where(truth, likely, 1 - likely).clip(1e-12)).mean())
+
+
 def summary(pixels: dict[str, np.ndarray]) -> dict[str, Any]:
     hidden, values = pixels["hidden"], (pixels["uncertainty"], pixels["error"], pixels["squared"])
     return {
@@ -110,6 +168,8 @@ def summary(pixels: dict[str, np.ndarray]) -> dict[str, Any]:
         "hidden_deciles": reliability(*(value[hidden] for value in values)),
         "auroc": error_detection(pixels["uncertainty"], pixels["error"]),
         "auroc_of_doubt": error_detection(pixels["doubt"], pixels["error"]),
+        "by_hidden_share": by_hidden_share(pixels),
+        "calibration": fit_calibration(pixels["probability"], pixels["truth"]),
     }
 
 
@@ -149,6 +209,17 @@ def report(name: str, result: dict[str, Any]) -> str:
         f"errors found (area under ROC): uncertainty {100 * result['auroc']:.1f} %, "
         f"distance of P(object) from one half {100 * result['auroc_of_doubt']:.1f} %, "
         f"ratio {result['auroc'] / result['auroc_of_doubt']:.2f}\n"
+    )
+    lines += ["hidden of the object    pixels  P(object)  found    unsure  wrong"]
+    lines += [
+        f"{row['hidden']:>20} {row['pixels']:9,} {100 * row['probability']:8.1f} % {100 * row['found']:5.1f} % "
+        f"{row['unsure']:9.3f} {row['wrong']:6.3f}"
+        for row in result["by_hidden_share"]
+    ]
+    fit = result["calibration"]
+    lines.append(
+        f"log-odds of P(object) fit best with slope {fit['slope']:.2f} and offset {fit['offset']:+.2f}: "
+        f"log loss {fit['log_loss_fitted']:.4f} for {fit['log_loss']:.4f}"
     )
     return "\n".join(lines) + "\n"
 

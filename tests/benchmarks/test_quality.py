@@ -44,6 +44,24 @@ def truth(tmp_path_factory):
     return path
 
 
+def test_calibration_is_found_again():
+    random = np.random.RandomState(0)
+    odds = random.randn(20000)
+    truth = random.rand(20000) < 1 / (1 + np.exp(-(0.5 * odds - 1)))
+    found = uncertainty_calibration.fit_calibration(1 / (1 + np.exp(-odds)), truth)
+    assert found["slope"] == pytest.approx(0.5, abs=0.05) and found["offset"] == pytest.approx(-1, abs=0.05)
+    assert found["log_loss_fitted"] < found["log_loss"]
+    assert np.isnan(uncertainty_calibration.fit_calibration(np.full(4, 0.5), np.ones(4, bool))["slope"])
+
+
+def test_calibration_by_hidden_share_leaves_out_empty_groups():
+    pixels = {"share": np.array([0.0, 0.1, 0.11, 1.0]), "truth": np.array([False, True, True, False])}
+    pixels |= {name: np.array([0.0, 1.0, 0.5, 0.5]) for name in ("probability", "uncertainty", "squared")}
+    found = {row["hidden"]: row for row in uncertainty_calibration.by_hidden_share(pixels)}
+    assert list(found) == ["nothing", "0 to 10 %", "10 to 30 %", "70 to 100 %"]
+    assert found["0 to 10 %"]["probability"] == found["0 to 10 %"]["found"] == 1
+
+
 def test_deciles_hold_equal_shares_in_order():
     values = np.arange(100)[::-1] / 100
     error = values > 0.895
