@@ -47,7 +47,7 @@ def to_mask_stack(
             - numpy array or tensor (H, W), (N, H, W) or (N, 1, H, W): bool, integers or floats, where each plane shows
               one object with hard or soft edges; one plane (H, W) of integers may also be a map of labels, all of
               whose objects are taken (`masks.pictures` says what is what);
-            - `TileStack` (N, H, W);
+            - `TileStack` (N, H, W), `ObjectMasks`, and what else numpy makes an array of;
             - PIL image of mode 1, L, P, I, I;16 or F, likewise; of several pages each is one plane;
             - COCO run lengths `{"size": [height, width], "counts": ...}`, compressed or a list of integers;
             - COCO polygons of one object, `[x0, y0, x1, y1, ...]` or a list of those (their union), also as arrays of
@@ -247,6 +247,8 @@ class _Reader:
             return _named(lambda: decode_rle(item), name)[None]
         if isinstance(item, (list, tuple)) and (_is_polygons(item) or not item):
             return self._polygons(item, name)
+        if hasattr(item, "__array__"):  # of other libraries, and `ObjectMasks`
+            return self._array(np.asarray(item), name, alone)
         raise TypeError(
             f"`{name}` must be an array, a tensor, a PIL image, run lengths or polygons, got {type(item).__name__}"
         )

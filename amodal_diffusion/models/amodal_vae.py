@@ -13,11 +13,11 @@ from diffusers.utils import BaseOutput
 from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
+from ..arguments.flags import check_flag
 from ..display import short_repr
 from .checks import (
     CheckedModel,
     check_condition,
-    check_flags,
     check_mask_plane,
     check_positive_integers,
     graph_call,
@@ -287,7 +287,7 @@ class AmodalVAE(CheckedModel, ConfigMixin):
         image_layer_type: str = "bottleneck",
     ) -> None:
         super().__init__()
-        check_flags(use_rgb=use_rgb)
+        check_flag("use_rgb", use_rgb)
         check_positive_integers(
             sample_size=sample_size, latent_channels=latent_channels, block_out_channels=block_out_channels,
             image_size=image_size, image_hidden_sizes=image_hidden_sizes, image_depths=image_depths,

@@ -7,8 +7,9 @@ from diffusers import ConfigMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor
 
+from ..arguments.flags import check_flag
 from ..masks import occlusion_boundary
-from .checks import CheckedModel, check_flags, check_positive_integers, graph_call, stack_planes
+from .checks import CheckedModel, check_positive_integers, graph_call, stack_planes
 from .mask_unet import MaskUNet
 from .outputs import MaskModelOutput
 from .pcnet_mask import PCNetMask
@@ -89,7 +90,8 @@ class ASBUPredictor(CheckedModel, ConfigMixin):
         patch_size: int = 1,
     ) -> None:
         super().__init__()
-        check_flags(class_conditioned=class_conditioned, use_rgb=use_rgb)
+        check_flag("class_conditioned", class_conditioned)
+        check_flag("use_rgb", use_rgb)
         check_positive_integers(block_out_channels=block_out_channels, sample_size=sample_size, patch_size=patch_size)
         if sample_size % patch_size:
             raise ValueError(f"`patch_size` must divide `sample_size`, got {patch_size} and {sample_size}.")

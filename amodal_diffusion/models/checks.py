@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
-import numpy as np
 import torch
 from diffusers import ModelMixin
 from safetensors import SafetensorError
@@ -42,24 +41,6 @@ def check_positive_integers(**values: int | Sequence[int]) -> None:
         for number in value if isinstance(value, list | tuple) else (value,):
             if not isinstance(number, int) or isinstance(number, bool) or number < 1:
                 raise ValueError(f"`{name}` must hold positive integers, got {number!r}.")
-
-
-def check_flags(**values: bool) -> None:
-    """Raise an error unless all switches of a configuration are True or False, of Python or numpy.
-
-    Raises:
-        TypeError: naming the first that is not.
-
-    Example:
-        >>> check_flags(class_conditioned=True)
-        >>> check_flags(class_conditioned="text")
-        Traceback (most recent call last):
-            ...
-        TypeError: `class_conditioned` must be True or False, got 'text'.
-    """
-    for name, value in values.items():
-        if not isinstance(value, bool | np.bool_):
-            raise TypeError(f"`{name}` must be True or False, got {value!r}.")
 
 
 def check_mask_plane(name: str, plane: Tensor, patch_size: int, shape: Sequence[int] | None = None) -> None:

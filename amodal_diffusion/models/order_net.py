@@ -11,8 +11,9 @@ from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 from transformers import ResNetConfig, ResNetModel
 
+from ..arguments.flags import check_flag
 from ..display import short_repr
-from .checks import CheckedModel, check_condition, check_flags, check_mask_plane, check_positive_integers, graph_call
+from .checks import CheckedModel, check_condition, check_mask_plane, check_positive_integers, graph_call
 from .photo.resnet import load_resnet
 
 RELATIONS = ("second in front", "first in front", "unrelated")
@@ -82,7 +83,7 @@ class OrderNet(CheckedModel, ConfigMixin):
         answer: str = "occlusion",
     ) -> None:
         super().__init__()
-        check_flags(use_rgb=use_rgb)
+        check_flag("use_rgb", use_rgb)
         if answer not in ANSWERS:
             raise ValueError(f"`answer` must be 'occlusion' or 'depth', got {answer!r}.")
         check_positive_integers(

@@ -12,8 +12,9 @@ from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from ..arguments.flags import check_flag
 from ..display import short_repr
-from .checks import CheckedModel, check_condition, check_flags, check_mask_plane, check_positive_integers, graph_call
+from .checks import CheckedModel, check_condition, check_mask_plane, check_positive_integers, graph_call
 from .pull_push import pull_push
 
 _RGB = 3
@@ -186,7 +187,9 @@ class PCNetContent(CheckedModel, ConfigMixin):
         use_prior: bool = False,
     ) -> None:
         super().__init__()
-        check_flags(use_mask=use_mask, class_conditioned=class_conditioned, use_prior=use_prior)
+        check_flag("use_mask", use_mask)
+        check_flag("class_conditioned", class_conditioned)
+        check_flag("use_prior", use_prior)
         check_positive_integers(block_out_channels=block_out_channels, sample_size=sample_size)
         widths = list(block_out_channels)
         if len(widths) < 2:

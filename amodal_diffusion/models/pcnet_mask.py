@@ -9,7 +9,8 @@ from diffusers import ConfigMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
-from .checks import CheckedModel, check_flags, check_mask_plane, check_positive_integers, graph_call, stack_planes
+from ..arguments.flags import check_flag
+from .checks import CheckedModel, check_mask_plane, check_positive_integers, graph_call, stack_planes
 from .mask_unet import MaskUNet
 from .outputs import MaskModelOutput
 from .photo.efficientnet_lite import EfficientNetLite0
@@ -54,7 +55,8 @@ class PCNetMask(MaskUNet, CheckedModel, ConfigMixin):
         use_rgb: bool = False,
         patch_size: int = 1,
     ) -> None:
-        check_flags(class_conditioned=class_conditioned, use_rgb=use_rgb)
+        check_flag("class_conditioned", class_conditioned)
+        check_flag("use_rgb", use_rgb)
         check_positive_integers(
             out_channels=out_channels, sample_size=sample_size, patch_size=patch_size,
             block_out_channels=block_out_channels,

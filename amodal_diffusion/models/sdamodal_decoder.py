@@ -6,7 +6,8 @@ from diffusers import ConfigMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor
 
-from .checks import CheckedModel, check_flags, check_mask_plane, check_positive_integers, graph_call
+from ..arguments.flags import check_flag
+from .checks import CheckedModel, check_mask_plane, check_positive_integers, graph_call
 from .mask_unet import MaskUNet
 from .outputs import MaskModelOutput
 
@@ -49,7 +50,7 @@ class SDAmodalDecoder(CheckedModel, ConfigMixin):
         final_skip: bool = True,
     ) -> None:
         super().__init__()
-        check_flags(final_skip=final_skip)
+        check_flag("final_skip", final_skip)
         check_positive_integers(
             block_out_channels=block_out_channels, feature_channels=feature_channels, reduced_channels=reduced_channels,
             out_channels=out_channels, sample_size=sample_size, feature_sizes=feature_sizes,

@@ -441,18 +441,6 @@ def check_integer(name: str, value: Any, low: int) -> int:
     return int(value)
 
 
-def check_flag(name: str, value: Any) -> bool:
-    """`value`, True or False of Python or numpy; TypeError naming it otherwise.
-
-    Example:
-        >>> check_flag("return_dict", True)
-        True
-    """
-    if not isinstance(value, bool | np.bool_):
-        raise TypeError(f"`{name}` must be True or False, got {value!r}.")
-    return bool(value)
-
-
 def is_network(network: Any, *kinds: type[nn.Module]) -> bool:
     """Whether `network` is of one of the kinds, or compiled of one by `torch.compile`.
 

@@ -9,12 +9,13 @@ import torch
 from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 
+from ..arguments.flags import check_flag
 from ..crops import CROP_RULES, crop_boxes, crop_images, crop_masks, join_boxes
 from ..display import short_repr
 from ..images import image_to_tensor, normalize_images
 from ..models.order_net import OrderNet
 from .base import PipelineCallback, SafePipeline, check_callback, named_options
-from .inputs import MaskInputs, batches, check_choice, check_flag, check_network, check_number, read_scenes
+from .inputs import MaskInputs, batches, check_choice, check_network, check_number, read_scenes
 from .registry import register_pipeline
 
 

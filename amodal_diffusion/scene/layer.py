@@ -9,6 +9,7 @@ from typing import Any, Self, cast
 import numpy as np
 import numpy.typing as npt
 
+from ..arguments.flags import check_flag
 from ..display import describe
 
 FloatArray = npt.NDArray[np.float64]
@@ -120,7 +121,7 @@ class Layer(Immutable):
             raise ValueError(f"`id` must be at least 0, got {self.id}.")
         fields["id"] = int(self.id)
         for name in ("is_crowd", "visible", "locked"):
-            fields[name] = read_flag(name, getattr(self, name))
+            fields[name] = check_flag(name, getattr(self, name))
         if isinstance(self.opacity, bool) or not isinstance(self.opacity, int | float | np.integer | np.floating):
             raise TypeError(f"`opacity` must be a number, got {describe(self.opacity)}.")
         if not 0 <= self.opacity <= 1:
@@ -222,18 +223,6 @@ def _stays(array: Any) -> bool:
             return False
         array = array.base
     return array is None or isinstance(array, bytes)
-
-
-def read_flag(name: str, value: Any) -> bool:
-    """`value`, True or False of Python or numpy; TypeError naming it otherwise.
-
-    Example:
-        >>> read_flag("visible", np.True_)
-        True
-    """
-    if not isinstance(value, bool | np.bool_):
-        raise TypeError(f"`{name}` must be True or False, got {describe(value)}.")
-    return bool(value)
 
 
 def same_array(first: npt.NDArray[Any] | None, second: npt.NDArray[Any] | None) -> bool:

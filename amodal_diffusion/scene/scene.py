@@ -18,11 +18,12 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
+from ..arguments.flags import check_flag
 from ..display import describe
 from ..images import ImageInput, OutputType, load_rgba
 from ..ordering import check_order, reachable
 from .carrying import carries
-from .layer import Immutable, Layer, about, compose, frozen_array, read_flag, same_array, translation
+from .layer import Immutable, Layer, about, compose, frozen_array, same_array, translation
 from .render import composite, leave, place_layer, relations, render_layers, stacking, to_bytes
 from .reshaping import behind_outline, fit_shape, shape_on_canvas
 
@@ -208,7 +209,7 @@ class Scene(Immutable):
                 (4, H, W).
         """
         layer = self.layers[self._check_index("i", i)]
-        if not read_flag("canvas", canvas):
+        if not check_flag("canvas", canvas):
             return _as_output(layer.rgba, output_type)
         height, width = self.background.shape[:2]
         placed = place_layer(layer, layer.transform, height, width)
@@ -287,7 +288,7 @@ class Scene(Immutable):
 
     def flip(self, i: int, horizontal: bool = True, *, carried: bool = False) -> Scene:
         """Mirror layer i in place, left to right, or top to bottom with `horizontal=False`."""
-        change = [[-1, 0], [0, 1]] if read_flag("horizontal", horizontal) else [[1, 0], [0, -1]]
+        change = [[-1, 0], [0, 1]] if check_flag("horizontal", horizontal) else [[1, 0], [0, -1]]
         return self._transformed(i, change, carried=carried)
 
     def reshape(self, i: int, mask: npt.ArrayLike, *, paint: Painter | None = None) -> Scene:
@@ -483,7 +484,7 @@ class Scene(Immutable):
     def _group(self, i: int, carried: bool) -> list[int]:
         """Layer i, and what it carries where that is asked for."""
         i = self._check_index("i", i)
-        return [i, *self.carried(i)] if read_flag("carried", carried) else [i]
+        return [i, *self.carried(i)] if check_flag("carried", carried) else [i]
 
     def _with_each(self, group: Sequence[int], change: Callable[[Layer], Layer]) -> Scene:
         layers = [change(layer) if place in group else layer for place, layer in enumerate(self.layers)]

@@ -77,13 +77,6 @@ def check_alpha(alpha: Any) -> float:
     return float(alpha)
 
 
-def check_flag(name: str, value: Any) -> bool:
-    """`value`, True or False of Python or numpy; TypeError naming it otherwise."""
-    if not isinstance(value, bool | np.bool_):
-        raise TypeError(f"{name} must be True or False, got {describe(value)}")
-    return bool(value)
-
-
 def check_text(name: str, value: Any) -> str:
     """`value` where it is a text; TypeError naming it otherwise."""
     if not isinstance(value, str):

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
+from ..arguments.flags import check_flag
 from ..images import load_image
 from ..masks import MaskInput, to_mask_stack
 from ..ordering import check_order, order_pairs
@@ -20,7 +21,6 @@ from ._drawing import (
     Frame,
     Tag,
     blend,
-    check_flag,
     check_names,
     check_size,
     deepest_points,

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
+from ..arguments.flags import check_flag
 from ..images import load_image
 from ..masks import MaskInput, to_mask_stack
 from ._drawing import (
@@ -21,7 +22,6 @@ from ._drawing import (
     Frame,
     Tag,
     check_alpha,
-    check_flag,
     check_names,
     deepest_points,
     draw_tags,

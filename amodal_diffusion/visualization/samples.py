@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
+from ..arguments.flags import check_flag
 from ..display import describe
 from ..images import load_image
 from ..masks import MaskInput, mask_boxes, to_mask_stack
@@ -24,7 +25,6 @@ from ._drawing import (
     Tag,
     blend,
     check_alpha,
-    check_flag,
     check_integer,
     check_number,
     check_size,

@@ -6,7 +6,8 @@ import torch
 from PIL import Image
 
 from amodal_diffusion import PCNetMaskPipeline
-from amodal_diffusion.pipelines.inputs import check_flag, read_category_ids, to_device
+from amodal_diffusion.arguments.flags import check_flag
+from amodal_diffusion.pipelines.inputs import read_category_ids, to_device
 from pipeline_helpers import crossing_bars, tiny_model, tiny_pipeline
 
 MODAL = crossing_bars()[0]

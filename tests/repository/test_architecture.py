@@ -23,7 +23,7 @@ PACKAGE_SOURCES = [path for path in SOURCES if path.is_relative_to(PACKAGE)]
 
 # Each floor may import itself and the floors before it.
 FLOORS = (
-    ("checkpoints", "display", "files", "hub", "masks"),
+    ("arguments", "checkpoints", "display", "files", "hub", "masks"),
     ("crops", "images"),
     ("ordering",),
     ("metrics", "visualization", "models", "data"),

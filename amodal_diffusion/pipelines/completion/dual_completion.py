@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...arguments.flags import check_flag
 from ...crops import CROP_RULES, crop_masks
 from ...display import short_repr
 from ...masks import BoolArray, dilate
@@ -21,7 +22,6 @@ from ..inputs import (
     SceneMasks,
     batches,
     check_choice,
-    check_flag,
     check_integer,
     check_number,
     to_device,

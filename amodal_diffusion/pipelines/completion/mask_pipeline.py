@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ...arguments.flags import check_flag
 from ...crops import (
     CROP_RULES,
     clip_boxes,
@@ -32,7 +33,6 @@ from ..inputs import (
     PackedUnions,
     SceneMasks,
     check_choice,
-    check_flag,
     check_number,
     read_generators,
     read_scenes,

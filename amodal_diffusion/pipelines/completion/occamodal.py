@@ -9,11 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...arguments.flags import check_flag
 from ...crops import crop_masks
 from ...masks import occlusion_boundary
 from ...models.occamodal_predictor import OccAmodalPredictor
 from ..base import PipelineCallback
-from ..inputs import MaskInputs, batches, check_flag, check_integer, check_network, check_number
+from ..inputs import MaskInputs, batches, check_integer, check_network, check_number
 from ..output import AmodalPipelineOutput
 from ..registry import register_pipeline
 from .mask_pipeline import (

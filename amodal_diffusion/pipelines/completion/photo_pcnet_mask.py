@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...arguments.flags import check_flag
 from ...crops import crop_masks
 from ...display import short_repr
 from ...masks import BoolArray
@@ -22,7 +23,6 @@ from ..inputs import (
     PackedUnions,
     SceneMasks,
     batches,
-    check_flag,
     check_integer,
     check_network,
     check_number,

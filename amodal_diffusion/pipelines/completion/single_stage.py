@@ -6,9 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...arguments.flags import check_flag
 from ...models.occamodal_predictor import OccAmodalPredictor
 from ..base import PipelineCallback
-from ..inputs import batches, check_flag, check_network
+from ..inputs import batches, check_network
 from ..output import AmodalPipelineOutput
 from ..registry import register_pipeline
 from .mask_pipeline import MaskCall, MaskPipeline, ObjectPatches, ScenePrediction, check_crop, mask_call

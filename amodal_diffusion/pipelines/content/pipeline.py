@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
+from ...arguments.flags import check_flag
 from ...crops import crop_images, crop_masks
 from ...display import short_repr
 from ...hub import HUB_KEYS, PipelineFolder, holds_component, resolve_subfolder
@@ -25,7 +26,7 @@ from ...models.photo.thing_net import ThingNet, photo_for_things
 from ...models.pull_push import pull_push
 from ..base import PipelineCallback, check_callback, named_options, take_dtype
 from ..contexts import spread
-from ..inputs import batches, check_choice, check_flag, check_integer, check_network, check_number, to_device, to_numpy
+from ..inputs import batches, check_choice, check_integer, check_network, check_number, to_device, to_numpy
 from ..nested import NestedPipeline
 from ..registry import register_pipeline
 from .cutouts import paste_hidden, paste_window, patch_colours, postprocess, to_pixels, to_planes, visible_tile

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from ...arguments.flags import check_flag
 from ...hub import PipelineFolder
 from ...masks import BoolArray, TileStack, mask_boxes, mask_unions, to_mask_stack
 from ...ordering import ancestors, check_order, order_from_masks
@@ -24,7 +25,7 @@ from ..content.inpainting import check_inpainter_kwargs, split_generators
 from ..content.inputs import read_photo
 from ..content.pipeline import ContentPipeline
 from ..contexts import work_beside
-from ..inputs import check_flag, check_integer, check_number, named, read_generator, to_numpy
+from ..inputs import check_integer, check_number, named, read_generator, to_numpy
 from ..nested import NestedPipeline
 from ..registry import register_pipeline
 from ..segmentation.segmenter import Segmenter

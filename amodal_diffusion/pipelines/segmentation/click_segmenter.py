@@ -8,11 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...arguments.flags import check_flag
 from ...images import image_to_tensor, normalize_images
 from ...masks import BoolArray, mask_boxes
 from ...models.photo.click_segmenter import CLICK_RADIUS, PLANES, ClickSegmenter, draw_click
 from ..base import SafePipeline, named_options
-from ..inputs import check_flag, check_integer, check_network, check_number, to_numpy
+from ..inputs import check_integer, check_network, check_number, to_numpy
 from ..registry import register_pipeline
 from .interactive import InteractiveSegmenter, PhotoEmbedding, Prompt, keep_pointed_at, pixels_of
 

@@ -1,0 +1,3 @@
+"""What callers give: checks that every door shares."""
+
+__all__ = ["flags"]
