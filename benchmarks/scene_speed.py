@@ -194,7 +194,7 @@ def load_pipeline(
 
 def load_one_pass(model: Path, dtype: torch.dtype, device: str) -> Any:
     """The network of a `PhotoPCNetMaskPipeline` without those beside it, asked once for each object; no photo."""
-    alone = {"passes": 1, "order_model": None, "mask_model": None}
+    alone = {"passes": 1, "order_model": None, "mask_model": None, "mask_threshold": 0.5}
     pipeline: Any = AmodalPipeline.from_pretrained(model, dtype=dtype, **alone)
     pipeline.set_progress_bar_config(disable=True)
     pipeline.model.to(memory_format=torch.channels_last)
@@ -236,7 +236,7 @@ def run(
     objects: list[int],
     clock: str = "wall",
     ways: list[str] | None = None,
-    one_pass_model: Path | None = None,
+    one_pass_model: Path = Path("pipelines/pcnet-m-photo"),
     **options: Any,
 ) -> dict[str, Any]:
     reference = load_pipeline(model, torch.float32, device, channels_last=False, **options)  # as published
@@ -258,6 +258,8 @@ def run(
         "settings": {name: value for name, value in reference.config.items() if name[0] != "_" and name != "model"},
         "scenes": [],
     }
+    if set(pipelines) & set(ONE_PASS):
+        record["one_pass_model"] = str(one_pass_model)
     for count in [OBJECTS, *objects]:
         modal = make_scene(OBJECTS, PAIRS, SEED) if count == OBJECTS else make_scene(count, 1 if count == 2 else None)
         touching = neighbours(modal)
@@ -314,7 +316,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--one-pass-model",
         type=Path,
         default=Path("pipelines/pcnet-m-photo"),
-        help="folder of a PhotoPCNetMaskPipeline, for the ways one-pass",
+        help="folder of a PhotoPCNetMaskPipeline, for the ways one-pass, which --own-settings does not concern",
     )
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="cpu: for a machine that others use")
     parser.add_argument("--threads", type=int, help="torch and OpenCV threads")

@@ -14,7 +14,8 @@ which is what the uncertainty means to be: of a pipeline that knows how unsure i
 
 Then P(object) itself, over the same pixels: its mean and the share of pixels that are the object's, by how much of the
 object is hidden in truth, and the slope and the offset of its log-odds that fit best [Platt, 1999], which are the
-settings `calibration_slope` and `calibration_offset`, with the log loss before and after.
+settings `calibration_slope` and `calibration_offset` of a folder that has 1 and 0, with the log loss before and after.
+Pixels where the object cannot be, of probability 0, count with the least that log-odds are cut off at.
 """
 
 import argparse
@@ -124,9 +125,9 @@ def by_hidden_share(pixels: dict[str, np.ndarray]) -> list[dict[str, Any]]:
             "hidden": name,
             "pixels": int(inside.sum()),
             "probability": _mean(pixels["probability"][inside]),
-            "found": _mean(pixels["truth"][inside]),
+            "truth": _mean(pixels["truth"][inside]),
             "unsure": _mean(np.square(pixels["uncertainty"][inside])) ** 0.5,
-            "wrong": _mean(pixels["squared"][inside]) ** 0.5,
+            "found": _mean(pixels["squared"][inside]) ** 0.5,
         }
         for name, inside in groups
         if inside.any()
@@ -210,10 +211,10 @@ def report(name: str, result: dict[str, Any]) -> str:
         f"distance of P(object) from one half {100 * result['auroc_of_doubt']:.1f} %, "
         f"ratio {result['auroc'] / result['auroc_of_doubt']:.2f}\n"
     )
-    lines += ["hidden of the object    pixels  P(object)  found    unsure  wrong"]
+    lines += ["hidden of the object    pixels  P(object)  truth    unsure  found"]
     lines += [
-        f"{row['hidden']:>20} {row['pixels']:9,} {100 * row['probability']:8.1f} % {100 * row['found']:5.1f} % "
-        f"{row['unsure']:9.3f} {row['wrong']:6.3f}"
+        f"{row['hidden']:>20} {row['pixels']:9,} {100 * row['probability']:8.1f} % {100 * row['truth']:5.1f} % "
+        f"{row['unsure']:9.3f} {row['found']:6.3f}"
         for row in result["by_hidden_share"]
     ]
     fit = result["calibration"]

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from amodal_diffusion import ordering
 from amodal_diffusion.metrics import order_counts
 from amodal_diffusion.ordering import (
     ancestors,
@@ -259,3 +260,17 @@ def test_depth_order_needs_ranges_that_do_not_meet():
         depth_order(np.zeros((2, 3)))
     with pytest.raises(ValueError, match="a nearest one beyond the farthest"):
         depth_order([[2, 1]])
+
+
+def test_hulls_that_do_not_count_are_not_made(monkeypatch):
+    masks = np.zeros((2, 6, 8), bool)
+    masks[0, 2:4], masks[1, :, 3:5] = True, True
+    masks[0] &= ~masks[1]
+    growth = np.array([[0.0, 3.0], [1.0, 0.0]])
+    hulls = ordering._hull_increments
+    calls = []
+    monkeypatch.setattr(ordering, "_hull_increments", lambda packed: calls.append(1) or hulls(packed))
+    without = ordering.occlusion_evidence(growth, masks, hull_weight=0)
+    assert not calls and ordering.occlusion_evidence(growth, masks, hull_weight=1).shape == (2, 2) and calls
+    size = np.sqrt(masks.sum((1, 2)))[None]
+    np.testing.assert_array_equal(without, np.where(growth + growth.T > 0, growth / size + 0.02, 0) * (1 - np.eye(2)))

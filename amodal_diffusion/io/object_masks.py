@@ -43,9 +43,8 @@ class ObjectMasks:
         is_crowd: N flags: a group of objects under one mask, which may hide others and is not completed itself.
 
     Example:
-        >>> objects = ObjectMasks(np.zeros((2, 4, 6), bool), names=["cup", "plate"])
-        >>> objects.category_ids, np.asarray(objects).shape
-        ([None, None], (2, 4, 6))
+        >>> ObjectMasks(np.zeros((2, 4, 6), bool), names=["cup", "plate"]).category_ids
+        [None, None]
     """
 
     masks: np.ndarray
@@ -66,10 +65,6 @@ class ObjectMasks:
                 raise ValueError(f"`{name}` must have one entry for each of {count} masks, got {actual}.")
 
     __repr__ = short_repr
-
-    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
-        """The masks, so that these objects are taken wherever masks are: `pipe(photo, objects)`."""
-        return np.array(self.masks, dtype, copy=copy)
 
 
 def read_object_masks(

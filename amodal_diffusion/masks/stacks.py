@@ -47,7 +47,7 @@ def to_mask_stack(
             - numpy array or tensor (H, W), (N, H, W) or (N, 1, H, W): bool, integers or floats, where each plane shows
               one object with hard or soft edges; one plane (H, W) of integers may also be a map of labels, all of
               whose objects are taken (`masks.pictures` says what is what);
-            - `TileStack` (N, H, W), `ObjectMasks`, and what else numpy makes an array of;
+            - `TileStack` (N, H, W);
             - PIL image of mode 1, L, P, I, I;16 or F, likewise; of several pages each is one plane;
             - COCO run lengths `{"size": [height, width], "counts": ...}`, compressed or a list of integers;
             - COCO polygons of one object, `[x0, y0, x1, y1, ...]` or a list of those (their union), also as arrays of
@@ -198,10 +198,15 @@ def mask_boxes(masks: npt.NDArray[Any]) -> IntArray:
 def mask_pixels(mask: BoolArray) -> tuple[IntArray, IntArray]:
     """Find the rows and the columns of the pixels of a mask (H, W), row by row, as `np.nonzero` does but much faster.
 
+    Raises:
+        ValueError: no (H, W).
+
     Example:
         >>> mask_pixels(np.array([[False, True], [True, False]]))
         (array([0, 1]), array([1, 0]))
     """
+    if mask.ndim != 2:
+        raise ValueError(f"`mask` must have shape (H, W), got {mask.shape}")
     rows, columns = np.divmod(np.flatnonzero(mask), max(1, mask.shape[1]))  # of one line numpy has a way of its own
     return rows, columns
 
@@ -247,11 +252,8 @@ class _Reader:
             return _named(lambda: decode_rle(item), name)[None]
         if isinstance(item, (list, tuple)) and (_is_polygons(item) or not item):
             return self._polygons(item, name)
-        if hasattr(item, "__array__"):  # of other libraries, and `ObjectMasks`
-            return self._array(np.asarray(item), name, alone)
-        raise TypeError(
-            f"`{name}` must be an array, a tensor, a PIL image, run lengths or polygons, got {type(item).__name__}"
-        )
+        kind = type(item).__name__ + (": pass its `masks`" if hasattr(item, "masks") else "")  # such as `ObjectMasks`
+        raise TypeError(f"`{name}` must be an array, a tensor, a PIL image, run lengths or polygons, got {kind}")
 
     def _polygons(self, item: Sequence[Any], name: str) -> BoolArray:
         height, width = self.height, self.width

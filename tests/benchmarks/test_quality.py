@@ -52,6 +52,8 @@ def test_calibration_is_found_again():
     assert found["slope"] == pytest.approx(0.5, abs=0.05) and found["offset"] == pytest.approx(-1, abs=0.05)
     assert found["log_loss_fitted"] < found["log_loss"]
     assert np.isnan(uncertainty_calibration.fit_calibration(np.full(4, 0.5), np.ones(4, bool))["slope"])
+    surely = uncertainty_calibration.fit_calibration(np.array([0.1, 0.4, 0.6, 0.9]), np.array([0, 0, 1, 1], bool))
+    assert np.isfinite(list(surely.values())).all()  # nothing mixes: the slope has no end
 
 
 def test_calibration_by_hidden_share_leaves_out_empty_groups():
@@ -59,7 +61,7 @@ def test_calibration_by_hidden_share_leaves_out_empty_groups():
     pixels |= {name: np.array([0.0, 1.0, 0.5, 0.5]) for name in ("probability", "uncertainty", "squared")}
     found = {row["hidden"]: row for row in uncertainty_calibration.by_hidden_share(pixels)}
     assert list(found) == ["nothing", "0 to 10 %", "10 to 30 %", "70 to 100 %"]
-    assert found["0 to 10 %"]["probability"] == found["0 to 10 %"]["found"] == 1
+    assert found["0 to 10 %"]["probability"] == found["0 to 10 %"]["truth"] == 1
 
 
 def test_deciles_hold_equal_shares_in_order():

@@ -303,3 +303,5 @@ def test_pixels_of_a_mask_are_those_of_nonzero(shape):
     for view in (mask, mask.T, mask[::2, ::-1]):
         for mine, numpys in zip(mask_pixels(view), np.nonzero(view), strict=True):
             np.testing.assert_array_equal(mine, numpys)
+    with pytest.raises(ValueError, match=r"`mask` must have shape \(H, W\)"):
+        mask_pixels(mask[None])
