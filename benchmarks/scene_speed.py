@@ -47,6 +47,7 @@ WAYS = {
     "onnx-int8": (torch.float32, "onnx", True),
     "openvino-int8": (torch.float32, "openvino", True),
 }
+ONE_PASS_MODEL = Path("pipelines/pcnet-m-photo")
 ONE_PASS = {"one-pass": torch.float32, "one-pass-bf16": torch.bfloat16}
 CALIBRATION = (10, 100)  # objects and seed of another scene, for the ranges of int8
 
@@ -236,7 +237,7 @@ def run(
     objects: list[int],
     clock: str = "wall",
     ways: list[str] | None = None,
-    one_pass_model: Path = Path("pipelines/pcnet-m-photo"),
+    one_pass_model: Path = ONE_PASS_MODEL,
     **options: Any,
 ) -> dict[str, Any]:
     reference = load_pipeline(model, torch.float32, device, channels_last=False, **options)  # as published
@@ -315,7 +316,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--one-pass-model",
         type=Path,
-        default=Path("pipelines/pcnet-m-photo"),
+        default=ONE_PASS_MODEL,
         help="folder of a PhotoPCNetMaskPipeline, for the ways one-pass, which --own-settings does not concern",
     )
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="cpu: for a machine that others use")

@@ -29,6 +29,7 @@ import torch
 from common import environment, format_environment, write_json
 from composed_scenes import make_scenes
 from PIL import Image, ImageDraw
+from scipy.special import expit, logit
 
 from amodal_diffusion import AmodalPipeline, ASBUPipeline, PhotoPCNetMaskPipeline
 from amodal_diffusion.crops import crop_boxes
@@ -143,16 +144,16 @@ def fit_calibration(probability: np.ndarray, truth: np.ndarray) -> dict[str, flo
     if truth.all() or not truth.any():
         return dict.fromkeys(names, float("nan"))
     clipped = probability.astype(np.float64).clip(LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
-    planes = np.stack([np.log(clipped / (1 - clipped)), np.ones(len(clipped))])  # [2, P]
+    planes = np.stack([logit(clipped), np.ones(len(clipped))])  # [2, P]
     fitted, damping = np.array([1.0, 0.0]), 1e-6 * np.eye(2)
     for _ in range(NEWTON_STEPS):
-        likely = 1 / (1 + np.exp(-fitted @ planes))
+        likely = expit(fitted @ planes)
         curvature = (planes * likely * (1 - likely)) @ planes.T
         step = np.linalg.solve(curvature + damping, planes @ (truth - likely))
         fitted += step.clip(-1, 1)
         if np.abs(step).max() < 1e-6:
             break
-    losses = (_log_loss(clipped, truth), _log_loss(1 / (1 + np.exp(-fitted @ planes)), truth))
+    losses = (_log_loss(clipped, truth), _log_loss(expit(fitted @ planes), truth))
     return dict(zip(names, (*map(float, fitted), *losses), strict=True))
 
 

@@ -199,7 +199,7 @@ class _Edges:
         highest = (beside > 0) & (beside >= counts[:, :-2]) & (beside >= counts[:, 2:])
         for step in (1, -1):
             highest &= (beside >= np.roll(beside, step, 0)) & (beside > 0)
-        turn, offset = np.nonzero(highest)
+        turn, offset = mask_pixels(highest)
         best = np.argsort(-beside[turn, offset], kind="stable")[:_MOST_PEAKS]
         angle, distance = angles[turn[best]], (offset[best] - reach).astype(np.float64)
         steps = np.arange(-reach, reach + 1, _LEAST_GAP)
