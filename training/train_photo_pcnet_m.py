@@ -80,6 +80,9 @@ logger = logging.getLogger(__name__)
 ONE_QUESTION = {"all": (1.0, 0.0, 0.0, 0.0), "unknown": (0.0, 0.0, 0.0, 1.0)}
 """What validation asks: with all neighbours, and without any."""
 
+PASTING = ("front_probability", "behind_probability", "region_probability")
+"""Of other objects in photos; rooms stay as they are."""
+
 
 @dataclass(kw_only=True)
 class DataArguments(PhotoArguments, TrueSceneArguments):
@@ -92,6 +95,9 @@ class DataArguments(PhotoArguments, TrueSceneArguments):
     mask_dataset: list[str] = flag([], "Masks without photos.", nargs="*")
     mask_dataset_weights: list[float] | None = flag(None, "How often each of them is drawn.", nargs="*")
     shares: list[float] = flag([0.45, 0.35, 0.2], "Of photos, true scenes and masks in a batch.", nargs="*")
+    front_probability: float = flag(0.5, "Of pasting an object in front of one of a photo.")
+    behind_probability: float = flag(0.2, "Of pasting an object behind.")
+    region_probability: float = flag(0.12, "Of a synthetic background region instead of an object.")
     background_regions: int = flag(0, "Regions by colour of each photo's background, at most, that join its objects.")
     surrounded: float = flag(0.0, "Share of questions in which all the rest of the photo counts as a neighbour too.")
     unseen: float = flag(0.1, "Share of objects in photos that are asked without the photo.")
@@ -149,6 +155,8 @@ def parse_arguments(argv: list[str] | None = None) -> PhotoPCNetMaskArguments:
     for name in ("unseen", "surrounded", "unnamed"):
         if not 0 <= getattr(args, name) <= 1:
             raise ValueError(f"`--{name}` must lie in [0, 1], got {getattr(args, name)}.")
+    with errors_by_flag({f"`{name}`": f"`--{name}`" for name in PASTING}):
+        PhotoSynthesisConfig(**{name: getattr(args, name) for name in PASTING})
     if len(args.shares) != 3 or min(args.shares) < 0 or args.shares[0] <= 0:
         raise ValueError(f"`--shares` must be three numbers, the first of them positive, got {args.shares}.")
     return args
@@ -205,8 +213,9 @@ class PhotoPCNetMaskTask(Task):
         args, device, size = self.args, accelerator.device, self.size
         self.autocast = accelerator.autocast
         place = {"process_index": accelerator.process_index, "num_processes": accelerator.num_processes}
-        pasted = PhotoSynthesisConfig(size=size, front_probability=0.5, behind_probability=0.2, region_probability=0.12)
-        real = replace(pasted, front_probability=0.0, behind_probability=0.0, region_probability=0.0)
+        pasting = {name: getattr(args, name) for name in PASTING}
+        pasted = PhotoSynthesisConfig(size=size, **pasting)
+        real = replace(pasted, **dict.fromkeys(PASTING, 0.0))
         labeller = make_labeller(args, device, accelerator.mixed_precision == "bf16")
         self.photos, self.validation = {}, {}
         self._add("photos", args.dataset, pasted, accelerator, {"labeller": labeller}, place)

@@ -12,8 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from ..arguments.numeric import check_integer
 from ..data import RecordCounts, dataset_card, write_shards
 from ..data.dataset import check_rows, lacking_shards
 from ..data.photos import encoded_photos
@@ -94,8 +93,7 @@ def annotate_dataset(
         >>> sorted(path.name for path in folder.iterdir())
         ['README.md', 'amodal.json', 'annotation.json', 'data']
     """
-    if isinstance(shard_rows, bool) or not isinstance(shard_rows, int | np.integer) or shard_rows < 1:
-        raise ValueError(f"`shard_rows` must be at least 1, and whole, got {shard_rows}.")
+    check_integer("shard_rows", shard_rows, 1)
     first, step = shard or (0, 1)
     if not 0 <= first < step:
         raise ValueError(f"`shard` must be (i, n) with i from 0 to n - 1, got {shard}.")

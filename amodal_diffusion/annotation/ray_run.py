@@ -18,6 +18,7 @@ from posixpath import basename, dirname, join, relpath
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from ..arguments.numeric import check_integer
 from ..data import RecordCounts, amodal_features
 from ..evaluation import MaskBaseline, load_pipeline
 from ..files import PARTIAL
@@ -87,8 +88,7 @@ def annotate_with_ray(
         ValueError: `num_workers` must be at least 1, got 0.
     """
     for name, value in (("num_workers", num_workers), ("batch_rows", batch_rows), ("block_bytes", block_bytes)):
-        if value < 1:
-            raise ValueError(f"`{name}` must be at least 1, got {value}.")
+        check_integer(name, value, 1)
     _check_ray()
     files = _find_parquet(_Place(source))
     columns, rows = _read_columns(files)

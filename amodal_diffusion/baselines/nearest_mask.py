@@ -8,6 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from ..arguments.numeric import check_integer
 from ..crops import crop_to_boxes, paste_from_boxes, tight_boxes, to_absolute_boxes, to_relative_boxes
 from ..data.synthesis import MAX_TRUNCATION, MaskBank, OcclusionSynthesizer, SynthesisConfig, complete_objects
 from ..masks import BoolArray, decode_rle, to_mask_stack
@@ -95,12 +96,11 @@ class NearestMaskBank:
         Raises:
             ValueError: where a number is out of range, or no mask is complete.
         """
-        if size < 8 or size % 8:
+        if check_integer("size", size) < 8 or size % 8:
             raise ValueError(f"`size` must be a positive multiple of 8, got {size}.")
-        if occlusions < 1:
-            raise ValueError(f"`occlusions` must be at least 1, got {occlusions}.")
-        if limit is not None and limit < 1:
-            raise ValueError(f"`limit` must be at least 1, got {limit}.")
+        check_integer("occlusions", occlusions, 1)
+        if limit is not None:
+            check_integer("limit", limit, 1)
         # Twice as fine as the result: the crop around an object is about 1.7 times as wide as the object.
         complete = _complete_masks(sources, max_truncation, order)
         bank = MaskBank.from_masks(complete, resolution=2 * size, min_area=min_area)

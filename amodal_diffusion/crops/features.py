@@ -4,6 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..arguments.choices import check_choice
+from ..arguments.numeric import check_integer
+
 FEATURE_CROPS = ("cells", "align")
 # Taps of the largest temporary of indices: bounds memory, not results.
 _CHUNK = 2**22
@@ -153,7 +156,5 @@ def _check(feature_map: Tensor, boxes: Tensor, photo_size: tuple[int, int], size
         raise ValueError("`boxes` must be squares (x, y, side, side).")
     if len(photo_size) != 2 or min(photo_size) < 1:
         raise ValueError(f"`photo_size` must be (height, width) of at least 1, got {tuple(photo_size)}.")
-    if size < 1:
-        raise ValueError(f"`size` must be at least 1, got {size}.")
-    if rule not in FEATURE_CROPS:
-        raise ValueError(f"`rule` must be one of {', '.join(map(repr, FEATURE_CROPS))}, got {rule!r}.")
+    check_integer("size", size, 1)
+    check_choice("rule", rule, FEATURE_CROPS)

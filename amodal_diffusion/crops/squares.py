@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ..arguments.choices import check_choice
+from ..arguments.numeric import check_integer, check_number
 from ..masks.packed import IntArray
 
 _CHUNK = 2**24
@@ -58,8 +60,7 @@ def crop_boxes(boxes: npt.ArrayLike, *, enlarge_box: float = ENLARGE_BOX, min_ma
     if not np.isfinite(values).all() or (values[:, 2:] < 0).any():
         raise ValueError("`boxes` must hold finite numbers and no negative width or height")
     for name, factor in (("enlarge_box", enlarge_box), ("min_margin", min_margin)):
-        if not (np.isfinite(factor) and factor > 0):
-            raise ValueError(f"`{name}` must be a positive number, got {factor}")
+        check_number(name, factor, above=0)
     x, y, w, h = values.T
     side = np.maximum(np.sqrt(w * h * enlarge_box), np.maximum(w, h) * min_margin)
     crops = np.stack([x + w / 2 - side / 2, y + h / 2 - side / 2, side, side], axis=1)
@@ -101,9 +102,8 @@ def crop_masks(
     """
     if masks.ndim != 3:
         raise ValueError(f"`masks` must have shape (M, height, width), got {tuple(masks.shape)}")
-    if rule not in CROP_RULES:
-        raise ValueError(f"`rule` must be one of {', '.join(map(repr, CROP_RULES))}, got {rule!r}")
-    _check_size(size)
+    check_choice("rule", rule, CROP_RULES)
+    check_integer("size", size, 1)
     boxes = check_boxes(boxes)
     which = _check_indices(indices, len(boxes), len(masks))
     if not len(boxes) or not masks.numel():
@@ -149,10 +149,10 @@ def paste_patches(
     """
     if patches.ndim != 3 or patches.shape[1] != patches.shape[2] or not patches.shape[1]:
         raise ValueError(f"`patches` must have shape (N, size, size), got {tuple(patches.shape)}")
-    if height < 1 or width < 1:
-        raise ValueError(f"`height` and `width` must be at least 1, got {height} and {width}")
-    if threshold is not None and not threshold >= 0:
-        raise ValueError(f"`threshold` must be at least 0, got {threshold}")
+    check_integer("height", height, 1)
+    check_integer("width", width, 1)
+    if threshold is not None:
+        check_number("threshold", threshold, least=0)
     boxes = check_boxes(boxes)
     if len(boxes) != len(patches):
         raise ValueError(f"`boxes` has {len(boxes)} boxes, `patches` has {len(patches)} patches")
@@ -196,7 +196,7 @@ def crop_images(image: torch.Tensor, boxes: Boxes, size: int) -> torch.Tensor:
     in_bytes = image.dtype == torch.uint8
     if not in_bytes and not image.is_floating_point():
         raise TypeError(f"`image` must hold floats or uint8, got {image.dtype}")
-    _check_size(size)
+    check_integer("size", size, 1)
     boxes = check_boxes(boxes)
     channels, height, width = image.shape
     patches = torch.zeros((len(boxes), channels, size, size), dtype=torch.float32, device=image.device)
@@ -328,11 +328,6 @@ def _bilinear_places(sides: torch.Tensor, size: int) -> tuple[torch.Tensor, torc
     centres = centres.float().clamp(min=0).minimum((sides - 1).clamp(min=0))
     low = centres.floor().long()
     return low, centres - low
-
-
-def _check_size(size: int) -> None:
-    if size < 1:
-        raise ValueError(f"`size` must be at least 1, got {size}")
 
 
 def _check_indices(indices: torch.Tensor | npt.NDArray[Any] | None, boxes: int, masks: int) -> torch.Tensor:

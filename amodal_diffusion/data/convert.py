@@ -10,6 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
+from ..arguments.choices import check_choice
 from ..files import atomic_folder
 from .cards import RecordCounts, dataset_card
 from .dataset import PHOTO_FOLDER
@@ -84,8 +85,7 @@ def convert_dataset(
         >>> converted.files[0].name, converted.counts["train"].numbers()["images"]
         ('train-00000-of-00001.parquet', 1)
     """
-    if photos not in PHOTOS:
-        raise ValueError(f"photos must be one of {list(PHOTOS)}, got {photos!r}")
+    check_choice("photos", photos, PHOTOS)
     check_shard_bytes(max_shard_bytes)
     check_splits(splits)
     target = Path(folder)

@@ -17,6 +17,8 @@ from pathlib import Path
 from statistics import NormalDist
 from typing import Any
 
+from ..arguments.choices import check_choice
+from ..arguments.numeric import check_integer, check_number
 from .json_lines import append_json_line, read_json_lines, text_of
 
 CHOICES = ("first", "second", "none")
@@ -72,8 +74,8 @@ class PreferenceFile:
     ) -> None:
         if not names or len(set(names)) != len(names):
             raise ValueError(f"`names` must be at least one, and differ, got {len(names)}, {len(set(names))} distinct.")
-        if people is not None and people < 1:
-            raise ValueError(f"`people` must be at least 1, got {people}.")
+        if people is not None:
+            check_integer("people", people, 1)
         self.path, self.names, self.seed, self.people = Path(path), list(names), seed, people
         self._lock = threading.RLock()
         known = set(self.names)
@@ -108,8 +110,7 @@ class PreferenceFile:
         _check_person(person)
         if name not in self.names:
             raise ValueError(f"`name` must be that of a pair, got {name!r}.")
-        if choice not in CHOICES:
-            raise ValueError(f"`choice` must be one of {', '.join(CHOICES)}, got {choice!r}.")
+        check_choice("choice", choice, CHOICES)
         with self._lock:
             self._append(name, person, choice=choice, left=self.sides(person, name)[0])
             self._answers[person, name] = Preference(name, person, choice)
@@ -169,9 +170,7 @@ def _read_line(entry: dict[str, Any]) -> tuple[str, str, str | None]:
     name, person = text_of(entry, "name"), text_of(entry, "person")
     if entry.get("undo") is True:
         return name, person, None
-    if entry["choice"] not in CHOICES:
-        raise ValueError(f"`choice` must be one of {', '.join(CHOICES)}, got {entry['choice']!r}")
-    return name, person, str(entry["choice"])
+    return name, person, check_choice("choice", entry["choice"], CHOICES)
 
 
 @dataclass(frozen=True)
@@ -231,8 +230,7 @@ def wilson_interval(count: int, total: int, confidence: float = 0.95) -> tuple[f
         >>> [round(end, 3) for end in wilson_interval(0, 10)]
         [0.0, 0.278]
     """
-    if not 0 < confidence < 1:
-        raise ValueError(f"`confidence` must be between 0 and 1, got {confidence}.")
+    check_number("confidence", confidence, above=0, below=1)
     if not 0 <= count <= total:
         raise ValueError(f"`count` must be from 0 to `total`, got {count} of {total}.")
     if not total:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ..arguments.choices import check_choice
 from ..data import record_masks, record_order
 from ..data.rooms.hidden_colors import HiddenColors
 from ..display import short_repr
@@ -388,8 +389,8 @@ def evaluate_fills(
     names = [method.name for method in methods]
     if len(set(names)) < len(names):
         raise ValueError(f"`methods` must have names of their own, got {names}.")
-    if reference is not None and reference not in names:
-        raise ValueError(f"`reference` must be one of {', '.join(names)}, got {reference!r}.")
+    if reference is not None:
+        check_choice("reference", reference, names)
     check_limit(limit)
     if resamples:
         check_bootstrap(resamples, confidence, seed)

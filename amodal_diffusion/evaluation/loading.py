@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from ..arguments.numeric import check_integer
 from ..baselines.nearest_mask import NearestMaskBank
 from ..pipelines import AmodalPipeline, MaskPipeline, OrderNetPipeline
 from ..pipelines.base import SafePipeline
@@ -55,8 +56,8 @@ def load_methods(
     """
     if not names:
         raise ValueError("`names` must hold at least one method, got none.")
-    if posterior is not None and posterior < 1:
-        raise ValueError(f"`posterior` must be at least 1, got {posterior}.")
+    if posterior is not None:
+        check_integer("posterior", posterior, 1)
     methods: list[Method] = []
     drawn: list[Method] = []
     for name in names:

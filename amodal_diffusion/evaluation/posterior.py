@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from ..arguments.numeric import check_integer
 from ..data.synthesis import mix_seed
 from ..masks import mask_boxes
 from ..metrics import sample_widths
@@ -75,8 +76,7 @@ class PosteriorSamples:
     """
 
     def __init__(self, pipeline: MaskPipeline, num_samples: int, *, seed: int = 0, **call_options: Any) -> None:
-        if num_samples < 1:
-            raise ValueError(f"`num_samples` must be at least 1, got {num_samples}.")
+        check_integer("num_samples", num_samples, 1)
         pipeline.check_options(["num_samples", "generator", *call_options])
         self.pipeline, self.num_samples, self.seed, self.call_options = pipeline, num_samples, seed, call_options
         self._last: tuple[Sample, bool, AmodalPipelineOutput] | None = None

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from typing import Any
 
+from ..arguments.choices import check_choice
 from ..metrics.bootstrap import check_bootstrap
 from ..pipelines.contexts import warnings_silenced
 from .counts import ImageScores, score_sample, skipped_image
@@ -69,12 +70,13 @@ def evaluate_methods(
             resamples for both.
 
     Raises:
-        TypeError: a method that answers with something else than a `Prediction`.
-        ValueError: for a repeated method name, an unknown order source, a limit that is no whole number from 1 on, a
-            data set in which no image has amodal masks, an image without annotated order where that is the source, a
-            prediction of the wrong shape, or, without occluders, a method that predicts no masks; edges, resamples,
-            seed or confidence out of range; `class_aware` without `use_categories`; an unknown kind of group; a
-            reference that is none of the methods.
+        TypeError: a method that answers with something else than a `Prediction`; a limit, seed or number of resamples
+            that is no integer.
+        ValueError: for a repeated method name, an unknown order source, a limit below 1, a data set in which no image
+            has amodal masks, an image without annotated order where that is the source, a prediction of the wrong
+            shape, or, without occluders, a method that predicts no masks; edges, resamples, seed or confidence out of
+            range; `class_aware` without `use_categories`; an unknown kind of group; a reference that is none of the
+            methods.
 
     Example:
         >>> import numpy as np
@@ -93,8 +95,7 @@ def evaluate_methods(
         >>> report.order["hull"]["order_accuracy"]
         1.0
     """
-    if order_source not in ORDER_SOURCES:
-        raise ValueError(f"`order_source` must be one of {', '.join(ORDER_SOURCES)}, got {order_source!r}.")
+    check_choice("order_source", order_source, ORDER_SOURCES)
     check_limit(limit)
     if class_aware and not use_categories:
         raise ValueError("`class_aware` needs `use_categories`: AP by class cannot do without the classes.")
@@ -106,8 +107,8 @@ def evaluate_methods(
         raise ValueError(f"`groups` must be of {', '.join(GROUP_KINDS)}, got {unknown[0]!r}.")
     scored = _distinct(methods, order_methods if occluders_given else ())
     names = [method.name + TRUTH_MARK * getattr(method, "uses_truth", False) for method in scored]
-    if reference is not None and reference not in names:
-        raise ValueError(f"`reference` must be one of {', '.join(names)}, got {reference!r}.")
+    if reference is not None:
+        check_choice("reference", reference, names)
     called = scored if occluders_given else [AloneMethod(method) for method in scored]
     rank, processes = _place() if distributed else (0, 1)
     records: list[ImageScores] = []

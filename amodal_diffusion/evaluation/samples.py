@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from PIL import Image
 
+from ..arguments.numeric import check_integer
 from ..data import record_masks, record_order
 from ..data.photos import open_photo
 from ..display import short_repr
@@ -176,17 +177,14 @@ def check_limit(limit: int | None) -> None:
     """Refuse a number of images that is none.
 
     Raises:
-        ValueError: below 1, or no whole number.
+        TypeError: no integer.
+        ValueError: below 1.
 
     Example:
         >>> check_limit(None)
     """
-    if limit is None:
-        return
-    if not isinstance(limit, int | np.integer):
-        raise ValueError(f"`limit` must be a whole number, got {limit}.")
-    if limit < 1:
-        raise ValueError(f"`limit` must be at least 1, got {limit}.")
+    if limit is not None:
+        check_integer("limit", limit, 1)
 
 
 def make_sample(

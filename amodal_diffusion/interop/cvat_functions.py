@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from ..arguments.choices import check_choice
 from ..data.readers.tools.shapes import AMODAL, UNNAMED
 from ..hub import read_model_index
 from ..pipelines import AmodalPipeline, InteractiveSegmenter, MaskPipeline, PhotoEmbedding, Segmenter
@@ -46,14 +47,13 @@ class AmodalDetection:
         >>> AmodalDetection(None, None, masks="whole")
         Traceback (most recent call last):
         ...
-        ValueError: `masks` must be one of both, amodal, modal, got 'whole'.
+        ValueError: `masks` must be one of 'both', 'amodal', 'modal', got 'whole'.
     """
 
     def __init__(
         self, pipeline: MaskPipeline, segmenter: Segmenter, *, labels: Sequence[str] | None = None, masks: str = "both"
     ) -> None:
-        if masks not in MASKS:
-            raise ValueError(f"`masks` must be one of {', '.join(MASKS)}, got {masks!r}.")
+        check_choice("masks", masks, MASKS)
         import cvat_sdk.auto_annotation as cvataa
 
         self.pipeline, self.segmenter, self.masks = pipeline, segmenter, masks

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..arguments.choices import check_choice
 from ..files import write_text
 from .cvat import cvat_labels, write_cvat
 from .label_studio import label_studio_config, write_label_studio
@@ -70,6 +71,5 @@ def export_dataset(rows: Rows, tool: str, path: str | os.PathLike[str]) -> list[
         >>> [path.name for path in written]
         ['annotations.xml', 'annotations-labels.json']
     """
-    if tool not in TOOLS:
-        raise ValueError(f"`tool` must be one of {', '.join(sorted(TOOLS))}, got {tool!r}.")
+    check_choice("tool", tool, sorted(TOOLS))
     return TOOLS[tool](rows, Path(path))

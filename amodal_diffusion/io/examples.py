@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ..arguments.choices import check_choice
 from ..display import short_repr
 from .object_masks import read_object_masks
 
@@ -55,8 +56,7 @@ def load_example(name: str = "coffee") -> Example:
         >>> example.image.size, example.masks.shape, example.names
         ((600, 400), (4, 400, 600), ['saucer', 'cup', 'coffee', 'spoon'])
     """
-    if name not in EXAMPLES:
-        raise ValueError(f"`name` must be one of {EXAMPLES}, got {name!r}.")
+    check_choice("name", name, EXAMPLES)
     try:
         import skimage.data
     except ImportError as error:

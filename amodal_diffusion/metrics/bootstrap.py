@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 import numpy.typing as npt
 
+from ..arguments.numeric import check_integer, check_number
+
 FloatArray = npt.NDArray[np.float64]
 Interval = tuple[float, float]
 
@@ -77,7 +79,8 @@ def bootstrap_intervals(
         Metric → (low, high); (NaN, NaN) where there is nothing to draw from: fewer than two images.
 
     Raises:
-        ValueError: `resamples` below 1, `seed` below 0, or either no whole number; `confidence` outside of (0, 1).
+        TypeError: `resamples` or `seed` that is no integer, `confidence` that is no number.
+        ValueError: `resamples` below 1, `seed` below 0, `confidence` outside of (0, 1).
 
     Example:
         >>> terms = np.array([[1, 2], [2, 2], [1, 4]])  # intersection and union of three images
@@ -146,7 +149,7 @@ def difference_intervals(
 
 
 def check_bootstrap(resamples: int, confidence: float, seed: int = 0) -> None:
-    """Raise ValueError naming the argument that is out of range.
+    """Raise ValueError naming the argument that is out of range, TypeError the one that is of another kind.
 
     Example:
         >>> check_bootstrap(resamples=1000, confidence=0.95)
@@ -155,10 +158,6 @@ def check_bootstrap(resamples: int, confidence: float, seed: int = 0) -> None:
             ...
         ValueError: `resamples` must be at least 1, got 0
     """
-    for name, value, least in (("resamples", resamples, 1), ("seed", seed, 0)):
-        if not isinstance(value, int | np.integer):
-            raise ValueError(f"`{name}` must be a whole number, got {value}")
-        if value < least:
-            raise ValueError(f"`{name}` must be at least {least}, got {value}")
-    if not 0 < confidence < 1:
-        raise ValueError(f"`confidence` must be between 0 and 1, got {confidence}")
+    check_integer("resamples", resamples, 1)
+    check_integer("seed", seed, 0)
+    check_number("confidence", confidence, above=0, below=1)

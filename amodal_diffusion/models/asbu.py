@@ -7,6 +7,7 @@ from diffusers import ConfigMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor
 
+from ..arguments.choices import check_choice
 from ..arguments.flags import check_flag
 from ..masks import occlusion_boundary
 from .checks import CheckedModel, check_positive_integers, graph_call, stack_planes
@@ -42,8 +43,7 @@ def occluder_plane(modal: Tensor, occluder: Tensor, kind: str = "boundary", *, s
         >>> occluder_plane(modal, occluder, "both", size=3)
         tensor([[0.0000, 0.5000, 1.0000, 0.5000, 0.5000, 0.5000]])
     """
-    if kind not in OCCLUDER_INPUTS:
-        raise ValueError(f"`kind` must be one of {', '.join(OCCLUDER_INPUTS)}, got {kind!r}.")
+    check_choice("kind", kind, OCCLUDER_INPUTS)
     if kind == "mask":
         return occluder.float()
     boundary = occlusion_boundary(modal, occluder, size=size).float()

@@ -14,6 +14,8 @@ import torch
 from diffusers import DiffusionPipeline
 from torch import nn
 
+from ..arguments.choices import check_choice
+from ..arguments.numeric import check_integer
 from ..hub import (
     HUB_KEYS,
     INDEX_NAME,
@@ -28,7 +30,7 @@ from ..hub import (
 )
 from ..runtimes import check_runtime, graphs_of, recorded_calls, use_runtime
 from .contexts import evaluation_mode
-from .inputs import OUTPUT_TYPES, check_choice, check_integer
+from .inputs import OUTPUT_TYPES
 from .registry import find_pipeline
 
 # Positions (pixels of the largest maps) in one pass through the network. On a CPU two maps of 256 pixels are what stays

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -409,38 +408,6 @@ def _read_boxes(boxes: Any, count: int, name: str) -> np.ndarray:
     return stack
 
 
-def check_number(name: str, value: Any, low: float, high: float) -> float:
-    """`value` as a float in [low, high); ValueError or TypeError naming it otherwise.
-
-    Example:
-        >>> check_number("mask_threshold", 0.5, 0, 1)
-        0.5
-    """
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"`{name}` must be a number, got {value!r}.")
-    try:
-        number = float(value)
-    except OverflowError:  # an integer of hundreds of digits
-        number = float("inf")
-    if not low <= number < high:
-        raise ValueError(f"`{name}` must lie in [{low:g}, {high:g}), got {value!r}.")
-    return number
-
-
-def check_integer(name: str, value: Any, low: int) -> int:
-    """`value` as an int of at least `low`; ValueError or TypeError naming it otherwise.
-
-    Example:
-        >>> check_integer("batch_size", 8, 1)
-        8
-    """
-    if isinstance(value, bool) or not isinstance(value, Integral):
-        raise TypeError(f"`{name}` must be an integer, got {value!r}.")
-    if value < low:
-        raise ValueError(f"`{name}` must be at least {low}, got {value!r}.")
-    return int(value)
-
-
 def is_network(network: Any, *kinds: type[nn.Module]) -> bool:
     """Whether `network` is of one of the kinds, or compiled of one by `torch.compile`.
 
@@ -465,18 +432,6 @@ def check_network(name: str, network: Any, *kinds: type[nn.Module]) -> Any:
         given = "None" if network is None else type(network).__name__
         raise TypeError(f"`{name}` must be of {' or '.join(kind.__name__ for kind in kinds)}, got {given}.")
     return network
-
-
-def check_choice(name: str, value: Any, choices: Sequence[str]) -> str:
-    """`value` where it is one of `choices`; ValueError naming it otherwise.
-
-    Example:
-        >>> check_choice("output_type", "np", OUTPUT_TYPES)
-        'np'
-    """
-    if not isinstance(value, str) or value not in choices:
-        raise ValueError(f"`{name}` must be one of {', '.join(map(repr, choices))}, got {value!r}.")
-    return value
 
 
 def batches(count: int, batch_size: int) -> Iterator[slice]:

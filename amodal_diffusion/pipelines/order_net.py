@@ -9,13 +9,15 @@ import torch
 from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 
+from ..arguments.choices import check_choice
 from ..arguments.flags import check_flag
+from ..arguments.numeric import check_number
 from ..crops import CROP_RULES, crop_boxes, crop_images, crop_masks, join_boxes
 from ..display import short_repr
 from ..images import image_to_tensor, normalize_images
 from ..models.order_net import OrderNet
 from .base import PipelineCallback, SafePipeline, check_callback, named_options
-from .inputs import MaskInputs, batches, check_choice, check_network, check_number, read_scenes
+from .inputs import MaskInputs, batches, check_network, read_scenes
 from .registry import register_pipeline
 
 
@@ -75,7 +77,8 @@ class OrderNetPipeline(SafePipeline):
         super().__init__()
         self.register_modules(model=check_network("model", model, OrderNet))
         self.register_to_config(
-            enlarge_box=check_number("enlarge_box", enlarge_box, 1, 100), crop=check_choice("crop", crop, CROP_RULES)
+            enlarge_box=check_number("enlarge_box", enlarge_box, least=1, below=100),
+            crop=check_choice("crop", crop, CROP_RULES),
         )
 
     @property

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..arguments.choices import check_choice
 from ..display import short_repr
 from .graphs import Graph, export_onnx, graphs_of, to_array
 from .quantization import Arrays, quantize_onnx
@@ -33,8 +34,7 @@ def check_runtime(runtime: Any) -> str:
         >>> check_runtime("torch")
         'torch'
     """
-    if runtime not in RUNTIMES:
-        raise ValueError(f"`runtime` must be one of {', '.join(map(repr, RUNTIMES))}, got {runtime!r}.")
+    check_choice("runtime", runtime, RUNTIMES)
     if runtime in _MODULES:
         try:
             importlib.import_module(_MODULES[runtime])

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..arguments.flags import check_flag
+from ..arguments.numeric import check_integer, check_number
 from ..display import describe
 
 FloatArray = npt.NDArray[np.float64]
@@ -115,18 +116,10 @@ class Layer(Immutable):
                 )
         if not isinstance(self.name, str):
             raise TypeError(f"`name` must be a string, got {describe(self.name)}.")
-        if isinstance(self.id, bool) or not isinstance(self.id, int | np.integer):
-            raise TypeError(f"`id` must be an integer, got {describe(self.id)}.")
-        if self.id < 0:
-            raise ValueError(f"`id` must be at least 0, got {self.id}.")
-        fields["id"] = int(self.id)
+        fields["id"] = check_integer("id", self.id, 0)
         for name in ("is_crowd", "visible", "locked"):
             fields[name] = check_flag(name, getattr(self, name))
-        if isinstance(self.opacity, bool) or not isinstance(self.opacity, int | float | np.integer | np.floating):
-            raise TypeError(f"`opacity` must be a number, got {describe(self.opacity)}.")
-        if not 0 <= self.opacity <= 1:
-            raise ValueError(f"`opacity` must be from 0 to 1, got {describe(self.opacity)}.")
-        fields["opacity"] = float(self.opacity)
+        fields["opacity"] = check_number("opacity", self.opacity, least=0, most=1)
         for name, value in fields.items():
             object.__setattr__(self, name, value)
 

@@ -19,6 +19,7 @@ import torch
 from PIL import Image
 
 from ..arguments.flags import check_flag
+from ..arguments.numeric import check_integer, check_number
 from ..display import describe
 from ..images import ImageInput, OutputType, load_rgba
 from ..ordering import check_order, reachable
@@ -105,8 +106,10 @@ class Scene(Immutable):
         replaced = np.zeros(background.shape[:2], bool) if self.replaced is None else self.replaced
         fields["replaced"] = frozen_array("replaced", replaced, np.bool_, background.shape[:2])
         fields |= _check_relations(layers, self.order, self.evidence)
-        fields["rim"] = _count("rim", self.rim)
-        fields["next_id"] = max([0 if self.next_id is None else _count("next_id", self.next_id), *(n + 1 for n in ids)])
+        fields["rim"] = check_integer("rim", self.rim, 0)
+        fields["next_id"] = max(
+            [0 if self.next_id is None else check_integer("next_id", self.next_id, 0), *(n + 1 for n in ids)]
+        )
         for name, value in fields.items():
             object.__setattr__(self, name, value)
 
@@ -248,19 +251,18 @@ class Scene(Immutable):
 
     def move(self, i: int, dx: float = 0, dy: float = 0, *, carried: bool = False) -> Scene:
         """Shift layer i and its shadow by (dx, dy) pixels, right and down. Whole pixels keep colours bit for bit."""
-        shift = translation(_finite("dx", dx), _finite("dy", dy))
+        shift = translation(check_number("dx", dx), check_number("dy", dy))
         with _refused("dx, dy", (dx, dy)):
             return self._transformed(i, shift, carried=carried)
 
     def place(self, i: int, x: float, y: float, *, carried: bool = False) -> Scene:
         """Move layer i so that the top left corner of its `box` comes to (x, y)."""
         left, top, _, _ = self.layers[self._check_index("i", i)].box
-        return self.move(i, _finite("x", x) - left, _finite("y", y) - top, carried=carried)
+        return self.move(i, check_number("x", x) - left, check_number("y", y) - top, carried=carried)
 
     def scale(self, i: int, factor: float, about: tuple[float, float] | None = None, *, carried: bool = False) -> Scene:
         """Scale layer i by `factor` > 0, keeping the point `about` (x, y); None keeps its centre."""
-        if not _finite("factor", factor) > 0:
-            raise ValueError(f"`factor` must be above 0, got {factor!r}.")
+        check_number("factor", factor, above=0)
         with _refused("factor", factor):
             return self._transformed(i, [[factor, 0], [0, factor]], about, carried=carried)
 
@@ -271,8 +273,7 @@ class Scene(Immutable):
         """
         i = self._check_index("i", i)
         for name, factor in (("width", width), ("height", height)):
-            if not _finite(name, factor) > 0:
-                raise ValueError(f"`{name}` must be above 0, got {factor!r}.")
+            check_number(name, factor, above=0)
         layer = self.layers[i]
         inner = about([[width, 0], [0, height]], layer.size[0] / 2, layer.size[1] / 2)
         with _refused("width, height", (width, height)):
@@ -282,7 +283,7 @@ class Scene(Immutable):
         self, i: int, degrees: float, about: tuple[float, float] | None = None, *, carried: bool = False
     ) -> Scene:
         """Rotate layer i counter-clockwise about the point `about` (x, y); None rotates it about its centre."""
-        angle = math.radians(_finite("degrees", degrees))
+        angle = math.radians(check_number("degrees", degrees))
         cosine, sine = math.cos(angle), math.sin(angle)
         return self._transformed(i, [[cosine, sine], [-sine, cosine]], about, carried=carried)
 
@@ -396,7 +397,7 @@ class Scene(Immutable):
         """
         tile = _read_rgba(rgba)
         mask = tile[..., 3] > 127
-        transform = translation(_finite("x", x), _finite("y", y))
+        transform = translation(check_number("x", x), check_number("y", y))
         layer = Layer(tile, mask, mask, None, transform, name=name, id=self.next_id)
         return self._added(layer, np.ones(len(self), np.int8))
 
@@ -406,7 +407,7 @@ class Scene(Immutable):
         It is in front of layer i and of all that layer i is in front of, and behind all other layers.
         """
         i = self._check_index("i", i)
-        transform = compose(translation(_finite("dx", dx), _finite("dy", dy)), self.layers[i].transform)
+        transform = compose(translation(check_number("dx", dx), check_number("dy", dy)), self.layers[i].transform)
         copy = replace(self.layers[i], transform=transform, id=self.next_id, origin=None)
         relations = [1 if i == j or self.in_front(i, j) else -1 for j in range(len(self))]
         return self._added(copy, np.array(relations, np.int8))
@@ -422,7 +423,7 @@ class Scene(Immutable):
 
     def set_opacity(self, i: int, opacity: float, *, carried: bool = False) -> Scene:
         """Let layer i and its shadow count by `opacity`, from 0 (not at all) to 1; what is behind it shines through."""
-        group, share = self._group(i, carried), _finite("opacity", opacity)
+        group, share = self._group(i, carried), check_number("opacity", opacity, least=0, most=1)
         return self._with_each(group, lambda layer: replace(layer, opacity=share))
 
     def set_locked(self, i: int, locked: bool = True) -> Scene:
@@ -530,26 +531,6 @@ def _check_relations(layers: Sequence[Layer], order: Any, evidence: Any) -> dict
     return {"order": frozen_array("order", matrix, np.int8, (count, count)), "evidence": evidence}
 
 
-def _count(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise TypeError(f"`{name}` must be an integer, got {describe(value)}.")
-    if value < 0:
-        raise ValueError(f"`{name}` must be at least 0, got {describe(value)}.")
-    return int(value)
-
-
-def _finite(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
-        raise TypeError(f"`{name}` must be a number, got {describe(value)}.")
-    try:
-        number = float(value)
-    except OverflowError:  # an integer of hundreds of digits
-        number = math.inf
-    if not math.isfinite(number):
-        raise ValueError(f"`{name}` must be finite, got {describe(value)}.")
-    return number
-
-
 @contextmanager
 def _refused(name: str, value: Any) -> Iterator[None]:
     """Say which argument of an edit it was where a layer refuses the transform that comes of it."""
@@ -565,7 +546,7 @@ def _refused(name: str, value: Any) -> Iterator[None]:
 def _check_point(point: Any) -> tuple[float, float]:
     if not isinstance(point, Sequence | np.ndarray) or np.ndim(point) == 0 or len(point) != 2:
         raise ValueError(f"`about` must be a point (x, y), got {describe(point)}.")
-    return _finite("about", point[0]), _finite("about", point[1])
+    return check_number("about", point[0]), check_number("about", point[1])
 
 
 def _read_rgba(rgba: Any) -> npt.NDArray[np.uint8]:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageColor, ImageDraw, ImageFilter, ImageFont
 
+from ..arguments.numeric import check_integer, check_number
 from ..display import describe
 
 Colour = tuple[int, int, int]
@@ -21,6 +22,7 @@ INK: Colour = (32, 36, 44)
 PAPER: Colour = (255, 255, 255)
 SUPERSAMPLING = 3
 _THUMBNAIL = 160
+_SMALLEST = 64
 _LARGEST = 16384  # pixels of a side, of which the drawing takes some gigabytes
 
 
@@ -36,8 +38,6 @@ class Frame:
     def for_photo(cls, photo_size: tuple[int, int], size: int | None) -> "Frame":
         longer = max(photo_size)
         size = longer if size is None else check_size(size)
-        if size < 64:
-            raise ValueError(f"size must be at least 64 pixels, got {size}")
         scale = size / longer
         width, height = (max(1, round(side * scale)) for side in photo_size)
         return cls((width, height), scale, size / 1000)
@@ -46,35 +46,14 @@ class Frame:
         return ImageFont.load_default(max(8.0, units * self.unit))
 
 
-def check_integer(name: str, value: Any) -> int:
-    """`value` where it is an integer; TypeError naming it otherwise."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise TypeError(f"{name} must be an integer, got {describe(value)}")
-    return int(value)
-
-
 def check_size(size: Any) -> int:
     """`size` where it is a number of pixels that a picture may have; TypeError or ValueError otherwise."""
-    if check_integer("size", size) > _LARGEST:
-        raise ValueError(f"size must be at most {_LARGEST} pixels, got {describe(size)}")
-    return int(size)
-
-
-def check_number(name: str, value: Any) -> float:
-    """`value` where it is a number, NaN and infinities among them; TypeError naming it otherwise."""
-    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
-        raise TypeError(f"{name} must be a number, got {describe(value)}")
-    try:
-        return float(value)
-    except OverflowError:  # an integer of hundreds of digits
-        return math.inf
+    return check_integer("size", size, _SMALLEST, _LARGEST)
 
 
 def check_alpha(alpha: Any) -> float:
     """`alpha` where it is a share; TypeError or ValueError otherwise."""
-    if not 0 <= check_number("alpha", alpha) <= 1:
-        raise ValueError(f"alpha must be in [0, 1], got {describe(alpha)}")
-    return float(alpha)
+    return check_number("alpha", alpha, least=0, most=1)
 
 
 def check_text(name: str, value: Any) -> str:
@@ -276,8 +255,7 @@ def palette(n: int) -> list[Colour]:
     Raises:
         ValueError: `n` is negative.
     """
-    if check_integer("n", n) < 0:
-        raise ValueError(f"n must be at least 0, got {n}")
+    check_integer("n", n, 0)
     colours = []
     for index in range(n):
         base = ImageColor.getrgb(_OKABE_ITO[index % len(_OKABE_ITO)])

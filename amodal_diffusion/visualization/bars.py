@@ -52,8 +52,7 @@ def draw_bars(charts: Mapping[str, Mapping[str, float]], *, size: int = 1000) ->
             raise TypeError(f"chart {check_text('charts', title)!r} must be a dictionary, got {describe(values)}.")
         for name, value in values.items():
             check_text(f"bar of {check_text('charts', title)!r}", name)
-            if not 0 <= check_number(f"bar {name!r} of {title!r}", value) < math.inf:
-                raise ValueError(f"bar {name!r} of {title!r} must be a number of at least 0, got {value}.")
+            check_number(f"bar {name!r} of {title!r}", value, least=0)
     frame = Frame.for_photo((1, 1), size)
     unit = frame.unit * SUPERSAMPLING
     heights = [_TITLE + _ROW * len(values) + _GAP for values in charts.values()]

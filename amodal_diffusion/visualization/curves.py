@@ -72,8 +72,7 @@ def draw_curves(curves: Sequence[Curve], *, x_label: str, y_label: str, size: in
     check_text("x_label", x_label), check_text("y_label", y_label)
     for curve in curves:
         for number in (*curve.x, *curve.y):
-            if not 0 <= check_number(f"curve {curve.name!r}", number) <= 100:
-                raise ValueError(f"curve {curve.name!r} must lie between 0 and 100, got {number}")
+            check_number(f"curve {curve.name!r}", number, least=0, most=100)
     frame = Frame.for_photo((3, 2), size)
     plot = _Plot(frame)
     sheet = Image.new("RGB", (frame.size[0] * SUPERSAMPLING, plot.height(len(curves)) * SUPERSAMPLING), PAPER)

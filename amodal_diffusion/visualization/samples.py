@@ -94,11 +94,10 @@ def draw_samples(
         found = np.asarray(scores).tolist()
         count = len(found) if isinstance(found, list) else describe(scores)
         if count != len(stack):
-            raise ValueError(f"scores must hold one number for each of the {len(stack)} samples, got {count}")
+            raise ValueError(f"`scores` must hold one number for each of the {len(stack)} samples, got {count}")
         scores = [check_number("scores", score) for score in found]
-    columns, size = min(4, len(stack)) if columns is None else check_integer("columns", columns), check_size(size)
-    if columns < 1:
-        raise ValueError(f"columns must be at least 1, got {columns}")
+    columns = min(4, len(stack)) if columns is None else check_integer("columns", columns, 1)
+    size = check_size(size)
     alpha = check_alpha(alpha)
     gap = max(2, size // 200)
     width = (size - (columns - 1) * gap) // columns
@@ -158,8 +157,8 @@ def draw_uncertainty(
     values = _highest_of_objects(uncertainty, photo.height, photo.width)
     if highest is None:
         highest = float(values.max(initial=0)) or 1.0
-    elif not 0 < check_number("highest", highest) < math.inf:
-        raise ValueError(f"highest must be a number above 0, got {describe(highest)}")
+    else:
+        check_number("highest", highest, above=0)
     legend = check_flag("legend", legend)
     stack = None if masks is None else to_mask_stack(masks, height=photo.height, width=photo.width)
     frame = Frame.for_photo(photo.size, size)

@@ -175,9 +175,11 @@ def test_what_is_no_data_set_of_the_schema_is_refused_before_anything_is_written
     nameless = rows.map(lambda row, index: {"image_id": None if index else "1"}, with_indices=True)
     with pytest.raises(ValueError, match="`dataset`: the column 'image_id' has no value in 9 of 10 rows"):
         annotate_dataset(nameless, pipeline, tmp_path / "out")
-    for size in (0, 1.5, float("nan"), "2", True):
-        with pytest.raises(ValueError, match=f"`shard_rows` must be at least 1, and whole, got {size}"):
+    for size in (1.5, float("nan"), "2", True):
+        with pytest.raises(TypeError, match=f"`shard_rows` must be an integer, got {size!r}"):
             annotate_dataset(rows, pipeline, tmp_path / "out", shard_rows=size)
+    with pytest.raises(ValueError, match="`shard_rows` must be at least 1, got 0"):
+        annotate_dataset(rows, pipeline, tmp_path / "out", shard_rows=0)
     assert not (tmp_path / "out").exists()
 
 
@@ -499,7 +501,7 @@ def test_foreign_folders_are_left_alone(source, model, tmp_path, capsys):
         (["--engine", "ray", "--coco-shards"], "--coco-shards is of --engine folder"),
         (["--engine", "ray", "--runtime", "onnx"], "--runtime is of --engine folder"),
         (["--shard", "0/2", "--push-to-hub", "me/x"], "--push-to-hub needs a whole result"),
-        (["--shard-rows", "0"], "`shard_rows` must be at least 1, and whole"),
+        (["--shard-rows", "0"], "`shard_rows` must be at least 1, got 0"),
         (["--push-to-hub", "x"], "`repo_id` must be of the form"),
         (["--split", "test"], "split must be None for an annotation file"),
     ],

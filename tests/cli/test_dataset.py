@@ -249,7 +249,7 @@ def test_push(source, tmp_path, monkeypatch, capsys):
 def test_convert_dataset_checks_its_arguments(tmp_path):
     rows = list(iter_annotations(coco(coco_object())))
     for splits, options, message in (
-        ({"train": rows}, {"photos": "inside"}, r"photos must be one of \['embed', 'beside', 'none'\], got 'inside'"),
+        ({"train": rows}, {"photos": "inside"}, r"`photos` must be one of 'embed', 'beside', 'none', got 'inside'"),
         ({"train": rows}, {"max_shard_bytes": 0}, "max_shard_bytes must be positive, got 0"),
         ({}, {}, "splits must have at least one split"),
         ({"a/b": rows}, {}, "a split must be a word of letters, digits and _, got 'a/b'"),

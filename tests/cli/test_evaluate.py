@@ -196,7 +196,7 @@ def test_wrong_options_are_named(run, folder, tmp_path):
         (["--plot", tmp_path], "z20-fig12", "is a folder, expected the path of a file"),
         (["--plot", tmp_path / "c.csv"], "z20-fig12", "c.csv must end as a picture does, such as .png or .jpg, got"),
         (["--resamples", -1], "z20-2", "--resamples must be at least 0, got -1"),
-        (["--confidence", 2], "z20-2", "`confidence` must be between 0 and 1, got 2.0"),
+        (["--confidence", 2], "z20-2", "`confidence` must lie in (0, 1), got 2.0"),
         (["--results", "a.json"], "z20-4", "--results must be NAME=FILE, got 'a.json'"),
         ([], "z20-3", "table z20-3 needs `detections`"),
         ([], "l20-4", "table l20-4 has no baselines"),

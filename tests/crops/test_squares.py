@@ -198,7 +198,7 @@ class TestPastePatches:
             (torch.zeros(1, 4, 5), [[0, 0, 2, 2]], (4, 4), {}, r"`patches` must have shape .* got \(1, 4, 5\)"),
             (torch.zeros(1, 0, 0), [[0, 0, 2, 2]], (4, 4), {}, "`patches` must have shape"),
             (torch.zeros(2, 4, 4), [[0, 0, 2, 2]], (4, 4), {}, "`boxes` has 1 boxes, `patches` has 2 patches"),
-            (torch.zeros(1, 4, 4), [[0, 0, 2, 2]], (0, 4), {}, "`height` and `width` must be at least 1, got 0 and 4"),
+            (torch.zeros(1, 4, 4), [[0, 0, 2, 2]], (0, 4), {}, "`height` must be at least 1, got 0"),
             (torch.zeros(1, 4, 4), [[0, 0, 2, 1]], (4, 4), {}, "`boxes` must be squares"),
             (torch.zeros(1, 4, 4), [[0, 0, 2, 2]], (4, 4), {"threshold": -0.1}, "`threshold` must be at least 0"),
             (torch.zeros(1, 4, 4), [[0, 0, 2, 2]], (4, 4), {"threshold": float("nan")}, "got nan"),

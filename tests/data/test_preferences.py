@@ -55,7 +55,7 @@ def test_lines_that_are_none_are_left_out_and_named(tmp_path, caplog):
     told = [record.message.removeprefix(f"{path}: ") for record in caplog.records]
     assert [line.split()[:2] for line in told] == [["line", number] for number in "12345"]
     assert told[2] == "line 3 is left out: `name` must be a text, got 1"
-    assert told[3] == "line 4 is left out: `choice` must be one of first, second, none, got ['first']"
+    assert told[3] == "line 4 is left out: `choice` must be one of 'first', 'second', 'none', got ['first']."
     PreferenceFile(path, ["a"]).answer("a", "ann", "none")
     assert read_preferences(path) == [Preference("a", "ann", "none")]
 
@@ -83,9 +83,12 @@ def test_intervals_of_wilson():
             lambda path: PreferenceFile(path, ["a"]).answer("b", "ann", "first"),
             "`name` must be that of a pair, got 'b'",
         ),
-        (lambda path: PreferenceFile(path, ["a"]).answer("a", "ann", "left"), "`choice` must be one of first, second"),
+        (
+            lambda path: PreferenceFile(path, ["a"]).answer("a", "ann", "left"),
+            "`choice` must be one of 'first', 'second'",
+        ),
         (lambda path: wilson_interval(2, 1), "`count` must be from 0 to `total`, got 2 of 1"),
-        (lambda path: preference_shares([], 1.0), "`confidence` must be between 0 and 1, got 1.0"),
+        (lambda path: preference_shares([], 1.0), r"`confidence` must lie in \(0, 1\), got 1.0"),
     ],
 )
 def test_what_is_wrong_is_named(call, message, tmp_path):

@@ -100,7 +100,7 @@ def test_differences_to_a_method():
     ("options", "message"),
     [
         ({"groups": ["colour"]}, "`groups` must be of source, category, hidden, got 'colour'"),
-        ({"reference": "best"}, "`reference` must be one of .*raw, convex, oracle, got 'best'"),
+        ({"reference": "best"}, "`reference` must be one of .*'raw', 'convex', 'oracle', got 'best'"),
     ],
 )
 def test_bad_arguments_are_named(options, message):

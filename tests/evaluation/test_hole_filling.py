@@ -100,7 +100,7 @@ def test_a_pipeline_paints_what_is_asked_for():
     ("rows", "methods", "options", "message"),
     [
         (ROWS, [Occluder(), Occluder()], {}, "`methods` must have names of their own"),
-        (ROWS, [Occluder()], {"reference": "x"}, "`reference` must be one of occluder, got 'x'"),
+        (ROWS, [Occluder()], {"reference": "x"}, "`reference` must be one of 'occluder', got 'x'"),
         (ROWS, [Occluder()], {"limit": 0}, "`limit` must be at least 1, got 0"),
         ([], [Occluder()], {}, "no hidden part of at least 30 pixels"),
         ([{**ROWS[0], "image": None}], [Occluder()], {}, "image 0 has no photo"),

@@ -155,15 +155,16 @@ def test_limit_skipped_images_and_callback(content, dataset):
 
 def test_bad_arguments_are_named(dataset):
     for arguments, message in (
-        ({"order_source": "guess"}, "`order_source` must be one of masks, annotated, got 'guess'"),
+        ({"order_source": "guess"}, "`order_source` must be one of 'masks', 'annotated', got 'guess'"),
         ({"limit": 0}, "`limit` must be at least 1, got 0"),
-        ({"limit": 1.5}, "`limit` must be a whole number, got 1.5"),
-        ({"limit": float("nan")}, "`limit` must be a whole number, got nan"),
-        ({"resamples": 2.5}, "`resamples` must be a whole number, got 2.5"),
+        ({"limit": 1.5}, "`limit` must be an integer, got 1.5"),
+        ({"limit": float("nan")}, "`limit` must be an integer, got nan"),
+        ({"resamples": 2.5}, "`resamples` must be an integer, got 2.5"),
         ({"resamples": 5, "seed": -1}, "`seed` must be at least 0, got -1"),
         ({"order_methods": ["size"]}, "`order_methods` holds 'size', known names are raw"),
     ):
-        with pytest.raises(ValueError, match=message):
+        error = TypeError if "an integer" in message else ValueError
+        with pytest.raises(error, match=message):
             evaluate_methods(dataset, [oracle], **arguments)
     with pytest.raises(ValueError, match="`methods` holds 'oracle' twice"):
         evaluate_methods(dataset, [oracle, oracle])

@@ -367,7 +367,7 @@ def test_tables_of_data_sets(tmp_path):
     assert line_of(overview.to_text(), "ours: mp3d.json")[2:] == ["–", "–", "2(1)", "3", "–"]
     assert json.loads(overview.to_json())["ours"]["values"] == [None, None, "2(1)", "3", None]
     assert "| ours: mp3d.json | – | – | 2(1) | 3 | – |" in overview.to_markdown()
-    with pytest.raises(ValueError, match="`name` must be one of z24-1, z24-2, got 'z24-3'"):
+    with pytest.raises(ValueError, match="`name` must be one of 'z24-1', 'z24-2', got 'z24-3'"):
         statistics_report("z24-3", statistics, "mp3d.json")
     with pytest.raises(ValueError, match="table z24-2 is not of methods, but of statistics"):
         table_methods(PAPER_TABLES["z24-2"], [METHODS["raw"]])
@@ -417,7 +417,7 @@ def test_curves(dataset, tmp_path):
     picture = shown.draw(size=300)
     assert picture.mode == "RGB" and picture.width == 300
     assert shown.draw(metric="inv_miou_pooled", size=300).tobytes() != picture.tobytes()
-    with pytest.raises(ValueError, match="`metric` must be one of miou_pooled, inv_miou_pooled, got 'ap'"):
+    with pytest.raises(ValueError, match="`metric` must be one of 'miou_pooled', 'inv_miou_pooled', got 'ap'"):
         draw_occlusion_curves(shown.evaluation, metric="ap")
     with pytest.raises(ValueError, match="`report` has no bins"):
         draw_occlusion_curves(report_on("z20-2", dataset).evaluation)

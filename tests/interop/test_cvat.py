@@ -241,7 +241,7 @@ def test_the_driver_of_the_package(photo, pipeline, monkeypatch):
 
 
 def test_wrong_choices():
-    with pytest.raises(ValueError, match="`masks` must be one of both, amodal, modal"):
+    with pytest.raises(ValueError, match="`masks` must be one of 'both', 'amodal', 'modal'"):
         AmodalDetection(None, None, masks="x")
     with pytest.raises(ValueError, match="must take clicks"):
         AmodalInteraction(None, SimpleNamespace(can_click=False))

@@ -72,5 +72,5 @@ def test_names_without_ids_have_classes_of_their_own(tmp_path, name):
 def test_tools(tmp_path):
     for tool in TOOLS:
         assert all(path.is_file() for path in export_dataset([kitchen_row()], tool, tmp_path / tool))
-    with pytest.raises(ValueError, match="`tool` must be one of cocoa, cvat"):
+    with pytest.raises(ValueError, match="`tool` must be one of 'cocoa', 'cvat'"):
         export_dataset([], "vgg", tmp_path / "a")

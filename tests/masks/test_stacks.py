@@ -288,8 +288,8 @@ class TestCropBoxes:
             ([1, 2, 3, 4], {}, r"`boxes` must have shape \(N, 4\), got \(4,\)"),
             ([[0, 0, -1, 1]], {}, "no negative width or height"),
             ([[0, 0, np.nan, 1]], {}, "finite numbers"),
-            ([[0, 0, 1, 1]], {"enlarge_box": 0}, "`enlarge_box` must be a positive number, got 0"),
-            ([[0, 0, 1, 1]], {"min_margin": float("nan")}, "`min_margin` must be a positive number, got nan"),
+            ([[0, 0, 1, 1]], {"enlarge_box": 0}, "`enlarge_box` must be above 0, got 0"),
+            ([[0, 0, 1, 1]], {"min_margin": float("nan")}, "`min_margin` must be above 0, got nan"),
         ],
     )
     def test_errors(self, boxes, options, message):

@@ -149,15 +149,16 @@ def test_one_image_gives_no_interval():
 def test_bad_arguments_are_named():
     for options, message in (
         ({"resamples": 0}, "`resamples` must be at least 1, got 0"),
-        ({"resamples": 2.5}, "`resamples` must be a whole number, got 2.5"),
+        ({"resamples": 2.5}, "`resamples` must be an integer, got 2.5"),
         ({"seed": -1}, "`seed` must be at least 0, got -1"),
-        ({"seed": None}, "`seed` must be a whole number, got None"),
-        ({"confidence": 1}, "`confidence` must be between 0 and 1, got 1"),
-        ({"confidence": float("nan")}, "`confidence` must be between 0 and 1, got nan"),
+        ({"seed": None}, "`seed` must be an integer, got None"),
+        ({"confidence": 1}, r"`confidence` must lie in \(0, 1\), got 1"),
+        ({"confidence": float("nan")}, r"`confidence` must lie in \(0, 1\), got nan"),
     ):
-        with pytest.raises(ValueError, match=message):
+        error = TypeError if "an integer" in message else ValueError
+        with pytest.raises(error, match=message):
             bootstrap_intervals([[1] * 6], OrderMetrics.from_totals, **options)
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises(error, match=message):
             AmodalAP().intervals(**options)
 
 

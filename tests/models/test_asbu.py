@@ -66,7 +66,7 @@ def test_planes_of_the_occluder(dtype):
     both = occluder_plane(modal, occluder, "both", size=5)
     assert both[0, 7, 8] == 1 and both[0, 7, 13] == 0.5 and both[0, 7, 7] == 0.5 and both[0, 0, 0] == 0
     assert not torch.equal(occluder_plane(modal, occluder, size=3), boundary)
-    with pytest.raises(ValueError, match="`kind` must be one of boundary, mask, both, got 'edge'"):
+    with pytest.raises(ValueError, match="`kind` must be one of 'boundary', 'mask', 'both', got 'edge'"):
         occluder_plane(modal, occluder, "edge")
 
 

@@ -6,7 +6,6 @@ import torch
 from PIL import Image
 
 from amodal_diffusion import PCNetMaskPipeline
-from amodal_diffusion.arguments.flags import check_flag
 from amodal_diffusion.pipelines.inputs import read_category_ids, to_device
 from pipeline_helpers import crossing_bars, tiny_model, tiny_pipeline
 
@@ -95,13 +94,6 @@ def test_read_only_masks_give_no_warning():
 def test_category_ids_that_are_none(ids, categories):
     with pytest.raises(ValueError, match=r"^`category_ids\[3\]` must "):
         read_category_ids(ids, 2, "[3]", categories=categories)
-
-
-def test_flags_of_numpy():
-    assert check_flag("return_dict", np.True_) is True and check_flag("return_dict", np.False_) is False
-    for wrong in (0, 1, None, "no", np.int64(1)):
-        with pytest.raises(TypeError, match="`return_dict` must be True or False, got"):
-            check_flag("return_dict", wrong)
 
 
 def test_names_of_categories_in_other_letters():

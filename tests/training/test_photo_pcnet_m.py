@@ -157,6 +157,8 @@ def test_what_cannot_be_is_named(sources, run, tmp_path):
         (["--surrounded", "1.5"], r"`--surrounded` must lie in \[0, 1\], got 1.5"),
         (["--unnamed", "-1"], r"`--unnamed` must lie in \[0, 1\], got -1.0"),
         (["--unseen", "2"], r"`--unseen` must lie in \[0, 1\], got 2.0"),
+        (["--region_probability", "2"], r"`--region_probability` must lie in \[0, 1\], got 2"),
+        (["--behind_probability", "0.6"], "`--front_probability` and `--behind_probability` must add up to 1 at most"),
         (["--min_category_count", "0"], "`--min_category_count` must be at least 1, got 0"),
         (["--pretrained_pipeline", sources[-1]], "`--pretrained_pipeline` .* must be a PhotoPCNetMaskPipeline"),
         (["--mask_network", run], "`--mask_network` .* must be a PCNetMaskPipeline"),

@@ -57,9 +57,13 @@ CASES = [
 ]
 
 
+SHARED = ("legend", "size", "alpha", "columns", "highest", "scores")
+"""Flags and numbers, which have the messages of all doors."""
+
+
 @pytest.mark.parametrize(("picture", "name", "value", "error"), CASES)
 def test_options_that_are_none(picture, name, value, error):
-    shown = f"`{name}`" if name == "legend" else name  # flags have the message of all doors
+    shown = f"`{name}`" if name in SHARED else name
     with pytest.raises(error, match=f"^{shown} must "):
         DRAW[picture](**{name: value})
 
@@ -80,7 +84,7 @@ def test_options_that_are_none(picture, name, value, error):
             TypeError,
             "curve 'a' must be a number, got 'b'",
         ),
-        (lambda: palette(1.5), TypeError, "n must be an integer, got 1.5"),
+        (lambda: palette(1.5), TypeError, "`n` must be an integer, got 1.5"),
     ],
 )
 def test_what_is_drawn_is_named(draw, error, message):

@@ -57,7 +57,7 @@ def test_long_names_keep_their_end():
 def test_bad_curves_are_named():
     with pytest.raises(ValueError, match="curve 'a' must have as many values .* got 2 positions, 1 values and 0 inter"):
         Curve("a", [1, 2], [1])
-    with pytest.raises(ValueError, match="curve 'a' must lie between 0 and 100, got 101"):
+    with pytest.raises(ValueError, match=r"curve 'a' must lie in \[0, 100\], got 101"):
         draw(Curve("a", [1], [101]))
-    with pytest.raises(ValueError, match="size must be at least 64"):
+    with pytest.raises(ValueError, match=r"`size` must lie in \[64, 16384\]"):
         draw(size=20)

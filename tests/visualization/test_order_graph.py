@@ -74,5 +74,5 @@ class TestOrderGraph:
             draw_order_graph(self.order, masks=masks[0][:1])
         with pytest.raises(ValueError, match="names must be a sequence of 2 strings"):
             draw_order_graph(self.order, names=["a", "b", "c"])
-        with pytest.raises(ValueError, match="size must be at least 64 pixels, got 63"):
+        with pytest.raises(ValueError, match=r"`size` must lie in \[64, 16384\], got 63"):
             draw_order_graph(self.order, size=63)

@@ -38,7 +38,7 @@ class TestPalette:
 
     def test_none_and_negative(self):
         assert palette(0) == []
-        with pytest.raises(ValueError, match="n must be at least 0, got -1"):
+        with pytest.raises(ValueError, match="`n` must be at least 0, got -1"):
             palette(-1)
 
 
@@ -108,11 +108,11 @@ class TestOverlay:
             draw_overlay(photo, modal, amodal, names=["one"])
         with pytest.raises(ValueError, match=r"names must be a sequence of 2 strings.*got 'ab'"):
             draw_overlay(photo, modal, amodal, names="ab")
-        with pytest.raises(ValueError, match=r"alpha must be in \[0, 1\], got 1.5"):
+        with pytest.raises(ValueError, match=r"`alpha` must lie in \[0, 1\], got 1.5"):
             draw_overlay(photo, modal, amodal, alpha=1.5)
-        with pytest.raises(ValueError, match=r"alpha must be in \[0, 1\], got nan"):
+        with pytest.raises(ValueError, match=r"`alpha` must lie in \[0, 1\], got nan"):
             draw_overlay(photo, modal, amodal, alpha=float("nan"))
-        with pytest.raises(ValueError, match="size must be at least 64 pixels, got 10"):
+        with pytest.raises(ValueError, match=r"`size` must lie in \[64, 16384\], got 10"):
             draw_overlay(photo, modal, amodal, size=10)
         with pytest.raises(ValueError, match="60"):
             draw_overlay(photo, modal[:, :50], amodal)

@@ -108,9 +108,9 @@ class TestSamples:
         for arguments, options, message in (
             ((samples, samples), {}, "mask must be the visible part of one object, got 3 masks"),
             ((mask, samples[:0]), {}, "samples must hold at least one mask, got none"),
-            ((mask, samples), {"scores": [1.0]}, "scores must hold one number for each of the 3 samples, got 1"),
-            ((mask, samples), {"columns": 0}, "columns must be at least 1, got 0"),
-            ((mask, samples), {"alpha": 1.5}, r"alpha must be in \[0, 1\], got 1.5"),
+            ((mask, samples), {"scores": [1.0]}, "`scores` must hold one number for each of the 3 samples, got 1"),
+            ((mask, samples), {"columns": 0}, "`columns` must be at least 1, got 0"),
+            ((mask, samples), {"alpha": 1.5}, r"`alpha` must lie in \[0, 1\], got 1.5"),
             ((mask, samples), {"size": 100}, "size must be at least 64 pixels a panel, got 100 for 3 columns"),
             ((mask[:50], samples), {}, "60"),
             ((mask, samples[:, :50]), {}, "60"),
@@ -175,9 +175,9 @@ class TestUncertainty:
             ((values[0],), {}, r"uncertainty must have shape"),
             ((values - 1,), {}, "uncertainty must be finite and not below 0"),
             ((values * np.nan,), {}, "uncertainty must be finite and not below 0"),
-            ((values,), {"highest": 0.0}, "highest must be a number above 0, got 0.0"),
-            ((values,), {"highest": float("nan")}, "highest must be a number above 0, got nan"),
-            ((values,), {"size": 10}, "size must be at least 64 pixels, got 10"),
+            ((values,), {"highest": 0.0}, "`highest` must be above 0, got 0.0"),
+            ((values,), {"highest": float("nan")}, "`highest` must be above 0, got nan"),
+            ((values,), {"size": 10}, r"`size` must lie in \[64, 16384\], got 10"),
             ((values, values[:50] > 0), {}, "60"),
         ):
             with pytest.raises(ValueError, match=message):

@@ -22,6 +22,8 @@ from typing import Any
 
 import numpy as np
 
+from ...arguments.choices import check_choice
+from ...arguments.numeric import check_integer
 from ...files import atomic_file, check_replaced, read_json, sweep, write_text
 from ..cards import RecordCounts, dataset_card
 from ..parquet import row_tables
@@ -89,15 +91,11 @@ class RoomSettings:
     min_objects: int = 6
 
     def __post_init__(self) -> None:
-        if self.split not in _SPLITS:
-            raise ValueError(f"split must be one of {list(_SPLITS)}, got {self.split!r}")
-        if not 32 <= self.size <= 4096:
-            raise ValueError(f"size must be from 32 to 4096 pixels, got {self.size}")
+        check_choice("split", self.split, _SPLITS)
+        check_integer("size", self.size, 32, 4096)
         for name in ("views", "rooms_per_shard", "min_objects"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.seed < 0:
-            raise ValueError(f"seed must not be negative, got {self.seed}")
+            check_integer(name, getattr(self, name), 1)
+        check_integer("seed", self.seed, 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -270,8 +268,8 @@ def generate_rooms(
         ['README.md', 'rooms.json', 'train-00000-of-00001.parquet']
     """
     settings = settings or RoomSettings()
-    if rooms < 1 or workers < 1:
-        raise ValueError(f"rooms and workers must be at least 1, got {rooms} and {workers}")
+    check_integer("rooms", rooms, 1)
+    check_integer("workers", workers, 1)
     library = FurnitureLibrary(furniture, settings.libraries or None)
     settings = replace(settings, libraries=tuple(library.paths))
     target = Path(folder)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ...arguments.numeric import check_integer, check_number
 from ...masks.rle import encode_rle
 from ..readers.records import ImageRecord, make_row
 from ..schema import DEPTHS, build_objects
@@ -46,10 +47,9 @@ class RowOptions:
     occluded_only: bool = False
 
     def __post_init__(self) -> None:
-        if self.min_area < 1 or self.min_front < 1:
-            raise ValueError(f"min_area and min_front must be at least 1, got {self.min_area} and {self.min_front}")
-        if not 0 <= self.max_hidden <= 1:
-            raise ValueError(f"max_hidden must be from 0 to 1, got {self.max_hidden}")
+        check_integer("min_area", self.min_area, 1)
+        check_integer("min_front", self.min_front, 1)
+        check_number("max_hidden", self.max_hidden, least=0, most=1)
 
 
 def is_occluded(modal_area: int, amodal_area: int) -> bool:

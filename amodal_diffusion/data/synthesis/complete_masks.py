@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ...arguments.numeric import check_number
 from ...masks import BoolArray, mask_areas, mask_boxes, to_mask_stack
 from ...ordering import check_order, neighbours
 
@@ -37,8 +38,7 @@ def truncated_objects(modal: npt.NDArray[Any], max_truncation: float = MAX_TRUNC
         >>> truncated_objects(masks)
         array([False,  True])
     """
-    if not 0 <= max_truncation <= 1:
-        raise ValueError(f"`max_truncation` must lie in [0, 1], got {max_truncation}.")
+    check_number("max_truncation", max_truncation, least=0, most=1)
     stack = to_mask_stack(modal)
     if not stack.size:
         return np.zeros(len(stack), dtype=bool)

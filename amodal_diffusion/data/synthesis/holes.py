@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...arguments.numeric import check_number
 from ...crops import ENLARGE_BOX
 from ...display import short_repr
 from ...images import normalize_images
@@ -61,10 +62,8 @@ class ContentSynthesisConfig:
 
     def __post_init__(self) -> None:
         for name in ("paste_probability", "background_probability", "wide_probability"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"`{name}` must lie in [0, 1], got {getattr(self, name)}.")
-        if not 0 <= self.dilation < 0.25:
-            raise ValueError(f"`dilation` must lie in [0, 0.25), got {self.dilation}.")
+            check_number(name, getattr(self, name), least=0, most=1)
+        check_number("dilation", self.dilation, least=0, below=0.25)
 
     @classmethod
     def improved(cls, size: int = 256) -> "ContentSynthesisConfig":

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...arguments.numeric import check_integer
 from ...masks import BoolArray, decode_rle, mask_boxes
 
 _BITS = 8
@@ -149,10 +150,9 @@ class MaskBank:
         Raises:
             ValueError: see `from_sources`.
         """
-        if resolution < _BITS or resolution % _BITS:
+        if check_integer("resolution", resolution) < _BITS or resolution % _BITS:
             raise ValueError(f"`resolution` must be a positive multiple of {_BITS}, got {resolution}.")
-        if min_area < 1:
-            raise ValueError(f"`min_area` must be at least 1, got {min_area}.")
+        check_integer("min_area", min_area, 1)
         bits: list[np.ndarray] = []
         sizes: list[tuple[int, int]] = []
         categories: list[int] = []

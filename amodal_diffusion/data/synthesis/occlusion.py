@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...arguments.numeric import check_integer, check_number
 from ...display import short_repr
 from .draws import instance_weights
 from .mask_bank import MaskBank
@@ -87,17 +88,16 @@ class SynthesisConfig:
             "frame_probability",
             "gap_probability",
         ):
-            value = getattr(self, name)
-            if not 0 <= value <= 1:
-                raise ValueError(f"`{name}` must lie in [0, 1], got {value}.")
+            check_number(name, getattr(self, name), least=0, most=1)
         for name in ("shift", "scale", "overlap", "cut_range", "other_zoom"):
             low, high = getattr(self, name)
             if low > high:
                 raise ValueError(f"`{name}` must be (low, high) with low <= high, got {(low, high)}.")
         if self.scale[0] <= 0 or self.other_zoom[0] <= 0 or self.overlap[0] <= 0:
             raise ValueError("`scale`, `other_zoom` and `overlap` must be positive.")
-        if self.size < 8 or self.max_others < 1 or self.max_redraws < 0:
-            raise ValueError("`size` must be at least 8, `max_others` at least 1 and `max_redraws` at least 0.")
+        check_integer("size", self.size, 8)
+        check_integer("max_others", self.max_others, 1)
+        check_integer("max_redraws", self.max_redraws, 0)
         if self.multi_probability > 0 and self.max_others < 2:
             raise ValueError(f"`max_others` must be at least 2 with `multi_probability` > 0, got {self.max_others}.")
 
@@ -238,8 +238,8 @@ class OcclusionSynthesizer:
         process_index: int = 0,
         num_processes: int = 1,
     ) -> None:
-        if not 0 <= process_index < num_processes:
-            raise ValueError(f"`process_index` must lie in [0, {num_processes}), got {process_index}.")
+        check_integer("num_processes", num_processes, 1)
+        check_integer("process_index", process_index, 0, num_processes - 1)
         self.bank = bank
         self.config = config or SynthesisConfig()
         self.seed = seed

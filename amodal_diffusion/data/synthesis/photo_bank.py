@@ -15,6 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ...arguments.numeric import check_number
 from ...crops import crop_boxes, crop_images, crop_masks
 from ...files import atomic_file
 from ...images import image_to_tensor
@@ -78,8 +79,7 @@ class PhotoBank:
             )
         if instances is not None and instances.shape != layers.shape:
             raise ValueError(f"`instances` must have shape {tuple(layers.shape)}, got {tuple(instances.shape)}.")
-        if context < 1:
-            raise ValueError(f"`context` must be at least 1, got {context}.")
+        check_number("context", context, least=1)
         self.pixels = pixels
         self.layers = layers
         self.known = known

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...arguments.numeric import check_integer, check_number
 from ...crops import ENLARGE_BOX
 from ...display import short_repr
 from ...images import normalize_images
@@ -75,8 +76,7 @@ class PhotoSynthesisConfig:
 
     def __post_init__(self) -> None:
         for name in ("front_probability", "behind_probability", "region_probability"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"`{name}` must lie in [0, 1], got {getattr(self, name)}.")
+            check_number(name, getattr(self, name), least=0, most=1)
         if self.front_probability + self.behind_probability > 1:
             raise ValueError(
                 "`front_probability` and `behind_probability` must add up to 1 at most, got "
@@ -88,10 +88,10 @@ class PhotoSynthesisConfig:
                 raise ValueError(f"`{name}` must be (low, high) with low <= high, got {(low, high)}.")
         if self.scale[0] <= 0 or self.other_zoom[0] <= 0 or self.overlap[0] <= 0:
             raise ValueError("`scale`, `other_zoom` and `overlap` must be positive.")
-        if self.size < 8 or self.max_redraws < 0 or self.rotation < 0 or not 0 <= self.colour < 1:
-            raise ValueError(
-                "`size` must be at least 8, `max_redraws` and `rotation` not negative, and `colour` in [0, 1)."
-            )
+        check_integer("size", self.size, 8)
+        check_integer("max_redraws", self.max_redraws, 0)
+        check_number("rotation", self.rotation, least=0)
+        check_number("colour", self.colour, least=0, below=1)
         if self.matting is not None and (len(self.matting) != 2 or not all(0 <= value <= 1 for value in self.matting)):
             raise ValueError(f"`matting` must be None or (inside, outline), both in [0, 1], got {self.matting}.")
 
@@ -201,8 +201,8 @@ class PhotoOcclusionSynthesizer:
         process_index: int = 0,
         num_processes: int = 1,
     ) -> None:
-        if not 0 <= process_index < num_processes:
-            raise ValueError(f"`process_index` must lie in [0, {num_processes}), got {process_index}.")
+        check_integer("num_processes", num_processes, 1)
+        check_integer("process_index", process_index, 0, num_processes - 1)
         self.bank = bank
         self.config = config or PhotoSynthesisConfig()
         self.seed = seed

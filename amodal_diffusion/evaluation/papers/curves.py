@@ -8,6 +8,7 @@ from typing import Any
 
 from PIL import Image
 
+from ...arguments.choices import check_choice
 from ...visualization import Curve, draw_curves
 from ..report import Cell, EvaluationReport, interval_text, percent
 from .tables import DIFFERS, TableReport
@@ -88,8 +89,7 @@ def draw_occlusion_curves(report: EvaluationReport, *, metric: str = "miou_poole
     """
     if not report.by_occlusion:
         raise ValueError("`report` has no bins: evaluate with `occlusion_bins`.")
-    if metric not in METRICS:
-        raise ValueError(f"`metric` must be one of {', '.join(METRICS)}, got {metric!r}.")
+    check_choice("metric", metric, METRICS)
     curves = []
     for name, bins in report.by_occlusion.items():
         known = [entry for entry in bins if not math.isnan(entry.metrics[metric])]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ...arguments.choices import check_choice
 from ...data.preferences import CHOICES, Preference, Share, preference_shares
 from ...data.statistics import DatasetStatistics
 from ..report import Cell, Table, format_markdown, format_table, interval_text, percent
@@ -85,8 +86,7 @@ def statistics_report(name: str, statistics: DatasetStatistics, data_name: str) 
         >>> statistics_report("z24-2", DatasetStatistics.of([row]), "kitchen.json").cells
         ['1', '1', '1', '1', '1']
     """
-    if name not in _STATISTICS:
-        raise ValueError(f"`name` must be one of {', '.join(_STATISTICS)}, got {name!r}.")
+    check_choice("name", name, _STATISTICS)
     return FiguresReport(PAPER_TABLES[name], _STATISTICS[name](statistics), data_name)
 
 

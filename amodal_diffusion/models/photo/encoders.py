@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor
 from transformers import ResNetConfig, ResNetModel
 
+from ...arguments.choices import check_choice
 from .efficientnet_lite import EfficientNetLite0
 from .resnet import load_resnet
 
@@ -21,8 +22,7 @@ def check_encoder_type(kind: str) -> None:
         Traceback (most recent call last):
         ValueError: `image_encoder_type` must be one of 'resnet', 'efficientnet-lite0', got 'vgg'.
     """
-    if kind not in IMAGE_ENCODERS:
-        raise ValueError(f"`image_encoder_type` must be one of {', '.join(map(repr, IMAGE_ENCODERS))}, got {kind!r}.")
+    check_choice("image_encoder_type", kind, IMAGE_ENCODERS)
 
 
 def map_channels(kind: str, hidden_sizes: Sequence[int]) -> tuple[int, ...]:

@@ -9,24 +9,15 @@ import torch
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
+from ...arguments.choices import check_choice
+from ...arguments.numeric import check_integer, check_number
 from ...crops import crop_images_to_boxes, crop_to_boxes, paste_from_boxes, tight_boxes, to_absolute_boxes
 from ...display import short_repr
 from ...images import image_to_tensor, normalize_images
 from ...masks import IntArray
 from ...models.amodal_vae import AmodalVAE, DiagonalGaussian
 from ..base import PipelineCallback
-from ..inputs import (
-    MaskInputs,
-    PackedUnions,
-    SceneMasks,
-    batches,
-    check_choice,
-    check_integer,
-    check_network,
-    check_number,
-    rows_of,
-    to_device,
-)
+from ..inputs import MaskInputs, PackedUnions, SceneMasks, batches, check_network, rows_of, to_device
 from ..output import AmodalPipelineOutput
 from ..registry import register_pipeline
 from .mask_pipeline import MaskCall, MaskPipeline, beyond_rim, mask_call
@@ -175,9 +166,9 @@ class AmodalVAEPipeline(MaskPipeline):
         super().__init__()
         self.register_modules(model=check_network("model", model, AmodalVAE))
         self.register_to_config(
-            mask_threshold=check_number("mask_threshold", mask_threshold, 0, 1),
+            mask_threshold=check_number("mask_threshold", mask_threshold, least=0, below=1),
             rim_width=None if rim_width is None else check_integer("rim_width", rim_width, 0),
-            sample_temperature=check_number("sample_temperature", sample_temperature, 0, 10),
+            sample_temperature=check_number("sample_temperature", sample_temperature, least=0, below=10),
         )
 
     @property
@@ -296,7 +287,7 @@ class AmodalVAEPipeline(MaskPipeline):
         return {
             "num_samples": count,
             "sample_choice": choice,
-            "sample_temperature": check_number("sample_temperature", temperature, 0, 10),
+            "sample_temperature": check_number("sample_temperature", temperature, least=0, below=10),
             "select": options["select"],
             "mask_threshold": self._threshold("mask_threshold", options["mask_threshold"]),
         }

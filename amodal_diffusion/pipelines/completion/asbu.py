@@ -8,11 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...arguments.choices import check_choice
+from ...arguments.numeric import check_integer
 from ...masks import BoolArray
 from ...models.asbu import OCCLUDER_INPUTS, ASBUPredictor, occluder_plane
 from ...ordering import reachable
 from ..base import PipelineCallback
-from ..inputs import check_choice, check_integer, check_network
+from ..inputs import check_network
 from ..output import AmodalPipelineOutput
 from ..registry import register_pipeline
 from .dual_completion import DualCompletionPipeline

@@ -11,21 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...arguments.choices import check_choice
 from ...arguments.flags import check_flag
+from ...arguments.numeric import check_integer, check_number
 from ...crops import CROP_RULES, crop_masks
 from ...display import short_repr
 from ...masks import BoolArray, dilate
 from ...ordering import occlusion_evidence, order_from_increments
-from ..inputs import (
-    MaskInputs,
-    PackedUnions,
-    SceneMasks,
-    batches,
-    check_choice,
-    check_integer,
-    check_number,
-    to_device,
-)
+from ..inputs import MaskInputs, PackedUnions, SceneMasks, batches, to_device
 from .mask_pipeline import MaskCall, MaskPipeline, ObjectPatches, ScenePrediction, check_crop
 from .thresholds import check_calibration, check_mask_threshold
 
@@ -142,7 +135,7 @@ class DualCompletionPipeline(MaskPipeline):
         """
         crop = check_choice("crop", settings["crop"], PAIR_CROPS)
         return {
-            "order_threshold": check_number("order_threshold", settings["order_threshold"], 0, 1),
+            "order_threshold": check_number("order_threshold", settings["order_threshold"], least=0, below=1),
             "mask_threshold": check_mask_threshold(settings["mask_threshold"]),
             **check_calibration(settings["calibration_slope"], settings["calibration_offset"]),
             **check_crop("nearest", settings["enlarge_box"], settings["paste"]),

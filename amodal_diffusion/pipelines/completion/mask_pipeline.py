@@ -11,7 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ...arguments.choices import check_choice
 from ...arguments.flags import check_flag
+from ...arguments.numeric import check_number
 from ...crops import (
     CROP_RULES,
     clip_boxes,
@@ -32,8 +34,6 @@ from ..inputs import (
     MaskInputs,
     PackedUnions,
     SceneMasks,
-    check_choice,
-    check_number,
     read_generators,
     read_scenes,
     rows_of,
@@ -389,7 +389,7 @@ class MaskPipeline(SafePipeline):
 
     def _threshold(self, name: str, value: float | None) -> float:
         """A threshold of a call in [0, 1): the caller's, or the pipeline's."""
-        return check_number(name, self.config[name] if value is None else value, 0, 1)
+        return check_number(name, self.config[name] if value is None else value, least=0, below=1)
 
     def _mask_threshold(self, value: float | str | None) -> float | str:
         """The `mask_threshold` of a call: the caller's, or the pipeline's."""
@@ -585,7 +585,7 @@ def check_crop(crop: Any, enlarge_box: Any, paste: Any) -> dict[str, Any]:
     """
     return {
         "crop": check_choice("crop", crop, CROP_RULES),
-        "enlarge_box": check_number("enlarge_box", enlarge_box, 1, 100),
+        "enlarge_box": check_number("enlarge_box", enlarge_box, least=1, below=100),
         "paste": check_choice("paste", paste, PASTE_RULES),
     }
 

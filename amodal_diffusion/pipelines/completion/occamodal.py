@@ -10,11 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...arguments.flags import check_flag
+from ...arguments.numeric import check_integer, check_number
 from ...crops import crop_masks
 from ...masks import occlusion_boundary
 from ...models.occamodal_predictor import OccAmodalPredictor
 from ..base import PipelineCallback
-from ..inputs import MaskInputs, batches, check_integer, check_network, check_number
+from ..inputs import MaskInputs, batches, check_network
 from ..output import AmodalPipelineOutput
 from ..registry import register_pipeline
 from .mask_pipeline import (
@@ -111,7 +112,7 @@ class OccAmodalPipeline(MaskPipeline):
         _check_networks(occluder_predictor, amodal_predictor)
         self.register_modules(occluder_predictor=occluder_predictor, amodal_predictor=amodal_predictor)
         self.register_to_config(
-            occluder_threshold=check_number("occluder_threshold", occluder_threshold, 0, 1),
+            occluder_threshold=check_number("occluder_threshold", occluder_threshold, least=0, below=1),
             mask_threshold=check_mask_threshold(mask_threshold),
             **check_crop(crop, enlarge_box, paste),
             keep_modal=check_flag("keep_modal", keep_modal),

@@ -10,7 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...arguments.choices import check_choice
 from ...arguments.flags import check_flag
+from ...arguments.numeric import check_integer, check_number
 from ...crops import crop_masks
 from ...display import short_repr
 from ...masks import BoolArray
@@ -18,16 +20,7 @@ from ...models.order_net import OrderNet
 from ...models.pcnet_mask import PCNetMask, PhotoPCNetMask
 from ...ordering import ancestors, occlusion_evidence, order_from_increments
 from ..base import PipelineCallback
-from ..inputs import (
-    MaskInputs,
-    PackedUnions,
-    SceneMasks,
-    batches,
-    check_integer,
-    check_network,
-    check_number,
-    is_network,
-)
+from ..inputs import MaskInputs, PackedUnions, SceneMasks, batches, check_network, is_network
 from ..order_net import OrderNetPipeline
 from ..output import AmodalPipelineOutput
 from ..registry import register_pipeline
@@ -205,7 +198,7 @@ class PhotoPCNetMaskPipeline(MaskPipeline):
         if passes not in (1, 2):
             raise ValueError(f"`passes` must be 1 or 2, got {passes!r}.")
         self.register_to_config(
-            order_threshold=check_number("order_threshold", order_threshold, 0, 1),
+            order_threshold=check_number("order_threshold", order_threshold, least=0, below=1),
             mask_threshold=check_mask_threshold(mask_threshold),
             alone_threshold=None
             if alone_threshold is None
@@ -213,9 +206,9 @@ class PhotoPCNetMaskPipeline(MaskPipeline):
             **check_calibration(calibration_slope, calibration_offset),
             **check_crop(crop, enlarge_box, paste),
             keep_modal=check_flag("keep_modal", keep_modal),
-            occluder_rule=_check_rule(occluder_rule),
+            occluder_rule=check_choice("occluder_rule", occluder_rule, OCCLUDER_RULES),
             passes=passes,
-            front_weight=check_number("front_weight", front_weight, 0, 10),
+            front_weight=check_number("front_weight", front_weight, least=0, below=10),
             rim_width=check_integer("rim_width", rim_width, 0),
             test_time_flip=check_flag("test_time_flip", test_time_flip),
         )
@@ -314,7 +307,9 @@ class PhotoPCNetMaskPipeline(MaskPipeline):
         rule = options["occluder_rule"]
         return {
             "return_order": check_flag("return_order", options["return_order"]),
-            "occluder_rule": self.config.occluder_rule if rule is None else _check_rule(rule),
+            "occluder_rule": self.config.occluder_rule
+            if rule is None
+            else check_choice("occluder_rule", rule, OCCLUDER_RULES),
             "eraser_dilation": check_integer("eraser_dilation", options["eraser_dilation"], 0),
             "order_threshold": self._threshold("order_threshold", options["order_threshold"]),
             "mask_threshold": self._mask_threshold(options["mask_threshold"]),
@@ -620,12 +615,6 @@ def _multiply(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     one, two = ((evidence > 0) | (evidence.T > 0) for evidence in (first, second))
     product = np.where(one, first, 1.0) * np.where(two, second, 1.0)
     return np.where(one | two, product, 0.0)
-
-
-def _check_rule(rule: Any) -> str:
-    if rule not in OCCLUDER_RULES:
-        raise ValueError(f"`occluder_rule` must be one of {', '.join(OCCLUDER_RULES)}, got {rule!r}.")
-    return str(rule)
 
 
 def _given(scene: MaskInputs) -> BoolArray:

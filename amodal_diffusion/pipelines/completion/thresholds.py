@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..inputs import batches, check_number
+from ...arguments.numeric import check_number
+from ..inputs import batches
 
 EXPECTED_IOU = "expected-iou"
 """`mask_threshold` that takes, for each object, the threshold with the highest expected IoU."""
@@ -24,7 +25,7 @@ def check_mask_threshold(value: Any, name: str = "mask_threshold") -> float | st
     """
     if isinstance(value, str) and value != EXPECTED_IOU:
         raise TypeError(f"`{name}` must be a number in [0, 1) or {EXPECTED_IOU!r}, got {value!r}.")
-    return EXPECTED_IOU if isinstance(value, str) else check_number(name, value, 0, 1)
+    return EXPECTED_IOU if isinstance(value, str) else check_number(name, value, least=0, below=1)
 
 
 def check_calibration(slope: Any, offset: Any) -> dict[str, float]:
@@ -35,8 +36,8 @@ def check_calibration(slope: Any, offset: Any) -> dict[str, float]:
         {'calibration_slope': 2.0, 'calibration_offset': -0.5}
     """
     return {
-        "calibration_slope": check_number("calibration_slope", slope, 1e-3, 1e3),
-        "calibration_offset": check_number("calibration_offset", offset, -1e3, 1e3),
+        "calibration_slope": check_number("calibration_slope", slope, least=1e-3, below=1e3),
+        "calibration_offset": check_number("calibration_offset", offset, least=-1e3, below=1e3),
     }
 
 

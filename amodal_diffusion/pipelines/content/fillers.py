@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ...arguments.choices import check_choice
 from ...masks import BoolArray, block_sums
-from ..inputs import check_choice
 
 FILLERS = ("auto", "blend", "exemplar", "smooth", "pcnet-c", "inpainter")
 """What can fill a hole.

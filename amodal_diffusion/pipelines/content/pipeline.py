@@ -15,7 +15,9 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
+from ...arguments.choices import check_choice
 from ...arguments.flags import check_flag
+from ...arguments.numeric import check_integer, check_number
 from ...crops import crop_images, crop_masks
 from ...display import short_repr
 from ...hub import HUB_KEYS, PipelineFolder, holds_component, resolve_subfolder
@@ -26,7 +28,7 @@ from ...models.photo.thing_net import ThingNet, photo_for_things
 from ...models.pull_push import pull_push
 from ..base import PipelineCallback, check_callback, named_options, take_dtype
 from ..contexts import spread
-from ..inputs import batches, check_choice, check_integer, check_network, check_number, to_device, to_numpy
+from ..inputs import batches, check_network, to_device, to_numpy
 from ..nested import NestedPipeline
 from ..registry import register_pipeline
 from .cutouts import paste_hidden, paste_window, patch_colours, postprocess, to_pixels, to_planes, visible_tile
@@ -189,12 +191,12 @@ class ContentPipeline(NestedPipeline):
         self.register_modules(model=model, inpainter=inpainter, thing_model=thing_model)
         self.register_to_config(
             inpainter_id=inpainter_id,
-            enlarge_box=check_number("enlarge_box", enlarge_box, 1, 100),
-            hole_dilation=check_number("hole_dilation", hole_dilation, 0, _UNIT / 4),
+            enlarge_box=check_number("enlarge_box", enlarge_box, least=1, below=100),
+            hole_dilation=check_number("hole_dilation", hole_dilation, least=0, below=_UNIT / 4),
             background_size=check_integer("background_size", background_size, 1),
-            background_dilation=check_number("background_dilation", background_dilation, 0, _UNIT / 4),
+            background_dilation=check_number("background_dilation", background_dilation, least=0, below=_UNIT / 4),
             inpainter_size=None if inpainter_size is None else check_integer("inpainter_size", inpainter_size, 8),
-            feather=check_number("feather", feather, 0, _UNIT),
+            feather=check_number("feather", feather, least=0, below=_UNIT),
             seam_margin=None if seam_margin is None else check_integer("seam_margin", seam_margin, 0),
             erase_occluders=None if erase_occluders is None else check_flag("erase_occluders", erase_occluders),
             filler=filler,

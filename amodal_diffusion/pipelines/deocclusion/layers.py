@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ...arguments.numeric import check_integer, check_number
 from ...display import short_repr
 from ...masks import BoolArray, TileStack, dilate, erode, mask_boxes, mask_overlaps, mask_unions
 from ...scene import Layer
 from ...scene.formats.document import MAX_PICTURE_PIXELS
 from ...scene.layer import translation
 from ...scene.reshaping import soft_alpha
-from ..inputs import check_integer, to_numpy
+from ..inputs import to_numpy
 from .matting import SoftOutlines
 
 
@@ -269,9 +270,8 @@ def read_margins(extend_canvas: Any, height: int, width: int) -> tuple[int, int,
         ((40, 40, 40, 40), (5, 0, 5, 0))
     """
     if isinstance(extend_canvas, float | np.floating):
-        if not 0 <= extend_canvas <= 1:
-            raise ValueError(f"`extend_canvas` as a share must lie in [0, 1], got {extend_canvas!r}.")
-        margins = [round(float(extend_canvas) * max(height, width))] * 4
+        share = check_number("extend_canvas", extend_canvas, least=0, most=1)
+        margins = [round(share * max(height, width))] * 4
     elif isinstance(extend_canvas, Sequence | np.ndarray) and not isinstance(extend_canvas, str):
         if len(extend_canvas) != 4:
             raise ValueError(

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import nn
 
 from ...arguments.flags import check_flag
+from ...arguments.numeric import check_integer, check_number
 from ...hub import PipelineFolder
 from ...masks import BoolArray, TileStack, mask_boxes, mask_unions, to_mask_stack
 from ...ordering import ancestors, check_order, order_from_masks
@@ -25,7 +26,7 @@ from ..content.inpainting import check_inpainter_kwargs, split_generators
 from ..content.inputs import read_photo
 from ..content.pipeline import ContentPipeline
 from ..contexts import work_beside
-from ..inputs import check_integer, check_number, named, read_generator, to_numpy
+from ..inputs import named, read_generator, to_numpy
 from ..nested import NestedPipeline
 from ..registry import register_pipeline
 from ..segmentation.segmenter import Segmenter
@@ -109,7 +110,7 @@ class ScenePipeline(NestedPipeline):
         self.register_modules(mask_pipeline=mask_pipeline, content_pipeline=content_pipeline, segmenter=segmenter)
         self.register_to_config(
             min_hidden_width=check_integer("min_hidden_width", min_hidden_width, 0),
-            edge_width=check_number("edge_width", edge_width, 0, _MAX_EDGE),
+            edge_width=check_number("edge_width", edge_width, least=0, below=_MAX_EDGE),
             shadows=check_flag("shadows", shadows),
         )
 

@@ -14,12 +14,13 @@ from diffusers import DDIMScheduler
 from PIL import Image
 from torch import Tensor, nn
 
+from ...arguments.numeric import check_integer
 from ...crops.features import FEATURE_CROPS, crop_features
 from ...display import short_repr
 from ...hub import HUB_KEYS
 from ...images import load_image
 from ..contexts import evaluation_mode
-from ..inputs import batches, check_integer
+from ..inputs import batches
 from .attention import quick_attention
 from .components import (
     INPAINTING_CHANNELS,

@@ -9,7 +9,9 @@ from diffusers import AutoencoderKL, SchedulerMixin, UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from ...arguments.choices import check_choice
 from ...arguments.flags import check_flag
+from ...arguments.numeric import check_integer
 from ...crops.features import FEATURE_CROPS, crop_features
 from ...hub import HUB_KEYS, PipelineFolder, holds_component
 from ...models.prompt_embedding import PromptEmbedding
@@ -24,7 +26,7 @@ from ..completion.mask_pipeline import (
     mask_call,
 )
 from ..completion.thresholds import check_mask_threshold
-from ..inputs import MaskInputs, batches, check_choice, check_integer, check_network
+from ..inputs import MaskInputs, batches, check_network
 from ..output import AmodalPipelineOutput
 from ..registry import register_pipeline
 from .components import COMPONENTS, components_of, load_components

@@ -9,11 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...arguments.flags import check_flag
+from ...arguments.numeric import check_integer, check_number
 from ...images import image_to_tensor, normalize_images
 from ...masks import BoolArray, mask_boxes
 from ...models.photo.click_segmenter import CLICK_RADIUS, PLANES, ClickSegmenter, draw_click
 from ..base import SafePipeline, named_options
-from ..inputs import check_integer, check_network, check_number, to_numpy
+from ..inputs import check_network, to_numpy
 from ..registry import register_pipeline
 from .interactive import InteractiveSegmenter, PhotoEmbedding, Prompt, keep_pointed_at, pixels_of
 
@@ -67,8 +68,8 @@ class ClickSegmenterPipeline(SafePipeline, InteractiveSegmenter):
         self.register_to_config(
             side=check_integer("side", side, _CELL),
             crop_side=check_integer("crop_side", crop_side, 0),
-            crop_margin=check_number("crop_margin", crop_margin, 1, 10),
-            crop_below=check_number("crop_below", crop_below, 0, 10),
+            crop_margin=check_number("crop_margin", crop_margin, least=1, below=10),
+            crop_below=check_number("crop_below", crop_below, least=0, below=10),
             keep_pointed_at=check_flag("keep_pointed_at", keep_pointed_at),
         )
         self.model.eval()

@@ -3,8 +3,8 @@
 import numpy as np
 import numpy.typing as npt
 
+from ...arguments.numeric import check_integer
 from ...masks import BoolArray
-from ..inputs import check_integer
 from .interactive import InteractiveSegmenter, PhotoEmbedding, Prompt, keep_pointed_at, pixels_of
 
 _POINT = 0.02  # radius of what a point says surely, as a share of the side

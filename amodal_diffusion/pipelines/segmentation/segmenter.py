@@ -14,12 +14,12 @@ import transformers
 from PIL import Image
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASK_GENERATION_MAPPING_NAMES
 
+from ...arguments.numeric import check_integer, check_number
 from ...display import short_repr
 from ...files import atomic_folder, read_json
 from ...hub import HUB_KEYS, check_hub_id, resolve_subfolder
 from ...images import load_image
 from ...masks import BoolArray, mask_areas, mask_overlaps, to_mask_stack
-from ..inputs import check_integer, check_number
 from .interactive import InteractiveSegmenter, PhotoEmbedding, Prompt
 from .sam import SamPrompts, SamText
 
@@ -366,7 +366,7 @@ def _read_settings(folder: str) -> dict[str, Any]:
 
 
 def _check_share(name: str, value: Any) -> float:
-    return 1.0 if value == 1 and not isinstance(value, bool) else check_number(name, value, 0, 1)
+    return check_number(name, value, least=0, most=1)
 
 
 def _check_labels(labels: Any) -> list[str] | None:

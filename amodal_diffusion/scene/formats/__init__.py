@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...arguments.choices import check_choice
 from ...files import PathLike, check_output_file, check_path
 from ..scene import Scene
 from .coco import check_coco_output, files_folder, load_coco_amodal, save_coco_amodal
@@ -67,9 +68,7 @@ def scene_format(path: PathLike, format: str | None = None) -> SceneFormat:  # n
         ('.psd', '')
     """
     if format is not None:
-        if format not in FORMATS:
-            raise ValueError(f"`format` must be one of {', '.join(FORMATS)}, got {format!r}.")
-        return FORMATS[format]
+        return FORMATS[check_choice("format", format, FORMATS)]
     path = check_path(path)
     suffix = "" if path.is_dir() else path.suffix.lower()
     found = [entry for entry in FORMATS.values() if entry.suffix == suffix]

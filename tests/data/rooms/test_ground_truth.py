@@ -179,7 +179,7 @@ def test_statistics_count_mutual_pairs_once():
     ("options", "message"),
     [
         ({"min_area": 0}, "min_area and min_front must be at least 1"),
-        ({"max_hidden": 2}, "max_hidden must be from 0 to 1"),
+        ({"max_hidden": 2}, r"`max_hidden` must lie in \[0, 1\], got 2"),
     ],
 )
 def test_row_options(options, message):

@@ -234,10 +234,10 @@ def test_masks_alone(furniture, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"split": "val"}, "split must be one of"),
-        ({"size": 8}, "size must be from 32 to 4096 pixels, got 8"),
-        ({"views": 0}, "views must be at least 1, got 0"),
-        ({"seed": -1}, "seed must not be negative, got -1"),
+        ({"split": "val"}, "`split` must be one of 'train'"),
+        ({"size": 8}, r"`size` must lie in \[32, 4096\], got 8"),
+        ({"views": 0}, "`views` must be at least 1, got 0"),
+        ({"seed": -1}, "`seed` must be at least 0, got -1"),
     ],
 )
 def test_settings(options, message):
@@ -246,7 +246,7 @@ def test_settings(options, message):
 
 
 def test_no_rooms(furniture, tmp_path):
-    with pytest.raises(ValueError, match="rooms and workers must be at least 1, got 0 and 1"):
+    with pytest.raises(ValueError, match="`rooms` must be at least 1, got 0"):
         generate_rooms(furniture, tmp_path / "out", 0)
 
 

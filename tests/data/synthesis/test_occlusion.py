@@ -168,5 +168,5 @@ def test_bad_recipes_are_refused(change, message):
 
 
 def test_process_index_is_checked(bank):
-    with pytest.raises(ValueError, match=r"`process_index` must lie in \[0, 2\), got 2"):
+    with pytest.raises(ValueError, match=r"`process_index` must lie in \[0, 1\], got 2"):
         OcclusionSynthesizer(bank, process_index=2, num_processes=2)

@@ -339,7 +339,7 @@ def test_colours_change_the_photo_alone(bank):
         ({"cut_range": (0.5, 0.1)}, "`cut_range` must be"),
         ({"scale": (0, 1)}, "must be positive"),
         ({"size": 4}, "`size` must be at least 8"),
-        ({"colour": 1.0}, "`colour` in"),
+        ({"colour": 1.0}, r"`colour` must lie in \[0, 1\), got 1.0"),
         ({"matting": (0.8, 1.5)}, r"`matting` must be None or \(inside, outline\), both in \[0, 1\], got \(0.8, 1.5\)"),
         ({"matting": (0.8,)}, "`matting` must be None or"),
     ],
@@ -350,7 +350,7 @@ def test_bad_recipes_are_refused(change, message):
 
 
 def test_process_index_is_checked(bank):
-    with pytest.raises(ValueError, match=r"`process_index` must lie in \[0, 2\), got 2"):
+    with pytest.raises(ValueError, match=r"`process_index` must lie in \[0, 1\], got 2"):
         synthesizer(bank, plain(), process_index=2, num_processes=2)
 
 

@@ -296,7 +296,7 @@ def test_a_second_network_for_masks_is_saved_with_the_pipeline(tmp_path):
     ("settings", "message"),
     [
         ({"passes": 3}, "`passes` must be 1 or 2, got 3"),
-        ({"occluder_rule": "growth"}, "`occluder_rule` must be one of consistent, .*got 'growth'"),
+        ({"occluder_rule": "growth"}, "`occluder_rule` must be one of 'consistent', .*got 'growth'"),
         ({"front_weight": -1}, "`front_weight` must lie in"),
         ({"rim_width": -1}, "`rim_width` must be at least 0"),
         ({"order_model": tiny_model(use_rgb=True)}, "`order_model` must see masks alone"),

@@ -387,7 +387,7 @@ def test_format_can_be_given(tmp_path):
     scene = make_scene()
     save_scene(scene, tmp_path / "scene.v1", format="folder")
     assert load_scene(tmp_path / "scene.v1").equals(scene)  # it is a folder, whatever the dot says
-    with pytest.raises(ValueError, match="`format` must be one of folder, ora, psd, coco, got 'svg'"):
+    with pytest.raises(ValueError, match="`format` must be one of 'folder', 'ora', 'psd', 'coco', got 'svg'"):
         save_scene(scene, tmp_path / "scene", format="svg")
 
 
