@@ -67,8 +67,8 @@ class AmodalAnnotator:
 
     The photos of a batch go through the network together, as many as `GROUP_PIXELS` allows, and the next ones are read
     and decoded meanwhile. A row that cannot be completed (no photo or a broken one, a photo of another size than its
-    masks, a missing or broken mask, a category id that the network does not know) gets an `error`, its visible masks
-    stay, and the others go on.
+    masks, null in the place of its objects, a missing or broken mask, a category id that the network does not know)
+    gets an `error`, its visible masks stay, and the others go on. One with an empty list of objects is complete.
 
     Crowd regions are seen as what they are, something that may hide others, and are not completed themselves. Whole
     masks that the rows have are replaced.
@@ -196,7 +196,8 @@ class AmodalAnnotator:
             yield group, batch
 
     def _read_scene(self, row: dict[str, Any], needs_photo: bool) -> _Scene:
-        row = {**row, "objects": row["objects"] or []}
+        if row["objects"] is None:
+            return _Scene({**row, "objects": []}, error="`objects` has no value.")
         try:
             masks: list[Any] = []
             for index, obj in enumerate(row["objects"]):

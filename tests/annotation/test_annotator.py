@@ -210,7 +210,7 @@ def spoil(row, kind):
         ("another size", "visible mask of object 1: run lengths have size [3, 3]"),
         ("broken", "visible mask of object 1: counts cover 8 pixels, the image has 19200"),
         ("no pixels", "a mask must have at least one pixel"),
-        ("no objects", None),
+        ("no objects", "`objects` has no value."),
     ],
 )
 def test_a_bad_row_costs_itself_alone(rows, pipeline, done, kind, message):
@@ -220,17 +220,21 @@ def test_a_bad_row_costs_itself_alone(rows, pipeline, done, kind, message):
     assert [row for index, row in enumerate(found) if index != 2] == [
         row for index, row in enumerate(done.to_pylist()) if index != 2
     ]
-    if message is None:
-        assert found[2]["error"] is None and found[2]["objects"] == []
-        return
     assert message in found[2]["error"]
-    there, kept = ([obj and obj["modal_mask"] for obj in row["objects"]] for row in (spoiled[2], found[2]))
+    there, kept = ([obj and obj["modal_mask"] for obj in row["objects"] or []] for row in (spoiled[2], found[2]))
     assert kept == there
     assert (
         all(obj is None or obj["amodal_mask"] is None for obj in found[2]["objects"])
         and found[2]["order_relations"] is None
     )
     assert len(found[2]["predictions"]) == len(found[2]["objects"])
+
+
+def test_a_photo_without_objects_is_complete(rows, pipeline):
+    table = rows.with_format("arrow")[:]
+    empty = [{**row, "objects": []} if index == 2 else row for index, row in enumerate(table.to_pylist())]
+    found = AmodalAnnotator(pipeline)(pyarrow.Table.from_pylist(empty, schema=table.schema)).to_pylist()
+    assert found[2]["error"] is None and found[2]["objects"] == []
 
 
 def test_what_is_no_batch_is_named(rows, pipeline):
