@@ -202,6 +202,12 @@ def load_one_pass(model: Path, dtype: torch.dtype, device: str) -> Any:
     return pipeline.to(device)
 
 
+def settings_of(pipeline: Any) -> dict[str, Any]:
+    """The settings of a pipeline, without its networks."""
+    networks = set(pipeline.components)
+    return {name: value for name, value in pipeline.config.items() if name[0] != "_" and name not in networks}
+
+
 def usual_ways(device: str) -> list[str]:
     """The ways that suit this machine: bf16 where the processor has units for it, engines that are installed."""
     suitable = []
@@ -256,7 +262,7 @@ def run(
         "environment": environment(device) | {"opencv": cv2.__version__, "opencv threads": cv2.getNumThreads()},
         "model": {"parameters": sum(p.numel() for p in reference.model.parameters()), "crop": published.size},
         "clock": clock,
-        "settings": {name: value for name, value in reference.config.items() if name[0] != "_" and name != "model"},
+        "settings": {name: settings_of(pipeline) for name, pipeline in [("published", reference), *pipelines.items()]},
         "scenes": [],
     }
     if set(pipelines) & set(ONE_PASS):
