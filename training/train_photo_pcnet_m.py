@@ -80,8 +80,8 @@ logger = logging.getLogger(__name__)
 ONE_QUESTION = {"all": (1.0, 0.0, 0.0, 0.0), "unknown": (0.0, 0.0, 0.0, 1.0)}
 """What validation asks: with all neighbours, and without any."""
 
-PASTING = ("front_probability", "behind_probability", "region_probability")
-"""Of other objects in photos; rooms stay as they are."""
+PASTING = {"front_probability": 0.5, "behind_probability": 0.2, "region_probability": 0.12}
+"""What is pasted into photos or drawn in place of an object, by default and in validation. Nothing into true scenes."""
 
 
 @dataclass(kw_only=True)
@@ -95,9 +95,11 @@ class DataArguments(PhotoArguments, TrueSceneArguments):
     mask_dataset: list[str] = flag([], "Masks without photos.", nargs="*")
     mask_dataset_weights: list[float] | None = flag(None, "How often each of them is drawn.", nargs="*")
     shares: list[float] = flag([0.45, 0.35, 0.2], "Of photos, true scenes and masks in a batch.", nargs="*")
-    front_probability: float = flag(0.5, "Of pasting an object in front of one of a photo.")
-    behind_probability: float = flag(0.2, "Of pasting an object behind.")
-    region_probability: float = flag(0.12, "Of a synthetic background region instead of an object.")
+    front_probability: float = flag(PASTING["front_probability"], "Of pasting an object in front of one of a photo.")
+    behind_probability: float = flag(PASTING["behind_probability"], "Of pasting an object behind.")
+    region_probability: float = flag(
+        PASTING["region_probability"], "Of a synthetic background region instead of an object."
+    )
     background_regions: int = flag(0, "Regions by colour of each photo's background, at most, that join its objects.")
     surrounded: float = flag(0.0, "Share of questions in which all the rest of the photo counts as a neighbour too.")
     unseen: float = flag(0.1, "Share of objects in photos that are asked without the photo.")
@@ -213,8 +215,7 @@ class PhotoPCNetMaskTask(Task):
         args, device, size = self.args, accelerator.device, self.size
         self.autocast = accelerator.autocast
         place = {"process_index": accelerator.process_index, "num_processes": accelerator.num_processes}
-        pasting = {name: getattr(args, name) for name in PASTING}
-        pasted = PhotoSynthesisConfig(size=size, **pasting)
+        pasted = PhotoSynthesisConfig(size=size, **{name: getattr(args, name) for name in PASTING})
         real = replace(pasted, **dict.fromkeys(PASTING, 0.0))
         labeller = make_labeller(args, device, accelerator.mixed_precision == "bf16")
         self.photos, self.validation = {}, {}
@@ -264,7 +265,8 @@ class PhotoPCNetMaskTask(Task):
         self.counts += count_objects(paths, [training for training, _ in parts], bank)
         logger.info("%s: %d objects for training, %d held out", name, len(bank), len(held_out))
         self.photos[name] = PhotoOcclusionSynthesizer(bank.to(device), recipe, seed=args.seed, **place)
-        self.validation[name] = PhotoOcclusionSynthesizer(held_out.to(device), recipe, seed=-1)
+        asked = replace(recipe, **PASTING) if name == "photos" else recipe  # the same, whatever is trained on
+        self.validation[name] = PhotoOcclusionSynthesizer(held_out.to(device), asked, seed=-1)
 
     def _bank(
         self,

@@ -74,10 +74,10 @@ def annotate_dataset(
         The folder. Without `shard` the whole result is in it; a run that is finished already returns at once.
 
     Raises:
-        TypeError: a stream.
-        ValueError: a data set that is not of the schema or without rows, or without photos for a pipeline that looks at
-            them; another run in the folder; a piece that something else broke; a finished run of whose result something
-            is gone; options that the pipeline refuses.
+        TypeError: a stream; `shard_rows` that is no integer.
+        ValueError: `shard_rows` below 1; a data set that is not of the schema or without rows, or without photos for a
+            pipeline that looks at them; another run in the folder; a piece that something else broke; a finished run of
+            whose result something is gone; options that the pipeline refuses.
         FileExistsError, NotADirectoryError: `folder` holds other files, or is one.
 
     Example:
@@ -93,7 +93,7 @@ def annotate_dataset(
         >>> sorted(path.name for path in folder.iterdir())
         ['README.md', 'amodal.json', 'annotation.json', 'data']
     """
-    check_integer("shard_rows", shard_rows, 1)
+    shard_rows = check_integer("shard_rows", shard_rows, 1)
     first, step = shard or (0, 1)
     if not 0 <= first < step:
         raise ValueError(f"`shard` must be (i, n) with i from 0 to n - 1, got {shard}.")

@@ -76,7 +76,9 @@ def annotate_with_ray(
 
     Raises:
         ImportError: without the extra `ray`.
-        ValueError: another run in the folder; options that the pipeline refuses; rows that lack columns of the schema.
+        TypeError: a number of workers, rows or bytes that is no integer.
+        ValueError: such a number below 1; another run in the folder; options that the pipeline refuses; rows that lack
+            columns of the schema.
         FileNotFoundError: no Parquet files in `source`.
         FileExistsError: `folder` holds other files.
         RuntimeError: the result has another number of rows than the source, since ids occur in it twice.

@@ -1,3 +1,3 @@
 """What callers give: checks that every door shares."""
 
-__all__ = ["choices", "flags", "numeric"]
+__all__ = ["choices", "flags", "names", "numeric"]

@@ -4,10 +4,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..display import describe
+from .names import shown
 
 
 def check_choice(name: str, value: Any, choices: Iterable[str]) -> str:
-    """`value` where it is one of `choices`.
+    """`value` as a str, where it is one of `choices`.
 
     Raises:
         ValueError: naming all of them otherwise, whatever its type.
@@ -22,5 +23,7 @@ def check_choice(name: str, value: Any, choices: Iterable[str]) -> str:
     """
     known = list(choices)
     if not isinstance(value, str) or value not in known:
-        raise ValueError(f"`{name}` must be one of {', '.join(map(repr, known))}, got {describe(value)}.")
-    return value
+        raise ValueError(
+            f"{shown(name)} must be one of {', '.join(map(repr, known)) or 'none'}, got {describe(value)}."
+        )
+    return str(value)

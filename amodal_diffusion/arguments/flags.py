@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from ..display import describe
+from .names import shown
 
 
 def check_flag(name: str, value: Any) -> bool:
@@ -22,5 +23,5 @@ def check_flag(name: str, value: Any) -> bool:
         TypeError: `class_conditioned` must be True or False, got 'text'.
     """
     if not isinstance(value, bool | np.bool_):
-        raise TypeError(f"`{name}` must be True or False, got {describe(value)}.")
+        raise TypeError(f"{shown(name)} must be True or False, got {describe(value)}.")
     return bool(value)

@@ -4,7 +4,10 @@ import math
 from numbers import Integral, Real
 from typing import Any
 
+import numpy as np
+
 from ..display import describe
+from .names import shown
 
 
 def check_integer(name: str, value: Any, least: int | None = None, most: int | None = None) -> int:
@@ -29,10 +32,10 @@ def check_integer(name: str, value: Any, least: int | None = None, most: int | N
         ValueError: `batch_size` must be at least 1, got 0.
     """
     if isinstance(value, bool) or not isinstance(value, Integral):
-        raise TypeError(f"{_shown(name)} must be an integer, got {describe(value)}.")
+        raise TypeError(f"{shown(name)} must be an integer, got {_kind(value)}.")
     number = int(value)
     if (least is not None and number < least) or (most is not None and number > most):
-        raise ValueError(f"{_shown(name)} must {_bounds(least, None, most, None)}, got {describe(value)}.")
+        raise ValueError(f"{shown(name)} must {_bounds(least, None, most, None)}, got {describe(value)}.")
     return number
 
 
@@ -68,7 +71,7 @@ def check_number(
         ValueError: `mask_threshold` must lie in [0, 1), got 1.
     """
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{_shown(name)} must be a number, got {describe(value)}.")
+        raise TypeError(f"{shown(name)} must be a number, got {_kind(value)}.")
     number = _as_float(value)
     is_within = (
         (least is None or number >= least)
@@ -77,10 +80,17 @@ def check_number(
         and (below is None or number < below)
     )
     if not is_within:
-        raise ValueError(f"{_shown(name)} must {_bounds(least, above, most, below)}, got {describe(value)}.")
+        raise ValueError(f"{shown(name)} must {_bounds(least, above, most, below)}, got {describe(value)}.")
     if not math.isfinite(number):
-        raise ValueError(f"{_shown(name)} must be finite, got {describe(value)}.")
+        raise ValueError(f"{shown(name)} must be finite, got {describe(value)}.")
     return number
+
+
+def _kind(value: Any) -> str:
+    """What is no number in a few words; an array or a tensor without dimensions looks like one, so by its type."""
+    if hasattr(value, "dtype") and getattr(value, "shape", None) == () and not isinstance(value, np.generic):
+        return f"{type(value).__name__}({describe(value)})"
+    return describe(value)
 
 
 def _as_float(value: Any) -> float:
@@ -90,16 +100,14 @@ def _as_float(value: Any) -> float:
         return math.inf if value > 0 else -math.inf
 
 
-def _shown(name: str) -> str:
-    """An argument's name in backticks; what is none, such as "--limit", as it is."""
-    return f"`{name}`" if name.isidentifier() else name
-
-
 def _bounds(least: float | None, above: float | None, most: float | None, below: float | None) -> str:
-    low = least if above is None else above
-    high = most if below is None else below
-    if high is None:
-        return f"be {'at least' if above is None else 'above'} {low:g}"
-    if low is None:
-        return f"be {'at most' if below is None else 'below'} {high:g}"
-    return f"lie in {'[' if above is None else '('}{low:g}, {high:g}{']' if below is None else ')'}"
+    low, high = [bound for bound in (least, above) if bound is not None], [most if below is None else below]
+    if high == [None]:
+        return f"be {'at least' if above is None else 'above'} {_plain(low[0])}"
+    if not low:
+        return f"be {'at most' if below is None else 'below'} {_plain(high[0])}"
+    return f"lie in {'[' if above is None else '('}{_plain(low[0])}, {_plain(high[0])}{']' if below is None else ')'}"
+
+
+def _plain(bound: float | None) -> str:
+    return f"{bound:g}" if isinstance(bound, float) else str(bound)

@@ -94,6 +94,7 @@ class NearestMaskBank:
                 None counts only objects without neighbours as complete.
 
         Raises:
+            TypeError: where one is no integer.
             ValueError: where a number is out of range, or no mask is complete.
         """
         if check_integer("size", size) < 8 or size % 8:

@@ -10,8 +10,6 @@ import math
 import torch
 from torch import Tensor
 
-from ..arguments.numeric import check_integer
-
 # Numbers in the largest temporary of `crop_to_boxes`: bounds memory, not results.
 _CHUNK = 2**25
 
@@ -44,7 +42,7 @@ def crop_to_boxes(masks: Tensor, boxes: Tensor, size: int, indices: Tensor | Non
     _check_boxes(boxes)
     if masks.ndim != 3:
         raise ValueError(f"`masks` must have shape (M, H, W), got {tuple(masks.shape)}.")
-    check_integer("size", size, 1)
+    _check_size(size)
     if indices is None and len(masks) != len(boxes):
         raise ValueError(f"`indices` is needed: there are {len(masks)} masks and {len(boxes)} boxes.")
     if indices is not None and indices.shape != boxes.shape[:1]:
@@ -82,7 +80,7 @@ def crop_images_to_boxes(image: Tensor, boxes: Tensor, size: int) -> Tensor:
     if image.ndim != 3:
         raise ValueError(f"`image` must have shape (C, H, W), got {tuple(image.shape)}.")
     _check_boxes(boxes)
-    check_integer("size", size, 1)
+    _check_size(size)
     channels, height, width = image.shape
     content, parts = image.to(boxes.dtype), []
     # One by one, and only what the box holds and its next pixels: of a large photo a small object is a small part.
@@ -120,8 +118,8 @@ def paste_from_boxes(patches: Tensor, boxes: Tensor, height: int, width: int) ->
     _check_boxes(boxes)
     if patches.ndim != 3 or patches.shape[1] != patches.shape[2] or len(patches) != len(boxes):
         raise ValueError(f"`patches` must have shape ({len(boxes)}, s, s), got {tuple(patches.shape)}.")
-    check_integer("height", height, 1)
-    check_integer("width", width, 1)
+    if height < 1 or width < 1:
+        raise ValueError(f"`height` and `width` must be at least 1, got {height} and {width}.")
     boxes = boxes.to(patches.dtype)
     rows = _pixel_weights(boxes[:, 1], boxes[:, 3], patches.shape[1], height)  # [N, H, s]
     columns = _pixel_weights(boxes[:, 0], boxes[:, 2], patches.shape[2], width)  # [N, W, s]
@@ -200,6 +198,11 @@ def _share_below(edges: Tensor, places: Tensor, extent: Tensor) -> Tensor:
     """
     extent = extent.clamp(min=1)[:, None, None]
     return ((edges - places[:, :, None]) / extent + 0.5).clamp(0, 1)
+
+
+def _check_size(size: int) -> None:
+    if size < 1:
+        raise ValueError(f"`size` must be at least 1, got {size}.")
 
 
 def _check_boxes(boxes: Tensor) -> None:

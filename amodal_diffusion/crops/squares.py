@@ -59,8 +59,8 @@ def crop_boxes(boxes: npt.ArrayLike, *, enlarge_box: float = ENLARGE_BOX, min_ma
         raise ValueError(f"`boxes` must have shape (N, 4), got {values.shape}")
     if not np.isfinite(values).all() or (values[:, 2:] < 0).any():
         raise ValueError("`boxes` must hold finite numbers and no negative width or height")
-    for name, factor in (("enlarge_box", enlarge_box), ("min_margin", min_margin)):
-        check_number(name, factor, above=0)
+    enlarge_box = check_number("enlarge_box", enlarge_box, above=0)
+    min_margin = check_number("min_margin", min_margin, above=0)
     x, y, w, h = values.T
     side = np.maximum(np.sqrt(w * h * enlarge_box), np.maximum(w, h) * min_margin)
     crops = np.stack([x + w / 2 - side / 2, y + h / 2 - side / 2, side, side], axis=1)
@@ -90,6 +90,7 @@ def crop_masks(
         (N, size, size) of the dtype and on the device of `masks`. An empty mask and a box of side 0 give zeros.
 
     Raises:
+        TypeError: what should be a number and is none.
         ValueError: wrong shapes, sizes, boxes that are not square, indices out of range, or another rule.
 
     Example:
@@ -138,6 +139,7 @@ def paste_patches(
         A box of side 0 pastes nothing.
 
     Raises:
+        TypeError: what should be a number and is none.
         ValueError: wrong shapes, sizes, boxes that are not square, or a negative threshold.
 
     Example:
@@ -152,7 +154,7 @@ def paste_patches(
     check_integer("height", height, 1)
     check_integer("width", width, 1)
     if threshold is not None:
-        check_number("threshold", threshold, least=0)
+        threshold = check_number("threshold", threshold, least=0)
     boxes = check_boxes(boxes)
     if len(boxes) != len(patches):
         raise ValueError(f"`boxes` has {len(boxes)} boxes, `patches` has {len(patches)} patches")

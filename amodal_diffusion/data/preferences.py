@@ -57,6 +57,7 @@ class PreferenceFile:
         people: how many are asked about each pair; None for everybody who comes.
 
     Raises:
+        TypeError: `people` that is no integer.
         ValueError: no pair, a pair that is given twice, or `people` below 1.
 
     Example:
@@ -224,6 +225,7 @@ def wilson_interval(count: int, total: int, confidence: float = 0.95) -> tuple[f
         (low, high); NaN where `total` is 0.
 
     Raises:
+        TypeError: a `confidence` that is no number.
         ValueError: a `confidence` that is not between 0 and 1, or a count that is not from 0 to `total`.
 
     Example:

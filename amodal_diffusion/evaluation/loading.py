@@ -46,6 +46,7 @@ def load_methods(
         call_options: passed to each call of each pipeline.
 
     Raises:
+        TypeError: a `posterior` that is no integer.
         ValueError: for no names, a repeated name, one that is neither registered nor a loadable pipeline,
             "nearest-mask" without bank, `posterior` below 1 or where no pipeline draws samples, or `true_order` where
             none takes an order.

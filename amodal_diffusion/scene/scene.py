@@ -262,7 +262,7 @@ class Scene(Immutable):
 
     def scale(self, i: int, factor: float, about: tuple[float, float] | None = None, *, carried: bool = False) -> Scene:
         """Scale layer i by `factor` > 0, keeping the point `about` (x, y); None keeps its centre."""
-        check_number("factor", factor, above=0)
+        factor = check_number("factor", factor, above=0)
         with _refused("factor", factor):
             return self._transformed(i, [[factor, 0], [0, factor]], about, carried=carried)
 
@@ -272,8 +272,7 @@ class Scene(Immutable):
         Its centre stays. A turned object is not sheared.
         """
         i = self._check_index("i", i)
-        for name, factor in (("width", width), ("height", height)):
-            check_number(name, factor, above=0)
+        width, height = check_number("width", width, above=0), check_number("height", height, above=0)
         layer = self.layers[i]
         inner = about([[width, 0], [0, height]], layer.size[0] / 2, layer.size[1] / 2)
         with _refused("width, height", (width, height)):

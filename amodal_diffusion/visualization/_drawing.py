@@ -21,8 +21,9 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 INK: Colour = (32, 36, 44)
 PAPER: Colour = (255, 255, 255)
 SUPERSAMPLING = 3
+SMALLEST = 64
+"""Pixels of a picture's side, or of a panel's."""
 _THUMBNAIL = 160
-_SMALLEST = 64
 _LARGEST = 16384  # pixels of a side, of which the drawing takes some gigabytes
 
 
@@ -48,7 +49,7 @@ class Frame:
 
 def check_size(size: Any) -> int:
     """`size` where it is a number of pixels that a picture may have; TypeError or ValueError otherwise."""
-    return check_integer("size", size, _SMALLEST, _LARGEST)
+    return check_integer("size", size, SMALLEST, _LARGEST)
 
 
 def check_alpha(alpha: Any) -> float:
@@ -253,6 +254,7 @@ def palette(n: int) -> list[Colour]:
         `n` tuples (red, green, blue), each 0 to 255; an empty list for `n = 0`.
 
     Raises:
+        TypeError: `n` is no integer.
         ValueError: `n` is negative.
     """
     check_integer("n", n, 0)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from PIL import Image, ImageDraw
 
+from ..arguments.numeric import check_number
 from ..display import describe
 from ._drawing import (
     INK,
@@ -14,7 +15,7 @@ from ._drawing import (
     SUPERSAMPLING,
     Font,
     Frame,
-    check_number,
+    check_size,
     check_text,
     mix,
     palette,
@@ -38,7 +39,8 @@ def draw_bars(charts: Mapping[str, Mapping[str, float]], *, size: int = 1000) ->
         An RGB picture as high as the bars need.
 
     Raises:
-        ValueError: No chart, a chart without bars, a value that is negative or not finite, or `size` below 64.
+        ValueError: No chart, a chart without bars, a value that is negative or not finite, or `size` outside
+            [64, 16384].
 
     Example:
         >>> picture = draw_bars({"objects": {"cup": 12, "spoon": 3}}, size=300)
@@ -50,9 +52,13 @@ def draw_bars(charts: Mapping[str, Mapping[str, float]], *, size: int = 1000) ->
     for title, values in charts.items():
         if not isinstance(values, Mapping):
             raise TypeError(f"chart {check_text('charts', title)!r} must be a dictionary, got {describe(values)}.")
-        for name, value in values.items():
+        for name in values:
             check_text(f"bar of {check_text('charts', title)!r}", name)
-            check_number(f"bar {name!r} of {title!r}", value, least=0)
+    charts = {
+        title: {name: check_number(f"bar {name!r} of {title!r}", value, least=0) for name, value in values.items()}
+        for title, values in charts.items()
+    }
+    size = check_size(size)
     frame = Frame.for_photo((1, 1), size)
     unit = frame.unit * SUPERSAMPLING
     heights = [_TITLE + _ROW * len(values) + _GAP for values in charts.values()]

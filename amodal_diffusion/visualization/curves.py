@@ -62,7 +62,7 @@ def draw_curves(curves: Sequence[Curve], *, x_label: str, y_label: str, size: in
         An RGB picture, two thirds as high as wide, and the legend.
 
     Raises:
-        ValueError: `size` below 64, or a value or position outside of 0 to 100.
+        ValueError: `size` outside [64, 16384], or a value or position outside of 0 to 100.
 
     Example:
         >>> picture = draw_curves([Curve("a", [0, 50, 100], [90, 70, 20])], x_label="hidden", y_label="IoU", size=300)

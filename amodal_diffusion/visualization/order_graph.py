@@ -65,7 +65,7 @@ def draw_order_graph(
 
     Raises:
         ValueError: `order` is not such a matrix, the number of masks or names is not N, `image` comes without `masks`,
-            or `size` is below 64.
+            or `size` lies outside [64, 16384].
 
     Example:
         >>> picture = draw_order_graph(np.array([[0, 1], [-1, 0]]), names=["cup", "plate"], size=200)

@@ -65,7 +65,8 @@ def draw_overlay(
         An RGB picture. An object whose two masks are empty is named in the legend and not drawn.
 
     Raises:
-        ValueError: Masks of another size or number, too many or few names, `alpha` outside [0, 1], or `size` below 64.
+        ValueError: Masks of another size or number, too many or few names, `alpha` outside [0, 1], or `size`
+            outside [64, 16384].
 
     Example:
         >>> modal = np.zeros((1, 60, 90), bool)

@@ -18,6 +18,7 @@ from ..masks import MaskInput, mask_boxes, to_mask_stack
 from ._drawing import (
     INK,
     PAPER,
+    SMALLEST,
     BoolArray,
     Colour,
     FloatArray,
@@ -75,7 +76,7 @@ def draw_samples(
 
     Raises:
         ValueError: No sample, masks of another size, more than one mask, too many or few scores, `columns` below 1,
-            `alpha` outside [0, 1], or `size` below 64 pixels a panel.
+            `alpha` outside [0, 1], scores that are not finite, `size` outside [64, 16384] or below 64 pixels a panel.
 
     Example:
         >>> mask = np.zeros((60, 90), bool)
@@ -101,11 +102,11 @@ def draw_samples(
     alpha = check_alpha(alpha)
     gap = max(2, size // 200)
     width = (size - (columns - 1) * gap) // columns
-    if width < 64:
-        raise ValueError(f"size must be at least 64 pixels a panel, got {size} for {columns} columns")
+    if width < SMALLEST:
+        raise ValueError(f"`size` must be at least {SMALLEST} pixels a panel, got {size} for {columns} columns")
     left, top, right, bottom = _window(modal[0] | stack.any(axis=0))
     view = photo.crop((left, top, right, bottom))
-    frame = Frame.for_photo(view.size, max(64, round(width * max(view.size) / view.width)))
+    frame = Frame.for_photo(view.size, max(SMALLEST, round(width * max(view.size) / view.width)))
     # Letters and lines have one size, whatever the shape of the panels.
     frame = Frame((width, frame.size[1]), frame.scale, width / 500)
     modal, stack = modal[:, top:bottom, left:right], stack[:, top:bottom, left:right]
@@ -146,7 +147,8 @@ def draw_uncertainty(
         An RGB picture.
 
     Raises:
-        ValueError: Arrays of another size, negative or not finite values, `highest` not above 0, or `size` below 64.
+        ValueError: Arrays of another size, negative or not finite values, `highest` not above 0, or `size`
+            outside [64, 16384].
 
     Example:
         >>> unsure = np.linspace(0, 1, 90, dtype=np.float32) * np.ones((60, 1), np.float32)
@@ -158,7 +160,7 @@ def draw_uncertainty(
     if highest is None:
         highest = float(values.max(initial=0)) or 1.0
     else:
-        check_number("highest", highest, above=0)
+        highest = check_number("highest", highest, above=0)
     legend = check_flag("legend", legend)
     stack = None if masks is None else to_mask_stack(masks, height=photo.height, width=photo.width)
     frame = Frame.for_photo(photo.size, size)

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
 from amodal_diffusion.arguments.choices import check_choice
 from amodal_diffusion.arguments.numeric import check_integer, check_number
@@ -17,7 +18,9 @@ def test_integers_of_python_and_numpy(value):
     assert given == 3 and type(given) is int
 
 
-@pytest.mark.parametrize("value", [True, np.True_, 2.0, np.float32(2), "2", None, [2], np.array([2])])
+@pytest.mark.parametrize(
+    "value", [True, np.True_, 2.0, np.float32(2), "2", None, [2], np.array([2]), np.array(2), torch.tensor(2)]
+)
 def test_what_is_no_integer(value):
     with pytest.raises(TypeError, match="^`rim` must be an integer, got .*[.]$"):
         check_integer("rim", value)
@@ -44,7 +47,9 @@ def test_numbers_of_python_and_numpy(value):
     assert given == 1 and type(given) is float
 
 
-@pytest.mark.parametrize("value", [True, np.False_, "0.5", None, 1j, [0.5], np.array([0.5])])
+@pytest.mark.parametrize(
+    "value", [True, np.False_, "0.5", None, 1j, [0.5], np.array([0.5]), np.array(0.5), torch.tensor(0.5)]
+)
 def test_what_is_no_number(value):
     with pytest.raises(TypeError, match="^`alpha` must be a number, got .*[.]$"):
         check_number("alpha", value, least=0)
@@ -76,9 +81,19 @@ def test_numbers_out_of_bounds(value, bounds, text):
     assert str(refused.value).startswith(f"`alpha` must {text}, got ")
 
 
+def test_arrays_without_dimensions_do_not_look_like_numbers():
+    with pytest.raises(TypeError, match="`rim` must be an integer, got Tensor"):
+        check_integer("rim", torch.tensor(2))
+    with pytest.raises(TypeError, match="`alpha` must be a number, got ndarray"):
+        check_number("alpha", np.array(0.5))
+
+
+def test_bounds_are_not_rounded():
+    with pytest.raises(ValueError, match=r"in \[0, 4294967295\], got 4294967296[.]"):
+        check_integer("seed", 2**32, 0, 2**32 - 1)
+
+
 def test_what_is_no_name_stands_as_it_is():
-    with pytest.raises(ValueError, match="^--limit must be at least 1, got 0[.]$"):
-        check_integer("--limit", 0, 1)
     with pytest.raises(ValueError, match=r"^curve 'a' must lie in \[0, 100\], got 101[.]$"):
         check_number("curve 'a'", 101, least=0, most=100)
 
@@ -87,4 +102,5 @@ def test_what_is_no_name_stands_as_it_is():
 def test_what_is_none_of_the_choices(value):
     with pytest.raises(ValueError, match="^`output_type` must be one of 'pil', 'np', got .*[.]$"):
         check_choice("output_type", value, ("pil", "np"))
-    assert check_choice("output_type", np.str_("np"), iter(["pil", "np"])) == "np"
+    given = check_choice("output_type", np.str_("np"), iter(["pil", "np"]))
+    assert given == "np" and type(given) is str

@@ -138,7 +138,7 @@ def test_relative_boxes():
         (lambda m, b: crop_to_boxes(m, b, 4, torch.tensor([0])), r"`indices` must have shape \(3,\)"),
         (lambda m, b: crop_to_boxes(m, b.long(), 4, torch.tensor([0])), r"`boxes` must be \(N, 4\) floats"),
         (lambda m, b: paste_from_boxes(m, b, 4, 4), r"`patches` must have shape \(3, s, s\)"),
-        (lambda m, b: paste_from_boxes(m, b[:2], 0, 4), "`height` must be at least 1, got 0"),
+        (lambda m, b: paste_from_boxes(m, b[:2], 0, 4), "`height` and `width` must be at least 1, got 0 and 4"),
     ],
 )
 def test_bad_inputs_are_refused_by_name(call, message):

@@ -111,7 +111,7 @@ class TestSamples:
             ((mask, samples), {"scores": [1.0]}, "`scores` must hold one number for each of the 3 samples, got 1"),
             ((mask, samples), {"columns": 0}, "`columns` must be at least 1, got 0"),
             ((mask, samples), {"alpha": 1.5}, r"`alpha` must lie in \[0, 1\], got 1.5"),
-            ((mask, samples), {"size": 100}, "size must be at least 64 pixels a panel, got 100 for 3 columns"),
+            ((mask, samples), {"size": 100}, "`size` must be at least 64 pixels a panel, got 100 for 3 columns"),
             ((mask[:50], samples), {}, "60"),
             ((mask, samples[:, :50]), {}, "60"),
         ):

@@ -48,6 +48,7 @@ RINGS = "rings.jpg"
 PART_FOLDER = "parts"
 _TRIES = 12
 _SPLITS = ("train", "test")
+_COUNTS = ("views", "rooms_per_shard", "min_objects")
 _SHARD = re.compile(r"(\w+)-(\d{5})(?:-of-\d{5})?\.(?:parquet|part)")
 CATEGORIES = (
     "Bathroom", "Bedroom", "Characters", "Doors and windows", "Exterior", "Kitchen", "Lights", "Living room",
@@ -72,6 +73,7 @@ class RoomSettings:
         min_objects: in the frame of a photo at least.
 
     Raises:
+        TypeError: naming what is no integer.
         ValueError: naming the argument.
 
     Example:
@@ -92,10 +94,10 @@ class RoomSettings:
 
     def __post_init__(self) -> None:
         check_choice("split", self.split, _SPLITS)
-        check_integer("size", self.size, 32, 4096)
-        for name in ("views", "rooms_per_shard", "min_objects"):
-            check_integer(name, getattr(self, name), 1)
-        check_integer("seed", self.seed, 0)
+        numbers = {name: check_integer(name, getattr(self, name), 1) for name in _COUNTS}
+        numbers |= {"size": check_integer("size", self.size, 32, 4096), "seed": check_integer("seed", self.seed, 0)}
+        for name, number in numbers.items():
+            object.__setattr__(self, name, number)  # as JSON writes them
 
 
 @dataclass(frozen=True, eq=False)
@@ -249,6 +251,7 @@ def generate_rooms(
         `folder`; `load_amodal_dataset` reads it, and `read_colors` gives depth and whole objects.
 
     Raises:
+        TypeError: a number of rooms or workers that is no integer.
         ValueError: a number below 1, or a folder that was begun with other settings.
         FileExistsError: a folder that was not begun by this and holds files where the data set would go.
         FileNotFoundError: no furniture.
@@ -268,8 +271,7 @@ def generate_rooms(
         ['README.md', 'rooms.json', 'train-00000-of-00001.parquet']
     """
     settings = settings or RoomSettings()
-    check_integer("rooms", rooms, 1)
-    check_integer("workers", workers, 1)
+    rooms, workers = check_integer("rooms", rooms, 1), check_integer("workers", workers, 1)
     library = FurnitureLibrary(furniture, settings.libraries or None)
     settings = replace(settings, libraries=tuple(library.paths))
     target = Path(folder)

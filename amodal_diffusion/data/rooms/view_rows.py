@@ -33,6 +33,7 @@ class RowOptions:
         occluded_only: [Z24]'s filter.
 
     Raises:
+        TypeError: one that is no number.
         ValueError: an area or number of pixels below 1, or a share that is none.
 
     Example:

@@ -119,6 +119,7 @@ class MaskBank:
             The bank, on the CPU. An object without a category gets 1, as [Z20] does for COCOA.
 
         Raises:
+            TypeError: where one of them is no integer.
             ValueError: where `resolution` is no multiple of 8, `min_area` is below 1, or no instance is left.
         """
         masks = (

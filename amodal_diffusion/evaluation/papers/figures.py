@@ -96,6 +96,7 @@ def preferences_report(
     """[L20], Table 6 ("l20-6"), with the shares of answers; the first result stands where Amodal-VAE does.
 
     Raises:
+        TypeError: a `confidence` that is no number.
         ValueError: a table that is not of preferences, no answer, or a `confidence` that is not between 0 and 1.
 
     Example:

@@ -270,7 +270,7 @@ def read_margins(extend_canvas: Any, height: int, width: int) -> tuple[int, int,
         ((40, 40, 40, 40), (5, 0, 5, 0))
     """
     if isinstance(extend_canvas, float | np.floating):
-        share = check_number("extend_canvas", extend_canvas, least=0, most=1)
+        share = check_number("`extend_canvas` as a share", extend_canvas, least=0, most=1)
         margins = [round(share * max(height, width))] * 4
     elif isinstance(extend_canvas, Sequence | np.ndarray) and not isinstance(extend_canvas, str):
         if len(extend_canvas) != 4:
