@@ -27,6 +27,7 @@ _STRIP = 2**18  # pixels that are worked on at a time
 _PARTLY = np.iinfo(np.int64).min  # in the place of a shift: of a block that may be copied in part
 _SHARP = 8  # power of the share of blocks: how sharp the seam between two copies is
 _DETAIL = 2.0  # pixels at the level of matching: detail is what a Gaussian of this width takes away
+_DETAIL_LINED = 4.0  # likewise, of an object on which lines go on: gaps between slats are detail, too
 
 
 @dataclass
@@ -149,7 +150,8 @@ def fill_hole(
         strength = None
         if blend:
             joined = rough + correction
-            below, wanted = blurred(torch.cat([joined, smooth]), target, _DETAIL).split(3)
+            width = _DETAIL_LINED if materials and lines else _DETAIL
+            below, wanted = blurred(torch.cat([joined, smooth]), target, width).split(3)
             strength = detail_strength(joined - below, image, beside, target, _DETAIL)
             correction = torch.where(target, wanted + strength * (correction - below), correction)
         copies = _Copies(found, sheet, rough, copied >= 1, correction, strength)

@@ -38,6 +38,7 @@ _AMID = 10  # pixels at that size beside a hole that say whether it lies amid th
 _LOOKED = 24  # pixels at that size of an edge that say whether it is a thing's
 _MOST_AMID = 0.5  # share of them that are things, from which on it does
 _LEAST_INNER = 0.6  # share of what is seen that lies within
+_BESIDE_LINES = 40  # pixels at that size beside the hidden part of an object, where its straight edges are sought
 _FEWEST = 200  # visible pixels of another object that are worth a look
 
 
@@ -201,7 +202,8 @@ def object_hole(scene: ContentScene, index: int, margin: int, *, clean_seams: bo
     """The hidden part of an object, and what may be copied there.
 
     That is its own visible part; where this is smaller than twice the hidden one, also its mirror image, and other
-    objects of the same name. Nothing else is copied.
+    objects of the same name. Nothing else is copied. Straight edges that are seen of it on both sides of the hidden
+    part go on across it, as slats and frames do.
 
     Args:
         scene: the photo and its objects.
@@ -233,10 +235,21 @@ def object_hole(scene: ContentScene, index: int, margin: int, *, clean_seams: bo
     known, inner = unmixed(scene, index, (rows, columns), known, hole)
     textures = own_sources(inner, min(margin, 1))
     usable = like_beside(photo, hole, known, textures)
-    place = Hole(photo, hole, known, usable, (rows, columns), materials=True, textures=textures)
+    lines = _lines_across(photo, known, hole, max(scene.photo.shape))
+    place = Hole(photo, hole, known, usable, (rows, columns), materials=True, textures=textures, lines=lines)
     if np.count_nonzero(usable) < _PLENTY * np.count_nonzero(hole):
         place.others = [_mirrored(photo, usable), *_siblings(scene, index, place, margin)]
     return place
+
+
+def _lines_across(photo: npt.NDArray[np.uint8], known: BoolArray, hole: BoolArray, side: int) -> list[Line]:
+    """Straight edges on both sides of a hole, sought close to it in a photo whose longer side is `side` pixels."""
+    x, y, w, h = mask_boxes(hole[None])[0].tolist()
+    reach = round(_BESIDE_LINES * max(1.0, side / _UNIT))
+    top, left = max(0, y - reach), max(0, x - reach)
+    where = slice(top, y + h + reach), slice(left, x + w + reach)
+    found = photo_lines(photo[where], known[where], hole[where])
+    return [line.moved(top, left) for line in found if not (line.open or line.framed)]
 
 
 def _mirrored(photo: npt.NDArray[np.uint8], usable: BoolArray) -> Source:

@@ -10,13 +10,15 @@ import numpy.typing as npt
 
 from ...arguments.numeric import check_integer, check_number
 from ...display import short_repr
-from ...masks import BoolArray, TileStack, dilate, erode, mask_boxes, mask_overlaps, mask_unions
+from ...masks import BoolArray, TileStack, block_sums, dilate, erode, mask_boxes, mask_overlaps, mask_unions
 from ...scene import Layer
 from ...scene.formats.document import MAX_PICTURE_PIXELS
 from ...scene.layer import translation
 from ...scene.reshaping import soft_alpha
 from ..inputs import to_numpy
 from .matting import SoftOutlines
+
+_CRACK, _UNIT = 9, 640  # pixels of a crack between masks, where the photo is so large: at most about that
 
 
 @dataclass
@@ -86,7 +88,8 @@ def tidy_hidden(amodal: BoolArray, modal: BoolArray, width: int) -> BoolArray:
     """Leave out hidden parts that are slivers, and close cracks between visible and hidden parts.
 
     Networks let an object grow by a pixel or two along its outline, which colours nothing and shows as a fringe; and
-    masks do not quite touch, so that a hidden part can lie beside the visible one.
+    masks do not quite touch, so that a hidden part can lie beside the visible one. Polygons leave cracks of several
+    pixels (eight where the photo has 640), which no object has: they are closed, too, between both parts.
 
     Args:
         amodal: (N, H, W) bool.
@@ -105,8 +108,8 @@ def tidy_hidden(amodal: BoolArray, modal: BoolArray, width: int) -> BoolArray:
     """
     if width < 2:
         return amodal | modal
-    size = width + (width + 1) % 2
-    tidy = amodal | modal
+    size, side = width + (width + 1) % 2, max(modal.shape[1:])
+    tidy, anyone = amodal | modal, np.logical_or.reduce(modal, axis=0)
     for index, (x, y, w, h) in enumerate(mask_boxes(tidy).tolist()):
         window = (slice(max(y - size, 0), y + h + size), slice(max(x - size, 0), x + w + size))
         visible = modal[(index, *window)]
@@ -115,7 +118,23 @@ def tidy_hidden(amodal: BoolArray, modal: BoolArray, width: int) -> BoolArray:
         whole = visible | hidden
         closed = erode(dilate(whole, kernel="square", size=size), kernel="square", size=size)
         tidy[(index, *window)] = whole | (closed & dilate(hidden, kernel="square", size=size))
+        if hidden.any() and visible.any():
+            tidy[(index, *window)] |= _crack(visible, hidden, anyone[window], side)
     return tidy
+
+
+def _crack(seen: BoolArray, hidden: BoolArray, taken: BoolArray, side: int) -> BoolArray:
+    """(h, w) bool, what is not `taken` and lies between the visible and the hidden part of an object.
+
+    `side` is the longer one of the photo; of a large one, blocks of pixels are looked at.
+    """
+    step, size = max(1, -(-side // _UNIT)), 2 * round(_CRACK * min(1.0, side / _UNIT) / 2) + 1
+    one, other = (block_sums(part, step) > 0 for part in (seen, hidden))
+    closed = erode(dilate(one | other, kernel="square", size=size), kernel="square", size=size)
+    for part in (one, other):  # each reaches across the crack
+        closed &= dilate(part, kernel="square", size=2 * size + 1)
+    height, width = taken.shape
+    return closed.repeat(step, axis=0).repeat(step, axis=1)[:height, :width] & ~taken
 
 
 def lying_before(masks: BoolArray) -> BoolArray:

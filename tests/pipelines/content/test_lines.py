@@ -1,5 +1,7 @@
 """Straight edges go on across holes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,8 +9,10 @@ import torch
 from amodal_diffusion import ContentPipeline
 from amodal_diffusion.pipelines.content import sources
 from amodal_diffusion.pipelines.content.exemplar import fill_hole
+from amodal_diffusion.pipelines.content.inputs import read_content_scene
 from amodal_diffusion.pipelines.content.lines import WIDTH, Line, draw_lines, find_lines, photo_lines
 from amodal_diffusion.pipelines.content.shifts import Level
+from amodal_diffusion.pipelines.content.sources import object_hole
 
 DARK, LIGHT = np.array([0.2, 0.3, 0.4]), np.array([0.7, 0.6, 0.5])
 
@@ -229,3 +233,49 @@ def test_a_smooth_filling_has_the_edge_too():
     without = fill_hole(covered, hole, ~hole, hole & ~hole)
     wrong = [np.abs(filled.astype(int) - photo)[hole].mean() for filled in (found, without)]
     assert wrong[0] < 6 and wrong[0] < 0.5 * wrong[1]
+
+
+def slats(height=120, width=200, slope=0.06):
+    """A slanted board of dark and light slats, (H, W, 3) uint8, and its whole mask."""
+    rows, columns = np.mgrid[:height, :width]
+    across = rows + slope * columns
+    photo = np.where((across % 12 < 4)[..., None], (30, 20, 25), (140, 60, 70)).astype(np.uint8)
+    board = (across > 36) & (across < 96)
+    photo[~board] = (90, 140, 90)
+    return photo, board
+
+
+def hidden_board(photo, board, bar):
+    """The hole of a board behind a bar, bool (H, W), that is white."""
+    seen = np.where(bar[..., None], 255, photo).astype(np.uint8)
+    masks = np.stack([board & ~bar, bar])
+    scene = read_content_scene(seen, masks, np.stack([board, bar]), order=[[0, -1], [1, 0]])
+    return object_hole(scene, 0, margin=1)
+
+
+def test_edges_of_an_object_go_on_behind_what_hides_it():
+    photo, board = slats()
+    bar = np.zeros_like(board)
+    bar[:, 80:120] = True
+    hole = hidden_board(photo, board, bar)
+    assert len(hole.lines) >= 3 and not any(line.open or line.framed for line in hole.lines)
+    truth, wanted = photo[hole.window], hole.hole
+    error = np.abs(hole.fill("blend").astype(int) - truth)[wanted].mean()
+    without = np.abs(replace(hole, lines=[]).fill("blend").astype(int) - truth)[wanted].mean()
+    assert error < 0.7 * without
+
+
+def test_edges_that_an_object_shows_on_one_side_alone_end_there():
+    photo, board = slats()
+    bar = np.zeros_like(board)
+    bar[:, 120:] = True
+    assert not hidden_board(photo, board, bar).lines
+
+
+def test_edges_of_other_objects_do_not_go_on_in_this_one():
+    photo, board = slats()
+    photo[board] = (140, 60, 70)  # without slats, so that its outline is all that is straight
+    bar = np.zeros_like(board)
+    bar[40:90, 80:120] = True
+    hole = hidden_board(photo, board, bar)
+    assert all(board[hole.window][round(y), round(x)] for line in hole.lines for y, x in (line.start, line.stop))

@@ -267,6 +267,25 @@ def test_clean_seams_meet_the_colours_beside_them(margin):
     assert off[True] < 0.5 * off[False] if margin else off[True] == off[False]
 
 
+@pytest.mark.parametrize(
+    ("side", "crack", "is_closed"), [(640, 7, True), (640, 20, False), (120, 7, False), (1280, 14, True)]
+)
+def test_cracks_between_masks_of_an_object_and_what_hides_it(side, crack, is_closed):
+    """Pixels of nobody between the visible and the hidden part, as polygons that do not quite touch leave them."""
+    left, right = side // 4, side // 4 + crack
+    modal = np.zeros((3, side // 2, side), bool)
+    modal[0, 20:40, :left] = modal[1, :, right : right + 30] = True
+    modal[2, 28:32, left:right] = True  # a third object lies in the crack
+    amodal = modal.copy()
+    amodal[0, 20:40, right : right + 30] = True
+    tidy = tidy_hidden(amodal, modal, 3)
+    inside = tidy[0, 20:40, left:right]
+    assert inside[:8].all() == inside[12:].all() == inside.any() == is_closed
+    assert not inside[8:12].any()
+    np.testing.assert_array_equal(tidy[1:], modal[1:])
+    assert not tidy[0, :16].any() and not tidy[0, 44:].any()
+
+
 def test_tidy_hidden():
     modal = np.zeros((2, 30, 40), bool)
     modal[0, 5:25, 5:20] = True
