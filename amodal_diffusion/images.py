@@ -6,7 +6,7 @@ import io
 import os
 import struct
 import zlib
-from typing import Any, Literal, overload
+from typing import Any, Literal, get_args, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -15,11 +15,13 @@ from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
+from .arguments.choices import check_choice
 from .files import atomic_file
 from .masks import BoolArray, tensor_to_array
 
 __all__ = [
     "ImageInput",
+    "OUTPUT_TYPES",
     "OutputType",
     "check_image",
     "denormalize_images",
@@ -37,6 +39,7 @@ ImageInput = str | os.PathLike[str] | Image.Image | np.ndarray | torch.Tensor
 """A photo: a path, a PIL image, an array (H, W[, C]) or a tensor ([1,] C, H, W)."""
 
 OutputType = Literal["np", "pt", "pil"]
+OUTPUT_TYPES: tuple[OutputType, ...] = get_args(OutputType)
 
 _CHANNELS = (1, 3, 4)
 _NUMBERS = ("I", "F")  # modes of 32-bit values, which Pillow would clip at 255 instead of scaling
@@ -253,15 +256,12 @@ def postprocess_masks(
     """
     if masks.ndim != 3:
         raise ValueError(f"`masks` must have shape (N, height, width), got {tuple(masks.shape)}")
+    check_choice("output_type", output_type, OUTPUT_TYPES)
     if output_type == "pt":
         return torch.as_tensor(masks).to(torch.bool)
     array = masks.detach().cpu().numpy() if isinstance(masks, torch.Tensor) else masks
     array = array.astype(bool, copy=False)
-    if output_type == "np":
-        return array
-    if output_type == "pil":
-        return [Image.fromarray(mask.astype(np.uint8) * 255) for mask in array]
-    raise ValueError(f"`output_type` must be 'np', 'pt' or 'pil', got {output_type!r}")
+    return array if output_type == "np" else [Image.fromarray(mask.astype(np.uint8) * 255) for mask in array]
 
 
 def save_image(image: Image.Image, path: str | os.PathLike[str], **options: Any) -> None:

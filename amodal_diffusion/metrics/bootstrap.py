@@ -12,6 +12,7 @@ from ..arguments.numeric import check_integer, check_number
 FloatArray = npt.NDArray[np.float64]
 Interval = tuple[float, float]
 
+MOST_RESAMPLES = 10**6
 _BLOCK = 2**22
 """Weights held at once: a resample has one for each image."""
 
@@ -158,6 +159,6 @@ def check_bootstrap(resamples: int, confidence: float, seed: int = 0) -> None:
             ...
         ValueError: `resamples` must be at least 1, got 0.
     """
-    check_integer("resamples", resamples, 1)
+    check_integer("resamples", resamples, 1, MOST_RESAMPLES)
     check_integer("seed", seed, 0)
     check_number("confidence", confidence, above=0, below=1)

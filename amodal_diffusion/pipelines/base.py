@@ -28,9 +28,9 @@ from ..hub import (
     pipeline_output,
     write_pipeline_file,
 )
+from ..images import OUTPUT_TYPES
 from ..runtimes import check_runtime, graphs_of, recorded_calls, use_runtime
 from .contexts import evaluation_mode
-from .inputs import OUTPUT_TYPES
 from .registry import find_pipeline
 
 # Positions (pixels of the largest maps) in one pass through the network. On a CPU two maps of 256 pixels are what stays

@@ -23,8 +23,6 @@ from ..ordering import check_order
 _UNPACKED_PIXELS = 2**26
 """Of unions that are unpacked at a time: bounds memory, not results."""
 
-OUTPUT_TYPES = ("np", "pt", "pil")
-
 
 class SceneMasks(PackedMasks):
     """The masks of a photo in one call, which are packed once, and brought to the device once.

@@ -201,8 +201,9 @@ def sample_mask(mask: BoolArray, affine: FloatArray, shape: tuple[int, ...]) -> 
         array([[0, 1, 0, 0]])
     """
     x, y = np.meshgrid(np.arange(shape[1]) + 0.5, np.arange(shape[0]) + 0.5)
-    column, row = (np.floor(affine[k, 0] * x + affine[k, 1] * y + affine[k, 2] + 1e-9).astype(np.int64) for k in (0, 1))
+    column, row = (np.floor(affine[k, 0] * x + affine[k, 1] * y + affine[k, 2] + 1e-9) for k in (0, 1))
     inside = (column >= 0) & (row >= 0) & (column < mask.shape[1]) & (row < mask.shape[0])
+    column, row = (np.where(inside, place, 0).astype(np.int64) for place in (column, row))  # others may be far away
     found = np.zeros((shape[0], shape[1]), bool)
     found[inside] = mask[row[inside], column[inside]]
     return found

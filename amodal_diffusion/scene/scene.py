@@ -18,10 +18,11 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
+from ..arguments.choices import check_choice
 from ..arguments.flags import check_flag
 from ..arguments.numeric import check_integer, check_number
 from ..display import describe
-from ..images import ImageInput, OutputType, load_rgba
+from ..images import OUTPUT_TYPES, ImageInput, OutputType, load_rgba
 from ..ordering import check_order, reachable
 from .carrying import carries
 from .layer import Immutable, Layer, about, compose, frozen_array, same_array, translation
@@ -106,7 +107,8 @@ class Scene(Immutable):
         replaced = np.zeros(background.shape[:2], bool) if self.replaced is None else self.replaced
         fields["replaced"] = frozen_array("replaced", replaced, np.bool_, background.shape[:2])
         fields |= _check_relations(layers, self.order, self.evidence)
-        fields["rim"] = check_integer("rim", self.rim, 0)
+        # Beyond the canvas there is nothing to see.
+        fields["rim"] = min(check_integer("rim", self.rim, 0), max(background.shape[:2]))
         fields["next_id"] = max(
             [0 if self.next_id is None else check_integer("next_id", self.next_id, 0), *(n + 1 for n in ids)]
         )
@@ -557,10 +559,7 @@ def _read_rgba(rgba: Any) -> npt.NDArray[np.uint8]:
 
 
 def _as_output(picture: npt.NDArray[np.uint8], output_type: str) -> Any:
-    if output_type == "np":
-        return picture
-    if output_type == "pil":
-        return Image.fromarray(picture)
+    check_choice("output_type", output_type, OUTPUT_TYPES)
     if output_type == "pt":
         return torch.from_numpy(picture.transpose(2, 0, 1).copy())
-    raise ValueError(f"`output_type` must be 'np', 'pt' or 'pil', got {describe(output_type)}.")
+    return picture if output_type == "np" else Image.fromarray(picture)

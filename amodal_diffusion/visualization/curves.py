@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 
 from PIL import Image, ImageDraw
 
+from ..arguments.numeric import check_number
 from ..display import describe, short_repr
-from ._drawing import INK, PAPER, SUPERSAMPLING, Frame, check_number, check_text, mix, palette, scaled_font, text_width
+from ._drawing import INK, PAPER, SUPERSAMPLING, Frame, check_size, check_text, mix, palette, scaled_font, text_width
 
 _BAR = 0.6  # half the width of a bar, in units of the axis
 _MARKS = ("disc", "square", "diamond", "triangle")
@@ -73,6 +74,7 @@ def draw_curves(curves: Sequence[Curve], *, x_label: str, y_label: str, size: in
     for curve in curves:
         for number in (*curve.x, *curve.y):
             check_number(f"curve {curve.name!r}", number, least=0, most=100)
+    size = check_size(size)
     frame = Frame.for_photo((3, 2), size)
     plot = _Plot(frame)
     sheet = Image.new("RGB", (frame.size[0] * SUPERSAMPLING, plot.height(len(curves)) * SUPERSAMPLING), PAPER)

@@ -25,6 +25,8 @@ from .shape_choice import ShapeFrame, candidate_boxes, choose_shapes, fill_holes
 
 SELECTIONS = ("mean", "visible")
 SAMPLE_CHOICES = ("independent", "diverse")
+MOST_SAMPLES = 1000
+"""Of an object in one call: so many masks of a photo of 640 x 480 pixels take 300 MB."""
 # Candidates of each object that diverse samples are chosen from, and at least so many for each sample.
 _CANDIDATES, _CANDIDATES_A_SAMPLE = 48, 4
 # Candidates that are looked at together; bounds memory, not results.
@@ -226,7 +228,7 @@ class AmodalVAEPipeline(MaskPipeline):
             amodal_box: (N, 4) float, the boxes (x, y, w, h) in pixels of the whole objects where the caller knows them,
                 None or NaN for an object whose box is unknown; four numbers serve for one object. The input is cropped
                 with it and the completion fills it, in place of the predicted placement. It may leave the photo.
-            num_samples: K completions to draw for each object; None or 0 draws none.
+            num_samples: K completions to draw for each object, at most 1000; None or 0 draws none.
             sample_choice: "independent" draws K codes from the posterior [L20]; "diverse" chooses K of many shapes so
                 that they differ as far as the shape of the object is open, see above.
             sample_temperature: what the standard deviation of the codes is multiplied by, in [0, 10). None takes the
@@ -277,7 +279,8 @@ class AmodalVAEPipeline(MaskPipeline):
 
     def read_options(self, options: dict[str, Any]) -> dict[str, Any]:
         """The number of samples and how they are drawn, the choice and the threshold."""
-        count = check_integer("num_samples", options["num_samples"] or 0, 0)
+        given = options["num_samples"]
+        count = 0 if given is None else check_integer("num_samples", given, 0, MOST_SAMPLES)
         if check_choice("select", options["select"], SELECTIONS) == "visible" and not count:
             raise ValueError("`num_samples` must be at least 1 where `select` is 'visible'.")
         choice = check_choice("sample_choice", options["sample_choice"], SAMPLE_CHOICES)

@@ -26,11 +26,10 @@ from ...crops import (
 )
 from ...display import short_repr
 from ...hub import INDEX_NAME, PipelineFolder
-from ...images import image_to_tensor, normalize_images, postprocess_masks
+from ...images import OUTPUT_TYPES, image_to_tensor, normalize_images, postprocess_masks
 from ...masks import IntArray, TileStack, dilate, tight_tile
 from ..base import PipelineCallback, SafePipeline, check_callback
 from ..inputs import (
-    OUTPUT_TYPES,
     MaskInputs,
     PackedUnions,
     SceneMasks,

@@ -87,7 +87,9 @@ class Line:
         return replace(self, start=start, stop=stop, unit=scale * self.unit)
 
 
-def photo_lines(photo: npt.NDArray[np.uint8], known: BoolArray, target: BoolArray) -> list[Line]:
+def photo_lines(
+    photo: npt.NDArray[np.uint8], known: BoolArray, target: BoolArray, *, through: bool = False
+) -> list[Line]:
     """`find_lines` in a photo (H, W, 3) uint8 that is looked at with at most some 50,000 pixels; masks (H, W) bool.
 
     Example:
@@ -103,10 +105,13 @@ def photo_lines(photo: npt.NDArray[np.uint8], known: BoolArray, target: BoolArra
         return []
     sums = block_sums(photo[:height, :width], step).astype(np.float32)
     image = np.ascontiguousarray(sums.transpose(2, 0, 1)) / np.float32(255 * step**2)
-    return [line.scaled(step) for line in find_lines(image, counts == step**2, hidden > 0)]
+    found = find_lines(image, counts == step**2, hidden > 0, through=through)
+    return [line.scaled(step) for line in found]
 
 
-def find_lines(image: npt.NDArray[np.float32], known: BoolArray, target: BoolArray) -> list[Line]:
+def find_lines(
+    image: npt.NDArray[np.float32], known: BoolArray, target: BoolArray, *, through: bool = False
+) -> list[Line]:
     """Straight edges that are seen on two sides of a hole, the strongest first, then those seen on one; none cross.
 
     Pixels on edges vote for lines [Duda and Hart, "Use of the Hough Transformation to Detect Lines and Curves", 1972],
@@ -119,6 +124,7 @@ def find_lines(image: npt.NDArray[np.float32], known: BoolArray, target: BoolArr
         image: (3, h, w) in [0, 1].
         known: (h, w) bool, the pixels that are looked at.
         target: (h, w) bool, the hole.
+        through: seek those alone that are seen on both sides.
 
     Example:
         >>> image = np.zeros((3, 40, 60), np.float32)
@@ -133,8 +139,9 @@ def find_lines(image: npt.NDArray[np.float32], known: BoolArray, target: BoolArr
     if not len(edges.y):
         return []
     found: list[Line] = []
-    for angle, offset in edges.peaks(target):
-        found += edges.crossings(angle, offset, target)
+    for angle, offset in edges.peaks(target, through):
+        lines = edges.crossings(angle, offset, target)
+        found += [line for line in lines if not (through and (line.open or line.framed))]
     found.sort(key=lambda line: (line.open, -line.strength))
     chosen: list[Line] = []
     for line in found:
@@ -184,8 +191,11 @@ class _Edges:
             [self.y + stretch * step_y[self.y, self.x], self.x + stretch * step_x[self.y, self.x]], 1
         )
 
-    def peaks(self, target: BoolArray) -> list[tuple[float, float]]:
-        """(angle, offset) of the lines with most votes that cross the hole: x * cos + y * sin = offset."""
+    def peaks(self, target: BoolArray, through: bool) -> list[tuple[float, float]]:
+        """(angle, offset) of the lines with most votes that cross the hole: x * cos + y * sin = offset.
+
+        `through`: and with something known on both sides of it.
+        """
         turns = np.rint(self.angle / (2 * np.pi) * _ANGLES).astype(np.int64)[:, None] + np.arange(-_SPREAD, _SPREAD + 1)
         angles = 2 * np.pi * np.arange(_ANGLES) / _ANGLES
         turns %= _ANGLES
@@ -206,7 +216,13 @@ class _Edges:
         y = np.rint(distance[:, None] * np.sin(angle)[:, None] + np.cos(angle)[:, None] * steps).astype(np.int64)
         x = np.rint(distance[:, None] * np.cos(angle)[:, None] - np.sin(angle)[:, None] * steps).astype(np.int64)
         inside = (y >= 0) & (y < target.shape[0]) & (x >= 0) & (x < target.shape[1])
-        crossed = (inside & target[y * inside, x * inside]).any(1)
+        hidden = inside & target[y * inside, x * inside]
+        crossed = hidden.any(1)
+        if through:
+            seen = inside & self.known[y * inside, x * inside]
+            first, last = hidden.argmax(1), hidden.shape[1] - hidden[:, ::-1].argmax(1)
+            columns = np.arange(hidden.shape[1])
+            crossed &= (seen & (columns < first[:, None])).any(1) & (seen & (columns >= last[:, None])).any(1)
         return list(zip(angle[crossed].tolist(), distance[crossed].tolist(), strict=True))
 
     def crossings(self, angle: float, offset: float, target: BoolArray) -> list[Line]:

@@ -447,6 +447,7 @@ class ContentPipeline(NestedPipeline):
             CallInterruptedError: by the callback.
         """
         # 1. Check the inputs
+        return_dict = check_flag("return_dict", return_dict)
         scene = read_content_scene(
             image, masks, amodal_masks, order=order, occluder_masks=occluder_masks, unknown=unknown, names=names,
             prompts=prompts, category_ids=category_ids, lowest_category=1 if self.class_conditioned else 0,

@@ -248,8 +248,7 @@ def _lines_across(photo: npt.NDArray[np.uint8], known: BoolArray, hole: BoolArra
     reach = round(_BESIDE_LINES * max(1.0, side / _UNIT))
     top, left = max(0, y - reach), max(0, x - reach)
     where = slice(top, y + h + reach), slice(left, x + w + reach)
-    found = photo_lines(photo[where], known[where], hole[where])
-    return [line.moved(top, left) for line in found if not (line.open or line.framed)]
+    return [line.moved(top, left) for line in photo_lines(photo[where], known[where], hole[where], through=True)]
 
 
 def _mirrored(photo: npt.NDArray[np.uint8], usable: BoolArray) -> Source:

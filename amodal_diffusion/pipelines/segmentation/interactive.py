@@ -241,7 +241,7 @@ def _check_points(
     inside = (where >= 0).all() and (where <= (width, height)).all()
     if not inside:
         raise ValueError(f"`points` must lie on the photo of {width} x {height} pixels, got {where.tolist()}.")
-    which = np.ones(len(where), np.int64) if labels is None else np.atleast_1d(np.asarray(labels))
+    which = np.ones(len(where), np.int64) if labels is None else np.atleast_1d(_numbers("labels", labels))
     if which.shape != (len(where),):
         raise ValueError(f"`labels` must have one entry for each of the {len(where)} points, got {which.shape}.")
     if not np.isin(which, (0, 1)).all():
