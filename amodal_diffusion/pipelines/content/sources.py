@@ -38,7 +38,8 @@ _AMID = 10  # pixels at that size beside a hole that say whether it lies amid th
 _LOOKED = 24  # pixels at that size of an edge that say whether it is a thing's
 _MOST_AMID = 0.5  # share of them that are things, from which on it does
 _LEAST_INNER = 0.6  # share of what is seen that lies within
-_BESIDE_LINES = 40  # pixels at that size beside the hidden part of an object, where its straight edges are sought
+_STRUCTURE = 2  # straight edges through the hidden part of an object, from which on they go on there
+_BESIDE_LINES = 40  # pixels at that size beside a hole, in which straight edges are sought
 _FEWEST = 200  # visible pixels of another object that are worth a look
 
 
@@ -203,7 +204,7 @@ def object_hole(scene: ContentScene, index: int, margin: int, *, clean_seams: bo
 
     That is its own visible part; where this is smaller than twice the hidden one, also its mirror image, and other
     objects of the same name. Nothing else is copied. Straight edges that are seen of it on both sides of the hidden
-    part go on across it, as slats and frames do.
+    part go on across it where there are several, as of slats and frames: a single one may be a fold or a sleeve.
 
     Args:
         scene: the photo and its objects.
@@ -235,20 +236,27 @@ def object_hole(scene: ContentScene, index: int, margin: int, *, clean_seams: bo
     known, inner = unmixed(scene, index, (rows, columns), known, hole)
     textures = own_sources(inner, min(margin, 1))
     usable = like_beside(photo, hole, known, textures)
-    lines = _lines_across(photo, known, hole, max(scene.photo.shape))
-    place = Hole(photo, hole, known, usable, (rows, columns), materials=True, textures=textures, lines=lines)
+    place = Hole(photo, hole, known, usable, (rows, columns), materials=True, textures=textures)
+    lines = _lines_beside(photo, known, hole, max(scene.photo.shape), through=True)
+    if len(lines) >= _STRUCTURE:
+        place.lines = lines
     if np.count_nonzero(usable) < _PLENTY * np.count_nonzero(hole):
         place.others = [_mirrored(photo, usable), *_siblings(scene, index, place, margin)]
     return place
 
 
-def _lines_across(photo: npt.NDArray[np.uint8], known: BoolArray, hole: BoolArray, side: int) -> list[Line]:
-    """Straight edges on both sides of a hole, sought close to it in a photo whose longer side is `side` pixels."""
+def _lines_beside(
+    photo: npt.NDArray[np.uint8], known: BoolArray, hole: BoolArray, side: int, *, through: bool = False
+) -> list[Line]:
+    """Straight edges close to a hole, which are seen the finer the smaller it is; see `find_lines`.
+
+    `side` is the longer one of the whole photo, in pixels.
+    """
     x, y, w, h = mask_boxes(hole[None])[0].tolist()
     reach = round(_BESIDE_LINES * max(1.0, side / _UNIT))
     top, left = max(0, y - reach), max(0, x - reach)
     where = slice(top, y + h + reach), slice(left, x + w + reach)
-    return [line.moved(top, left) for line in photo_lines(photo[where], known[where], hole[where], through=True)]
+    return [line.moved(top, left) for line in photo_lines(photo[where], known[where], hole[where], through=through)]
 
 
 def _mirrored(photo: npt.NDArray[np.uint8], usable: BoolArray) -> Source:
@@ -326,8 +334,7 @@ def background_holes(
     turns, total = _turns(places, hole), np.count_nonzero(wider)
     lines, seen = [], ~wider if unknown is None else ~(wider | unknown)
     for part in parts_apart(wider):
-        rows, columns = where = search_window(part, usable)
-        found = [line.moved(rows.start, columns.start) for line in photo_lines(photo[where], seen[where], part[where])]
+        found = _lines_beside(photo, seen, part, max(part.shape))
         doubtful = [
             (line.open or (line.framed and things is not None)) and edge_of_thing(line, things) for line in found
         ]
