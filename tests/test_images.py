@@ -352,7 +352,7 @@ class TestPostprocessMasks:
         assert postprocess_masks(self.MASKS[:0], "pil") == []
 
     def test_errors(self):
-        with pytest.raises(ValueError, match="`output_type` must be 'np', 'pt' or 'pil', got 'latent'"):
+        with pytest.raises(ValueError, match="`output_type` must be one of 'np', 'pt', 'pil', got 'latent'"):
             postprocess_masks(self.MASKS, "latent")
         with pytest.raises(ValueError, match=r"`masks` must have shape \(N, height, width\), got \(3, 4\)"):
             postprocess_masks(self.MASKS[0])

@@ -157,7 +157,7 @@ def check_bootstrap(resamples: int, confidence: float, seed: int = 0) -> None:
         >>> check_bootstrap(resamples=0, confidence=0.95)
         Traceback (most recent call last):
             ...
-        ValueError: `resamples` must be at least 1, got 0.
+        ValueError: `resamples` must lie in [1, 1000000], got 0.
     """
     check_integer("resamples", resamples, 1, MOST_RESAMPLES)
     check_integer("seed", seed, 0)

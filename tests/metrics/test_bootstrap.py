@@ -148,7 +148,8 @@ def test_one_image_gives_no_interval():
 
 def test_bad_arguments_are_named():
     for options, message in (
-        ({"resamples": 0}, "`resamples` must be at least 1, got 0"),
+        ({"resamples": 0}, r"`resamples` must lie in \[1, 1000000\], got 0"),
+        ({"resamples": 10**10}, r"`resamples` must lie in \[1, 1000000\], got 10000000000"),
         ({"resamples": 2.5}, "`resamples` must be an integer, got 2.5"),
         ({"seed": -1}, "`seed` must be at least 0, got -1"),
         ({"seed": None}, "`seed` must be an integer, got None"),

@@ -26,6 +26,19 @@ def two_layers(**fields):
     return Scene(BACKGROUND, (make_layer(RED, 1, 1, 0, home=True), make_layer(BLUE, 3, 2, 1, home=True)), **fields)
 
 
+def test_a_rim_ends_with_the_canvas():
+    """Whatever a file says: it costs no memory for what nobody sees."""
+    scene = Scene(BACKGROUND, (layer(),), photo=BACKGROUND, rim=10**30)
+    assert scene.rim == max(BACKGROUND.shape[:2])
+    assert scene.remove(0).render(output_type="np").shape == BACKGROUND.shape
+
+
+@pytest.mark.filterwarnings("error")
+def test_layers_far_away_are_not_seen():
+    scene = Scene(BACKGROUND, (layer(),)).move(0, 1e100)
+    assert not scene.layer_mask(0).any() and scene.carried(0) == []
+
+
 @pytest.mark.parametrize(
     ("fields", "error", "message"),
     [

@@ -178,7 +178,7 @@ def test_statistics_count_mutual_pairs_once():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"min_area": 0}, "min_area and min_front must be at least 1"),
+        ({"min_area": 0}, "`min_area` must be at least 1, got 0"),
         ({"max_hidden": 2}, r"`max_hidden` must lie in \[0, 1\], got 2"),
     ],
 )

@@ -467,7 +467,9 @@ def test_network_is_fetched_where_it_is_offloaded(modal):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"num_samples": -1}, ValueError, "`num_samples` must be at least 0, got -1"),
+        ({"num_samples": -1}, ValueError, r"`num_samples` must lie in \[0, 1000\], got -1"),
+        ({"num_samples": 10**9}, ValueError, r"`num_samples` must lie in \[0, 1000\], got 1000000000"),
+        ({"num_samples": []}, TypeError, r"`num_samples` must be an integer, got \[\]"),
         ({"num_samples": 1.5}, TypeError, "`num_samples` must be an integer, got 1.5"),
         ({"select": "best"}, ValueError, "`select` must be one of 'mean', 'visible', got 'best'"),
         ({"select": "visible"}, ValueError, "`num_samples` must be at least 1 where `select` is 'visible'"),

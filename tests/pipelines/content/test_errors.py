@@ -39,6 +39,7 @@ WRONG_CALLS = {
     "prompt kind": ({"prompts": 3}, TypeError, "`prompts` must be a list with one text for each object, got int"),
     "batch size": ({"batch_size": 0}, ValueError, "`batch_size` must be at least 1"),
     "output type": ({"output_type": "latent"}, ValueError, "`output_type` must be one of 'np', 'pt', 'pil'"),
+    "return dict": ({"return_dict": "x"}, TypeError, "`return_dict` must be True or False, got 'x'"),
     "generator": ({"generator": 3}, TypeError, "`generator` must be a torch.Generator, or a list"),
     "generators": ({"generator": [torch.Generator()]}, ValueError, "`generator` must have one entry for each of the 2"),
     "options": ({"inpainter_kwargs": {"strength": 1.0}}, ValueError, "`inpainter_kwargs` are for an `inpainter`"),
