@@ -29,12 +29,13 @@ from trainer.arguments import (
     pipeline_settings,
     source_name,
 )
-from trainer.loop import Task, Validation, train
+from trainer.frozen_encoder import FrozenEncoderArguments, FrozenEncoderTask, check_frozen_encoder, freeze_encoder
+from trainer.loop import Validation, train
 from trainer.photo_sources import check_images, read_photo_sources, split_sources
 from trainer.pictures import mask_grid
 from trainer.running import run
 
-from amodal_diffusion import ClickSegmenter, ClickSegmenterPipeline, EfficientNetLite0
+from amodal_diffusion import ClickSegmenter, ClickSegmenterPipeline
 from amodal_diffusion.data.samplers import ClickBatch, ClickSampler, Prefetcher, list_objects
 from amodal_diffusion.losses import click_loss
 from amodal_diffusion.pipelines.contexts import evaluation_mode
@@ -53,17 +54,13 @@ class DataArguments(PhotoArguments):
 
 
 @dataclass(kw_only=True)
-class NetworkArguments:
+class NetworkArguments(FrozenEncoderArguments):
     _argument_group_name: ClassVar[str] = "network"
 
     pretrained_pipeline: str | None = flag(None, "ClickSegmenterPipeline that is trained on.")
     decoder_channels: tuple[int, ...] = flag(default_of(ClickSegmenter, "decoder_channels"))
     embedding_channels: int = flag(default_of(ClickSegmenter, "embedding_channels"))
     sample_size: int = flag(default_of(ClickSegmenter, "sample_size"), "Side of the crops, a multiple of 32.")
-    trained_encoder_blocks: int = flag(
-        0, "Of the image encoder's 16 blocks, train the deepest; 5 are those of stride 32."
-    )
-    encoder_lr_scale: float = flag(0.1, "Their learning rate, as a share of `--learning_rate`.")
 
 
 @dataclass(kw_only=True)
@@ -90,17 +87,13 @@ def parse_arguments(argv: list[str] | None = None) -> ClickSegmenterArguments:
     if args.streaming:
         raise ValueError("`--streaming` does not go with clicks: objects are drawn at random.")
     check_multiples_of_32(args, "sample_size")
-    blocks = EfficientNetLite0.num_blocks
-    if not 0 <= args.trained_encoder_blocks <= blocks:
-        raise ValueError(f"`--trained_encoder_blocks` must lie in [0, {blocks}], got {args.trained_encoder_blocks}.")
-    if args.encoder_lr_scale <= 0:
-        raise ValueError(f"`--encoder_lr_scale` must be positive, got {args.encoder_lr_scale}.")
+    check_frozen_encoder(args)
     if not 0 <= args.more_clicks <= 1:
         raise ValueError(f"`--more_clicks` must lie in [0, 1], got {args.more_clicks}.")
     return args
 
 
-class ClickSegmenterTask(Task):
+class ClickSegmenterTask(FrozenEncoderTask):
     """A decoder on the features of an encoder that is frozen but for its deepest blocks."""
 
     def __init__(self, args: ClickSegmenterArguments) -> None:
@@ -111,12 +104,7 @@ class ClickSegmenterTask(Task):
             self.model = ClickSegmenter(args.decoder_channels, args.embedding_channels, args.sample_size)
             self.model.load_image_encoder()
         self.settings = pipeline_settings(args, ClickSegmenterPipeline)
-        self.model.image_encoder.requires_grad_(False)
-        for block in self.model.image_encoder.deepest_blocks(args.trained_encoder_blocks):
-            block.requires_grad_(True)
-
-    def learning_rate_scale(self, name: str) -> float:
-        return self.args.encoder_lr_scale if name.startswith("image_encoder.") else 1.0
+        freeze_encoder(self.model.image_encoder, args)
 
     @errors_by_flag({"`rows`": "`--dataset`"})
     def setup(self, accelerator: Accelerator) -> None:

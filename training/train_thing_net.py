@@ -28,7 +28,8 @@ from trainer.arguments import (
     pipeline_settings,
     source_name,
 )
-from trainer.loop import Task, Validation, train
+from trainer.frozen_encoder import FrozenEncoderArguments, FrozenEncoderTask, check_frozen_encoder, freeze_encoder
+from trainer.loop import Validation, train
 from trainer.photo_sources import check_images, read_photo_sources, split_sources
 from trainer.pictures import mask_grid
 from trainer.running import run
@@ -51,7 +52,7 @@ class DataArguments(PhotoArguments):
 
 
 @dataclass(kw_only=True)
-class NetworkArguments:
+class NetworkArguments(FrozenEncoderArguments):
     _argument_group_name: ClassVar[str] = "network"
 
     pretrained_pipeline: str | None = flag(None, "ContentPipeline that gets the network; its own one is trained on.")
@@ -86,14 +87,15 @@ def parse_arguments(argv: list[str] | None = None) -> ThingNetArguments:
     if args.streaming:
         raise ValueError("`--streaming` does not go with things: photos are drawn at random.")
     check_multiples_of_32(args, "sample_size", "crop_size")
+    check_frozen_encoder(args)
     for path in args.incomplete_dataset:
         if path not in args.dataset:
             raise ValueError(f"`--incomplete_dataset` must name data sets of `--dataset`, got {path!r}.")
     return args
 
 
-class ThingNetTask(Task):
-    """A feature pyramid on an encoder that stays as ImageNet left it."""
+class ThingNetTask(FrozenEncoderTask):
+    """A feature pyramid on an encoder that is frozen but for its deepest blocks."""
 
     def __init__(self, args: ThingNetArguments) -> None:
         self.args = args
@@ -106,7 +108,7 @@ class ThingNetTask(Task):
         self.model: ThingNet = trained or ThingNet(args.decoder_channels, args.sample_size)
         if trained is None:
             self.model.load_image_encoder()
-        self.model.image_encoder.requires_grad_(False)
+        freeze_encoder(self.model.image_encoder, args)
 
     def setup(self, accelerator: Accelerator) -> None:
         args = self.args

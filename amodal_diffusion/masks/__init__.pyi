@@ -2,6 +2,7 @@ from .blocks import block_sums as block_sums
 from .hull import convex_hull as convex_hull
 from .morphology import dilate as dilate
 from .morphology import erode as erode
+from .morphology import label_parts as label_parts
 from .packed import BoolArray as BoolArray
 from .packed import IntArray as IntArray
 from .packed import PackedMasks as PackedMasks

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import torch
 
-from amodal_diffusion.masks import dilate, erode
+from amodal_diffusion.masks import dilate, erode, label_parts
 from mask_helpers import random_masks
 
 
@@ -54,3 +54,27 @@ class TestMorphology:
     def test_line_is_refused(self):
         with pytest.raises(ValueError, match=r"`masks` must have shape \(..., height, width\), got \(3,\)"):
             dilate(np.zeros(3, dtype=bool))
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.5, 0.9])
+def test_what_hangs_together_has_one_number(share):
+    mask = np.random.default_rng(3).random((40, 60)) < share
+    if share == 0.9:  # a spiral, the longest way round
+        mask = np.zeros((41, 41), bool)
+        for ring in range(0, 20, 2):
+            mask[ring, max(0, ring - 2) : 41 - ring] = mask[40 - ring, ring : 41 - ring] = True
+            mask[ring : 41 - ring, 40 - ring] = mask[ring + 2 : 41 - ring, ring] = True
+    labels = label_parts(mask)
+    assert np.array_equal(labels > 0, mask)
+    padded = np.pad(labels, 1)
+    for dy, dx in ((0, 1), (1, -1), (1, 0), (1, 1)):  # neighbours have the same
+        beside = padded[1 + dy : dy + 1 + mask.shape[0], 1 + dx : dx + 1 + mask.shape[1]]
+        assert (labels == beside)[(labels > 0) & (beside > 0)].all()
+    left = mask.copy()  # and what does not hang together another one
+    while left.any():
+        part = np.zeros_like(left)
+        part[np.unravel_index(left.argmax(), left.shape)] = True
+        while (grown := dilate(part, kernel="square", size=3) & mask).sum() > part.sum():
+            part = grown
+        left &= ~part
+        assert len(np.unique(labels[part])) == 1 and not np.isin(labels[mask & ~part], labels[part]).any()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ...display import short_repr
-from ...masks import BoolArray, block_sums, dilate, erode, mask_boxes, mask_pixels
+from ...masks import BoolArray, block_sums, dilate, erode, label_parts, mask_boxes, mask_pixels
 from ..strays import strayed, strayed_step
 from .exemplar import MOST_PIXELS, Source, fill_hole
 from .fillers import choose_filler
@@ -27,7 +27,6 @@ _PLENTY = 2.0  # pixels of an object for each of its hidden part, above which no
 _MOST_SIBLINGS = 2
 _RIM = 2  # pixels beside a hole that are not copied into the background
 _PARTS_SIDE = 160  # longer side in blocks of the hole, when its parts are told apart
-_BESIDE = 1  # blocks between parts that belong together
 _FEWEST_OF = 0.25  # of the most nodes and pixels, for a part, however small
 _LEAST_PART = 0.2  # of the hole's pixels, of a part that is filled on its own: the time must not follow their number
 _SMALL_PLACE = 0.1  # likewise, of the place of an object
@@ -155,7 +154,7 @@ def parts_apart(hole: BoolArray, least: float = _LEAST_PART) -> Iterator[BoolArr
     """
     step = max(1, ceil(max(hole.shape) / _PARTS_SIDE))
     counts = block_sums(hole, step)
-    labels = label_blocks(counts > 0)
+    labels = label_parts(counts > 0)
     sizes = np.bincount(labels.ravel(), counts.ravel())
     rest = labels > 0
     _, first = np.unique(labels, return_index=True)
@@ -166,32 +165,6 @@ def parts_apart(hole: BoolArray, least: float = _LEAST_PART) -> Iterator[BoolArr
             yield _enlarged(found, step, hole)
     if rest.any():
         yield _enlarged(rest, step, hole)
-
-
-def label_blocks(mask: BoolArray) -> npt.NDArray[np.int64]:
-    """A number for each part of a mask that hangs together, also over corners.
-
-    All parts grow at once, and a pixel also takes the number of the pixel that its own one is named after: few turns
-    are enough, however many and however winding the parts are.
-
-    Args:
-        mask: (H, W) bool.
-
-    Returns:
-        (H, W) int64, 0 outside of the mask.
-
-    Example:
-        >>> label_blocks(np.array([[1, 0, 0, 1], [0, 1, 0, 1]], bool))
-        array([[6, 0, 0, 8],
-               [0, 6, 0, 8]])
-    """
-    labels = np.where(mask, np.arange(1, mask.size + 1).reshape(mask.shape), 0)
-    while True:
-        grown = np.where(mask, dilate(labels, kernel="square", size=2 * _BESIDE + 1), 0)
-        grown = np.where(mask, grown.ravel()[grown - 1], 0)
-        if np.array_equal(grown, labels):
-            return labels
-        labels = grown
 
 
 def _enlarged(blocks: BoolArray, step: int, hole: BoolArray) -> BoolArray:
@@ -458,7 +431,7 @@ def _turns(places: Sequence[BoolArray], hole: BoolArray) -> list[BoolArray]:
             turn = (np.zeros_like(hole), np.zeros_like(blocks))
             turns.append(turn)
         np.logical_or(turn[0], place, out=turn[0])
-        np.logical_or(turn[1], dilate(blocks, kernel="square", size=2 * _BESIDE + 1), out=turn[1])
+        np.logical_or(turn[1], dilate(blocks, kernel="square", size=3), out=turn[1])
     return [turn for turn, _ in turns]
 
 

@@ -543,11 +543,12 @@ class ScenePipeline(NestedPipeline):
     ) -> tuple[npt.NDArray[np.uint8], int, list[npt.NDArray[np.uint8] | None]]:
         """What `paint_background` gives, and the shadows (N,) of the objects; `overwrite` lets `removed` be changed."""
         shadows: list[npt.NDArray[np.uint8] | None] = [None] * len(boxes)
+        things = find_things()
         if self.config.shadows:
-            shadows = find_shadows(inputs.canvas, removed, boxes, inputs.unknown)
+            shadows = find_shadows(inputs.canvas, removed, boxes, inputs.unknown, things)
         background, rim = paint_background(
             self.content_pipeline, inputs.canvas, removed, shadows, boxes,
-            hard=self.config.edge_width == 0, overwrite=overwrite, unknown=inputs.unknown, things=find_things(),
+            hard=self.config.edge_width == 0, overwrite=overwrite, unknown=inputs.unknown, things=things,
             **options,
         )  # fmt: skip
         background.flags.writeable = False  # so that the scene keeps it instead of a copy

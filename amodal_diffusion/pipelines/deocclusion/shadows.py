@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
-from ...masks import BoolArray, dilate
+from ...masks import BoolArray, dilate, erode, label_parts
 from ...models.pull_push import pull_push
 from ..planes import box_mean, shrink
 
@@ -17,37 +17,51 @@ FloatArray = npt.NDArray[np.float32]
 
 _SIDE = 96  # pixels of the longer side of an object when its shadow is looked for
 _REACH = 0.4  # how far a shadow may reach beyond the object's box, of its longer side
-_LOWER = 0.75  # share of the object's height, from its top, above which nothing lies on the ground that it stands on
-_PLAIN = 0.09  # greatest spread of the ground's brightness, in natural logarithms
-_DARK = 0.07  # least share of the light that a shadow takes
+_UPPER = 0.4  # share of the object's height, from its top, above which nothing lies on the ground that it stands on
+_FOOT = 0.75  # likewise, above which nothing touches its foot
+_NEAR = 32  # pixels around an object whose ground says how it looks in the light
+_CLOSE = 12  # pixels around an object where nobody knows whether the object is what was found to be a thing
+_FEWEST = 80  # pixels of ground that are needed for that
+_STARTS = (0.35, 0.5, 0.65, 0.8)  # quantiles of the ground's brightness near which its lit part is sought
+_START_SPREAD = 0.18  # around them, in natural logarithms
+_ALIKE = 0.14  # greatest distance from the lit ground of what is lit, in any channel, likewise
+_LIT = 0.4  # least share of the ground that is lit
+_DARK = 0.1  # least share of the light that a shadow takes
 _DEEP = 0.75  # most of it that is told
-_BLACK = 0.97  # from which on it is no shadow
+_BLACK = 0.95  # from which on it is no shadow
 _COVERED = 0.12  # share of the light taken from which on the ground is painted anew: divided, it shows the shadow's hue
-_GREY = 0.12  # by how much a shadow may take more of one colour than of another
-_LEAST = 0.06  # least of it, of the object below that height
-_FRAMED = 0.2  # most of its side that may lie at the border of what is looked at
-_CUT = 0.02  # most of a shadow's side that may lie where the search begins: what goes on above is no ground
-_FOOT = 0.92  # share of the object's height from which on its lowest part alone may be that foot
-_TOUCHED = 0.3  # least share of the ground beside the object's foot that is dark
-_CLEAR = 0.05  # most that the ground may be dark where a shadow has ended
+_GREY = (0.1, 0.25)  # by how much a shadow may take more of one colour than of another, and of its darkness, more
+_BESIDE = 3  # pixels from the object within which its foot is touched
+_TOUCHED = 3  # least number of pixels of a shadow that do
+_LEAST, _LARGE, _MOST = 0.015, 0.4, 1.2  # of a shadow, in areas of the object below `_UPPER`
+_EVEN = (0.3, 0.17)  # greatest spread of a shadow's darkness, in natural logarithms, and of a large one's
+_IN_LIGHT = 0.5  # least share of lit ground around a shadow
+_FRAMED = 0.24  # most of its side that may lie where the search ends
 
 
 def find_shadows(
-    photo: npt.NDArray[np.uint8], seen: BoolArray, boxes: npt.NDArray[np.int64], outside: BoolArray | None = None
+    photo: npt.NDArray[np.uint8],
+    seen: BoolArray,
+    boxes: npt.NDArray[np.int64],
+    outside: BoolArray | None = None,
+    things: BoolArray | None = None,
 ) -> list[npt.NDArray[np.uint8] | None]:
     """The shadow of each object, as `Layer` has it.
 
-    The ground around the object's lowest quarter, where no other object is, is compared with its colour further away,
-    for which a plane is fitted to the logarithm of each channel. What is darker by about the same share in all
-    channels, touches the foot of the object, is darkest there and ends on all sides before what is looked at does is
-    its shadow: a dark wall behind the object goes on above. On ground that is not plain, on that of another object, and
-    where any of this fails, no shadow is found.
+    A plane through the logarithm of each channel says how the ground beside and below the object looks in the light;
+    it is fitted to the largest part of the ground that lies on one. Parts of the ground that are darker by about the
+    same share in all channels and all over, touch the foot of the object, lie in lit ground and end before what is
+    looked at does are its shadow: a dark wall behind the object goes on above, a bag beside it is not even. On ground
+    that is not plain, on that of another object, where the object is cut by the photo's lower border, so that its foot
+    is not seen, and where any of this fails, no shadow is found.
 
     Args:
         photo: (H, W, 3) uint8.
         seen: (N, H, W) bool, no pixel in two masks.
         boxes: (N, 4) int64 (x, y, w, h), the tiles of the layers.
         outside: (H, W) bool, where the canvas shows nothing; None: nowhere.
+        things: (H, W) bool, as `ContentPipeline.find_things` has it; but close to the object they are no ground. None:
+            nobody knows.
 
     Returns:
         N arrays (h + 2 m, w + 2 m) uint8, or None.
@@ -63,106 +77,137 @@ def find_shadows(
     if outside is not None:
         occupied |= outside
     return [
-        _find_shadow(photo, mask, occupied, [int(value) for value in box]) if mask.any() else None
+        _find_shadow(photo, mask, occupied, things, [int(value) for value in box]) if mask.any() else None
         for mask, box in zip(seen, boxes, strict=True)
     ]
 
 
 def _find_shadow(
-    photo: npt.NDArray[np.uint8], mask: BoolArray, occupied: BoolArray, box: Sequence[int]
+    photo: npt.NDArray[np.uint8],
+    mask: BoolArray,
+    occupied: BoolArray,
+    things: BoolArray | None,
+    box: Sequence[int],
 ) -> npt.NDArray[np.uint8] | None:
+    # 1. The ground beside and below the object, at a smaller size
     x, y, w, h = box
     height, width = mask.shape
     margin = round(_REACH * max(w, h))
+    if min(w, h) < 12 or margin < 4 or mask[-1].any():
+        return None
     step = max(1, round(max(w, h) / _SIDE))
-    lower = int(y + _LOWER * h)
-    rows, columns = (
-        slice(max(lower - 2 * step, 0), min(y + h + margin, height)),
-        slice(max(x - margin, 0), min(x + w + margin, width)),
-    )
-    if min(w, h) < 12 or margin < 4:
-        return None
+    rows = slice(max(int(y + _UPPER * h), 0), min(y + h + margin, height))
+    columns = slice(max(x - margin, 0), min(x + w + margin, width))
     own = shrink(mask[rows, columns], step)[0, 0].numpy() > 0.25
-    ground = shrink(~occupied[rows, columns], step)[0, 0].numpy() > 0.999
-    image = shrink(photo[rows, columns], step)[0].numpy()
-    logs = np.log(image + 4)  # [3, h, w]
-    # Only beside and below the foot.
-    first = (lower - rows.start) // step
-    ground[:first] = False
-    near = max(2, margin // step)
-    beside = dilate(own, kernel="square", size=2 * max(1, near // 8) + 1) & ground
-    middle = dilate(own, kernel="square", size=2 * (near * 5 // 8) + 1)
-    far = ground & ~middle
-    if beside.sum() < 8 or far.sum() < 60:
-        return None
-    plane = _fit_plane(logs, far)
-    if plane is None:
-        return None
+    ground = shrink(~occupied[rows, columns], step)[0, 0].numpy() > 0.99
+    ground &= ~dilate(own, kernel="square", size=3)  # mixed colours
+    if things is not None:
+        shown = shrink(things[rows, columns], step)[0, 0].numpy() > 0.5
+        ground &= ~shown | dilate(own, kernel="square", size=2 * _CLOSE + 1)
     weights = torch.from_numpy(ground.astype(np.float32))[None, None]
-    smooth = box_mean(torch.from_numpy(image)[None] * weights, 1) / box_mean(weights, 1).clamp(min=1e-6)
-    taken = 1 - np.exp(np.log(smooth[0].numpy() + 4) - plane)  # [3, h, w], share of the light of each channel
-    dark = taken.mean(axis=0)
-    grey = np.ptp(taken, axis=0) < _GREY + 0.25 * dark.clip(0)
-    candidate = ground & (dark > _DARK) & (dark < _BLACK) & grey
-    # What hangs together with the dark ground beside the foot.
-    reached = candidate & beside
-    while True:
-        grown = dilate(reached, kernel="square", size=3) & candidate
-        if grown.sum() == reached.sum():
-            break
-        reached = grown
-    foot = beside & candidate
-    lowest = int((y + _FOOT * h - rows.start) / step)
-    edge = ground & ~dilate(own, kernel="square", size=2 * (near * 7 // 8) + 1)
-    upper, frame = np.zeros_like(ground), np.zeros_like(ground)
-    frame[[0, -1]] = frame[:, [0, -1]] = True
-    upper[first : first + 2] = True
-    inner = reached & dilate(own, kernel="square", size=2 * max(1, near // 4) + 1)
-    outer = reached & ~inner
-    sure = (
-        any(foot[top:].sum() >= _TOUCHED * beside[top:].sum() > 0 for top in (0, lowest))
-        and reached.sum() >= _LEAST * own.sum()
-        and edge.any()
-        and (reached & edge).sum() <= 0.02 * edge.sum()
-        and abs(float(dark[edge].mean())) < _CLEAR
-        and (not outer.any() or dark[inner].mean() > dark[outer].mean())
-        and (reached & upper).sum() <= _CUT * upper.sum() + 1
-        and (reached & frame).sum() <= _FRAMED * reached.sum() ** 0.5
-    )
-    if not sure:
+    smooth = box_mean(shrink(photo[rows, columns], step) * weights, 1) / box_mean(weights, 1).clamp(min=1e-6)
+    logs = np.log(smooth[0].numpy() + 6)  # [3, h, w]
+
+    # 2. How much of the light is missing, and which parts of the ground are shadow
+    lit = _fit_plane(logs, ground, dilate(own, kernel="square", size=2 * _NEAR + 1))
+    if lit is None:
         return None
-    soft = np.where(ground & dilate(reached, kernel="square", size=3), dark.clip(0, _DEEP), 0).astype(np.float32)
-    known = torch.from_numpy((ground | ~dilate(own, kernel="square", size=3)).astype(np.float32))[None, None]
-    planes = pull_push(torch.from_numpy(soft)[None, None], known)  # beneath the object it goes on
-    planes = planes * torch.from_numpy((reached | own | dilate(reached, kernel="square", size=5)).astype(np.float32))
+    away = logs - lit  # [3, h, w]
+    taken = 1 - np.exp(away)  # [3, h, w], share of the light of each channel
+    dark: FloatArray = taken.mean(axis=0)
+    candidate = ground & (dark > _DARK) & (dark < _BLACK) & (np.ptp(taken, axis=0) < _GREY[0] + _GREY[1] * dark)
+    foot = int((y + _FOOT * h - rows.start) / step)
+    inside = (rows.start == 0, rows.stop == height, columns.start == 0, columns.stop == width)
+    shadow = _parts_in_light(
+        candidate, away.mean(axis=0), own, ground & (np.abs(away).max(axis=0) < _ALIKE), foot, inside
+    )
+    if not shadow.any():
+        return None
+
+    # 3. Soft, going on beneath the object, at full size
+    soft = np.where(ground & dilate(shadow, kernel="square", size=3), dark.clip(0, _DEEP), 0).astype(np.float32)
+    known = torch.from_numpy((ground | ~dilate(own, kernel="square", size=5)).astype(np.float32))[None, None]
+    planes = pull_push(torch.from_numpy(soft)[None, None], known)
+    planes = planes * torch.from_numpy((own | dilate(shadow, kernel="square", size=7)).astype(np.float32))
     planes = box_mean(F.pad(planes, (1, 1, 1, 1), mode="replicate"), 1)[..., 1:-1, 1:-1]
-    planes = planes * torch.from_numpy(dilate(reached, kernel="square", size=2 * (near // 4) + 1).astype(np.float32))
+    planes = planes * torch.from_numpy(dilate(shadow, kernel="square", size=9).astype(np.float32))
     sides = tuple(step * side for side in planes.shape[2:])
     full = F.interpolate((255 * planes).round().to(torch.uint8), size=sides, mode="bilinear")[0, 0].numpy()
     full = full[: rows.stop - rows.start, : columns.stop - columns.start]
-    shadow = np.zeros((h + 2 * margin, w + 2 * margin), np.uint8)
+    found = np.zeros((h + 2 * margin, w + 2 * margin), np.uint8)
     top, left = rows.start - (y - margin), columns.start - (x - margin)
-    shadow[top : top + full.shape[0], left : left + full.shape[1]] = full
-    return shadow
+    found[top : top + full.shape[0], left : left + full.shape[1]] = full
+    return found
 
 
-def _fit_plane(logs: FloatArray, where: BoolArray) -> FloatArray | None:
-    """A plane through the logarithms (3, h, w) of the marked pixels, everywhere; None where they are not plain."""
-    rows, columns = np.mgrid[: where.shape[0], : where.shape[1]].astype(np.float32)
-    basis = np.stack([np.ones_like(rows), rows / where.shape[0], columns / where.shape[1]])  # [3, h, w]
-    points, values = basis[:, where].astype(np.float64), logs[:, where].astype(np.float64)  # [3, n]
-    kept = np.ones(points.shape[1], bool)
-    for _ in range(3):  # without what lies far off the plane, which may be anything
-        if kept.sum() < 0.6 * len(kept):
-            return None
-        some = points[:, kept]
-        weights = np.linalg.lstsq(some @ some.T, some @ values[:, kept].T, rcond=None)[0]  # [3, 3]
-        away = np.abs(values - weights.T @ points).max(axis=0)
-        usual = float(np.median(away))
-        kept = away < 3 * max(usual, 0.01)
-    if float(away[kept].std()) > _PLAIN or usual > _PLAIN:
+def _fit_plane(logs: FloatArray, ground: BoolArray, near: BoolArray) -> FloatArray | None:
+    """A plane (3, h, w) through the logarithms (3, h, w) of the ground in the light; None where too little lies on one.
+
+    Of planes that were begun with ground of several brightnesses it is the one on which most of the ground lies; that
+    `near` the object alone is asked where there is enough of it.
+    """
+    asked = ground & near if np.count_nonzero(ground & near) >= _FEWEST else ground
+    if np.count_nonzero(asked) < _FEWEST:
         return None
-    return np.tensordot(weights.T.astype(np.float32), basis, 1)
+    rows, columns = np.mgrid[: ground.shape[0], : ground.shape[1]].astype(np.float32) / max(ground.shape)
+    basis = np.stack([np.ones_like(rows), rows, columns])  # [3, h, w]
+    points, values = basis[:, asked].astype(np.float64), logs[:, asked].astype(np.float64)  # [3, n]
+    brightness = values.mean(axis=0)
+    most, found = _LIT * len(brightness), None
+    for start in np.quantile(brightness, _STARTS):
+        kept = np.abs(brightness - start) < _START_SPREAD
+        for _ in range(5):
+            some = points[:, kept]
+            plane = np.linalg.lstsq(some @ some.T, some @ values[:, kept].T, rcond=None)[0]  # [3, 3]
+            kept = np.abs(values - plane.T @ points).max(axis=0) < _ALIKE
+        if np.count_nonzero(kept) > most:
+            most, found = float(np.count_nonzero(kept)), plane
+    return None if found is None else np.tensordot(found.T.astype(np.float32), basis, 1)
+
+
+def _parts_in_light(
+    candidate: BoolArray,
+    brightness: FloatArray,
+    own: BoolArray,
+    lit: BoolArray,
+    foot: int,
+    at_border: tuple[bool, bool, bool, bool],
+) -> BoolArray:
+    """Which parts of the dark ground are the object's shadow, (h, w) bool.
+
+    Args:
+        candidate: (h, w) bool, dark ground.
+        brightness: (h, w) float32, its logarithm, beside that of the lit ground.
+        own: (h, w) bool, the object.
+        lit: (h, w) bool, ground in the light.
+        foot: the row from which on the object's foot is touched.
+        at_border: whether the photo ends above, below, to the left and to the right of what is looked at; a shadow may
+            go on beyond it.
+    """
+    parts = label_parts(candidate)
+    count = int(parts.max()) + 1
+    beside = dilate(own, kernel="square", size=2 * _BESIDE + 1)
+    beside[: max(0, foot)] = False
+    ends = np.zeros_like(own)
+    above, below, left, right = (not border for border in at_border)
+    ends[0], ends[-1] = above, below
+    ends[:, 0] |= left
+    ends[:, -1] |= right
+    area, touching, ended = (np.bincount(parts[where], minlength=count) for where in (candidate, beside, ends))
+    size = np.count_nonzero(own)
+    likely = (touching >= _TOUCHED) & (area >= _LEAST * size) & (area <= _MOST * size) & (ended <= _FRAMED * area**0.5)
+    likely[0] = False
+    ground_around = ~dilate(own, kernel="square", size=5)
+    shadow = np.zeros_like(own)
+    for number in np.flatnonzero(likely):
+        part = parts == number
+        around = dilate(part, kernel="square", size=5) & ~part & ground_around
+        core = erode(part, kernel="square", size=3)
+        spread = brightness[core if core.any() else part].std()
+        even = spread < _EVEN[int(area[number] > _LARGE * size)]
+        if even and np.count_nonzero(around & lit) > _IN_LIGHT * np.count_nonzero(around):
+            shadow |= part
+    return shadow
 
 
 def with_shadows(

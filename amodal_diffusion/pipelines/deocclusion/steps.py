@@ -39,7 +39,6 @@ _MASKS = InputParam("masks", np.ndarray, required=True, description="(N, H, W) b
 _AMODAL = InputParam("amodal_masks", np.ndarray, required=True, description="(N, H, W) bool, whole objects.")
 _ORDER = InputParam("order", np.ndarray, required=True, description="(N, N) int8, 1 where i occludes j.")
 _OUTLINES = InputParam("outlines", SoftOutlines, required=True, description="Of `OutlineStep`.")
-_SHADOWS = InputParam("object_shadows", list, required=True, description="N shadows, None where there is none.")
 _EDGE_WIDTH = InputParam("edge_width", float, 0.0, description="See `ScenePipeline`; 0 keeps outlines hard.")
 _NAMES = InputParam("names", list, required=True, description="N names.")
 
@@ -175,54 +174,52 @@ class OrderStep(_Step):
 
 
 class OutlineStep(_Step):
-    """Softens the outlines and finds the shadows; by default outlines stay hard and shadows on the ground.
+    """Softens the outlines; by default they stay hard.
 
     Example:
         >>> OutlineStep().input_names
-        ['photo', 'masks', 'amodal_masks', 'order', 'edge_width', 'shadows']
+        ['photo', 'masks', 'amodal_masks', 'order', 'edge_width']
     """
 
-    description = "Softens the outlines and finds the shadows; by default outlines stay hard and shadows on the ground."
+    description = "Softens the outlines; by default they stay hard."
     inputs = [
         _PHOTO,
         _MASKS,
         _AMODAL,
         _ORDER,
         _EDGE_WIDTH,
-        InputParam("shadows", bool, False, description="See `ScenePipeline`."),
     ]
     intermediate_outputs = [
         OutputParam("outlines", SoftOutlines, "Photo, visible and whole masks, and the alpha of rims."),
-        OutputParam("object_shadows", list, "N shadows, None where there is none."),
     ]
 
     def run(self, components: Any, fields: Any) -> None:
         """See the class."""
         del components
-        found = soft_outlines(fields.photo, fields.masks, fields.amodal_masks, fields.order, fields.edge_width)
-        fields.outlines, fields.object_shadows = found, [None] * len(fields.masks)
-        if fields.shadows:
-            outside = np.zeros(fields.photo.shape[:2], bool)
-            fields.object_shadows = find_shadows(fields.photo, found.seen, mask_boxes(found.amodal), outside)
+        fields.outlines = soft_outlines(
+            fields.photo, fields.masks, fields.amodal_masks, fields.order, fields.edge_width
+        )
 
 
 class PaintStep(_Step):
-    """Paints the hidden parts of the objects and the background without them.
+    """Paints the hidden parts of the objects and the background without them; shadows stay on the ground by default.
 
     Example:
         >>> PaintStep().component_names, PaintStep().intermediate_output_names
-        (['content_pipeline'], ['contents', 'background', 'rim'])
+        (['content_pipeline'], ['contents', 'background', 'rim', 'object_shadows'])
     """
 
-    description = "Paints the hidden parts of the objects and the background without them."
+    description = (
+        "Paints the hidden parts of the objects and the background without them; shadows stay on the ground by default."
+    )
     expected_components = [_CONTENT_PIPELINE]
     inputs = [
         _PHOTO,
         _OUTLINES,
-        _SHADOWS,
         _ORDER,
         _NAMES,
         _EDGE_WIDTH,
+        InputParam("shadows", bool, False, description="See `ScenePipeline`."),
         InputParam("category_ids", description="(N,), for content pipelines that need them."),
         InputParam("filler", description="What fills hidden parts, see `ContentPipeline`."),
         InputParam("background_filler", str, description="What fills the background, likewise."),
@@ -234,6 +231,7 @@ class PaintStep(_Step):
         OutputParam("contents", list, "N tiles (h, w, 4) uint8, one for each object's box."),
         OutputParam("background", np.ndarray, "(H, W, 3) uint8, the photo without the objects."),
         OutputParam("rim", int, "Pixels around an object in which the background differs from the photo as well."),
+        OutputParam("object_shadows", list, "N shadows, None where there is none."),
     ]
 
     def run(self, components: Any, fields: Any) -> None:
@@ -246,9 +244,12 @@ class PaintStep(_Step):
             clean_seams=fields.edge_width > 0,
         )  # fmt: skip
         fields.contents = found.objects
+        boxes, fields.object_shadows = mask_boxes(outlines.amodal), [None] * len(outlines.seen)
         things = paint.find_things(fields.photo, fields.background_filler) if outlines.seen.any() else None
+        if fields.shadows:
+            fields.object_shadows = find_shadows(fields.photo, outlines.seen, boxes, things=things)
         fields.background, fields.rim = paint_background(
-            paint, fields.photo, outlines.seen, fields.object_shadows, mask_boxes(outlines.amodal),
+            paint, fields.photo, outlines.seen, fields.object_shadows, boxes,
             hard=fields.edge_width == 0, prompt=fields.background_prompt, generator=for_background,
             filler=fields.background_filler, things=things,
         )  # fmt: skip
@@ -266,7 +267,7 @@ class ComposeStep(_Step):
     inputs = [
         _PHOTO,
         _OUTLINES,
-        _SHADOWS,
+        InputParam("object_shadows", list, description="N shadows, None where there is none; None: nowhere."),
         _ORDER,
         _NAMES,
         _EDGE_WIDTH,
@@ -282,10 +283,11 @@ class ComposeStep(_Step):
         del components
         outlines, hard = fields.outlines, fields.edge_width == 0
         boxes = mask_boxes(outlines.amodal)
+        shadows = [None] * len(boxes) if fields.object_shadows is None else fields.object_shadows
         layers = [
             make_layer(
                 index, name, fields.contents[index], boxes[index], outlines.seen, outlines.amodal, fields.uncertainty,
-                None if hard else outlines, fields.object_shadows[index],
+                None if hard else outlines, shadows[index],
             )
             for index, name in enumerate(fields.names)
         ]  # fmt: skip

@@ -11,7 +11,7 @@ from amodal_diffusion.pipelines.content import exemplar, shifts, sources
 from amodal_diffusion.pipelines.content.exemplar import fill_hole
 from amodal_diffusion.pipelines.content.fillers import choose_filler
 from amodal_diffusion.pipelines.content.shifts import Level, Sheet, match
-from amodal_diffusion.pipelines.content.sources import background_holes, label_blocks, parts_apart, search_window
+from amodal_diffusion.pipelines.content.sources import background_holes, parts_apart, search_window
 from content_helpers import check_tiles, painter, tile_of, tiny_content, tiny_content_model
 from pipeline_helpers import crossing_bars
 
@@ -409,30 +409,6 @@ def test_what_lies_at_the_same_height_goes_on_in_all_of_a_wide_hole(seed):
     covered = np.where(hidden[..., None], np.uint8(250), picture)
     found = ContentPipeline(filler="exemplar").background(covered, hidden)
     assert np.abs(found[hidden].astype(int) - picture[hidden]).mean() < 10
-
-
-@pytest.mark.parametrize("share", [0.02, 0.3, 0.5, 0.9])
-def test_what_hangs_together_has_one_number(share):
-    mask = np.random.default_rng(3).random((40, 60)) < share
-    if share == 0.9:  # a spiral, the longest way round
-        mask = np.zeros((41, 41), bool)
-        for ring in range(0, 20, 2):
-            mask[ring, max(0, ring - 2) : 41 - ring] = mask[40 - ring, ring : 41 - ring] = True
-            mask[ring : 41 - ring, 40 - ring] = mask[ring + 2 : 41 - ring, ring] = True
-    labels = label_blocks(mask)
-    assert np.array_equal(labels > 0, mask)
-    padded = np.pad(labels, 1)
-    for dy, dx in ((0, 1), (1, -1), (1, 0), (1, 1)):  # neighbours have the same
-        beside = padded[1 + dy : dy + 1 + mask.shape[0], 1 + dx : dx + 1 + mask.shape[1]]
-        assert (labels == beside)[(labels > 0) & (beside > 0)].all()
-    left = mask.copy()  # and what does not hang together another one
-    while left.any():
-        part = np.zeros_like(left)
-        part[np.unravel_index(left.argmax(), left.shape)] = True
-        while (grown := dilate(part, kernel="square", size=3) & mask).sum() > part.sum():
-            part = grown
-        left &= ~part
-        assert len(np.unique(labels[part])) == 1 and not np.isin(labels[mask & ~part], labels[part]).any()
 
 
 def test_parts_of_a_hole_make_the_whole_of_it():

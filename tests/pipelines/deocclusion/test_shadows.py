@@ -89,3 +89,46 @@ def test_a_deep_shadow_is_painted_and_its_hue_does_not_stay():
     ground = places[0] & ~mask
     assert ground[122:128, 110:140].all() and not ground[:60].any() and not ground[:, :60].any()
     assert with_shadows(mask[None], [None], boxes).shape == mask[None].shape
+
+
+@pytest.mark.parametrize("noise", [15.0, 30.0])
+def test_a_shadow_on_grass_is_found(noise):
+    photo, unshadowed, mask = scene(dark=0.4, noise=noise)
+    boxes = mask_boxes(mask[None])
+    (shadow,) = find_shadows(photo, mask[None], boxes)
+    assert shadow is not None
+    lit = light(photo, [shadow], boxes)
+    where = np.s_[122:130, 110:146]
+    before, after = (abs(float(picture[where].mean()) - unshadowed[where].mean()) for picture in (photo, lit))
+    assert after < 0.3 * before
+
+
+def test_an_object_whose_foot_is_not_seen_has_no_shadow():
+    photo, _, mask = scene()
+    assert find_shadows(photo[:120], mask[None, :120], mask_boxes(mask[None])) == [None]
+
+
+def bag(seed=0):
+    """A box on plain ground and, beside its foot, a bag as dark as a shadow, but not evenly: the photo, mask, bag."""
+    photo, _, mask = scene(dark=0)
+    beside = np.zeros_like(mask)
+    beside[100:124, 151:170] = True
+    share = np.where(np.arange(240) // 4 % 2, 0.85, 0.3)[:, None]
+    return np.where(beside[..., None], np.rint(photo * share), photo).astype(np.uint8), mask, beside
+
+
+def test_what_is_not_evenly_dark_is_no_shadow():
+    photo, mask, _ = bag()
+    assert find_shadows(photo, mask[None], mask_boxes(mask[None])) == [None]
+
+
+def test_things_further_off_are_no_ground():
+    photo, _, mask = scene()
+    things = np.zeros_like(mask)
+    boxes = mask_boxes(mask[None])
+    (alone,) = find_shadows(photo, mask[None], boxes)
+    (same,) = find_shadows(photo, mask[None], boxes, things=mask)
+    assert np.array_equal(alone, same)
+    things[126:, :] = things[:, 160:] = True  # most of the ground
+    (other,) = find_shadows(photo, mask[None], boxes, things=things)
+    assert other is None
