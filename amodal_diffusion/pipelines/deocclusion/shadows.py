@@ -21,10 +21,13 @@ _UPPER = 0.4  # share of the object's height, from its top, above which nothing 
 _FOOT = 0.75  # likewise, above which nothing touches its foot
 _NEAR = 32  # pixels around an object whose ground says how it looks in the light
 _CLOSE = 12  # pixels around an object where nobody knows whether the object is what was found to be a thing
-_FEWEST = 80  # pixels of ground that are needed for that
+_EVERY = 2  # of whose rows and columns each such one is asked
+_FEWEST = 20  # pixels of ground that are needed for that
 _STARTS = (0.35, 0.5, 0.65, 0.8)  # quantiles of the ground's brightness near which its lit part is sought
 _START_SPREAD = 0.18  # around them, in natural logarithms
 _ALIKE = 0.14  # greatest distance from the lit ground of what is lit, in any channel, likewise
+_ROUNDS = 4  # of a fit, each without what lay far from the plane before
+_RIDGE = 1e-6 * np.eye(3)  # keeps planes through a line of pixels, or none, solvable
 _LIT = 0.4  # least share of the ground that is lit
 _DARK = 0.1  # least share of the light that a shadow takes
 _DEEP = 0.75  # most of it that is told
@@ -146,7 +149,10 @@ def _fit_plane(logs: FloatArray, ground: BoolArray, near: BoolArray) -> FloatArr
     Of planes that were begun with ground of several brightnesses it is the one on which most of the ground lies; that
     `near` the object alone is asked where there is enough of it.
     """
-    asked = ground & near if np.count_nonzero(ground & near) >= _FEWEST else ground
+    asked = np.zeros_like(ground)
+    asked[::_EVERY, ::_EVERY] = ground[::_EVERY, ::_EVERY]
+    if np.count_nonzero(asked & near) >= _FEWEST:
+        asked &= near
     if np.count_nonzero(asked) < _FEWEST:
         return None
     rows, columns = np.mgrid[: ground.shape[0], : ground.shape[1]].astype(np.float32) / max(ground.shape)
@@ -156,9 +162,9 @@ def _fit_plane(logs: FloatArray, ground: BoolArray, near: BoolArray) -> FloatArr
     most, found = _LIT * len(brightness), None
     for start in np.quantile(brightness, _STARTS):
         kept = np.abs(brightness - start) < _START_SPREAD
-        for _ in range(5):
+        for _ in range(_ROUNDS):
             some = points[:, kept]
-            plane = np.linalg.lstsq(some @ some.T, some @ values[:, kept].T, rcond=None)[0]  # [3, 3]
+            plane = np.linalg.solve(some @ some.T + _RIDGE, some @ values[:, kept].T)  # [3, 3]
             kept = np.abs(values - plane.T @ points).max(axis=0) < _ALIKE
         if np.count_nonzero(kept) > most:
             most, found = float(np.count_nonzero(kept)), plane
