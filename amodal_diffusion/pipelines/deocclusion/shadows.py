@@ -207,7 +207,8 @@ def _parts_in_light(
     shadow = np.zeros_like(own)
     for number in np.flatnonzero(likely):
         part = parts == number
-        around = dilate(part, kernel="square", size=5) & ~part & ground_around
+        # Its edge may be soft.
+        around = dilate(part, kernel="square", size=11) & ~dilate(part, kernel="square", size=5) & ground_around
         core = erode(part, kernel="square", size=3)
         spread = brightness[core if core.any() else part].std()
         even = spread < _EVEN[int(area[number] > _LARGE * size)]
