@@ -79,10 +79,20 @@ def find_shadows(
     occupied: BoolArray = np.logical_or.reduce(seen, axis=0)
     if outside is not None:
         occupied |= outside
-    return [
-        _find_shadow(photo, mask, occupied, things, [int(value) for value in box]) if mask.any() else None
-        for mask, box in zip(seen, boxes, strict=True)
-    ]
+    found: list[npt.NDArray[np.uint8] | None] = []
+    for mask, box in zip(seen, boxes.tolist(), strict=True):
+        shown = mask.any() and not _cut_below(mask, outside, box)
+        found.append(_find_shadow(photo, mask, occupied, things, box) if shown else None)
+    return found
+
+
+def _cut_below(mask: BoolArray, outside: BoolArray | None, box: Sequence[int]) -> bool:
+    """Whether the photo's lower border cuts an object, so that its foot is not seen."""
+    if mask[-1].any() or outside is None:
+        return bool(mask[-1].any())
+    x, y, w, h = box
+    below = outside[y + 1 : y + h + 1, x : x + w]
+    return bool((mask[y : y + len(below), x : x + w] & below).any())
 
 
 def _find_shadow(
@@ -96,7 +106,7 @@ def _find_shadow(
     x, y, w, h = box
     height, width = mask.shape
     margin = round(_REACH * max(w, h))
-    if min(w, h) < 12 or margin < 4 or mask[-1].any():
+    if min(w, h) < 12 or margin < 4:
         return None
     step = max(1, round(max(w, h) / _SIDE))
     rows = slice(max(int(y + _UPPER * h), 0), min(y + h + margin, height))

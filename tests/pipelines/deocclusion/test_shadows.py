@@ -105,7 +105,12 @@ def test_a_shadow_on_grass_is_found(noise):
 
 def test_an_object_whose_foot_is_not_seen_has_no_shadow():
     photo, _, mask = scene()
-    assert find_shadows(photo[:120], mask[None, :120], mask_boxes(mask[None])) == [None]
+    boxes = mask_boxes(mask[None])
+    assert find_shadows(photo[:120], mask[None, :120], boxes) == [None]
+    outside = np.zeros_like(mask)
+    outside[120:] = True  # the canvas goes on where the photo ends
+    assert find_shadows(photo, mask[None], boxes, outside) == [None]
+    assert find_shadows(photo, mask[None], boxes, outside & (np.arange(240) < 60))[0] is not None
 
 
 def bag(seed=0):
