@@ -16,9 +16,11 @@ from accelerate import Accelerator
 from datasets import concatenate_datasets
 from torch import Tensor, nn
 from trainer.arguments import (
+    FrozenEncoderArguments,
     PhotoArguments,
     TrainingArguments,
     check_arguments,
+    check_frozen_encoder,
     check_multiples_of_32,
     check_validation,
     default_of,
@@ -29,8 +31,7 @@ from trainer.arguments import (
     pipeline_settings,
     source_name,
 )
-from trainer.frozen_encoder import FrozenEncoderArguments, FrozenEncoderTask, check_frozen_encoder, freeze_encoder
-from trainer.loop import Validation, train
+from trainer.loop import FrozenEncoderTask, Validation, train
 from trainer.photo_sources import check_images, read_photo_sources, split_sources
 from trainer.pictures import mask_grid
 from trainer.running import run
@@ -104,7 +105,7 @@ class ClickSegmenterTask(FrozenEncoderTask):
             self.model = ClickSegmenter(args.decoder_channels, args.embedding_channels, args.sample_size)
             self.model.load_image_encoder()
         self.settings = pipeline_settings(args, ClickSegmenterPipeline)
-        freeze_encoder(self.model.image_encoder, args)
+        self.freeze_encoder(self.model.image_encoder, args)
 
     @errors_by_flag({"`rows`": "`--dataset`"})
     def setup(self, accelerator: Accelerator) -> None:

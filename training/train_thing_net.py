@@ -16,9 +16,11 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
 from trainer.arguments import (
+    FrozenEncoderArguments,
     PhotoArguments,
     TrainingArguments,
     check_arguments,
+    check_frozen_encoder,
     check_multiples_of_32,
     check_validation,
     default_of,
@@ -28,8 +30,7 @@ from trainer.arguments import (
     pipeline_settings,
     source_name,
 )
-from trainer.frozen_encoder import FrozenEncoderArguments, FrozenEncoderTask, check_frozen_encoder, freeze_encoder
-from trainer.loop import Validation, train
+from trainer.loop import FrozenEncoderTask, Validation, train
 from trainer.photo_sources import check_images, read_photo_sources, split_sources
 from trainer.pictures import mask_grid
 from trainer.running import run
@@ -108,7 +109,7 @@ class ThingNetTask(FrozenEncoderTask):
         self.model: ThingNet = trained or ThingNet(args.decoder_channels, args.sample_size)
         if trained is None:
             self.model.load_image_encoder()
-        freeze_encoder(self.model.image_encoder, args)
+        self.freeze_encoder(self.model.image_encoder, args)
 
     def setup(self, accelerator: Accelerator) -> None:
         args = self.args

@@ -74,10 +74,24 @@ def test_a_content_pipeline_keeps_its_own_network_and_gets_this_one(photos, tmp_
             torch.testing.assert_close(second[name], first[name])
 
 
+def test_the_deepest_blocks_of_the_encoder_are_trained_at_their_own_rate(photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(EfficientNetLite0, "from_package", classmethod(lambda kind: kind()))
+    options = ["--trained_encoder_blocks", "2", "--encoder_lr_scale", "0.5", "--lr_scheduler", "constant"]
+    run_main(SCRIPT, "--dataset", photos, *SMALL, "--output_dir", tmp_path, *options)
+    state = json.loads((tmp_path / "checkpoint-4" / "state.json").read_text(encoding="utf-8"))
+    assert sorted(group["lr"] for group in state["optimizers"]["model"]["groups"]) == [1e-3, 2e-3]
+    first, last = (load_file(tmp_path / f"checkpoint-{step}" / "model.safetensors") for step in (2, 4))
+    changed = {name.split(".")[2] for name in first if "_blocks." in name and "image_encoder" in name
+               and not torch.equal(first[name], last[name])}  # fmt: skip
+    assert changed == {"14", "15"}
+
+
 def test_what_cannot_be_is_named(photos, tmp_path):
     for given, message in (
         (["--crop_size", "40"], "`--crop_size` must be a positive multiple of 32, got 40"),
         (["--streaming"], "`--streaming` does not go with things"),
+        (["--trained_encoder_blocks", "17"], r"`--trained_encoder_blocks` must lie in \[0, 16\], got 17"),
+        (["--encoder_lr_scale", "0"], "`--encoder_lr_scale` must be positive, got 0"),
         (["--incomplete_dataset", "other.json"], "`--incomplete_dataset` must name data sets of `--dataset`, got"),
         (["--images", "a", "b"], "`--images` must have one folder for each of the 1 data sets"),
     ):

@@ -19,7 +19,7 @@ from accelerate.tracking import get_available_trackers
 from accelerate.utils import LoggerType
 from transformers import HfArgumentParser
 
-from amodal_diffusion import AmodalPipeline
+from amodal_diffusion import AmodalPipeline, EfficientNetLite0
 from amodal_diffusion.hub import check_repo_id, read_model_index
 
 Arguments = TypeVar("Arguments")
@@ -235,6 +235,18 @@ class WeightedPhotoArguments(PhotoArguments):
     )
 
 
+@dataclass(kw_only=True)
+class FrozenEncoderArguments:
+    """Of networks on an EfficientNet-lite0 that is frozen but for its deepest blocks."""
+
+    _argument_group_name: ClassVar[str] = "network"
+
+    trained_encoder_blocks: int = flag(
+        0, "Of the image encoder's 16 blocks, train the deepest; 5 are those of stride 32."
+    )
+    encoder_lr_scale: float = flag(0.1, "Their learning rate, as a share of `--learning_rate`.")
+
+
 def source_name(path: str) -> str:
     """What logs and model cards call a data set: the last two parts of its path."""
     return "/".join(Path(path).parts[-2:])
@@ -408,6 +420,19 @@ def check_multiples_of_32(args: Any, *names: str) -> None:
         number = getattr(args, name)
         if number < 32 or number % 32:
             raise ValueError(f"`--{name}` must be a positive multiple of 32, got {number}.")
+
+
+def check_frozen_encoder(args: FrozenEncoderArguments) -> None:
+    """Refuse blocks that there are not, and a rate that is none.
+
+    Raises:
+        ValueError: naming the flag.
+    """
+    blocks = EfficientNetLite0.num_blocks
+    if not 0 <= args.trained_encoder_blocks <= blocks:
+        raise ValueError(f"`--trained_encoder_blocks` must lie in [0, {blocks}], got {args.trained_encoder_blocks}.")
+    if not args.encoder_lr_scale > 0:
+        raise ValueError(f"`--encoder_lr_scale` must be positive, got {args.encoder_lr_scale}.")
 
 
 def parse_size_list(text: str) -> tuple[int, ...]:

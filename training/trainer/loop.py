@@ -20,12 +20,13 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import ConstantLR, LambdaLR, LRScheduler, MultiStepLR, OneCycleLR
 from tqdm.auto import tqdm
 
+from amodal_diffusion import EfficientNetLite0
 from amodal_diffusion.files import PARTIAL, write_text
 from amodal_diffusion.hub import push_folder
 from amodal_diffusion.images import save_image
 from amodal_diffusion.runtimes import preferred_dtype, processor_name
 
-from .arguments import TrainingArguments
+from .arguments import FrozenEncoderArguments, TrainingArguments
 from .averaging import averaged_model, synchronise_batch_norm
 from .cards import RunFacts, write_model_card
 from .checkpoints import find_checkpoint, save_checkpoint
@@ -90,6 +91,23 @@ class Task(ABC):
         """
 
 
+class FrozenEncoderTask(Task):
+    """A network on an EfficientNet-lite0 that is frozen but for its deepest blocks, which learn more slowly."""
+
+    args: Any
+
+    @staticmethod
+    def freeze_encoder(encoder: EfficientNetLite0, args: FrozenEncoderArguments) -> None:
+        """Let nothing of it learn but its deepest blocks."""
+        encoder.requires_grad_(False)
+        for block in encoder.deepest_blocks(args.trained_encoder_blocks):
+            block.requires_grad_(True)
+
+    def learning_rate_scale(self, name: str) -> float:
+        """See `Task`."""
+        return self.args.encoder_lr_scale if name.startswith("image_encoder.") else 1.0
+
+
 def find_precision(name: str | None) -> str | None:
     """Precision to train in, by the name that accelerate has for it: `--mixed_precision`; "auto" asks the device."""
     # Not by accelerate's state, which the accelerator makes, with what joins the processes of a launch.
@@ -148,6 +166,8 @@ class Run:
             fixed["ema_decay"] = args.ema_decay
         if args.optimizer == "sgd":
             kept["momentum"] = args.momentum
+        if isinstance(args, FrozenEncoderArguments):
+            kept["encoder_lr_scale"] = args.encoder_lr_scale
         config = getattr(self.accelerator.unwrap_model(self.model), "config", None)
         if isinstance(config, Mapping):  # what changes no shape, such as `class_conditioned`, must agree as well
             fixed |= {k: v for k, v in config.items() if k[0] != "_" and isinstance(v, bool | int | float | str)}
@@ -195,7 +215,7 @@ class Run:
             raise FloatingPointError(
                 f"the loss is {figures['loss']} at step {self.state.step}; lower `--learning_rate`."
             )
-        figures["learning_rate"] = self.scheduler.get_last_lr()[0]
+        figures["learning_rate"] = max(self.scheduler.get_last_lr())
         self.accelerator.log(figures, step=self.state.step)
         return figures
 

@@ -1,4 +1,4 @@
-"""Shadows that objects throw on the ground beside them, found in the photo. Where nothing is sure, none is found."""
+"""Shadows that objects throw on the ground beside them, found in the photo where it is plain enough."""
 
 from __future__ import annotations
 
@@ -24,19 +24,21 @@ _CLOSE = 12  # pixels around an object where nobody knows whether the object is 
 _EVERY = 2  # of whose rows and columns each such one is asked
 _FEWEST = 20  # pixels of ground that are needed for that
 _STARTS = (0.35, 0.5, 0.65, 0.8)  # quantiles of the ground's brightness near which its lit part is sought
+_FLOOR = 6  # is added to brightness of 0 to 255 before its logarithm: noise of what is nearly black counts less
 _START_SPREAD = 0.18  # around them, in natural logarithms
 _ALIKE = 0.14  # greatest distance from the lit ground of what is lit, in any channel, likewise
 _ROUNDS = 4  # of a fit, each without what lay far from the plane before
 _RIDGE = 1e-6 * np.eye(3)  # keeps planes through a line of pixels, or none, solvable
-_LIT = 0.4  # least share of the ground that is lit
+_LIT = 0.45  # least share of the ground that is lit
 _DARK = 0.1  # least share of the light that a shadow takes
 _DEEP = 0.75  # most of it that is told
-_BLACK = 0.95  # from which on it is no shadow
+_BLACK = 0.85  # from which on a pixel is of a black thing
+_MOST_BLACK = 0.2  # share of such pixels in a shadow
 _COVERED = 0.12  # share of the light taken from which on the ground is painted anew: divided, it shows the shadow's hue
 _GREY = (0.1, 0.25)  # by how much a shadow may take more of one colour than of another, and of its darkness, more
 _BESIDE = 3  # pixels from the object within which its foot is touched
 _TOUCHED = 3  # least number of pixels of a shadow that do
-_LEAST, _LARGE, _MOST = 0.015, 0.4, 1.2  # of a shadow, in areas of the object below `_UPPER`
+_LEAST, _LARGE, _MOST = 0.04, 0.4, 1.2  # of a shadow, in areas of the object below `_UPPER`
 _EVEN = (0.3, 0.17)  # greatest spread of a shadow's darkness, in natural logarithms, and of a large one's
 _IN_LIGHT = 0.5  # least share of lit ground around a shadow
 _FRAMED = 0.24  # most of its side that may lie where the search ends
@@ -56,7 +58,7 @@ def find_shadows(
     same share in all channels and all over, touch the foot of the object, lie in lit ground and end before what is
     looked at does are its shadow: a dark wall behind the object goes on above, a bag beside it is not even. On ground
     that is not plain, on that of another object, where the object is cut by the photo's lower border, so that its foot
-    is not seen, and where any of this fails, no shadow is found.
+    is not seen, and where any of this fails, no shadow is found. What two objects might throw is the larger one's.
 
     Args:
         photo: (H, W, 3) uint8.
@@ -79,10 +81,16 @@ def find_shadows(
     occupied: BoolArray = np.logical_or.reduce(seen, axis=0)
     if outside is not None:
         occupied |= outside
-    found: list[npt.NDArray[np.uint8] | None] = []
-    for mask, box in zip(seen, boxes.tolist(), strict=True):
-        shown = mask.any() and not _cut_below(mask, outside, box)
-        found.append(_find_shadow(photo, mask, occupied, things, box) if shown else None)
+    found: list[npt.NDArray[np.uint8] | None] = [None] * len(seen)
+    boxes_in_order = boxes.tolist()
+    for index in np.argsort(-boxes[:, 2] * boxes[:, 3], kind="stable").tolist():
+        mask, box = seen[index], boxes_in_order[index]
+        if not mask.any() or _cut_below(mask, outside, box):
+            continue
+        found[index] = shadow = _find_shadow(photo, mask, occupied, things, box)
+        if shadow is not None:  # no other object's
+            window, part = _on_photo(shadow, box, mask.shape)
+            occupied[window] |= part > 0
     return found
 
 
@@ -119,7 +127,7 @@ def _find_shadow(
         ground &= ~shown | dilate(own, kernel="square", size=2 * _CLOSE + 1)
     weights = torch.from_numpy(ground.astype(np.float32))[None, None]
     smooth = box_mean(shrink(photo[rows, columns], step) * weights, 1) / box_mean(weights, 1).clamp(min=1e-6)
-    logs = np.log(smooth[0].numpy() + 6)  # [3, h, w]
+    logs = np.log(smooth[0].numpy() + _FLOOR)  # [3, h, w]
 
     # 2. How much of the light is missing, and which parts of the ground are shadow
     lit = _fit_plane(logs, ground, dilate(own, kernel="square", size=2 * _NEAR + 1))
@@ -128,17 +136,18 @@ def _find_shadow(
     away = logs - lit  # [3, h, w]
     taken = 1 - np.exp(away)  # [3, h, w], share of the light of each channel
     dark: FloatArray = taken.mean(axis=0)
-    candidate = ground & (dark > _DARK) & (dark < _BLACK) & (np.ptp(taken, axis=0) < _GREY[0] + _GREY[1] * dark)
+    candidate = ground & (dark > _DARK) & (np.ptp(taken, axis=0) < _GREY[0] + _GREY[1] * dark)
+    share: FloatArray = 1 - smooth[0].mean(dim=0).numpy() / (np.exp(lit).mean(axis=0) - _FLOOR).clip(min=1)
     foot = int((y + _FOOT * h - rows.start) / step)
     inside = (rows.start == 0, rows.stop == height, columns.start == 0, columns.stop == width)
     shadow = _parts_in_light(
-        candidate, away.mean(axis=0), own, ground & (np.abs(away).max(axis=0) < _ALIKE), foot, inside
+        candidate, share > _BLACK, away.mean(axis=0), own, ground & (np.abs(away).max(axis=0) < _ALIKE), foot, inside
     )
     if not shadow.any():
         return None
 
     # 3. Soft, going on beneath the object, at full size
-    soft = np.where(ground & dilate(shadow, kernel="square", size=3), dark.clip(0, _DEEP), 0).astype(np.float32)
+    soft = np.where(ground & dilate(shadow, kernel="square", size=3), share.clip(0, _DEEP), 0).astype(np.float32)
     known = torch.from_numpy((ground | ~dilate(own, kernel="square", size=5)).astype(np.float32))[None, None]
     planes = pull_push(torch.from_numpy(soft)[None, None], known)
     planes = planes * torch.from_numpy((own | dilate(shadow, kernel="square", size=7)).astype(np.float32))
@@ -183,6 +192,7 @@ def _fit_plane(logs: FloatArray, ground: BoolArray, near: BoolArray) -> FloatArr
 
 def _parts_in_light(
     candidate: BoolArray,
+    black: BoolArray,
     brightness: FloatArray,
     own: BoolArray,
     lit: BoolArray,
@@ -193,6 +203,7 @@ def _parts_in_light(
 
     Args:
         candidate: (h, w) bool, dark ground.
+        black: (h, w) bool, too dark for a shadow.
         brightness: (h, w) float32, its logarithm, beside that of the lit ground.
         own: (h, w) bool, the object.
         lit: (h, w) bool, ground in the light.
@@ -209,9 +220,12 @@ def _parts_in_light(
     ends[0], ends[-1] = above, below
     ends[:, 0] |= left
     ends[:, -1] |= right
-    area, touching, ended = (np.bincount(parts[where], minlength=count) for where in (candidate, beside, ends))
+    area, touching, ended, blacks = (
+        np.bincount(parts[where], minlength=count) for where in (candidate, beside, ends, black)
+    )
     size = np.count_nonzero(own)
     likely = (touching >= _TOUCHED) & (area >= _LEAST * size) & (area <= _MOST * size) & (ended <= _FRAMED * area**0.5)
+    likely &= blacks <= _MOST_BLACK * area
     likely[0] = False
     ground_around = ~dilate(own, kernel="square", size=5)
     shadow = np.zeros_like(own)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from amodal_diffusion.masks import mask_boxes
+from amodal_diffusion.masks import dilate, mask_boxes
 from amodal_diffusion.pipelines.deocclusion.shadows import find_shadows, light, with_shadows
 
 GROUND, OBJECT = (180, 160, 140), (60, 90, 160)
@@ -113,17 +113,17 @@ def test_an_object_whose_foot_is_not_seen_has_no_shadow():
     assert find_shadows(photo, mask[None], boxes, outside & (np.arange(240) < 60))[0] is not None
 
 
-def bag(seed=0):
-    """A box on plain ground and, beside its foot, a bag as dark as a shadow, but not evenly: the photo, mask, bag."""
+def bag():
+    """A box on plain ground and, beside its foot, a bag as dark as a shadow, but not evenly: the photo and mask."""
     photo, _, mask = scene(dark=0)
     beside = np.zeros_like(mask)
     beside[100:124, 151:170] = True
     share = np.where(np.arange(240) // 4 % 2, 0.85, 0.3)[:, None]
-    return np.where(beside[..., None], np.rint(photo * share), photo).astype(np.uint8), mask, beside
+    return np.where(beside[..., None], np.rint(photo * share), photo).astype(np.uint8), mask
 
 
 def test_what_is_not_evenly_dark_is_no_shadow():
-    photo, mask, _ = bag()
+    photo, mask = bag()
     assert find_shadows(photo, mask[None], mask_boxes(mask[None])) == [None]
 
 
@@ -131,8 +131,43 @@ def test_things_further_off_are_no_ground():
     photo, _, mask = scene(depth=40)
     boxes = mask_boxes(mask[None])
     (alone,) = find_shadows(photo, mask[None], boxes)
-    (same,) = find_shadows(photo, mask[None], boxes, things=mask)  # close to the object nobody knows
+    wider = dilate(mask, kernel="square", size=9)  # close to the object nobody knows
+    (same,) = find_shadows(photo, mask[None], boxes, things=wider)
     assert alone is not None and np.array_equal(alone, same)
     things = np.zeros_like(mask)
     things[124:] = True  # most of the shadow, and all ground below it
     assert find_shadows(photo, mask[None], boxes, things=things) == [None]
+
+
+def two_boxes(ground=180, dark=0.25):
+    """Two boxes side by side and one shadow that both touch: the photo, their masks, the photo unshadowed."""
+    masks = np.zeros((2, 240, 320), bool)
+    masks[0, 60:180, 126:160] = masks[1, 60:180, 166:196] = True
+    lit = np.full((240, 320, 3), ground, np.uint8)
+    lit[masks.any(axis=0)] = 230
+    photo = lit.copy()
+    photo[176:200, 126:200] = np.rint(lit[176:200, 126:200] * (1 - dark))
+    photo[masks.any(axis=0)] = 230
+    return photo, masks, lit
+
+
+def test_a_shadow_is_one_objects_alone():
+    photo, masks, lit = two_boxes()
+    boxes = mask_boxes(masks)
+    shadows = find_shadows(photo, masks, boxes)
+    assert shadows[0] is not None and shadows[1] is None  # the larger one's
+    assert np.abs(light(photo, shadows, boxes)[184:196, 134:180].astype(int) - lit[184:196, 134:180]).max() < 8
+
+
+def test_a_black_thing_is_no_shadow():
+    photo, _, mask = scene(dark=0)
+    photo[100:124, 151:170] = 6
+    assert find_shadows(photo, mask[None], mask_boxes(mask[None])) == [None]
+
+
+@pytest.mark.parametrize("ground", [40, 90, 220])
+def test_dark_ground_comes_to_light_as_it_was(ground):
+    photo, masks, lit = two_boxes(ground, dark=0.5)
+    boxes = mask_boxes(masks)
+    found = light(photo, find_shadows(photo, masks, boxes), boxes)
+    np.testing.assert_allclose(found[184:196, 134:180].astype(int), lit[184:196, 134:180], atol=0.05 * ground)
